@@ -1,0 +1,1 @@
+"""The judgement itself: pure functions over values, standard library only."""

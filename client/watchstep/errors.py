@@ -1,0 +1,88 @@
+"""Everything watchstep raises, sorted by what the caller does next.
+
+WatchstepError
+├── TrainingHalted          training was stopped on purpose: leave the loop, look at the alert
+├── RuleError               a rule file or expression is wrong: fix the line it names
+├── SettingsError           a setting is wrong: fix the key it names
+├── WireError               bytes or values that no update can hold: fix the sender
+├── CheckpointError         no checkpoint there that can be trusted: see the reason
+├── GuardRefusedError       this optimizer cannot be guarded safely: guard another, or none
+├── LogUnreadableError      a training log cannot be read: give another file
+└── UnreachableError        the service does not answer: try later; training is not concerned
+"""
+
+from __future__ import annotations
+
+HALT_EXIT_CODE = 76
+"""Process exit code after a halt.
+
+BSD's EX_PROTOCOL, which neither Python, the shell nor a signal produces, so that a
+scheduler can tell "stopped on purpose" from a crash.
+"""
+
+
+class WatchstepError(Exception):
+    """Base of every error that watchstep raises on purpose."""
+
+
+class TrainingHalted(WatchstepError):  # noqa: N818 - the contract's name: a decision, not a mistake
+    """Training was stopped because the user asked for that on a critical alert.
+
+    Attributes:
+        rule: The rule that demanded the halt, or None for a remote command.
+        update: Sequence number of the update that was judged.
+        exit_code: What a script should exit with, see `HALT_EXIT_CODE`.
+    """
+
+    exit_code = HALT_EXIT_CODE
+
+    def __init__(self, message: str, *, rule: str | None = None, update: int = 0) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.update = update
+
+
+class RuleError(WatchstepError):
+    """A rule cannot be used.
+
+    Attributes:
+        line: 1-based line in the file, or 0 where there is no file.
+        column: 1-based column in the expression or file, or 0.
+        source: Name of the file, or "" for an expression given in code.
+    """
+
+    def __init__(self, reason: str, *, line: int = 0, column: int = 0, source: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+        self.column = column
+        self.source = source
+
+    def __str__(self) -> str:
+        """`FILE:LINE: reason`, with the parts that are known."""
+        place = ":".join(part for part in (self.source, str(self.line or "")) if part)
+        return f"{place}: {self.reason}" if place else self.reason
+
+
+class SettingsError(WatchstepError):
+    """A setting has a wrong name, type or value, or two of them contradict each other."""
+
+
+class WireError(WatchstepError):
+    """Bytes that are no update, or values that no update can hold."""
+
+
+class CheckpointError(WatchstepError):
+    """A checkpoint is missing, torn, altered, incomplete or not finite."""
+
+
+class GuardRefusedError(WatchstepError):
+    """An optimizer whose step cannot be judged, or cannot be skipped without a trace."""
+
+
+class LogUnreadableError(WatchstepError):
+    """A training log that cannot be opened or holds nothing readable."""
+
+
+class UnreachableError(WatchstepError):
+    """The service did not answer, or did not answer as watchstep's service does."""

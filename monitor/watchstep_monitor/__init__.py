@@ -1,0 +1,1 @@
+"""The watchstep service: stores updates, judges them, opens alerts, tells people."""
