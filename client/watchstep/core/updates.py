@@ -66,10 +66,12 @@ class Tick:
     Attributes:
         now: Seconds since the epoch, on the clock that `last_heard` was read from.
         last_heard: When the service last heard from the run, same clock.
+        timeout_s: Silence from which `stalled()` holds.
     """
 
     now: float
     last_heard: float
+    timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

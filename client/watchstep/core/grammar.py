@@ -1,0 +1,350 @@
+"""From the text of an expression to a checked tree."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from watchstep.core.functions import FUNCTIONS, Function, Kind
+from watchstep.errors import RuleError
+
+LONGEST_EXPRESSION = 4_096
+DEEPEST_NESTING = 40
+LONGEST_WINDOW = 100_000
+
+Type = Literal["number", "bool", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A length of history: in updates or in seconds, one of them."""
+
+    updates: int | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        """As written in an expression."""
+        return str(self.updates) if self.seconds is None else f"{self.seconds:g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of an expression.
+
+    Attributes:
+        op: "number", "metric", "text", "span", "glob", "call", "not", "negate" or the operator.
+        value: The literal, the metric's name, or the function's name.
+        parts: Operands or arguments.
+        type: What it yields.
+    """
+
+    op: str
+    type: Type
+    value: object = None
+    parts: tuple[Node, ...] = ()
+
+    def __str__(self) -> str:
+        """Canonical text; equal trees have equal texts."""
+        if self.op == "number":
+            return repr(self.value)
+        if self.op == "text":
+            return '"' + str(self.value) + '"'
+        if self.op == "call":
+            return f"{self.value}({', '.join(map(str, self.parts))})"
+        if self.op in {"not", "negate"}:
+            return f"{'not ' if self.op == 'not' else '-'}({self.parts[0]})"
+        if self.parts:
+            return f"({self.parts[0]} {self.op} {self.parts[1]})"
+        return str(self.value)
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, operands left to right."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<unit>[smh](?![A-Za-z0-9_]))?
+      | (?P<name>[A-Za-z_][A-Za-z0-9_./:\-]*)
+      | (?P<text>"[^"\n]*")
+      | (?P<op><=|>=|==|!=|[<>()+\-*/,])""",
+    re.VERBOSE,
+)
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+
+
+def parse(text: str) -> Node:
+    """Parse a condition.
+
+    Args:
+        text: An expression of the rule language, at most `LONGEST_EXPRESSION` characters.
+
+    Raises:
+        RuleError: Where it is not one, with the column and a suggestion where there is one.
+    """
+    if len(text) > LONGEST_EXPRESSION:
+        raise RuleError(f"expression of {len(text)} characters; at most {LONGEST_EXPRESSION}")
+    tree = _Parser(text).condition()
+    if tree.type != "bool":
+        raise RuleError(f"a rule needs a condition such as `x > 1`, and this is a {tree.type}")
+    return tree
+
+
+def parse_span(text: str) -> Span:
+    """Parse `3 updates`, `1 update`, `30s`, `5m` or `1h`.
+
+    Raises:
+        RuleError: When it is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*updates?\s*|\s*(\d+(?:\.\d+)?)([smh])\s*", text)
+    if found is None:
+        raise RuleError(f"{text!r} is no length of time; write `3 updates`, `30s`, `5m` or `1h`")
+    if found[1]:
+        if int(found[1]) > LONGEST_WINDOW:
+            raise RuleError(f"{found[1]} updates; at most {LONGEST_WINDOW}")
+        return Span(updates=int(found[1]))
+    return Span(seconds=float(found[2]) * _SECONDS[found[3]])
+
+
+def _tokens(text: str) -> list[_Token]:
+    found: list[_Token] = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise RuleError(f"unexpected {text[at]!r} at column {at + 1}", column=at + 1)
+        at = match.end()
+        kind = "number" if match.lastgroup == "unit" else str(match.lastgroup)
+        if kind != "space":
+            found.append(_Token("span" if match["unit"] else kind, match[0], match.start()))
+    found.append(_Token("end", "", len(text)))
+    return found
+
+
+class _Parser:
+    """Recursive descent over the tokens of one expression."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = _tokens(text)
+        self.at = 0
+        self.depth = 0
+
+    @property
+    def here(self) -> _Token:
+        return self.tokens[self.at]
+
+    def wrong(self, reason: str, token: _Token | None = None) -> RuleError:
+        column = (token or self.here).at + 1
+        return RuleError(f"{reason} at column {column}", column=column)
+
+    def take(self, text: str) -> bool:
+        if self.here.text == text and self.here.kind in {"op", "name"}:
+            self.at += 1
+            return True
+        return False
+
+    def need(self, text: str) -> None:
+        if not self.take(text):
+            shown = f"`{self.here.text}`" if self.here.text else "the end"
+            raise self.wrong(f"expected `{text}`, found {shown}")
+
+    def condition(self) -> Node:
+        tree = self.either()
+        if self.here.kind != "end":
+            hint = ""
+            if self.here.text in _COMPARISONS:
+                hint = "; comparisons do not chain, join two with `and`"
+            raise self.wrong(f"expected an operator, found `{self.here.text}`{hint}")
+        return tree
+
+    def either(self) -> Node:
+        self.depth += 1
+        if self.depth > DEEPEST_NESTING:
+            raise self.wrong(f"nested deeper than {DEEPEST_NESTING}")
+        tree = self.both()
+        while self.take("or"):
+            tree = self.join("or", tree, self.both())
+        self.depth -= 1
+        return tree
+
+    def both(self) -> Node:
+        tree = self.negation()
+        while self.take("and"):
+            tree = self.join("and", tree, self.negation())
+        return tree
+
+    def join(self, op: str, left: Node, right: Node) -> Node:
+        return Node(op, "bool", parts=(self.typed(left, "bool"), self.typed(right, "bool")))
+
+    def negation(self) -> Node:
+        negations = 0
+        while self.take("not"):
+            negations += 1
+        tree = self.comparison()
+        # Twice not is the thing itself, so a long row of them costs no depth.
+        if negations:
+            self.typed(tree, "bool")
+        return Node("not", "bool", parts=(tree,)) if negations % 2 else tree
+
+    def comparison(self) -> Node:
+        left = self.sum()
+        if self.here.text not in _COMPARISONS:
+            return left
+        op = self.here.text
+        self.at += 1
+        right = self.sum()
+        return Node(op, "bool", parts=(self.typed(left, "number"), self.typed(right, "number")))
+
+    def sum(self) -> Node:
+        return self.chain(("+", "-"), self.product)
+
+    def product(self) -> Node:
+        return self.chain(("*", "/"), self.factor)
+
+    def chain(self, operators: tuple[str, ...], operand: object) -> Node:
+        assert callable(operand)
+        tree: Node = operand()
+        length = 0
+        while self.here.kind == "op" and self.here.text in operators:
+            op = self.here.text
+            self.at += 1
+            length += 1
+            if length > DEEPEST_NESTING:
+                raise self.wrong(f"more than {DEEPEST_NESTING} terms in a row")
+            parts = (self.typed(tree, "number"), self.typed(operand(), "number"))
+            tree = Node(op, "number", parts=parts)
+        return tree
+
+    def factor(self) -> Node:
+        negations = 0
+        while self.take("-"):
+            negations += 1
+        tree = self.primary()
+        if not negations:
+            return tree
+        self.typed(tree, "number")
+        if tree.op == "number":
+            return Node("number", "number", float(str(tree.value)) * (-1) ** negations)
+        return Node("negate", "number", parts=(tree,)) if negations % 2 else tree
+
+    def primary(self) -> Node:
+        token = self.here
+        self.at += 1
+        if token.kind == "number":
+            return Node("number", "number", float(token.text))
+        if token.kind == "text":
+            return Node("text", "text", token.text[1:-1])
+        if token.text == "(":
+            tree = self.either()
+            self.need(")")
+            return tree
+        if token.kind == "name" and token.text not in {"and", "or", "not"}:
+            if self.here.text == "(":
+                return self.call(token)
+            return self.metric(token)
+        self.at -= 1
+        shown = f"`{token.text}`" if token.text else "the end"
+        raise self.wrong(f"expected a metric, a number or a function, found {shown}")
+
+    def metric(self, token: _Token) -> Node:
+        if token.text.lower() in {"inf", "infinity"}:
+            return Node("number", "number", float("inf"))
+        if token.text.lower() == "nan":
+            raise self.wrong(
+                "nothing compares with nan; use `nonfinite(metric)` or `on_nan: fire`", token
+            )
+        if token.text in FUNCTIONS:
+            raise self.wrong(f"`{token.text}` is a function, so write `{token.text}(...)`", token)
+        return Node("metric", "number", token.text.rstrip("-:./"))
+
+    def call(self, name: _Token) -> Node:
+        function = FUNCTIONS.get(name.text)
+        if function is None:
+            close = difflib.get_close_matches(name.text, FUNCTIONS, 1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise self.wrong(f"no function `{name.text}`{hint}", name)
+        self.need("(")
+        parts = self.arguments(name, function)
+        self.need(")")
+        if name.text == "reading":
+            return Node("metric", "number", parts[0].value)
+        return Node("call", function.gives, name.text, parts)
+
+    def arguments(self, name: _Token, function: Function) -> tuple[Node, ...]:
+        kinds = function.takes
+        parts: list[Node] = []
+        while self.here.text != ")" and self.here.kind != "end":
+            if parts:
+                self.need(",")
+            kind: Kind | None = "globs" if kinds[-1:] == ("globs",) else None
+            if kind is None and len(parts) < len(kinds):
+                kind = kinds[len(parts)]
+            if kind is None:
+                raise self.wrong(f"`{name.text}` takes {len(kinds)} arguments")
+            parts.append(self.argument(kind))
+        fewest = 1 if "globs" in kinds else len(kinds) - function.optional
+        if len(parts) < fewest:
+            wanted = ", ".join(kinds) or "nothing"
+            raise self.wrong(f"`{name.text}` takes ({wanted}) and got {len(parts)} arguments", name)
+        return tuple(parts)
+
+    def argument(self, kind: Kind) -> Node:
+        token = self.here
+        if kind == "globs":
+            return self.glob()
+        if kind in {"rule", "metric"} and token.kind in {"name", "text"}:
+            self.at += 1
+            return Node(kind if kind == "metric" else "rule", "text", token.text.strip('"'))
+        if kind == "window":
+            return self.window()
+        if kind == "constant":
+            tree = self.factor()
+            if tree.op != "number":
+                raise self.wrong("expected a plain number", token)
+            return tree
+        if kind in {"rule", "metric"}:
+            raise self.wrong(f"expected the name of a {kind}", token)
+        wanted: Type = "bool" if kind == "bool" else "text" if kind == "text" else "number"
+        return self.typed(self.either(), wanted, token)
+
+    def window(self) -> Node:
+        token = self.here
+        self.at += 1
+        if token.kind == "span":
+            return Node(
+                "span", "number", Span(seconds=float(token.text[:-1]) * _SECONDS[token.text[-1]])
+            )
+        if token.kind != "number" or not token.text.isdigit():
+            raise self.wrong("expected a window, such as 50 (updates) or 30s", token)
+        if not 1 <= int(token.text) <= LONGEST_WINDOW:
+            raise self.wrong(f"a window holds 1 to {LONGEST_WINDOW} updates", token)
+        return Node("span", "number", Span(updates=int(token.text)))
+
+    def glob(self) -> Node:
+        start = self.here.at
+        while self.here.kind != "end" and self.here.text not in {",", ")"}:
+            self.at += 1
+        pattern = self.text[start : self.here.at].strip().strip('"')
+        if not re.fullmatch(r"[A-Za-z0-9_./:*?\-\[\]]{1,128}", pattern):
+            raise self.wrong(f"{pattern!r} is no pattern for metric names", self.tokens[self.at])
+        return Node("glob", "text", pattern)
+
+    def typed(self, node: Node, wanted: Type, token: _Token | None = None) -> Node:
+        if node.type != wanted:
+            shown = {"number": "a number", "bool": "a condition", "text": "a text"}
+            raise self.wrong(f"expected {shown[wanted]}, found {shown[node.type]}", token)
+        return node

@@ -1,0 +1,131 @@
+"""Rules, zones and metric names as values; `watchstep.rules` reads them from files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from watchstep.core.grammar import Span
+from watchstep.core.updates import Action, Severity
+
+ZONE_NAMES = ("ok", "watch", "warning", "danger", "explosion")
+"""From harmless to worst."""
+ONE_UPDATE = Span(updates=1)
+AT_ONCE = Span(updates=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One alert of a rule file.
+
+    Attributes:
+        expr: The condition, in the rule language.
+        hold: How long the condition must hold before the rule fires ("for" in the file).
+        keep: How long it goes on firing after the condition last held ("keep_firing_for").
+        clear: A condition that must hold before it may resolve, or None.
+        unless: A condition under which the rule does not hold, or None.
+        warmup: Updates of an attempt before which the rule cannot hold.
+        on_nan: What a NaN among its metrics does: "hold" leaves the rule as it is, "fire"
+            counts as the condition holding.
+        where: Tags the run must have; empty for every run.
+        inhibited_by: Rules whose firing makes this one's notifications needless.
+        annotations: summary, description, cause, runbook_url, reason, source: for people.
+    """
+
+    name: str
+    expr: str
+    group: str = ""
+    severity: Severity = "warning"
+    action: Action = Action.NONE
+    hold: Span = ONE_UPDATE
+    keep: Span = AT_ONCE
+    clear: str | None = None
+    unless: str | None = None
+    warmup: int = 0
+    on_nan: Literal["hold", "fire"] = "hold"
+    where: Mapping[str, str] = field(default_factory=dict)
+    inhibited_by: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Zones of one metric over the whole line, NaN included.
+
+    `names[i]` holds from `edges[i-1]` (included) up to `edges[i]` (excluded), so that adjoining
+    zones share an edge and every number is in exactly one.
+
+    Attributes:
+        metric: Canonical name.
+        edges: Ascending.
+        names: One more than there are edges, each of `ZONE_NAMES`.
+        of: "value", "magnitude" (|x|), "bound" (|x| over the bound for the count in `beside`),
+            "knee" (the number in `beside` takes the place of the first edge).
+        beside: Another metric's canonical name; without its reading `fallback` is used.
+        fallback: Number used where `beside` is not reported.
+    """
+
+    metric: str
+    edges: tuple[float, ...]
+    names: tuple[str, ...]
+    of: Literal["value", "magnitude", "bound", "knee"] = "value"
+    beside: str = ""
+    fallback: float = math.nan
+
+    def zone(self, value: float, beside: float) -> str:
+        """Zone of a reading; a NaN is an explosion."""
+        if value != value:
+            return "explosion"
+        scale = beside if beside == beside else self.fallback
+        if self.of == "bound":
+            # In units in which 100, the seed's "explosion", is the bound itself; where N is
+            # unknown the seed's edges keep their literal meaning.
+            value = abs(value) / math.sqrt(scale - 1.0) * 100.0 if scale >= 2 else abs(value)
+        elif self.of == "magnitude":
+            value = abs(value)
+        elif self.of == "knee" and scale == scale and value < self.edges[0] != scale:
+            return self.names[0] if value < scale else self.names[1]
+        elif self.of == "knee" and scale == scale and value < scale:
+            return self.names[0]
+        for edge, name in zip(self.edges, self.names, strict=False):
+            if value < edge:
+                return name
+        return self.names[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name for a metric.
+
+    Attributes:
+        name: As some trainer logs it.
+        metric: Canonical name.
+        factor: What its reading is multiplied by, such as -1 for entropy against entropy loss.
+    """
+
+    name: str
+    metric: str
+    factor: float = 1.0
+
+
+def canonical_form(rule: Rule) -> dict[str, Any]:
+    """Everything that changes what a rule does, as plain JSON; texts for people excluded."""
+    return {
+        "name": rule.name,
+        "expr": rule.expr,
+        "severity": rule.severity,
+        "action": rule.action.word,
+        "hold": str(rule.hold),
+        "keep": str(rule.keep),
+        "clear": rule.clear,
+        "unless": rule.unless,
+        "warmup": rule.warmup,
+        "on_nan": rule.on_nan,
+        "where": dict(sorted(rule.where.items())),
+        "inhibited_by": list(rule.inhibited_by),
+    }

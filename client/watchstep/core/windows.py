@@ -1,0 +1,355 @@
+"""What rules remember of a metric's past, advanced in constant amortised time.
+
+Every window takes finite values only, so that one NaN can neither blind nor poison a
+baseline. None of them subtracts what it once added: after a value of 1e12 has left the
+window no trace of it is left in the sums (two-stack queues instead of running totals).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from typing import Any, Protocol
+
+from watchstep.core.functions import SMALLEST_BASELINE
+from watchstep.core.grammar import Span
+
+UNKNOWN = math.nan
+Moments = tuple[float, float, float, float, float]
+
+
+class Window(Protocol):
+    """History that can be written down and read back exactly."""
+
+    def dump(self) -> Any:
+        """Plain JSON that `load` takes."""
+        ...
+
+    def load(self, dumped: Any) -> None:
+        """Become exactly the window that was dumped."""
+        ...
+
+
+def fewest(span: Span) -> int:
+    """How many values a window must hold before it says anything."""
+    return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
+
+
+class MedianWindow:
+    """Median of the last values; O(log n) comparisons and one short memory move a value."""
+
+    __slots__ = ("least", "limit", "ordered", "queue", "seconds")
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.least = fewest(span)
+        self.queue: deque[tuple[float, float]] = deque()
+        self.ordered: list[float] = []
+
+    def push(self, value: float, time: float) -> None:
+        self.queue.append((value, time))
+        insort(self.ordered, value)
+        if self.limit is not None:
+            if len(self.queue) > self.limit:
+                self.forget()
+        else:
+            self.expire(time)
+
+    def forget(self) -> None:
+        value, _ = self.queue.popleft()
+        del self.ordered[bisect_left(self.ordered, value)]
+
+    def expire(self, now: float) -> None:
+        if self.seconds is not None:
+            while self.queue and self.queue[0][1] < now - self.seconds:
+                self.forget()
+
+    def median(self) -> float:
+        ordered = self.ordered
+        size = len(ordered)
+        if size < self.least:
+            return UNKNOWN
+        middle = size >> 1
+        if size & 1:
+            return ordered[middle]
+        return ordered[middle - 1] * 0.5 + ordered[middle] * 0.5
+
+    def dump(self) -> Any:
+        return list(self.queue)
+
+    def load(self, dumped: Any) -> None:
+        self.queue = deque((float(value), float(time)) for value, time in dumped)
+        self.ordered = sorted(value for value, _ in self.queue)
+
+
+class ExtremeWindow:
+    """Smallest and largest of the last values, by two monotonic queues."""
+
+    __slots__ = ("high", "least", "limit", "low", "newest", "seconds", "size", "times")
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.least = fewest(span)
+        self.low: deque[tuple[float, int]] = deque()
+        self.high: deque[tuple[float, int]] = deque()
+        self.times: deque[float] = deque()
+        self.newest = 0
+        self.size = 0
+
+    def push(self, value: float, time: float) -> None:
+        self.newest += 1
+        self.size += 1
+        while self.low and self.low[-1][0] >= value:
+            self.low.pop()
+        self.low.append((value, self.newest))
+        while self.high and self.high[-1][0] <= value:
+            self.high.pop()
+        self.high.append((value, self.newest))
+        if self.limit is not None:
+            if self.size > self.limit:
+                self.forget()
+        else:
+            self.times.append(time)
+            self.expire(time)
+
+    def forget(self) -> None:
+        self.size -= 1
+        oldest = self.newest - self.size
+        if self.low[0][1] <= oldest:
+            self.low.popleft()
+        if self.high[0][1] <= oldest:
+            self.high.popleft()
+
+    def expire(self, now: float) -> None:
+        if self.seconds is not None:
+            while self.times and self.times[0] < now - self.seconds:
+                self.times.popleft()
+                self.forget()
+
+    def smallest(self) -> float:
+        return self.low[0][0] if self.size >= self.least else UNKNOWN
+
+    def largest(self) -> float:
+        return self.high[0][0] if self.size >= self.least else UNKNOWN
+
+    def is_flat(self, tolerance: float) -> bool | None:
+        """Whether the full window spans at most `tolerance` of its largest magnitude."""
+        if self.size < (self.limit or self.least):
+            return None
+        low, high = self.low[0][0], self.high[0][0]
+        return high - low <= tolerance * max(abs(low), abs(high))
+
+    def dump(self) -> Any:
+        return [list(self.low), list(self.high), list(self.times), self.newest, self.size]
+
+    def load(self, dumped: Any) -> None:
+        low, high, times, newest, size = dumped
+        self.low = deque((float(value), int(number)) for value, number in low)
+        self.high = deque((float(value), int(number)) for value, number in high)
+        self.times = deque(map(float, times))
+        self.newest, self.size = int(newest), int(size)
+
+
+def _joined(a: Moments, b: Moments) -> Moments:
+    """Moments of two samples together (Chan, Golub and LeVeque's pairwise update).
+
+    A sample is (count, mean of y, sum of squares of y, mean of x, sum of x*y products), the
+    last three about the means; x is the update's number, so its own sum of squares follows
+    from the count.
+    """
+    na, ya, sa, xa, pa = a
+    nb, yb, sb, xb, pb = b
+    n = na + nb
+    if not na:
+        return b
+    dy, dx = yb - ya, xb - xa
+    share = nb / n
+    weight = na * share
+    return (
+        n,
+        ya + dy * share,
+        sa + sb + dy * dy * weight,
+        xa + dx * share,
+        pa + pb + dx * dy * weight,
+    )
+
+
+_NOTHING: Moments = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class MomentWindow:
+    """Mean, deviation and slope of the last values: a queue of two stacks of moments."""
+
+    __slots__ = (
+        "back",
+        "front",
+        "least",
+        "limit",
+        "newest",
+        "seconds",
+        "sums",
+    )
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.least = fewest(span)
+        self.front: list[tuple[Moments, float]] = []
+        self.back: list[tuple[float, float, float]] = []
+        self.sums = _NOTHING
+        self.newest = 0.0
+
+    def push(self, value: float, time: float) -> None:
+        self.newest += 1.0
+        self.back.append((value, self.newest, time))
+        self.sums = _joined(self.sums, (1.0, value, 0.0, self.newest, 0.0))
+        if self.limit is not None:
+            if len(self.front) + len(self.back) > self.limit:
+                self.forget()
+        else:
+            self.expire(time)
+
+    def forget(self) -> None:
+        if not self.front:
+            sums = _NOTHING
+            for value, number, time in reversed(self.back):
+                sums = (
+                    _joined((1.0, value, 0.0, number, 0.0), sums)
+                    if sums[0]
+                    else (1.0, value, 0.0, number, 0.0)
+                )
+                self.front.append((sums, time))
+            self.back, self.sums = [], _NOTHING
+        self.front.pop()
+
+    def expire(self, now: float) -> None:
+        if self.seconds is not None:
+            while self.front or self.back:
+                oldest = self.front[-1][1] if self.front else self.back[0][2]
+                if oldest >= now - self.seconds:
+                    break
+                self.forget()
+
+    def moments(self) -> Moments:
+        if not self.front:
+            return self.sums
+        return _joined(self.front[-1][0], self.sums) if self.sums[0] else self.front[-1][0]
+
+    def mean(self) -> float:
+        found = self.moments()
+        return found[1] if found[0] >= self.least else UNKNOWN
+
+    def std(self) -> float:
+        found = self.moments()
+        return math.sqrt(found[2] / found[0]) if found[0] >= self.least else UNKNOWN
+
+    def slope(self) -> float:
+        n, _, _, _, products = self.moments()
+        # The numbers in the window follow one another, so their squares about the mean
+        # sum to n(n^2 - 1)/12.
+        return products / (n * (n * n - 1.0) / 12.0) if n >= max(2, self.least) else UNKNOWN
+
+    def updates_until(self, limit: float) -> float:
+        """Updates until the fitted line reaches `limit`; inf if it moves away from it."""
+        slope = self.slope()
+        if slope != slope:
+            return UNKNOWN
+        _, mean_y, _, mean_x, _ = self.moments()
+        distance = limit - (mean_y + slope * (self.newest - mean_x))
+        return distance / slope if distance * slope > 0 else math.inf
+
+    def dump(self) -> Any:
+        return [
+            self.front,
+            self.back,
+            self.sums,
+            self.newest,
+        ]
+
+    def load(self, dumped: Any) -> None:
+        front, back, sums, newest = dumped
+        self.front = [(_moments(found), float(time)) for found, time in front]
+        self.back = [(float(value), float(number), float(time)) for value, number, time in back]
+        self.sums = _moments(sums)
+        self.newest = float(newest)
+
+
+def _moments(dumped: Any) -> Moments:
+    n, mean, squares, place, products = map(float, dumped)
+    return (n, mean, squares, place, products)
+
+
+class RecordWindow:
+    """The extremes of the attempt so far, and the last finite value."""
+
+    __slots__ = ("largest", "last", "low", "seen")
+
+    def __init__(self, _span: Span | None = None) -> None:
+        self.seen = 0
+        self.largest = 0.0
+        self.low = math.inf
+        self.last = UNKNOWN
+
+    def push(self, value: float, _time: float) -> None:
+        self.seen += 1
+        self.last = value
+        self.largest = max(self.largest, abs(value))
+        self.low = min(self.low, value)
+
+    def times_largest(self, value: float, least: float) -> float:
+        if self.seen < least or value != value:
+            return UNKNOWN
+        return ratio(abs(value), self.largest)
+
+    def lowest(self, least: float) -> float:
+        return self.low if self.seen >= least else UNKNOWN
+
+    def dump(self) -> Any:
+        return [self.seen, self.largest, self.low, self.last] if self.seen else []
+
+    def load(self, dumped: Any) -> None:
+        if dumped:
+            seen, self.largest, self.low, self.last = map(float, dumped)
+            self.seen = int(seen)
+
+
+class CountWindow:
+    """How often a condition held in the last updates. Unknown takes a place and counts as no."""
+
+    __slots__ = ("held", "limit", "queue", "seconds")
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.queue: deque[tuple[bool, float]] = deque()
+        self.held = 0
+
+    def push(self, held: bool | None, time: float) -> float:
+        self.queue.append((bool(held), time))
+        self.held += bool(held)
+        if self.limit is not None:
+            if len(self.queue) > self.limit:
+                self.held -= self.queue.popleft()[0]
+        elif self.seconds is not None:
+            while self.queue and self.queue[0][1] < time - self.seconds:
+                self.held -= self.queue.popleft()[0]
+        return float(self.held)
+
+    def dump(self) -> Any:
+        return [[int(held), time] for held, time in self.queue]
+
+    def load(self, dumped: Any) -> None:
+        self.queue = deque((bool(held), float(time)) for held, time in dumped)
+        self.held = sum(held for held, _ in self.queue)
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """Division as IEEE 754 has it, where Python would raise."""
+    if denominator:
+        return numerator / denominator
+    if numerator != numerator or not numerator or denominator != denominator:
+        return UNKNOWN
+    return math.copysign(math.inf, numerator) * math.copysign(1.0, denominator)

@@ -1,0 +1,262 @@
+"""Rule files and packs: from YAML in Prometheus' shape to a compiled rule set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from watchstep.core.engine import RuleSet
+from watchstep.core.grammar import Node, Span, parse, parse_span
+from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule
+from watchstep.core.updates import Action
+from watchstep.errors import RuleError
+from watchstep.rules.strict_yaml import Mapped, read
+
+VOCABULARY = "vocabulary"
+"""The file of metric names and zones that every rule set shares."""
+
+_GROUP_KEYS = ("name", "rules")
+_RULE_KEYS = (
+    "alert",
+    "expr",
+    "for",
+    "keep_firing_for",
+    "clear",
+    "unless",
+    "warmup",
+    "on_nan",
+    "where",
+    "inhibited_by",
+    "labels",
+    "action",
+    "annotations",
+)
+_ZONE_KEYS = ("metric", "edges", "names", "of", "beside", "fallback")
+_ALIAS_KEYS = ("metric", "names", "factor")
+_SEVERITIES = ("info", "warning", "critical")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+MOST_RULES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """What one file holds."""
+
+    source: str
+    rules: tuple[Rule, ...]
+    bands: tuple[Bands, ...]
+    aliases: tuple[Alias, ...]
+
+
+def packs() -> list[str]:
+    """Names of the packs that ship with watchstep."""
+    folder = resources.files("watchstep.rules") / "packs"
+    names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
+    return sorted(name for name in names if name not in {VOCABULARY} and not name.startswith("_"))
+
+
+def load(sources: Sequence[str | Path]) -> RuleSet:
+    """Compile packs and rule files into one set.
+
+    Args:
+        sources: Names of packs, or paths of files. A rule of a later source replaces one of
+            the same name of an earlier source.
+
+    Raises:
+        RuleError: A source does not exist, or a file is wrong; the first mistake, with its line.
+    """
+    return combine([read_source(source) for source in sources])
+
+
+def combine(files: Iterable[RuleFile]) -> RuleSet:
+    """Compile files that were read, together with the shared vocabulary."""
+    rules: dict[str, Rule] = {}
+    vocabulary = read_source(VOCABULARY)
+    bands = {band.metric: band for band in vocabulary.bands}
+    aliases = list(vocabulary.aliases)
+    for file in files:
+        rules.update({rule.name: rule for rule in file.rules})
+        bands.update({band.metric: band for band in file.bands})
+        aliases = [*file.aliases, *aliases]
+    _check_references(rules)
+    return RuleSet(rules.values(), bands.values(), aliases)
+
+
+def _check_references(rules: Mapping[str, Rule]) -> None:
+    for rule in rules.values():
+        trees = [parse(text) for text in (rule.expr, rule.clear, rule.unless) if text is not None]
+        named = {
+            str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"
+        } | set(rule.inhibited_by)
+        for name in sorted(named - set(rules)):
+            reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
+            raise RuleError(reason, line=rule.line, source=rule.source)
+
+
+def read_source(source: str | Path) -> RuleFile:
+    """Read one pack or file.
+
+    Raises:
+        RuleError: It does not exist, cannot be read, or is wrong.
+    """
+    name = str(source)
+    if name in {*packs(), VOCABULARY}:
+        entry = resources.files("watchstep.rules") / "packs" / f"{name}.yaml"
+        return read_text(entry.read_bytes(), name)
+    try:
+        path = Path(name)
+        if not path.is_file():
+            known = ", ".join(packs())
+            raise RuleError(f"no such file, and no pack of that name (packs: {known})", source=name)
+        return read_text(path.read_bytes(), name)
+    except OSError as error:
+        raise RuleError(f"cannot be read: {error.strerror}", source=name) from None
+
+
+def read_text(text: bytes, source: str) -> RuleFile:
+    """Read the content of a rule file.
+
+    Args:
+        text: YAML, UTF-8.
+        source: What errors call it.
+
+    Raises:
+        RuleError: The first mistake, with its line.
+    """
+    root = read(text, source)
+    root.refuse_unknown(("groups", "zones", "aliases"), "a rule file")
+    rules: list[Rule] = []
+    for group in root.mappings("groups"):
+        group.refuse_unknown(_GROUP_KEYS, "a group")
+        name = group.text("name") or ""
+        rules.extend(_rule(entry, name) for entry in group.mappings("rules"))
+    if len(rules) > MOST_RULES:
+        raise RuleError(f"{len(rules)} rules; at most {MOST_RULES}", source=source)
+    seen: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.name in seen:
+            reason = f"rule {rule.name!r} stands on line {seen[rule.name].line} already"
+            raise RuleError(reason, line=rule.line, source=source)
+        seen[rule.name] = rule
+    return RuleFile(
+        source=source,
+        rules=tuple(rules),
+        bands=tuple(_bands(entry) for entry in root.mappings("zones")),
+        aliases=tuple(alias for entry in root.mappings("aliases") for alias in _aliases(entry)),
+    )
+
+
+def _rule(entry: Mapped, group: str) -> Rule:
+    entry.refuse_unknown(_RULE_KEYS, "a rule")
+    name = entry.text("alert")
+    if name is None or not _NAME.fullmatch(name):
+        raise entry.wrong("alert", f"a rule needs a name of letters, digits and _, found {name!r}")
+    labels = entry.texts("labels")
+    return Rule(
+        name=name,
+        expr=_expression(entry, "expr"),
+        group=group,
+        severity=_choice(entry, "labels", labels.pop("severity", "warning"), _SEVERITIES),
+        action=_action(entry),
+        hold=_span(entry, "for", ONE_UPDATE),
+        keep=_span(entry, "keep_firing_for", AT_ONCE),
+        clear=_expression(entry, "clear") if "clear" in entry.values else None,
+        unless=_expression(entry, "unless") if "unless" in entry.values else None,
+        warmup=entry.integer("warmup", 0),
+        on_nan=_choice(entry, "on_nan", entry.text("on_nan", "hold"), ("hold", "fire")),
+        where=entry.texts("where"),
+        inhibited_by=tuple(_names(entry, "inhibited_by")),
+        labels=labels,
+        annotations=entry.texts("annotations"),
+        source=entry.source,
+        line=entry.line,
+    )
+
+
+def _expression(entry: Mapped, key: str) -> str:
+    text = entry.text(key)
+    if text is None:
+        raise entry.wrong(key, "a rule needs an expression")
+    try:
+        _check_windows(parse(text))
+    except RuleError as error:
+        raise entry.wrong(key, error.reason) from None
+    return " ".join(text.split())
+
+
+def _check_windows(tree: Node) -> None:
+    for node in tree.walk():
+        if node.op == "call" and node.value == "eta" and float(str(node.parts[1].value)) <= 0:
+            raise RuleError("eta looks at log10 of the magnitude; its limit must be above 0")
+
+
+def _span(entry: Mapped, key: str, default: Span) -> Span:
+    value = entry.values.get(key)
+    if value is None:
+        return default
+    try:
+        return parse_span(str(value))
+    except RuleError as error:
+        raise entry.wrong(key, error.reason) from None
+
+
+def _choice(entry: Mapped, key: str, value: str | None, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise entry.wrong(key, f"{value!r} is none of {', '.join(choices)}")
+    return value
+
+
+def _action(entry: Mapped) -> Action:
+    words = tuple(action.word for action in Action)
+    word = _choice(entry, "action", entry.text("action", "none"), words)
+    return Action[str(word).upper()]
+
+
+def _names(entry: Mapped, key: str) -> list[str]:
+    found = entry.sequence(key)
+    for name in found:
+        if not isinstance(name, str):
+            raise entry.wrong(key, f"expected names, found {name!r}")
+    return found
+
+
+def _numbers(entry: Mapped, key: str) -> tuple[float, ...]:
+    found = entry.sequence(key)
+    for number in found:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise entry.wrong(key, f"expected numbers, found {number!r}")
+    if any(a >= b for a, b in pairwise(found)):
+        raise entry.wrong(key, "the edges must ascend")
+    return tuple(map(float, found))
+
+
+def _bands(entry: Mapped) -> Bands:
+    entry.refuse_unknown(_ZONE_KEYS, "a zone")
+    edges, names = _numbers(entry, "edges"), _names(entry, "names")
+    if len(names) != len(edges) + 1:
+        raise entry.wrong("names", f"{len(edges)} edges need {len(edges) + 1} names")
+    for name in names:
+        _choice(entry, "names", name, ZONE_NAMES)
+    fallback = entry.values.get("fallback")
+    return Bands(
+        metric=str(entry.text("metric")),
+        edges=edges,
+        names=tuple(names),
+        of=_choice(entry, "of", entry.text("of", "value"), ("value", "magnitude", "bound", "knee")),
+        beside=entry.text("beside") or "",
+        fallback=float("nan") if fallback is None else float(fallback),
+    )
+
+
+def _aliases(entry: Mapped) -> list[Alias]:
+    entry.refuse_unknown(_ALIAS_KEYS, "an alias")
+    factor = entry.values.get("factor", 1)
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+        raise entry.wrong("factor", f"expected a number, found {factor!r}")
+    metric = str(entry.text("metric"))
+    return [Alias(name, metric, float(factor)) for name in _names(entry, "names")]

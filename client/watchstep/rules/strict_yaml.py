@@ -1,0 +1,179 @@
+"""YAML 1.2 read strictly: every mistake has a line, and no file can hang or crash the reader."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from watchstep.errors import RuleError
+
+LARGEST_FILE_BYTES = 262_144
+DEEPEST_NESTING = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A mapping with the lines that its keys stand on."""
+
+    values: dict[str, Any]
+    lines: dict[str, int]
+    line: int
+    source: str
+
+    def refuse_unknown(self, known: Iterable[str], what: str) -> None:
+        """Raise for the first key that is not known, with the nearest that is."""
+        known = list(known)
+        for key, line in self.lines.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+                raise RuleError(
+                    f"unknown key {key!r} in {what}{hint}", line=line, source=self.source
+                )
+
+    def wrong(self, key: str, reason: str) -> RuleError:
+        """An error at the line of a key."""
+        return RuleError(
+            f"{key}: {reason}", line=self.lines.get(key, self.line), source=self.source
+        )
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """A text; numbers that YAML made of it are refused rather than guessed back."""
+        value = self.values.get(key, default)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(key, f"expected a text, found {_kind(value)}")
+        return value
+
+    def integer(self, key: str, default: int, least: int = 0) -> int:
+        """A whole number of at least `least`."""
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.wrong(key, f"expected a whole number from {least}, found {value!r}")
+        return value
+
+    def mappings(self, key: str) -> list[Mapped]:
+        """A list of mappings; absent is empty."""
+        found = self.sequence(key)
+        for part in found:
+            if not isinstance(part, Mapped):
+                raise self.wrong(key, f"expected mappings, found {_kind(part)}")
+        return found
+
+    def sequence(self, key: str) -> list[Any]:
+        """A list; absent is empty."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(key, f"expected a list, found {_kind(value)}")
+        return value
+
+    def texts(self, key: str) -> dict[str, str]:
+        """A mapping of texts; absent is empty. Numbers and booleans are written out."""
+        value = self.values.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapped):
+            raise self.wrong(key, f"expected a mapping, found {_kind(value)}")
+        for name, part in value.values.items():
+            if isinstance(part, (list, Mapped)) or part is None:
+                raise value.wrong(name, f"expected a text, found {_kind(part)}")
+        return {name: str(part) for name, part in value.values.items()}
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapped):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return "nothing" if value is None else repr(value)
+
+
+def read(text: bytes, source: str) -> Mapped:
+    """Read one YAML document whose root is a mapping.
+
+    Raises:
+        RuleError: It is too large, not UTF-8, not YAML, repeats a key, or uses aliases, tags
+            or nesting that a rule file has no need of.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    if len(text) > LARGEST_FILE_BYTES:
+        raise RuleError(f"{len(text)} bytes; at most {LARGEST_FILE_BYTES}", source=source)
+    try:
+        node = YAML(typ="safe", pure=True).compose(text.decode())
+    except UnicodeDecodeError as error:
+        raise RuleError(f"not UTF-8 at byte {error.start}", source=source) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 0
+        raise RuleError(f"not YAML: {error.problem}", line=line, source=source) from None
+    except (YAMLError, ValueError) as error:
+        raise RuleError(f"not YAML: {str(error).splitlines()[0]}", source=source) from None
+    except RecursionError:
+        raise RuleError("nested too deeply", source=source) from None
+    found = _Reader(source).value(node, 0) if node is not None else None
+    if not isinstance(found, Mapped):
+        raise RuleError(
+            f"expected a mapping at the top, found {_kind(found)}", line=1, source=source
+        )
+    return found
+
+
+class _Reader:
+    """Turns composed nodes into plain values, keeping lines."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.seen: set[int] = set()
+
+    def wrong(self, reason: str, node: Any) -> RuleError:
+        return RuleError(reason, line=node.start_mark.line + 1, source=self.source)
+
+    def value(self, node: Any, depth: int) -> Any:
+        if depth > DEEPEST_NESTING:
+            raise self.wrong(f"nested deeper than {DEEPEST_NESTING}", node)
+        if id(node) in self.seen:
+            raise self.wrong("aliases are not supported; write the value out", node)
+        self.seen.add(id(node))
+        kind = type(node).__name__
+        if kind == "MappingNode":
+            return self.mapping(node, depth)
+        if kind == "SequenceNode":
+            return [self.value(part, depth + 1) for part in node.value]
+        return self.scalar(node)
+
+    def mapping(self, node: Any, depth: int) -> Mapped:
+        values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name = self.value(key, depth + 1)
+            if not isinstance(name, str):
+                raise self.wrong(f"expected a text as key, found {_kind(name)}", key)
+            if name in values:
+                raise self.wrong(f"key {name!r} stands here twice", key)
+            values[name] = self.value(value, depth + 1)
+            lines[name] = key.start_mark.line + 1
+        return Mapped(values, lines, node.start_mark.line + 1, self.source)
+
+    def scalar(self, node: Any) -> Any:
+        tag = str(node.ctag if hasattr(node, "ctag") else node.tag).rsplit(":", 1)[-1]
+        text = str(node.value)
+        if tag == "null":
+            return None
+        if tag == "bool":
+            return text.lower() == "true"
+        if tag == "int":
+            if len(text) > 32:
+                raise self.wrong(f"a number of {len(text)} digits", node)
+            return int(text.replace("_", ""), 0)
+        if tag == "float":
+            return float(
+                text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
+            )
+        if tag in {"str", "timestamp"}:
+            return text
+        raise self.wrong(f"tag !{tag} is not supported", node)
