@@ -25,8 +25,11 @@ class WatchstepError(Exception):
     """Base of every error that watchstep raises on purpose."""
 
 
-class TrainingHalted(WatchstepError):  # noqa: N818 - the contract's name: a decision, not a mistake
+class TrainingHalted(WatchstepError, SystemExit):  # noqa: N818 - a decision, not a mistake
     """Training was stopped because the user asked for that on a critical alert.
+
+    Where nobody catches it the process ends with `HALT_EXIT_CODE` and without a traceback,
+    as it is a `SystemExit` too; it is an ordinary `Exception` for everybody who catches it.
 
     Attributes:
         rule: The rule that demanded the halt, or None for a remote command.
@@ -38,6 +41,7 @@ class TrainingHalted(WatchstepError):  # noqa: N818 - the contract's name: a dec
 
     def __init__(self, message: str, *, rule: str | None = None, update: int = 0) -> None:
         super().__init__(message)
+        self.code = HALT_EXIT_CODE
         self.rule = rule
         self.update = update
 

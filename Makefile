@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench format install clean
+
+install: $(STAMP)
+
+# torch first and by itself: asked for by a range, it would bring gigabytes of GPU libraries.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[server,sb3,postmortem]" --group dev
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/watchstep demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+# Seconds: style, types, layers, sizes.
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/shape
+
+bench: $(STAMP)
+	for script in benchmarks/*_cost.py benchmarks/*_reading.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,91 @@
+"""The one command: gathers the sub-commands that every part offers by entry point.
+
+The service and the post-mortem add theirs through the group `watchstep.commands`, so that
+nothing here imports them.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+import watchstep
+from watchstep.errors import WatchstepError
+
+GROUP = "watchstep.commands"
+EXTRAS = {
+    "fastapi": "server",
+    "uvicorn": "server",
+    "pydantic": "server",
+    "pydantic_settings": "server",
+    "prometheus_client": "server",
+    "sqlalchemy": "server",
+    "alembic": "server",
+    "psycopg": "server",
+    "jinja2": "server",
+    "plotly": "server",
+    "standardwebhooks": "server",
+    "torch": "torch",
+    "stable_baselines3": "sb3",
+    "gymnasium": "sb3",
+    "numpy": "torch",
+}
+"""Which extra brings a package that is missing."""
+
+
+def build() -> typer.Typer:
+    """The application with every sub-command that is installed."""
+    app = typer.Typer(
+        name="watchstep",
+        help="Watches training runs: judges every update, stops poisoned steps, tells you.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        part = entry.load()
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=entry.name)
+        else:
+            part(app)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(watchstep.__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Watches training runs: judges every update, stops poisoned steps, tells you."""
+
+
+def main() -> None:
+    """Run the command line; mistakes of the user are one line on stderr and exit code 2."""
+    try:
+        build()()
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in EXTRAS:
+            raise
+        extra = EXTRAS[missing]
+        _fail(f"this command needs {missing}; install it with: pip install 'watchstep[{extra}]'")
+    except SystemExit:
+        raise
+    except WatchstepError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"watchstep: {message}\n")
+    raise SystemExit(2)

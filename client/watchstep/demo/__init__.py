@@ -1,0 +1,1 @@
+"""`watchstep demo`: the main job, end to end, on real training."""

@@ -1,0 +1,93 @@
+"""A webhook receiver on this machine, as a chat or pager would be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Message:
+    """One notification as it arrived.
+
+    Attributes:
+        body: Its JSON.
+        webhook_id: Constant over retries.
+        genuine: Whether its Standard Webhooks signature is right.
+        arrived: Seconds since the epoch.
+    """
+
+    body: dict[str, Any]
+    webhook_id: str
+    genuine: bool
+    arrived: float
+
+
+class Receiver:
+    """Accepts webhooks on a free port of the loopback interface while it is open.
+
+    Attributes:
+        secret: The signing secret, `whsec_...`.
+        messages: What has arrived, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+        self.messages: list[Message] = []
+        self._arrived = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                receiver.take(dict(self.headers.items()), body)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing: the story is told elsewhere."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, headers: dict[str, str], body: bytes) -> None:
+        """Check a message's signature and keep it."""
+        told = {name.lower(): value for name, value in headers.items()}
+        signed = f"{told.get('webhook-id')}.{told.get('webhook-timestamp')}.".encode() + body
+        key = base64.b64decode(self.secret.removeprefix("whsec_"))
+        wanted = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        genuine = f"v1,{wanted}" in told.get("webhook-signature", "").split()
+        message = Message(json.loads(body), told.get("webhook-id", ""), genuine, time.time())
+        with self._arrived:
+            self.messages.append(message)
+            self._arrived.notify_all()
+
+    def wait_for(self, run: str, timeout_s: float) -> Message | None:
+        """The newest message about a run, or None if none comes in time."""
+
+        def newest() -> Message | None:
+            mine = [m for m in self.messages if m.body.get("watchstep", {}).get("run") == run]
+            return mine[-1] if mine else None
+
+        with self._arrived:
+            self._arrived.wait_for(newest, timeout_s)
+            return newest()

@@ -1,0 +1,76 @@
+"""How the story looks in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.rule import Rule
+
+from watchstep.core.updates import Transition
+
+_COLOURS = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+_BAR = 18
+
+
+class Teller:
+    """Prints the story as it happens."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+
+    def chapter(self, title: str) -> None:
+        """A new part of the story."""
+        self.console.print()
+        self.console.print(Rule(f"[bold]{escape(title)}", align="left", style="dim"))
+
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence of the story."""
+        self.console.print(escape(text), style=style, soft_wrap=True)
+
+    def fact(self, name: str, value: str, style: str = "") -> None:
+        """A named value."""
+        self.console.print(f"  [dim]{escape(name):<22}[/dim] {escape(value)}", style=style)
+
+    def transition(self, transition: Transition) -> None:
+        """A rule that begins or ceases to fire."""
+        if transition.change not in {"firing", "resolved"}:
+            return
+        colour = _COLOURS[transition.severity] if transition.change == "firing" else "green"
+        word = transition.severity if transition.change == "firing" else "resolved"
+        named = f"[{colour}]{word:>8}  {escape(transition.rule)}[/]"
+        self.console.print(f"      {named} [dim]{escape(transition.reason)}", soft_wrap=True)
+
+    def update(self, number: int, readings: Mapping[str, float]) -> None:
+        """One update in one line: how far the advantages spread, and how near the bound is."""
+        spread = readings.get("train/advantages_std_raw", math.nan)
+        largest = readings.get("train/advantages_norm_max_abs")
+        count = readings.get("train/advantages_count", 0.0)
+        line = f"  [dim]update[/] {number:>3}  raw std {_bar(spread)} {spread:<8.2g}"
+        if largest is None:
+            line += "  [dim]largest |z|    -          "
+        else:
+            bound = math.sqrt(max(count - 1, 1))
+            colour = "green" if largest <= bound else "bold red"
+            line += f"  [dim]largest |z|[/] [{colour}]{largest:<9.3g}[/] [dim]of {bound:.2f}"
+        reward = readings.get("rollout/ep_rew_mean")
+        shown = "" if reward is None else f"  [dim]reward {reward:.1f}"
+        self.console.print(line + shown)
+
+    def mapping(self, title: str, values: Mapping[str, Any]) -> None:
+        """A few named values under a title."""
+        self.say(title)
+        for name, value in values.items():
+            self.fact(name, str(value))
+
+
+def _bar(spread: float) -> str:
+    """Nine decades, 1e-8 to 10, as a bar; green above the seed's window, red inside."""
+    if not spread > 0:
+        return "[dim]" + "·" * _BAR + "[/]"
+    filled = round((min(max(math.log10(spread), -8), 1) + 8) / 9 * _BAR)
+    colour = "green" if spread >= 1e-3 else "yellow" if spread >= 1e-4 else "red"
+    return f"[{colour}]" + "━" * filled + "[/][dim]" + "·" * (_BAR - filled) + "[/]"

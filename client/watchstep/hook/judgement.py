@@ -1,0 +1,52 @@
+"""The rules inside the trainer: one fold over updates, one over each guard's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from watchstep.core.engine import RuleSet, State, judge, step
+from watchstep.core.updates import Action, Transition, Update, Verdict
+
+
+class Judgement:
+    """Judges one run inside the trainer.
+
+    Attributes:
+        most: Strongest action that is obeyed: PIN or SKIP where the user only wants alerts.
+    """
+
+    def __init__(self, rules: RuleSet, *, most: Action) -> None:
+        self.rules = rules
+        self.most = most
+        self._updates = State(rules)
+        self._steps: dict[str, State] = {}
+
+    def update(self, update: Update) -> tuple[Verdict, Sequence[Transition]]:
+        """Judge an update of the run."""
+        self._updates, transitions = step(self.rules, self._updates, update)
+        return judge(self.rules, self._updates, most=self.most), transitions
+
+    def optimizer_step(self, guard: str, readings: Mapping[str, float], time: float) -> Verdict:
+        """Judge one optimizer step by the same rules.
+
+        Each guard's steps are a stream of their own, so windows and "in a row" count steps
+        there. Rules about metrics that only the whole update has cannot tell, and hold.
+        """
+        state = self._steps.get(guard) or State(self.rules)
+        seq = state.seq + 1
+        self._steps[guard], _ = step(self.rules, state, Update(seq, seq, time, readings))
+        return judge(self.rules, self._steps[guard], most=self.most)
+
+    def firing(self) -> tuple[str, ...]:
+        """Names of the rules that fire on the stream of updates."""
+        return self._updates.firing()
+
+    def open_alerts(self) -> bool:
+        """Whether a rule of severity warning or critical fires."""
+        return any(
+            self.rules.rules[self.rules.index[name]].severity != "info" for name in self.firing()
+        )
+
+    def forget_steps(self) -> None:
+        """After a rollback: what the steps before it looked like is no baseline any more."""
+        self._steps.clear()

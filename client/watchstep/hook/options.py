@@ -1,0 +1,125 @@
+"""What a watch is told once, from arguments and the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from watchstep.errors import SettingsError
+from watchstep.wire import METRIC_NAME, RUN_NAME
+
+Mode = Literal["online", "offline", "disabled"]
+OnCritical = Literal["alert", "halt", "rollback"]
+DEFAULT_RULES = ("ppo", "generic")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything about one watch.
+
+    Attributes:
+        rules: Packs and rule files, see `watchstep.rules.load`.
+        checkpoints: Folder of the checkpoint keeper; None for no keeper.
+        on_critical: What a rule's demand to halt leads to: "alert" only tells, "halt" raises
+            `TrainingHalted`, "rollback" restores the pin and goes on.
+        keep: Checkpoints that retention leaves, besides the pin.
+        good_after: Healthy updates after a save before it may become the pin.
+        async_checkpoints: Whether saves are written in the background.
+        max_rollbacks: Rollbacks of one watch before the next one halts instead.
+        rollback_lr_factor: What learning rates are multiplied with after a rollback.
+        strict: Read device tensors at once, at the price of a synchronisation each update.
+        capture_text: Whether `warnings` and `logging` lines from WARNING up become events.
+        obey_commands: Whether halt commands from the service are obeyed.
+        exit_s: Longest wait for the service when the process ends.
+    """
+
+    run: str
+    project: str = "default"
+    rules: tuple[str, ...] = DEFAULT_RULES
+    url: str | None = None
+    token: str | None = field(default=None, repr=False)
+    directory: Path = Path(".watchstep")
+    mode: Mode = "online"
+    checkpoints: Path | None = None
+    on_critical: OnCritical = "alert"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    trainer: str = ""
+    keep: int = 3
+    good_after: int = 1
+    async_checkpoints: bool = False
+    max_rollbacks: int = 3
+    rollback_lr_factor: float = 1.0
+    strict: bool = False
+    capture_text: bool = True
+    obey_commands: bool = True
+    exit_s: float = 2.0
+
+
+def from_environment(given: Mapping[str, Any]) -> Options:
+    """Arguments over environment over defaults; None counts as not given.
+
+    The environment: WATCHSTEP_URL, WATCHSTEP_TOKEN, WATCHSTEP_PROJECT, WATCHSTEP_RUN,
+    WATCHSTEP_DIR and WATCHSTEP_MODE.
+
+    Raises:
+        SettingsError: A name or value that cannot be.
+    """
+    environment = {
+        "url": os.environ.get("WATCHSTEP_URL"),
+        "token": os.environ.get("WATCHSTEP_TOKEN"),
+        "project": os.environ.get("WATCHSTEP_PROJECT"),
+        "run": os.environ.get("WATCHSTEP_RUN"),
+        "directory": os.environ.get("WATCHSTEP_DIR"),
+    }
+    told: dict[str, Any] = {key: value for key, value in environment.items() if value}
+    told.update({key: value for key, value in given.items() if value is not None})
+    told.setdefault("run", _invented_name())
+    # The environment variable is the kill switch, so no argument overrules it.
+    told["mode"] = os.environ.get("WATCHSTEP_MODE") or told.get("mode", "online")
+    told["rules"] = _rules(told.get("rules", DEFAULT_RULES))
+    for key in ("directory", "checkpoints"):
+        if key in told:
+            told[key] = Path(told[key])
+    options = Options(**told)
+    _check(options)
+    return options
+
+
+def _invented_name() -> str:
+    return f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _rules(told: Any) -> tuple[str, ...]:
+    sources = (told,) if isinstance(told, (str, Path)) else tuple(told)
+    # A pack for one kind of trainer is of little use without the rules for any trainer.
+    names = [str(source) for source in sources]
+    return tuple(names if "generic" in names or not names else [*names, "generic"])
+
+
+def _check(options: Options) -> None:
+    if not re.fullmatch(RUN_NAME, options.run):
+        raise SettingsError(
+            f"run must match {RUN_NAME.pattern}, and {options.run[:140]!r} does not"
+        )
+    for key, value, choices in (
+        ("mode (or WATCHSTEP_MODE)", options.mode, get_args(Mode)),
+        ("on_critical", options.on_critical, get_args(OnCritical)),
+    ):
+        if value not in choices:
+            raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+    if options.url is not None and not options.url.startswith(("http://", "https://")):
+        raise SettingsError("url must begin with http:// or https://")
+    if options.on_critical == "rollback" and options.checkpoints is None:
+        raise SettingsError("on_critical='rollback' needs checkpoints='some/folder'")
+
+
+def is_metric_name(name: object) -> bool:
+    """Whether a name is one that readings may have."""
+    return isinstance(name, str) and METRIC_NAME.fullmatch(name) is not None

@@ -1,0 +1,1 @@
+"""One file per trainer, each a line or two for the user."""

@@ -1,0 +1,203 @@
+"""Stable-Baselines3 (PPO, A2C; off-policy algorithms in their basics).
+
+    model.learn(100_000, callback=WatchstepCallback(run="ppo-7", on_critical="halt"))
+
+SB3 logs once a rollout, after every optimizer step of it has been taken, and one update late.
+The callback looks inside instead: it guards the optimizer, sees gradient norms before SB3
+clips them, follows the advantages into the loss, and judges each update right after its
+`train()`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import __version__ as sb3_version
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import safe_mean
+
+from watchstep.guard import Guard, observe_clipping
+from watchstep.hook import Watch, init
+from watchstep.integrations.advantages import AdvantageTap
+
+_ALWAYS_EXCLUDED = (
+    "time/iterations",
+    "time/time_elapsed",
+    "time/total_timesteps",
+    "train/n_updates",
+)
+
+
+class WatchstepCallback(BaseCallback):
+    """Watches one `learn()` of a Stable-Baselines3 model.
+
+    Args:
+        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
+            from `options`, which ends with the training.
+        guard: Whether to judge each optimizer step before it happens.
+        save_every: Updates between checkpoints; None for none. Needs `checkpoints=`.
+        log_every: Calls of `train()` between logged updates, for off-policy algorithms, which
+            train every few environment steps. On-policy ones log every update.
+        options: Arguments of `watchstep.init`.
+
+    Attributes:
+        updates: Calls of `train()` that have ended.
+        readings: Of the last logged update.
+
+    Raises:
+        TrainingHalted: Out of `learn()`, when a halt was asked for.
+    """
+
+    def __init__(
+        self,
+        watch: Watch | None = None,
+        *,
+        guard: bool = True,
+        save_every: int | None = 1,
+        log_every: int = 100,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.watch = watch
+        self._owns_watch = watch is None
+        self._options = options
+        self._wants_guard = guard
+        self._save_every = save_every
+        self._log_every = log_every
+        self._guards: list[Guard] = []
+        self._tap: AdvantageTap | None = None
+        self._undo: list[Callable[[], None]] = []
+        self.updates = 0
+        self.readings: dict[str, float] = {}
+
+    def _on_training_start(self) -> None:
+        if self.watch is None:
+            self._options.setdefault("trainer", f"stable-baselines3 {sb3_version}")
+            self.watch = init(**self._options)
+        self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
+        if self._wants_guard:
+            found = [self.watch.guard(optimizer) for optimizer in self._optimizers().values()]
+            self._guards = [guard for guard in found if guard is not None]
+        if self._on_policy:
+            self._follow_advantages()
+        self._replace(self.trained, "train", self._watched_train(self.trained.train))
+
+    @property
+    def trained(self) -> Any:
+        """The model; what only some algorithms have is not in SB3's base type."""
+        return self.model
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._put_back()
+        if self._owns_watch and self.watch is not None:
+            self.watch.finish()
+
+    def _optimizers(self) -> dict[str, Any]:
+        """The model's optimizers by the name their module has in it."""
+        if hasattr(self.model.policy, "optimizer") and self.model.policy.optimizer is not None:
+            return {"optimizer": self.model.policy.optimizer}
+        names = ("actor", "critic", "q_net")
+        parts = {name: getattr(self.model.policy, name, None) for name in names}
+        return {
+            f"{name}_optimizer": part.optimizer
+            for name, part in parts.items()
+            if part is not None and getattr(part, "optimizer", None) is not None
+        }
+
+    def _follow_advantages(self) -> None:
+        buffer = self.trained.rollout_buffer
+        self._tap = AdvantageTap(self._note)
+        original = buffer.get
+
+        @functools.wraps(original)
+        def get(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            assert self._tap is not None
+            for batch in original(*args, **kwargs):
+                self._tap.begin(batch.advantages)
+                yield batch
+
+        self._replace(buffer, "get", get)
+
+    def _note(self, name: str, value: float) -> None:
+        for guard in self._guards:
+            guard.note(name, value)
+
+    def _watched_train(self, train: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(train)
+        def watched(*args: Any, **kwargs: Any) -> None:
+            raw = self._raw_advantages()
+            try:
+                with observe_clipping(*self._guards):
+                    if self._tap is None:
+                        train(*args, **kwargs)
+                    else:
+                        with self._tap:
+                            train(*args, **kwargs)
+            except BaseException as error:
+                self._put_back()
+                if self.watch is not None and self._owns_watch:
+                    self.watch.finish(error)
+                raise
+            self._after_train(raw)
+
+        return watched
+
+    def _after_train(self, raw: Mapping[str, float]) -> None:
+        assert self.watch is not None
+        self.updates += 1
+        if not self._on_policy and self.updates % self._log_every:
+            return
+        readings = {
+            name: value
+            for name, value in self.logger.name_to_value.items()
+            if name not in _ALWAYS_EXCLUDED and isinstance(value, (int, float, np.number))
+        }
+        readings.update(raw)
+        if self._tap is not None:
+            readings.update(self._tap.readings())
+        readings.update(self._episodes())
+        self.readings = readings
+        self.watch.log(readings, step=self.model.num_timesteps)
+        if self._save_every and self.updates % self._save_every == 0:
+            self.watch.save(self.state(), step=self.model.num_timesteps)
+
+    def _raw_advantages(self) -> dict[str, float]:
+        """Mean and deviation of the rollout's advantages as they were collected."""
+        if not self._on_policy:
+            return {}
+        advantages = np.asarray(self.trained.rollout_buffer.advantages, dtype=np.float64)
+        return {
+            "train/advantages_mean_raw": float(advantages.mean()),
+            "train/advantages_std_raw": float(advantages.std()),
+        }
+
+    def _episodes(self) -> dict[str, float]:
+        episodes = self.model.ep_info_buffer
+        if not episodes:
+            return {}
+        return {
+            "rollout/ep_rew_mean": float(safe_mean([episode["r"] for episode in episodes])),
+            "rollout/ep_len_mean": float(safe_mean([episode["l"] for episode in episodes])),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, and what `Watch.restore` fills: policy and optimizers."""
+        return {"policy": self.model.policy, **self._optimizers()}
+
+    def _replace(self, place: Any, name: str, value: Any) -> None:
+        """Set an instance attribute and remember how to undo it."""
+        had = name in vars(place)
+        before = getattr(place, name)
+        setattr(place, name, value)
+        self._undo.append(lambda: setattr(place, name, before) if had else delattr(place, name))
+
+    def _put_back(self) -> None:
+        while self._undo:
+            self._undo.pop()()

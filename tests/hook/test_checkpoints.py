@@ -1,0 +1,132 @@
+"""Saving, pinning and going back, as a training loop does it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import watchstep
+from watchstep import Action, TrainingHalted
+from watchstep.errors import CheckpointError
+from watchstep.guard import bit_hash
+
+HEALTHY = {"train/policy_loss": 0.01, "train/value_loss": 0.5}
+
+
+def _trainer() -> tuple[torch.nn.Linear, torch.optim.Adam]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    return model, torch.optim.Adam(model.parameters(), lr=0.1)
+
+
+def _train_step(
+    model: torch.nn.Linear, optimizer: torch.optim.Optimizer, scale: float = 1.0
+) -> None:
+    optimizer.zero_grad()
+    (model(torch.ones(3, 4)).square().sum() * scale).backward()
+    optimizer.step()
+
+
+def _watch(tmp_path: Path, **given: object) -> watchstep.Watch:
+    return watchstep.init(
+        run="r",
+        directory=tmp_path / "spool",
+        checkpoints=tmp_path / "ckpt",
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def test_the_pin_follows_healthy_updates_and_stays_before_the_first_alert(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path) as watch:
+        for step in (1, 2, 3):
+            _train_step(model, optimizer)
+            watch.log(HEALTHY, step=step)
+            watch.save({"model": model, "optimizer": optimizer}, step=step)
+        watch.log({**HEALTHY, "train/value_loss": math.nan}, step=4)
+        watch.save({"model": model, "optimizer": optimizer}, step=4)
+        watch.log({**HEALTHY, "train/value_loss": math.nan}, step=5)
+
+        assert watch.pinned is not None
+        assert watch.pinned.step == 2
+
+
+def test_restore_brings_back_weights_and_optimizer_bit_for_bit(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path) as watch:
+        _train_step(model, optimizer)
+        watch.log(HEALTHY, step=1)
+        watch.save({"model": model, "optimizer": optimizer}, step=1)
+        watch.log(HEALTHY, step=2)
+        good = bit_hash(model, optimizer)
+        _train_step(model, optimizer, scale=1e6)
+
+        found = watch.restore()
+
+        assert found.step == 1
+        assert bit_hash(model, optimizer) == good
+
+
+def test_a_state_that_is_not_finite_is_refused_and_told(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path) as watch:
+        watch.log(HEALTHY, step=1)
+        with torch.no_grad():
+            model.weight[0, 0] = math.inf
+
+        found = watch.save({"model": model, "optimizer": optimizer}, step=1)
+
+        assert found is not None
+        assert not found.finite
+        assert "ParametersNonFinite" in watch.firing
+
+
+def test_a_guarded_poisoned_step_is_skipped_and_leaves_every_bit(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path) as watch:
+        watch.guard(optimizer)
+        _train_step(model, optimizer)
+        before = bit_hash(model, optimizer)
+
+        _train_step(model, optimizer, scale=math.nan)
+
+        assert bit_hash(model, optimizer) == before
+        assert "StepSkipped" in watch.log(HEALTHY, step=1).firing
+
+
+def test_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path, on_critical="rollback", rollback_lr_factor=0.5) as watch:
+        watch.guard(optimizer)
+        _train_step(model, optimizer)
+        watch.log(HEALTHY, step=1)
+        watch.save({"model": model, "optimizer": optimizer}, step=1)
+        watch.log(HEALTHY, step=2)
+        good = bit_hash(model)
+        _train_step(model, optimizer)
+
+        verdict = watch.log({**HEALTHY, "train/value_loss": math.nan}, step=3)
+
+        assert verdict.action is Action.ROLLBACK
+        assert bit_hash(model) == good
+        assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_rollbacks_are_limited_and_the_next_one_halts(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    watch = _watch(tmp_path, on_critical="rollback", max_rollbacks=1)
+    watch.save({"model": model, "optimizer": optimizer}, step=0)
+    watch.log(HEALTHY, step=1)
+    watch.log({"train/loss": math.nan}, step=2)
+
+    with pytest.raises(TrainingHalted):
+        watch.log({"train/loss": math.nan}, step=3)
+
+
+def test_restoring_where_nothing_was_saved_is_a_clear_error(tmp_path: Path) -> None:
+    model, _ = _trainer()
+    with _watch(tmp_path) as watch, pytest.raises(CheckpointError, match="no "):
+        watch.restore({"model": model})

@@ -1,0 +1,33 @@
+"""What importing the client may cost a trainer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "numpy", "httpx", "pydantic", "ruamel", "typer", "rich", "fastapi", "asyncio")
+
+
+def test_importing_watchstep_pulls_in_nothing_heavy() -> None:
+    program = f"import sys, watchstep; print([m for m in {HEAVY!r} if m in sys.modules])"
+
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_making_a_watch_imports_neither_torch_nor_an_http_library() -> None:
+    program = (
+        "import sys, tempfile, watchstep\n"
+        "w = watchstep.init(run='r', directory=tempfile.mkdtemp(), url='http://127.0.0.1:1')\n"
+        "print([m for m in ('torch', 'numpy', 'httpx', 'pydantic', 'asyncio') if m in sys.modules])\n"
+        "w.finish()\n"
+    )
+
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "[]"
