@@ -7,176 +7,23 @@ go, in any split, and from any snapshot.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from watchstep.core.grammar import Node, parse
-from watchstep.core.program import Compiled, Held, Program, compile_rules
-from watchstep.core.rules import Alias, Bands, Rule, canonical_form
+from watchstep.core.program import Held
+from watchstep.core.ruleset import Plan, RuleSet
+from watchstep.core.silence import silent
 from watchstep.core.updates import Action, Change, Tick, Transition, Update, Verdict
 from watchstep.core.windows import Window
-from watchstep.errors import RuleError
+
+__all__ = ["RuleSet", "State", "judge", "step"]
 
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
-MOST_PLANS = 64
-"""Distinct sets of metric names remembered a rule set; a trainer has a handful."""
-
-CLOCK_FUNCTIONS = frozenset({"silence", "stalled"})
 _HEALTHY = Verdict()
 _NOT_EVALUATED = -1.0
-
-
-class _Plan:
-    """How one set of reported names maps to the slots, worked out once."""
-
-    __slots__ = ("fill", "matches", "names", "present")
-
-    def __init__(self, rules: RuleSet, names: tuple[str, ...]) -> None:
-        self.names = names
-        best: dict[int, tuple[int, int, float]] = {}
-        for position, name in enumerate(names):
-            for slot, rank, factor in rules.targets(name):
-                if slot not in best or rank < best[slot][0]:
-                    best[slot] = (rank, position, factor)
-        self.fill = [(slot, at, factor) for slot, (_, at, factor) in best.items()]
-        self.present = frozenset(best)
-        self.matches = [
-            [at for at, name in enumerate(names) if rules.matches(name, patterns)]
-            for patterns in rules.program.globs
-        ]
-
-
-class RuleSet:
-    """Compiled rules, zones and metric names. Immutable; one serves any number of runs.
-
-    Args:
-        rules: In the order in which they are reported. Names must differ.
-        bands: Zones, one `Bands` a metric.
-        aliases: Other names for metrics; of several reported ones the first listed wins, and
-            the canonical name itself beats them all.
-
-    Raises:
-        RuleError: A rule cannot be compiled, or two have one name.
-    """
-
-    def __init__(
-        self, rules: Iterable[Rule], bands: Iterable[Bands] = (), aliases: Iterable[Alias] = ()
-    ) -> None:
-        self.rules = tuple(rules)
-        self.bands = {band.metric: band for band in bands}
-        self.aliases = tuple(aliases)
-        self.index = {rule.name: at for at, rule in enumerate(self.rules)}
-        if len(self.index) < len(self.rules):
-            names = [rule.name for rule in self.rules]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise RuleError(f"two rules are called {twice!r}")
-        self.program: Program = compile_rules(
-            [_compiled(rule) for rule in self.rules], list(self.index)
-        )
-        self.slot = {name: at for at, name in enumerate(self.program.slots)}
-        self.clocked = {
-            at: tree
-            for at, tree in enumerate(map(parse, (rule.expr for rule in self.rules)))
-            if any(node.op == "call" and node.value in CLOCK_FUNCTIONS for node in tree.walk())
-        }
-        self._aliases: dict[str, list[tuple[str, int, float]]] = {}
-        for rank, alias in enumerate(self.aliases, start=1):
-            self._aliases.setdefault(alias.name, []).append((alias.metric, rank, alias.factor))
-        self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._by_tags: dict[tuple[str, ...], RuleSet] = {}
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over everything that changes what the rules do, in hex."""
-        text = json.dumps([canonical_form(rule) for rule in self.rules], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
-        """The rules whose `where` the tags satisfy; the set itself when that is all."""
-        kept = tuple(
-            rule.name
-            for rule in self.rules
-            if all(tags.get(key) == value for key, value in rule.where.items())
-        )
-        if len(kept) == len(self.rules):
-            return self
-        if kept not in self._by_tags:
-            chosen = [rule for rule in self.rules if rule.name in set(kept)]
-            self._by_tags[kept] = RuleSet(chosen, self.bands.values(), self.aliases)
-        return self._by_tags[kept]
-
-    def canonical(self, name: str) -> str:
-        """The vocabulary's name for a metric as some trainer reports it."""
-        found = self._aliases.get(name)
-        return found[0][0] if found else name
-
-    def targets(self, name: str) -> list[tuple[int, int, float]]:
-        """Slots that a reported name may fill, with its rank there (0 is best) and factor."""
-        direct = [(self.slot[name], 0, 1.0)] if name in self.slot else []
-        return direct + [
-            (self.slot[metric], rank, factor)
-            for metric, rank, factor in self._aliases.get(name, [])
-            if metric in self.slot
-        ]
-
-    def matches(self, name: str, patterns: Sequence[str]) -> bool:
-        """Whether a reported name, or its canonical one, matches any pattern."""
-        canonical = self.canonical(name)
-        return any(fnmatchcase(name, glob) or fnmatchcase(canonical, glob) for glob in patterns)
-
-    def zone(self, metric: str, readings: Mapping[str, float]) -> str | None:
-        """Zone of a metric among the readings of an update, or None where it has none.
-
-        Args:
-            metric: As reported or canonical.
-            readings: The update's readings, which hold `metric` and, where known, the count or
-                epsilon that its zones scale with.
-        """
-        band = self.bands.get(self.canonical(metric))
-        value = readings.get(metric)
-        if band is None or value is None:
-            return None
-        beside = readings.get(band.beside, math.nan) if band.beside else math.nan
-        return band.zone(value * self._factor(metric), beside)
-
-    def _factor(self, name: str) -> float:
-        found = self._aliases.get(name)
-        return found[0][2] if found else 1.0
-
-    def plan(self, names: tuple[str, ...]) -> _Plan:
-        """The remembered mapping of one set of names."""
-        plan = self._plans.get(names)
-        if plan is None:
-            if len(self._plans) >= MOST_PLANS:
-                self._plans.clear()
-            plan = self._plans[names] = _Plan(self, names)
-        return plan
-
-
-def _compiled(rule: Rule) -> Compiled:
-    """The checked trees of a rule.
-
-    Raises:
-        RuleError: An expression is wrong, or mixes the service's clock with readings.
-    """
-    condition = parse(rule.expr)
-    calls = {node.value for node in condition.walk() if node.op == "call"}
-    leaves = {node.op for node in condition.walk() if not node.parts} - {"call", "number"}
-    if calls & CLOCK_FUNCTIONS and (leaves or calls - CLOCK_FUNCTIONS):
-        raise RuleError("a rule about silence() or stalled() can look at nothing else")
-
-    return Compiled(
-        condition=condition,
-        unless=None if rule.unless is None else parse(rule.unless),
-        clear=None if rule.clear is None else parse(rule.clear),
-        warmup=rule.warmup,
-        fires_on_nan=rule.on_nan == "fire",
-    )
 
 
 class _Life:
@@ -186,6 +33,7 @@ class _Life:
         "firing_age",
         "first_seq",
         "held_age",
+        "held_seq",
         "held_time",
         "reason",
         "since_time",
@@ -197,6 +45,7 @@ class _Life:
         self.since_time = 0.0
         self.first_seq = 0
         self.held_age = _NOT_EVALUATED
+        self.held_seq = 0
         self.held_time = 0.0
         self.firing_age = _NOT_EVALUATED
         self.reason = ""
@@ -215,7 +64,10 @@ class State:
     Attributes:
         attempt: Attempt of the last update, 0 before the first.
         seq, training_step, time: Of the last update.
-        age: Updates of this attempt so far.
+        age: Updates of this attempt so far that carried readings.
+        event: The last update's event.
+        suspicious: Whether any of its readings may be non-finite.
+        calm: `Plan.calm` for its names.
     """
 
     def __init__(self, rules: RuleSet) -> None:
@@ -230,11 +82,11 @@ class State:
         self.present: frozenset[int] = frozenset()
         self._fresh_history()
         self._values: list[float] = []
-        self._update: Update | None = None
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._raw: list[float] = []
-        self._suspicious = False
-        self.offender = ""
+        self.event: Mapping[str, Any] | None = None
+        self.suspicious = False
+        self.calm: list[bool | None] = []
 
     def _fresh_history(self) -> None:
         program = self.rules.program
@@ -251,7 +103,7 @@ class State:
         self.age = 0
         self._fresh_history()
         for at, life in enumerate(self.lives):
-            life.streak = 0
+            life.streak = life.held_seq = 0
             life.held_age = life.firing_age = _NOT_EVALUATED
             if self.active[at] == PENDING:
                 self.active[at] = IDLE
@@ -262,6 +114,14 @@ class State:
             rule.name
             for rule, status in zip(self.rules.rules, self.active, strict=True)
             if status == FIRING
+        )
+
+    def held(self) -> tuple[str, ...]:
+        """Names of the rules whose condition held at the last update."""
+        return tuple(
+            rule.name
+            for rule, status, life in zip(self.rules.rules, self.active, self.lives, strict=True)
+            if status != IDLE and life.held_seq == self.seq
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -316,31 +176,32 @@ class State:
         plan = self.rules.plan(tuple(readings))
         raw = self._raw = list(readings.values())
         total = sum(raw)
-        self._suspicious = total - total != 0.0
-        values = [math.nan] * len(self.rules.program.slots)
-        for slot, at, factor in plan.fill:
-            values[slot] = raw[at] * factor
-        self._update, self._plan, self._values = update, plan, values
-        self.present = plan.present
+        # Also true where finite readings overflow together; who asks looks again.
+        self.suspicious = total - total != 0.0
+        values = self._values = plan.lay(raw)
+        self._plan, self.present, self.calm, self.event = (
+            plan,
+            plan.present,
+            plan.calm,
+            update.event,
+        )
         self.seq, self.training_step, self.time = update.seq, update.step, update.time
-        self.age += 1
-        self.offender = ""
+        self.age += bool(raw)
         return values
 
     # What the generated function asks of a state:
 
     def nonfinite(self, index: int) -> bool | None:
         """Whether a reading that matches glob list `index` is not finite; None if none is there."""
+        if not self.suspicious:
+            return self.calm[index]
+        return self._offender(index) is not None or self.calm[index]
+
+    def _offender(self, index: int) -> int | None:
+        """Position of the first reading that matches glob list `index` and is not finite."""
         assert self._plan is not None
-        matches = self._plan.matches[index]
-        if not matches:
-            return None
-        if self._suspicious:
-            for at in matches:
-                if self._raw[at] - self._raw[at] != 0.0:
-                    self.offender = self._plan.names[at]
-                    return True
-        return False
+        offending = (at for at in self._plan.matches[index] if self._raw[at] - self._raw[at] != 0.0)
+        return next(offending, None)
 
     def saw_nan(self, slots: Sequence[int]) -> bool:
         """Whether any of these metrics was reported and is NaN."""
@@ -355,31 +216,27 @@ class State:
 
     def has_event(self, kind: str) -> bool:
         """Whether the update carries an event of that kind."""
-        event = self._update.event if self._update else None
-        return event is not None and event.get("kind") == kind
+        return self.event is not None and self.event.get("kind") == kind
 
     def has_logged(self, glob: str) -> bool:
         """Whether the update carries a text that matches, ignoring case."""
-        event = self._update.event if self._update else None
-        if event is None:
-            return False
+        event = self.event or {}
         texts = [str(event[key]) for key in ("text", "error", "reason") if event.get(key)]
         return any(fnmatchcase(text.lower(), glob.lower()) for text in texts)
 
     def evidence(self, at: int) -> tuple[str, float, str]:
         """The reading that best shows why a rule holds, and all that it looked at."""
         program = self.rules.program
+        if self.suspicious and self._plan is not None:
+            found = map(self._offender, program.looked_over[at])
+            offender = next((position for position in found if position is not None), None)
+            if offender is not None:
+                name, value = self._plan.names[offender], self._raw[offender]
+                return name, value, f"{name} = {value:.6g}"
         slots = [slot for slot in program.metrics[at] if slot in self.present]
-        shown = [f"{program.slots[slot]} = {self._values[slot]:.6g}" for slot in slots]
-        if self.offender and self.rules.rules[at].expr.lstrip("( ").startswith("nonfinite"):
-            value = (
-                dict(zip(self._plan.names, self._raw, strict=True))[self.offender]
-                if self._plan
-                else math.nan
-            )
-            return self.offender, value, f"{self.offender} = {value:.6g}"
         if not slots:
             return "", math.nan, self.rules.rules[at].expr
+        shown = [f"{program.slots[slot]} = {self._values[slot]:.6g}" for slot in slots]
         return program.slots[slots[0]], self._values[slots[0]], ", ".join(shown)
 
 
@@ -410,27 +267,13 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
     found: list[Transition] = []
     for at, tree in rules.clocked.items():
-        condition = _clock_condition(tree, tick)
+        condition = silent(tree, tick)
         if condition or state.active[at]:
             time, state.time = state.time, tick.now
-            state.present = frozenset()
+            state.present, state.suspicious = frozenset(), False
             found.extend(_transitions(state, [(at, condition, True)]))
             state.time = time
     return found
-
-
-def _clock_condition(tree: Node, tick: Tick) -> bool:
-    """A condition about silence alone; `RuleSet` has made sure that it is."""
-    if tree.op in {"and", "or"}:
-        parts = [_clock_condition(part, tick) for part in tree.parts]
-        return all(parts) if tree.op == "and" else any(parts)
-    if tree.op == "not":
-        return not _clock_condition(tree.parts[0], tick)
-    silence = tick.now - tick.last_heard
-    if tree.op == "call":
-        return silence > tick.timeout_s
-    a, b = (silence if part.op == "call" else float(str(part.value)) for part in tree.parts)
-    return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[tree.op]
 
 
 def _transitions(state: State, held: Held) -> list[Transition]:
@@ -459,7 +302,8 @@ def _advance_life(
     if rule.keep.seconds is not None:
         over = state.time - life.held_time >= rule.keep.seconds
     else:
-        over = state.age - life.held_age > (rule.keep.updates or 0)
+        # A tick ends a silence at the very age at which it last held.
+        over = not rule.keep.updates or state.age - life.held_age > rule.keep.updates
     if not over or (rule.clear is not None and clear is not True):
         return ()
     state.active[at] = IDLE
@@ -469,7 +313,7 @@ def _advance_life(
 
 def _held(state: State, at: int) -> tuple[Change, ...]:
     rule, life, status = state.rules.rules[at], state.lives[at], state.active[at]
-    life.held_age, life.held_time = state.age, state.time
+    life.held_age, life.held_seq, life.held_time = state.age, state.seq, state.time
     if status == FIRING:
         return ()
     if status == IDLE:
@@ -505,19 +349,25 @@ def _transition(state: State, at: int, change: Change) -> Transition:
     )
 
 
-def judge(rules: RuleSet, state: State) -> Verdict:
+def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Verdict:
     """What the rules ask of the trainer after the last update.
 
     Only rules that fire and whose condition held at that very update ask for anything: a rule
     kept firing by `keep_firing_for` has already been obeyed.
+
+    Args:
+        rules: The set that `state` was made for.
+        state: Of the run.
+        most: Stronger actions are not considered, whoever asks for them.
     """
     if not any(state.active):
         return _HEALTHY
     firing, asking = [], []
     for at, status in enumerate(state.active):
         if status == FIRING:
-            firing.append(rules.rules[at].name)
-            if state.lives[at].held_age == state.age and rules.rules[at].action:
+            rule = rules.rules[at]
+            firing.append(rule.name)
+            if state.lives[at].held_seq == state.seq and Action.NONE < rule.action <= most:
                 asking.append(at)
     action = max((rules.rules[at].action for at in asking), default=Action.NONE)
     strongest = [at for at in asking if rules.rules[at].action == action]

@@ -119,13 +119,14 @@ FUNCTIONS: dict[str, Function] = {
         ("number", "constant", "window"),
         "number",
         "Updates until the straight line through log10|x| over the last values reaches"
-        " the limit; inf if it moves away from it.",
+        " the limit; inf if it moves away from it. Zeros are left out, having no logarithm.",
         includes_now=True,
     ),
     "count": Function(
         ("bool", "window"),
         "number",
-        "In how many of the last updates, this one included, the condition held.",
+        "In how many of the last updates at which the condition could be told, this one"
+        " included, it held; unknown where it cannot be told now.",
         includes_now=True,
     ),
     "nonfinite": Function(
@@ -136,7 +137,8 @@ FUNCTIONS: dict[str, Function] = {
     "missing": Function(
         ("metric", "constant"),
         "bool",
-        "Whether the metric was reported before and is absent from the last n updates.",
+        "Whether the metric was reported before and is absent from the last n updates with"
+        " readings.",
     ),
     "present": Function(("metric",), "bool", "Whether this update reports the metric."),
     "reading": Function(("text",), "number", "The metric of that name, for names with odd signs."),
@@ -145,7 +147,9 @@ FUNCTIONS: dict[str, Function] = {
         "bool",
         "Whether the other rule fired in one of the last n updates, as of the previous update.",
     ),
-    "age": Function((), "number", "Updates of this attempt so far, this one included."),
+    "age": Function(
+        (), "number", "Updates with readings of this attempt so far, this one included."
+    ),
     "silence": Function(
         (),
         "number",

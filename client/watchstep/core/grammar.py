@@ -13,7 +13,10 @@ from watchstep.errors import RuleError
 
 LONGEST_EXPRESSION = 4_096
 DEEPEST_NESTING = 40
+DEEPEST_TREE = 120
+"""Levels of the whole tree, long rows of `and` included: later stages descend it."""
 LONGEST_WINDOW = 100_000
+LONGEST_SECONDS = 30 * 86_400.0
 
 Type = Literal["number", "bool", "text"]
 
@@ -48,17 +51,22 @@ class Node:
 
     def __str__(self) -> str:
         """Canonical text; equal trees have equal texts."""
-        if self.op == "number":
-            return repr(self.value)
-        if self.op == "text":
-            return '"' + str(self.value) + '"'
-        if self.op == "call":
-            return f"{self.value}({', '.join(map(str, self.parts))})"
-        if self.op in {"not", "negate"}:
-            return f"{'not ' if self.op == 'not' else '-'}({self.parts[0]})"
-        if self.parts:
-            return f"({self.parts[0]} {self.op} {self.parts[1]})"
-        return str(self.value)
+        match self.op:
+            case "number":
+                text = repr(self.value)
+            case "text":
+                text = f'"{self.value}"'
+            case "metric" if not _is_plain(str(self.value)):
+                text = f'reading("{self.value}")'
+            case "call":
+                text = f"{self.value}({', '.join(map(str, self.parts))})"
+            case "not" | "negate":
+                text = f"{'not ' if self.op == 'not' else '-'}({self.parts[0]})"
+            case _ if self.parts:
+                text = f"({self.parts[0]} {self.op} {self.parts[1]})"
+            case _:
+                text = str(self.value)
+        return text
 
     def walk(self) -> Iterator[Node]:
         """This node and all below it, operands left to right."""
@@ -76,12 +84,15 @@ class _Token:
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
-      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<unit>[smh](?![A-Za-z0-9_]))?
+      | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?P<unit>[smh](?![A-Za-z0-9_]))?
       | (?P<name>[A-Za-z_][A-Za-z0-9_./:\-]*)
       | (?P<text>"[^"\n]*")
       | (?P<op><=|>=|==|!=|[<>()+\-*/,])""",
     re.VERBOSE,
 )
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:\-]*")
+_COUNTING = frozenset({"record", "lowest", "missing", "fired"})
+_WORDS = frozenset({"and", "or", "not", "inf", "infinity", "nan"})
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
@@ -100,7 +111,24 @@ def parse(text: str) -> Node:
     tree = _Parser(text).condition()
     if tree.type != "bool":
         raise RuleError(f"a rule needs a condition such as `x > 1`, and this is a {tree.type}")
+    if _depth(tree) > DEEPEST_TREE:
+        raise RuleError(f"more than {DEEPEST_TREE} levels of operators; split the rule")
     return tree
+
+
+def _depth(tree: Node) -> int:
+    """Levels of a tree, counted without descending: it may be deeper than Python's stack."""
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        level = [part for node in level for part in node.parts]
+    return depth
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a metric's name can stand in an expression without `reading`."""
+    word = name.lower() in _WORDS or name in FUNCTIONS
+    return _NAME.fullmatch(name) is not None and not word and name[-1] not in "-:./"
 
 
 def parse_span(text: str) -> Span:
@@ -109,14 +137,17 @@ def parse_span(text: str) -> Span:
     Raises:
         RuleError: When it is none of these.
     """
-    found = re.fullmatch(r"\s*(\d+)\s*updates?\s*|\s*(\d+(?:\.\d+)?)([smh])\s*", text)
+    found = re.fullmatch(r"\s*([0-9]+)\s*updates?\s*|\s*([0-9]+(?:\.[0-9]+)?)([smh])\s*", text)
     if found is None:
         raise RuleError(f"{text!r} is no length of time; write `3 updates`, `30s`, `5m` or `1h`")
     if found[1]:
-        if int(found[1]) > LONGEST_WINDOW:
-            raise RuleError(f"{found[1]} updates; at most {LONGEST_WINDOW}")
+        if len(found[1]) > 9 or int(found[1]) > LONGEST_WINDOW:
+            raise RuleError(f"{found[1][:12]} updates; at most {LONGEST_WINDOW}")
         return Span(updates=int(found[1]))
-    return Span(seconds=float(found[2]) * _SECONDS[found[3]])
+    seconds = float(found[2]) * _SECONDS[found[3]]
+    if seconds > LONGEST_SECONDS:
+        raise RuleError(f"{seconds:g} seconds; at most {LONGEST_SECONDS:g}")
+    return Span(seconds=seconds)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -269,7 +300,9 @@ class _Parser:
             )
         if token.text in FUNCTIONS:
             raise self.wrong(f"`{token.text}` is a function, so write `{token.text}(...)`", token)
-        return Node("metric", "number", token.text.rstrip("-:./"))
+        if token.text[-1] in "-:./":
+            raise self.wrong(f"`{token.text}` reads as one name; put a space into it", token)
+        return Node("metric", "number", token.text)
 
     def call(self, name: _Token) -> Node:
         function = FUNCTIONS.get(name.text)
@@ -280,9 +313,23 @@ class _Parser:
         self.need("(")
         parts = self.arguments(name, function)
         self.need(")")
+        self.check_constants(name, parts)
         if name.text == "reading":
             return Node("metric", "number", parts[0].value)
         return Node("call", function.gives, name.text, parts)
+
+    def check_constants(self, name: _Token, parts: tuple[Node, ...]) -> None:
+        """Refuse numbers that would make a call meaningless rather than false."""
+        for part in parts:
+            if part.op != "number":
+                continue
+            number = float(str(part.value))
+            if name.text in _COUNTING and not (number >= 1 and number == number // 1):
+                raise self.wrong(f"`{name.text}` counts in whole numbers from 1", name)
+            if name.text == "eta" and not 0 < number < float("inf"):
+                raise self.wrong("`eta` looks at log10|x|; its limit must be above 0", name)
+            if name.text == "flat" and not 0 <= number < float("inf"):
+                raise self.wrong("the tolerance of `flat` must be 0 or more", name)
 
     def arguments(self, name: _Token, function: Function) -> tuple[Node, ...]:
         kinds = function.takes
@@ -325,12 +372,13 @@ class _Parser:
         token = self.here
         self.at += 1
         if token.kind == "span":
-            return Node(
-                "span", "number", Span(seconds=float(token.text[:-1]) * _SECONDS[token.text[-1]])
-            )
+            seconds = float(token.text[:-1]) * _SECONDS[token.text[-1]]
+            if not 0 < seconds <= LONGEST_SECONDS:
+                raise self.wrong(f"a window lasts up to {LONGEST_SECONDS:g} seconds", token)
+            return Node("span", "number", Span(seconds=seconds))
         if token.kind != "number" or not token.text.isdigit():
             raise self.wrong("expected a window, such as 50 (updates) or 30s", token)
-        if not 1 <= int(token.text) <= LONGEST_WINDOW:
+        if len(token.text) > 9 or not 1 <= int(token.text) <= LONGEST_WINDOW:
             raise self.wrong(f"a window holds 1 to {LONGEST_WINDOW} updates", token)
         return Node("span", "number", Span(updates=int(token.text)))
 

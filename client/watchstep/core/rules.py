@@ -78,8 +78,8 @@ class Bands:
     fallback: float = math.nan
 
     def zone(self, value: float, beside: float) -> str:
-        """Zone of a reading; a NaN is an explosion."""
-        if value != value:
+        """Zone of a reading; whatever is not finite is an explosion."""
+        if value - value != 0.0:
             return "explosion"
         scale = beside if beside == beside else self.fallback
         if self.of == "bound":

@@ -46,7 +46,8 @@ class Update:
         seq: Position in the attempt, from 1 without gaps.
         step: The trainer's own step counter (SB3: environment steps).
         time: Wall clock of the trainer, seconds since the epoch. Data only; order is `seq`.
-        readings: Metric name to number. NaN and infinities are legal.
+        readings: Metric name to number. NaN and infinities are legal. Empty for an update that
+            only carries an event: such a one advances no rule's count of updates.
         event: None, or a mapping whose "kind" is one of `EVENT_KINDS`.
         attempt: 1 for the first start of the run, one more after every resume.
     """

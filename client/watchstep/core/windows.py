@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from watchstep.core.functions import SMALLEST_BASELINE
-from watchstep.core.grammar import Span
+from watchstep.core.grammar import LONGEST_WINDOW, Span
 
 UNKNOWN = math.nan
 Moments = tuple[float, float, float, float, float]
@@ -56,6 +56,8 @@ class MedianWindow:
                 self.forget()
         else:
             self.expire(time)
+            if len(self.queue) > LONGEST_WINDOW:
+                self.forget()
 
     def forget(self) -> None:
         value, _ = self.queue.popleft()
@@ -114,6 +116,9 @@ class ExtremeWindow:
         else:
             self.times.append(time)
             self.expire(time)
+            if self.size > LONGEST_WINDOW:
+                self.times.popleft()
+                self.forget()
 
     def forget(self) -> None:
         self.size -= 1
@@ -205,12 +210,16 @@ class MomentWindow:
     def push(self, value: float, time: float) -> None:
         self.newest += 1.0
         self.back.append((value, self.newest, time))
-        self.sums = _joined(self.sums, (1.0, value, 0.0, self.newest, 0.0))
-        if self.limit is not None:
-            if len(self.front) + len(self.back) > self.limit:
-                self.forget()
-        else:
+        # `_joined` with a sample of one, written out: it is called for every reading.
+        na, ya, sa, xa, pa = self.sums
+        n = na + 1.0
+        dy, dx = value - ya, self.newest - xa
+        weight = na / n
+        self.sums = (n, ya + dy / n, sa + dy * dy * weight, xa + dx / n, pa + dx * dy * weight)
+        if self.limit is None:
             self.expire(time)
+        if len(self.front) + len(self.back) > (self.limit or LONGEST_WINDOW):
+            self.forget()
 
     def forget(self) -> None:
         if not self.front:
@@ -246,6 +255,10 @@ class MomentWindow:
         found = self.moments()
         return math.sqrt(found[2] / found[0]) if found[0] >= self.least else UNKNOWN
 
+    def zscore(self, value: float) -> float:
+        n, mean, squares, _, _ = self.moments()
+        return ratio(value - mean, math.sqrt(squares / n)) if n >= self.least else UNKNOWN
+
     def slope(self) -> float:
         n, _, _, _, products = self.moments()
         # The numbers in the window follow one another, so their squares about the mean
@@ -254,20 +267,16 @@ class MomentWindow:
 
     def updates_until(self, limit: float) -> float:
         """Updates until the fitted line reaches `limit`; inf if it moves away from it."""
-        slope = self.slope()
-        if slope != slope:
+        n, mean_y, _, mean_x, products = self.moments()
+        if n < max(2, self.least):
             return UNKNOWN
-        _, mean_y, _, mean_x, _ = self.moments()
+        slope = products / (n * (n * n - 1.0) / 12.0)
         distance = limit - (mean_y + slope * (self.newest - mean_x))
         return distance / slope if distance * slope > 0 else math.inf
 
     def dump(self) -> Any:
-        return [
-            self.front,
-            self.back,
-            self.sums,
-            self.newest,
-        ]
+        front = [(_plain(found), time) for found, time in self.front]
+        return [front, list(self.back), _plain(self.sums), self.newest]
 
     def load(self, dumped: Any) -> None:
         front, back, sums, newest = dumped
@@ -275,6 +284,11 @@ class MomentWindow:
         self.back = [(float(value), float(number), float(time)) for value, number, time in back]
         self.sums = _moments(sums)
         self.newest = float(newest)
+
+
+def _plain(found: Moments) -> list[float | str]:
+    """Moments for JSON, in which squares of readings beyond 1e154 are no number any more."""
+    return [part if math.isfinite(part) else str(part) for part in found]
 
 
 def _moments(dumped: Any) -> Moments:
@@ -296,8 +310,10 @@ class RecordWindow:
     def push(self, value: float, _time: float) -> None:
         self.seen += 1
         self.last = value
-        self.largest = max(self.largest, abs(value))
-        self.low = min(self.low, value)
+        if not -self.largest <= value <= self.largest:
+            self.largest = abs(value)
+        if value < self.low:  # noqa: PLR1730 - the branch costs a third of the call of min()
+            self.low = value
 
     def times_largest(self, value: float, least: float) -> float:
         if self.seen < least or value != value:
@@ -317,25 +333,31 @@ class RecordWindow:
 
 
 class CountWindow:
-    """How often a condition held in the last updates. Unknown takes a place and counts as no."""
+    """How often a condition held in the last updates at which it could be told.
+
+    What cannot be told takes no place, or a few NaN would push out the evidence and resolve
+    an alert.
+    """
 
     __slots__ = ("held", "limit", "queue", "seconds")
 
     def __init__(self, span: Span) -> None:
-        self.limit = span.updates
+        self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         self.queue: deque[tuple[bool, float]] = deque()
         self.held = 0
 
     def push(self, held: bool | None, time: float) -> float:
-        self.queue.append((bool(held), time))
-        self.held += bool(held)
-        if self.limit is not None:
-            if len(self.queue) > self.limit:
-                self.held -= self.queue.popleft()[0]
-        elif self.seconds is not None:
+        """The count, UNKNOWN where the present condition is."""
+        if self.seconds is not None:
             while self.queue and self.queue[0][1] < time - self.seconds:
                 self.held -= self.queue.popleft()[0]
+        if held is None:
+            return UNKNOWN
+        self.queue.append((held, time))
+        self.held += held
+        if len(self.queue) > self.limit:
+            self.held -= self.queue.popleft()[0]
         return float(self.held)
 
     def dump(self) -> Any:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from watchstep.core.engine import RuleSet
-from watchstep.core.grammar import Node, Span, parse, parse_span
+from watchstep.core.grammar import Span, parse, parse_span
 from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule
+from watchstep.core.silence import clocked
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
-from watchstep.rules.strict_yaml import Mapped, read
+from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped, read
 
 VOCABULARY = "vocabulary"
 """The file of metric names and zones that every rule set shares."""
@@ -41,6 +44,7 @@ _ALIAS_KEYS = ("metric", "names", "factor")
 _SEVERITIES = ("info", "warning", "critical")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MOST_RULES = 1_000
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +87,22 @@ def combine(files: Iterable[RuleFile]) -> RuleSet:
         rules.update({rule.name: rule for rule in file.rules})
         bands.update({band.metric: band for band in file.bands})
         aliases = [*file.aliases, *aliases]
-    _check_references(rules)
+    for error in unknown_rules(rules.values(), rules):
+        raise error
     return RuleSet(rules.values(), bands.values(), aliases)
 
 
-def _check_references(rules: Mapping[str, Rule]) -> None:
-    for rule in rules.values():
+def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[RuleError]:
+    """A mistake for every rule that names another which is not known."""
+    for rule in rules:
         trees = [parse(text) for text in (rule.expr, rule.clear, rule.unless) if text is not None]
         named = {
             str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"
         } | set(rule.inhibited_by)
-        for name in sorted(named - set(rules)):
-            reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
-            raise RuleError(reason, line=rule.line, source=rule.source)
+        for name in sorted(named):
+            if name not in known:
+                reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
+                yield RuleError(reason, line=rule.line, source=rule.source)
 
 
 def read_source(source: str | Path) -> RuleFile:
@@ -108,14 +115,25 @@ def read_source(source: str | Path) -> RuleFile:
     if name in {*packs(), VOCABULARY}:
         entry = resources.files("watchstep.rules") / "packs" / f"{name}.yaml"
         return read_text(entry.read_bytes(), name)
+    return read_text(read_bytes(name), name)
+
+
+def read_bytes(name: str) -> bytes:
+    """Content of a rule file, or as much as shows that it is too long.
+
+    Raises:
+        RuleError: It does not exist or cannot be read.
+    """
     try:
         path = Path(name)
         if not path.is_file():
             known = ", ".join(packs())
             raise RuleError(f"no such file, and no pack of that name (packs: {known})", source=name)
-        return read_text(path.read_bytes(), name)
-    except OSError as error:
-        raise RuleError(f"cannot be read: {error.strerror}", source=name) from None
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RuleError(f"cannot be read: {reason}", source=name) from None
 
 
 def read_text(text: bytes, source: str) -> RuleFile:
@@ -128,27 +146,67 @@ def read_text(text: bytes, source: str) -> RuleFile:
     Raises:
         RuleError: The first mistake, with its line.
     """
-    root = read(text, source)
-    root.refuse_unknown(("groups", "zones", "aliases"), "a rule file")
+    file, mistakes = examine(text, source)
+    if mistakes:
+        raise mistakes[0]
+    return file
+
+
+def examine(text: bytes, source: str) -> tuple[RuleFile, list[RuleError]]:
+    """What can be read of a rule file, and every mistake in it in order of lines.
+
+    Args:
+        text: As for `read_text`.
+        source: What the mistakes call it.
+    """
+    mistakes: list[RuleError] = []
+
+    def each(read_one: Callable[[Mapped], _Read], entries: Iterable[Mapped]) -> list[_Read]:
+        found = []
+        for entry in entries:
+            try:
+                found.append(read_one(entry))
+            except RuleError as error:
+                mistakes.append(error)
+        return found
+
     rules: list[Rule] = []
-    for group in root.mappings("groups"):
-        group.refuse_unknown(_GROUP_KEYS, "a group")
-        name = group.text("name") or ""
-        rules.extend(_rule(entry, name) for entry in group.mappings("rules"))
+    bands: list[Bands] = []
+    aliases: list[list[Alias]] = []
+    try:
+        root = read(text, source)
+        for group in root.mappings("groups"):
+            each(_check_group, [group])
+            rules += each(
+                partial(_rule, group=str(group.values.get("name"))), group.mappings("rules")
+            )
+        bands = each(_bands, root.mappings("zones"))
+        aliases = each(_aliases, root.mappings("aliases"))
+        root.refuse_unknown(("groups", "zones", "aliases"), "a rule file")
+    except RuleError as error:
+        mistakes.append(error)
+    mistakes += _repeated(rules, source)
+    named = tuple(alias for found in aliases for alias in found)
+    file = RuleFile(source, tuple(rules), tuple(bands), named)
+    return file, sorted(mistakes, key=lambda error: error.line)
+
+
+def _check_group(group: Mapped) -> None:
+    group.refuse_unknown(_GROUP_KEYS, "a group")
+    group.text("name")
+
+
+def _repeated(rules: list[Rule], source: str) -> list[RuleError]:
     if len(rules) > MOST_RULES:
-        raise RuleError(f"{len(rules)} rules; at most {MOST_RULES}", source=source)
+        return [RuleError(f"{len(rules)} rules; at most {MOST_RULES}", line=1, source=source)]
+    found = []
     seen: dict[str, Rule] = {}
     for rule in rules:
         if rule.name in seen:
             reason = f"rule {rule.name!r} stands on line {seen[rule.name].line} already"
-            raise RuleError(reason, line=rule.line, source=source)
+            found.append(RuleError(reason, line=rule.line, source=source))
         seen[rule.name] = rule
-    return RuleFile(
-        source=source,
-        rules=tuple(rules),
-        bands=tuple(_bands(entry) for entry in root.mappings("zones")),
-        aliases=tuple(alias for entry in root.mappings("aliases") for alias in _aliases(entry)),
-    )
+    return found
 
 
 def _rule(entry: Mapped, group: str) -> Rule:
@@ -157,7 +215,7 @@ def _rule(entry: Mapped, group: str) -> Rule:
     if name is None or not _NAME.fullmatch(name):
         raise entry.wrong("alert", f"a rule needs a name of letters, digits and _, found {name!r}")
     labels = entry.texts("labels")
-    return Rule(
+    rule = Rule(
         name=name,
         expr=_expression(entry, "expr"),
         group=group,
@@ -176,6 +234,11 @@ def _rule(entry: Mapped, group: str) -> Rule:
         source=entry.source,
         line=entry.line,
     )
+    try:
+        clocked(rule)
+    except RuleError as error:
+        raise entry.wrong("expr", error.reason) from None
+    return rule
 
 
 def _expression(entry: Mapped, key: str) -> str:
@@ -183,16 +246,10 @@ def _expression(entry: Mapped, key: str) -> str:
     if text is None:
         raise entry.wrong(key, "a rule needs an expression")
     try:
-        _check_windows(parse(text))
+        parse(text)
     except RuleError as error:
         raise entry.wrong(key, error.reason) from None
-    return " ".join(text.split())
-
-
-def _check_windows(tree: Node) -> None:
-    for node in tree.walk():
-        if node.op == "call" and node.value == "eta" and float(str(node.parts[1].value)) <= 0:
-            raise RuleError("eta looks at log10 of the magnitude; its limit must be above 0")
+    return " ".join(text.splitlines()).strip()
 
 
 def _span(entry: Mapped, key: str, default: Span) -> Span:
@@ -230,9 +287,16 @@ def _numbers(entry: Mapped, key: str) -> tuple[float, ...]:
     for number in found:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise entry.wrong(key, f"expected numbers, found {number!r}")
-    if any(a >= b for a, b in pairwise(found)):
-        raise entry.wrong(key, "the edges must ascend")
+    if not all(a < b for a, b in pairwise([-math.inf, *found, math.inf])):
+        raise entry.wrong(key, "the edges must ascend and be finite")
     return tuple(map(float, found))
+
+
+def _metric(entry: Mapped) -> str:
+    name = entry.text("metric")
+    if not name:
+        raise entry.wrong("metric", "expected the name of a metric")
+    return name
 
 
 def _bands(entry: Mapped) -> Bands:
@@ -242,14 +306,18 @@ def _bands(entry: Mapped) -> Bands:
         raise entry.wrong("names", f"{len(edges)} edges need {len(edges) + 1} names")
     for name in names:
         _choice(entry, "names", name, ZONE_NAMES)
-    fallback = entry.values.get("fallback")
+    fallback = entry.values.get("fallback", math.nan)
+    if isinstance(fallback, bool) or not isinstance(fallback, (int, float)):
+        raise entry.wrong("fallback", f"expected a number, found {fallback!r}")
+    if not edges:
+        raise entry.wrong("edges", "a metric in one zone alone needs no zones")
     return Bands(
-        metric=str(entry.text("metric")),
+        metric=_metric(entry),
         edges=edges,
         names=tuple(names),
         of=_choice(entry, "of", entry.text("of", "value"), ("value", "magnitude", "bound", "knee")),
         beside=entry.text("beside") or "",
-        fallback=float("nan") if fallback is None else float(fallback),
+        fallback=float(fallback),
     )
 
 
@@ -258,5 +326,5 @@ def _aliases(entry: Mapped) -> list[Alias]:
     factor = entry.values.get("factor", 1)
     if isinstance(factor, bool) or not isinstance(factor, (int, float)):
         raise entry.wrong("factor", f"expected a number, found {factor!r}")
-    metric = str(entry.text("metric"))
+    metric = _metric(entry)
     return [Alias(name, metric, float(factor)) for name in _names(entry, "names")]

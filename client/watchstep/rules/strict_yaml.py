@@ -11,6 +11,8 @@ from watchstep.errors import RuleError
 
 LARGEST_FILE_BYTES = 262_144
 DEEPEST_NESTING = 12
+LONGEST_NUMBER = 32
+"""Characters of a number; no setting of a rule has need of more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,11 @@ class Mapped:
         for name, part in value.values.items():
             if isinstance(part, (list, Mapped)) or part is None:
                 raise value.wrong(name, f"expected a text, found {_kind(part)}")
-        return {name: str(part) for name, part in value.values.items()}
+        return {name: _written(part) for name, part in value.values.items()}
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(value: object) -> str:
@@ -100,21 +106,35 @@ def read(text: bytes, source: str) -> Mapped:
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
     if len(text) > LARGEST_FILE_BYTES:
-        raise RuleError(f"{len(text)} bytes; at most {LARGEST_FILE_BYTES}", source=source)
+        raise RuleError(
+            f"more than {LARGEST_FILE_BYTES} bytes, the most that a file may have",
+            line=1,
+            source=source,
+        )
     try:
         node = YAML(typ="safe", pure=True).compose(text.decode())
     except UnicodeDecodeError as error:
-        raise RuleError(f"not UTF-8 at byte {error.start}", source=source) from None
+        line = text.count(b"\n", 0, error.start) + 1
+        reason = f"not UTF-8 at byte {error.start}"
+        raise RuleError(reason, line=line, source=source) from None
     except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = mark.line + 1 if mark else 0
-        raise RuleError(f"not YAML: {error.problem}", line=line, source=source) from None
-    except (YAMLError, ValueError) as error:
-        raise RuleError(f"not YAML: {str(error).splitlines()[0]}", source=source) from None
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        reason = " ".join(str(error.problem or error.context).split())
+        raise RuleError(f"not YAML: {reason}", line=line, source=source) from None
+    except ReaderError as error:
+        line = text.decode().count("\n", 0, max(error.position, 0)) + 1
+        reason = f"not YAML: character {error.character!r} is not allowed"
+        raise RuleError(reason, line=line, source=source) from None
+    # What the scanner and the parser trip over in directives and flow mappings is none of YAML's
+    # own errors; found by feeding them damaged files.
+    except (YAMLError, ValueError, TypeError, AttributeError, IndexError, AssertionError):
+        raise RuleError("not YAML", line=1, source=source) from None
     except RecursionError:
-        raise RuleError("nested too deeply", source=source) from None
+        raise RuleError("nested too deeply", line=1, source=source) from None
     found = _Reader(source).value(node, 0) if node is not None else None
     if not isinstance(found, Mapped):
         raise RuleError(
@@ -164,16 +184,23 @@ class _Reader:
         text = str(node.value)
         if tag == "null":
             return None
-        if tag == "bool":
+        if tag == "bool" and text.lower() in {"true", "false"}:
             return text.lower() == "true"
-        if tag == "int":
-            if len(text) > 32:
-                raise self.wrong(f"a number of {len(text)} digits", node)
-            return int(text.replace("_", ""), 0)
-        if tag == "float":
-            return float(
-                text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
-            )
-        if tag in {"str", "timestamp"}:
+        if tag in {"int", "float"}:
+            return self.number(tag, text, node)
+        if tag in {"str", "timestamp", "bool"}:
             return text
         raise self.wrong(f"tag !{tag} is not supported", node)
+
+    def number(self, tag: str, text: str, node: Any) -> Any:
+        """A number as YAML 1.2 has it; a text where only a resolver takes it for one (`0_`)."""
+        if len(text) > LONGEST_NUMBER:
+            raise self.wrong(f"a number of {len(text)} digits", node)
+        plain = text.lower().replace("_", "")
+        try:
+            if tag == "float":
+                return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
+            prefixed = plain.lstrip("+-")[:2] in {"0x", "0o", "0b"}
+            return int(plain, 0) if prefixed else int(plain)
+        except ValueError:
+            return text

@@ -1,0 +1,13 @@
+"""The checkpoint keeper: saves only what is finite, restores only what is intact.
+
+Importing this package does not import torch; using it does.
+"""
+
+from __future__ import annotations
+
+from watchstep.checkpoint.finite import all_finite, first_nonfinite
+from watchstep.checkpoint.keeper import CheckpointKeeper
+from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.verify import verify
+
+__all__ = ["Checkpoint", "CheckpointKeeper", "all_finite", "first_nonfinite", "verify"]

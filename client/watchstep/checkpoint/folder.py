@@ -1,0 +1,173 @@
+"""A directory of checkpoints: what is complete in it, the pin, retention, quarantine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import time
+from pathlib import Path
+
+from watchstep.checkpoint.durable import copy_synced, sweep, sync_directory
+from watchstep.checkpoint.record import (
+    MANIFEST_SUFFIX,
+    SUFFIX,
+    Checkpoint,
+    manifest_path,
+    read_manifest,
+)
+from watchstep.errors import CheckpointError
+
+PINNED = "pinned"
+QUARANTINE = "quarantine"
+SUSPECT_SUFFIX = ".suspect"
+ORPHAN_AGE_S = 3600.0
+"""A file without a manifest is between two renames for microseconds, or its writer is dead."""
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+
+
+class Folder:
+    """The files of one checkpoint directory.
+
+    Each checkpoint is a file and, beside it, a manifest that is renamed into place last: a
+    file without a manifest does not count. The pin is a hard link in a sub-folder that
+    retention never opens. Nothing is kept in memory, so several processes may use one folder;
+    names are unique, and each rename is atomic.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what dead writers left behind; returns how many files."""
+        swept = sweep(self.path) + sweep(self.path / PINNED)
+        for path in self.path.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(OSError):
+                old = time.time() - path.stat().st_mtime > ORPHAN_AGE_S
+                if old and not manifest_path(path).exists():
+                    path.unlink()
+                    swept += 1
+        return swept
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Every complete checkpoint whose manifest is intact, newest first, each once."""
+        pinned = self.pinned()
+        found = {c.path.name: c for c in self._complete(self.path)}
+        if pinned is not None:
+            seen = found.get(pinned.path.name, pinned)
+            found[pinned.path.name] = dataclasses.replace(seen, pinned=True)
+        return sorted(found.values(), key=_age, reverse=True)
+
+    def pinned(self) -> Checkpoint | None:
+        """The pin, None if there is none."""
+        pins = sorted(self._complete(self.path / PINNED), key=_age)
+        return dataclasses.replace(pins[-1], pinned=True) if pins else None
+
+    def good(self, *, unproven: bool = False) -> list[Checkpoint]:
+        """Checkpoints that may be restored, best first.
+
+        The pin, then what is older than it and never was under an alert; without a pin,
+        what never was, newest first. With `unproven` also what is newer than the pin.
+        """
+        unsuspected = [c for c in self.checkpoints() if not c.suspect and not c.pinned]
+        pinned = self.pinned()
+        if pinned is None:
+            return unsuspected
+        newer = [c for c in unsuspected if c.serial > pinned.serial]
+        older = [c for c in unsuspected if c.serial <= pinned.serial]
+        return [*(newer if unproven else ()), pinned, *older]
+
+    def broken(self) -> list[Path]:
+        """Complete checkpoints whose manifest was altered."""
+        return [path for path in self._files(self.path) if _manifest_or_none(path) is None]
+
+    def next_serial(self) -> int:
+        """One more than any checkpoint here has."""
+        serials = [c.serial for c in self.checkpoints()]
+        return max(serials, default=0) + 1
+
+    def pin(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Make a checkpoint the pin; the earlier one is released after it is in place.
+
+        Raises:
+            OSError: If the file is gone or cannot be linked or copied; the old pin stays.
+        """
+        place = self.path / PINNED
+        place.mkdir(exist_ok=True)
+        name = checkpoint.path.name
+        # The manifest comes last here as well, since it is what makes a checkpoint complete.
+        for source in (checkpoint.path, manifest_path(checkpoint.path)):
+            _link(source, place / source.name)
+        sync_directory(place)
+        for path in self._files(place):
+            if path.name != name:
+                _remove(path)
+        return dataclasses.replace(checkpoint, path=place / name, pinned=True, suspect=False)
+
+    def suspect(self, checkpoint: Checkpoint) -> None:
+        """Remember, for other processes too, that a checkpoint may already be spoilt."""
+        with contextlib.suppress(OSError):
+            _suspect_path(checkpoint.path).touch()
+
+    def prune(self, keep: int, protected: set[str]) -> None:
+        """Remove all but the newest `keep` and those named in `protected`; never the pin."""
+        complete = sorted(self._complete(self.path), key=_age, reverse=True)
+        for checkpoint in complete[keep:]:
+            if checkpoint.path.name not in protected:
+                _remove(checkpoint.path)
+
+    def quarantine(self, path: Path) -> Path:
+        """Rename a bad file and its manifest out of the way; returns its new place."""
+        place = self.path / QUARANTINE
+        place.mkdir(exist_ok=True)
+        stamp = f"{time.time_ns():x}"
+        for part in (manifest_path(path), path):
+            with contextlib.suppress(FileNotFoundError):
+                part.replace(place / f"{stamp}-{part.name}")
+        return place / f"{stamp}-{path.name}"
+
+    def _complete(self, directory: Path) -> list[Checkpoint]:
+        return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]
+
+    def _files(self, directory: Path) -> list[Path]:
+        """Files that have a manifest, intact or not."""
+        ending = SUFFIX + MANIFEST_SUFFIX
+        manifests = directory.glob(f"*{ending}") if directory.is_dir() else ()
+        return [path.with_name(path.name.removesuffix(MANIFEST_SUFFIX)) for path in manifests]
+
+
+def _manifest_or_none(path: Path) -> Checkpoint | None:
+    try:
+        checkpoint = read_manifest(path)
+    except (OSError, CheckpointError):
+        return None
+    return dataclasses.replace(checkpoint, suspect=_suspect_path(path).exists())
+
+
+def _suspect_path(path: Path) -> Path:
+    return path.with_name(path.name + SUSPECT_SUFFIX)
+
+
+def _age(checkpoint: Checkpoint) -> tuple[int, float, str]:
+    return checkpoint.serial, checkpoint.created, checkpoint.path.name
+
+
+def _remove(path: Path) -> None:
+    # The manifest goes first: what remains after a kill in between does not count.
+    for part in (manifest_path(path), path, _suspect_path(path)):
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # As durable, at the cost of the bytes.
+        copy_synced(source, target)

@@ -1,0 +1,130 @@
+"""Checkpoints that others wrote: torch files, Lightning, Stable-Baselines3, Hugging Face."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from watchstep.checkpoint.reading import check_finite, foreign, load_safely
+from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.safetensors import check_safetensors
+from watchstep.errors import CheckpointError
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+_MEMBER_MAX_BYTES = 64 << 30
+"""A member that claims more is a bomb, not a policy."""
+
+
+def verify_foreign(path: Path) -> Checkpoint:
+    """A file or folder without the keeper's manifest, found readable, complete and finite.
+
+    Raises:
+        CheckpointError: Naming what is wrong.
+    """
+    if path.is_dir():
+        return _verify_folder(path)
+    return foreign(path, _check_file(path))
+
+
+def _check_file(path: Path) -> int:
+    """The number of tensors in a file, all of them finite."""
+    if path.suffix == ".safetensors":
+        return check_safetensors(path)
+    if zipfile.is_zipfile(path) and not _is_torch_archive(path):
+        return _check_zip(path)
+    return _check_torch(path, str(path))
+
+
+def _is_torch_archive(path: Path) -> bool:
+    """Whether a zip is what `torch.save` writes: one folder with a `data.pkl`."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in _names(archive))
+
+
+def _check_torch(source: Path | io.BytesIO, name: str) -> int:
+    content = load_safely(source, name)
+    tensors = check_finite(content, name)
+    if not tensors:
+        raise CheckpointError(f"{name}: holds no tensor")
+    return tensors
+
+
+def _check_zip(path: Path) -> int:
+    """A Stable-Baselines3 model: its weights are torch files inside, all else is left alone.
+
+    The member `data` holds pickled Python objects, which are not opened.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()
+            if torn is not None:
+                raise CheckpointError(f"{path}: {torn} fails its checksum")
+            weights = [name for name in _names(archive) if name.endswith((".pth", ".pt"))]
+            if not weights:
+                raise CheckpointError(f"{path}: a zip without weights (*.pth)")
+            return sum(_check_member(archive, name, f"{path}:{name}") for name in weights)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _check_member(archive: zipfile.ZipFile, name: str, full_name: str) -> int:
+    if archive.getinfo(name).file_size > _MEMBER_MAX_BYTES:
+        raise CheckpointError(f"{full_name}: claims more than {_MEMBER_MAX_BYTES:,} bytes")
+    content = load_safely(io.BytesIO(archive.read(name)), full_name)
+    # Stable-Baselines3 writes an empty mapping where a policy has no such variables.
+    return check_finite(content, full_name)
+
+
+def _names(archive: zipfile.ZipFile) -> Sequence[str]:
+    return archive.namelist()
+
+
+def _verify_folder(folder: Path) -> Checkpoint:
+    """A folder of Hugging Face files, or of single checkpoints: every one is checked."""
+    shards = {name for index in folder.glob("*.index.json") for name in _shards(index)}
+    for name in sorted(shards):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing, which the index names")
+    files = [path for path in sorted(folder.iterdir()) if _holds_tensors(path)]
+    if not files:
+        raise CheckpointError(f"{folder}: no checkpoint in it")
+    tensors = 0
+    for path in files:
+        # Scheduler and random states need not hold a tensor.
+        tensors += _check_file(path) if path.name in shards else _check_any(path)
+    if not tensors:
+        raise CheckpointError(f"{folder}: holds no tensor")
+    size_bytes = sum(path.stat().st_size for path in files)
+    created = max(path.stat().st_mtime for path in files)
+    return dataclasses.replace(
+        Checkpoint(folder), size_bytes=size_bytes, created=created, tensors=tensors
+    )
+
+
+def _check_any(path: Path) -> int:
+    if path.suffix == ".safetensors" or (zipfile.is_zipfile(path) and not _is_torch_archive(path)):
+        return _check_file(path)
+    return check_finite(load_safely(path, str(path)), str(path))
+
+
+def _holds_tensors(path: Path) -> bool:
+    if path.name == "training_args.bin" or path.name.startswith("rng_state"):
+        # Pickled settings and generators of the Trainer: no numbers of the model.
+        return False
+    return path.is_file() and path.suffix in {*_TORCH_SUFFIXES, ".safetensors", ".zip"}
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        mapping: Any = json.loads(index.read_bytes())["weight_map"]
+        names = {str(name) for name in mapping.values()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{index}: no index of shards") from error
+    if any("/" in name or "\\" in name for name in names):
+        raise CheckpointError(f"{index}: names a file outside its folder")
+    return names

@@ -1,0 +1,402 @@
+"""Keeps the last checkpoints that are provably finite, and the last one proven good."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from watchstep.checkpoint.durable import HashingFile, sync_directory, temporary, write_synced
+from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
+from watchstep.checkpoint.reading import read_kept
+from watchstep.checkpoint.record import SUFFIX, Checkpoint, manifest_bytes, manifest_path
+from watchstep.checkpoint.snapshot import HostBuffers
+from watchstep.checkpoint.targets import load_all
+from watchstep.errors import CheckpointError
+
+
+class CheckpointKeeper:
+    """Saves, pins and restores the state of one training run in one directory.
+
+    A save that returned is on the disk, whole and finite; one that was killed leaves earlier
+    ones untouched. The newest `keep` are kept, and besides them the pin: the newest finite
+    checkpoint after which `good_after` healthy updates were seen with no alert open. Last
+    finite is not last good, which is why a save alone never moves the pin.
+
+    Several processes may save into one directory without harming each other's files, though
+    retention then counts all of them together.
+
+    Attributes:
+        directory: Where the files are.
+        refused: States that were not finite and so not saved.
+        skipped_saves: Asynchronous saves not begun because one was still in flight.
+        failures: Asynchronous saves that failed; see `last_error`.
+        last_error: The newest failure of an asynchronous save, or None.
+        quarantined: Bad files set aside by `restore`.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 3,
+        good_after: int = 1,
+        asynchronous: bool = False,
+        exempt: Sequence[str] = (),
+    ) -> None:
+        """Open or create a directory, and sweep what dead processes left in it.
+
+        Args:
+            directory: Created if it does not exist.
+            keep: Newest checkpoints that retention leaves, at least 1; the pin is extra.
+            good_after: Healthy updates that must follow a save before it may be pinned.
+            asynchronous: Whether `save` returns once the state is copied to host memory,
+                and a thread writes it: costs the memory of one copy.
+            exempt: Glob patterns of dotted tensor names, such as `model.*.mask`, which hold
+                infinities on purpose.
+        """
+        if keep < 1 or good_after < 1:
+            raise ValueError(f"keep and good_after must be at least 1, not {keep}, {good_after}")
+        self.directory = Path(directory)
+        self.refused = self.skipped_saves = self.failures = self.quarantined = 0
+        self.last_error: Exception | None = None
+        self._folder = Folder(self.directory)
+        self._folder.sweep()
+        self._keep = keep
+        self._good_after = good_after
+        self._asynchronous = asynchronous
+        self._exempt = tuple(exempt)
+        self._buffers = HostBuffers()
+        self._lock = threading.RLock()
+        self._pending: list[_Pending] = []
+        self._alert_open = False
+        self._finished: list[Checkpoint] = []
+        self._writer: threading.Thread | None = None
+
+    def __enter__(self) -> CheckpointKeeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pinned(self) -> Checkpoint | None:
+        """The last good checkpoint, None before there is one."""
+        return self._folder.pinned()
+
+    def list(self) -> list[Checkpoint]:
+        """Every complete checkpoint, newest first; files are not read, only manifests."""
+        return self._folder.checkpoints()
+
+    def save(
+        self, state: Mapping[str, Any], *, step: int, update: int = 0, wait: bool = False
+    ) -> Checkpoint | None:
+        """Save a state if all its numbers are finite.
+
+        The states of the global random generators are saved too; reading them moves none.
+
+        Args:
+            state: Name to module, optimizer, scheduler, scaler, anything else with
+                `state_dict()`, random generator, or plain values.
+            step: The trainer's own step counter.
+            update: The update it belongs to; only later updates can prove it good.
+            wait: Asynchronous only: wait for a save in flight instead of skipping this one.
+
+        Returns:
+            The checkpoint, durable; with `finite=False` and nothing written if the state is
+            not finite. None if it is being written in the background (see `finished`), or
+            was skipped because one is.
+
+        Raises:
+            CheckpointError: If something in the state cannot be kept, or the disk refuses;
+                earlier checkpoints are untouched.
+        """
+        if self._asynchronous and not self._ready_for_another(wait=wait):
+            self.skipped_saves += 1
+            return None
+        content = {name: plain(value, name) for name, value in state.items()}
+        found = inspect(content, self._exempt)
+        name = f"step-{step:012d}-{secrets.token_hex(4)}{SUFFIX}"
+        checkpoint = Checkpoint(
+            path=self.directory / name,
+            step=step,
+            update=update,
+            finite=found.bad_tensor is None,
+            created=time.time(),
+            bad_tensor=found.bad_tensor,
+            nonfinite=found.nonfinite,
+            suspect=self._alert_open,
+            tensors=found.tensors,
+            unchecked=self._exempt,
+        )
+        if not checkpoint.finite:
+            self.refused += 1
+            return checkpoint
+        whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
+        if self._asynchronous:
+            self._start_writing(checkpoint, self._buffers.copy(whole))
+            return None
+        return self._write(checkpoint, whole)
+
+    def observe(self, *, healthy: bool, update: int) -> Checkpoint | None:
+        """Tell whether an update passed with no alert open; may move the pin.
+
+        A checkpoint saved while an alert is open, or before one opens that it was not yet
+        proven against, is never pinned: its numbers are finite, but may be spoilt already.
+
+        Args:
+            healthy: Whether no alert is open after this update.
+            update: Number of the update; calls must come in order.
+
+        Returns:
+            The newly pinned checkpoint, or None if the pin stays.
+        """
+        with self._lock:
+            self._alert_open = not healthy
+            if not healthy:
+                for candidate in self._pending:
+                    self._folder.suspect(candidate.checkpoint)
+                self._pending.clear()
+                return None
+            for candidate in self._pending:
+                candidate.healthy_updates += update > candidate.checkpoint.update
+            return self._advance_pin()
+
+    def restore(
+        self,
+        targets: Mapping[str, Any],
+        *,
+        step: int | None = None,
+        rng: bool = False,
+        unproven: bool = False,
+    ) -> Checkpoint:
+        """Load the newest intact, complete, finite and good checkpoint into live objects.
+
+        Good is the pin, then what is older than it and never was under an alert. Without a
+        pin it is the newest that never was. Bad files met on the way are set aside in
+        `quarantine/`, not deleted. Nothing in a file is executed.
+
+        Args:
+            targets: Name to object, as for `save`; a part of what was saved may be asked for.
+            step: Only checkpoints of this step, good or not.
+            rng: Whether to put the global random generators back too.
+            unproven: Whether checkpoints newer than the pin count, unless under an alert:
+                right after a crash that no rule foretold.
+
+        Raises:
+            CheckpointError: If there is none, or it does not fit; no target was changed then.
+        """
+        reasons: list[str] = []
+        for candidate in self._candidates(step, unproven=unproven):
+            try:
+                _, content = read_kept(candidate.path)
+            except OSError as error:
+                # Says nothing about the file's bytes: it may have been pruned meanwhile.
+                reasons.append(f"{candidate.path}: cannot be read: {error.strerror or error}")
+                continue
+            except CheckpointError as error:
+                reasons.append(str(error))
+                self._set_aside(candidate)
+                continue
+            load_all(targets, content["state"])
+            if rng:
+                set_rng_state(content["rng"])
+            return candidate
+        raise CheckpointError(self._why_none(step, reasons))
+
+    def finished(self) -> Sequence[Checkpoint]:
+        """Checkpoints that became durable in the background since the last call."""
+        with self._lock:
+            finished, self._finished = self._finished, []
+        return finished
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait for the save in flight; returns whether none is any more."""
+        writer = self._writer
+        if writer is not None and writer.is_alive():
+            writer.join(timeout_s)
+        return not self._in_flight()
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Wait for the save in flight and release its buffers; saving again is allowed."""
+        flushed = self.flush(timeout_s)
+        if flushed:
+            self._buffers = HostBuffers()
+        return flushed
+
+    def _in_flight(self) -> bool:
+        # After a fork the thread is not alive in the child, so nothing waits for it there.
+        return self._writer is not None and self._writer.is_alive()
+
+    def _ready_for_another(self, *, wait: bool) -> bool:
+        if wait:
+            self.flush()
+        return not self._in_flight()
+
+    def _start_writing(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> None:
+        def write() -> None:
+            try:
+                durable = self._write(checkpoint, whole)
+            except Exception as error:  # noqa: BLE001 - a failed save must not end training
+                self.failures += 1
+                self.last_error = error
+                return
+            with self._lock:
+                self._finished.append(durable)
+
+        self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
+        self._writer.start()
+
+    def _write(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> Checkpoint:
+        try:
+            durable = self._publish(checkpoint, whole)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise CheckpointError(f"{self.directory}: not saved: {reason}") from error
+        with self._lock:
+            if durable.suspect or self._alert_open:
+                self._folder.suspect(durable)
+            else:
+                self._pending.append(_Pending(durable))
+        self._prune()
+        return durable
+
+    def _publish(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> Checkpoint:
+        import torch
+
+        def fill(stream: HashingFile) -> None:
+            _save_into(stream, whole)
+
+        directory = self.directory
+        with temporary(directory) as body, temporary(directory) as manifest:
+            written = write_synced(body, fill)
+            durable = dataclasses.replace(
+                checkpoint,
+                size_bytes=written.size_bytes,
+                sha256=written.sha256(),
+                serial=self._folder.next_serial(),
+            )
+            vouching = manifest_bytes(durable, str(torch.__version__))
+            write_synced(manifest, _writing(vouching))
+            body.replace(durable.path)
+            manifest.replace(manifest_path(durable.path))
+            sync_directory(directory)
+        return durable
+
+    def _prune(self) -> None:
+        with self._lock:
+            # The oldest candidate is the next pin: were it pruned whenever saves come faster
+            # than proofs, there would never be one.
+            protected = {self._pending[0].checkpoint.path.name} if self._pending else set()
+            with contextlib.suppress(OSError):
+                self._folder.prune(self._keep, protected)
+            self._pending = [c for c in self._pending if c.checkpoint.path.exists()]
+
+    def _advance_pin(self) -> Checkpoint | None:
+        good = [c for c in self._pending if c.healthy_updates >= self._good_after]
+        for candidate in reversed(good):
+            self._pending = [c for c in self._pending if c.serial > candidate.serial]
+            try:
+                return self._folder.pin(candidate.checkpoint)
+            except OSError as error:
+                # Another process may have pruned it; anything else is worth knowing.
+                if error.errno != errno.ENOENT:
+                    self.failures += 1
+                    self.last_error = error
+        return None
+
+    def _candidates(self, step: int | None, *, unproven: bool) -> Sequence[Checkpoint]:
+        if step is not None:
+            return [c for c in self._folder.checkpoints() if c.step == step]
+        return self._folder.good(unproven=unproven)
+
+    def _set_aside(self, candidate: Checkpoint) -> None:
+        name = candidate.path.name
+        there = [p for p in (candidate.path, self.directory / name) if p.exists()]
+        for path in dict.fromkeys(there):
+            self._folder.quarantine(path)
+        self.quarantined += bool(there)
+
+    def _why_none(self, step: int | None, reasons: Sequence[str]) -> str:
+        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
+        there = self._folder.checkpoints()
+        left = f"; {len(there)} others are there, of steps {[c.step for c in there]}" * bool(there)
+        bad = "".join(f"; {reason}" for reason in reasons)
+        return f"{self.directory}: no {wanted}{bad}{left}"
+
+
+@dataclasses.dataclass(slots=True)
+class _Pending:
+    """A checkpoint waiting to be proven good."""
+
+    checkpoint: Checkpoint
+    healthy_updates: int = 0
+
+    @property
+    def serial(self) -> int:
+        return self.checkpoint.serial
+
+
+class _Stream:
+    """What torch.save writes to; calls `on_first` before the first byte."""
+
+    def __init__(self, file: HashingFile, on_first: Callable[[], None]) -> None:
+        self._file = file
+        self._on_first: Callable[[], None] | None = on_first
+
+    def write(self, chunk: bytes) -> int:
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
+        return self._file.write(chunk)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+_checksums = threading.Lock()
+
+
+def _save_into(file: HashingFile, whole: Mapping[str, Any]) -> None:
+    """`torch.save` without its own CRC-32s, a third of its time: SHA-256 covers all of it.
+
+    Whether they are computed is a global option, which torch reads before the first byte: it
+    is back to what it was by then.
+    """
+    import torch
+
+    with contextlib.ExitStack() as without_checksums:
+        without_checksums.enter_context(_checksums)
+        before = torch.serialization.get_crc32_options()
+        without_checksums.callback(torch.serialization.set_crc32_options, before)
+        torch.serialization.set_crc32_options(False)
+        try:
+            torch.save(dict(whole), _Stream(file, without_checksums.close))  # type: ignore[arg-type]
+        except RuntimeError as error:
+            # torch wraps a failed write of its own making around the reason.
+            raise _original(error) from error
+
+
+def _original(error: BaseException) -> BaseException:
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def _writing(body: bytes) -> Callable[[HashingFile], None]:
+    def fill(stream: HashingFile) -> None:
+        stream.write(body)
+
+    return fill

@@ -1,0 +1,91 @@
+"""Reading a checkpoint so that nothing in it is executed and nothing wrong is overlooked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.record import Checkpoint, read_manifest
+from watchstep.errors import CheckpointError
+
+_BLOCK_BYTES = 1 << 20
+
+
+def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """A file of the keeper and what is in it, after length, hash and numbers were found right.
+
+    Raises:
+        CheckpointError: Naming what is wrong.
+        OSError: If the file cannot be read, which says nothing about its bytes.
+    """
+    try:
+        manifest = read_manifest(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: has no manifest, so its save never ended") from error
+    with path.open("rb") as stream:
+        size_bytes, digest = hash_stream(stream)
+        if size_bytes != manifest.size_bytes:
+            raise CheckpointError(
+                f"{path}: {size_bytes:,} bytes, but {manifest.size_bytes:,} were saved"
+            )
+        if digest != manifest.sha256:
+            raise CheckpointError(f"{path}: sha256 {digest[:12]}…, saved {manifest.sha256[:12]}…")
+        stream.seek(0)
+        content = load_safely(stream, str(path))
+    check_finite(content.get("state"), str(path), manifest.unchecked)
+    return manifest, content
+
+
+def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
+    """Length and SHA-256 of the rest of a stream."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while block := stream.read(_BLOCK_BYTES):
+        digest.update(block)
+        size_bytes += len(block)
+    return size_bytes, digest.hexdigest()
+
+
+def load_safely(source: IO[bytes] | Path, name: str) -> Any:
+    """What `torch.save` wrote, on the CPU; refuses whatever would have to be executed.
+
+    Raises:
+        CheckpointError: If it is torn, no such file, or holds other objects than tensors
+            and plain values.
+    """
+    import torch
+
+    try:
+        return torch.load(source, weights_only=True, map_location="cpu")
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises whatever its parsers stumble over
+        first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise CheckpointError(f"{name}: cannot be read safely: {first_line[0][:200]}") from error
+
+
+def check_finite(state: Any, name: str, unchecked: Sequence[str] = ()) -> int:
+    """The number of tensors in a state, all of them finite.
+
+    Raises:
+        CheckpointError: Naming the first that is not.
+    """
+    found = inspect(state, unchecked)
+    if found.bad_tensor is not None:
+        raise CheckpointError(
+            f"{name}: {found.bad_tensor} is not finite ({found.nonfinite:,} elements in all)"
+        )
+    return found.tensors
+
+
+def foreign(path: Path, tensors: int) -> Checkpoint:
+    """A file that others wrote, found in order: what can be said of it."""
+    with path.open("rb") as stream:
+        size_bytes, digest = hash_stream(stream)
+    created = path.stat().st_mtime
+    return dataclasses.replace(
+        Checkpoint(path), size_bytes=size_bytes, sha256=digest, created=created, tensors=tensors
+    )

@@ -1,0 +1,147 @@
+"""A checkpoint as a value, and the manifest that vouches for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchstep.errors import CheckpointError
+
+FORMAT = "watchstep.checkpoint/1"
+SUFFIX = ".pt"
+MANIFEST_SUFFIX = ".json"
+MANIFEST_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One saved state, or one that was refused.
+
+    Attributes:
+        path: The file; of a refused state, where it would have been.
+        step: The trainer's own step counter at the save.
+        update: The update after which it was saved; 0 where none was named.
+        size_bytes: Length of the file; 0 if refused or not known.
+        sha256: Of the file, 64 hexadecimal digits; "" if refused or not known.
+        finite: Whether every checked tensor is finite. False means refused.
+        pinned: Whether it is the pin, which retention cannot remove.
+        created: Seconds since the epoch, for people; order is `serial`.
+        bad_tensor: Dotted name of the first non-finite tensor, None if all are finite.
+        nonfinite: Elements that are NaN or infinite, over all tensors.
+        serial: Position among all saves in the directory, from 1; 0 if refused or foreign.
+        suspect: Whether an alert was open at the save, or opened before it was proven good.
+        tensors: Tensors in it.
+        unchecked: Glob patterns of tensors that were allowed to hold infinities.
+    """
+
+    path: Path
+    step: int = 0
+    update: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    finite: bool = True
+    pinned: bool = False
+    created: float = 0.0
+    bad_tensor: str | None = None
+    nonfinite: int = 0
+    serial: int = 0
+    suspect: bool = False
+    tensors: int = 0
+    unchecked: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """All attributes as JSON values."""
+        return {
+            "path": str(self.path),
+            "step": self.step,
+            "update": self.update,
+            "size_bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "finite": self.finite,
+            "pinned": self.pinned,
+            "created": self.created,
+            "bad_tensor": self.bad_tensor,
+            "nonfinite": self.nonfinite,
+            "serial": self.serial,
+            "suspect": self.suspect,
+            "tensors": self.tensors,
+            "unchecked": list(self.unchecked),
+        }
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a checkpoint file stands."""
+    return path.with_name(path.name + MANIFEST_SUFFIX)
+
+
+def manifest_bytes(checkpoint: Checkpoint, torch_version: str) -> bytes:
+    """The manifest of a finite checkpoint; holds a hash of itself."""
+    fields = {
+        "format": FORMAT,
+        "file": checkpoint.path.name,
+        "serial": checkpoint.serial,
+        "step": checkpoint.step,
+        "update": checkpoint.update,
+        "size_bytes": checkpoint.size_bytes,
+        "sha256": checkpoint.sha256,
+        "finite": checkpoint.finite,
+        "created": checkpoint.created,
+        "tensors": checkpoint.tensors,
+        "unchecked": list(checkpoint.unchecked),
+        "torch": torch_version,
+    }
+    return _sealed(fields)
+
+
+def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
+    """The checkpoint that the manifest beside `path` describes; the file itself is not read.
+
+    Raises:
+        FileNotFoundError: Without a manifest, which means that the save never ended.
+        CheckpointError: If the manifest was altered, or belongs to another file.
+    """
+    beside = manifest_path(path)
+    with beside.open("rb") as stream:
+        body = stream.read(MANIFEST_MAX_BYTES)
+    fields = _unsealed(body, beside)
+    if fields["file"] != path.name:
+        raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
+    return Checkpoint(
+        path=path,
+        step=fields["step"],
+        update=fields["update"],
+        size_bytes=fields["size_bytes"],
+        sha256=fields["sha256"],
+        finite=fields["finite"],
+        pinned=pinned,
+        created=fields["created"],
+        serial=fields["serial"],
+        tensors=fields["tensors"],
+        unchecked=tuple(fields["unchecked"]),
+    )
+
+
+def _sealed(fields: dict[str, Any]) -> bytes:
+    seal = hashlib.sha256(_encoded(fields)).hexdigest()
+    return _encoded({**fields, "seal": seal})
+
+
+def _unsealed(body: bytes, beside: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+        seal = fields.pop("seal")
+        # Any byte that differs counts, also one that JSON would read over.
+        if _sealed(fields) != body or not isinstance(seal, str):
+            raise CheckpointError(f"{beside}: altered since it was written")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{beside}: no manifest of a checkpoint") from error
+    if fields.get("format") != FORMAT:
+        raise CheckpointError(f"{beside}: format {fields.get('format')!r}, not {FORMAT!r}")
+    return dict(fields)
+
+
+def _encoded(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, indent=1).encode() + b"\n"

@@ -1,0 +1,185 @@
+"""The readings of a run's recent updates as columns under canonical names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from watchstep.core.ruleset import RuleSet
+from watchstep.core.updates import Transition, Update
+
+CORE = (
+    "train/loss",
+    "train/policy_loss",
+    "train/value_loss",
+    "train/entropy_loss",
+    "train/approx_kl",
+    "train/std",
+    "train/advantages_mean_raw",
+    "train/advantages_std_raw",
+    "train/advantages_norm_max_abs",
+)
+"""Metrics that are finite as long as the training is.
+
+The divisor of the advantages is none of them: it is NaN for a batch without any spread. Nor is
+the gradient norm: under a loss scaler single NaN norms are normal.
+"""
+SPIKING = (
+    "train/value_loss",
+    "train/loss",
+    "train/policy_loss",
+    "train/grad_norm",
+    "train/grad_norm_max",
+    "train/advantages_std_raw",
+    "train/advantages_norm_max_abs",
+)
+"""Metrics whose new records show an explosion."""
+BASELINE_ROWS = 5
+"""Finite values before a record counts as one: of fewer, the next is often ten times larger."""
+RECORD = 10.0
+
+
+class Columns:
+    """Readings of one attempt by canonical name, oldest first.
+
+    Attributes:
+        attempt: The one looked at: that of the newest alert in the history, else the last.
+        rows: Updates that carried readings.
+        events: Events of the attempt in order.
+        fired: Names of rules that fired in the attempt.
+    """
+
+    def __init__(
+        self, rules: RuleSet, history: Sequence[Update], alerts: Sequence[Transition]
+    ) -> None:
+        self.attempt = attempt = _attempt(history, alerts)
+        mine = [update for update in history if update.attempt == attempt]
+        self.rows = [update for update in mine if update.readings]
+        self.events = [update.event for update in mine if update.event is not None]
+        self.fired = {alert.rule for alert in alerts if alert.attempt == attempt}
+        self._columns = _lay(rules, self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, metric: str) -> list[float | None]:
+        """One value a row; None where the metric was not reported."""
+        return self._columns.get(metric) or [None] * len(self.rows)
+
+    def finite(self, metric: str) -> list[tuple[int, float]]:
+        """Row and value wherever a finite one was reported."""
+        return [
+            (row, value)
+            for row, value in enumerate(self._columns.get(metric, ()))
+            if value is not None and value - value == 0.0
+        ]
+
+    def last(self, metric: str, count: int) -> list[float]:
+        """The newest finite values, at most `count`, oldest first."""
+        return [value for _, value in self.finite(metric)[-count:]]
+
+    def where(self, row: int) -> str:
+        """How people name a row."""
+        return f"update {self.rows[row].seq}"
+
+    def between(self, seq: int, later: int) -> int:
+        """Updates with readings from one update to a later one; negative the other way."""
+        if later < seq:
+            return -self.between(later, seq)
+        return sum(seq < update.seq <= later for update in self.rows)
+
+    def back(self, seq: int, rows: int) -> int:
+        """The update that lies so many updates with readings before another."""
+        earlier = [update.seq for update in self.rows if update.seq <= seq]
+        return earlier[-1 - rows] if len(earlier) > rows else min([seq, *earlier[:1]])
+
+    def forward(self, seq: int, rows: int) -> int | None:
+        """The update that lies so many updates with readings after another, if there yet."""
+        later = [update.seq for update in self.rows if update.seq > seq]
+        return later[rows - 1] if len(later) >= rows else None
+
+    def nonfinite(self, metrics: Iterable[str] = CORE) -> tuple[int, str, float] | None:
+        """Row, metric and value of the first reading that is NaN or infinite; None if none."""
+        found: tuple[int, str, float] | None = None
+        for metric in metrics:
+            for row, value in enumerate(self._columns.get(metric, ())):
+                if found is not None and row >= found[0]:
+                    break
+                if value is not None and value - value != 0.0:
+                    found = (row, metric, value)
+                    break
+        return found
+
+    def first_record(self, metric: str) -> tuple[int, float, float] | None:
+        """Row, value and largest magnitude before of the first tenfold record."""
+        largest, seen = 0.0, 0
+        for row, value in self.finite(metric):
+            size = abs(value)
+            if seen >= BASELINE_ROWS and 0.0 < largest * RECORD < size:
+                return row, value, largest
+            largest = max(largest, size)
+            seen += 1
+        return None
+
+    def before_and_at(self, metric: str, row: int) -> tuple[float, float] | None:
+        """Median magnitude over the 20 rows before, and the largest at the row or the next."""
+        values = self.column(metric)
+        before = sorted(
+            abs(value)
+            for value in values[max(0, row - 20) : row]
+            if value is not None and value - value == 0.0
+        )
+        after = [
+            abs(value)
+            for value in values[row : row + 2]
+            if value is not None and value - value == 0.0
+        ]
+        if len(before) < 3 or not after:
+            return None
+        return before[len(before) // 2], max(after)
+
+
+def _attempt(history: Sequence[Update], alerts: Sequence[Transition]) -> int:
+    """The attempt to diagnose: that of the newest alert still in the history."""
+    kept = {update.attempt for update in history}
+    alerted = [alert.attempt for alert in alerts if alert.attempt in kept]
+    if alerted:
+        return max(alerted)
+    return history[-1].attempt if history else 1
+
+
+def _lay(rules: RuleSet, rows: Sequence[Update]) -> dict[str, list[float | None]]:
+    named: dict[str, list[tuple[str, int, float]]] = {}
+    for rank, alias in enumerate(rules.aliases, start=1):
+        named.setdefault(alias.name, []).append((alias.metric, rank, alias.factor))
+    columns: dict[str, list[float | None]] = {}
+    plans: dict[tuple[str, ...], list[tuple[list[float | None], str, float]]] = {}
+    for row, update in enumerate(rows):
+        readings = update.readings
+        names = tuple(readings)
+        plan = plans.get(names)
+        if plan is None:
+            plan = plans[names] = [
+                (columns.setdefault(metric, [None] * len(rows)), name, factor)
+                for metric, name, factor in _resolve(named, names)
+            ]
+        for column, name, factor in plan:
+            column[row] = readings[name] * factor
+    return columns
+
+
+def _resolve(
+    named: dict[str, list[tuple[str, int, float]]], names: Sequence[str]
+) -> list[tuple[str, str, float]]:
+    """Canonical name, reported name and factor; the canonical name beats every alias."""
+    best: dict[str, tuple[int, str, float]] = {}
+    for name in names:
+        for metric, rank, factor in [(name, 0, 1.0), *named.get(name, ())]:
+            if metric not in best or rank < best[metric][0]:
+                best[metric] = (rank, name, factor)
+    return [(metric, name, factor) for metric, (_, name, factor) in best.items()]
+
+
+def median(values: Sequence[float]) -> float:
+    """Upper median of finite values; NaN of none."""
+    return sorted(values)[len(values) // 2] if values else math.nan

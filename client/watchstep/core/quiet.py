@@ -1,0 +1,87 @@
+"""Conditions of rules that are idle, as one Python expression each.
+
+While no rule is pending or firing, False and "cannot be told" mean the same: nothing happens.
+So the three-valued form is not needed, a comparison with NaN may simply be false, and Python's
+own `and` and `or` skip what cannot matter. That is the state of a run nearly always. The tests
+hold both forms against each other.
+"""
+
+from __future__ import annotations
+
+from watchstep.core.codegen import COMPARISONS, SIMPLE, Compiled, Writer
+from watchstep.core.grammar import Node
+
+DEEPEST_EXPRESSION = 40
+"""Levels of a tree that may become one expression; CPython's parser has limits of its own."""
+
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+
+
+def idle_condition(rule: Compiled, writer: Writer) -> str | None:
+    """An expression that is true where the rule holds; None where there is no such form.
+
+    Args:
+        rule: Already prepared by the writer, so that what advances windows has been written.
+        writer: Its names are used, and nothing is written.
+    """
+    trees = [rule.condition] + ([rule.unless] if rule.unless is not None else [])
+    if rule.fires_on_nan or any(_deeper(tree, DEEPEST_EXPRESSION) for tree in trees):
+        return None
+    parts = [_holds(rule.condition, writer)]
+    if rule.unless is not None:
+        parts.append(f"not {_holds(rule.unless, writer)}")
+    if rule.warmup:
+        parts.insert(0, f"st.age > {rule.warmup}")
+    return " and ".join(parts)
+
+
+def _deeper(tree: Node, levels: int) -> bool:
+    return levels == 0 or any(_deeper(part, levels - 1) for part in tree.parts)
+
+
+def _holds(node: Node, writer: Writer) -> str:
+    """Whether a condition is True."""
+    if node.op in {"and", "or"}:
+        first, second = writer.by_cost(node)
+        return f"({_holds(first, writer)} {node.op} {_holds(second, writer)})"
+    if node.op == "not":
+        return _fails(node.parts[0], writer)
+    if node.op in COMPARISONS:
+        return _compared(node, node.op, writer)
+    return f"({_value(node, writer)})"
+
+
+def _fails(node: Node, writer: Writer) -> str:
+    """Whether a condition is False, and not merely unknown."""
+    if node.op in {"and", "or"}:
+        first, second = writer.by_cost(node)
+        other = "or" if node.op == "and" else "and"
+        return f"({_fails(first, writer)} {other} {_fails(second, writer)})"
+    if node.op == "not":
+        return _holds(node.parts[0], writer)
+    if node.op in COMPARISONS:
+        return _compared(node, _OPPOSITE[node.op], writer)
+    return f"(({_value(node, writer)}) is False)"
+
+
+def _compared(node: Node, operator: str, writer: Writer) -> str:
+    a, b = (_value(part, writer) for part in node.parts)
+    if operator == "!=":
+        # Of all comparisons the only one that NaN would make true.
+        return f"_differ({a}, {b})"
+    return f"({a} {operator} {b})"
+
+
+def _value(node: Node, writer: Writer) -> str:
+    if node.op in {"number", "metric"} or str(node) in writer.names:
+        return writer.write(node)
+    if node.op == "call" and node.value in SIMPLE:
+        return SIMPLE[str(node.value)].format(*(_value(part, writer) for part in node.parts))
+    if node.op == "call":
+        return f"({writer.source(node)})"
+    parts = [_value(part, writer) for part in node.parts]
+    if node.op == "negate":
+        return f"(-{parts[0]})"
+    if node.op == "/":
+        return f"_ratio({parts[0]}, {parts[1]})"
+    return f"({parts[0]} {node.op} {parts[1]})"

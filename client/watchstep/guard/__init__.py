@@ -1,0 +1,13 @@
+"""The guard: judges gradients before `optimizer.step()` touches a weight.
+
+Importing this package does not import torch; using it does.
+"""
+
+from __future__ import annotations
+
+from watchstep.guard.bits import bit_hash
+from watchstep.guard.clipping import observe_clipping
+from watchstep.guard.guard import Guard
+from watchstep.guard.tally import merged
+
+__all__ = ["Guard", "bit_hash", "merged", "observe_clipping"]

@@ -1,0 +1,221 @@
+"""Judging gradients on an accelerator without making the host wait for it.
+
+The reduction stays on the device; a fused optimizer reads there whether to skip; the numbers
+travel to the host beside the training, and the verdict about them comes one step later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from watchstep.guard.measure import dense_values, largest_magnitudes, tensor_norms
+
+if TYPE_CHECKING:
+    import torch
+
+Receive = Callable[[list[float]], None]
+
+SLOTS = 32
+"""Packets in flight: more steps than the host can usually run ahead of a device."""
+
+PACKET = 4
+"""Numbers a packet holds at most."""
+
+
+class Copies(Protocol):
+    """Brings small packets from a device to the host without waiting."""
+
+    def send(self, packet: torch.Tensor, receive: Receive) -> bool:
+        """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
+
+    def deliver(self) -> None:
+        """Hand every packet that has arrived to its receiver, oldest first."""
+
+
+class CudaCopies:
+    """Copies into pinned memory on the current stream, each followed by an event."""
+
+    def __init__(self) -> None:
+        import torch
+
+        # Pinning memory waits for the device, so all of it is pinned before training.
+        self._free = [
+            (torch.empty(PACKET, dtype=torch.float64, pin_memory=True), torch.cuda.Event())  # type: ignore[no-untyped-call]
+            for _ in range(SLOTS)
+        ]
+        self._flying: deque[tuple[torch.Tensor, torch.cuda.Event, int, Receive]] = deque()
+
+    def send(self, packet: torch.Tensor, receive: Receive) -> bool:
+        """See `Copies.send`."""
+        import torch
+
+        if not self._free:
+            return False
+        buffer, event = self._free.pop()
+        buffer[: len(packet)].copy_(packet, non_blocking=True)
+        event.record(torch.cuda.current_stream(packet.device))
+        self._flying.append((buffer, event, len(packet), receive))
+        return True
+
+    def deliver(self) -> None:
+        """See `Copies.deliver`."""
+        while self._flying and self._flying[0][1].query():  # type: ignore[no-untyped-call]
+            buffer, event, length, receive = self._flying.popleft()
+            values = buffer[:length].tolist()
+            self._free.append((buffer, event))
+            receive(values)
+
+
+class HostCopies:
+    """The same for tensors that are on the host already: there at once, read when asked."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[torch.Tensor, Receive]] = deque(maxlen=SLOTS)
+
+    def send(self, packet: torch.Tensor, receive: Receive) -> bool:
+        """See `Copies.send`."""
+        self._waiting.append((packet.clone(), receive))
+        return True
+
+    def deliver(self) -> None:
+        """See `Copies.deliver`."""
+        while self._waiting:
+            packet, receive = self._waiting.popleft()
+            receive(packet.tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What one earlier step turned out to be.
+
+    Attributes:
+        norm: As in `Measured`; +Inf squares of finite numbers are told as their largest.
+        nonfinite: Gradient tensors with a non-finite element.
+        skipped: Steps that the device skipped so far because of that.
+        skipped_in_a_row: How many of these were the last ones.
+    """
+
+    norm: float
+    nonfinite: int
+    skipped: int
+    skipped_in_a_row: int
+
+
+class DeviceLane:
+    """Measures on the device, and has a fused optimizer skip there."""
+
+    def __init__(self, copies: Copies, *, skip: bool) -> None:
+        self.copies = copies
+        self._skip = skip
+        self._counts: torch.Tensor | None = None
+        self._unclipped: torch.Tensor | None = None
+        self._told: torch.Tensor | None = None
+        self._displaced: torch.Tensor | None = None
+
+    def before_clipping(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Measure before gradients are clipped; the next step is told by these numbers."""
+        if self._unclipped is None:
+            self._unclipped = _reduced(gradients)
+
+    def watch(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradients: Sequence[torch.Tensor],
+        receive: Callable[[Arrived], None],
+    ) -> None:
+        """Measure a step that is about to happen, and let it skip itself if it must."""
+        import torch
+
+        with torch.no_grad():
+            now = _reduced(gradients)
+            scale = getattr(optimizer, "grad_scale", None)
+            if scale is not None:
+                now = torch.stack([now[0] / scale.to(now.device, non_blocking=True), now[1]])
+            told = now if self._unclipped is None else self._unclipped
+            self._unclipped = None
+            # What clipping saw is told, but a fault that came after it counts all the same.
+            told = torch.where((now[1] > 0) & (told[1] == 0), now, told)
+            bad = self._own_verdict(optimizer, now[1])
+            packet = torch.cat([told, self._counted(bad)])
+            self.copies.send(packet, lambda values: receive(_arrived(values)))
+
+    def release(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take back what the optimizer was told, after its step."""
+        told, before = self._told, self._displaced
+        self._told = self._displaced = None
+        # After a step that raised, a loss scaler may have put its own there meanwhile.
+        if told is None or getattr(optimizer, "found_inf", None) is not told:
+            return
+        if before is None:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        else:
+            optimizer.found_inf = before  # type: ignore[attr-defined]
+
+    def _own_verdict(
+        self, optimizer: torch.optim.Optimizer, nonfinite: torch.Tensor
+    ) -> torch.Tensor:
+        """1.0 on the device if this step is skipped because of us, else 0.0."""
+        import torch
+
+        bad = (nonfinite > 0).to(torch.float32)
+        if not (self._skip and skips_on_device(optimizer)):
+            return torch.zeros_like(bad)
+        before: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+        self._displaced = before
+        if before is None:
+            self._told = optimizer.found_inf = bad  # type: ignore[attr-defined]
+            return bad
+        # The loss scaler's own skip is its business and is not counted as ours.
+        theirs = before.to(bad.device, torch.float32, non_blocking=True).clamp(0.0, 1.0)
+        self._told = optimizer.found_inf = torch.maximum(theirs, bad)  # type: ignore[attr-defined]
+        return bad * (1.0 - theirs)
+
+    def _counted(self, bad: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if self._counts is None:
+            self._counts = torch.zeros(2, dtype=torch.float64, device=bad.device)
+        wide = bad.to(torch.float64)
+        total = self._counts[0] + wide
+        in_a_row = (self._counts[1] + wide) * wide
+        self._counts = torch.stack([total, in_a_row])
+        return self._counts
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step reads on the device if it must leave everything as it is.
+
+    True for torch's fused optimizers once their state exists. Before that a skipped step
+    would leave state behind that was created but never filled.
+    """
+    import torch
+
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return False
+    if type(optimizer) is torch.optim.SGD and not any(
+        g["momentum"] for g in optimizer.param_groups
+    ):
+        return True
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    return all(optimizer.state.get(p) for p in parameters if p.grad is not None)
+
+
+def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Norm and number of non-finite tensors, as two float64 numbers on the device."""
+    import torch
+
+    with torch.no_grad():
+        values = dense_values(gradients, exact=False)
+        largest = largest_magnitudes(values)
+        nonfinite = (~torch.isfinite(largest)).sum().to(torch.float64)
+        norm = torch.linalg.vector_norm(tensor_norms(values))
+        overflown = torch.isinf(norm) & (nonfinite == 0)
+        return torch.stack([torch.where(overflown, largest.max(), norm), nonfinite])
+
+
+def _arrived(values: list[float]) -> Arrived:
+    norm, nonfinite, skipped, in_a_row = values
+    return Arrived(norm, int(nonfinite), int(skipped), int(in_a_row))

@@ -1,0 +1,418 @@
+"""A guard before an optimizer: judges each step's gradients before a weight is touched."""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from watchstep.core.updates import Action, Verdict
+from watchstep.errors import GuardRefusedError, TrainingHalted
+from watchstep.guard.device import (
+    Arrived,
+    CudaCopies,
+    DeviceLane,
+    HostCopies,
+    skips_on_device,
+)
+from watchstep.guard.health import StepSize, frozen_parameters
+from watchstep.guard.measure import Measured, gradients_of, measure
+from watchstep.guard.skipping import (
+    Snapshot,
+    WithheldGradients,
+    ZeroedGradients,
+    passes_over_missing_gradients,
+)
+from watchstep.guard.tally import FROZEN, NONFINITE, NORM, UPDATE_RATIO, Tally
+
+if TYPE_CHECKING:
+    import torch
+
+Judge = Callable[[Mapping[str, float]], Verdict]
+
+log = logging.getLogger("watchstep.guard")
+
+_guarded: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+
+
+class Guard:
+    """Judges every `optimizer.step()` before it happens, by the verdict of a rule set.
+
+    What a verdict does to the step:
+
+    - NONE, PIN: it happens as it would have.
+    - SKIP: parameters and optimizer state, step counters included, stay bit-identical.
+      Gradients are the same tensors after the step as before it.
+    - HALT: `TrainingHalted` is raised out of `optimizer.step()`, weights untouched.
+    - ROLLBACK: `on_rollback()` is called, then the step is skipped.
+
+    The guard has no opinion of its own: with a judge that answers NONE to non-finite
+    gradients they reach the weights. Any error inside the guard or the judge is counted in
+    `errors`, logged once per kind, and the step happens: only a halt leaves the guard.
+
+    A step with a closure is judged after each evaluation of the closure. LBFGS, and classes
+    that are not torch's own, are copied before such a step so that it can be undone exactly:
+    that costs their parameters and state in memory once more.
+
+    Judged late: on CUDA, and wherever `strict=False`, nothing waits for the device. The
+    judge is asked about a step when its numbers have arrived, as a rule one step later.
+    Non-finite gradients are skipped all the same, on the device, by torch's fused optimizers
+    (`fused=True`; the first step, which creates their state, is judged at once). Other
+    optimizers cannot be stopped there: a non-finite step reaches the weights before the
+    verdict, and a halt or rollback follows; `strict=True` prevents it. A late SKIP of finite
+    gradients comes too late and does nothing; a late HALT or ROLLBACK stops the next step.
+
+    Gradient accumulation needs nothing: only what is there at `step()` counts. Under an AMP
+    `GradScaler` a step that the scaler itself skips is not judged: either it never happens,
+    or, for fused optimizers, it is counted in `scaler_skipped` only. Steps replayed by a CUDA
+    graph cannot be seen.
+
+    Attributes:
+        steps: Calls of `optimizer.step()` seen.
+        skipped: Steps of these that the guard skipped.
+        nonfinite: Steps whose gradients were not all finite.
+        scaler_skipped: Steps that an AMP loss scaler skipped inside a fused optimizer.
+        errors: Errors inside the guard, its judge or `on_rollback`, that training survived.
+        last_norm: Pre-clip L2 gradient norm of the last judged step; NaN before the first.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a choice of its own, all have defaults
+        self,
+        optimizer: torch.optim.Optimizer,
+        judge: Judge,
+        *,
+        skip_budget: int | None = 25,
+        strict: bool | None = None,
+        name: str = "",
+        on_rollback: Callable[[], Any] | None = None,
+        slow_every: int = 200,
+        skip_on_device: bool = True,
+    ) -> None:
+        """Hook into `optimizer`; `detach` undoes it.
+
+        Args:
+            optimizer: A torch optimizer, or a wrapper that holds one as `.optimizer`.
+            judge: Called once per step with `train/grad_norm` (before clipping, if
+                `observe_clipping` is on), `guard/nonfinite_gradients` (tensors) and whatever
+                `note` was told since the last step. Must not keep the mapping.
+            skip_budget: Skipped steps in a row after which the next one halts instead, so
+                that a run cannot skip for ever. None for no such end.
+            strict: Whether a step is judged before it happens at the price of one host
+                synchronisation. None: everywhere but on CUDA, where it would cost time; see
+                "Judged late" above.
+            name: Used in messages when a loop has several optimizers.
+            on_rollback: Restores the pinned checkpoint. May raise `TrainingHalted`.
+            slow_every: Steps between looks at frozen parameters and update ratio.
+            skip_on_device: Whether a step that is judged late skips itself on the device if
+                its gradients are not finite, whatever the judge will say of it then.
+
+        Raises:
+            GuardRefusedError: If the optimizer has no step hooks or is guarded already.
+        """
+        if skip_budget is not None and skip_budget < 0:
+            raise ValueError(f"skip_budget must be at least 0, not {skip_budget}")
+        if slow_every < 1:
+            raise ValueError(f"slow_every must be at least 1, not {slow_every}")
+        self.optimizer = _hookable(optimizer)
+        self.name = name or type(self.optimizer).__name__
+        self.steps = self.skipped = self.nonfinite = self.scaler_skipped = self.errors = 0
+        self.last_norm = math.nan
+        self._judge = judge
+        self._on_rollback = on_rollback
+        self._skip_budget = skip_budget
+        self._strict = strict
+        self._slow_every = slow_every
+        self._tally = Tally()
+        self._complained: set[str] = set()
+        self._notes: dict[str, float] = {}
+        self._skipped_in_a_row = 0
+        self._unclipped: Measured | None = None
+        self._skip_on_device = skip_on_device
+        self._lane: DeviceLane | None = None
+        self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
+        self._skipped_there = 0
+        self._forget_step()
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
+        _guarded.add(self.optimizer)
+
+    def detach(self) -> None:
+        """Remove every hook; the optimizer is as it was. Doing it twice is harmless."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        _guarded.discard(self.optimizer)
+
+    def note(self, name: str, value: float) -> None:
+        """Give the judge one more reading for the next step, then it is forgotten."""
+        self._notes[name] = value
+
+    def readings(self) -> dict[str, float]:
+        """What happened since the last call, as readings for one update; begins anew.
+
+        `guard/steps`, `guard/skipped`, `guard/nonfinite_gradients` (tensors, summed over
+        steps); if a step was judged, `train/grad_norm` (mean of pre-clip norms; NaN or
+        +Inf if one was) and `train/grad_norm_max`; every `slow_every` steps
+        `guard/frozen_parameters` (elements whose second moment is infinite) and
+        `guard/update_ratio` (size of a step over size of the weights).
+        """
+        return self._tally.take()
+
+    def before_clipping(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Measure now if these parameters, which are about to be clipped, are the guard's."""
+        try:
+            own = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            if not any(id(p) in own for p in parameters):
+                return
+            gradients = gradients_of(self.optimizer)
+            lane = self._lane_for(gradients)
+            if lane is not None:
+                lane.before_clipping(gradients)
+            # Groups may be clipped one after the other: the first call saw all of them whole.
+            elif self._unclipped is None:
+                self._unclipped = measure(gradients)
+        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
+            self._survive(error)
+
+    def _before_step(
+        self, _: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> tuple[Any, Any] | None:
+        self._forget_step()
+        self.steps += 1
+        self._tally.step()
+        try:
+            closure = args[1] if len(args) > 1 else kwargs.get("closure")
+            if closure is not None:
+                return self._with_judged_closure(closure, args, kwargs)
+            self._decide()
+        except TrainingHalted:
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
+            self._release()
+            self._survive(error)
+        return None
+
+    def _after_step(self, *_: Any) -> None:
+        try:
+            self._release()
+            if self._step_size is not None and not self._skipping:
+                self._report_slowly(UPDATE_RATIO, self._step_size.ratio())
+        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
+            self._survive(error)
+        finally:
+            self._forget_step()
+
+    def _forget_step(self) -> None:
+        """Drop what an earlier step left, also one that never came to its end."""
+        if self._lane is not None:
+            self._lane.release(self.optimizer)
+        self._skipping = False
+        self._withheld: WithheldGradients | None = None
+        self._snapshot: Snapshot | None = None
+        self._step_size: StepSize | None = None
+
+    def _release(self) -> None:
+        if self._snapshot is not None and self._skipping:
+            self._snapshot.restore()
+        if self._withheld is not None:
+            self._withheld.give_back()
+        self._snapshot = self._withheld = None
+
+    def _with_judged_closure(
+        self, closure: Callable[[], Any], args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
+        """Arguments for a step whose closure is judged after each evaluation."""
+        if not passes_over_missing_gradients(self.optimizer):
+            self._snapshot = Snapshot(self.optimizer)
+        passed: list[Any] = []
+
+        def judged_closure() -> Any:
+            # The step is undone at its end, so what the optimizer tries until then is idle.
+            loss = None if self._skipping else closure()
+            if not self._skipping:
+                self._decide_in_closure()
+            if self._skipping and passed:
+                # A NaN loss would break torch's line search (an IndexError in strong_wolfe).
+                return passed[-1]
+            passed[:] = [loss]
+            return loss
+
+        if len(args) > 1:
+            return (args[0], judged_closure, *args[2:]), kwargs
+        return args, {**kwargs, "closure": judged_closure}
+
+    def _decide_in_closure(self) -> None:
+        try:
+            self._decide()
+        except TrainingHalted:
+            # LBFGS may have moved since the step began.
+            self._skipping = True
+            self._release()
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
+            self._survive(error)
+
+    def _decide(self) -> None:
+        lane = self._lane_for(gradients_of(self.optimizer))
+        if lane is not None:
+            self._decide_later(lane)
+            return
+        if self._skipped_by_scaler():
+            self.scaler_skipped += 1
+            return
+        measured = self._measured()
+        self._look_slowly()
+        self._act(self._verdict(measured, self._taken_notes()))
+
+    def _decide_later(self, lane: DeviceLane) -> None:
+        """Act on what has arrived of earlier steps, and send this one's numbers on their way."""
+        lane.copies.deliver()
+        while self._late and not self._skipping:
+            arrived, notes = self._late.popleft()
+            skipped_there = arrived.skipped - self._skipped_there
+            self._skipped_there = arrived.skipped
+            self.skipped += skipped_there
+            self._tally.skip(skipped_there)
+            verdict = self._verdict(Measured(arrived.norm, arrived.nonfinite), notes)
+            self._act_late(verdict, arrived)
+        if self._skipping:
+            return
+        notes = self._taken_notes()
+        lane.watch(
+            self.optimizer,
+            gradients_of(self.optimizer),
+            lambda arrived: self._late.append((arrived, notes)),
+        )
+        self._look_slowly()
+
+    def _act_late(self, verdict: Verdict, arrived: Arrived) -> None:
+        budget = self._skip_budget
+        if budget is not None and arrived.skipped_in_a_row > budget:
+            raise self._halt(f"{arrived.skipped_in_a_row} steps skipped in a row", verdict)
+        if verdict.action in {Action.HALT, Action.ROLLBACK}:
+            self._act(verdict)
+
+    def _lane_for(self, gradients: Sequence[torch.Tensor]) -> DeviceLane | None:
+        """Where this step is judged late; None if it is judged at once."""
+        if self._strict or not gradients:
+            return None
+        on_cuda = gradients[0].is_cuda
+        if self._strict is None and not on_cuda:
+            return None
+        fused = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        if fused and self._skip_on_device and not skips_on_device(self.optimizer):
+            return None
+        if self._lane is None:
+            copies = CudaCopies() if on_cuda else HostCopies()
+            self._lane = DeviceLane(copies, skip=self._skip_on_device)
+        return self._lane
+
+    def _skipped_by_scaler(self) -> bool:
+        found = getattr(self.optimizer, "found_inf", None)
+        return found is not None and bool(found.item() > 0)
+
+    def _measured(self) -> Measured:
+        """This step's gradients: unscaled, before clipping, and none clean that is not."""
+        now = measure(gradients_of(self.optimizer))
+        # A GradScaler leaves gradients scaled for fused optimizers and tells them the scale.
+        scale = getattr(self.optimizer, "grad_scale", None)
+        if scale is not None:
+            now = Measured(now.norm / float(scale.item()), now.nonfinite)
+        unclipped, self._unclipped = self._unclipped, None
+        if unclipped is None or (now.nonfinite and not unclipped.nonfinite):
+            return now
+        return unclipped
+
+    def _verdict(self, measured: Measured, notes: Mapping[str, float]) -> Verdict:
+        self.last_norm = measured.norm
+        self.nonfinite += measured.nonfinite > 0
+        self._tally.norm(measured.norm, measured.nonfinite)
+        return self._judge({NORM: measured.norm, NONFINITE: float(measured.nonfinite), **notes})
+
+    def _taken_notes(self) -> dict[str, float]:
+        notes, self._notes = self._notes, {}
+        return notes
+
+    def _act(self, verdict: Verdict) -> None:
+        if verdict.action < Action.SKIP:
+            self._skipped_in_a_row = 0
+            return
+        if verdict.action is Action.HALT:
+            raise self._halt(verdict.reason or "a rule demanded a halt", verdict)
+        if verdict.action is Action.ROLLBACK:
+            self._roll_back()
+        self._skip(verdict)
+
+    def _halt(self, reason: str, verdict: Verdict) -> TrainingHalted:
+        rule = verdict.rules[0] if verdict.rules else None
+        return TrainingHalted(f"{self.name}, step {self.steps}: {reason}", rule=rule)
+
+    def _roll_back(self) -> None:
+        # What is still to arrive was measured on weights that are no more.
+        self._late.clear()
+        if self._on_rollback is None:
+            return
+        try:
+            self._on_rollback()
+        except TrainingHalted:
+            raise
+        except Exception as error:  # noqa: BLE001 - the step is skipped all the same
+            self._survive(error)
+
+    def _skip(self, verdict: Verdict) -> None:
+        if self._skip_budget is not None and self._skipped_in_a_row >= self._skip_budget:
+            said = f"; last reason: {verdict.reason}" if verdict.reason else ""
+            raise self._halt(f"{self._skipped_in_a_row} steps skipped in a row{said}", verdict)
+        self._skipping = True
+        if passes_over_missing_gradients(self.optimizer):
+            self._withheld = WithheldGradients(self.optimizer)
+        else:
+            # After a rollback the restored state is what the step must not change.
+            if self._snapshot is None or verdict.action is Action.ROLLBACK:
+                self._snapshot = Snapshot(self.optimizer)
+            self._withheld = ZeroedGradients(self.optimizer)
+        self._skipped_in_a_row += 1
+        self.skipped += 1
+        self._tally.skip(1)
+
+    def _look_slowly(self) -> None:
+        if self.steps % self._slow_every or self._step_size is not None:
+            return
+        self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
+        self._step_size = StepSize(self.optimizer)
+
+    def _report_slowly(self, name: str, value: torch.Tensor | None) -> None:
+        if value is None:
+            return
+        if self._lane is None:
+            self._tally.slow(name, float(value.item()))
+            return
+        self._lane.copies.send(
+            value.double().reshape(1), lambda values: self._tally.slow(name, values[0])
+        )
+
+    def _survive(self, error: Exception) -> None:
+        self.errors += 1
+        kind = type(error).__name__
+        if kind not in self._complained:
+            self._complained.add(kind)
+            log.warning("guard failed, training goes on unguarded", exc_info=error)
+
+
+def _hookable(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer whose `step` really runs, beneath wrappers such as Accelerate's."""
+    import torch
+
+    while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        kind = type(optimizer).__name__
+        raise GuardRefusedError(f"{kind} is no torch.optim.Optimizer, so it has no step hooks")
+    if optimizer in _guarded:
+        raise GuardRefusedError(f"this {type(optimizer).__name__} is guarded already: detach first")
+    return optimizer

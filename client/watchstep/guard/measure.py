@@ -1,0 +1,136 @@
+"""What a step's gradients are like: one fused reduction, exact about what is finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The gradients of one optimizer at one moment.
+
+    Attributes:
+        norm: L2 norm over all gradients together. NaN if an element is NaN, else +Inf if one
+            is infinite. Finite whenever every element is, however large (1e30 is finite).
+        nonfinite: How many gradient tensors hold an element that is not finite.
+    """
+
+    norm: float
+    nonfinite: int
+
+
+def gradients_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The gradients that the optimizer's next step would use, over all parameter groups."""
+    return [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+
+
+def measure(gradients: Sequence[torch.Tensor]) -> Measured:
+    """Measure gradients at once; copies one number to the host.
+
+    Args:
+        gradients: Tensors of any shape, floating dtype and device, dense or sparse. Read
+            only, and no graph is recorded. Of a DTensor the local shard is measured.
+    """
+    import torch
+
+    with torch.no_grad():
+        values = dense_values(gradients)
+        if not values:
+            return Measured(0.0, 0)
+        norms = tensor_norms(values)
+        norm = torch.linalg.vector_norm(norms).item()
+        # A sum of squares is finite only if every element is; the reverse does not hold,
+        # since squares of 1e30 overflow float32: so a hit is looked at again, exactly.
+        if math.isfinite(norm):
+            return Measured(norm, 0)
+        return _measure_exactly(values)
+
+
+def dense_values(gradients: Sequence[torch.Tensor], *, exact: bool = True) -> list[torch.Tensor]:
+    """The numbers in each gradient as a dense real tensor, leaving out empty ones.
+
+    Args:
+        gradients: Dense or sparse.
+        exact: Whether duplicates in sparse ones are summed first, as the optimizer will do;
+            a device is waited for then.
+    """
+    values = [_values(gradient.detach(), exact=exact) for gradient in gradients]
+    return [value for value in values if value.numel()]
+
+
+def tensor_norms(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The L2 norm of each tensor, float64, shape (tensors,), on the first one's device.
+
+    The order is by dtype and device, not the order of `values`.
+    """
+    return _fused_norms(values, 2.0)
+
+
+def largest_magnitudes(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The largest magnitude in each tensor, as `tensor_norms`; NaN where one is NaN."""
+    return _fused_norms(values, math.inf)
+
+
+def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
+    import torch
+
+    kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+    for value in values:
+        kinds.setdefault((value.dtype, value.device), []).append(value)
+    home = values[0].device
+    norms: list[torch.Tensor] = []
+    for (dtype, _), members in kinds.items():
+        # In half precision the norm itself would overflow at 65,504.
+        wide = torch.float64 if dtype is torch.float64 else torch.float32
+        each = torch._foreach_norm(members, order, dtype=wide)  # noqa: SLF001 - the only fused norm
+        norms.append(torch.stack(each).to(home, torch.float64, non_blocking=True))
+    return torch.cat(norms)
+
+
+def _values(gradient: torch.Tensor, *, exact: bool) -> torch.Tensor:
+    import torch
+
+    if hasattr(gradient, "to_local"):
+        gradient = gradient.to_local()
+    if gradient.layout is torch.sparse_coo:
+        gradient = gradient.coalesce().values() if exact else gradient._values()  # noqa: SLF001 - values() would demand the coalescing
+    elif gradient.layout is not torch.strided:
+        gradient = gradient.values()
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
+    return gradient
+
+
+def _measure_exactly(values: Sequence[torch.Tensor]) -> Measured:
+    nonfinite, holds_nan = 0, False
+    norms: list[float] = []
+    for value in values:
+        low, high = (bound.item() for bound in value.aminmax())
+        if math.isfinite(low) and math.isfinite(high):
+            norms.append(_norm_without_overflow(value, max(abs(low), abs(high))))
+        else:
+            nonfinite += 1
+            holds_nan = holds_nan or math.isnan(low)
+    if nonfinite:
+        return Measured(math.nan if holds_nan else math.inf, nonfinite)
+    return Measured(math.hypot(*norms), 0)
+
+
+def _norm_without_overflow(value: torch.Tensor, largest: float) -> float:
+    import torch
+
+    if largest == 0.0:
+        return 0.0
+    scaled = value.to(torch.float64) / largest
+    return largest * float(torch.linalg.vector_norm(scaled).item())

@@ -1,0 +1,96 @@
+"""The readings a guard gathers over the optimizer steps of one update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+NORM = "train/grad_norm"
+NORM_MAX = "train/grad_norm_max"
+NONFINITE = "guard/nonfinite_gradients"
+STEPS = "guard/steps"
+SKIPPED = "guard/skipped"
+FROZEN = "guard/frozen_parameters"
+UPDATE_RATIO = "guard/update_ratio"
+
+_SUMMED = (STEPS, SKIPPED, NONFINITE, FROZEN)
+
+
+class Tally:
+    """Sums over steps, taken once per update by `take`."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def step(self) -> None:
+        """Count one call of `optimizer.step()`."""
+        self._steps += 1
+
+    def skip(self, steps: int) -> None:
+        """Count steps that left no trace."""
+        self._skipped += steps
+
+    def norm(self, norm: float, nonfinite: int) -> None:
+        """Add one step's pre-clip norm and its number of non-finite gradient tensors."""
+        self._norms.append(norm)
+        self._nonfinite += nonfinite
+
+    def slow(self, name: str, value: float) -> None:
+        """Add a reading of the slow cadence; a later one of the same update replaces it."""
+        self._slow[name] = value
+
+    def take(self) -> dict[str, float]:
+        """The readings since the last call, and begin anew."""
+        readings = {
+            STEPS: float(self._steps),
+            SKIPPED: float(self._skipped),
+            NONFINITE: float(self._nonfinite),
+            **self._slow,
+        }
+        if self._norms:
+            readings[NORM] = worst(self._norms, math.fsum(_finite(self._norms)) / len(self._norms))
+            readings[NORM_MAX] = worst(self._norms, max(_finite(self._norms), default=0.0))
+        self._begin()
+        return readings
+
+    def _begin(self) -> None:
+        self._norms: list[float] = []
+        self._steps = 0
+        self._skipped = 0
+        self._nonfinite = 0
+        self._slow: dict[str, float] = {}
+
+
+def merged(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The readings of several guards as one mapping, for a loop with several optimizers.
+
+    Counts are summed, norm and ratio maxima are maxima, and the mean norm is weighted by
+    steps. NaN wins over infinity, and infinity over any number.
+    """
+    gathered = [part for part in parts if part]
+    names = dict.fromkeys(name for part in gathered for name in part)
+    return {name: _merge(name, [part for part in gathered if name in part]) for name in names}
+
+
+def _merge(name: str, parts: list[Mapping[str, float]]) -> float:
+    values = [part[name] for part in parts]
+    if name in _SUMMED:
+        return sum(values)
+    if name != NORM:
+        return worst(values, max(_finite(values), default=0.0))
+    weights = [part.get(STEPS, 1.0) or 1.0 for part in parts]
+    weighted = zip(values, weights, strict=True)
+    total = math.fsum(value * weight for value, weight in weighted if math.isfinite(value))
+    return worst(values, total / sum(weights))
+
+
+def worst(values: Iterable[float], otherwise: float) -> float:
+    """NaN if one of `values` is NaN, else +Inf if one is infinite, else `otherwise`."""
+    bad = [value for value in values if not math.isfinite(value)]
+    if not bad:
+        return otherwise
+    return math.nan if any(math.isnan(value) for value in bad) else math.inf
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

@@ -1,0 +1,237 @@
+"""Transformers' `Trainer`, and every trainer built on it.
+
+    Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
+
+The Trainer's log hides a NaN loss behind the mean of earlier ones (`logging_nan_inf_filter`).
+The callback reads the loss of every step as `training_step` returned it, guards the optimizer,
+and sees gradient norms before they are clipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import __version__ as transformers_version
+
+from watchstep.guard import Guard, observe_clipping
+from watchstep.hook import Watch, init
+
+log = logging.getLogger("watchstep.transformers")
+
+_NOT_READINGS = ("loss", "epoch", "step", "total_flos")
+
+
+class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
+    """Watches one `Trainer.train()`.
+
+    Give it as `callbacks=[...]`. A step is judged when the Trainer has logged it, before the next
+    one begins, and its gradients before `optimizer.step()` touches a weight.
+
+    Args:
+        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
+            from `options`, which ends with the training.
+        guard: Whether to judge each optimizer step before it happens.
+        save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
+        options: Arguments of `watchstep.init`.
+
+    Raises:
+        TrainingHalted: Out of `train()`, when a halt was asked for.
+    """
+
+    def __init__(
+        self,
+        watch: Watch | None = None,
+        *,
+        guard: bool = True,
+        save_every: int | None = 100,
+        **options: Any,
+    ) -> None:
+        self.watch = watch
+        self._owns_watch = watch is None
+        self._options = options
+        self._wants_guard = guard
+        self._save_every = save_every
+        self._guards: list[Guard] = []
+        self._trainer: Trainer | None = None
+        self._wraps_train = False
+        self._undo = ExitStack()
+        self._loss: Any = None
+        self._due: dict[str, Any] | None = None
+
+    # What the Trainer calls
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Find the Trainer, so that whatever ends its training is seen."""
+        self._trainer = self._calling_trainer()
+        if self._trainer is not None and not self._wraps_train:
+            self._wraps_train = True
+            self._trainer.train = self._watched_train(self._trainer.train)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Begin: a watch, a guard, and a look at each raw loss."""
+        self._put_back()
+        if self.watch is None or (self._owns_watch and self.watch.ended):
+            self._options.setdefault("trainer", f"transformers {transformers_version}")
+            self.watch = init(**self._options)
+        if self._wants_guard:
+            guard = self.watch.guard(given["optimizer"])
+            self._guards = [] if guard is None else [guard]
+            self._undo.enter_context(observe_clipping(*self._guards))
+        # Not found yet if it was given by `add_callback`.
+        self._trainer = self._trainer or self._calling_trainer()
+        if self._trainer is not None:
+            self._follow(self._trainer)
+            if args.logging_nan_inf_filter:
+                log.warning(
+                    "the Trainer's own log hides NaN losses (logging_nan_inf_filter=True);"
+                    " watchstep reads them unfiltered"
+                )
+        else:
+            log.warning("no Trainer found: losses are read from its log, which may hide NaN")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Judge the step before, now that all of it was logged."""
+        self._judge(state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """A step has ended; what the Trainer logs of it comes next."""
+        self._judge(state)
+        self._due = {"step": state.global_step}
+        if self._loss is not None:
+            self._due["train/loss"], self._loss = self._loss, None
+        scheduler = given.get("lr_scheduler")
+        if scheduler is not None and hasattr(scheduler, "get_last_lr"):
+            self._due["train/learning_rate"] = scheduler.get_last_lr()[0]
+        self._due.update(self._step_readings())
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Take what the Trainer logs into the step that it belongs to."""
+        # The summary at the end (train_runtime, train_loss, ...) belongs to no step.
+        if self._due is None or logs is None or "train_runtime" in logs:
+            return
+        for name, value in logs.items():
+            if name not in _NOT_READINGS and isinstance(value, (int, float)):
+                self._due.setdefault(name, value)
+        if self._trainer is None and "loss" in logs:
+            self._due["train/loss"] = logs["loss"]
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Judge the last step and end the run."""
+        self._judge(state)
+        self._end(None)
+
+    # How it works
+
+    def _follow(self, trainer: Trainer) -> None:
+        """Look at what the Trainer does not tell. Undone when training ends."""
+        original = trainer.training_step
+
+        @functools.wraps(original)
+        def training_step(*args: Any, **kwargs: Any) -> Any:
+            try:
+                loss = original(*args, **kwargs)
+            except BaseException as error:
+                self._end(error)
+                raise
+            # Already divided by the number of micro-batches in the step.
+            self._loss = loss if self._loss is None else self._loss + loss
+            return loss
+
+        self._replace(trainer, "training_step", training_step)
+
+    def _step_readings(self) -> Mapping[str, Any]:
+        """More readings of the step that has just ended, for trainers that have some."""
+        return {}
+
+    def _judge(self, state: TrainerState) -> None:
+        due, self._due = self._due, None
+        if due is None or self.watch is None:
+            return
+        step = due.pop("step")
+        self.watch.log(due, step=step)
+        if self._save_every and step % self._save_every == 0 and self._trainer is not None:
+            self.watch.save(self.state(), step=step)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, and what `Watch.restore` fills."""
+        assert self._trainer is not None
+        trainer = self._trainer
+        parts = {
+            "model": trainer.accelerator.unwrap_model(trainer.model),
+            "optimizer": trainer.optimizer,
+            "scheduler": trainer.lr_scheduler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _calling_trainer(self) -> Trainer | None:
+        """The Trainer whose method is calling this callback.
+
+        The Trainer gives its callbacks the model, the optimizer and the loaders, but not itself,
+        and it alone knows the loss before its log filter.
+        """
+        frame = inspect.currentframe()
+        while frame is not None:
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, Trainer):
+                return caller
+            frame = frame.f_back
+        return None
+
+    def _watched_train(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(train)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return train(*args, **kwargs)
+            except BaseException as error:
+                self._end(error)
+                raise
+
+        return watched
+
+    def _end(self, error: BaseException | None) -> None:
+        self._put_back()
+        if self.watch is None:
+            return
+        if self._owns_watch:
+            self.watch.finish(error)
+        else:
+            for guard in self._guards:
+                guard.detach()
+        self._guards = []
+
+    def _put_back(self) -> None:
+        self._undo.close()
+        self._loss = self._due = None
+
+    def _replace(self, place: Any, name: str, value: Any) -> None:
+        """Set an instance attribute until training ends."""
+        had = name in vars(place)
+        before = getattr(place, name)
+        setattr(place, name, value)
+        self._undo.callback(
+            lambda: setattr(place, name, before) if had else delattr(place, name)
+        )

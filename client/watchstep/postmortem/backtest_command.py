@@ -1,0 +1,122 @@
+"""`watchstep rules backtest`: rules over folders of old logs, with labels where there are any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from watchstep.errors import LogUnreadableError, RuleError
+from watchstep.postmortem.readers import Log, open_logs
+from watchstep.rules import load
+from watchstep.rules.backtest import HARMLESS_LABELS, Label, LabelledRun, Report, backtest
+
+MANIFEST = "manifest.json"
+
+
+def backtest_logs(
+    logs: Annotated[list[Path], typer.Argument(help="Log files and folders.")],
+    *,
+    rules: Annotated[
+        list[str] | None, typer.Option(help="Pack or rule file, may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a rule.")] = False,
+) -> None:
+    """Count what rules catch and what they raise for nothing.
+
+    Labels come from a manifest.json beside or above a log. Without one every run is unlabelled
+    and only firings are counted.
+    """
+    try:
+        chosen = load(rules or ["ppo", "generic"])
+    except RuleError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    unreadable: list[str] = []
+
+    def note(path: Path, error: LogUnreadableError) -> None:
+        unreadable.append(f"{path}: {error}")
+
+    report = backtest(chosen, labelled(open_logs(logs, unreadable=note)))
+    for line in unreadable:
+        typer.echo(line, err=True)
+    if as_json:
+        typer.echo(json.dumps(report.rows(), indent=2))
+    else:
+        _print(report)
+    if not report.runs:
+        raise typer.Exit(2)
+
+
+def labelled(logs: Iterable[Log]) -> Iterator[LabelledRun]:
+    """Logs with what a manifest says about them."""
+    manifests: dict[Path, dict[str, Any]] = {}
+    for log in logs:
+        record = _record(log, manifests)
+        fault = record.get("fault_active_from_update") or record.get("first_bad_update")
+        yield LabelledRun(
+            run=str(record.get("id", log.run)),
+            updates=log.updates,
+            label=_label(record.get("label")),
+            fault_from=fault if isinstance(fault, int) else None,
+            first_bad=record.get("first_bad_update"),
+            # A manifest counts updates; a log that prints steps is counted by position.
+            by_step=log.unit == "iteration" or bool(record.get("numbers") == "step"),
+            tags={"kind": log.kind, **log.tags},
+        )
+
+
+def _label(word: object) -> Label:
+    if word is None:
+        return "unlabelled"
+    if word in HARMLESS_LABELS:
+        return "healthy"
+    return "transient" if word == "transient" else "faulty"
+
+
+def _record(log: Log, manifests: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The record of the manifest, in one of the three folders above, that lists the log."""
+    files = [path.resolve() for path in log.files or [log.path]]
+    for folder in list(files[0].parents)[:3]:
+        if folder not in manifests:
+            manifests[folder] = _manifest(folder / MANIFEST)
+        for path in files:
+            found = manifests[folder].get(path.relative_to(folder).as_posix())
+            if found:
+                return dict(found)
+    return {}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Records by each of their files; empty where there is no manifest that can be read."""
+    try:
+        runs = json.loads(path.read_text())["runs"]
+        return {file: record for record in runs for file in record["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _print(report: Report) -> None:
+    runs = ", ".join(f"{count} {label}" for label, count in sorted(report.runs.items()))
+    typer.echo(f"{runs or 'no'} runs, {report.healthy_updates} healthy updates")
+    typer.echo(
+        f"{'rule':<32} {'severity':<9} {'firings':>7} {'caught':>7} {'lag':>5} "
+        f"{'false':>6} {'/1000':>7} {'/run':>6}"
+    )
+    for row in report.rows():
+        lag = row["median_lag_updates"]
+        per_1000 = row["false_alarms_per_1000_healthy_updates"]
+        per_run = row["false_alarms_per_healthy_run"]
+        typer.echo(
+            f"{row['rule']:<32} {row['severity']:<9} {row['firings']:>7} {row['caught']:>7} "
+            f"{'-' if lag is None else lag:>5} {row['false_alarms']:>6} "
+            f"{'-' if per_1000 is None else per_1000:>7} {'-' if per_run is None else per_run:>6}"
+        )
+    faulty = report.runs.get("faulty", 0)
+    if faulty:
+        typer.echo(f"{report.critical} of {faulty} faulty runs raised a critical alert")
+    for run, label, update in report.halted:
+        typer.echo(f"would halt {run} ({label}) at update {update}")

@@ -1,0 +1,281 @@
+"""Finding the logs in files and folders, and deciding which of them tell of one run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from watchstep.errors import LogUnreadableError
+from watchstep.postmortem.readers import database
+from watchstep.postmortem.readers.formats import (
+    Format,
+    Read,
+    kind_of,
+    lag_of,
+    names_training,
+    recognise,
+)
+from watchstep.postmortem.readers.logs import Log
+from watchstep.postmortem.readers.opening import (
+    NothingReadableError,
+    check_regular,
+    head_of,
+)
+
+Unreadable = Callable[[Path, LogUnreadableError], None]
+
+_NO_LOG = re.compile(
+    r"\.(?:pt|pth|ckpt|bin|safetensors|zip|tar|npz|npy|pkl|pickle|onnx|h5|so|png|jpe?g|gif|mp4|"
+    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|parquet|arrow|sh)$",
+    re.IGNORECASE,
+)
+"""Endings under which no training log is looked for in a folder: a checkpoint takes seconds."""
+
+_NO_LOG_NAMES = frozenset(
+    ("truth.json", "manifest.json", "config.json", "tokenizer.json", "vocab.json", "args.json")
+)
+"""Files that describe a run from outside, and never are its log."""
+
+_COMMON_STEM = re.compile(
+    r"(?:updates|progress|metrics|logs?|trainer_state|training_logs|history|train(?:ing)?|main|"
+    r"stdout|stderr|output|results?|console|monitor)$",
+    re.IGNORECASE,
+)
+"""File names that say nothing about the run, whose folder then names it."""
+
+_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool")
+"""Formats of which all files in one folder belong to one run: resumes, workers, segments."""
+
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+def open_logs(paths: Iterable[Path], *, unreadable: Unreadable | None = None) -> Iterator[Log]:
+    """The runs that files and folders hold, one log each, opened as they are asked for.
+
+    A file is one run. A folder is read with everything below it; the logs directly in one
+    folder are one run when they are of different formats (the richest is read, see
+    `formats.RANKS`) or all event files, and one run each when several share a format.
+
+    Args:
+        paths: Files and folders, in the order wanted.
+        unreadable: Called for each path that cannot be read; reading then goes on with the
+            next. Without it the error is raised.
+
+    Raises:
+        LogUnreadableError: A path is missing, torn beyond use, binary, a pipe, or not ours.
+        NothingReadableError: A path can be read, but holds no training log.
+    """
+    for path in paths:
+        found = False
+        try:
+            for opened in _logs_at(Path(path), unreadable):
+                found = True
+                yield opened
+        except LogUnreadableError as error:
+            if unreadable is None:
+                raise
+            unreadable(Path(path), error)
+        else:
+            if not found:
+                missing = NothingReadableError(f"{path}: no training log in this folder")
+                if unreadable is None:
+                    raise missing
+                unreadable(Path(path), missing)
+
+
+def open_log(path: Path) -> Log:
+    """The log in one file.
+
+    Raises:
+        LogUnreadableError: As `open_logs`.
+    """
+    logs = list(itertools.islice(_logs_of(path), 2))
+    if len(logs) > 1:
+        raise LogUnreadableError(f"{path}: holds several runs, which only open_logs can give")
+    return logs[0]
+
+
+def _logs_of(path: Path) -> Iterator[Log]:
+    """The log in a file, or the logs in one of our own databases."""
+    check_regular(path)
+    head = head_of(path)
+    if not head.strip():
+        raise NothingReadableError(f"{path}: empty")
+    if head.startswith(database.MAGIC):
+        empty = True
+        for log in _stored(path):
+            empty = False
+            yield log
+        if empty:
+            raise NothingReadableError(f"{path}: a database without any run of ours")
+        return
+    found = recognise(head)
+    if found is None:
+        raise NothingReadableError(f"{path}: not a training log in any format known here")
+    yield _opened(path, _run_name(path), found, [path])
+
+
+def _stored(path: Path) -> Iterator[Log]:
+    for key, run, tags in database.runs(path):
+        log = Log(path=path, format="watchstep_database", run=run, files=[path], tags=tags)
+        if _begun(log, functools.partial(database.rows, key=key)):
+            yield log
+
+
+def _logs_at(path: Path, unreadable: Unreadable | None) -> Iterator[Log]:
+    if not path.is_dir():
+        yield from _logs_of(path)
+        return
+    for folder, names in _folders(path):
+        yield from _logs_in(folder, names, unreadable)
+
+
+def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder below `top` that has files, itself included, in the order of names.
+
+    Of the `checkpoint-N` folders beside each other only the last is looked into: each holds
+    the whole history up to its step.
+    """
+    for folder, below, names in os.walk(top, onerror=_refuse_top(top)):
+        checkpoints = {
+            int(match.group(1)): name for name in below if (match := _CHECKPOINT.match(name))
+        }
+        last = checkpoints.get(max(checkpoints, default=0))
+        if "trainer_state.json" in names:
+            last = None
+        below[:] = sorted(
+            name
+            for name in below
+            if not name.startswith(".") and (not _CHECKPOINT.match(name) or name == last)
+        )
+        if any(name.endswith(".wandb") for name in names):
+            # Beside its own file W&B keeps the console output of the same run.
+            below[:] = [name for name in below if name not in ("files", "logs")]
+        if names:
+            yield Path(folder), sorted(names)
+
+
+def _refuse_top(top: Path) -> Callable[[OSError], None]:
+    def refuse(error: OSError) -> None:
+        if error.filename == str(top):
+            raise LogUnreadableError(f"{top}: {error.strerror}") from error
+
+    return refuse
+
+
+def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
+    """The runs whose logs lie directly in one folder."""
+    yield from _databases_in(folder, names, unreadable)
+    groups = _groups(folder, names, unreadable)
+    formats = [recognised.name for recognised, _ in groups]
+    one_run = len(set(formats)) == len(formats)
+    for number, (recognised, files) in enumerate(groups):
+        run = _folder_name(folder)
+        if not one_run:
+            run = f"{run}/{files[0].name}"
+        try:
+            log = _opened(folder if len(files) > 1 else files[0], run, recognised, files)
+        except LogUnreadableError as error:
+            if unreadable is not None:
+                unreadable(files[0], error)
+            continue
+        if one_run:
+            others = [file for _, files in groups[number + 1 :] for file in files]
+            if others:
+                log.note(f"not read, since this log tells more: {_listed(others)}")
+        yield log
+        if one_run:
+            return
+
+
+def _databases_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
+    for path in (folder / name for name in names if name.endswith(".db")):
+        try:
+            if path.is_file() and head_of(path).startswith(database.MAGIC):
+                yield from _stored(path)
+        except LogUnreadableError as error:
+            if unreadable is not None:
+                unreadable(path, error)
+
+
+def _groups(
+    folder: Path, names: list[str], unreadable: Unreadable | None
+) -> list[tuple[Format, list[Path]]]:
+    """The logs of one folder, richest format first; files that are one log together."""
+    groups: list[tuple[Format, list[Path]]] = []
+    merged: dict[str, list[Path]] = {}
+    for name in names:
+        path = folder / name
+        if name in _NO_LOG_NAMES or _NO_LOG.search(name) or not path.is_file():
+            continue
+        try:
+            recognised = recognise(head_of(path))
+        except LogUnreadableError as error:
+            if unreadable is not None:
+                unreadable(path, error)
+            continue
+        if recognised is None or not (recognised.certain or _speaks_of_training(path, recognised)):
+            continue
+        if recognised.name in merged:
+            merged[recognised.name].append(path)
+            continue
+        groups.append((recognised, [path]))
+        if recognised.name in _MERGED:
+            merged[recognised.name] = groups[-1][1]
+    return sorted(groups, key=lambda group: group[0].rank)
+
+
+def _speaks_of_training(path: Path, recognised: Format) -> bool:
+    """Whether a table or prose that lies about in a folder is a training log at all."""
+    try:
+        log = _opened(path, "", recognised, [path])
+    except LogUnreadableError:
+        return False
+    return names_training(log.names)
+
+
+def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
+    """A log with its first updates read.
+
+    Raises:
+        NothingReadableError: It has the shape of a log, but no reading in it.
+    """
+    log = Log(path=path, format=recognised.name, run=run, files=files)
+    count = _begun(log, recognised.read)
+    # One object with numbers in it is a settings file, unless it speaks of training.
+    alone = count == 1 and not recognised.certain and not names_training(log.names)
+    if not log.events and (alone or not log.names):
+        reason = f": {log.notes[0]}" if log.notes else ""
+        raise NothingReadableError(f"{path}: no reading in it{reason}")
+    return log
+
+
+def _begun(log: Log, read: Read) -> int:
+    """Read a log's first updates, and say what they show of the trainer; how many they are."""
+    count = log.begin(read(log))
+    log.kind = kind_of(log.names, log.format)
+    log.lag_updates = lag_of(log.names, log.format)
+    if log.lag_updates:
+        log.note("train/* values are printed one update late by this logger")
+    return count
+
+
+def _run_name(path: Path) -> str:
+    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    if _COMMON_STEM.match(stem) or "tfevents" in path.name:
+        return _folder_name(path.resolve().parent)
+    return stem or path.name
+
+
+def _folder_name(folder: Path) -> str:
+    name = folder.name or folder.resolve().name
+    return folder.resolve().parent.name if _CHECKPOINT.match(name) else name
+
+
+def _listed(files: list[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return ", ".join(file.name for file in files[:3]) + more

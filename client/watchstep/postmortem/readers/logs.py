@@ -1,0 +1,181 @@
+"""What a reader hands over: one run's log, and the rows it is made of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from watchstep.core.updates import Update
+
+Unit = Literal["iteration", "step", "row"]
+
+_MOST_NOTES = 50
+"""Notes kept of one log; a hostile file could otherwise earn one for each line."""
+
+_MOST_NAMES = 10_000
+"""Metric names remembered of one log, for the same reason."""
+
+_LOOKAHEAD = 8
+"""Updates read on opening, from which `kind` and `unit` are known before iteration."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What one line, table or record of a log says, before rows are joined into updates.
+
+    Attributes:
+        readings: Metric name to number, names in the metric charset.
+        number: The iteration or step that the log prints for it; None when it prints none.
+        time: Seconds since the epoch, None when the log has no clock.
+        event: None, or a mapping with a "kind".
+        attempt: 0 to let numbers that go back mean a resume; else the attempt itself.
+        seq: 0 to count; else the number that our own hook gave the update.
+    """
+
+    readings: dict[str, float]
+    number: int | None = None
+    time: float | None = None
+    event: dict[str, object] | None = None
+    attempt: int = 0
+    seq: int = 0
+
+
+@dataclass
+class Log:
+    """One run as its log tells it.
+
+    Attributes:
+        path: The file, or the folder when several files tell of the same run.
+        format: What the content was recognised as, such as "tensorboard" or "sb3_csv".
+        run: Name of the run: the folder's, or the file's for a log that shares its folder.
+        updates: The updates in the order of the log, read as they are asked for; once only.
+            `seq` counts from 1, `step` is the number that the log prints (see `unit`).
+        unit: What `Update.step` counts: the printed iteration, else the printed step, else
+            the row.
+        kind: A guess at the trainer from its metric names ("ppo", "grpo", "dqn", "sac",
+            "dpo", "sft", "pretrain"), "" when they do not tell.
+        tags: What the log says about the run, such as {"env": "CartPole-v1"}.
+        lag_updates: 1 where the logger prints `train/*` one update late, as SB3's do: a row
+            numbered 41 then tells of update 40. Numbers are kept as printed.
+        partial: Whether part of the log could not be read. Final after iteration.
+        names: Metric names seen so far.
+        events: Whether the first few updates carry an event, as a log of nothing but an
+            error does.
+        files: The files that are read.
+    """
+
+    path: Path
+    format: str
+    run: str
+    updates: Iterator[Update] = field(default_factory=lambda: iter(()), repr=False)
+    unit: Unit = "row"
+    kind: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    lag_updates: int = 0
+    partial: bool = False
+    names: set[str] = field(default_factory=set, repr=False)
+    events: bool = False
+    files: list[Path] = field(default_factory=list)
+    _counts: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def note(self, text: str, *, count: int = 1) -> None:
+        """Remember something about the log; the same text again only raises its count."""
+        before = self._counts.get(text, 0)
+        if before or len(self._counts) < _MOST_NOTES:
+            self._counts[text] = before + count
+
+    @property
+    def notes(self) -> list[str]:
+        """What was skipped, torn or noteworthy, a sentence each. Final after iteration."""
+        return [
+            f"{text} ({times} times)" if times > 1 else text for text, times in self._counts.items()
+        ]
+
+    def tear(self, text: str, *, count: int = 1) -> None:
+        """Remember that part of the log could not be read."""
+        self.partial = True
+        self.note(text, count=count)
+
+    def begin(self, rows: Iterator[Row]) -> int:
+        """Attach the rows and read the first few, so that `unit` and `names` are known.
+
+        Returns:
+            How many updates were read, fewer than 8 only when there are no more.
+        """
+        stream = self._assembled(rows)
+        head = list(itertools.islice(stream, _LOOKAHEAD))
+        self.events = any(update.event is not None for update in head)
+        self.updates = itertools.chain(head, stream)
+        return len(head)
+
+    def _assembled(self, rows: Iterator[Row]) -> Iterator[Update]:
+        seq = 0
+        for row in joined(rows):
+            seq = row.seq or seq + 1
+            if len(self.names) < _MOST_NAMES:
+                self.names.update(row.readings)
+            yield Update(
+                seq=seq,
+                step=seq if row.number is None else row.number,
+                time=float(seq) if row.time is None else row.time,
+                readings=row.readings,
+                event=row.event,
+                attempt=row.attempt,
+            )
+
+
+def joined(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows as updates: neighbours with one number become one, resumes raise the attempt.
+
+    A training row and the evaluation row after it carry the same number; they are one update
+    unless a reading would be lost. A row without a number, in a log that prints numbers,
+    takes the number after the last one.
+    """
+    pending: Row | None = None
+    attempt, last, clock = 1, None, None
+    for row in rows:
+        if pending is not None and _belongs(row, pending):
+            pending.readings.update(row.readings)
+            pending.event = pending.event or row.event
+            continue
+        if pending is not None:
+            yield pending
+        if row.number is None:
+            row.number = None if last is None else last + 1
+        elif last is not None and row.number < last and not row.attempt:
+            attempt += not _epoch_grew(row, pending)
+        attempt = row.attempt or attempt
+        row.attempt = attempt
+        last = row.number
+        row.time = clock = clock if row.time is None else row.time
+        pending = row
+    if pending is not None:
+        yield pending
+
+
+def _belongs(row: Row, pending: Row) -> bool:
+    if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
+        return False
+    if row.number is None:
+        if not row.readings:
+            return True  # Nothing but an event, said after the row before it.
+        # Printed Hugging Face rows have no step, but an evaluation repeats the epoch.
+        if "epoch" not in row.readings:
+            return False
+        if any(not name.startswith("eval_") for name in row.readings if name != "epoch"):
+            return False
+    elif row.number != pending.number:
+        return False
+    known = pending.readings
+    return all(name not in known or known[name] == value for name, value in row.readings.items())
+
+
+def _epoch_grew(row: Row, before: Row | None) -> bool:
+    """Whether a step counter fell only because a new epoch began."""
+    if before is None:
+        return False
+    old, new = before.readings.get("epoch"), row.readings.get("epoch")
+    return old is not None and new is not None and new > old

@@ -1,0 +1,83 @@
+"""Names and numbers as logs print them, turned into metric names and floats."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST_NAME = 128
+"""Longest metric name that the service takes, in characters."""
+
+NUMBER = r"[-+]?(?:(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf(?:inity)?))"
+"""Pattern of one printed number, NaN and the infinities included."""
+
+_OTHER = re.compile(r"[^A-Za-z0-9_./:-]")
+_SPACE = re.compile(r"\s+")
+
+
+@functools.lru_cache(maxsize=65_536)
+def metric_name(printed: str) -> str:
+    """A printed key in the metric charset; "" when nothing of it is left.
+
+    Spaces and foreign characters become "_". A name over 128 characters keeps its beginning
+    and gets a digest of the whole, so that two long names stay two.
+    """
+    name = _OTHER.sub("_", _SPACE.sub("_", printed.strip()))
+    if len(name) > LONGEST_NAME:
+        digest = hashlib.sha256(printed.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        name = f"{name[: LONGEST_NAME - 9]}_{digest}"
+    return name
+
+
+def number(value: object) -> float | None:
+    """A reading, from a number or its printed form; None when it is no number.
+
+    "nan", "NaN", "-Infinity", "inf" and integers beyond the range of a float are numbers.
+    """
+    if isinstance(value, float):
+        return value
+    if isinstance(value, bool | int):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str):
+        return _printed(value)
+    return None
+
+
+def whole(value: float | None) -> int | None:
+    """A counter's value, or None when it is no finite whole number."""
+    if value is None or not math.isfinite(value) or value != int(value):
+        return None
+    return int(value)
+
+
+def flat_readings(row: Mapping[str, Any], prefix: str = "", depth: int = 4) -> dict[str, float]:
+    """Every number of a nested mapping, keys joined with "/"; everything else is left out."""
+    readings: dict[str, float] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            # Trainers dump their whole settings into each result: no readings.
+            if depth and key not in ("config", "hparams"):
+                readings.update(flat_readings(value, f"{prefix}{key}/", depth - 1))
+            continue
+        reading = number(value)
+        name = metric_name(f"{prefix}{key}")
+        if reading is not None and name:
+            readings[name] = reading
+    return readings
+
+
+def _printed(text: str) -> float | None:
+    text = text.strip()
+    if not text or text[0] not in "+-.0123456789nNiI":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,157 @@
+"""Opening what may or may not be a log: only regular files, unpacked, line by line."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from watchstep.errors import LogUnreadableError
+from watchstep.postmortem.readers.logs import Log
+
+HEAD_BYTES = 1 << 16
+"""How much of a file is looked at to recognise its format."""
+
+_LONGEST_LINE = 1 << 20
+"""Characters of a line that are kept; beyond it there is no training log."""
+
+_CHUNK_BYTES = 1 << 18
+_DAMAGE = (OSError, EOFError, zlib.error)
+
+
+class NothingReadableError(LogUnreadableError):
+    """A file or folder that opens without trouble, but holds no training log."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what must not be opened: a FIFO would block for ever, a device never end.
+
+    Raises:
+        LogUnreadableError: The path is missing, not a regular file, or not ours to see.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise LogUnreadableError(f"{path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        raise LogUnreadableError(f"{path}: {_kind_of(mode)}, not a file with a log in it")
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """A file's bytes, unpacked when they are gzip.
+
+    Raises:
+        LogUnreadableError: It cannot be opened, or is no regular file.
+    """
+    check_regular(path)
+    try:
+        raw = path.open("rb")
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if packed:
+            raw.close()
+            return cast("BinaryIO", gzip.open(path, "rb"))
+    except OSError as error:
+        raise LogUnreadableError(f"{path}: {error.strerror or error}") from error
+    return raw
+
+
+def read_some(stream: BinaryIO, size_bytes: int, log: Log, name: str) -> bytes:
+    """Up to so many bytes; b"" at the end, and, with a note in `log`, where damage begins."""
+    try:
+        return stream.read(size_bytes)
+    except _DAMAGE as error:
+        log.tear(f"{name}: reading stopped: {error}")
+        return b""
+
+
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file, unpacked; damage further on is not looked for.
+
+    Raises:
+        LogUnreadableError: It cannot be read at all.
+    """
+    with open_stream(path) as stream:
+        pieces = []
+        wanted = HEAD_BYTES
+        try:
+            while wanted > 0 and (piece := stream.read1(wanted)):  # type: ignore[attr-defined]
+                pieces.append(piece)
+                wanted -= len(piece)
+        except _DAMAGE as error:
+            if not pieces:
+                raise LogUnreadableError(f"{path}: damaged: {error}") from error
+        return b"".join(pieces)
+
+
+def encoding_of(head: bytes) -> str | None:
+    """The encoding of a text file from its first bytes; None when they are no text."""
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
+        if head.startswith(mark):
+            return encoding
+    if b"\0" in head:
+        return None
+    controls = sum(head.count(byte) for byte in _CONTROLS)
+    return "utf-8" if controls * 50 <= len(head) else None
+
+
+_CONTROLS = [byte for byte in range(32) if chr(byte) not in "\t\n\r\f\x1b\b\x07"]
+
+
+def text_chunks(path: Path, log: Log) -> Iterator[str]:
+    """A text file's content in pieces; foreign bytes are replaced, and noted in `log`."""
+    encoding = encoding_of(head_of(path)) or "utf-8"
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    with open_stream(path) as stream:
+        ended = False
+        while not ended:
+            chunk = read_some(stream, _CHUNK_BYTES, log, path.name)
+            ended = not chunk
+            text = decoder.decode(chunk, final=ended)
+            if "�" in text:
+                log.note(f"{path.name}: bytes that are no {encoding} were replaced")
+            yield text
+
+
+def lines(path: Path, log: Log) -> Iterator[str]:
+    """A text file's lines with their line feed; only the last may lack it.
+
+    A line over a million characters is dropped, with a note. Carriage returns inside a line
+    (progress bars) are left for the caller.
+    """
+    rest = ""
+    dropping = False
+    for text in text_chunks(path, log):
+        buffer = io.StringIO(rest + text, newline="\n")
+        rest = ""
+        for line in buffer:
+            if not line.endswith("\n"):
+                rest = line
+            elif dropping:
+                dropping = False
+            else:
+                yield line
+        if len(rest) > _LONGEST_LINE:
+            log.tear(f"{path.name}: a line of over {_LONGEST_LINE} characters is left out")
+            rest, dropping = "", True
+    if rest and not dropping:
+        yield rest
+
+
+def _kind_of(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"

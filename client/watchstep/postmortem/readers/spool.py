@@ -1,0 +1,76 @@
+"""What watchstep's own hook left on disk: one session's spool folder, or one segment of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from watchstep.errors import WireError
+from watchstep.postmortem.readers.jsonlogs import own_row, parsed
+from watchstep.postmortem.readers.logs import Log, Row
+from watchstep.postmortem.readers.opening import open_stream, read_some
+from watchstep.wire import Frame, Unpacker, scan
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE
+
+MAGIC = b"\xd7\x53\x01"
+"""The sync bytes and version that every frame begins with."""
+
+_LARGEST_SEGMENT_BYTES = 64 << 20
+
+
+def rows(log: Log) -> Iterator[Row]:
+    """The updates as the hook wrote them, with their own sequence numbers.
+
+    Numbers that are missing went to the service, or fell to the spool's size limit.
+    """
+    log.unit = "step"
+    unpacker = Unpacker()
+    last = 0
+    for path in sorted(log.files, key=_reading_order):
+        for one in scan(_bytes_of(path, log)):
+            if one.damaged:
+                log.tear(f"{path.name}: damaged bytes were stepped over")
+            unpacker.learn(one)
+            if one.kind == HEADER:
+                _describe(one, log)
+            row = _row(one, unpacker, log) if one.kind in (UPDATE, PLAIN) else None
+            if row is None or row.seq <= last:
+                continue
+            if row.seq != last + 1:
+                log.note(f"updates {last + 1} to {row.seq - 1} are not in the spool any more")
+            last = row.seq
+            yield row
+
+
+def _reading_order(path: Path) -> tuple[int, str]:
+    # Names are needed before updates; what was saved from deleted segments is older than all.
+    return {"names": 0, "kept.seg": 1}.get(path.name, 2), path.name
+
+
+def _row(one: Frame, unpacker: Unpacker, log: Log) -> Row | None:
+    try:
+        told = parsed(unpacker.to_json(one.kind, one.payload).decode("utf-8", "replace"))
+    except WireError:
+        log.tear("an update whose metric names are lost is left out")
+        return None
+    metrics = told.get("metrics", {}) if isinstance(told, Mapping) else None
+    return own_row(told, metrics) if isinstance(metrics, Mapping) else None
+
+
+def _describe(one: Frame, log: Log) -> None:
+    told = parsed(one.payload.decode("utf-8", "replace"))
+    if not isinstance(told, Mapping):
+        return
+    if isinstance(told.get("run"), str):
+        log.run = told["run"]
+    tags = told.get("tags")
+    if isinstance(tags, Mapping):
+        log.tags.update({str(key): str(value) for key, value in tags.items()})
+
+
+def _bytes_of(path: Path, log: Log) -> bytes:
+    with open_stream(path) as stream:
+        found = read_some(stream, _LARGEST_SEGMENT_BYTES + 1, log, path.name)
+    if len(found) > _LARGEST_SEGMENT_BYTES:
+        log.tear(f"{path.name}: only its first {_LARGEST_SEGMENT_BYTES} bytes are read")
+    return found

@@ -1,0 +1,117 @@
+"""Comma separated logs: SB3, Lightning, exports, and SB3's per-episode monitor files."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from watchstep.postmortem.readers.counters import Counter
+from watchstep.postmortem.readers.jsonlogs import parsed
+from watchstep.postmortem.readers.logs import Log, Row
+from watchstep.postmortem.readers.naming import metric_name, number
+from watchstep.postmortem.readers.opening import lines
+
+_MONITOR_NAMES = {"r": "rollout/ep_rew", "l": "rollout/ep_len"}
+_DELIMITERS = ",\t;"
+
+
+def csv_rows(log: Log) -> Iterator[Row]:
+    """A row for each line under the header; an empty cell is a reading that was not made."""
+    source = (text for text in lines(log.files[0], log) if text.strip())
+    header_line = next(source, "")
+    delimiter = delimiter_of(header_line)
+    header = cells(header_line, delimiter) or []
+    columns = _columns(header)
+    counter = Counter(log, columns)
+    for text in source:
+        row = cells(text, delimiter)
+        if row is None:
+            log.tear("a line that is no CSV is left out")
+            continue
+        if row == header:
+            log.note("the header is repeated: the file was appended to")
+            continue
+        whole_line = text.endswith("\n") or len(row) == len(columns)
+        if not whole_line:
+            log.tear("the last line is torn: its last cell is left out")
+            row.pop()
+        elif len(row) > len(columns):
+            log.note("cells beyond the header are left out")
+        yield _row(columns, row, counter)
+
+
+def monitor_rows(log: Log) -> Iterator[Row]:
+    """One row for each episode of a run's SB3 `monitor.csv` files, by time over all workers."""
+    log.note("one row for each episode, not for each training update")
+    workers = [_episodes(path, log) for path in log.files]
+    return heapq.merge(*workers, key=lambda row: row.time or 0.0)
+
+
+def _episodes(path: Path, log: Log) -> Iterator[Row]:
+    source = lines(path, log)
+    header = parsed(next(source, "").lstrip("#"))
+    start = number(header.get("t_start")) if isinstance(header, dict) else None
+    if isinstance(header, dict) and isinstance(header.get("env_id"), str):
+        log.tags["env"] = header["env_id"]
+    columns = [cell.strip() for cell in next(source, "").split(",")]
+    for text in source:
+        row = cells(text, ",") or []
+        if len(row) < len(columns):
+            if text.strip():
+                log.tear("a line with missing cells is left out")
+            continue
+        readings: dict[str, float] = {}
+        moment: float | None = None
+        for column, cell in zip(columns, row, strict=False):
+            reading = number(cell)
+            if reading is None:
+                continue
+            if column == "t":
+                moment = reading if start is None else start + reading
+            else:
+                readings[_MONITOR_NAMES.get(column, metric_name(f"monitor/{column}"))] = reading
+        if readings:
+            clock = moment if moment is not None and math.isfinite(moment) else None
+            yield Row(readings, time=clock)
+
+
+def delimiter_of(header: str) -> str:
+    """The character that most likely separates a header's cells."""
+    return max(_DELIMITERS, key=header.count)
+
+
+def cells(text: str, delimiter: str) -> list[str] | None:
+    """A line's cells; None when it cannot be read as CSV."""
+    try:
+        return next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), None)
+    except csv.Error:
+        return None
+
+
+def _columns(header: list[str]) -> tuple[str, ...]:
+    """Metric names of a header; "" for a column that holds none.
+
+    W&B's export names a column "run - metric" and adds its least and largest value.
+    """
+    short = [cell.rsplit(" - ", 1)[-1] for cell in header]
+    if len(set(short)) < len(short):
+        short = header  # Several runs beside each other: only the whole name tells them apart.
+    return tuple("" if cell.endswith(("__MIN", "__MAX")) else metric_name(cell) for cell in short)
+
+
+def _row(columns: tuple[str, ...], row: list[str], counter: Counter) -> Row:
+    readings: dict[str, float] = {}
+    raw: dict[str, object] = {}
+    for name, cell in zip(columns, row, strict=False):
+        if not cell or not name:
+            continue
+        reading = number(cell)
+        if reading is None:
+            raw[name] = cell
+        else:
+            readings[name] = reading
+            raw[name] = reading
+    return counter.row(readings, raw)

@@ -1,0 +1,161 @@
+"""The memory half of an `Outbound`: recent updates in order, and an account of what is lost."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """One packed update on its way: a tuple, because a frozen dataclass costs 1 us to make.
+
+    Attributes:
+        framed: The whole frame as `watchstep.wire.Packer` made it.
+        precious: The first one, one with an event, or one with a non-finite reading: dropped
+            only when there is nothing else to drop.
+    """
+
+    seq: int
+    framed: bytes
+    precious: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A stretch of sequence numbers that will never be sent, ends included."""
+
+    first: int
+    last: int
+    reason: str
+
+
+class Losses:
+    """Counts what is lost by reason, and remembers where, until it is acknowledged.
+
+    Thread-safe. Adjoining stretches with one reason are kept as one, so a flood costs no
+    memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._stretches: deque[Lost] = deque()
+
+    def count(self, reason: str, updates: int = 1) -> None:
+        """Count updates whose place in the stream is filled or needs no filling."""
+        with self._lock:
+            self._counts[reason] += updates
+
+    def add(self, first: int, last: int, reason: str) -> None:
+        """Count and remember the updates `first` to `last`."""
+        with self._lock:
+            self._counts[reason] += last - first + 1
+            tail = self._stretches[-1] if self._stretches else None
+            if tail is not None and tail.reason == reason and tail.last + 1 == first:
+                self._stretches[-1] = replace(tail, last=last)
+            else:
+                self._stretches.append(Lost(first, last, reason))
+
+    def reason_for(self, seq: int) -> str | None:
+        """Why an update is lost; None when it is not known to be."""
+        with self._lock:
+            return next(
+                (one.reason for one in self._stretches if one.first <= seq <= one.last), None
+            )
+
+    def settle(self, seq: int, explained: Collection[int]) -> None:
+        """Forget where updates up to `seq` were lost, for the service has the stream so far.
+
+        Args:
+            seq: The acknowledged number.
+            explained: The numbers that were sent as placeholders. Others up to `seq` were
+                given up but arrived after all, and are counted no longer.
+        """
+        with self._lock:
+            open_still: deque[Lost] = deque()
+            for one in self._stretches:
+                arrived = max(min(one.last, seq) - one.first + 1, 0)
+                arrived -= sum(one.first <= lost <= min(one.last, seq) for lost in explained)
+                self._counts[one.reason] -= arrived
+                if one.last > seq:
+                    open_still.append(replace(one, first=max(one.first, seq + 1)))
+            self._stretches = open_still
+
+    def totals(self) -> Mapping[str, int]:
+        """Updates lost so far by reason."""
+        with self._lock:
+            return {reason: count for reason, count in self._counts.items() if count}
+
+
+class Backlog:
+    """A bounded queue from the trainer's thread to the sender's.
+
+    The trainer's usual path is one append to a deque, without a lock. The lock is taken by
+    the sender while it moves references, and by the trainer only when the queue is full.
+
+    Args:
+        room: Records held at most, not counting those in the sender's hand.
+        is_safe: Whether the update with this sequence number can be had elsewhere.
+        on_drop: Told each sequence number that is dropped.
+    """
+
+    def __init__(
+        self,
+        room: int,
+        *,
+        is_safe: Callable[[int], bool],
+        on_drop: Callable[[int], None],
+    ) -> None:
+        self._room = max(room, 2)
+        self._kept_room = max(self._room // 8, 1)
+        self._is_safe = is_safe
+        self._on_drop = on_drop
+        self._queue: deque[Record] = deque()
+        self._kept: deque[Record] = deque()
+        self._in_hand: list[Record] = []
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._kept) + len(self._in_hand)
+
+    def append(self, record: Record) -> None:
+        """Add the newest record, making room if there is none."""
+        self._queue.append(record)
+        if len(self._queue) > self._room:
+            with self._lock:
+                while len(self._queue) > self._room:
+                    self._make_room(self._queue.popleft())
+
+    def take(self, limit: int) -> list[Record]:
+        """The oldest records, in order; the same ones again until `settle` covers them."""
+        with self._lock:
+            while len(self._in_hand) < limit and (self._kept or self._queue):
+                source = self._kept or self._queue
+                self._in_hand.append(source.popleft())
+            return self._in_hand[:limit]
+
+    def settle(self, seq: int) -> None:
+        """Forget every record up to `seq`."""
+        with self._lock:
+            self._in_hand = list(itertools.dropwhile(lambda one: one.seq <= seq, self._in_hand))
+            for source in (self._kept, self._queue):
+                while source and source[0].seq <= seq:
+                    source.popleft()
+
+    def _make_room(self, oldest: Record) -> None:
+        if self._is_safe(oldest.seq):
+            return
+        if not oldest.precious:
+            self._on_drop(oldest.seq)
+            return
+        self._kept.append(oldest)
+        if len(self._kept) > self._kept_room:
+            # The run's first update goes last: it says what the run began as.
+            second = len(self._kept) > 1 and self._kept[0].seq == 1
+            victim = self._kept[1] if second else self._kept[0]
+            self._kept.remove(victim)
+            self._on_drop(victim.seq)

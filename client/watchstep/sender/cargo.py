@@ -1,0 +1,213 @@
+"""What couriers carry: the stream of a living session, and what a dead one left.
+
+The service's stream of a run has no holes that nobody explained, so a number whose update
+is lost is sent as a placeholder that says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from watchstep.core.updates import Update
+from watchstep.sender.backlog import Backlog, Losses, Record
+from watchstep.sender.session import Folder, Reader
+from watchstep.sender.spool import Spool
+from watchstep.wire import Parcel, Unpacker, encode_update, scan
+
+DAMAGED = "spool_error"
+"""Why an update is lost that was written and cannot be read any more."""
+
+# Turning one update into JSON takes 15 us under the GIL. Without a pause the trainer's
+# thread, which gives the GIL up in each `os.write`, would wait 5 ms to have it back.
+_BREATH_UPDATES = 4
+_BREATH_S = 50e-6
+
+_STEP_AND_TIME = struct.Struct("<qd")
+
+
+class LiveCargo:
+    """The updates of this process, from memory where they are still there, else from disk.
+
+    The trainer's thread sets `newest` and appends to `introductions`; all else belongs to
+    the sender's thread.
+
+    Attributes:
+        newest: The last sequence number that was put.
+        introductions: Frames of tables of names that the sender has not learnt yet.
+    """
+
+    def __init__(self, backlog: Backlog, losses: Losses, spool: Spool | None) -> None:
+        self.newest = 0
+        self.introductions: deque[bytes] = deque()
+        self.acked = 0
+        self._backlog = backlog
+        self._losses = losses
+        self._spool = spool
+        self._reader = Reader(spool.folder, _breathe) if spool is not None else None
+        self._unpacker = Unpacker()
+        self._near: tuple[int, float] = (0, 0.0)
+        self._explained: set[int] = set()
+        self._rows = False
+
+    def acknowledged(self) -> int:
+        return self.acked
+
+    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
+        self._rows = rows
+        if self._reader is not None:
+            self._reader.rows = rows
+        # Before anything else: what is put from here on is no hole.
+        newest = self.newest
+        found: list[Parcel] = []
+        records = [one for one in self._backlog.take(limit) if one.seq >= from_seq]
+        expected = from_seq
+        for stretch in _stretches(records):
+            self._from_disk(found, expected, stretch[0].seq, limit)
+            for one in stretch[: limit - len(found)]:
+                found.append(self._encode(one))
+                _breathe(len(found))
+            expected = stretch[-1].seq + 1
+        self._from_disk(found, expected, newest + 1, limit)
+        begin = max(from_seq, self.acked + 1)
+        return list(self._without_holes(found, begin, newest, limit))
+
+    def placeholder(self, seq: int, reason: str) -> bytes:
+        step, moment = self._near
+        return _placeholder(seq, step, moment, reason)
+
+    def acknowledge(self, seq: int) -> None:
+        self.acked = max(self.acked, seq)
+        self._backlog.settle(seq)
+        self._losses.settle(seq, self._explained)
+        self._explained = {one for one in self._explained if one > seq}
+        if self._spool is not None:
+            # Only this computer's note of it fails; the service keeps its own.
+            with contextlib.suppress(OSError):
+                self._spool.acknowledge(seq)
+
+    def refused(self, seq: int, reason: str) -> None:
+        if self._losses.reason_for(seq) is None:
+            self._losses.count(reason)
+
+    def _from_disk(self, found: list[Parcel], from_seq: int, until_seq: int, limit: int) -> None:
+        if self._reader is None or self._spool is None or len(found) >= limit:
+            return
+        if from_seq < until_seq and from_seq <= self._spool.last_seq:
+            found.extend(self._reader.read(from_seq, until_seq, limit - len(found)))
+
+    def _encode(self, record: Record) -> Parcel:
+        while self.introductions:
+            for one in scan(self.introductions.popleft()):
+                self._unpacker.learn(one)
+        return self._unpacker.unframe(record.framed, rows=self._rows)
+
+    def _without_holes(
+        self, found: list[Parcel], begin: int, newest: int, limit: int
+    ) -> Iterator[Parcel]:
+        room = limit
+        last = newest if len(found) < limit else found[-1].seq
+        if found:
+            self._near = _step_and_time(found[0])
+        parcels = {one.seq: one for one in found}
+        for seq in range(min(begin, found[0].seq) if found else begin, last + 1):
+            parcel = parcels.get(seq)
+            if parcel is None and seq < begin:
+                continue
+            if parcel is None:
+                parcel = Parcel(seq, self.placeholder(seq, self._why(seq)))
+                self._explained.add(seq)
+            yield parcel
+            room -= 1
+            if not room:
+                return
+
+    def _why(self, seq: int) -> str:
+        reason = self._losses.reason_for(seq)
+        if reason is None:
+            self._losses.add(seq, seq, DAMAGED)
+        return reason or DAMAGED
+
+
+class DeadCargo:
+    """What a trainer that is gone left in its folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.lost: dict[int, str] = {}
+        self._reader = Reader(folder)
+        self._acked_before = folder.acknowledged()
+        self._near: tuple[int, float] = (0, 0.0)
+
+    @property
+    def newest(self) -> None:
+        """Unknown: what was last in the files may be damaged."""
+
+    @property
+    def damaged(self) -> int:
+        """Stretches of bytes that were no updates any more."""
+        return self._reader.damaged
+
+    def acknowledged(self) -> int:
+        return self._acked_before
+
+    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
+        self._reader.rows = rows
+        found = self._reader.read(from_seq, None, limit)
+        if not found:
+            return []
+        self._near = _step_and_time(found[0])
+        begin = max(from_seq, self._acked_before + 1)
+        whole: list[Parcel] = []
+        for parcel in found:
+            for hole in range(begin, parcel.seq):
+                self.lost.setdefault(hole, DAMAGED)
+                whole.append(Parcel(hole, self.placeholder(hole, DAMAGED)))
+                if len(whole) >= limit:
+                    return whole
+            whole.append(parcel)
+            begin = parcel.seq + 1
+        return whole[:limit]
+
+    def placeholder(self, seq: int, reason: str) -> bytes:
+        step, moment = self._near
+        return _placeholder(seq, step, moment, reason)
+
+    def acknowledge(self, seq: int) -> None:
+        self.folder.acknowledge(seq)
+
+    def refused(self, seq: int, reason: str) -> None:
+        self.lost.setdefault(seq, reason)
+
+
+def _breathe(encoded: int) -> None:
+    if encoded % _BREATH_UPDATES == 0:
+        time.sleep(_BREATH_S)
+
+
+def _stretches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records grouped into runs of adjoining sequence numbers."""
+    numbered = enumerate(records)
+    for _, group in groupby(numbered, key=lambda pair: pair[1].seq - pair[0]):
+        yield [record for _, record in group]
+
+
+def _step_and_time(parcel: Parcel) -> tuple[int, float]:
+    if parcel.names is not None:
+        return _STEP_AND_TIME.unpack_from(parcel.body, 8)
+    told = json.loads(parcel.body)
+    return told["step"], told["time"]
+
+
+def _placeholder(seq: int, step: int, moment: float, reason: str) -> bytes:
+    event = {
+        "kind": "log",
+        "level": "warning",
+        "text": f"update dropped by the trainer: {reason}",
+    }
+    return encode_update(Update(seq, step, moment, {}, event))

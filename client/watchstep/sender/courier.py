@@ -1,0 +1,306 @@
+"""Carries one session to the service: begins its attempt, sends it in order, reads answers."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from watchstep.errors import WatchstepError
+from watchstep.sender.session import Header
+from watchstep.sender.transport import Reply, Transport
+from watchstep.wire import ROWS_TYPE, Parcel, encode_batch, encode_rows
+
+BATCH_UPDATES = 500
+BATCH_BYTES = 512 * 1024
+"""Half of what the service takes by default, before compression."""
+
+_PROBLEM = "application/problem+json"
+_TRY_AGAIN = frozenset({408, 425, 429})
+_CLOSED_DOOR = frozenset({401, 403, 404, 405, 407, 501})
+
+
+class Cargo(Protocol):
+    """What a courier carries: the unacknowledged updates of one session, without gaps."""
+
+    @property
+    def newest(self) -> int | None:
+        """The last sequence number there is so far; None when nobody can know."""
+
+    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
+        """Up to `limit` updates from `from_seq` on, each one higher than the one before.
+
+        Numbers are left out only where the service had acknowledged them before.
+        """
+
+    def placeholder(self, seq: int, reason: str) -> bytes:
+        """What is sent in place of an update that the service refuses."""
+
+    def acknowledged(self) -> int:
+        """The last sequence number known to be with the service, from an earlier process."""
+
+    def acknowledge(self, seq: int) -> None:
+        """Everything up to `seq` is with the service now."""
+
+    def refused(self, seq: int, reason: str) -> None:
+        """The service will never take this update."""
+
+
+class SetbackError(WatchstepError):
+    """The service did not take what it was sent, this time.
+
+    Attributes:
+        kind: "unreachable", "busy" (it asked for patience), "shut" (only a person can help:
+            wrong token or address) or "session" (this session will never be taken).
+        retry_after_s: What the service asked for, or None.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["unreachable", "busy", "shut", "session"],
+        reason: str,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the service said to one batch.
+
+    Attributes:
+        accepted, duplicates: Updates stored now, and stored before.
+        rejected: Positions in the batch of updates that it will never store.
+    """
+
+    accepted: int
+    duplicates: int
+    rejected: tuple[int, ...]
+    commands: tuple[Mapping[str, Any], ...]
+
+
+class Courier:
+    """Brings one session over, one request at a time. Not thread-safe."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        header: Header,
+        cargo: Cargo,
+        *,
+        on_commands: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._header = header
+        self._announcement = header.announcement()
+        self._cargo = cargo
+        self._on_commands = on_commands
+        self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
+        self._limit = self._ceiling = BATCH_UPDATES
+        self._replaced: dict[int, Parcel] = {}
+        self._conflict_at = 0
+        self._rows = False
+        self.attempt: int | None = None
+        self.acked = cargo.acknowledged()
+        self.sent = 0
+
+    def advance(self, *, poll: bool = False) -> bool:
+        """Make one request, if there is anything to say.
+
+        Args:
+            poll: Ask for commands even when there is nothing to send.
+
+        Returns:
+            Whether a request was made.
+
+        Raises:
+            UnreachableError: No HTTP answer came.
+            SetbackError: One came that was no receipt.
+        """
+        if self.attempt is None:
+            self._begin()
+            return True
+        batch = self._batch()
+        if not batch and not poll:
+            return False
+        reply = self._post(self.attempt, batch)
+        if reply.status == 202:
+            self._received(batch, _receipt(reply))
+        else:
+            self._turned_down(batch, reply)
+        return True
+
+    def _post(self, attempt: int, batch: list[Parcel]) -> Reply:
+        path = f"{self._path}/updates"
+        if self._rows:
+            body = encode_rows(attempt, batch)
+            return self._transport.request("POST", path, body, kind=ROWS_TYPE)
+        body = encode_batch(attempt, [one.body for one in batch])
+        return self._transport.request("POST", path, body)
+
+    def _begin(self) -> None:
+        reply = self._transport.request("PUT", self._path, self._announcement)
+        if reply.status not in (200, 201):
+            if _is_permanent(reply):
+                bare = replace(self._header, config={}).announcement()
+                if self._announcement != bare:
+                    # The run matters more than its hyper-parameters.
+                    self._announcement = bare
+                    return
+                raise SetbackError("session", f"HTTP {reply.status} to the start of the run")
+            raise _setback(reply)
+        told = _json(reply)
+        attempt, last_seq = _integer(told, "attempt"), _integer(told, "last_seq")
+        accepts = told.get("accepts")
+        self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
+        self._check_claim(last_seq)
+        # A service that was set back to an older state gets again what is still here.
+        self.acked = last_seq
+        self.attempt = attempt
+        if last_seq:
+            self._cargo.acknowledge(last_seq)
+
+    def _batch(self) -> list[Parcel]:
+        batch: list[Parcel] = []
+        size = 0
+        for parcel in self._cargo.read(self.acked + 1, self._limit, rows=self._rows):
+            chosen = self._replaced.get(parcel.seq, parcel)
+            if batch and size + len(chosen.body) > BATCH_BYTES:
+                break
+            batch.append(chosen)
+            size += len(chosen.body) + 1
+        return batch
+
+    def _received(self, batch: list[Parcel], receipt: Receipt) -> None:
+        for index in receipt.rejected:
+            if index < len(batch):
+                self._cargo.refused(batch[index].seq, "rejected")
+        self._limit = min(self._limit * 2, self._ceiling)
+        self._conflict_at = 0
+        self.sent += receipt.accepted
+        if batch:
+            self._move_to(batch[-1].seq)
+        if receipt.commands and self._on_commands is not None and self.attempt is not None:
+            self._on_commands(self.attempt, receipt.commands)
+
+    def _turned_down(self, batch: list[Parcel], reply: Reply) -> None:
+        if reply.status == 409:
+            self._conflicted(batch, reply)
+        elif reply.status == 415 and self._rows:
+            self._rows = False
+        elif reply.status == 413 and len(batch) > 1:
+            self._limit = self._ceiling = max(len(batch) // 2, 1)
+        elif batch and _is_permanent(reply):
+            self._narrow(batch, "refused")
+        else:
+            raise _setback(reply)
+
+    def _conflicted(self, batch: list[Parcel], reply: Reply) -> None:
+        """The service stands elsewhere in the stream, or holds another body for a number."""
+        last_seq = _json_or_empty(reply).get("last_seq")
+        if type(last_seq) is int and last_seq > self.acked:
+            self._check_claim(last_seq)
+            self._move_to(last_seq)
+            return
+        if self._conflict_at != self.acked + 1 or not batch:
+            if self._conflict_at == self.acked + 1:
+                raise SetbackError("session", "HTTP 409 to an empty batch")
+            self._conflict_at = self.acked + 1
+            self.attempt = None
+            return
+        if len(batch) > 1:
+            self._limit = max(len(batch) // 2, 1)
+            return
+        self._cargo.refused(batch[0].seq, "conflict")
+        self._move_to(batch[0].seq)
+
+    def _check_claim(self, last_seq: int) -> None:
+        """Believing a service that has more than was ever put would lose what comes next."""
+        newest = self._cargo.newest
+        if newest is not None and last_seq > newest:
+            raise SetbackError("session", "the service has updates that were never sent")
+
+    def _narrow(self, batch: list[Parcel], reason: str) -> None:
+        """Find the one update that is refused for good, and send a placeholder instead."""
+        if len(batch) > 1:
+            self._limit = max(len(batch) // 2, 1)
+            return
+        seq = batch[0].seq
+        if seq in self._replaced:
+            # Not even the placeholder is taken: its number stays empty.
+            self._move_to(seq)
+            return
+        self._cargo.refused(seq, reason)
+        self._replaced[seq] = Parcel(seq, self._cargo.placeholder(seq, reason))
+
+    def _move_to(self, seq: int) -> None:
+        self.acked = seq
+        self._replaced = {one: body for one, body in self._replaced.items() if one > seq}
+        self._cargo.acknowledge(seq)
+
+
+def _is_permanent(reply: Reply) -> bool:
+    """Whether watchstep's own service says that these bytes can never be taken.
+
+    A proxy's 400 with an HTML page says nothing about the updates, which are kept.
+    """
+    if reply.status == 413:
+        return True
+    return (
+        400 <= reply.status < 500
+        and reply.status not in _TRY_AGAIN | _CLOSED_DOOR
+        and reply.kind == _PROBLEM
+    )
+
+
+def _setback(reply: Reply) -> SetbackError:
+    reason = f"HTTP {reply.status}"
+    if reply.status in _TRY_AGAIN or (reply.status >= 500 and reply.status != 501):
+        return SetbackError("busy", reason, reply.retry_after_s)
+    if 200 <= reply.status < 300:
+        return SetbackError("busy", f"{reason} with an answer that is not the service's")
+    return SetbackError("shut", reason, reply.retry_after_s)
+
+
+def _receipt(reply: Reply) -> Receipt:
+    told = _json(reply)
+    rejected = told.get("rejected", [])
+    commands = told.get("commands", [])
+    return Receipt(
+        accepted=_integer(told, "accepted"),
+        duplicates=_integer(told, "duplicates"),
+        rejected=tuple(
+            one["index"]
+            for one in (rejected if isinstance(rejected, list) else [])
+            if isinstance(one, dict) and isinstance(one.get("index"), int) and one["index"] >= 0
+        ),
+        commands=tuple(
+            one for one in (commands if isinstance(commands, list) else []) if isinstance(one, dict)
+        ),
+    )
+
+
+def _json(reply: Reply) -> Mapping[str, Any]:
+    told = _json_or_empty(reply)
+    if not told:
+        raise _setback(reply)
+    return told
+
+
+def _json_or_empty(reply: Reply) -> Mapping[str, Any]:
+    try:
+        told = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _integer(told: Mapping[str, Any], field: str) -> int:
+    value = told.get(field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise SetbackError("busy", f"an answer without {field}")
+    return value

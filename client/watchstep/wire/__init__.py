@@ -1,0 +1,33 @@
+"""How an update travels: as JSON to the service, packed in the trainer's spool.
+
+Standard library only: both the trainer and the service speak through this package.
+"""
+
+from __future__ import annotations
+
+from watchstep.wire.numbers import METRIC_NAME, RUN_NAME, number_from_json, number_to_json
+from watchstep.wire.packed import Frame, Packer, Unpacker, frame, scan, seq_of
+from watchstep.wire.rows import ROWS_TYPE, Parcel, decode_rows, encode_rows
+from watchstep.wire.text import decode_update, encode_batch, encode_update, event_to_json, to_json
+
+__all__ = [
+    "METRIC_NAME",
+    "ROWS_TYPE",
+    "RUN_NAME",
+    "Frame",
+    "Packer",
+    "Parcel",
+    "Unpacker",
+    "decode_rows",
+    "decode_update",
+    "encode_batch",
+    "encode_rows",
+    "encode_update",
+    "event_to_json",
+    "frame",
+    "number_from_json",
+    "number_to_json",
+    "scan",
+    "seq_of",
+    "to_json",
+]

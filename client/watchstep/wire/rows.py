@@ -1,0 +1,109 @@
+"""Updates as rows of doubles: a second body for the POST, for services that name it.
+
+JSON spends most of its time on printing and reading decimals: measured with 20 readings an
+update, 13 us and 800 bytes before compression against 1 us and 184 bytes here. A service
+lists `ROWS_TYPE` under "accepts" in its answer to the PUT; without that JSON is sent.
+
+Little-endian: the magic, the attempt as u64, then blocks in the order of `seq`. A block is a
+kind u8 and a count u32, then either (`_ROWS`) the length u32 of the metric names joined by
+newlines, the names, and `count` rows of seq u64, step i64, time f64 and one f64 a name; or
+(`_JSON`) `count` bytes with one update as a JSON object, which may carry an event.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from watchstep.core.updates import Update
+from watchstep.errors import WireError
+from watchstep.wire.text import check_counters, decode_update, template
+
+ROWS_TYPE = "application/vnd.watchstep.rows"
+"""Content type of a body that `encode_rows` made."""
+
+_MAGIC = b"WSR1"
+_HEAD = struct.Struct("<4sQ")
+_BLOCK = struct.Struct("<BI")
+_NAMES = struct.Struct("<I")
+_ROWS = 1
+_JSON = 2
+_FIXED_BYTES = 24
+
+
+class Parcel(NamedTuple):
+    """One update, ready to be put into a body.
+
+    Attributes:
+        body: A row where `names` are given, else a JSON object.
+        names: The metric names of a row, joined by newlines; None for JSON.
+    """
+
+    seq: int
+    body: bytes
+    names: bytes | None = None
+
+
+def encode_rows(attempt: int, parcels: Sequence[Parcel]) -> bytes:
+    """The body of one POST, from parcels in the order of `seq`."""
+    parts = [_HEAD.pack(_MAGIC, attempt)]
+    for names, group in groupby(parcels, key=lambda one: one.names):
+        bodies = [one.body for one in group]
+        if names is None:
+            for body in bodies:
+                parts += (_BLOCK.pack(_JSON, len(body)), body)
+        else:
+            parts += (_BLOCK.pack(_ROWS, len(bodies)), _NAMES.pack(len(names)), names, *bodies)
+    return b"".join(parts)
+
+
+def decode_rows(body: bytes) -> tuple[int, list[Update]]:
+    """The attempt and the updates in a body of type `ROWS_TYPE`.
+
+    Raises:
+        WireError: The body is cut short, or holds something that no update may hold.
+    """
+    try:
+        magic, attempt = _HEAD.unpack_from(body)
+        if magic != _MAGIC:
+            raise WireError("body: is not rows of updates")
+        return attempt, list(_updates(body, attempt))
+    except (struct.error, UnicodeDecodeError) as error:
+        raise WireError("body: is cut short or not rows of updates") from error
+
+
+def _updates(body: bytes, attempt: int) -> Iterator[Update]:
+    at = _HEAD.size
+    while at < len(body):
+        kind, count = _BLOCK.unpack_from(body, at)
+        at += _BLOCK.size
+        if kind == _JSON:
+            yield decode_update(_slice(body, at, count), attempt)
+            at += count
+        elif kind == _ROWS:
+            (size,) = _NAMES.unpack_from(body, at)
+            text = _slice(body, at + _NAMES.size, size).decode("ascii")
+            names = tuple(text.split("\n")) if text else ()
+            at += _NAMES.size + size
+            rows = _slice(body, at, count * (_FIXED_BYTES + 8 * len(names)))
+            yield from _rows(rows, names, attempt)
+            at += len(rows)
+        else:
+            raise WireError("body: has a block of an unknown kind")
+
+
+def _rows(rows: bytes, names: tuple[str, ...], attempt: int) -> Iterator[Update]:
+    template(names)  # Refuses an illegal name, and remembers that these are legal.
+    if len(set(names)) != len(names):
+        raise WireError("metrics: has the same name twice")
+    for seq, step, time, *values in struct.iter_unpack(f"<Qqd{len(names)}d", rows):
+        check_counters(seq, step, time)
+        yield Update(seq, step, time, dict(zip(names, values, strict=True)), None, attempt)
+
+
+def _slice(body: bytes, begin: int, size: int) -> bytes:
+    if begin + size > len(body):
+        raise WireError("body: is cut short or not rows of updates")
+    return body[begin : begin + size]

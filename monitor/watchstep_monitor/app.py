@@ -1,0 +1,287 @@
+"""Builds the service from its settings: the one place where all parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
+
+import watchstep
+from watchstep.errors import SettingsError
+from watchstep_monitor.gauges import CONTENT_TYPE, Exposition, GaugeLimits, Instruments
+from watchstep_monitor.http.application import build_application
+from watchstep_monitor.http.batches import BatchLimits, BatchReader
+from watchstep_monitor.http.context import Context, Receivers
+from watchstep_monitor.http.envelope import BodyLimits
+from watchstep_monitor.http.tokens import Keyring
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
+from watchstep_monitor.service.announcing import AnnouncingOutbox
+from watchstep_monitor.service.clock import SystemClock
+from watchstep_monitor.service.desk import Desk, DeskOptions
+from watchstep_monitor.service.errors import InvalidError
+from watchstep_monitor.service.ingest import IngestPolicy
+from watchstep_monitor.service.live import Fleet
+from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.ports import Clock, DeliveryStore
+from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.silences import parse_matcher
+from watchstep_monitor.service.silencing import SilenceCache
+from watchstep_monitor.service.status import Hearing
+from watchstep_monitor.service.telling import Route, TellingPolicy
+from watchstep_monitor.service.ticker import Ticker
+from watchstep_monitor.settings import Settings
+from watchstep_monitor.store import OpenedStore, open_store
+from watchstep_monitor.store.opening import StoreOptions
+from watchstep_monitor.store.writer import GroupCommit
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that runs while the service does.
+
+    Attributes:
+        asgi: What a server is given.
+        stopping: Set from the event loop when the service ends.
+    """
+
+    asgi: ASGIApp
+    desk: Desk
+    opened: OpenedStore
+    worker: Worker
+    ticker: Ticker
+    stopping: asyncio.Event
+
+
+@contextmanager
+def running(settings: Settings, base_url: str, clock: Clock | None = None) -> Iterator[Service]:
+    """Open the store, start the threads; end all of it on the way out.
+
+    Args:
+        settings: The service's.
+        base_url: Where it is reached, for links.
+        clock: None for the machine's.
+
+    Raises:
+        SettingsError: Something cannot be opened or is configured wrongly; one line.
+        RuleError: A rule file is wrong.
+    """
+    clock = clock or SystemClock()
+    book = RuleBook(settings.rules.paths)
+    instruments = Instruments(clock)
+    routes = _routes(settings)
+    opened = open_store(store_options(settings), instruments)
+    try:
+        service = _assembled(settings, base_url, clock, book, instruments, opened, routes)
+    except Exception:
+        opened.close()
+        raise
+    retention = Retention(service.desk, _retention_policy(settings))
+    try:
+        service.worker.start()
+        service.ticker.start()
+        retention.start()
+        yield service
+    finally:
+        retention.stop()
+        service.ticker.stop()
+        service.worker.stop()
+        opened.close()
+
+
+def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is its own noun
+    settings: Settings,
+    base_url: str,
+    clock: Clock,
+    book: RuleBook,
+    instruments: Instruments,
+    opened: OpenedStore,
+    routes: list[Route],
+) -> Service:
+    outbox = AnnouncingOutbox(opened.outbox)
+    worker = _worker(settings, outbox, clock, instruments)
+    silences = SilenceCache(opened.store, clock)
+    policy = _ingest_policy(settings, base_url, clock, silences, routes, worker)
+    fleet = Fleet(book, settings.store.cached_runs)
+    desk = Desk(
+        opened.store,
+        book,
+        fleet,
+        clock,
+        policy,
+        DeskOptions(settings.commands.expire_s, settings.limits.queued_requests),
+    )
+    desk.nudge, desk.metrics, desk.silences_changed = worker.nudge, instruments, silences.forget
+    outbox.broadcast = desk.broadcast
+    stopping = asyncio.Event()
+    context = _context(settings, desk, opened, worker, instruments, clock)
+    asgi = build_application(
+        context,
+        BodyLimits(
+            settings.limits.body_bytes,
+            settings.limits.decompressed_bytes,
+            settings.limits.body_read_s,
+        ),
+        version=watchstep.__version__,
+        stopping=stopping,
+    )
+    return Service(
+        asgi, desk, opened, worker, Ticker(desk, settings.stall.check_interval_s), stopping
+    )
+
+
+def _context(
+    settings: Settings,
+    desk: Desk,
+    opened: OpenedStore,
+    worker: Worker,
+    instruments: Instruments,
+    clock: Clock,
+) -> Context:
+    exposition = Exposition(
+        instruments,
+        desk,
+        clock,
+        outbox_depth=opened.outbox.outbox_depth,
+        disabled_receivers=lambda: {one.name: bool(one.disabled) for one in worker.receivers()},
+        limits=GaugeLimits(
+            runs=settings.gauges.max_runs,
+            readings_per_run=settings.gauges.metrics_per_run,
+            series=settings.gauges.max_series,
+            keep_ended_s=settings.gauges.keep_after_end_s,
+        ),
+    )
+    limits = settings.limits
+    return Context(
+        desk=desk,
+        keyring=Keyring(settings.auth.tokens, settings.data_dir),
+        batches=BatchReader(
+            BatchLimits(limits.updates_per_batch, limits.metrics_per_update, limits.event_bytes)
+        ),
+        receivers=_receivers(opened, worker, clock),
+        exposition=lambda: (exposition.render(), CONTENT_TYPE),
+        metrics=instruments,
+        page=limits.page,
+        series_points=limits.series_points,
+        config_bytes=limits.config_bytes,
+        event_streams=limits.event_streams,
+    )
+
+
+def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
+    def shown() -> list[dict[str, Any]]:
+        return [plain(asdict(status)) for status in worker.receivers()]
+
+    def test(name: str) -> dict[str, Any] | None:
+        if name not in {status.name for status in worker.receivers()}:
+            return None
+        return dict(plain(asdict(worker.send_test(name))))
+
+    def resend(delivery_id: str) -> bool:
+        return opened.outbox.resend(delivery_id, clock.now())
+
+    return Receivers(shown, test, resend)
+
+
+def _ingest_policy(
+    settings: Settings,
+    base_url: str,
+    clock: Clock,
+    silences: SilenceCache,
+    routes: list[Route],
+    worker: Worker,
+) -> IngestPolicy:
+    def live_routes() -> list[Route]:
+        gone = {status.name for status in worker.receivers() if status.disabled}
+        return [route for route in routes if route.receiver not in gone]
+
+    alerts = settings.alerts
+    return IngestPolicy(
+        telling=TellingPolicy(
+            group_wait_s=alerts.group_wait_s,
+            group_interval_s=alerts.group_interval_s,
+            repeat_interval_s=alerts.repeat_interval_s,
+            routes=live_routes,
+            silences=silences.current,
+            base_url=(settings.public_url or base_url).rstrip("/"),
+        ),
+        hearing=Hearing(clock.now(), settings.stall.timeout_s),
+        snapshot_every=settings.store.snapshot_updates,
+        most_runs=settings.limits.runs,
+        most_metrics_per_run=settings.limits.metrics_per_run,
+    )
+
+
+def _worker(
+    settings: Settings, outbox: DeliveryStore, clock: Clock, instruments: Instruments
+) -> Worker:
+    notify = settings.notify
+    receivers = tuple(
+        ReceiverConfig(
+            name=name,
+            kind=receiver.kind,
+            url=receiver.url.get_secret_value(),
+            secret=receiver.secret.get_secret_value() if receiver.secret else "",
+        )
+        for name, receiver in settings.receivers.items()
+    )
+    config = functools.partial(
+        NotifyConfig,
+        receivers=receivers,
+        timeout_s=notify.timeout_s,
+        retry_base_s=notify.retry_base_s,
+        retry_max_s=notify.retry_max_s,
+        max_attempts=notify.max_attempts,
+        rate_per_minute=notify.rate_per_minute,
+        allow_private_cidrs=notify.allow_private_cidrs,
+    )
+    try:
+        return Worker(outbox, config(), clock, observer=instruments)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _routes(settings: Settings) -> list[Route]:
+    """Which receiver hears of what.
+
+    Raises:
+        SettingsError: A matcher cannot be used.
+    """
+    found = []
+    for name, receiver in settings.receivers.items():
+        try:
+            matchers = tuple(parse_matcher(text) for text in receiver.match)
+        except InvalidError as error:
+            raise SettingsError(f"receivers.{name}.match: {error}") from None
+        found.append(Route(name, receiver.min_severity, matchers))
+    return found
+
+
+def store_options(settings: Settings) -> StoreOptions:
+    """How these settings open the store."""
+    url: Mapping[str, str] = (
+        {"database_url": settings.database_url.get_secret_value()} if settings.database_url else {}
+    )
+    return StoreOptions(
+        data_dir=settings.data_dir,
+        busy_timeout_s=settings.store.busy_timeout_s,
+        writers=settings.store.writers,
+        readers=settings.store.readers,
+        group=GroupCommit(settings.store.commit_interval_s, settings.store.commit_updates),
+        **url,
+    )
+
+
+def _retention_policy(settings: Settings) -> RetentionPolicy:
+    kept = settings.retention
+    return RetentionPolicy(
+        updates_s=kept.updates_s,
+        size_bytes=kept.size_bytes,
+        window_updates=kept.incident_window_updates,
+        check_interval_s=kept.check_interval_s,
+    )

@@ -1,0 +1,159 @@
+"""Runs the service under uvicorn: the socket, the ready line, signals, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from watchstep.errors import RuleError, SettingsError
+from watchstep_monitor.app import Service, running
+from watchstep_monitor.http.tokens import Keyring
+from watchstep_monitor.service.logs import configure
+from watchstep_monitor.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5
+"""Seconds that requests under way get after SIGTERM; Kubernetes kills after 30."""
+
+KEEP_ALIVE_S = 75
+"""Above the 60 s of common proxies, so that they close idle connections first."""
+
+
+def serve_until_stopped(settings: Settings) -> None:
+    """Listen, print the ready line, and serve until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: The port is in use, the address is public without tokens, or the store
+            cannot be opened.
+        RuleError: A rule file is wrong.
+    """
+    configure(settings.log.level, settings.log.format)
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        raise SettingsError("PROMETHEUS_MULTIPROC_DIR: unset it, this service is one process")
+    _refuse_open_doors(settings)
+    with _listening(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        with running(settings, base_url) as service, _reload_on_hangup(service):
+            server = _Server(_uvicorn_config(settings, service), service, base_url)
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and ends open event streams when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, base_url: str) -> None:
+        super().__init__(config)
+        self._service = service
+        self._base_url = base_url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See the base class."""
+        await super().startup(sockets)
+        if self.started:
+            print(f"watchstep ready {self._base_url}", flush=True)  # noqa: T201 - the contract
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See the base class."""
+        # Streams never end by themselves, and the server waits for them before anything else.
+        self._service.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        service.asgi,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=settings.limits.concurrency,
+        h11_max_incomplete_event_size=16_384,
+    )
+
+
+def _refuse_open_doors(settings: Settings) -> None:
+    """Without tokens, only this machine may reach the service."""
+    if Keyring(settings.auth.tokens, settings.data_dir).required():
+        return
+    if not _is_loopback(settings.host):
+        raise SettingsError(
+            f"host {settings.host}: reachable by others, and no token is configured; "
+            "run `watchstep token create` first"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    place = f"{settings.host}:{settings.port}"
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError:
+        raise SettingsError(f"host {settings.host}: no such address") from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {settings.port}: {place} is in use") from None
+        raise SettingsError(f"{place}: {(error.strerror or 'cannot listen').lower()}") from None
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+@contextmanager
+def _reload_on_hangup(service: Service) -> Iterator[None]:
+    def reload(_: int, __: FrameType | None) -> None:
+        try:
+            service.desk.reload()
+        except RuleError as error:
+            log.warning("the rules stay as they were", extra={"reason": str(error)})
+
+    before = signal.signal(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop

@@ -1,0 +1,194 @@
+"""The state of the runs as families of series, within caps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import get_args
+
+from watchstep_monitor.gauges.text import Family, Row, clean
+from watchstep_monitor.service.ports import RunGauge, RunStatus
+
+STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
+ZONES: Mapping[str, int] = {"ok": 0, "watch": 1, "warning": 2, "danger": 3, "explosion": 4}
+"""What `watchstep_run_zone` shows for each zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeLimits:
+    """How much one scrape may hold.
+
+    Attributes:
+        runs: Runs that firing alerts and running trainers come first among.
+        readings_per_run: Metrics with zones come first, then by name.
+        series: Over all runs; the newest heard of come first.
+        keep_ended_s: A run's series vanish so many seconds after it ended.
+    """
+
+    runs: int = 1000
+    readings_per_run: int = 256
+    series: int = 25_000
+    keep_ended_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFamilies:
+    """What one scrape shows of the runs.
+
+    Attributes:
+        dropped: Series left out because of a cap.
+    """
+
+    families: tuple[Family, ...]
+    dropped: int
+
+    @property
+    def series(self) -> int:
+        """How many series there are."""
+        return sum(len(family.rows) for family in self.families)
+
+
+def fleet_families(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> FleetFamilies:
+    """The families of all runs.
+
+    Args:
+        runs: Most recently heard of first.
+        limits: The caps.
+        now: Epoch seconds.
+    """
+    gathering = _Gathering(limits)
+    for run in _chosen(runs, limits, now):
+        gathering.add(run)
+    return gathering.finished()
+
+
+def _chosen(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> Iterator[RunGauge]:
+    shown = [run for run in runs if not _vanished(run, limits, now)]
+    # Sorting is stable: within a class the newest heard of stay first.
+    shown.sort(key=lambda run: (not run.firing, run.ended_at is not None))
+    return iter(shown)
+
+
+def _vanished(run: RunGauge, limits: GaugeLimits, now: float) -> bool:
+    return run.ended_at is not None and now - run.ended_at > limits.keep_ended_s
+
+
+class _Gathering:
+    """Rows so far.
+
+    The cap is spent run by run: a run is shown whole, or cut only in its readings and zones.
+    """
+
+    def __init__(self, limits: GaugeLimits) -> None:
+        self._limits = limits
+        self._left = limits.series
+        self._dropped = 0
+        self._seen: set[str] = set()
+        self._by_status = dict.fromkeys(STATUSES, 0)
+        self._readings: list[Row] = []
+        self._zones: list[Row] = []
+        self._steps: list[Row] = []
+        self._heard: list[Row] = []
+        self._status: list[Row] = []
+        self._firing: list[Row] = []
+        self._lost: list[Row] = []
+
+    def add(self, run: RunGauge) -> None:
+        """Show one run, as far as the caps let it."""
+        name, project = clean(run.run), clean(run.project)
+        # Two hostile names may come out the same, and Prometheus refuses a scrape with a
+        # series twice: the first one keeps the name.
+        fits = len(self._seen) < self._limits.runs and name not in self._seen
+        firing = {(name, clean(alert.rule), alert.severity): 1.0 for alert in run.firing}
+        fixed = 2 + len(STATUSES) + (run.last_update_at is not None) + len(firing)
+        self._by_status[run.status] = self._by_status.get(run.status, 0) + 1
+        if not fits or fixed > self._left:
+            self._dropped += fixed + len(run.readings) + len(run.zones)
+            return
+        self._seen.add(name)
+        self._left -= fixed
+        who = (name, project)
+        self._steps.append((who, _float(run.step)))
+        self._lost.append((who, _float(run.lost_updates)))
+        self._status += [((*who, word), float(word == run.status)) for word in STATUSES]
+        self._firing += firing.items()
+        if run.last_update_at is not None:
+            self._heard.append((who, _float(run.last_update_at)))
+        self._add_readings(run, who)
+
+    def _add_readings(self, run: RunGauge, who: tuple[str, str]) -> None:
+        zones = {clean(metric): float(ZONES[z]) for metric, z in run.zones.items() if z in ZONES}
+        readings = {clean(metric): _float(value) for metric, value in run.readings.items()}
+        order = sorted(readings)
+        order = [m for m in order if m in zones] + [m for m in order if m not in zones]
+        shown = order[: self._limits.readings_per_run]
+        name, project = who
+        rows = [((name, project, metric), readings[metric]) for metric in shown]
+        bands = [((name, project, metric), zones[metric]) for metric in shown if metric in zones]
+        kept = list(islice(bands, self._left))
+        self._zones += kept
+        self._left -= len(kept)
+        fitting = rows[: self._left]
+        self._readings += fitting
+        self._left -= len(fitting)
+        self._dropped += len(order) + len(bands) - len(kept) - len(fitting)
+
+    def finished(self) -> FleetFamilies:
+        """Everything gathered."""
+        who = ("run", "project")
+        counts: list[Row] = [((word,), float(n)) for word, n in self._by_status.items()]
+        families = (
+            _gauge("watchstep_runs", "Runs by status.", ("status",), counts),
+            _gauge("watchstep_run_step", "The trainer's own step counter.", who, self._steps),
+            _gauge(
+                "watchstep_run_last_update_timestamp_seconds",
+                "When the service last heard of the run, epoch seconds.",
+                who,
+                self._heard,
+            ),
+            _gauge(
+                "watchstep_run_status",
+                "1 for the status that the run has, 0 for the others.",
+                (*who, "status"),
+                self._status,
+            ),
+            Family(
+                "watchstep_run_lost_updates_total",
+                "counter",
+                "Updates passed over that never arrived.",
+                who,
+                self._lost,
+            ),
+            _gauge(
+                "watchstep_alert_firing",
+                "1 while the alert fires; absent otherwise.",
+                ("run", "rule", "severity"),
+                self._firing,
+            ),
+            _gauge(
+                "watchstep_run_zone",
+                "The reading's zone: 0 ok, 1 watch, 2 warning, 3 danger, 4 explosion.",
+                (*who, "metric"),
+                self._zones,
+            ),
+            _gauge(
+                "watchstep_run_reading",
+                "The newest reading; NaN and infinities as they came.",
+                (*who, "metric"),
+                self._readings,
+            ),
+        )
+        return FleetFamilies(families, self._dropped)
+
+
+def _gauge(name: str, about: str, labels: tuple[str, ...], rows: list[Row]) -> Family:
+    return Family(name, "gauge", about, labels, rows)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        # An integer of 400 digits is legal JSON; as a sample it is just too large.
+        return float("inf") if value > 0 else float("-inf")

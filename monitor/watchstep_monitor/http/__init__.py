@@ -1,0 +1,1 @@
+"""The HTTP surface: bodies read strictly, every error a problem+json, every call checked."""

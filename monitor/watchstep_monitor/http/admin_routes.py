@@ -1,0 +1,101 @@
+"""Routes about the service itself: rules, receivers, deliveries, health, gauges."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchstep_monitor.http.alert_routes import Id, RunQuery
+from watchstep_monitor.http.answers import answer, delivery_shown, page, rules_shown
+from watchstep_monitor.http.context import Context, caller
+from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.problems import ProblemError
+from watchstep_monitor.http.run_routes import Cursor, Limit
+from watchstep_monitor.service.errors import NotFoundError
+from watchstep_monitor.service.ports import DeliveryState
+
+
+def admin_routes(context: Context) -> APIRouter:
+    """The routes, to be mounted under `/api/v1`."""
+    routes = APIRouter(tags=["service"])
+    desk = context.desk
+
+    @routes.get("/rules", **documented(None, "The rules that judge every run."))
+    def live_rules(request: Request) -> Response:
+        caller(request, context, "read")
+        return answer(rules_shown(desk.book.rules))
+
+    @routes.get("/receivers", **documented(None, "Receivers and how they fare."))
+    def list_receivers(request: Request) -> Response:
+        caller(request, context, "read")
+        return answer({"items": context.receivers.shown(), "next_cursor": None})
+
+    @routes.post("/receivers/{name}/test", **documented(None, "Send a test message now."))
+    async def test_receiver(
+        request: Request, name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    ) -> Response:
+        caller(request, context, "admin")
+        result = await run_in_threadpool(context.receivers.test, name)
+        if result is None:
+            raise NotFoundError("no such receiver")
+        return answer(result)
+
+    @routes.get("/deliveries", **documented(None, "Deliveries, newest first."))
+    def list_deliveries(
+        request: Request,
+        state: DeliveryState | None = None,
+        run: RunQuery = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Response:
+        if caller(request, context, "read").projects is not None:
+            if run is None:
+                raise ProblemError(403, "A token limited to projects must name a run.")
+            desk.view(run, caller(request, context, "read").projects)
+        found = desk.store.deliveries(state, run, min(limit, context.page), cursor)
+        return page(found, delivery_shown)
+
+    @routes.post("/deliveries/{delivery_id}/resend", **documented(None, "Try a dead one again."))
+    async def resend(request: Request, delivery_id: Id) -> Response:
+        caller(request, context, "admin")
+        if not await run_in_threadpool(context.receivers.resend, delivery_id):
+            raise NotFoundError("no such dead delivery")
+        desk.nudge()
+        return answer({"id": delivery_id, "state": "waiting"}, 202)
+
+    return routes
+
+
+def root_routes(context: Context) -> APIRouter:
+    """Routes at the root, where probes and Prometheus look."""
+    routes = APIRouter(tags=["service"])
+    desk = context.desk
+
+    @routes.post("/-/reload", **documented(None, "Load the rule files again."))
+    async def reload(request: Request) -> Response:
+        caller(request, context, "admin")
+        await run_in_threadpool(desk.reload)
+        return answer({"rules": len(desk.book.rules.rules)})
+
+    @routes.get("/healthz", **documented(None, "Whether the process lives."))
+    async def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @routes.get("/readyz", **documented(None, "Whether updates can be committed."))
+    def readyz() -> Response:
+        trouble = desk.store.ready()
+        if trouble is not None:
+            raise ProblemError(503, trouble, headers={"Retry-After": "5"})
+        return answer({"status": "ok", "rules": len(desk.book.rules.rules)})
+
+    @routes.get("/metrics", **documented(None, "Gauges for Prometheus."))
+    def metrics(request: Request) -> Response:
+        caller(request, context, "read")
+        text, media_type = context.exposition()
+        return Response(text, media_type=media_type)
+
+    return routes

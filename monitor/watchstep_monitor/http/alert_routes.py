@@ -1,0 +1,135 @@
+"""Routes about alerts, incidents and silences."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchstep_monitor.http.answers import (
+    alert_shown,
+    answer,
+    incident_shown,
+    page,
+    silence_shown,
+)
+from watchstep_monitor.http.bodies import (
+    RUN_PATTERN,
+    AcknowledgeBody,
+    MatcherBody,
+    SilenceBody,
+    body_of,
+)
+from watchstep_monitor.http.context import Context, caller
+from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.run_routes import Cursor, Limit
+from watchstep_monitor.service.errors import InvalidError
+from watchstep_monitor.service.records import AlertRecord, Matcher
+from watchstep_monitor.service.silences import parse_matcher
+from watchstep_monitor.service.storage import AlertFilter
+
+Id = Annotated[str, Path(pattern=r"^[a-z]{2}_[0-9a-f]{20}$")]
+RunQuery = Annotated[str | None, Query(pattern=RUN_PATTERN)]
+
+
+def alert_routes(context: Context) -> APIRouter:
+    """The routes, to be mounted under `/api/v1`."""
+    routes = APIRouter(tags=["alerts"])
+    desk = context.desk
+
+    def shown(alert: AlertRecord) -> dict[str, Any]:
+        return alert_shown(alert, desk.newest_seq(alert), silenced=desk.is_silenced(alert))
+
+    @routes.get("/alerts", **documented(None, "List alerts, newest first."))
+    def list_alerts(
+        request: Request,
+        state: Literal["pending", "firing", "resolved"] | None = None,
+        run: RunQuery = None,
+        severity: Literal["info", "warning", "critical"] | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Response:
+        projects = caller(request, context, "read").projects
+        wanted = AlertFilter(projects, state, run, severity)
+        return page(desk.store.alerts(wanted, min(limit, context.page), cursor), shown)
+
+    @routes.get("/alerts/{alert_id}", **documented(None, "One alert."))
+    def one_alert(request: Request, alert_id: Id) -> Response:
+        projects = caller(request, context, "read").projects
+        return answer(shown(desk.alert(alert_id, projects)))
+
+    @routes.post(
+        "/alerts/{alert_id}/ack",
+        **documented(AcknowledgeBody, "Someone looks after it: no more reminders."),
+    )
+    async def acknowledge(request: Request, alert_id: Id) -> Response:
+        who = caller(request, context, "admin")
+        body = await body_of(request, AcknowledgeBody, optional=True)
+        by = body.by or who.name
+        alert = await run_in_threadpool(desk.acknowledge, alert_id, by, who.projects)
+        return answer(shown(alert))
+
+    @routes.get("/incidents", **documented(None, "List incidents, newest first."))
+    def list_incidents(
+        request: Request, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
+    ) -> Response:
+        projects = caller(request, context, "read").projects
+        found = desk.store.incidents(projects, run, min(limit, context.page), cursor)
+        return page(found, incident_shown)
+
+    return routes
+
+
+def silence_routes(context: Context) -> APIRouter:
+    """The routes, to be mounted under `/api/v1`."""
+    routes = APIRouter(tags=["alerts"])
+    desk = context.desk
+
+    @routes.get("/silences", **documented(None, "List silences, newest first."))
+    def list_silences(request: Request) -> Response:
+        caller(request, context, "read")
+        now = desk.clock.now()
+        items = [silence_shown(silence, now) for silence in desk.store.silences()]
+        return answer({"items": items, "next_cursor": None})
+
+    @routes.post("/silences", status_code=201, **documented(SilenceBody, "Silence alerts."))
+    async def make_silence(request: Request) -> Response:
+        who = caller(request, context, "admin")
+        body = await body_of(request, SilenceBody)
+        now = desk.clock.now()
+        start = body.starts_at or now
+        end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
+        if end <= max(now, start):
+            raise InvalidError("is over already", loc=("body", "ends_at"), kind="range")
+        matchers = [_matcher(one, at) for at, one in enumerate(body.matchers)]
+        if who.projects is not None:
+            matchers.append(_own_projects(who.projects))
+        silence = await run_in_threadpool(
+            desk.silence, matchers, (start, end), body.comment, body.created_by or who.name
+        )
+        return answer(silence_shown(silence, now), 201)
+
+    @routes.delete("/silences/{silence_id}", status_code=204, **documented(None, "End a silence."))
+    def end_silence(request: Request, silence_id: Id) -> Response:
+        caller(request, context, "admin")
+        desk.end_silence(silence_id)
+        return Response(status_code=204)
+
+    return routes
+
+
+def _matcher(given: MatcherBody | str, at: int) -> Matcher:
+    if isinstance(given, str):
+        return parse_matcher(given, loc=("body", "matchers", at))
+    op = ("=~" if given.is_equal else "!~") if given.is_regex else "=" if given.is_equal else "!="
+    return Matcher(given.name, op, given.value)  # type: ignore[arg-type]
+
+
+def _own_projects(projects: tuple[str, ...]) -> Matcher:
+    """A limited caller silences its own projects only."""
+    escaped = "|".join(project.replace(".", r"\.") for project in projects)
+    return Matcher("project", "=~", escaped)

@@ -1,0 +1,284 @@
+"""Answers: what the contract shows of each record, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+
+from watchstep.core.engine import RuleSet
+from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
+from watchstep_monitor.service.ingest import Receipt
+from watchstep_monitor.service.live import RunView
+from watchstep_monitor.service.plain import number, plain
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    CommandRecord,
+    DeliveryRecord,
+    IncidentRecord,
+    Page,
+    RunRecord,
+    SilenceRecord,
+    TimelineEntry,
+)
+from watchstep_monitor.service.storage import Point
+from watchstep_monitor.service.telling import alert_view
+
+R = TypeVar("R")
+
+
+def answer(document: Any, status: int = 200) -> Response:
+    """A JSON answer; non-finite numbers as the contract's words."""
+    body = json.dumps(plain(document), allow_nan=False, separators=(",", ":")).encode()
+    return Response(body, status, media_type="application/json")
+
+
+def page(found: Page[R], shown: Callable[[R], dict[str, Any]]) -> Response:
+    """One page of a list."""
+    return answer(
+        {"items": [shown(item) for item in found.items], "next_cursor": found.next_cursor}
+    )
+
+
+def receipt_shown(receipt: Receipt) -> Response:
+    """The answer to a batch."""
+    return answer(
+        {
+            "accepted": receipt.accepted,
+            "duplicates": receipt.duplicates,
+            "rejected": [
+                {
+                    "index": one.index,
+                    "errors": [{"loc": list(one.loc), "type": one.kind, "msg": one.reason}],
+                }
+                for one in receipt.rejected
+            ],
+            "last_seq": receipt.last_seq,
+            "commands": [command_shown(command) for command in receipt.commands],
+        },
+        202,
+    )
+
+
+def run_shown(record: RunRecord, status: str) -> dict[str, Any]:
+    """A run as lists show it."""
+    return {
+        "run": record.run,
+        "project": record.project,
+        "status": status,
+        "attempt": record.attempt,
+        "step": record.step,
+        "last_seq": record.last_seq,
+        "counts": {"updates": record.updates, "lost": record.lost},
+        "tags": record.tags,
+        "trainer": record.trainer,
+        "created_at": rfc3339(record.created_at),
+        "last_update_at": _moment(record.heard_at),
+        "last_update_time": rfc3339_or_none(record.time) if record.last_seq else None,
+        "ended_at": _moment(record.ended_at),
+        "checkpoint": record.checkpoint,
+        "trainer_did": record.trainer_did,
+        "error": record.error,
+    }
+
+
+def status_shown(
+    view: RunView, status: str, is_silenced: Callable[[AlertRecord], bool]
+) -> dict[str, Any]:
+    """A run with its readings, alerts and incident."""
+    record, zones = view.record, view.zones()
+    firing = [alert for alert in view.alerts if alert.state == "firing"]
+    pending = sum(alert.state == "pending" for alert in view.alerts)
+    shown = run_shown(record, status)
+    shown["counts"].update(firing=len(firing), pending=pending)
+    return {
+        **shown,
+        "config": record.config,
+        "readings": {
+            name: {"value": number(value), "zone": zones.get(name)}
+            for name, value in view.latest.items()
+        },
+        "alerts": [
+            alert_shown(
+                alert,
+                record.last_seq if alert.attempt == record.attempt else None,
+                silenced=is_silenced(alert),
+            )
+            for alert in firing
+        ],
+        "incident": None if view.incident is None else incident_shown(view.incident),
+        "commands": [command_shown(command) for command in view.commands],
+        "rules": view.rules.fingerprint,
+    }
+
+
+def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> dict[str, Any]:
+    """An alert."""
+    view = alert_view(alert, last_seq=last_seq, silenced=silenced)
+    return {
+        "id": view.id,
+        "run": view.run,
+        "project": view.project,
+        "attempt": view.attempt,
+        "rule": view.rule,
+        "severity": view.severity,
+        "state": view.state,
+        "since": rfc3339(view.since),
+        "first_update": view.first_update,
+        "last_update": view.last_update,
+        "resolved_at": _moment(view.resolved_at),
+        "metric": view.metric,
+        "reading": number(view.reading),
+        "reason": view.reason,
+        "action": view.action,
+        "acknowledged": view.acknowledged,
+        "acknowledged_by": alert.acknowledged_by,
+        "silenced": view.silenced,
+        "summary": view.summary,
+        "description": view.description,
+        "cause": view.cause,
+        "runbook_url": view.runbook_url,
+        "labels": alert.labels,
+        "incident": alert.incident,
+    }
+
+
+def incident_shown(incident: IncidentRecord) -> dict[str, Any]:
+    """An incident."""
+    return {
+        "id": incident.id,
+        "run": incident.run,
+        "project": incident.project,
+        "attempt": incident.attempt,
+        "state": incident.state,
+        "stage": incident.stage,
+        "severity": incident.worst,
+        "opened_at": rfc3339(incident.opened_at),
+        "resolved_at": _moment(incident.resolved_at),
+        "first_bad_update": incident.first_bad,
+        "first_bad_step": incident.first_bad_step,
+        "last_good_update": incident.last_good,
+        "diagnosis": incident.diagnosis,
+        "confidence": incident.confidence,
+        "notices": incident.notices,
+    }
+
+
+def command_shown(command: CommandRecord) -> dict[str, Any]:
+    """A command."""
+    return {
+        "id": command.id,
+        "run": command.run,
+        "attempt": command.attempt,
+        "kind": command.kind,
+        "reason": command.reason,
+        "created_at": rfc3339(command.created_at),
+        "expires_at": rfc3339(command.expires_at),
+    }
+
+
+def point_shown(point: Point) -> dict[str, Any]:
+    """One reading of a series."""
+    return {
+        "attempt": point.attempt,
+        "seq": point.seq,
+        "step": point.step,
+        "time": rfc3339_or_none(point.time),
+        "value": number(point.value),
+    }
+
+
+def entry_shown(entry: TimelineEntry, first_sign: TimelineEntry | None) -> dict[str, Any]:
+    """One thing that happened.
+
+    Args:
+        entry: What to show.
+        first_sign: The first alert of the attempt that fired, or None; how far an entry lies
+            behind it is the time that a person had.
+    """
+    lead = None
+    if first_sign is not None and entry.attempt == first_sign.attempt:
+        lead = {
+            "updates": entry.seq - first_sign.seq,
+            "seconds": (entry.at_us - first_sign.at_us) / 1_000_000,
+        }
+    return {
+        "id": entry.at_us,
+        "kind": entry.kind,
+        "at": rfc3339_or_none(entry.at_us / 1_000_000),
+        "attempt": entry.attempt,
+        "seq": entry.seq,
+        "step": entry.step,
+        "time": rfc3339_or_none(entry.time),
+        "since_first_sign": lead,
+        # An event has fields of the trainer's own, which must not pass for ours.
+        **({"event": entry.detail} if entry.kind == "event" else entry.detail),
+    }
+
+
+def silence_shown(silence: SilenceRecord, now: datetime) -> dict[str, Any]:
+    """A silence."""
+    state = "pending" if now < silence.starts_at else "active"
+    return {
+        "id": silence.id,
+        "state": "expired" if now >= silence.ends_at else state,
+        "matchers": [
+            {
+                "name": matcher.name,
+                "value": matcher.value,
+                "isRegex": matcher.op.endswith("~"),
+                "isEqual": not matcher.op.startswith("!"),
+            }
+            for matcher in silence.matchers
+        ],
+        "starts_at": rfc3339(silence.starts_at),
+        "ends_at": rfc3339(silence.ends_at),
+        "comment": silence.comment,
+        "created_by": silence.created_by,
+        "created_at": rfc3339(silence.created_at),
+    }
+
+
+def delivery_shown(delivery: DeliveryRecord) -> dict[str, Any]:
+    """A delivery."""
+    return {
+        "id": delivery.id,
+        "run": delivery.run,
+        "incident": delivery.incident,
+        "receiver": delivery.receiver,
+        "edge": delivery.edge,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "created_at": rfc3339(delivery.created_at),
+        "next_at": _moment(delivery.next_at),
+        "settled_at": _moment(delivery.settled_at),
+        "reason": delivery.reason,
+    }
+
+
+def rules_shown(rules: RuleSet) -> dict[str, Any]:
+    """The live rules."""
+    return {
+        "fingerprint": rules.fingerprint,
+        "items": [
+            {
+                "name": rule.name,
+                "group": rule.group,
+                "expr": rule.expr,
+                "for": str(rule.hold),
+                "severity": rule.severity,
+                "action": rule.action.word,
+                "labels": dict(rule.labels),
+                "annotations": dict(rule.annotations),
+            }
+            for rule in rules.rules
+        ],
+        "next_cursor": None,
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)

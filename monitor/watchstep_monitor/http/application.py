@@ -1,0 +1,82 @@
+"""All routes in one application, behind the envelope."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from watchstep_monitor.http.admin_routes import admin_routes, root_routes
+from watchstep_monitor.http.alert_routes import alert_routes, silence_routes
+from watchstep_monitor.http.context import Context
+from watchstep_monitor.http.docs_page import docs_page
+from watchstep_monitor.http.envelope import BodyLimits, Envelope
+from watchstep_monitor.http.ingest_route import PATH, ingest_route
+from watchstep_monitor.http.openapi import batch_operation
+from watchstep_monitor.http.problems import install_handlers
+from watchstep_monitor.http.run_routes import run_routes
+from watchstep_monitor.http.stream import stream_routes
+
+PREFIX = "/api/v1"
+
+
+def build_application(
+    context: Context,
+    limits: BodyLimits,
+    *,
+    version: str,
+    stopping: asyncio.Event,
+    pages: Sequence[APIRouter] = (),
+) -> Envelope:
+    """The ASGI application.
+
+    Args:
+        context: What the routes share.
+        limits: Of request bodies.
+        version: Of watchstep, for the API's description.
+        stopping: Set when the service ends, so that open streams do.
+        pages: Routes of the web page, mounted at the root.
+    """
+    app = FastAPI(
+        title="watchstep",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    install_handlers(app)
+    app.router.routes.append(ingest_route(context))
+    for routes in (
+        run_routes(context),
+        alert_routes(context),
+        silence_routes(context),
+        admin_routes(context),
+        stream_routes(context, stopping),
+    ):
+        app.include_router(routes, prefix=PREFIX)
+    app.include_router(root_routes(context))
+    for routes in pages:
+        app.include_router(routes)
+    _describe(app)
+    return Envelope(app, limits, keyring=context.keyring)
+
+
+def _describe(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def described() -> dict[str, Any]:
+        schema = generate()
+        schema["paths"].setdefault(PATH, {})["post"] = batch_operation()
+        return schema
+
+    app.openapi = described  # type: ignore[method-assign]
+
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(docs_page(described()))
+
+    app.add_route("/docs", docs, include_in_schema=False)

@@ -1,0 +1,58 @@
+"""What the routes share: the desk, the keys, and the limits that callers can ask up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from watchstep_monitor.http.batches import BatchReader
+from watchstep_monitor.http.tokens import Caller, Keyring
+from watchstep_monitor.service.desk import Desk
+from watchstep_monitor.service.ports import ServiceMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """The receivers, as the routes see the delivery worker.
+
+    Attributes:
+        shown: All receivers as plain JSON objects.
+        test: Sends a test message; None for an unknown name, else a plain JSON object.
+        resend: Puts a dead delivery back in line; whether there was one.
+    """
+
+    shown: Callable[[], list[dict[str, Any]]]
+    test: Callable[[str], dict[str, Any] | None]
+    resend: Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once by the application.
+
+    Attributes:
+        page: Most items of a page.
+        series_points: Most points of a series.
+        config_bytes: Of a run's tags and config.
+        event_streams: Most open event streams.
+        exposition: The text for Prometheus and its media type.
+    """
+
+    desk: Desk
+    keyring: Keyring
+    batches: BatchReader
+    receivers: Receivers
+    exposition: Callable[[], tuple[bytes, str]]
+    metrics: ServiceMetrics | None
+    page: int
+    series_points: int
+    config_bytes: int
+    event_streams: int
+
+
+def caller(request: Request, context: Context, scope: str) -> Caller:
+    """Who calls; see `Keyring.caller`."""
+    return context.keyring.caller(request.headers, scope)

@@ -1,0 +1,179 @@
+"""What every request passes: its id, its origin, its whole body within limits, safe headers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import zlib
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
+from watchstep_monitor.http.tokens import Keyring
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'; object-src 'none'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """See the settings `limits.*` of the same names."""
+
+    body_bytes: int
+    decompressed_bytes: int
+    body_read_s: float
+
+
+class Envelope:
+    """ASGI middleware; the application behind it sees whole, plain, bounded bodies.
+
+    Args:
+        app: What is behind.
+        limits: Of bodies.
+        keyring: While it holds no tokens, only requests that name this machine as their
+            host are answered: a page of another site must not reach the service by a name
+            that its owner points here.
+    """
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits, *, keyring: Keyring) -> None:
+        self._app = app
+        self._limits = limits
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = False
+
+        async def send_safely(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                added = MutableHeaders(scope=message)
+                added["X-Request-ID"] = request_id
+                for name, value in _SECURITY_HEADERS.items():
+                    added.setdefault(name, value)
+                added.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            self._check_origin(scope, headers)
+            body = await self._body(headers, receive)
+            await self._app(scope, _replay(body, receive), send_safely)
+        except Exception as error:
+            if began:
+                raise
+            # The outermost place: whatever went wrong, the answer is a problem.
+            await problem_of(error).response()(scope, receive, send_safely)
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if _host_name(host) not in _LOCAL_HOSTS and not self._keyring.required():
+            raise ProblemError(
+                403, "Without tokens this service answers on its own machine's names only."
+            )
+        origin = headers.get("origin")
+        if scope["method"] in _UNSAFE and origin is not None and urlsplit(origin).netloc != host:
+            raise ProblemError(403, "Requests from other sites are not served.")
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"identity", "gzip", ""}:
+            raise ProblemError(
+                415, "Bodies may be gzip or plain.", headers={"Accept-Encoding": "gzip, identity"}
+            )
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared[:20]) > self._limits.body_bytes:
+            raise _too_large(self._limits.body_bytes)
+        try:
+            async with asyncio.timeout(self._limits.body_read_s):
+                body = await self._stream(receive)
+        except TimeoutError:
+            raise ProblemError(
+                408, "The body did not arrive in time.", headers={"Connection": "close"}
+            ) from None
+        return self._inflated(body) if encoding == "gzip" else body
+
+    async def _stream(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ProblemError(400, "The client went away.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._limits.body_bytes:
+                raise _too_large(self._limits.body_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _inflated(self, body: bytes) -> bytes:
+        """The body of one gzip member; a bomb is cut off at the limit."""
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            plain = inflater.decompress(body, self._limits.decompressed_bytes + 1)
+        except zlib.error:
+            raise _not_gzip() from None
+        if len(plain) > self._limits.decompressed_bytes:
+            raise _too_large(self._limits.decompressed_bytes, "after decompression")
+        if not inflater.eof or inflater.unused_data:
+            raise _not_gzip()
+        return plain
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then whatever the connection says: a disconnect."""
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _too_large(most: int, when: str = "") -> ProblemError:
+    reason = f"at most {most} bytes {when}".strip()
+    return ProblemError(
+        413,
+        "The body is too large.",
+        flaws=[Flaw(("body",), "too_long", reason)],
+        headers={"Connection": "close"},
+    )
+
+
+def _not_gzip() -> ProblemError:
+    return ProblemError(
+        400, "The body is not gzip.", flaws=[Flaw(("body",), "gzip", "cannot be unpacked")]
+    )

@@ -1,0 +1,198 @@
+"""Errors as RFC 9457 problems: what was wrong and where, never the offending value."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchstep.errors import RuleError
+from watchstep_monitor.service.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    OverCapError,
+    StorageTroubleError,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+MOST_BYTES = 2_048
+MOST_ERRORS = 10
+MOST_TEXT = 160
+STORAGE_RETRY_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """One thing that was wrong with a request."""
+
+    loc: tuple[str | int, ...]
+    kind: str
+    reason: str
+
+    def shown(self) -> dict[str, Any]:
+        """As the contract writes it; keys that the caller made up are cut short."""
+        loc = [part if isinstance(part, int) else _clean(part)[:64] for part in self.loc[:8]]
+        return {"loc": loc, "type": self.kind, "msg": _clean(self.reason)[:MOST_TEXT]}
+
+
+class ProblemError(Exception):
+    """A request that ends in an error answer.
+
+    Attributes:
+        status: HTTP status.
+        detail: One sentence for people.
+        flaws: What was wrong, where.
+        headers: Such as Retry-After.
+        members: Further members of the problem, such as last_seq.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        flaws: Sequence[Flaw] = (),
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.flaws = tuple(flaws)
+        self.headers = dict(headers or {})
+        self.members = dict(members or {})
+
+    def response(self) -> Response:
+        """The answer."""
+        return problem_response(self)
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """The answer to a request with a problem, at most 2 KiB."""
+    errors = [flaw.shown() for flaw in problem.flaws[:MOST_ERRORS]]
+    body = b""
+    while True:
+        document = {
+            "type": "about:blank",
+            "title": _title(problem.status),
+            "status": problem.status,
+            "detail": _clean(problem.detail)[:MOST_TEXT] or _title(problem.status),
+            **problem.members,
+            "errors": errors,
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        if len(body) <= MOST_BYTES or not errors:
+            break
+        errors.pop()
+    return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """What the service's refusals mean in HTTP."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, StorageTroubleError | TimeoutError):
+        return ProblemError(
+            503,
+            "The store cannot commit now; nothing was kept.",
+            headers={"Retry-After": str(STORAGE_RETRY_S)},
+        )
+    refused = _refusal(error)
+    if refused is None:
+        log.error("unexpected error", exc_info=error)
+        return ProblemError(500, "An error of the service; its log tells more.")
+    return refused
+
+
+def _refusal(error: Exception) -> ProblemError | None:
+    if isinstance(error, NotFoundError):
+        return ProblemError(404, str(error))
+    if isinstance(error, ConflictError):
+        members = {} if error.last_seq is None else {"last_seq": error.last_seq}
+        flaw = Flaw(("body", *error.loc), "conflict", str(error))
+        return ProblemError(409, str(error), flaws=[flaw], members=members)
+    if isinstance(error, InvalidError):
+        flaw = Flaw(error.loc, error.kind, str(error))
+        return ProblemError(422, "The request has content that cannot be used.", flaws=[flaw])
+    if isinstance(error, OverCapError):
+        return ProblemError(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
+    if isinstance(error, RuleError):
+        flaw = Flaw(("rules", error.line), "rule", error.reason)
+        return ProblemError(422, "The rules stay as they were.", flaws=[flaw])
+    return None
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem_response(
+            ProblemError(
+                422,
+                "The request has content that cannot be used.",
+                flaws=flaws_of(error.errors()),
+            )
+        )
+
+    async def on_http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = {
+            name: value
+            for name, value in (error.headers or {}).items()
+            if name.lower() in {"allow", "www-authenticate", "retry-after"}
+        }
+        return problem_response(ProblemError(error.status_code, headers=headers))
+
+    async def on_any(_: Request, error: Exception) -> Response:
+        return problem_response(problem_of(error))
+
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    for kind in (
+        ProblemError,
+        NotFoundError,
+        ConflictError,
+        InvalidError,
+        OverCapError,
+        RuleError,
+        StorageTroubleError,
+        TimeoutError,
+    ):
+        app.add_exception_handler(kind, on_any)
+
+
+def flaws_of(errors: Iterable[Mapping[str, Any]]) -> list[Flaw]:
+    """What pydantic found, without the values."""
+    return [
+        Flaw(tuple(error["loc"]), str(error["type"]), _without_value(error)) for error in errors
+    ]
+
+
+def _without_value(error: Mapping[str, Any]) -> str:
+    """The message; a value error's own text is ours and holds no values."""
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _clean(text: str) -> str:
+    """Printable ASCII, so that no answer or log line can be broken open."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)

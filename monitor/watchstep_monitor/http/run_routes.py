@@ -1,0 +1,152 @@
+"""Routes about runs: begin, status, series, timeline, commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchstep_monitor.http.answers import (
+    answer,
+    command_shown,
+    entry_shown,
+    page,
+    point_shown,
+    run_shown,
+    status_shown,
+)
+from watchstep_monitor.http.bodies import (
+    METRIC_PATTERN,
+    PROJECT_PATTERN,
+    RUN_PATTERN,
+    BeginBody,
+    CommandBody,
+    body_of,
+    size_of,
+)
+from watchstep_monitor.http.context import Context, caller
+from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.problems import Flaw, ProblemError
+from watchstep_monitor.service.errors import NotFoundError
+from watchstep_monitor.service.ingest import Beginning
+from watchstep_monitor.service.ports import RunStatus
+from watchstep_monitor.service.records import TimelineEntry
+from watchstep_monitor.service.series import LEAST_POINTS
+from watchstep_monitor.service.status import shown_status
+from watchstep_monitor.service.storage import RunFilter
+
+Run = Annotated[str, Path(pattern=RUN_PATTERN, description="The run's name.")]
+Step = Annotated[int | None, Query(ge=0, le=2**53, description="Inclusive.")]
+Cursor = Annotated[
+    str | None, Query(max_length=512, description="`next_cursor` of the page before.")
+]
+Limit = Annotated[int, Query(ge=1, le=100_000, description="Items of a page; capped.")]
+
+
+def run_routes(context: Context) -> APIRouter:
+    """The routes, to be mounted under `/api/v1`."""
+    routes = APIRouter(tags=["runs"])
+    desk = context.desk
+
+    @routes.put("/runs/{run}", **documented(BeginBody, "Begin or resume an attempt."))
+    async def begin_run(request: Request, run: Run) -> Response:
+        who = caller(request, context, "ingest")
+        body = await body_of(request, BeginBody, optional=True)
+        if size_of([body.tags, body.config]) > context.config_bytes:
+            flaw = Flaw(("body", "config"), "too_long", f"at most {context.config_bytes} bytes")
+            raise ProblemError(413, "The run's description is too large.", flaws=[flaw])
+        beginning = Beginning(run=run, projects=who.projects, **dict(body))
+        record = await run_in_threadpool(desk.begin, beginning)
+        rules = desk.book.for_tags(record.tags)
+        return answer(
+            {
+                "run": record.run,
+                "project": record.project,
+                "attempt": record.attempt,
+                "last_seq": record.last_seq,
+                "rules": {
+                    "fingerprint": rules.fingerprint,
+                    "names": [rule.name for rule in rules.rules],
+                },
+            }
+        )
+
+    @routes.get("/runs", **documented(None, "List runs, newest heard of first."))
+    def list_runs(
+        request: Request,
+        status: RunStatus | None = None,
+        project: Annotated[str | None, Query(pattern=PROJECT_PATTERN)] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Response:
+        projects = _narrowed(caller(request, context, "read").projects, project)
+        now, hearing = desk.clock.now(), desk.policy.hearing
+        wanted = RunFilter(projects, status, hearing.silent_before(now))
+        found = desk.store.runs(wanted, min(limit, context.page), cursor)
+        return page(found, lambda record: run_shown(record, shown_status(record, now, hearing)))
+
+    @routes.get("/runs/{run}", **documented(None, "A run's status, readings and alerts."))
+    def run_status(request: Request, run: Run) -> Response:
+        view = desk.view(run, caller(request, context, "read").projects)
+        status = shown_status(view.record, desk.clock.now(), desk.policy.hearing)
+        return answer(status_shown(view, status, desk.is_silenced))
+
+    @routes.get("/runs/{run}/series", **documented(None, "Readings of one metric, thinned."))
+    def run_series(
+        request: Request,
+        run: Run,
+        metric: Annotated[str, Query(pattern=METRIC_PATTERN)],
+        from_step: Step = None,
+        to_step: Step = None,
+        points: Annotated[
+            int, Query(ge=1, le=1_000_000, description=f"At least {LEAST_POINTS} are kept.")
+        ] = 1_000,
+    ) -> Response:
+        desk.view(run, caller(request, context, "read").projects)
+        most = min(points, context.series_points)
+        kept, thinned = desk.series(run, metric, (from_step, to_step), most)
+        shown = [point_shown(point) for point in kept]
+        return answer({"metric": metric, "points": shown, "thinned": thinned})
+
+    @routes.get("/runs/{run}/timeline", **documented(None, "What happened, in order."))
+    def run_timeline(
+        request: Request, run: Run, limit: Limit = 500, cursor: Cursor = None
+    ) -> Response:
+        desk.view(run, caller(request, context, "read").projects)
+        found = desk.store.timeline(run, min(limit, context.page), cursor)
+        signs = first_signs(found.items)
+        return page(found, lambda entry: entry_shown(entry, signs.get(entry.attempt)))
+
+    @routes.post(
+        "/runs/{run}/commands",
+        status_code=202,
+        **documented(CommandBody, "Ask the trainer for something."),
+    )
+    async def command_run(request: Request, run: Run) -> Response:
+        who = caller(request, context, "admin")
+        body = await body_of(request, CommandBody)
+        kind: Literal["halt", "checkpoint"] = body.kind
+        command = await run_in_threadpool(desk.command, run, kind, body.reason, who.projects)
+        return answer(command_shown(command), 202)
+
+    return routes
+
+
+def first_signs(entries: tuple[TimelineEntry, ...]) -> dict[int, TimelineEntry]:
+    """The first firing transition of every attempt."""
+    found: dict[int, TimelineEntry] = {}
+    for entry in entries:
+        if entry.kind == "transition" and entry.detail.get("change") == "firing":
+            found.setdefault(entry.attempt, entry)
+    return found
+
+
+def _narrowed(allowed: tuple[str, ...] | None, wanted: str | None) -> tuple[str, ...] | None:
+    if wanted is None:
+        return allowed
+    if allowed is not None and wanted not in allowed:
+        raise NotFoundError("no such project")
+    return (wanted,)

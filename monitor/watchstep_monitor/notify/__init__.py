@@ -1,0 +1,18 @@
+"""Telling people: claims deliveries from the outbox, renders, signs, sends, records the end.
+
+The application builds one `Worker` and calls `nudge` after every commit that wrote to the
+outbox.
+"""
+
+from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
+from watchstep_monitor.notify.lanes import ReceiverStatus
+from watchstep_monitor.notify.worker import DeliveryObserver, TestResult, Worker
+
+__all__ = [
+    "DeliveryObserver",
+    "NotifyConfig",
+    "ReceiverConfig",
+    "ReceiverStatus",
+    "TestResult",
+    "Worker",
+]

@@ -1,0 +1,144 @@
+"""Who is told, and how hard we try: the receivers and the manners of delivery."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+ReceiverKind = Literal[
+    "webhook", "alertmanager", "slack", "discord", "teams", "pagerduty", "email", "apprise"
+]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PAGERDUTY_EVENTS = "https://events.pagerduty.com/v2/enqueue"
+"""Where PagerDuty takes events of its API v2, unless the receiver names another place."""
+
+_ALERTMANAGER_PATH = "/api/v2/alerts"
+_SCHEMES: Mapping[str, tuple[str, ...]] = {"email": ("smtp", "smtps")}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverConfig:
+    """One receiver of the settings.
+
+    `url` and `secret` stay out of `repr`, so that no log line or traceback shows them.
+
+    Attributes:
+        name: What logs, errors, gauges and REST call it.
+        url: For `email` it is `smtp://[user@]host[:port]?from=A&to=B,C` (`smtps` for TLS from
+            the first byte); for `alertmanager` the server's base address; for `pagerduty` it
+            may be empty. Else where to POST, or apprise's own form of address.
+        secret: Signing keys of a webhook, separated by spaces while they are rotated; bearer
+            token of an Alertmanager; PagerDuty's routing key; password of a mail account.
+    """
+
+    name: str
+    kind: ReceiverKind
+    url: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what could never deliver.
+
+        Raises:
+            ValueError: Naming the receiver and the key, never the address or the secret.
+        """
+        if self.kind not in get_args(ReceiverKind):
+            kinds = ", ".join(get_args(ReceiverKind))
+            raise ValueError(f"receivers.{self.name}.kind: must be one of {kinds}")
+        if self.kind == "pagerduty":
+            if not self.secret:
+                raise ValueError(f"receivers.{self.name}.secret: the routing key is missing")
+            if not self.url:
+                object.__setattr__(self, "url", PAGERDUTY_EVENTS)
+        self._check_url()
+        if self.kind == "alertmanager":
+            base = self.url.rstrip("/").removesuffix(_ALERTMANAGER_PATH)
+            object.__setattr__(self, "url", base + _ALERTMANAGER_PATH)
+
+    def _check_url(self) -> None:
+        if self.kind == "apprise":
+            if not self.url:
+                raise ValueError(f"receivers.{self.name}.url: is missing")
+            return
+        schemes = _SCHEMES.get(self.kind, ("http", "https"))
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            allowed = " or ".join(f"{scheme}://HOST/…" for scheme in schemes)
+            # From None: urlsplit's own message quotes the address.
+            raise ValueError(f"receivers.{self.name}.url: must look like {allowed}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyConfig:
+    """How deliveries behave; every duration is in seconds.
+
+    Attributes:
+        timeout_s: For one whole attempt: name lookup, connection, sending, answer.
+        retry_base_s: The n-th retry waits a random time below `retry_base_s * 2**(n - 1)`.
+        retry_max_s: No such wait is longer, nor is a receiver's `Retry-After` honoured further.
+        max_attempts: Then the delivery is dead: visible, and re-sendable. The default
+            stands for about eight hours of a receiver that is down.
+        rate_per_minute: Most attempts to one receiver in any 60 seconds; more of them wait.
+            One a second is what Slack takes.
+        at_once: Most attempts to one receiver at the same time, once it has proved healthy.
+        lease_s: After it another process may send what this one claimed and did not finish;
+            never shorter in effect than one attempt and the time to write its end down.
+        poll_s: Longest time between two looks at the outbox when nobody nudges.
+        allow_private_cidrs: Networks that a receiver may be in although they are not public.
+    """
+
+    receivers: tuple[ReceiverConfig, ...] = ()
+    timeout_s: float = 10.0
+    retry_base_s: float = 1.0
+    retry_max_s: float = 600.0
+    max_attempts: int = 100
+    rate_per_minute: int = 60
+    at_once: int = 4
+    lease_s: float = 60.0
+    poll_s: float = 5.0
+    allow_private_cidrs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions.
+
+        Raises:
+            ValueError: Naming the key.
+        """
+        names = [receiver.name for receiver in self.receivers]
+        if len(set(names)) != len(names):
+            raise ValueError("receivers: two have the same name")
+        for key in ("timeout_s", "retry_max_s", "max_attempts", "rate_per_minute", "at_once"):
+            # Written so that NaN is refused as well.
+            if not getattr(self, key) > 0:
+                raise ValueError(f"notify.{key}: must be above 0")
+        if not self.retry_base_s >= 0:
+            raise ValueError("notify.retry_base_s: must not be below 0")
+        self.networks()
+
+    def networks(self) -> tuple[Network, ...]:
+        """`allow_private_cidrs`, parsed.
+
+        Raises:
+            ValueError: One of them is no network.
+        """
+        parsed = []
+        for text in self.allow_private_cidrs:
+            try:
+                parsed.append(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                where = "notify.allow_private_cidrs"
+                raise ValueError(f"{where}: {text!r} is no network such as 10.0.0.0/8") from None
+        return tuple(parsed)
+
+    @property
+    def safe_lease_s(self) -> float:
+        """How long a claimed delivery is ours: no attempt outlives it."""
+        return max(self.lease_s, self.timeout_s + 20.0)

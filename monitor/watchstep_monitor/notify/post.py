@@ -1,0 +1,149 @@
+"""One POST to a receiver: to a vetted address and no other, briefly, and without following."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+
+import certifi
+import httpx
+
+from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
+from watchstep_monitor.notify.outcomes import Answer, Refused, http_answer
+from watchstep_monitor.notify.targets import Resolver, TargetRefusedError, find
+
+_ANSWER_BYTES = 64 * 1024
+_ADDRESSES_TRIED = 3
+_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+class Poster:
+    """Sends bodies to receivers; owned by the worker's loop.
+
+    Every receiver has a client of its own. A shared one would keep its connections by
+    address, and would hand one receiver's TLS connection to another behind the same address.
+    """
+
+    def __init__(self, config: NotifyConfig, resolve: Resolver) -> None:
+        # Both write whole addresses, which hold Slack's and Discord's secrets, into the log.
+        for chatty in ("httpx", "httpcore"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._resolve = resolve
+        self._allowed = config.networks()
+        tls = _tls()
+        self._clients = {
+            receiver.name: httpx.AsyncClient(
+                verify=tls,
+                trust_env=False,
+                follow_redirects=False,
+                # The worker limits the whole; this leaves time for the next address.
+                timeout=httpx.Timeout(
+                    config.timeout_s, connect=config.timeout_s / _ADDRESSES_TRIED
+                ),
+                headers={"user-agent": f"watchstep/{version('watchstep')}", "accept": "*/*"},
+            )
+            for receiver in config.receivers
+        }
+
+    async def post(
+        self, receiver: ReceiverConfig, body: str, headers: Mapping[str, str], now: datetime
+    ) -> Answer:
+        """POST a JSON body.
+
+        Args:
+            receiver: Where to.
+            body: JSON text.
+            headers: Beside the content's type, length and host.
+            now: UTC; what a `Retry-After` date is measured from.
+        """
+        url = httpx.URL(receiver.url)
+        port = url.port or _PORTS[url.scheme]
+        try:
+            addresses = await find(url.raw_host.decode("ascii"), port, self._resolve, self._allowed)
+        except TargetRefusedError as error:
+            return Refused(str(error), permanent=True)
+        except (OSError, UnicodeError):
+            return Refused("its name has no address")
+        return await self._first_that_connects(receiver, url, addresses, (body, headers, now))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def _first_that_connects(
+        self,
+        receiver: ReceiverConfig,
+        url: httpx.URL,
+        addresses: tuple[str, ...],
+        sending: tuple[str, Mapping[str, str], datetime],
+    ) -> Answer:
+        body, headers, now = sending
+        answer: Answer = Refused("could not connect")
+        for address in addresses[:_ADDRESSES_TRIED]:
+            request = self._clients[receiver.name].build_request(
+                "POST",
+                # Connects to the vetted address itself: a name looked up again could lead
+                # elsewhere by then. Host and certificate still belong to the name.
+                url.copy_with(host=address),
+                content=body.encode(),
+                headers={
+                    **headers,
+                    "host": url.netloc.decode("ascii"),
+                    "content-type": "application/json",
+                },
+                extensions={"sni_hostname": url.raw_host.decode("ascii")},
+            )
+            try:
+                return await self._send(receiver, request, now)
+            except httpx.ConnectTimeout:
+                answer = Refused("could not connect in time")
+            except httpx.ConnectError as error:
+                answer = Refused(_connect_trouble(error))
+            except httpx.TimeoutException:
+                answer = Refused("no answer in time")
+                break
+            except httpx.TransportError:
+                answer = Refused("the connection broke")
+                break
+        return answer
+
+    async def _send(
+        self, receiver: ReceiverConfig, request: httpx.Request, now: datetime
+    ) -> Answer:
+        response = await self._clients[receiver.name].send(request, stream=True)
+        try:
+            size_bytes = 0
+            # Raw: what it decompresses to is nobody's business. Read only so that the
+            # connection can be used again; more than the cap closes it instead.
+            async for piece in response.aiter_raw():
+                size_bytes += len(piece)
+                if size_bytes > _ANSWER_BYTES:
+                    break
+        except httpx.TransportError:
+            # The status has arrived and counts, whatever became of the text behind it.
+            size_bytes = 0
+        finally:
+            await response.aclose()
+        return http_answer(response.status_code, response.headers.get("retry-after"), now)
+
+
+def _connect_trouble(error: httpx.ConnectError) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "its certificate is not trusted"
+        if isinstance(cause, ssl.SSLError):
+            return "TLS failed"
+        cause = cause.__cause__ or cause.__context__
+    return "could not connect"
+
+
+def _tls() -> ssl.SSLContext:
+    # The system's authorities, for a company's own; certifi's, for images that have none.
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,49 @@
+"""A Discord webhook: one embed.
+
+Limits, as Discord documents them: title 256 characters, description 4,096, 25 fields with
+names of 256 and values of 1,024, 6,000 over all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from watchstep_monitor.notify.config import ReceiverConfig
+from watchstep_monitor.notify.render.alertmanager import moment
+from watchstep_monitor.notify.render.plain import clip, dumped
+from watchstep_monitor.notify.render.wording import weight, worded
+from watchstep_monitor.service.notices import Notice
+
+_MARKUP = re.compile(r"([\\*_~`|>\[\]#<@:])")
+_COLOURS: Mapping[str, int] = {"critical": 0xC0392B, "warning": 0xD68910, "info": 0x2E86C1}
+_RESOLVED_COLOUR = 0x239B56
+
+
+def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+    """One embed that can ring nobody, whatever a name in it says."""
+    words = worded(notice)
+    lines = [f"**{label}**  {_plain(text, 600)}" for label, text in words.points]
+    if words.links:
+        lines.append(" · ".join(f"[{_plain(name, 60)}]({url})" for name, url in words.links))
+    embed: dict[str, object] = {
+        "title": _plain(words.title, 256),
+        "description": "\n".join(lines)[:4096],
+        "color": _RESOLVED_COLOUR if notice.edge == "resolved" else _COLOURS[weight(notice)],
+        "fields": [
+            {"name": _plain(name, 256), "value": value, "inline": True}
+            for name, value in words.readings
+        ],
+        # Footers show their text as it is.
+        "footer": {"text": clip(words.footer, 300)},
+        "timestamp": moment(notice.at),
+    }
+    return dumped({"embeds": [embed], "allowed_mentions": {"parse": []}})
+
+
+def _plain(text: str, limit: int) -> str:
+    """Text in which Discord finds no markup; cut before a lone backslash."""
+    shown = clip(text, limit)
+    while len(escaped := _MARKUP.sub(r"\\\1", shown)) > limit:
+        shown = clip(shown, len(shown) - (len(escaped) - limit + 1) // 2 - 1)
+    return escaped

@@ -1,0 +1,354 @@
+"""Carries deliveries from the outbox to the receivers, and writes down how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import logging
+import random
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from watchstep_monitor.notify.carriers import Carriers, check
+from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
+from watchstep_monitor.notify.lanes import Lane, ReceiverStatus
+from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
+from watchstep_monitor.notify.targets import Resolver, system_resolver
+from watchstep_monitor.notify.trial import trial_notice
+from watchstep_monitor.service.ports import (
+    Clock,
+    Dead,
+    Delivered,
+    Delivery,
+    DeliveryStore,
+    Outcome,
+    ReceiverGone,
+    Retry,
+)
+
+log = logging.getLogger(__name__)
+_Done = TypeVar("_Done")
+
+RESULTS = ("delivered", "retry", "dead", "gone")
+"""How an attempt may end, as `DeliveryObserver` is told."""
+
+# Four settles may wait for one group commit together; more would only queue in the store.
+_STORE_THREADS = 4
+_STORE_PAUSE_S = 1.0
+_SETTLE_PAUSES_S = (0.1, 0.5, 2.0)
+_STOPPED = "the delivery worker is not running"
+
+
+class DeliveryObserver(Protocol):
+    """Who counts attempts. Called on the worker's thread; must not raise or block."""
+
+    def attempt_ended(self, receiver: str, result: str, seconds: float) -> None:
+        """One attempt ended with one of `RESULTS` after so many seconds."""
+
+    def worker_error(self) -> None:
+        """The outbox could not be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What a test message met: `reason` is "" when it was delivered."""
+
+    __test__ = False  # Pytest takes the name for a test class otherwise.
+
+    receiver: str
+    delivered: bool
+    reason: str
+    took_s: float
+
+
+class Worker:
+    """One thread with one event loop that empties the outbox.
+
+    A delivery is in flight at most once per (receiver, incident): the outbox gives out no
+    other of that pair meanwhile. A receiver that is slow, dead or at its rate cap is left out
+    of the next claims, and costs the others nothing. At least once: a process killed
+    between the receiver's answer and our commit sends again, with the same `webhook-id`.
+    """
+
+    def __init__(
+        self,
+        store: DeliveryStore,
+        config: NotifyConfig,
+        clock: Clock,
+        *,
+        observer: DeliveryObserver | None = None,
+        resolve: Resolver = system_resolver,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Prepare; nothing is sent before `start`.
+
+        Args:
+            store: The outbox.
+            config: Receivers and manners.
+            clock: When things are due, and how long they took.
+            observer: Who counts attempts; None for nobody.
+            resolve: Name lookup, blocking; called in a thread of its own.
+            chance: Numbers in [0, 1) for jitter.
+
+        Raises:
+            ValueError: A receiver's settings can never work; names receiver and key.
+        """
+        check(config.receivers)
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._observer = observer
+        self._chance = chance
+        self._lanes = {
+            receiver.name: Lane(receiver, config.at_once, config.rate_per_minute)
+            for receiver in config.receivers
+        }
+        self._carriers = Carriers(config, resolve)
+        self._store_threads = ThreadPoolExecutor(_STORE_THREADS, "watchstep-notify-store")
+        self._wake = asyncio.Event()
+        self._alarms: list[datetime] = []
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._started = threading.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._grace_s = 0.0
+
+    def start(self) -> None:
+        """Begin to deliver; returns once the loop runs. Once per worker."""
+        if self._thread is not None:
+            raise RuntimeError("a delivery worker starts only once")
+        self._thread = threading.Thread(target=self._main, name="watchstep-notify", daemon=True)
+        self._thread.start()
+        self._started.wait()
+
+    def nudge(self) -> None:
+        """Look at the outbox now. From any thread, at any time; returns at once."""
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            loop.call_soon_threadsafe(self._wake.set)
+        except RuntimeError:
+            # The loop has closed: what is in the outbox waits for the next start.
+            return
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Claim nothing more, let attempts under way end, give up on them after `timeout_s`.
+
+        What was given up stays in the outbox and is sent again when its lease ends.
+        """
+        self._stopping = True
+        self._grace_s = timeout_s
+        self.nudge()
+        if self._thread is not None:
+            self._thread.join(timeout_s + 2.0)
+
+    def send_test(self, receiver: str) -> TestResult:
+        """Send a test message past the outbox, once, and wait for its end. Blocks.
+
+        Raises:
+            KeyError: No receiver has that name.
+            RuntimeError: The worker does not run.
+        """
+        lane = self._lanes[receiver]
+        loop = self._loop
+        if loop is None or self._stopping:
+            raise RuntimeError(_STOPPED)
+        done = asyncio.run_coroutine_threadsafe(self._try_out(lane), loop)
+        return done.result(self._config.timeout_s + 5.0)
+
+    def receivers(self) -> tuple[ReceiverStatus, ...]:
+        """Every receiver and how it fares, in the order of the settings."""
+        return tuple(lane.status() for lane in self._lanes.values())
+
+    def _main(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._started.set()
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                await self._wait(await self._round())
+        finally:
+            await self._wind_up()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _wind_up(self) -> None:
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=self._grace_s)
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._carriers.aclose()
+        self._store_threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _round(self) -> float:
+        """Start all that may start now; seconds until another look is worth it."""
+        while True:
+            limit, busy = self._room()
+            if limit == 0 or self._stopping:
+                return self._pause_s(None)
+            found = await self._in_store(functools.partial(self._look, limit, busy))
+            if found is None:
+                return _STORE_PAUSE_S
+            claimed, due = found
+            for delivery in claimed:
+                self._launch(delivery)
+            if len(claimed) < limit:
+                return self._pause_s(due)
+
+    def _look(self, limit: int, busy: Collection[str]) -> tuple[list[Delivery], datetime | None]:
+        now = self._clock.now()
+        claimed = self._store.claim(now, limit, self._config.safe_lease_s, busy)
+        # When the next falls due matters only once there is nothing more to start now.
+        return claimed, self._store.next_due() if len(claimed) < limit else None
+
+    def _room(self) -> tuple[int, Collection[str]]:
+        """How many to claim, and whom to leave alone.
+
+        No lane is ever given more than it may send at once: a delivery that waited here
+        would use up its lease.
+        """
+        monotonic = self._clock.monotonic()
+        rooms = {name: lane.room(monotonic) for name, lane in self._lanes.items()}
+        busy = {name for name, room in rooms.items() if room == 0}
+        if rooms and len(busy) == len(rooms):
+            return 0, busy
+        return min((room for room in rooms.values() if room), default=1), busy
+
+    def _pause_s(self, due: datetime | None) -> float:
+        now = self._clock.now()
+        monotonic = self._clock.monotonic()
+        while self._alarms and self._alarms[0] <= now:
+            heapq.heappop(self._alarms)
+        waits = [self._config.poll_s]
+        waits += [(at - now).total_seconds() for at in self._alarms[:1]]
+        waits += [s for lane in self._lanes.values() if (s := lane.opens_in_s(monotonic))]
+        if due is not None and due > now:
+            waits.append((due - now).total_seconds())
+        return min(waits)
+
+    def _launch(self, delivery: Delivery) -> None:
+        lane = self._lanes.get(delivery.receiver)
+        if lane is not None:
+            lane.begin(self._clock.monotonic(), self._clock.now())
+        attempt = asyncio.get_running_loop().create_task(self._deliver(delivery, lane))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+
+    async def _deliver(self, delivery: Delivery, lane: Lane | None) -> None:
+        if lane is None:
+            await self._settle(delivery, Dead("no receiver of that name is configured"))
+            self._wake.set()
+            return
+        try:
+            if lane.disabled:
+                await self._settle(delivery, ReceiverGone(lane.disabled))
+                return
+            started = self._clock.monotonic()
+            answer = await self._attempt(lane.receiver, delivery)
+            outcome = outcome_of(
+                answer, delivery.attempt, self._clock.now(), self._config, self._chance
+            )
+            self._book(lane, outcome, self._clock.monotonic() - started)
+            await self._settle(delivery, outcome)
+        finally:
+            lane.in_flight -= 1
+            self._wake.set()
+
+    async def _attempt(self, receiver: ReceiverConfig, delivery: Delivery) -> Answer:
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                return await self._carriers.carry(receiver, delivery.notice, self._clock.now())
+        except TimeoutError:
+            return Refused(f"no answer within {self._config.timeout_s:g} s")
+        except Exception as error:  # noqa: BLE001 - one of the project's named broad catches: around one delivery
+            # Only the type: an exception's text may quote the address or the secret in it.
+            kind = type(error).__name__
+            log.error("delivery broke", extra={"receiver": receiver.name, "error": kind})  # noqa: TRY400 - a traceback's last line quotes the exception
+            return Refused(f"internal error: {kind}")
+
+    def _book(self, lane: Lane, outcome: Outcome, seconds: float) -> None:
+        name = lane.receiver.name
+        lane.healthy = isinstance(outcome, Delivered)
+        if isinstance(outcome, Delivered):
+            lane.delivered += 1
+            lane.last_delivered_at = self._clock.now()
+            lane.last_error = ""
+            self._count(name, "delivered", seconds)
+            return
+        lane.last_error = outcome.reason
+        fields = {"receiver": name, "reason": outcome.reason}
+        if isinstance(outcome, Retry):
+            lane.failed += 1
+            heapq.heappush(self._alarms, outcome.at)
+            self._count(name, "retry", seconds)
+            log.info("delivery failed", extra={**fields, "next_at": outcome.at.isoformat()})
+            return
+        lane.dead += 1
+        if isinstance(outcome, ReceiverGone):
+            lane.disabled = outcome.reason
+        self._count(name, "gone" if lane.disabled else "dead", seconds)
+        log.warning("delivery given up", extra=fields)
+
+    def _count(self, receiver: str, result: str, seconds: float) -> None:
+        if self._observer is not None:
+            self._observer.attempt_ended(receiver, result, seconds)
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        def write() -> bool:
+            self._store.settle(delivery, outcome, self._clock.now())
+            return True
+
+        for pause_s in _SETTLE_PAUSES_S:
+            if await self._in_store(write):
+                return
+            await asyncio.sleep(pause_s)
+        # Not recorded: when its lease ends it is sent once more, under the same id.
+        log.error("delivery not recorded", extra={"receiver": delivery.receiver})
+
+    async def _try_out(self, lane: Lane) -> TestResult:
+        name = lane.receiver.name
+        if lane.disabled:
+            return TestResult(name, delivered=False, reason=lane.disabled, took_s=0.0)
+        now, started = self._clock.now(), self._clock.monotonic()
+        delivery = Delivery("test", name, trial_notice(now), 1, now, now)
+        lane.begin(started, now)
+        try:
+            answer = await self._attempt(lane.receiver, delivery)
+        finally:
+            lane.in_flight -= 1
+            self._wake.set()
+        took_s = self._clock.monotonic() - started
+        if isinstance(answer, Taken):
+            self._book(lane, Delivered(), took_s)
+            return TestResult(name, delivered=True, reason="", took_s=took_s)
+        # Never tried again, so it is dead, whatever the same answer means for a delivery.
+        ended = ReceiverGone(answer.reason) if answer.gone else Dead(answer.reason)
+        self._book(lane, ended, took_s)
+        return TestResult(name, delivered=False, reason=answer.reason, took_s=took_s)
+
+    async def _in_store(self, work: Callable[[], _Done]) -> _Done | None:
+        """What the outbox answers; None when it is in trouble, which is logged and counted."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._store_threads, work)
+        except Exception as error:  # noqa: BLE001 - around the worker's loop: nobody is told anything once it dies
+            if self._observer is not None:
+                self._observer.worker_error()
+            log.error("outbox in trouble", extra={"error": type(error).__name__})  # noqa: TRY400 - SQL errors quote rows
+            return None

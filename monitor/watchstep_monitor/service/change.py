@@ -1,0 +1,131 @@
+"""One change of one run: gathered while folding, then written in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from watchstep.core.updates import Update
+from watchstep_monitor.service.clock import to_us
+from watchstep_monitor.service.live import LiveRun
+from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    AttemptRecord,
+    CommandRecord,
+    IncidentRecord,
+    NewDelivery,
+    RunRecord,
+    TimelineEntry,
+    TimelineKind,
+)
+from watchstep_monitor.service.storage import Transaction
+
+
+@dataclass(slots=True)
+class Change:
+    """What one transaction does to one run.
+
+    Attributes:
+        seen: The row as it was loaded; None for a run that is being created.
+        now: The service's clock at the beginning of the change.
+    """
+
+    live: LiveRun
+    seen: RunRecord | None
+    now: datetime
+    updates: list[Update] = field(default_factory=list)
+    alerts: dict[str, AlertRecord] = field(default_factory=dict)
+    cancelled: dict[str, AlertRecord] = field(default_factory=dict)
+    incidents: dict[str, IncidentRecord] = field(default_factory=dict)
+    timeline: list[TimelineEntry] = field(default_factory=list)
+    commands: dict[str, CommandRecord] = field(default_factory=dict)
+    attempts: dict[int, AttemptRecord] = field(default_factory=dict)
+    deliveries: list[NewDelivery] = field(default_factory=list)
+    needs_snapshot: bool = False
+
+    def alter(self, **fields: Any) -> None:
+        """Change fields of the run's row."""
+        self.live.record = replace(self.live.record, **fields)
+
+    def tell(
+        self, kind: TimelineKind, detail: Mapping[str, Any], update: Update | None = None
+    ) -> None:
+        """Add to the timeline; `update` is what it is about, None for the newest."""
+        record = self.live.record
+        at_us = max(to_us(self.now), record.timeline_us + 1)
+        self.alter(timeline_us=at_us)
+        self.timeline.append(
+            TimelineEntry(
+                run=record.run,
+                at_us=at_us,
+                kind=kind,
+                attempt=update.attempt if update else record.attempt,
+                seq=update.seq if update else record.last_seq,
+                step=update.step if update else record.step,
+                time=update.time if update else None,
+                detail=plain(detail),
+            )
+        )
+
+    def keep_alert(self, alert: AlertRecord) -> None:
+        """Remember an alert's new state."""
+        self.alerts[alert.id] = alert
+        if alert.state == "resolved":
+            self.live.alerts.pop(alert.rule, None)
+        else:
+            self.live.alerts[alert.rule] = alert
+        if alert.incident is not None:
+            self.live.members[alert.id] = alert
+
+    def cancel_alert(self, alert: AlertRecord) -> None:
+        """Forget a pending alert."""
+        self.live.alerts.pop(alert.rule, None)
+        self.alerts.pop(alert.id, None)
+        self.cancelled[alert.id] = alert
+
+    def keep_incident(self, incident: IncidentRecord) -> None:
+        """Remember an incident's new state."""
+        self.incidents[incident.id] = incident
+        if incident.state == "resolved":
+            self.live.incident = None
+            self.live.members = {}
+        else:
+            self.live.incident = incident
+
+    def write(self, transaction: Transaction, snapshot_every: int) -> None:
+        """Write everything. The row comes first: it decides whether this change still fits.
+
+        Raises:
+            StaleRunError: Another process changed the run; nothing of this may stay.
+        """
+        run = self.live.record.run
+        self.alter(version=self.live.record.version + 1)
+        if self.seen is None:
+            transaction.create_run(self.live.record)
+        else:
+            transaction.advance(self.live.record, self.seen)
+        if self.updates:
+            transaction.append(run, self.updates)
+        self._write_edges(transaction, run)
+        if self.needs_snapshot or self.live.since_snapshot >= snapshot_every:
+            transaction.save_snapshot(run, self.live.snapshot())
+            self.live.since_snapshot = 0
+
+    def _write_edges(self, transaction: Transaction, run: str) -> None:
+        for attempt in self.attempts.values():
+            transaction.save_attempt(run, attempt)
+        for alert in self.cancelled.values():
+            transaction.remove_alert(alert)
+        for alert in self.alerts.values():
+            transaction.save_alert(alert)
+        for incident in self.incidents.values():
+            transaction.save_incident(incident)
+        for command in self.commands.values():
+            transaction.save_command(command)
+        if self.timeline:
+            transaction.add_timeline(self.timeline)
+        if self.deliveries:
+            transaction.enqueue(self.deliveries)

@@ -1,0 +1,366 @@
+"""The service as its callers see it: every question and every order, in domain words."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.clock import to_us
+from watchstep_monitor.service.errors import (
+    ConflictError,
+    NotFoundError,
+    OverCapError,
+    ServiceError,
+)
+from watchstep_monitor.service.events import Broadcast
+from watchstep_monitor.service.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
+from watchstep_monitor.service.live import Fleet, RunView
+from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge, ServiceMetrics
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    CommandRecord,
+    Matcher,
+    RunRecord,
+    SilenceRecord,
+    short_id,
+)
+from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.series import thin
+from watchstep_monitor.service.silences import check_matcher, silencing
+from watchstep_monitor.service.status import shown_status
+from watchstep_monitor.service.storage import Point, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+Projects = tuple[str, ...] | None
+"""Projects that a caller may see; None for all."""
+
+WRITE_TIMEOUT_S = 30.0
+MOST_SILENCES = 1_000
+MOST_POINTS_READ = 5_000_000
+"""Readings of one metric that one answer looks at; beyond it the caller narrows the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeskOptions:
+    """What the desk needs beside the policy of ingest; see the settings of the same names."""
+
+    command_expire_s: float
+    queued_requests: int
+
+
+class Desk:
+    """Thread-safe. Writes go through the store's writing threads, reads do not wait for them."""
+
+    def __init__(
+        self,
+        store: Store,
+        book: RuleBook,
+        fleet: Fleet,
+        clock: Clock,
+        policy: IngestPolicy,
+        options: DeskOptions,
+    ) -> None:
+        self.store = store
+        self.book = book
+        self.fleet = fleet
+        self.clock = clock
+        self.broadcast = Broadcast()
+        self.policy = policy
+        self.ingest = Ingest(book, fleet, policy, self._committed)
+        self._options = options
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
+        self.nudge: Callable[[], None] = lambda: None
+        self.silences_changed: Callable[[], None] = lambda: None
+        self.metrics: ServiceMetrics | None = None
+
+    # Trainers.
+
+    def accept(self, batch: Batch) -> Future[Receipt]:
+        """Queue a batch; the future is done once it is durable.
+
+        Raises:
+            OverCapError: Too many batches wait already.
+        """
+        with self._waiting_lock:
+            if self._waiting >= self._options.queued_requests:
+                raise OverCapError("too many batches wait for a commit", retry_after_s=1)
+            self._waiting += 1
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> Receipt:
+            return self.ingest.accept(transaction, batch, now)
+
+        future = self.store.write(batch.run, job, len(batch.updates))
+        future.add_done_callback(self._taken)
+        return future
+
+    def begin(self, beginning: Beginning) -> RunRecord:
+        """Begin or resume an attempt; see `Ingest.begin`."""
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> RunRecord:
+            return self.ingest.begin(transaction, beginning, now)
+
+        return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
+
+    # Questions.
+
+    def view(self, run: str, projects: Projects) -> RunView:
+        """One run as of its newest commit.
+
+        Raises:
+            NotFoundError: There is none that this caller may see.
+        """
+        view = self.fleet.view(run)
+        if view is None or not self.store.exclusive:
+            record = self.store.run(run)
+            if record is None or not _may_see(record.project, projects):
+                raise NotFoundError("no such run")
+            if view is None or view.record.version != record.version:
+                view = self._reload_view(run)
+        if not _may_see(view.record.project, projects):
+            raise NotFoundError("no such run")
+        return view
+
+    def series(
+        self, run: str, metric: str, steps: tuple[int | None, int | None], points: int
+    ) -> tuple[list[Point], bool]:
+        """A metric's readings, thinned to about `points`.
+
+        Raises:
+            OverCapError: The run has more readings of it than one answer may look at.
+        """
+        found: list[Point] = []
+        for point in self.store.series(run, metric, *steps):
+            found.append(point)
+            if len(found) > MOST_POINTS_READ:
+                raise OverCapError("too many readings: give from_step and to_step")
+        return thin(found, points)
+
+    def alert(self, alert_id: str, projects: Projects) -> AlertRecord:
+        """One alert.
+
+        Raises:
+            NotFoundError: There is none that this caller may see.
+        """
+        alert = self.store.alert(alert_id)
+        if alert is None or not _may_see(alert.project, projects):
+            raise NotFoundError("no such alert")
+        return alert
+
+    def is_silenced(self, alert: AlertRecord) -> bool:
+        """Whether a silence covers the alert now."""
+        return silencing(self.policy.telling.silences(), alert, self.clock.now()) is not None
+
+    def newest_seq(self, alert: AlertRecord) -> int | None:
+        """The run's newest update, if it is in memory and the alert is of this attempt."""
+        view = self.fleet.view(alert.run)
+        if view is None or view.record.attempt != alert.attempt:
+            return None
+        return view.record.last_seq
+
+    # Orders.
+
+    def command(
+        self, run: str, kind: Literal["halt", "checkpoint"], reason: str, projects: Projects
+    ) -> CommandRecord:
+        """Ask a run's trainer for something; asking again while it waits gives the same.
+
+        Raises:
+            NotFoundError: No such run.
+            ConflictError: The run has ended: no one would hear it.
+        """
+        self.view(run, projects)
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> CommandRecord:
+            change = self._altering(transaction, run, now)
+            live = change.live
+            for known in live.commands:
+                if known.kind == kind and known.expires_at > now:
+                    return known
+            if live.record.ended_at is not None:
+                raise ConflictError("the run has ended", loc=("run",))
+            command = CommandRecord(
+                id=short_id("cm", run, live.record.attempt, kind, to_us(now)),
+                run=run,
+                attempt=live.record.attempt,
+                kind=kind,
+                reason=reason,
+                created_at=now,
+                expires_at=now + timedelta(seconds=self._options.command_expire_s),
+            )
+            live.commands = [known for known in live.commands if known.expires_at > now]
+            live.commands.append(command)
+            change.commands[command.id] = command
+            change.tell("command", {"command": command.id, "asks": kind, "reason": reason})
+            self.ingest.commit_change(transaction, change)
+            return command
+
+        return self.store.write(run, job).result(WRITE_TIMEOUT_S)
+
+    def acknowledge(self, alert_id: str, by: str, projects: Projects) -> AlertRecord:
+        """Note that a person looks after an alert: no more reminders of it.
+
+        Raises:
+            NotFoundError: No such alert.
+        """
+        run = self.alert(alert_id, projects).run
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> AlertRecord:
+            change = self._altering(transaction, run, now)
+            live = change.live
+            alert = next((known for known in live.alerts.values() if known.id == alert_id), None)
+            if alert is None:
+                alert = live.members.get(alert_id) or self.alert(alert_id, None)
+            if alert.acknowledged_at is not None:
+                return alert
+            alert = replace(alert, acknowledged_at=now, acknowledged_by=by)
+            if alert.state == "resolved":
+                change.alerts[alert.id] = alert
+                if alert.id in live.members:
+                    live.members[alert.id] = alert
+            else:
+                change.keep_alert(alert)
+            change.tell("acknowledged", {"alert": alert.id, "rule": alert.rule, "by": by})
+            self.ingest.commit_change(transaction, change)
+            return alert
+
+        return self.store.write(run, job).result(WRITE_TIMEOUT_S)
+
+    def silence(
+        self, matchers: Sequence[Matcher], span: tuple[datetime, datetime], comment: str, by: str
+    ) -> SilenceRecord:
+        """Silence alerts that match, between two moments.
+
+        Raises:
+            InvalidError: A matcher cannot be used.
+            OverCapError: Too many silences.
+        """
+        for at, matcher in enumerate(matchers):
+            check_matcher(matcher, loc=("matchers", at, "value"))
+        now = self.clock.now()
+        if len(self.store.silences()) >= MOST_SILENCES:
+            raise OverCapError("there are as many silences as there may be", retry_after_s=3600)
+        record = SilenceRecord(
+            id=short_id("si", to_us(now), comment, *matchers),
+            matchers=tuple(matchers),
+            starts_at=span[0],
+            ends_at=span[1],
+            comment=comment,
+            created_by=by,
+            created_at=now,
+        )
+        self.store.save_silence(record)
+        self.silences_changed()
+        return record
+
+    def end_silence(self, silence_id: str) -> None:
+        """End a silence now.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if not self.store.delete_silence(silence_id):
+            raise NotFoundError("no such silence")
+        self.silences_changed()
+
+    def reload(self) -> None:
+        """Load the rule files again.
+
+        Raises:
+            RuleError: A file is wrong; the old rules stay live.
+        """
+        try:
+            self.book.reload()
+        except Exception:
+            if self.metrics is not None:
+                self.metrics.rules_reloaded(ok=False)
+            raise
+        if self.metrics is not None:
+            self.metrics.rules_reloaded(ok=True)
+        log.info("rules loaded", extra={"rules": len(self.book.rules.rules)})
+
+    # The clock.
+
+    def tick(self, run: str) -> None:
+        """Let the clock speak to one run; see `Ingest.tick`."""
+        now = self.clock.now()
+        future = self.store.write(run, lambda job: self.ingest.tick(job, run, now))
+        try:
+            future.result(WRITE_TIMEOUT_S)
+        except ServiceError as error:
+            log.warning("a tick failed", extra={"run": run, "reason": str(error)})
+
+    # Gauges.
+
+    def iter_runs(self) -> Iterator[RunGauge]:
+        """The runs in memory; see `FleetView`."""
+        now = self.clock.now()
+        views = self.fleet.views()
+        oldest = now - timedelta(days=36_500)
+        views.sort(key=lambda view: view.record.heard_at or oldest, reverse=True)
+        for view in views:
+            record = view.record
+            yield RunGauge(
+                run=record.run,
+                project=record.project,
+                status=shown_status(record, now, self.policy.hearing),
+                step=record.step,
+                last_update_at=record.heard_at.timestamp() if record.heard_at else None,
+                lost_updates=record.lost,
+                readings=view.latest,
+                zones=view.zones(),
+                firing=tuple(
+                    FiringAlert(alert.rule, alert.severity)
+                    for alert in view.alerts
+                    if alert.state == "firing"
+                ),
+                ended_at=record.ended_at.timestamp() if record.ended_at else None,
+            )
+
+    def _altering(self, transaction: Transaction, run: str, now: datetime) -> Change:
+        change = self.ingest.alter(transaction, run, now)
+        if change is None:
+            raise NotFoundError("no such run")
+        return change
+
+    def _reload_view(self, run: str) -> RunView:
+        def job(transaction: Transaction) -> RunView:
+            if not self.store.exclusive:
+                self.fleet.forget(run)
+            live = self.fleet.find(transaction, run)
+            if live is None:
+                raise NotFoundError("no such run")
+            return self.fleet.publish(live)
+
+        return self.store.write(run, job).result(WRITE_TIMEOUT_S)
+
+    def _taken(self, _: Future[Receipt]) -> None:
+        with self._waiting_lock:
+            self._waiting -= 1
+
+    def _committed(self, change: Change) -> None:
+        """In the writing thread, after a commit: tell listeners, wake the delivery worker."""
+        project = change.live.record.project
+        for entry in change.timeline:
+            detail = {**entry.detail, "attempt": entry.attempt, "seq": entry.seq}
+            self.broadcast.publish(entry.kind, entry.run, project, detail, entry.at_us)
+        if self.metrics is not None:
+            for alert in (*change.alerts.values(),):
+                self.metrics.alert_changed(alert.severity, alert.state)
+        if change.deliveries:
+            self.nudge()
+
+
+def _may_see(project: str, projects: Projects) -> bool:
+    return projects is None or project in projects

@@ -1,0 +1,527 @@
+"""The way of a batch: deduplicate, fold, and write everything in one transaction."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from watchstep.core.engine import State, step
+from watchstep.core.updates import Tick, Transition, Update
+from watchstep_monitor.service.alerts import (
+    apply_transition,
+    cancel_pending,
+    disagreements,
+    switch_rules,
+)
+from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.clock import to_us
+from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
+from watchstep_monitor.service.incidents import fold_incident
+from watchstep_monitor.service.live import Fleet, LiveRun
+from watchstep_monitor.service.records import (
+    DEFAULT_PROJECT,
+    AttemptRecord,
+    CommandRecord,
+    RunRecord,
+)
+from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.status import Hearing, settled_status
+from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.telling import TellingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An update of a batch that was not stored.
+
+    Attributes:
+        index: Its place in the batch.
+        loc, kind, reason: What was wrong, where.
+    """
+
+    index: int
+    loc: tuple[str | int, ...]
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Updates of one attempt as they arrived.
+
+    Attributes:
+        updates: With their places in the request.
+        rejected: Those that were no updates at all.
+        projects: Projects that the caller may write to; None for all.
+    """
+
+    run: str
+    attempt: int
+    updates: Sequence[tuple[int, Update]]
+    rejected: tuple[Rejected, ...] = ()
+    projects: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch, durably."""
+
+    accepted: int
+    duplicates: int
+    rejected: tuple[Rejected, ...]
+    last_seq: int
+    commands: tuple[CommandRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A trainer's announcement; see `PUT /runs/{run}`.
+
+    Attributes:
+        attempt: The number that the trainer asks for, or None.
+        session: What the trainer calls this start of itself, or None.
+    """
+
+    run: str
+    project: str | None = None
+    tags: Mapping[str, str] | None = None
+    config: Mapping[str, Any] | None = None
+    trainer: str | None = None
+    attempt: int | None = None
+    session: str | None = None
+    projects: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPolicy:
+    """What ingest needs to know of the settings."""
+
+    telling: TellingPolicy
+    hearing: Hearing
+    snapshot_every: int
+    most_runs: int
+    most_metrics_per_run: int
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """A batch against what is stored already."""
+
+    fresh: list[Update] = field(default_factory=list)
+    duplicates: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Ingest:
+    """Everything that changes a run, each as a job for one transaction."""
+
+    def __init__(
+        self,
+        book: RuleBook,
+        fleet: Fleet,
+        policy: IngestPolicy,
+        committed: Callable[[Change], None],
+    ) -> None:
+        """Take what it works with.
+
+        Args:
+            book: The rules.
+            fleet: Runs held in memory.
+            policy: See there.
+            committed: Called in the writing thread with every change that is durable now.
+        """
+        self._book = book
+        self._fleet = fleet
+        self._policy = policy
+        self._committed = committed
+
+    def accept(self, transaction: Transaction, batch: Batch, now: datetime) -> Receipt:
+        """Store and judge a batch.
+
+        The same update again is a duplicate and has no second effect. Updates may skip
+        numbers, which counts as lost; one that arrives behind its successors is rejected,
+        since the run has been judged without it.
+
+        Raises:
+            ConflictError: A stored update has another content; nothing of the batch is kept.
+            NotFoundError: The run belongs to a project that is not the caller's.
+            OverCapError: Too many runs, or too many metrics in this one.
+        """
+        live = self._open(transaction, batch.run, batch.projects, now)
+        if batch.attempt < live.record.attempt:
+            return self._accept_late(transaction, live, batch, now)
+        is_new = batch.attempt > live.record.attempt
+        sorted_ = _sort(transaction, batch, 0 if is_new else live.record.last_seq)
+        change = self._change(transaction, live, now)
+        if is_new:
+            self._begin_attempt(transaction, change, batch.attempt, None)
+        if not sorted_.fresh and change.seen is not None and not batch.updates:
+            return self._heard(transaction, change, batch)
+        self._fold(change, sorted_.fresh)
+        self._finish(transaction, change)
+        return Receipt(
+            len(sorted_.fresh),
+            sorted_.duplicates,
+            (*batch.rejected, *sorted_.rejected),
+            live.record.last_seq,
+            _outstanding(live, now),
+        )
+
+    def begin(self, transaction: Transaction, beginning: Beginning, now: datetime) -> RunRecord:
+        """Create a run, or begin or resume one of its attempts; returns the row as it is then.
+
+        Raises:
+            ConflictError: The attempt asked for is over.
+            NotFoundError: The run belongs to a project that is not the caller's.
+            OverCapError: Too many runs.
+        """
+        live = self._open(
+            transaction, beginning.run, beginning.projects, now, project=beginning.project
+        )
+        change = self._change(transaction, live, now)
+        attempts = transaction.attempts(beginning.run) if change.seen else []
+        resumed = _resumed(beginning, attempts, live.record.attempt)
+        if resumed is not None and resumed.attempt < live.record.attempt:
+            # The trainer of an earlier attempt sends what it could not send while it lived.
+            return replace(live.record, attempt=resumed.attempt, last_seq=resumed.last_seq)
+        self._describe(change, beginning)
+        if resumed is None:
+            wanted = beginning.attempt or live.record.attempt + 1
+            self._begin_attempt(transaction, change, wanted, beginning.session)
+        self._finish(transaction, change)
+        return live.record
+
+    def tick(self, transaction: Transaction, run: str, now: datetime) -> None:
+        """Let the clock speak: rules about silence, messages that are due, new rules."""
+        live = self._fleet.find(transaction, run)
+        if live is None:
+            return
+        change = self._change(transaction, live, now)
+        changed = self._take_rules(change)
+        if live.record.ended_at is None and live.record.last_seq > 0:
+            changed = self._listen(change, self._policy.hearing.last_heard(live.record)) or changed
+        incident = live.incident
+        due = incident is not None and incident.due_at is not None and incident.due_at <= now
+        if due and incident is not None and incident.due_edge == "repeat":
+            due = live.record.ended_at is None
+            if not due:
+                change.keep_incident(replace(incident, due_at=None))
+                changed = True
+        if due:
+            fold_incident(change, (), self._policy.telling)
+        if changed or due:
+            self._finish(transaction, change)
+
+    def alter(self, transaction: Transaction, run: str, now: datetime) -> Change | None:
+        """Begin any other change of a run; `commit_change` ends it. None: no such run."""
+        live = self._fleet.find(transaction, run)
+        return None if live is None else self._change(transaction, live, now)
+
+    def commit_change(self, transaction: Transaction, change: Change) -> None:
+        """Write a change that `alter` began."""
+        self._finish(transaction, change)
+
+    def _open(
+        self,
+        transaction: Transaction,
+        run: str,
+        projects: tuple[str, ...] | None,
+        now: datetime,
+        *,
+        project: str | None = None,
+    ) -> LiveRun:
+        live = self._fleet.find(transaction, run)
+        if live is not None:
+            if projects is not None and live.record.project not in projects:
+                raise NotFoundError("no such run")
+            return live
+        if project is None:
+            project = projects[0] if projects else DEFAULT_PROJECT
+        if projects is not None and project not in projects:
+            raise NotFoundError("no such project")
+        if transaction.count_runs() >= self._policy.most_runs:
+            raise OverCapError("the service holds as many runs as it may", retry_after_s=3600)
+        record = RunRecord(
+            run=run, project=project, created_at=now, heard_at=now, timeline_us=to_us(now)
+        )
+        rules = self._book.for_tags(record.tags)
+        live = LiveRun(record, rules, self._book.version, State(rules))
+        self._fleet.hold(live)
+        return live
+
+    def _change(self, transaction: Transaction, live: LiveRun, now: datetime) -> Change:
+        """A change of a run whose live state is dropped if the change comes to nothing."""
+        run = live.record.run
+        transaction.on_rollback(lambda: self._fleet.forget(run))
+        stored = live.record.version > 0
+        return Change(live, live.record if stored else None, now)
+
+    def _finish(self, transaction: Transaction, change: Change) -> None:
+        live = change.live
+        firing = [alert for alert in live.alerts.values() if alert.state == "firing"]
+        status = settled_status(live.record, firing, core_is_bad=bool(live.bad_core))
+        if status != live.record.status:
+            change.alter(status=status)
+        if change.seen is None or change.seen.status != live.record.status:
+            change.tell("status", {"status": live.record.status})
+        change.write(transaction, self._policy.snapshot_every)
+        transaction.on_commit(lambda: self._publish(live, change))
+
+    def _publish(self, live: LiveRun, change: Change) -> None:
+        self._fleet.publish(live)
+        self._committed(change)
+
+    def _begin_attempt(
+        self, transaction: Transaction, change: Change, attempt: int, session: str | None
+    ) -> None:
+        record = change.live.record
+        for known in transaction.attempts(record.run) if change.seen else ():
+            if known.attempt == record.attempt:
+                change.attempts[known.attempt] = replace(known, last_seq=record.last_seq)
+        cancel_pending(change)
+        for command in change.live.commands:
+            change.commands[command.id] = replace(command, state="void")
+        change.live.commands = []
+        change.live.bad_core.clear()
+        change.attempts[attempt] = AttemptRecord(attempt, session, 0, change.now)
+        change.alter(
+            attempt=attempt,
+            last_seq=0,
+            status="running" if record.status in {"halted", "failed"} else record.status,
+            ended_at=None,
+            heard_at=change.now,
+            error="",
+            trainer_did="" if change.live.incident is None else record.trainer_did,
+        )
+        change.tell("attempt", {"attempt": attempt})
+        fold_incident(change, (), self._policy.telling)
+
+    def _describe(self, change: Change, beginning: Beginning) -> None:
+        record = change.live.record
+        change.alter(
+            tags=record.tags if beginning.tags is None else dict(beginning.tags),
+            config=record.config if beginning.config is None else dict(beginning.config),
+            trainer=record.trainer if beginning.trainer is None else beginning.trainer,
+            heard_at=change.now,
+        )
+        if change.live.record.tags != record.tags:
+            live = change.live
+            rules = self._book.for_tags(live.record.tags)
+            live.engine = State.restore(rules, live.engine.snapshot())
+            live.rules = rules
+            change.needs_snapshot = True
+
+    def _take_rules(self, change: Change) -> bool:
+        live = change.live
+        switch_rules(live, self._book)
+        made = list(disagreements(live))
+        if made:
+            self._judge(change, made)
+            change.needs_snapshot = True
+        return bool(made)
+
+    def _listen(self, change: Change, heard_at: datetime) -> bool:
+        """Fold one tick; whether anything came of it."""
+        live = change.live
+        if not live.rules.clocked:
+            return False
+        tick = Tick(
+            now=change.now.timestamp(),
+            last_heard=heard_at.timestamp(),
+            timeout_s=self._policy.hearing.timeout_s,
+        )
+        live.engine, transitions = step(live.rules, live.engine, tick)
+        if not transitions:
+            return False
+        # A tick is no update and cannot be replayed, so what it did is saved at once.
+        change.needs_snapshot = True
+        self._judge(change, transitions)
+        return True
+
+    def _judge(self, change: Change, transitions: Iterable[Transition]) -> None:
+        edges = [apply_transition(change, transition) for transition in transitions]
+        fold_incident(change, [alert for alert in edges if alert is not None], self._policy.telling)
+
+    def _fold(self, change: Change, fresh: Sequence[Update]) -> None:
+        live = change.live
+        self._take_rules(change)
+        if fresh and any(rule in live.alerts for rule in _clocked_names(live)):
+            self._listen(change, change.now)
+        last_seq = live.record.last_seq
+        rules, engine = live.rules, live.engine
+        for update in fresh:
+            engine, transitions = step(rules, engine, update)
+            live.note(update)
+            if transitions or update.event is not None:
+                self._move(change, update)
+                if update.event is not None:
+                    _take_event(change, update, update.event)
+                self._judge(change, transitions)
+        live.engine = engine
+        if len(live.latest) > self._policy.most_metrics_per_run:
+            raise OverCapError("this run reports more metrics than it may", retry_after_s=3600)
+        live.since_snapshot += len(fresh)
+        change.updates.extend(fresh)
+        if fresh:
+            self._move(change, fresh[-1])
+            record = live.record
+            change.alter(
+                updates=record.updates + len(fresh),
+                lost=record.lost + fresh[-1].seq - last_seq - len(fresh),
+            )
+        change.alter(heard_at=change.now)
+
+    @staticmethod
+    def _move(change: Change, update: Update) -> None:
+        change.alter(last_seq=update.seq, step=update.step, time=update.time)
+
+    def _heard(self, transaction: Transaction, change: Change, batch: Batch) -> Receipt:
+        """An empty batch: the trainer lives, and asks whether there are commands."""
+        live = change.live
+        change.alter(heard_at=change.now)
+        if any(rule in live.alerts for rule in _clocked_names(live)):
+            self._listen(change, change.now)
+        self._finish(transaction, change)
+        return Receipt(0, 0, batch.rejected, live.record.last_seq, _outstanding(live, change.now))
+
+    def _accept_late(
+        self, transaction: Transaction, live: LiveRun, batch: Batch, now: datetime
+    ) -> Receipt:
+        """Updates of an attempt that is over: kept for the record, too late to be judged."""
+        attempts = {known.attempt: known for known in transaction.attempts(batch.run)}
+        known = attempts.get(batch.attempt)
+        if known is None:
+            raise ConflictError("the run has begun a later attempt", loc=("attempt",))
+        sorted_ = _sort(transaction, batch, known.last_seq)
+        last_seq = known.last_seq
+        if sorted_.fresh:
+            last_seq = sorted_.fresh[-1].seq
+            change = self._change(transaction, live, now)
+            change.updates.extend(sorted_.fresh)
+            change.attempts[batch.attempt] = replace(known, last_seq=last_seq)
+            change.alter(updates=live.record.updates + len(sorted_.fresh))
+            self._finish(transaction, change)
+        rejected = (*batch.rejected, *sorted_.rejected)
+        return Receipt(len(sorted_.fresh), sorted_.duplicates, rejected, last_seq, ())
+
+
+def _resumed(
+    beginning: Beginning, attempts: Sequence[AttemptRecord], current: int
+) -> AttemptRecord | None:
+    """The attempt that this announcement continues, or None when it begins a new one."""
+    by_number = {known.attempt: known for known in attempts}
+    if beginning.attempt is not None:
+        if beginning.attempt < current:
+            raise ConflictError("that attempt is over", loc=("attempt",))
+        return by_number.get(beginning.attempt)
+    if beginning.session is None:
+        return None
+    return next((known for known in attempts if known.session == beginning.session), None)
+
+
+def _sort(transaction: Transaction, batch: Batch, last_seq: int) -> _Sorted:
+    """Split a batch into new updates, duplicates and latecomers.
+
+    Raises:
+        ConflictError: One number, two contents.
+    """
+    found = _Sorted()
+    known: dict[int, Update] = {}
+    behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
+    stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
+    ordered = batch.updates
+    if any(a[1].seq >= b[1].seq for a, b in pairwise(ordered)):
+        ordered = sorted(ordered, key=lambda pair: pair[1].seq)
+    for index, update in ordered:
+        seq = update.seq
+        twin = stored.get(seq) if seq <= last_seq else known.get(seq)
+        if twin is not None:
+            if not same_update(twin, update):
+                raise ConflictError(
+                    "this number is stored with another content",
+                    loc=("updates", index, "seq"),
+                    last_seq=last_seq,
+                )
+            found.duplicates += 1
+        elif seq <= last_seq:
+            found.rejected.append(
+                Rejected(index, ("seq",), "late", "arrived behind its successors")
+            )
+        else:
+            known[seq] = update
+            found.fresh.append(update)
+    return found
+
+
+def same_update(a: Update, b: Update) -> bool:
+    """Whether two updates say the same, NaN being equal to NaN."""
+    if (a.seq, a.step, a.time, a.attempt) != (b.seq, b.step, b.time, b.attempt):
+        return False
+    if a.readings.keys() != b.readings.keys() or a.event != b.event:
+        return False
+    names = list(a.readings)
+    packed = [
+        struct.pack(f"<{len(names)}d", *(update.readings[name] for name in names))
+        for update in (a, b)
+    ]
+    return packed[0] == packed[1]
+
+
+def _clocked_names(live: LiveRun) -> list[str]:
+    return [live.rules.rules[at].name for at in live.rules.clocked]
+
+
+def _outstanding(live: LiveRun, now: datetime) -> tuple[CommandRecord, ...]:
+    attempt = live.record.attempt
+    return tuple(
+        command
+        for command in live.commands
+        if command.attempt == attempt and command.expires_at > now
+    )
+
+
+def _take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None:
+    """Let what the trainer says of itself change the run's row and its commands."""
+    kind = event.get("kind")
+    record = change.live.record
+    change.tell("event", event, update)
+    if kind in {"finished", "failed", "halted"}:
+        # The end of a stream is where retention may cut and a restart need not replay.
+        change.needs_snapshot = True
+    if kind == "started" and record.ended_at is not None:
+        change.alter(status="running", ended_at=None)
+    elif kind == "finished":
+        change.alter(status="finished", ended_at=change.now)
+    elif kind == "failed":
+        change.alter(status="failed", ended_at=change.now, error=_text(event, "error"))
+    elif kind == "halted":
+        change.alter(
+            status="halted", ended_at=change.now, trainer_did=f"halted at update {update.seq}"
+        )
+        _answer_commands(change, "halt")
+    elif kind == "checkpoint" and event.get("pinned") and event.get("finite", True):
+        kept = ("path", "step", "sha256")
+        change.alter(checkpoint={key: event[key] for key in kept if key in event})
+    elif kind == "guard" and event.get("verdict") not in {None, "continue"}:
+        change.alter(trainer_did=f"{_text(event, 'verdict')} at update {update.seq}")
+    elif kind == "command":
+        _answer_commands(change, _text(event, "id") or _text(event, "command"))
+
+
+def _answer_commands(change: Change, which: str) -> None:
+    for command in list(change.live.commands):
+        if which in {command.id, command.kind}:
+            change.live.commands.remove(command)
+            change.commands[command.id] = replace(command, state="taken")
+
+
+def _text(event: Mapping[str, Any], key: str) -> str:
+    value = event.get(key, "")
+    if not isinstance(value, str):
+        return ""
+    # Control characters have no place in messages, and PostgreSQL refuses a NUL.
+    return "".join(char if char.isprintable() else " " for char in value[:1000])

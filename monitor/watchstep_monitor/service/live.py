@@ -1,0 +1,186 @@
+"""Runs as the service holds them in memory: rule state beside the row it belongs to.
+
+A `LiveRun` is owned by the thread that writes its run. Everyone else sees a `RunView`, made
+anew after each commit and never changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.updates import Update
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    CommandRecord,
+    IncidentRecord,
+    RunRecord,
+    StateSnapshot,
+)
+from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.status import is_core
+from watchstep_monitor.service.storage import Transaction
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """One run's state, owned by its writing thread.
+
+    Attributes:
+        latest: The newest reading of every metric.
+        bad_core: Core metrics whose newest reading is not finite.
+        alerts: Open alerts by rule.
+        members: All alerts of the open incident by id, resolved ones too.
+        since_snapshot: Updates since the rule state was last saved.
+    """
+
+    record: RunRecord
+    rules: RuleSet
+    rules_version: int
+    engine: State
+    latest: dict[str, float] = field(default_factory=dict)
+    bad_core: set[str] = field(default_factory=set)
+    alerts: dict[str, AlertRecord] = field(default_factory=dict)
+    incident: IncidentRecord | None = None
+    members: dict[str, AlertRecord] = field(default_factory=dict)
+    commands: list[CommandRecord] = field(default_factory=list)
+    since_snapshot: int = 0
+
+    def note(self, update: Update) -> None:
+        """Take over an update's readings."""
+        readings = update.readings
+        self.latest.update(readings)
+        total = sum(readings.values())
+        if self.bad_core or total - total != 0.0:
+            for metric, value in readings.items():
+                if value - value == 0.0:
+                    self.bad_core.discard(metric)
+                elif is_core(metric):
+                    self.bad_core.add(metric)
+
+    def snapshot(self) -> StateSnapshot:
+        """The rule state as the store keeps it."""
+        return StateSnapshot(
+            self.engine.attempt, self.engine.seq, self.engine.snapshot(), dict(self.latest)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run at one moment, for readers in any thread."""
+
+    record: RunRecord
+    rules: RuleSet
+    latest: Mapping[str, float]
+    alerts: tuple[AlertRecord, ...]
+    incident: IncidentRecord | None
+    commands: tuple[CommandRecord, ...]
+
+    def zones(self) -> dict[str, str]:
+        """Zone of every metric that has zones."""
+        found = ((name, self.rules.zone(name, self.latest)) for name in self.latest)
+        return {name: zone for name, zone in found if zone is not None}
+
+
+class Fleet:
+    """The runs held in memory, least recently used ones dropped first."""
+
+    def __init__(self, book: RuleBook, most_runs: int) -> None:
+        self._book = book
+        self._most_runs = most_runs
+        self._live: OrderedDict[str, LiveRun] = OrderedDict()
+        self._views: dict[str, RunView] = {}
+        self._lock = threading.Lock()
+
+    def find(self, transaction: Transaction, run: str) -> LiveRun | None:
+        """The run's live state, from memory or rebuilt from the store; None if unknown."""
+        with self._lock:
+            live = self._live.get(run)
+            if live is not None:
+                self._live.move_to_end(run)
+        if live is None:
+            live = self._rebuild(transaction, run)
+            if live is None:
+                return None
+            self.hold(live)
+        return live
+
+    def hold(self, live: LiveRun) -> None:
+        """Keep a run in memory."""
+        with self._lock:
+            self._live[live.record.run] = live
+            while len(self._live) > self._most_runs:
+                dropped, _ = self._live.popitem(last=False)
+                self._views.pop(dropped, None)
+
+    def forget(self, run: str) -> None:
+        """Drop a run whose change came to nothing; the next use rebuilds it."""
+        with self._lock:
+            self._live.pop(run, None)
+
+    def publish(self, live: LiveRun) -> RunView:
+        """Show a run's committed state to readers."""
+        view = RunView(
+            live.record,
+            live.rules,
+            dict(live.latest),
+            tuple(live.alerts.values()),
+            live.incident,
+            tuple(live.commands),
+        )
+        with self._lock:
+            if live.record.run in self._live:
+                self._views[live.record.run] = view
+        return view
+
+    def view(self, run: str) -> RunView | None:
+        """The newest committed state of a run held in memory."""
+        return self._views.get(run)
+
+    def views(self) -> list[RunView]:
+        """All runs held in memory."""
+        with self._lock:
+            return list(self._views.values())
+
+    def _rebuild(self, transaction: Transaction, run: str) -> LiveRun | None:
+        """The state that folding the whole stream would give: last snapshot, then replay."""
+        record = transaction.load_run(run)
+        if record is None:
+            return None
+        version = self._book.version
+        rules = self._book.for_tags(record.tags)
+        saved = transaction.snapshot(run)
+        live = LiveRun(record, rules, version, _restored(rules, saved))
+        since = (0, 0)
+        if saved is not None:
+            live.latest.update(saved.latest)
+            live.bad_core = {
+                name
+                for name, value in saved.latest.items()
+                if value - value != 0.0 and is_core(name)
+            }
+            since = (saved.attempt, saved.seq)
+        for update in transaction.updates_after(run, *since):
+            step(rules, live.engine, update)
+            live.note(update)
+            live.since_snapshot += 1
+        live.alerts = {alert.rule: alert for alert in transaction.open_alerts(run)}
+        live.incident = transaction.open_incident(run)
+        if live.incident is not None:
+            members = transaction.incident_alerts(live.incident)
+            live.members = {alert.id: alert for alert in members}
+        live.commands = transaction.commands(run)
+        return live
+
+
+def _restored(rules: RuleSet, saved: StateSnapshot | None) -> State:
+    if saved is None:
+        return State(rules)
+    try:
+        return State.restore(rules, saved.engine)
+    except (ValueError, KeyError, TypeError):
+        # Written by another version of the engine: windows start anew, open alerts stay.
+        return State(rules)

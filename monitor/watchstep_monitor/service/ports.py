@@ -1,0 +1,185 @@
+"""What the service needs from the world, as protocols: a store's two outer faces and the clock.
+
+The worker that tells people and the gauges that Prometheus scrapes are written against
+these, and never against SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from watchstep.core.updates import Severity
+from watchstep_monitor.service.notices import Notice
+
+RunStatus = Literal["running", "finished", "halted", "diverged", "stalled", "failed"]
+"""Every word that a run's status may be."""
+
+DeliveryState = Literal["waiting", "delivered", "dead"]
+"""Every word that a delivery's state may be: still to be sent, taken, or given up."""
+
+
+class Clock(Protocol):
+    """Time as an argument, so that tests move it instead of waiting."""
+
+    def now(self) -> datetime:
+        """The wall clock, UTC and aware."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that no one sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One notice on its way to one receiver, leased to the caller of `claim`.
+
+    Attributes:
+        id: Constant over retries; the row of the outbox.
+        receiver: The receiver's name in the settings.
+        notice: What to say; `notice.id` is constant over retries too.
+        attempt: 1 for the first try, one more for each `Retry`.
+        created_at: When the edge was committed, UTC.
+        next_at: When this attempt fell due, UTC.
+    """
+
+    id: str
+    receiver: str
+    notice: Notice
+    attempt: int
+    created_at: datetime
+    next_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver took the notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The receiver did not take it; try again at `at` (UTC, aware).
+
+    Attributes:
+        reason: For people, such as "HTTP 503"; names no URL and no secret.
+    """
+
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Trying again cannot help, or was tried often enough: kept, visible, re-sendable."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverGone:
+    """The receiver said that it is gone for good (410).
+
+    Everything that waits for it becomes dead, and nothing more is enqueued for it until the
+    service starts again or its settings are loaded again.
+    """
+
+    reason: str = "the receiver answered 410 Gone"
+
+
+Outcome = Delivered | Retry | Dead | ReceiverGone
+"""How one attempt at a delivery ended."""
+
+
+class DeliveryStore(Protocol):
+    """The outbox, as the worker that sends it sees it. Thread-safe."""
+
+    def claim(
+        self, now: datetime, limit: int, lease_s: float, busy: Collection[str]
+    ) -> list[Delivery]:
+        """Lease up to `limit` deliveries that are due, oldest first.
+
+        Of one (receiver, incident) only the oldest undelivered one is ever given out, so
+        that a "resolved" never overtakes its "opened". A lease that runs out is given out
+        again with the same ids: a receiver may then see a notice twice, never zero times.
+
+        Args:
+            now: UTC, aware.
+            limit: At most so many.
+            lease_s: Seconds for which no other caller is given the same deliveries.
+            busy: Names of receivers to leave alone in this call.
+        """
+
+    def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
+        """Record how an attempt ended, durably, and end the lease.
+
+        Settling a delivery again, or one whose lease another caller took over, changes
+        nothing once it is delivered.
+        """
+
+    def next_due(self) -> datetime | None:
+        """When the earliest waiting delivery falls due or its lease ends; None for none."""
+
+    def outbox_depth(self) -> Mapping[DeliveryState, int]:
+        """How many deliveries are in each state."""
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """One alert that fires now, as a gauge shows it."""
+
+    rule: str
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
+class RunGauge:
+    """One run as a scrape sees it.
+
+    Attributes:
+        step: The trainer's own step counter at the newest update; 0 before the first.
+        last_update_at: When the service last heard of the run, epoch seconds on its own
+            clock; None before the first update.
+        lost_updates: How many sequence numbers were passed over and never arrived.
+        readings: The newest reading of each metric; NaN and infinities included.
+        zones: Metric name to "ok", "watch", "warning", "danger" or "explosion"; metrics
+            without zones are absent.
+        ended_at: When the run finished, failed or halted, epoch seconds; None while it lives.
+    """
+
+    run: str
+    project: str
+    status: RunStatus
+    step: int
+    last_update_at: float | None
+    lost_updates: int
+    readings: Mapping[str, float]
+    zones: Mapping[str, str]
+    firing: tuple[FiringAlert, ...]
+    ended_at: float | None
+
+
+class FleetView(Protocol):
+    """All runs at one moment, for gauges."""
+
+    def iter_runs(self) -> Iterable[RunGauge]:
+        """The runs, most recently heard of first; a snapshot that no later update changes."""
+
+
+class ServiceMetrics(Protocol):
+    """What the service reports about itself. Every call is cheap, thread-safe, never raises."""
+
+    def updates_stored(self, accepted: int, duplicates: int, rejected: int) -> None:
+        """Count the updates of one committed batch."""
+
+    def ingest_took(self, seconds: float) -> None:
+        """Time from a request's whole body to its answer."""
+
+    def commit_took(self, seconds: float, updates: int) -> None:
+        """Time of one group commit, and how many updates it held."""
+
+    def rules_reloaded(self, ok: bool) -> None:
+        """Record whether the newest attempt to load the rules succeeded."""
+
+    def alert_changed(self, severity: Severity, state: str) -> None:
+        """Count an alert entering `state` ("pending", "firing", "resolved")."""

@@ -1,0 +1,97 @@
+"""What may go: updates of runs that ended long ago, or that a full store has no room for.
+
+Alerts, incidents and timelines stay, and so do the updates around every incident's beginning:
+they are what one comes back for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from watchstep_monitor.service.desk import Desk
+from watchstep_monitor.service.errors import ServiceError
+from watchstep_monitor.service.records import IncidentRecord, RunRecord
+from watchstep_monitor.service.storage import Transaction
+
+log = logging.getLogger(__name__)
+
+RUNS_A_LOOK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """See the settings `retention.*`; None keeps all."""
+
+    updates_s: float | None
+    size_bytes: int | None
+    window_updates: int
+    check_interval_s: float
+
+
+class Retention:
+    """One thread; it does nothing where the policy keeps all."""
+
+    def __init__(self, desk: Desk, policy: RetentionPolicy) -> None:
+        self._desk = desk
+        self._policy = policy
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
+
+    def start(self) -> None:
+        """Begin, if there is anything that may ever go."""
+        if self._policy.updates_s is not None or self._policy.size_bytes is not None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the run under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def look(self) -> int:
+        """Remove what may go now; returns how many rows of updates went."""
+        removed = 0
+        if self._policy.updates_s is not None:
+            before = self._desk.clock.now() - timedelta(seconds=self._policy.updates_s)
+            for record in self._desk.store.ended_with_updates(before, RUNS_A_LOOK):
+                removed += self._thin(record)
+        most = self._policy.size_bytes
+        if most is not None and self._desk.store.size_bytes() > most:
+            for record in self._desk.store.ended_with_updates(None, RUNS_A_LOOK):
+                removed += self._thin(record)
+                if self._stop.is_set() or self._desk.store.size_bytes() <= most:
+                    break
+        return removed
+
+    def _serve(self) -> None:
+        while not self._stop.wait(self._policy.check_interval_s):
+            try:
+                removed = self.look()
+            except ServiceError as error:
+                log.warning("retention waits", extra={"reason": str(error)})
+                continue
+            if removed:
+                log.info("old updates removed", extra={"rows": removed})
+
+    def _thin(self, record: RunRecord) -> int:
+        incidents: list[IncidentRecord] = []
+        cursor: str | None = None
+        while True:
+            page = self._desk.store.incidents(None, record.run, 200, cursor)
+            incidents.extend(page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        around = self._policy.window_updates
+        kept = [
+            (known.attempt, known.first_bad - around, known.first_bad + around)
+            for known in incidents
+        ]
+
+        def job(transaction: Transaction) -> int:
+            return transaction.remove_updates(record.run, kept)
+
+        return self._desk.store.write(record.run, job).result(60.0)

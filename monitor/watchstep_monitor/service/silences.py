@@ -1,0 +1,90 @@
+"""Silences and receivers' routes: matchers over an alert's labels, as in Alertmanager."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+
+from watchstep_monitor.service.errors import InvalidError
+from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecord
+
+_WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
+MOST_MATCHERS = 16
+
+
+def parse_matcher(text: str, *, loc: tuple[str | int, ...] = ()) -> Matcher:
+    """Read `name="value"`, with `!=`, `=~` or `!~` for `=`.
+
+    Raises:
+        InvalidError: It is none, or its expression cannot be compiled.
+    """
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        raise InvalidError('must look like rule="name"', loc=loc, kind="matcher")
+    name, op, _, value = found.groups()
+    matcher = Matcher(name, op, value)  # type: ignore[arg-type]
+    check_matcher(matcher, loc=loc)
+    return matcher
+
+
+def check_matcher(matcher: Matcher, *, loc: tuple[str | int, ...]) -> None:
+    """Refuse an expression that cannot be compiled, or that could run for very long.
+
+    Raises:
+        InvalidError: Such an expression.
+    """
+    if matcher.op in {"=", "!="}:
+        return
+    try:
+        _compiled(matcher.value)
+    except re.error:
+        raise InvalidError("is not a regular expression", loc=loc, kind="regex") from None
+    # Python's engine backtracks: a quantified group that itself holds a quantifier takes
+    # exponential time, and a silence is checked in the writing thread.
+    if re.search(r"\([^)]*[*+{][^)]*\)\s*[*+{]", matcher.value):
+        raise InvalidError("nests repetitions", loc=loc, kind="regex")
+
+
+@lru_cache(maxsize=256)
+def _compiled(expression: str) -> re.Pattern[str]:
+    return re.compile(expression)
+
+
+def matches(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    """Whether all matchers hold; an absent label counts as ""."""
+    for matcher in matchers:
+        value = labels.get(matcher.name, "")
+        if matcher.op in {"=", "!="}:
+            held = value == matcher.value
+        else:
+            held = _compiled(matcher.value).fullmatch(value) is not None
+        if held == matcher.op.startswith("!"):
+            return False
+    return True
+
+
+def labels_of(alert: AlertRecord) -> dict[str, str]:
+    """The labels that matchers see; the rule file's own ones cannot hide ours."""
+    return {
+        **alert.labels,
+        "alertname": alert.rule,
+        "rule": alert.rule,
+        "run": alert.run,
+        "project": alert.project,
+        "severity": alert.severity,
+    }
+
+
+def silencing(
+    silences: Iterable[SilenceRecord], alert: AlertRecord, now: datetime
+) -> SilenceRecord | None:
+    """The silence that covers an alert now and lasts longest, or None."""
+    labels = labels_of(alert)
+    covering = [
+        silence
+        for silence in silences
+        if silence.starts_at <= now < silence.ends_at and matches(silence.matchers, labels)
+    ]
+    return max(covering, key=lambda silence: silence.ends_at, default=None)

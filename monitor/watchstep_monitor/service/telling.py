@@ -1,0 +1,231 @@
+"""Who is told what about an incident: notices and their rows in the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+from watchstep.core.updates import Severity
+from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.live import LiveRun
+from watchstep_monitor.service.notice_json import notice_to_json
+from watchstep_monitor.service.notices import AlertView, Edge, Notice
+from watchstep_monitor.service.records import (
+    SEVERITIES,
+    AlertRecord,
+    IncidentRecord,
+    Matcher,
+    NewDelivery,
+    SilenceRecord,
+    short_id,
+)
+from watchstep_monitor.service.rulebook import rule_named
+from watchstep_monitor.service.silences import labels_of, matches, silencing
+
+MOST_ALERTS = 50
+"""Alerts in one message; the worst come first, and no one reads more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which incidents a receiver hears of."""
+
+    receiver: str
+    min_severity: Severity = "warning"
+    matchers: tuple[Matcher, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TellingPolicy:
+    """When and whom to tell; times in seconds.
+
+    Attributes:
+        routes: Gives the receivers of now; one that is gone is no longer among them.
+        silences: Gives the silences of now.
+        base_url: Without a slash at its end, for links.
+    """
+
+    group_wait_s: float
+    group_interval_s: float
+    repeat_interval_s: float
+    routes: Callable[[], Iterable[Route]]
+    silences: Callable[[], Iterable[SilenceRecord]]
+    base_url: str
+
+
+def rank(severity: Severity) -> int:
+    """0 for the mildest."""
+    return SEVERITIES.index(severity)
+
+
+def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
+    """Whether a firing rule makes telling about this alert needless."""
+    rule = rule_named(live.rules, alert.rule)
+    if rule is None:
+        return False
+    firing = {known.rule for known in live.alerts.values() if known.state == "firing"}
+    return any(name in firing for name in rule.inhibited_by)
+
+
+def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
+    """An alert as people see it; `last_seq` is the run's newest, for one that still fires."""
+    still = alert.state == "firing" and last_seq is not None
+    texts = alert.annotations
+    return AlertView(
+        id=alert.id,
+        rule=alert.rule,
+        severity=alert.severity,
+        state=alert.state,
+        run=alert.run,
+        project=alert.project,
+        attempt=alert.attempt,
+        since=alert.since,
+        first_update=alert.first_seq,
+        last_update=last_seq if still and last_seq is not None else alert.last_seq,
+        resolved_at=alert.resolved_at,
+        metric=alert.metric,
+        reading=alert.reading,
+        action=alert.action,
+        reason=alert.reason,
+        summary=texts.get("summary", "") or alert.rule,
+        description=texts.get("description", ""),
+        cause=texts.get("cause", ""),
+        runbook_url=texts.get("runbook_url", ""),
+        acknowledged=alert.acknowledged_at is not None,
+        silenced=silenced,
+    )
+
+
+def run_links(base_url: str, run: str) -> dict[str, str]:
+    """Where a run's page and status are."""
+    name = quote(run, safe="")
+    return {"run": f"{base_url}/runs/{name}", "status": f"{base_url}/api/v1/runs/{name}"}
+
+
+def tell_if_due(change: Change, policy: TellingPolicy) -> None:
+    """Write the message of the run's incident if its time has come."""
+    incident = change.live.incident
+    if incident is None or incident.due_at is None or incident.due_at > change.now:
+        return
+    loud, wait_until = _loud(change, policy)
+    if not loud:
+        change.keep_incident(replace(incident, due_at=wait_until))
+        return
+    worst = max((alert.severity for alert in loud), key=rank)
+    routes = [
+        route
+        for route in policy.routes()
+        if rank(worst) >= rank(route.min_severity)
+        and any(matches(route.matchers, labels_of(alert)) for alert in loud)
+    ]
+    edge: Edge = incident.due_edge or "changed"  # type: ignore[assignment]
+    told = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
+    repeat_at = change.now + timedelta(seconds=policy.repeat_interval_s)
+    change.keep_incident(
+        _send(
+            change,
+            policy,
+            replace(incident, told=tuple(told), due_at=repeat_at, due_edge="repeat"),
+            edge,
+            [route.receiver for route in routes],
+        )
+    )
+
+
+def tell_resolved(
+    change: Change, policy: TellingPolicy, incident: IncidentRecord
+) -> IncidentRecord:
+    """Tell those who heard of an incident that it is over; returns it with the count raised."""
+    if not incident.told:
+        return incident
+    known = {route.receiver for route in policy.routes()}
+    return _send(
+        change, policy, incident, "resolved", [name for name in incident.told if name in known]
+    )
+
+
+def _loud(change: Change, policy: TellingPolicy) -> tuple[list[AlertRecord], datetime | None]:
+    """Firing alerts that someone should hear of; if none, when that may change."""
+    silences = list(policy.silences())
+    loud: list[AlertRecord] = []
+    ends: list[datetime] = []
+    for alert in change.live.alerts.values():
+        if alert.state != "firing" or inhibited(change.live, alert):
+            continue
+        silence = silencing(silences, alert, change.now)
+        if silence is not None:
+            ends.append(silence.ends_at)
+        elif alert.acknowledged_at is None:
+            loud.append(alert)
+    return loud, min(ends, default=None)
+
+
+def _send(
+    change: Change,
+    policy: TellingPolicy,
+    incident: IncidentRecord,
+    edge: Edge,
+    receivers: list[str],
+) -> IncidentRecord:
+    if not receivers:
+        return incident
+    numbered = replace(incident, notices=incident.notices + 1, noticed_at=change.now)
+    notice = _notice(change, policy, numbered, edge)
+    written = notice_to_json(notice)
+    for receiver in receivers:
+        change.deliveries.append(
+            NewDelivery(
+                id=short_id("dl", notice.id, receiver),
+                run=incident.run,
+                incident=incident.id,
+                receiver=receiver,
+                number=numbered.notices,
+                notice=written,
+                at=change.now,
+            )
+        )
+    return numbered
+
+
+def _notice(change: Change, policy: TellingPolicy, incident: IncidentRecord, edge: Edge) -> Notice:
+    live = change.live
+    silences = list(policy.silences())
+    members = sorted(
+        live.members.values(),
+        key=lambda alert: (alert.state != "firing", -rank(alert.severity), alert.first_seq),
+    )[:MOST_ALERTS]
+    last_seq = live.record.last_seq
+    views = tuple(
+        alert_view(
+            alert,
+            last_seq=last_seq,
+            silenced=silencing(silences, alert, change.now) is not None,
+        )
+        for alert in members
+    )
+    links = run_links(policy.base_url, incident.run)
+    runbook = next((view.runbook_url for view in views if view.runbook_url), "")
+    return Notice(
+        id=short_id("nt", incident.id, incident.notices, edge),
+        run=incident.run,
+        project=incident.project,
+        attempt=live.record.attempt,
+        incident=incident.id,
+        edge=edge,
+        stage=incident.stage,
+        diagnosis=incident.diagnosis,
+        confidence=incident.confidence,
+        alerts=views,
+        readings=_readings(live.latest, views),
+        checkpoint=live.record.checkpoint,
+        trainer_did=live.record.trainer_did,
+        links={**links, "runbook": runbook} if runbook else links,
+        at=change.now,
+    )
+
+
+def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:
+    wanted = dict.fromkeys(view.metric for view in views if view.metric)
+    return {metric: latest[metric] for metric in wanted if metric in latest}

@@ -1,0 +1,225 @@
+"""Where settings come from: command line over environment over file over default."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from watchstep.errors import SettingsError
+from watchstep_monitor.settings.schema import ReceiverSettings, Settings
+
+PREFIX = "WATCHSTEP_"
+DEFAULT_FILE = Path("watchstep.yaml")
+MAX_FILE_BYTES = 1_048_576
+SECRET_FIELDS = ("database_url", "secret", "url", "tokens")
+"""Last part of the keys that may be given as a file that holds the value (`..._FILE`)."""
+
+TRAINER_VARIABLES = frozenset({"WATCHSTEP_URL", "WATCHSTEP_TOKEN"})
+"""Names that belong to the trainer's side and would otherwise look like the service's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings, and where each value came from.
+
+    Attributes:
+        origins: Dotted key to "default", "file", "environment" or "command line".
+        file: The file that was read, or None.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    file: Path | None
+
+    def shown(self) -> Iterator[tuple[str, object, str]]:
+        """(dotted key, value, origin) of every setting; secrets as "**********"."""
+        for key, value in _flatten(self.settings.model_dump(mode="json"), ()):
+            dotted = ".".join(key)
+            yield dotted, value, self._origin(dotted)
+
+    def _origin(self, dotted: str) -> str:
+        parts = dotted.split(".")
+        prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        return next((self.origins[p] for p in prefixes if p in self.origins), "default")
+
+
+def load_settings(
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> LoadedSettings:
+    """Read and check all settings.
+
+    Args:
+        file: The file to read; None reads `watchstep.yaml` if it is there.
+        environ: None for this process' own.
+        overrides: Dotted keys from the command line; values of None are left out.
+
+    Raises:
+        SettingsError: One line that names the key, or the file and line, and what would be
+            right. Values of secrets are never in it.
+    """
+    path = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if path is not None:
+        layers.append(("file", _read_file(path)))
+    layers.append(("environment", _read_environ(os.environ if environ is None else environ)))
+    layers.append(("command line", _nest(overrides or {})))
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        _refuse_unknown(layer, Settings, (), str(path) if origin == "file" else origin)
+        for key, value in _flatten(layer, ()):
+            _put(merged, key, value)
+            origins[".".join(key)] = origin
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, origins)) from None
+    return LoadedSettings(settings, origins, path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise SettingsError(f"{path}: larger than {MAX_FILE_BYTES} bytes, no settings file is")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = False
+    try:
+        document = yaml.load(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8 text") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 0
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise SettingsError(f"{path}:{line}: {problem}") from None
+    except (YAMLError, ValueError, RecursionError):
+        raise SettingsError(f"{path}: not YAML") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: must hold keys and values, not a {type(document).__name__}")
+    return document
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in TRAINER_VARIABLES:
+            continue
+        key = tuple(name[len(PREFIX) :].lower().split("__"))
+        from_file = key[-1].endswith("_file") and key[-1][:-5] in SECRET_FIELDS
+        if from_file:
+            key = (*key[:-1], key[-1][:-5])
+        # One word without a section is the service's only if the service knows it: the
+        # trainer reads WATCHSTEP_RUN, WATCHSTEP_MODE and others from the same environment.
+        if len(key) == 1 and key[0] not in Settings.model_fields:
+            continue
+        if not all(key):
+            raise SettingsError(f"{name}: a part of the name between underscores is empty")
+        text = _secret_text(name, environ[name]) if from_file else environ[name]
+        _put(nested, key, _typed(name, text, key))
+    return nested
+
+
+def _secret_text(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{name}: the file that it names cannot be read") from None
+
+
+def _typed(name: str, text: str, key: tuple[str, ...]) -> object:
+    """Lists and tables are written as JSON, or as words between commas; the rest is text."""
+    if text.startswith(("[", "{")):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise SettingsError(f"{name}: starts like JSON but is not") from None
+    if key[-1] in {"paths", "allow_private_cidrs", "match", "scopes", "projects"}:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _nest(overrides: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for dotted, value in overrides.items():
+        if value is not None:
+            _put(nested, tuple(dotted.split(".")), value)
+    return nested
+
+
+def _put(nested: dict[str, Any], key: tuple[str, ...], value: object) -> None:
+    for part in key[:-1]:
+        inner = nested.setdefault(part, {})
+        if not isinstance(inner, dict):
+            inner = nested[part] = {}
+        nested = inner
+    nested[key[-1]] = value
+
+
+def _flatten(
+    nested: Mapping[str, Any], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in nested.items():
+        key = (*above, str(name))
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, key)
+        elif value is not None or not above:
+            yield key, value
+
+
+def _refuse_unknown(
+    layer: Mapping[Any, Any], model: type[BaseModel], above: tuple[str, ...], place: str
+) -> None:
+    for name, value in layer.items():
+        dotted = ".".join((*above, str(name)))
+        field = model.model_fields.get(str(name))
+        if field is None:
+            close = difflib.get_close_matches(str(name), model.model_fields, n=1)
+            hint = f"; did you mean {'.'.join((*above, close[0]))}?" if close else ""
+            raise SettingsError(f"{place}: unknown setting {dotted}{hint}")
+        section = _section_of(field.annotation)
+        if section is not None and isinstance(value, Mapping):
+            _refuse_unknown(value, section, (*above, str(name)), place)
+        elif name == "receivers" and isinstance(value, Mapping):
+            for receiver, keys in value.items():
+                if isinstance(keys, Mapping):
+                    _refuse_unknown(keys, ReceiverSettings, (dotted, str(receiver)), place)
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    options = (
+        typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    )
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _one_line(error: ValidationError, origins: Mapping[str, str]) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    dotted = ".".join(str(part) for part in first["loc"])
+    origin = next(
+        (origin for key, origin in origins.items() if key == dotted or dotted.startswith(key)),
+        "default",
+    )
+    return f"{dotted}: {first['msg'][0].lower()}{first['msg'][1:]} (from the {origin})"

@@ -1,0 +1,104 @@
+"""Stretches of updates as rows, and rows as updates.
+
+A block is a run of updates of one attempt with consecutive numbers and the same metrics in
+the same order. Its arrays are little-endian on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from watchstep.core.updates import Update
+from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.storage import Point
+
+MOST_UPDATES = 256
+"""Updates in one block: reading one of them means reading all."""
+
+Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None]
+
+
+def block_rows(
+    key: int, updates: Sequence[Update], shape_of: Callable[[tuple[str, ...]], int]
+) -> Iterator[Row]:
+    """The rows that hold these updates, in the order of the table's columns.
+
+    Args:
+        key: The run's.
+        updates: In order of their numbers.
+        shape_of: The number of a set of names, stored if it is new.
+    """
+    start = 0
+    while start < len(updates):
+        first = updates[start]
+        names = tuple(first.readings)
+        end = start + 1
+        while (
+            end < len(updates)
+            and end - start < MOST_UPDATES
+            and updates[end].seq == first.seq + end - start
+            and updates[end].attempt == first.attempt
+            and tuple(updates[end].readings) == names
+        ):
+            end += 1
+        yield _row(key, shape_of(names), updates[start:end], len(names))
+        start = end
+
+
+def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
+    count = len(block)
+    steps = [update.step for update in block]
+    values = [value for update in block for value in update.readings.values()]
+    events = {
+        str(at): plain(update.event) for at, update in enumerate(block) if update.event is not None
+    }
+    return (
+        key,
+        block[0].attempt,
+        block[0].seq,
+        block[-1].seq,
+        min(steps),
+        max(steps),
+        shape,
+        struct.pack(f"<{count}q", *steps),
+        struct.pack(f"<{count}d", *[update.time for update in block]),
+        struct.pack(f"<{count * width}d", *values),
+        json.dumps(events, separators=(",", ":")) if events else None,
+    )
+
+
+def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
+    """The updates in a row, in order."""
+    count, width = row.last_seq - row.first_seq + 1, len(names)
+    steps = struct.unpack(f"<{count}q", row.steps)
+    times = struct.unpack(f"<{count}d", row.times)
+    values = struct.unpack(f"<{count * width}d", row.readings)
+    events = {} if row.events is None else json.loads(row.events)
+    for at in range(count):
+        yield Update(
+            seq=row.first_seq + at,
+            step=steps[at],
+            time=times[at],
+            readings=dict(zip(names, values[at * width : (at + 1) * width], strict=True)),
+            event=events.get(str(at)),
+            attempt=row.attempt,
+        )
+
+
+def block_points(row: Any, place: int, width: int) -> Iterator[Point]:
+    """The readings of one metric in a row.
+
+    Args:
+        row: Of the table of updates.
+        place: The metric's place among the block's names.
+        width: How many names there are.
+    """
+    count = row.last_seq - row.first_seq + 1
+    steps = struct.unpack(f"<{count}q", row.steps)
+    times = struct.unpack(f"<{count}d", row.times)
+    values = struct.unpack(f"<{count * width}d", row.readings)[place::width]
+    for at, value in enumerate(values):
+        yield Point(row.attempt, row.first_seq + at, steps[at], times[at], value)

@@ -1,0 +1,250 @@
+"""Opening a store: whose it is, which version, and that no one else writes to it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from watchstep.errors import SettingsError
+from watchstep_monitor.service.ports import ServiceMetrics
+from watchstep_monitor.store import schema
+from watchstep_monitor.store.outbox import Outbox
+from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.sql_store import SqlStore
+from watchstep_monitor.store.writer import GroupCommit, Writer
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "watchstep.db"
+MIGRATION_LOCK = 0x57535450
+"""Key of PostgreSQL's advisory lock around migrations."""
+
+WAL_BYTES = 67_108_864
+"""Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How to open a store.
+
+    Attributes:
+        database_url: None for SQLite in `data_dir`.
+        busy_timeout_s: How long a statement waits for a lock.
+        writers, readers: Connections; SQLite always has one writer.
+    """
+
+    data_dir: Path
+    database_url: str | None = None
+    busy_timeout_s: float = 5.0
+    writers: int = 4
+    readers: int = 4
+    group: GroupCommit = field(default_factory=lambda: GroupCommit(0.005, 1_024))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStore:
+    """An open store and its outbox."""
+
+    store: SqlStore
+    outbox: Outbox
+    writer: Writer
+    _engines: tuple[Engine, ...]
+    _lock: IO[bytes] | None
+
+    def close(self) -> None:
+        """Commit what is queued, close all connections, and let another process in."""
+        self.writer.close()
+        for engine in self._engines:
+            engine.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> OpenedStore:
+    """Open the store, creating or upgrading it first.
+
+    Raises:
+        SettingsError: One line: the folder cannot be written, another process has it, the
+            file is someone else's or damaged, or its schema is newer than this code.
+    """
+    lock = None
+    if options.database_url is None:
+        lock = _own_folder(options.data_dir)
+    try:
+        engines = _engines(options)
+        with _opening(engines[0]) as connection:
+            _prepare(connection, options)
+    except SettingsError:
+        if lock is not None:
+            lock.close()
+        raise
+    write_engine, read_engine = engines
+    shapes = Shapes(write_engine.dialect)
+    exclusive = options.database_url is None
+    writer = Writer(
+        write_engine,
+        shapes,
+        threads=1 if exclusive else options.writers,
+        group=options.group,
+        metrics=metrics,
+    )
+    store = SqlStore(read_engine, writer, shapes, exclusive=exclusive)
+    return OpenedStore(store, Outbox(read_engine, writer), writer, engines, lock)
+
+
+def backup_sqlite(data_dir: Path, target: Path) -> None:
+    """Copy the store while it may be in use, complete and consistent.
+
+    Raises:
+        SettingsError: There is no store, or the target cannot be written.
+    """
+    source = data_dir / FILE_NAME
+    if not source.is_file():
+        raise SettingsError(f"{source}: there is no store here")
+    try:
+        with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as old:
+            with sqlite3.connect(target) as new:
+                old.backup(new)
+            new.close()
+        old.close()
+    except sqlite3.Error as error:
+        raise SettingsError(f"{target}: the backup failed: {error}") from None
+
+
+def _own_folder(folder: Path) -> IO[bytes]:
+    """Take the folder's lock, which the kernel frees when this process ends, however it does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise SettingsError(
+            f"data_dir {folder}: {(error.strerror or 'cannot be used').lower()}"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise SettingsError(f"data_dir {folder}: another watchstep process uses it") from None
+    if not os.access(folder, os.W_OK):
+        lock.close()
+        raise SettingsError(f"data_dir {folder}: permission denied")
+    return lock
+
+
+def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
+    """One engine that writes, one that only reads; both begin transactions by hand."""
+    if options.database_url is None:
+        url = f"sqlite:///{options.data_dir / FILE_NAME}"
+        write = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1)
+        read = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=options.readers)
+        wait_ms = round(options.busy_timeout_s * 1000)
+        event.listen(write, "connect", lambda raw, _: _tune(raw, wait_ms, reads_only=False))
+        event.listen(read, "connect", lambda raw, _: _tune(raw, wait_ms, reads_only=True))
+        return write, read
+    try:
+        parsed = make_url(options.database_url)
+    except ArgumentError:
+        raise SettingsError("database_url: not a database URL") from None
+    if parsed.get_backend_name() != "postgresql":
+        raise SettingsError("database_url: must begin with postgresql+psycopg://")
+    parsed = parsed.set(drivername="postgresql+psycopg")
+    common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": True}
+    # Server-side prepared plans do not survive a failover behind a connection pooler.
+    arguments = {"connect_timeout": 5, "application_name": "watchstep"}
+    write = create_engine(parsed, pool_size=options.writers + 1, connect_args=arguments, **common)
+    return write, create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
+
+
+def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
+    cursor = raw.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={wait_ms}")
+    if reads_only:
+        cursor.execute("PRAGMA query_only=ON")
+    else:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # An acknowledged update survives a power cut, not only a crash of the process.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
+    cursor.execute("PRAGMA cache_size=-65536")
+    cursor.close()
+
+
+@contextmanager
+def _opening(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise SettingsError(f"the store cannot be opened: {reason[:200]}") from None
+
+
+def _prepare(connection: Connection, options: StoreOptions) -> None:
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        try:
+            _upgrade(connection, options)
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+        return
+    found = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    tables = inspect(connection).get_table_names()
+    if found != schema.APPLICATION_ID and (found or tables):
+        raise SettingsError(
+            f"{options.data_dir / FILE_NAME}: another program's database, not watchstep's"
+        )
+    _upgrade(connection, options)
+    connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
+
+
+def _upgrade(connection: Connection, options: StoreOptions) -> None:
+    """Bring the schema to `schema.HEAD`, with a backup first where that is a file copy."""
+    have = _revision(connection)
+    if have == schema.HEAD:
+        return
+    if have is not None and have > schema.HEAD:
+        raise SettingsError(
+            f"the store has schema {have}, newer than {schema.HEAD}: install the newer watchstep"
+        )
+    if have is not None and connection.dialect.name == "sqlite":
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        backup_sqlite(options.data_dir, options.data_dir / f"before-{schema.HEAD}-{stamp}.db")
+    _run_migrations(connection)
+    log.info("schema upgraded", extra={"from": have or "nothing", "to": schema.HEAD})
+
+
+def _revision(connection: Connection) -> str | None:
+    if "alembic_version" not in inspect(connection).get_table_names():
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def _run_migrations(connection: Connection) -> None:
+    # Imported here: it takes a second, and a store that is up to date needs none of it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "watchstep_monitor.store:migrations")
+    config.attributes["connection"] = connection
+    begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
+    connection.exec_driver_sql(begin)
+    try:
+        command.upgrade(config, schema.HEAD)
+        connection.exec_driver_sql("COMMIT")
+    except DBAPIError:
+        connection.exec_driver_sql("ROLLBACK")
+        raise

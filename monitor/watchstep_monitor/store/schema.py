@@ -1,0 +1,208 @@
+"""The tables. Every key begins with the run, so that a run's rows can live together.
+
+Moments are microseconds since the epoch; documents are JSON texts, which both databases keep
+byte for byte (PostgreSQL's own JSON type refuses some legal texts).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+HEAD = "0001"
+"""Revision that this code reads and writes; the newest file in `migrations/versions`."""
+
+APPLICATION_ID = 0x57535450
+"""SQLite's mark of whose file it is: "WSTP"."""
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("trainer", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("time", Float(53), nullable=False),
+    Column("updates", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("heard_us", BigInteger),
+    Column("ended_us", BigInteger),
+    Column("timeline_us", BigInteger, nullable=False),
+    Column("checkpoint", Text),
+    Column("trainer_did", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    # 1 once retention has removed updates.
+    Column("thinned", Integer, nullable=False, server_default=text("0")),
+)
+Index("runs_heard", runs.c.heard_us, runs.c.run_key)
+Index("runs_ended", runs.c.ended_us)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("session", Text),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+)
+
+shapes = Table(
+    "shapes",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("shape", Integer, primary_key=True, autoincrement=False),
+    Column("names", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row holds a stretch of consecutive updates that report the same metrics: a batch is one
+# row, a lone update is one too. Against a row an update this takes a third less room and a
+# fifth of the time; readings stay whole doubles either way.
+updates = Table(
+    "updates",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("least_step", BigInteger, nullable=False),
+    Column("greatest_step", BigInteger, nullable=False),
+    Column("shape", Integer, nullable=False),
+    Column("steps", LargeBinary, nullable=False),
+    Column("times", LargeBinary, nullable=False),
+    Column("readings", LargeBinary, nullable=False),
+    Column("events", Text),
+)
+
+run_states = Table(
+    "run_states",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("latest", Text, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("incident", Text),
+    Column("document", Text, nullable=False),
+)
+Index("alerts_since", alerts.c.since_us, alerts.c.id)
+Index("alerts_id", alerts.c.id)
+Index(
+    "alerts_open",
+    alerts.c.run_key,
+    sqlite_where=text("state <> 'resolved'"),
+    postgresql_where=text("state <> 'resolved'"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opened_us", BigInteger, nullable=False),
+    Column("due_us", BigInteger),
+    Column("document", Text, nullable=False),
+)
+Index("incidents_opened", incidents.c.opened_us, incidents.c.id)
+Index(
+    "incidents_due",
+    incidents.c.due_us,
+    sqlite_where=text("due_us IS NOT NULL"),
+    postgresql_where=text("due_us IS NOT NULL"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("time", Float(53)),
+    Column("detail", Text, nullable=False),
+)
+Index("timeline_at", timeline.c.at_us)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("incident", Text, nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("edge", Text, nullable=False),
+    Column("notice", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("next_us", BigInteger, nullable=False),
+    Column("lease_us", BigInteger, nullable=False),
+    Column("settled_us", BigInteger),
+    Column("reason", Text, nullable=False),
+)
+Index(
+    "outbox_waiting",
+    outbox.c.next_us,
+    sqlite_where=text("state = 'waiting'"),
+    postgresql_where=text("state = 'waiting'"),
+)
+Index("outbox_incident", outbox.c.run_key, outbox.c.incident, outbox.c.receiver, outbox.c.number)
+Index("outbox_created", outbox.c.created_us, outbox.c.id)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)

@@ -1,0 +1,367 @@
+"""The reading side in SQL; see the port in `service.storage` for what each call means."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
+from watchstep_monitor.service.ports import DeliveryState
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    AttemptRecord,
+    DeliveryRecord,
+    IncidentRecord,
+    Page,
+    RunRecord,
+    SilenceRecord,
+    TimelineEntry,
+    run_key,
+)
+from watchstep_monitor.service.storage import AlertFilter, Job, Point, RunFilter, Transaction
+from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
+from watchstep_monitor.store.writer import Writer
+
+T = TypeVar("T")
+TIMEOUT_S = 60.0
+BLOCKS_A_READ = 500
+"""Rows held at a time while a series is read; no read transaction stays open between."""
+
+
+class SqlStore:
+    """See `service.storage.Store`.
+
+    Attributes:
+        exclusive: See the port.
+    """
+
+    def __init__(self, engine: Engine, writer: Writer, shapes: Shapes, *, exclusive: bool) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._shapes = shapes
+        self.exclusive = exclusive
+
+    def write(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
+        """See the port."""
+        return self._writer.submit(run, job, updates)
+
+    def run(self, run: str) -> RunRecord | None:
+        """See the port."""
+        query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
+        found = [packing.run_record(row) for row in self._rows(query)]
+        return next((record for record in found if record.run == run), None)
+
+    def runs(self, wanted: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
+        """See the port."""
+        table = schema.runs.c
+        query = select(schema.runs)
+        if wanted.projects is not None:
+            query = query.where(table.project.in_(wanted.projects))
+        if wanted.status is not None:
+            query = query.where(_has_status(wanted))
+        rows = self._page(query, (table.heard_us, table.run_key), limit, cursor)
+        return _paged(rows, limit, ("heard_us", "run_key"), packing.run_record)
+
+    def attempts(self, run: str) -> list[AttemptRecord]:
+        """See the port."""
+        with self._engine.connect() as connection:
+            return read_attempts(connection, run)
+
+    def alerts(self, wanted: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
+        """See the port."""
+        table = schema.alerts.c
+        query = select(schema.alerts)
+        if wanted.projects is not None:
+            query = query.where(table.project.in_(wanted.projects))
+        if wanted.run is not None:
+            query = query.where(table.run_key == run_key(wanted.run))
+        for column, value in (
+            (table.state, wanted.state),
+            (table.severity, wanted.severity),
+            (table.incident, wanted.incident),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        rows = self._page(query, (table.since_us, table.id), limit, cursor)
+        return _paged(rows, limit, ("since_us", "id"), _alert)
+
+    def alert(self, alert_id: str) -> AlertRecord | None:
+        """See the port."""
+        query = select(schema.alerts).where(schema.alerts.c.id == alert_id)
+        return next((_alert(row) for row in self._rows(query)), None)
+
+    def incidents(
+        self, projects: tuple[str, ...] | None, run: str | None, limit: int, cursor: str | None
+    ) -> Page[IncidentRecord]:
+        """See the port."""
+        table = schema.incidents.c
+        query = select(schema.incidents)
+        if projects is not None:
+            query = query.where(table.project.in_(projects))
+        if run is not None:
+            query = query.where(table.run_key == run_key(run))
+        rows = self._page(query, (table.opened_us, table.id), limit, cursor)
+        return _paged(rows, limit, ("opened_us", "id"), _incident)
+
+    def due_incidents(self, now: datetime, limit: int) -> list[str]:
+        """See the port."""
+        table = schema.incidents.c
+        query = (
+            select(table.run)
+            .where(table.due_us.is_not(None), table.due_us <= to_us(now))
+            .order_by(table.due_us)
+            .limit(limit)
+        )
+        return [row["run"] for row in self._rows(query)]
+
+    def series(
+        self, run: str, metric: str, from_step: int | None, to_step: int | None
+    ) -> Iterator[Point]:
+        """See the port."""
+        table, key = schema.updates.c, run_key(run)
+        shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
+        names = {row["shape"]: json.loads(row["names"]) for row in self._rows(shapes)}
+        places = {shape: each.index(metric) for shape, each in names.items() if metric in each}
+        low = -(2**63) if from_step is None else from_step
+        high = 2**63 - 1 if to_step is None else to_step
+        after = (-1, -1)
+        while places:
+            rows = self._blocks(
+                select(schema.updates)
+                .where(
+                    table.run_key == key,
+                    table.shape.in_(places),
+                    table.least_step <= high,
+                    table.greatest_step >= low,
+                    or_(
+                        table.attempt > after[0],
+                        and_(table.attempt == after[0], table.first_seq > after[1]),
+                    ),
+                )
+                .order_by(table.attempt, table.first_seq)
+                .limit(BLOCKS_A_READ)
+            )
+            for row in rows:
+                found = blocks.block_points(row, places[row.shape], len(names[row.shape]))
+                yield from (point for point in found if low <= point.step <= high)
+            if len(rows) < BLOCKS_A_READ:
+                return
+            after = (rows[-1].attempt, rows[-1].first_seq)
+
+    def timeline(self, run: str, limit: int, cursor: str | None) -> Page[TimelineEntry]:
+        """See the port."""
+        table = schema.timeline.c
+        query = select(schema.timeline, schema.runs.c.run).join(
+            schema.runs, schema.runs.c.run_key == table.run_key
+        )
+        query = query.where(table.run_key == run_key(run)).order_by(table.at_us)
+        if cursor is not None:
+            query = query.where(table.at_us > int(_opened_cursor(cursor)[0]))
+        rows = self._rows(query.limit(limit + 1))
+        return _paged(rows, limit, ("at_us",), _entry)
+
+    def timeline_since(self, at_us: int, limit: int) -> list[TimelineEntry]:
+        """See the port."""
+        table = schema.timeline.c
+        query = (
+            select(schema.timeline, schema.runs.c.run)
+            .join(schema.runs, schema.runs.c.run_key == table.run_key)
+            .where(table.at_us > at_us)
+            .order_by(table.at_us)
+            .limit(limit)
+        )
+        return [_entry(row) for row in self._rows(query)]
+
+    def silences(self) -> list[SilenceRecord]:
+        """See the port."""
+        table = schema.silences.c
+        query = select(schema.silences).order_by(table.created_us.desc(), table.id)
+        return [packing.record_from(SilenceRecord, row["document"]) for row in self._rows(query)]
+
+    def save_silence(self, silence: SilenceRecord) -> None:
+        """See the port."""
+        row = {
+            "id": silence.id,
+            "created_us": to_us(silence.created_at),
+            "document": packing.document(silence),
+        }
+
+        def job(transaction: Transaction) -> None:
+            connection = cast("SqlTransaction", transaction).connection
+            table = schema.silences
+            connection.execute(delete(table).where(table.c.id == silence.id))
+            connection.execute(table.insert(), row)
+
+        self._writer.submit("", job).result(TIMEOUT_S)
+
+    def delete_silence(self, silence_id: str) -> bool:
+        """See the port."""
+
+        def job(transaction: Transaction) -> bool:
+            connection = cast("SqlTransaction", transaction).connection
+            table = schema.silences
+            gone = connection.execute(delete(table).where(table.c.id == silence_id))
+            return gone.rowcount > 0
+
+        return self._writer.submit("", job).result(TIMEOUT_S)
+
+    def deliveries(
+        self, state: DeliveryState | None, run: str | None, limit: int, cursor: str | None
+    ) -> Page[DeliveryRecord]:
+        """See the port."""
+        table = schema.outbox.c
+        query = select(schema.outbox)
+        if state is not None:
+            query = query.where(table.state == state)
+        if run is not None:
+            query = query.where(table.run_key == run_key(run))
+        rows = self._page(query, (table.created_us, table.id), limit, cursor)
+        return _paged(rows, limit, ("created_us", "id"), _delivery)
+
+    def ended_with_updates(self, before: datetime | None, limit: int) -> list[RunRecord]:
+        """See the port."""
+        table = schema.runs.c
+        query = select(schema.runs).where(table.ended_us.is_not(None), table.thinned == 0)
+        if before is not None:
+            query = query.where(table.ended_us < to_us(before))
+        rows = self._rows(query.order_by(table.ended_us).limit(limit))
+        return [packing.run_record(row) for row in rows]
+
+    def size_bytes(self) -> int:
+        """See the port."""
+        query = "SELECT pg_database_size(current_database())"
+        if self.exclusive:
+            query = (
+                "SELECT (page_count - freelist_count) * page_size FROM "
+                "pragma_page_count, pragma_freelist_count, pragma_page_size"
+            )
+        with self._engine.connect() as connection:
+            return int(connection.exec_driver_sql(query).scalar_one())
+
+    def ready(self) -> str | None:
+        """See the port."""
+        try:
+            self._writer.submit("", lambda _: None).result(5.0)
+            list(self._rows(select(schema.runs.c.run_key).limit(1)))
+        except (StorageTroubleError, TimeoutError):
+            return "the store cannot commit"
+        return None
+
+    def _blocks(self, query: Select[Any]) -> Sequence[Any]:
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(query).all()
+        except SQLAlchemyError as error:
+            raise StorageTroubleError("the store cannot be read") from error
+
+    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        try:
+            with self._engine.connect() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+        except SQLAlchemyError as error:
+            raise StorageTroubleError("the store cannot be read") from error
+
+    def _page(
+        self,
+        query: Select[Any],
+        order: tuple[ColumnElement[Any], ColumnElement[Any]],
+        limit: int,
+        cursor: str | None,
+    ) -> list[dict[str, Any]]:
+        """One row more than asked for, newest first, beyond the cursor."""
+        first, second = order
+        if cursor is not None:
+            a, b = _opened_cursor(cursor, parts=2)
+            if isinstance(b, str) != (second.type.python_type is str):
+                raise InvalidError("is none of ours", loc=("query", "cursor"), kind="cursor")
+            query = query.where(or_(first < a, and_(first == a, second < b)))
+        return self._rows(query.order_by(first.desc(), second.desc()).limit(limit + 1))
+
+
+def _has_status(wanted: RunFilter) -> ColumnElement[bool]:
+    table = schema.runs.c
+    since = wanted.stalled_before
+    if wanted.status == "stalled":
+        if since is None:
+            return table.run_key.is_(None)
+        return and_(table.status == "running", table.heard_us < to_us(since))
+    if wanted.status == "running" and since is not None:
+        return and_(table.status == "running", table.heard_us >= to_us(since))
+    return table.status == wanted.status
+
+
+def _paged(rows: list[dict[str, Any]], limit: int, order: tuple[str, ...], read: Any) -> Page[Any]:
+    more = len(rows) > limit
+    shown = rows[:limit]
+    cursor = _closed_cursor([shown[-1][name] for name in order]) if more and shown else None
+    return Page(tuple(read(row) for row in shown), cursor)
+
+
+def _closed_cursor(parts: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def _opened_cursor(cursor: str, parts: int = 1) -> list[Any]:
+    refusal = InvalidError("is none of ours", loc=("query", "cursor"), kind="cursor")
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        opened = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
+    except (ValueError, binascii.Error, UnicodeError, RecursionError):
+        raise refusal from None
+    if not isinstance(opened, list) or len(opened) != parts:
+        raise refusal
+    is_moment = type(opened[0]) is int and abs(opened[0]) < 2**62
+    if not is_moment or (parts > 1 and type(opened[1]) not in {int, str}):
+        raise refusal
+    if parts > 1 and isinstance(opened[1], int) and abs(opened[1]) >= 2**63:
+        raise refusal
+    return opened
+
+
+def _alert(row: dict[str, Any]) -> AlertRecord:
+    return packing.record_from(AlertRecord, row["document"])
+
+
+def _incident(row: dict[str, Any]) -> IncidentRecord:
+    return packing.record_from(IncidentRecord, row["document"])
+
+
+def _entry(row: dict[str, Any]) -> TimelineEntry:
+    return TimelineEntry(
+        run=row["run"],
+        at_us=row["at_us"],
+        kind=row["kind"],
+        attempt=row["attempt"],
+        seq=row["seq"],
+        step=row["step"],
+        time=row["time"],
+        detail=json.loads(row["detail"]),
+    )
+
+
+def _delivery(row: dict[str, Any]) -> DeliveryRecord:
+    waiting = row["state"] == "waiting"
+    return DeliveryRecord(
+        id=row["id"],
+        run=row["run"],
+        incident=row["incident"],
+        receiver=row["receiver"],
+        edge=row["edge"],
+        state=row["state"],
+        attempts=row["attempts"],
+        created_at=from_us(row["created_us"]),
+        next_at=from_us(row["next_us"]) if waiting else None,
+        settled_at=None if row["settled_us"] is None else from_us(row["settled_us"]),
+        reason=row["reason"],
+    )

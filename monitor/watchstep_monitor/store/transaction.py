@@ -1,0 +1,333 @@
+"""One run's changes in SQL; see the port in `service.storage` for what each call means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, delete, false, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from watchstep.core.updates import Update
+from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.errors import StaleRunError
+from watchstep_monitor.service.records import (
+    AlertRecord,
+    AttemptRecord,
+    CommandRecord,
+    IncidentRecord,
+    NewDelivery,
+    RunRecord,
+    StateSnapshot,
+    TimelineEntry,
+    run_key,
+)
+from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store.shapes import Shapes
+
+
+class SqlTransaction:
+    """See `service.storage.Transaction`.
+
+    Attributes:
+        connection: The open transaction.
+    """
+
+    def __init__(self, connection: Connection, shapes: Shapes) -> None:
+        self.connection = connection
+        self._shapes = shapes
+        self.committed: list[Callable[[], None]] = []
+        self.rolled_back: list[Callable[[], None]] = []
+        self._is_postgres = connection.dialect.name == "postgresql"
+
+    def load_run(self, run: str) -> RunRecord | None:
+        """See the port."""
+        query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
+        if self._is_postgres:
+            query = query.with_for_update()
+        row = self.connection.execute(query).mappings().first()
+        return None if row is None or row["run"] != run else packing.run_record(dict(row))
+
+    def create_run(self, record: RunRecord) -> None:
+        """See the port."""
+        try:
+            self.connection.execute(insert(schema.runs), packing.run_row(record))
+        except IntegrityError:
+            raise StaleRunError(record.run) from None
+
+    def advance(self, record: RunRecord, seen: RunRecord) -> None:
+        """See the port."""
+        table = schema.runs.c
+        changed = self.connection.execute(
+            update(schema.runs)
+            .where(
+                table.run_key == seen.key,
+                table.attempt == seen.attempt,
+                table.last_seq == seen.last_seq,
+                table.version == seen.version,
+            )
+            .values(**_changed_columns(record, seen))
+        )
+        if changed.rowcount != 1:
+            raise StaleRunError(record.run)
+
+    def count_runs(self) -> int:
+        """See the port."""
+        return self.connection.execute(select(func.count()).select_from(schema.runs)).scalar_one()
+
+    def attempts(self, run: str) -> list[AttemptRecord]:
+        """See the port."""
+        return read_attempts(self.connection, run)
+
+    def save_attempt(self, run: str, attempt: AttemptRecord) -> None:
+        """See the port."""
+        key = {"run_key": run_key(run), "attempt": attempt.attempt}
+        self._replace(
+            schema.attempts,
+            key,
+            {
+                "session": attempt.session,
+                "last_seq": attempt.last_seq,
+                "started_us": to_us(attempt.started_at),
+            },
+        )
+
+    def append(self, run: str, updates: Sequence[Update]) -> None:
+        """See the port."""
+        key = run_key(run)
+
+        def shape_of(names: tuple[str, ...]) -> int:
+            shape = self._shapes.of(self, key).get(names)
+            return self._shapes.add(self, key, names) if shape is None else shape
+
+        rows = list(blocks.block_rows(key, updates, shape_of))
+        self.connection.exec_driver_sql(self._shapes.insert_updates, rows)
+
+    def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
+        """See the port."""
+        table, wanted = schema.updates.c, set(seqs)
+        query = select(schema.updates).where(
+            table.run_key == run_key(run),
+            table.attempt == attempt,
+            table.first_seq <= max(wanted),
+            # Narrows the walk through the key; the row's own end decides.
+            table.first_seq > min(wanted) - blocks.MOST_UPDATES,
+            table.last_seq >= min(wanted),
+        )
+        found = self._updates(run, query)
+        return {twin.seq: twin for twin in found if twin.seq in wanted}
+
+    def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
+        """See the port."""
+        table = schema.updates.c
+        query = (
+            select(schema.updates)
+            .where(
+                table.run_key == run_key(run),
+                or_(table.attempt > attempt, and_(table.attempt == attempt, table.last_seq > seq)),
+            )
+            .order_by(table.attempt, table.first_seq)
+        )
+        for later in self._updates(run, query):
+            if (later.attempt, later.seq) > (attempt, seq):
+                yield later
+
+    def _updates(self, run: str, query: Any) -> Iterator[Update]:
+        key = run_key(run)
+        for row in self.connection.execute(query):
+            yield from blocks.block_updates(row, self._shapes.names(self, key, row.shape))
+
+    def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
+        """See the port."""
+        table = schema.updates.c
+        windows = [
+            and_(table.attempt == attempt, table.first_seq <= last, table.last_seq >= first)
+            for attempt, first, last in kept
+        ]
+        gone = self.connection.execute(
+            delete(schema.updates).where(table.run_key == run_key(run), ~or_(false(), *windows))
+        )
+        self.connection.execute(
+            update(schema.runs).where(schema.runs.c.run_key == run_key(run)).values(thinned=1)
+        )
+        return gone.rowcount
+
+    def snapshot(self, run: str) -> StateSnapshot | None:
+        """See the port."""
+        query = select(schema.run_states).where(schema.run_states.c.run_key == run_key(run))
+        row = self.connection.execute(query).mappings().first()
+        return None if row is None else packing.snapshot_from(dict(row))
+
+    def save_snapshot(self, run: str, snapshot: StateSnapshot) -> None:
+        """See the port."""
+        row = packing.snapshot_row(run_key(run), snapshot)
+        self._replace(schema.run_states, {"run_key": row.pop("run_key")}, row)
+
+    def open_alerts(self, run: str) -> list[AlertRecord]:
+        """See the port."""
+        table = schema.alerts.c
+        query = select(table.document).where(
+            table.run_key == run_key(run), table.state != "resolved"
+        )
+        return self._alerts(query)
+
+    def incident_alerts(self, incident: IncidentRecord) -> list[AlertRecord]:
+        """See the port."""
+        table = schema.alerts.c
+        query = select(table.document).where(
+            table.run_key == run_key(incident.run), table.incident == incident.id
+        )
+        return self._alerts(query)
+
+    def save_alert(self, alert: AlertRecord) -> None:
+        """See the port."""
+        self._replace(
+            schema.alerts,
+            {"run_key": run_key(alert.run), "id": alert.id},
+            {
+                "run": alert.run,
+                "project": alert.project,
+                "state": alert.state,
+                "severity": alert.severity,
+                "since_us": to_us(alert.since),
+                "incident": alert.incident,
+                "document": packing.document(alert),
+            },
+        )
+
+    def remove_alert(self, alert: AlertRecord) -> None:
+        """See the port."""
+        table = schema.alerts.c
+        self.connection.execute(
+            delete(schema.alerts).where(table.run_key == run_key(alert.run), table.id == alert.id)
+        )
+
+    def open_incident(self, run: str) -> IncidentRecord | None:
+        """See the port."""
+        table = schema.incidents.c
+        query = select(table.document).where(table.run_key == run_key(run), table.state == "open")
+        text = self.connection.execute(query).scalar()
+        return None if text is None else packing.record_from(IncidentRecord, text)
+
+    def save_incident(self, incident: IncidentRecord) -> None:
+        """See the port."""
+        self._replace(
+            schema.incidents,
+            {"run_key": run_key(incident.run), "id": incident.id},
+            {
+                "run": incident.run,
+                "project": incident.project,
+                "state": incident.state,
+                "opened_us": to_us(incident.opened_at),
+                "due_us": None if incident.due_at is None else to_us(incident.due_at),
+                "document": packing.document(incident),
+            },
+        )
+
+    def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
+        """See the port."""
+        rows = [
+            {
+                "run_key": run_key(entry.run),
+                "at_us": entry.at_us,
+                "kind": entry.kind,
+                "attempt": entry.attempt,
+                "seq": entry.seq,
+                "step": entry.step,
+                "time": entry.time,
+                "detail": json.dumps(entry.detail, separators=(",", ":")),
+            }
+            for entry in entries
+        ]
+        self.connection.execute(insert(schema.timeline), rows)
+
+    def commands(self, run: str) -> list[CommandRecord]:
+        """See the port."""
+        table = schema.commands.c
+        query = (
+            select(table.document)
+            .where(table.run_key == run_key(run), table.state == "waiting")
+            .order_by(table.created_us, table.id)
+        )
+        texts = self.connection.execute(query).scalars()
+        return [packing.record_from(CommandRecord, text) for text in texts]
+
+    def save_command(self, command: CommandRecord) -> None:
+        """See the port."""
+        self._replace(
+            schema.commands,
+            {"run_key": run_key(command.run), "id": command.id},
+            {
+                "state": command.state,
+                "created_us": to_us(command.created_at),
+                "document": packing.document(command),
+            },
+        )
+
+    def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
+        """See the port."""
+        rows = [
+            {
+                "run_key": run_key(delivery.run),
+                "id": delivery.id,
+                "run": delivery.run,
+                "incident": delivery.incident,
+                "receiver": delivery.receiver,
+                "number": delivery.number,
+                "edge": delivery.notice["edge"],
+                "notice": json.dumps(delivery.notice, separators=(",", ":")),
+                "state": "waiting",
+                "attempts": 0,
+                "created_us": to_us(delivery.at),
+                "next_us": to_us(delivery.at),
+                "lease_us": 0,
+                "settled_us": None,
+                "reason": "",
+            }
+            for delivery in deliveries
+        ]
+        self.connection.execute(insert(schema.outbox), rows)
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """See the port."""
+        self.committed.append(call)
+
+    def on_rollback(self, call: Callable[[], None]) -> None:
+        """See the port."""
+        self.rolled_back.append(call)
+
+    def _alerts(self, query: Any) -> list[AlertRecord]:
+        texts = self.connection.execute(query).scalars()
+        return [packing.record_from(AlertRecord, text) for text in texts]
+
+    def _replace(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+        """Update the row of this key, or insert it; the run's row keeps others away."""
+        found = self.connection.execute(
+            update(table).where(*(table.c[name] == part for name, part in key.items())),
+            values,
+        )
+        if found.rowcount == 0:
+            self.connection.execute(insert(table), {**key, **values})
+
+
+def _changed_columns(record: RunRecord, seen: RunRecord) -> dict[str, Any]:
+    """Columns that differ; tags and config are long and hardly ever change."""
+    fresh = {**packing.run_row(record), "thinned": 0}
+    if record.tags is seen.tags:
+        del fresh["tags"]
+    if record.config is seen.config:
+        del fresh["config"]
+    for fixed in ("run_key", "run", "project", "created_us"):
+        del fresh[fixed]
+    return fresh
+
+
+def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:
+    """All attempts of a run, first to last."""
+    table = schema.attempts
+    query = select(table).where(table.c.run_key == run_key(run)).order_by(table.c.attempt)
+    return [
+        AttemptRecord(row.attempt, row.session, row.last_seq, from_us(row.started_us))
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,289 @@
+"""The writing threads: jobs in order per run, gathered into group commits on SQLite."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
+from watchstep_monitor.service.ports import ServiceMetrics
+from watchstep_monitor.service.records import run_key
+from watchstep_monitor.service.storage import Job
+from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.transaction import SqlTransaction
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MOST_TRIES = 20
+"""Tries of a job that other replicas keep overtaking; each success of theirs is progress."""
+
+TIDY_INTERVAL_S = 30.0
+"""Between truncations of the write-ahead log, which else keeps its greatest size."""
+
+_ALL_FAIL = (OperationalError, OSError)
+"""What concerns the whole database, and with it everyone in the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    job: Job[Any]
+    updates: int
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCommit:
+    """How much one commit gathers.
+
+    Attributes:
+        longest_s: Seconds after which it stops gathering.
+        most_updates: Updates after which it stops gathering.
+    """
+
+    longest_s: float
+    most_updates: int
+
+
+class Writer:
+    """Threads that own the writing connections; a run always has the same one.
+
+    With one thread, jobs that wait are committed together: none waits for company, since the
+    queue fills while the commit before is being synced.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        shapes: Shapes,
+        *,
+        threads: int,
+        group: GroupCommit,
+        metrics: ServiceMetrics | None = None,
+    ) -> None:
+        self._engine = engine
+        self._shapes = shapes
+        self._group = group
+        self._metrics = metrics
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._queues: list[queue.SimpleQueue[_Task | None]] = [
+            queue.SimpleQueue() for _ in range(threads)
+        ]
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, args=(tasks,), name=f"writer-{at}", daemon=True)
+            for at, tasks in enumerate(self._queues)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
+        """Queue a job; see `Store.write`."""
+        future: Future[T] = Future()
+        if self._closed:
+            future.set_exception(StorageTroubleError("the store is closing"))
+            return future
+        at = run_key(run) % len(self._queues) if run else 0
+        self._queues[at].put(_Task(job, updates, future))
+        return future
+
+    def waiting(self) -> int:
+        """Jobs in the queues."""
+        return sum(tasks.qsize() for tasks in self._queues)
+
+    def close(self) -> None:
+        """Finish what is queued, then end the threads."""
+        self._closed = True
+        for tasks in self._queues:
+            tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout=30.0)
+
+    def _serve(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
+        connection: Connection | None = None
+        tidied = time.monotonic()
+        while True:
+            task = tasks.get()
+            if task is None:
+                break
+            try:
+                if connection is None or connection.invalidated:
+                    connection = self._engine.connect()
+                if self._is_sqlite:
+                    self._commit_group(connection, task, tasks)
+                else:
+                    self._commit_one(connection, task)
+                if self._is_sqlite and time.monotonic() - tidied > TIDY_INTERVAL_S:
+                    tidied = time.monotonic()
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("the database cannot be reached", extra={"reason": _reason(error)})
+                _refuse(task.future, error)
+                _drop(connection)
+                connection = None
+        _drop(connection)
+
+    def _commit_group(
+        self, connection: Connection, first: _Task, tasks: queue.SimpleQueue[_Task | None]
+    ) -> None:
+        began = time.monotonic()
+        done: list[tuple[_Task, Any, BaseException | None]] = []
+        calls: list[SqlTransaction] = []
+        updates = 0
+        task: _Task | None = first
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            while task is not None:
+                done.append((task, *self._attempt(connection, task, calls)))
+                updates += task.updates
+                if time.monotonic() - began > self._group.longest_s:
+                    break
+                if updates >= self._group.most_updates:
+                    break
+                task = _next(tasks)
+            connection.exec_driver_sql("COMMIT")
+        except (SQLAlchemyError, OSError) as error:
+            _roll_back(connection)
+            for transaction in calls:
+                _call(transaction.rolled_back)
+            log.warning("a commit failed", extra={"reason": _reason(error)})
+            known = {id(entry[0]) for entry in done}
+            if task is not None and id(task) not in known:
+                _refuse(task.future, error)
+            for entry in done:
+                _refuse(entry[0].future, error)
+            return
+        self._settle(done, calls, time.monotonic() - began, updates)
+
+    def _commit_one(self, connection: Connection, task: _Task) -> None:
+        for _ in range(MOST_TRIES):
+            began = time.monotonic()
+            transaction = SqlTransaction(connection, self._shapes)
+            try:
+                connection.exec_driver_sql("BEGIN")
+                result = task.job(transaction)
+                connection.exec_driver_sql("COMMIT")
+            except StaleRunError:
+                # Another replica was faster: forget what we remembered, and look again.
+                _undo(connection, transaction)
+                continue
+            except (SQLAlchemyError, OSError):
+                _undo(connection, transaction)
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a job raises is its caller's
+                _undo(connection, transaction)
+                task.future.set_exception(error)
+                return
+            took_s = time.monotonic() - began
+            self._settle([(task, result, None)], [transaction], took_s, task.updates)
+            return
+        _refuse(task.future, StorageTroubleError("other replicas keep changing this run"))
+
+    def _attempt(
+        self, connection: Connection, task: _Task, calls: list[SqlTransaction]
+    ) -> tuple[Any, BaseException | None]:
+        """Do one job of a group inside a savepoint, so that its failure is its own."""
+        failure: BaseException = StorageTroubleError("the run keeps changing")
+        for _ in range(2):
+            transaction = SqlTransaction(connection, self._shapes)
+            connection.exec_driver_sql("SAVEPOINT job")
+            try:
+                result = task.job(transaction)
+            except _ALL_FAIL:
+                _call(transaction.rolled_back)
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a job raises is its caller's
+                connection.exec_driver_sql("ROLLBACK TO job")
+                connection.exec_driver_sql("RELEASE job")
+                _call(transaction.rolled_back)
+                if not isinstance(error, StaleRunError):
+                    return None, _own_failure(error)
+                continue
+            connection.exec_driver_sql("RELEASE job")
+            calls.append(transaction)
+            return result, None
+        return None, failure
+
+    def _settle(
+        self,
+        done: list[tuple[_Task, Any, BaseException | None]],
+        calls: list[SqlTransaction],
+        took_s: float,
+        updates: int,
+    ) -> None:
+        if self._metrics is not None:
+            self._metrics.commit_took(took_s, updates)
+        for transaction in calls:
+            _call(transaction.committed)
+        for task, result, error in done:
+            if error is None:
+                task.future.set_result(result)
+            else:
+                task.future.set_exception(error)
+
+
+def _own_failure(error: Exception) -> BaseException:
+    if not isinstance(error, SQLAlchemyError):
+        return error
+    log.warning("a row was refused", extra={"reason": _reason(error)})
+    return StorageTroubleError(_reason(error))
+
+
+def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
+    try:
+        task = tasks.get_nowait()
+    except queue.Empty:
+        return None
+    if task is None:
+        # The sign to stop is for the loop outside; it comes after everything queued.
+        tasks.put(None)
+    return task
+
+
+def _refuse(future: Future[Any], error: BaseException) -> None:
+    if not future.done():
+        trouble = StorageTroubleError(_reason(error))
+        trouble.__cause__ = error
+        future.set_exception(trouble)
+
+
+def _reason(error: BaseException) -> str:
+    """One short sentence without statements, parameters or paths."""
+    text = str(getattr(error, "orig", None) or error).splitlines()
+    first = text[0] if text else type(error).__name__
+    return first[:200]
+
+
+def _undo(connection: Connection, transaction: SqlTransaction) -> None:
+    _roll_back(connection)
+    _call(transaction.rolled_back)
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except SQLAlchemyError:
+        # SQLite has rolled back by itself on a full disk; a lost connection has too.
+        log.debug("nothing to roll back")
+
+
+def _drop(connection: Connection | None) -> None:
+    if connection is not None:
+        try:
+            connection.close()
+        except SQLAlchemyError:
+            log.debug("the connection was gone already")
+
+
+def _call(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,64 @@
+"""The bridge to apprise, an optional extra."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from notify.kit import ManualClock, MemoryOutbox, config, http_receiver, notice, running
+from watchstep_monitor.notify import ReceiverConfig, Worker
+from watchstep_monitor.service.ports import Dead, Delivered, Retry
+
+# Apprise's plugins use what Python deprecates; that is theirs to mend.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def outcome_of_one(url):
+    outbox = MemoryOutbox()
+    outbox.put("other", notice())
+    other = ReceiverConfig("other", "apprise", url)
+    manners = config(other, retry_base_s=60.0, timeout_s=15.0)
+    with running(Worker(outbox, manners, ManualClock())):
+        outbox.until_settled(1)
+    return outbox.outcomes()[0]
+
+
+@pytest.fixture
+def _apprise():
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+
+
+@pytest.mark.usefixtures("_apprise")
+def test_what_apprise_takes_is_delivered():
+    with http_receiver() as server:
+        outcome = outcome_of_one(f"json://127.0.0.1:{server.port}/x")
+
+        assert outcome == Delivered()
+        assert b"halted at update 1100" in server.requests[0].body
+
+
+@pytest.mark.usefixtures("_apprise")
+def test_what_apprise_cannot_deliver_is_tried_again():
+    with http_receiver() as server:
+        port = server.port
+
+    outcome = outcome_of_one(f"json://127.0.0.1:{port}/x")
+
+    assert isinstance(outcome, Retry)
+    assert outcome.reason == "apprise could not deliver it"
+
+
+@pytest.mark.usefixtures("_apprise")
+def test_an_address_that_apprise_does_not_know_is_dead_and_not_quoted():
+    outcome = outcome_of_one("hush://nowhere")
+
+    assert outcome == Dead("apprise does not know this form of address")
+
+
+def test_without_the_extra_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+
+    outcome = outcome_of_one("json://127.0.0.1/x")
+
+    assert outcome == Dead("needs the extra: pip install 'watchstep[apprise]'")

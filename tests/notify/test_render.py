@@ -1,0 +1,353 @@
+"""What each kind of receiver is sent."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from notify.kit import START, alert, notice
+from watchstep_monitor.notify import ReceiverConfig
+from watchstep_monitor.notify.render import (
+    alertmanager_push,
+    discord,
+    email_message,
+    pagerduty,
+    plain_text,
+    slack,
+    teams,
+    webhook,
+)
+from watchstep_monitor.notify.render.wording import weight, worded
+from watchstep_monitor.notify.trial import trial_notice
+
+KINDS = {
+    "webhook": webhook.body,
+    "alertmanager": alertmanager_push.body,
+    "slack": slack.body,
+    "discord": discord.body,
+    "teams": teams.body,
+    "pagerduty": pagerduty.body,
+}
+HOSTILE = "<!channel> @everyone & [x](http://evil) \ud800 \x00\r\nBcc: a@b.c \u202e`*_~|" * 40
+
+
+def receiver(kind):
+    if kind == "email":
+        url = "smtp://mail.example.org?from=watch@example.org&to=ann@example.org,bo@example.org"
+        return ReceiverConfig("ops", kind, url)
+    return ReceiverConfig("ops", kind, "https://hook.example.org/x", secret="key")
+
+
+def sent(kind, told):
+    """The body, read as strictly as any receiver may read it."""
+
+    def refuse(token):
+        raise AssertionError(f"bare {token} in the body")
+
+    return json.loads(KINDS[kind](told, receiver(kind)).encode(), parse_constant=refuse)
+
+
+def hostile_notice():
+    bad = alert(
+        rule=HOSTILE,
+        run=HOSTILE,
+        project=HOSTILE,
+        summary=HOSTILE,
+        reason=HOSTILE,
+        cause=HOSTILE,
+        metric=HOSTILE,
+        reading=-math.inf,
+        runbook_url="javascript:alert(1)",
+    )
+    return notice(
+        run=HOSTILE,
+        project=HOSTILE,
+        incident=HOSTILE,
+        stage=HOSTILE,
+        diagnosis=HOSTILE,
+        confidence=math.nan,
+        alerts=(bad,) * 60,
+        readings={f"{HOSTILE}{n}": math.nan for n in range(40)},
+        checkpoint={"path": HOSTILE, "step": None, "sha256": None, "odd": math.inf},
+        trainer_did=HOSTILE,
+        links={HOSTILE: "https://x.example.org/<!channel>|a", "run": "https://ok.example.org/"},
+    )
+
+
+def texts(value):
+    """Every string in a body."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+
+
+def test_a_person_learns_what_since_when_how_sure_what_was_done_and_what_to_do():
+    text = plain_text.body(notice(at=START + timedelta(minutes=3)))
+
+    assert "statistics of other data" in text
+    assert "update 1098, 2026-11-23 04:11:05 UTC (3 min ago)" in text
+    assert "85 % sure" in text
+    assert "halted at update 1100" in text
+    assert "ckpt/step-1097.pt, sha256 abababababab…" in text
+    assert "remove the cause, then start again; watch.restore()" in text
+    assert "train/policy_loss = NaN" in text
+    assert "https://watch.example.org/runs/ppo-7" in text
+    assert len(text) < 1500
+
+
+def test_without_a_pin_nobody_is_told_to_restore_it():
+    text = plain_text.body(notice(checkpoint=None, trainer_did=""))
+
+    assert "none is pinned" in text
+    assert "watch.restore" not in text
+    assert "was asked to halt by AdvantagesBeyondBound" in text
+    assert "watchstep halt ppo-7" in text
+
+
+def test_a_warning_does_not_ask_anybody_to_stop_anything():
+    mild = alert(severity="warning", action="none")
+
+    words = dict(worded(notice(alerts=(mild,), trainer_did="", checkpoint=None)).points)
+
+    assert words["Do"] == "look at the readings when you can; nothing has to stop yet"
+    assert words["Trainer"] == "was not asked to do anything"
+
+
+def test_an_incident_whose_critical_alert_resolved_is_a_warning_until_it_is_over():
+    over = alert(state="resolved", resolved_at=START)
+    mild = alert(id="al-2", rule="Slow", severity="warning")
+
+    changed = notice(edge="changed", alerts=(mild, over))
+    resolved = notice(edge="resolved", alerts=(over,))
+
+    assert weight(changed) == "warning"
+    assert weight(resolved) == "critical"
+    assert worded(changed).title.startswith("[WARNING, changed] ppo-7: explosion (Slow and 1")
+
+
+def test_a_silenced_alert_does_not_head_the_message():
+    quiet = alert(rule="Silenced", silenced=True)
+    loud = alert(id="al-2", rule="Heard", severity="warning")
+
+    assert "(Heard)" in worded(notice(alerts=(quiet, loud))).title
+
+
+@pytest.mark.parametrize("edge", ["opened", "changed", "resolved", "repeat", "test"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_renders_every_edge(kind, edge):
+    assert sent(kind, notice(edge=edge))
+    assert sent(kind, replace(trial_notice(START), edge=edge))
+    if kind != "alertmanager":
+        assert sent(kind, notice(edge=edge, alerts=(), readings={}, links={}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_text_is_still_strict_json_in_bounds(kind):
+    body = KINDS[kind](hostile_notice(), receiver(kind))
+
+    assert len(body.encode()) < 512_000
+    for text in texts(sent(kind, hostile_notice())):
+        assert not re.search("[\x00-\x09\x0b-\x1f\ud800-\udfff\u202e]", text)
+
+
+def test_the_webhook_is_alertmanagers_version_4_and_ours_beside_it():
+    over = alert(id="al-2", rule="Slow", state="resolved", resolved_at=START, severity="warning")
+
+    body = sent("webhook", notice(alerts=(alert(), over)))
+
+    assert body["version"] == "4"
+    assert body["status"] == "firing"
+    assert body["receiver"] == "ops"
+    assert body["truncatedAlerts"] == 0
+    assert body["groupKey"] == '{}:{incident="inc-1"}'
+    assert body["groupLabels"] == {"project": "trading", "run": "ppo-7"}
+    assert body["commonLabels"] == {"project": "trading", "run": "ppo-7"}
+    first, second = body["alerts"]
+    assert first["labels"] == {
+        "alertname": "AdvantagesBeyondBound",
+        "run": "ppo-7",
+        "project": "trading",
+        "severity": "critical",
+    }
+    assert (first["status"], first["endsAt"]) == ("firing", "0001-01-01T00:00:00Z")
+    assert (second["status"], second["endsAt"]) == ("resolved", "2026-11-23T04:11:05Z")
+    assert re.fullmatch("[0-9a-f]{16}", first["fingerprint"])
+    assert first["annotations"]["reading"] == "18500"
+    ours = body["watchstep"]
+    assert (ours["run"], ours["attempt"], ours["incident"]) == ("ppo-7", 1, "inc-1")
+    assert (ours["stage"], ours["confidence"]) == ("explosion", 0.85)
+    assert ours["diagnosis"].startswith("The standard deviation")
+    assert ours["readings"] == {
+        "train/advantages_norm_max_abs": 18500.0,
+        "train/policy_loss": "NaN",
+    }
+    assert ours["checkpoint"]["step"] == 1097
+    assert ours["links"]["run"] == "https://watch.example.org/runs/ppo-7"
+
+
+def test_an_alert_keeps_its_fingerprint_over_time_and_attempts():
+    first = sent("webhook", notice())["alerts"][0]["fingerprint"]
+    later = alert(attempt=2, id="al-9", last_update=9, state="resolved", resolved_at=START)
+
+    assert sent("webhook", notice(alerts=(later,)))["alerts"][0]["fingerprint"] == first
+    other = sent("webhook", notice(alerts=(alert(run="ppo-8"),)))
+    assert other["alerts"][0]["fingerprint"] != first
+
+
+def test_the_webhook_says_how_many_alerts_it_left_out():
+    body = sent("webhook", notice(alerts=(alert(),) * 45))
+
+    assert (len(body["alerts"]), body["truncatedAlerts"]) == (30, 15)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_readings_cross_the_wire_as_their_names(value):
+    told = notice(readings={"loss": value}, alerts=(alert(metric="loss", reading=value),))
+
+    body = sent("webhook", told)
+
+    name = {True: "NaN"}.get(math.isnan(value)) or ("Infinity" if value > 0 else "-Infinity")
+    assert body["watchstep"]["readings"] == {"loss": name}
+    assert body["alerts"][0]["annotations"]["reading"] == name
+    assert f"loss = {name}" in plain_text.body(told)
+
+
+def test_alertmanager_gets_an_end_far_off_while_it_fires_and_the_end_after():
+    over = alert(id="al-2", state="resolved", resolved_at=START + timedelta(minutes=2))
+
+    firing, resolved = sent("alertmanager", notice(alerts=(alert(), over)))
+
+    assert firing["startsAt"] == "2026-11-23T04:11:05Z"
+    assert firing["endsAt"] == "2026-11-24T04:11:05Z"
+    assert resolved["endsAt"] == "2026-11-23T04:13:05Z"
+    assert firing["labels"]["run"] == "ppo-7"
+
+
+def test_alertmanager_is_never_given_an_end_before_the_start_or_an_empty_label():
+    odd = alert(project="", state="resolved", since=START, resolved_at=START - timedelta(seconds=5))
+
+    (one,) = sent("alertmanager", notice(alerts=(odd,), project=""))
+
+    assert one["endsAt"] == one["startsAt"]
+    assert "project" not in one["labels"]
+
+
+def test_slack_escapes_its_control_characters_everywhere_and_keeps_its_limits():
+    body = sent("slack", hostile_notice())
+
+    for text in texts(body):
+        without_links = re.sub(r"<https://[^<>|]+\|[^<>|]*>", "", text)
+        assert "<" not in without_links
+        assert ">" not in without_links
+        assert not re.search(r"&(?!amp;|lt;|gt;)", without_links)
+    header, *rest = body["blocks"]
+    assert len(header["text"]["text"]) <= 150
+    assert len(body["blocks"]) <= 50
+    for block in rest:
+        assert len(block.get("fields", ())) <= 10
+        assert len(block.get("elements", ())) <= 10
+        if "text" in block:
+            assert len(block["text"]["text"]) <= 3000
+        for field in block.get("fields", ()):
+            assert len(field["text"]) <= 2000
+
+
+def test_slack_never_cuts_an_entity_in_two():
+    for length in range(5, 40):
+        assert re.fullmatch(r"(&amp;|&lt;)*…?", slack.escaped("&<" * 20, length))
+
+
+def test_slack_shows_what_happened_without_opening_anything():
+    body = sent("slack", notice())
+
+    assert body["text"] == "[CRITICAL] ppo-7: explosion (AdvantagesBeyondBound)"
+    assert body["blocks"][0]["type"] == "header"
+    assert body["blocks"][1]["text"]["text"].count("\n") == 5
+    assert "*Trainer*  halted at update 1100" in body["blocks"][1]["text"]["text"]
+    assert "<https://watch.example.org/runs/ppo-7|run>" in body["blocks"][-1]["elements"][1]["text"]
+
+
+def test_discord_rings_nobody_and_keeps_its_limits():
+    body = sent("discord", hostile_notice())
+
+    assert body["allowed_mentions"] == {"parse": []}
+    (embed,) = body["embeds"]
+    assert len(embed["title"]) <= 256
+    assert len(embed["description"]) <= 4096
+    assert len(embed["fields"]) <= 25
+    for field in embed["fields"]:
+        assert len(field["name"]) <= 256
+        assert len(field["value"]) <= 1024
+    shown = [embed["title"], embed["description"], embed["footer"]["text"]]
+    shown += [field["name"] + field["value"] for field in embed["fields"]]
+    assert sum(map(len, shown)) <= 6000
+    assert re.search(r"(?<!\\)\[x", embed["description"]) is None
+
+
+def test_teams_gets_a_card_whose_texts_read_no_markdown():
+    body = sent("teams", hostile_notice())
+
+    (attachment,) = body["attachments"]
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    card = attachment["content"]
+    assert card["type"] == "AdaptiveCard"
+    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}
+    assert [action["url"] for action in card["actions"]] == ["https://ok.example.org/"]
+    # Teams refuses messages above 28 kB.
+    assert len(json.dumps(body)) < 28_000
+
+
+def test_pagerduty_opens_and_resolves_one_incident_under_one_key():
+    opened, changed, over = (
+        sent("pagerduty", notice(edge=edge)) for edge in ("opened", "changed", "resolved")
+    )
+
+    assert [one["event_action"] for one in (opened, changed, over)] == [
+        *("trigger", "trigger", "resolve")
+    ]
+    assert {one["dedup_key"] for one in (opened, changed, over)} == {"inc-1"}
+    assert opened["routing_key"] == "key"
+    assert opened["payload"]["severity"] == "critical"
+    assert len(sent("pagerduty", hostile_notice())["payload"]["summary"]) <= 1024
+    assert len(sent("pagerduty", hostile_notice())["dedup_key"]) <= 255
+
+
+def test_a_mail_has_text_and_html_and_stays_in_its_thread():
+    opened = email_message.message(notice(), receiver("email"))
+    over = email_message.message(notice(id="nt-2", edge="resolved"), receiver("email"))
+
+    text = opened.get_body(("plain",)).get_content()
+    html = opened.get_body(("html",)).get_content()
+    assert "halted at update 1100" in text
+    assert "halted at update 1100" in html
+    assert opened["To"] == "ann@example.org, bo@example.org"
+    assert opened["Message-ID"] != over["Message-ID"]
+    assert opened["References"] == over["References"]
+    assert opened["Auto-Submitted"] == "auto-generated"
+
+
+def test_a_hostile_name_forges_no_mail_header_and_no_html():
+    mail = email_message.message(hostile_notice(), receiver("email"))
+
+    raw = mail.as_bytes().split(b"\n\n", 1)[0]
+    assert b"\nBcc:" not in raw
+    assert "<!channel>" not in mail.get_body(("html",)).get_content()
+    assert "javascript:" not in mail.get_body(("html",)).get_content()
+
+
+def test_only_plain_web_addresses_become_links():
+    odd = ["javascript:alert(1)", "https://a.example.org/ b", "ftp://a", "https://a|b", ""]
+
+    words = worded(notice(links={f"l{n}": url for n, url in enumerate(odd)}))
+
+    assert [name for name, _ in words.links] == ["runbook"]

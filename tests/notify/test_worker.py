@@ -1,0 +1,445 @@
+"""The delivery worker, against real servers on real sockets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from notify.kit import (
+    START,
+    ManualClock,
+    MemoryOutbox,
+    Reply,
+    alert,
+    config,
+    http_receiver,
+    notice,
+    running,
+)
+from watchstep_monitor.notify import ReceiverConfig, Worker
+from watchstep_monitor.service.clock import SystemClock
+from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
+
+
+class Tally:
+    def __init__(self):
+        self.results = []
+        self.errors = 0
+        self.broke = threading.Event()
+
+    def attempt_ended(self, receiver, result, seconds):  # noqa: ARG002 - the port has it
+        self.results.append((receiver, result))
+
+    def worker_error(self):
+        self.errors += 1
+        self.broke.set()
+
+
+def test_what_waits_in_the_outbox_arrives_and_is_settled():
+    outbox, tally = MemoryOutbox(), Tally()
+    with http_receiver() as server:
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)) as worker:
+            outbox.until_settled(1)
+            status = worker.receivers()[0]
+
+        assert outbox.outcomes() == [Delivered()]
+        assert json.loads(server.requests[0].body)["watchstep"]["incident"] == "inc-1"
+        assert server.requests[0].path == "/hook?key=hush"
+        assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+        assert (status.delivered, status.last_error, status.last_delivered_at) == (1, "", START)
+        assert tally.results == [("ops", "delivered")]
+
+
+def test_a_500_is_tried_again_under_the_same_id_until_it_is_taken():
+    outbox, tally = MemoryOutbox(), Tally()
+    with http_receiver() as server:
+        server.replies = [Reply(500), Reply(503), Reply(200)]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)):
+            outbox.until_settled(3)
+
+        assert [type(outcome) for outcome in outbox.outcomes()] == [Retry, Retry, Delivered]
+        assert {request.headers["webhook-id"] for request in server.requests} == {"nt-1"}
+        assert [result for _, result in tally.results] == ["retry", "retry", "delivered"]
+
+
+def test_retry_after_is_waited_for_before_the_next_attempt():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    with http_receiver() as server:
+        server.replies = [Reply(429, {"retry-after": "90"})]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops), clock)) as worker:
+            outbox.until_settled(1)
+            clock.passed_s = 89.0
+            worker.nudge()
+            outbox.put("ops", notice(incident="inc-2"))
+            outbox.until_settled(2)
+            before = len(server.requests)
+            clock.passed_s = 90.0
+            worker.nudge()
+            outbox.until_settled(3)
+
+        first = outbox.rows[0].outcomes[0]
+        assert isinstance(first, Retry)
+        assert first.at == START + timedelta(seconds=90)
+        # The first attempt, and the other incident's, which does not wait behind it.
+        assert before == 2
+        assert outbox.rows[0].outcomes[1] == Delivered()
+
+
+def test_a_receiver_that_is_gone_is_never_called_again_and_shows_it():
+    outbox, tally = MemoryOutbox(), Tally()
+    with http_receiver() as server:
+        server.replies = [Reply(410)]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        for number in range(6):
+            outbox.put("ops", notice(incident=f"inc-{number}"))
+
+        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)) as worker:
+            outbox.until(lambda rows: all(row.state == "dead" for row in rows))
+            outbox.put("ops", notice(incident="later"))
+            worker.nudge()
+            outbox.until(lambda rows: rows[-1].state == "dead")
+            trial = worker.send_test("ops")
+            status = worker.receivers()[0]
+
+        assert len(server.requests) == 1
+        assert outbox.outcomes()[0] == ReceiverGone("HTTP 410: the receiver is gone")
+        assert "410" in status.disabled
+        assert not trial.delivered
+        assert "410" in trial.reason
+        assert tally.results == [("ops", "gone")]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refusal_that_will_not_change_is_dead_at_once(status):
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(status)]
+        outbox.put("ops", notice())
+
+        with running(
+            Worker(outbox, config(ReceiverConfig("ops", "webhook", server.url)), ManualClock())
+        ):
+            outbox.until_settled(1)
+
+    assert outbox.outcomes() == [Dead(f"HTTP {status}")]
+
+
+def test_redirects_are_not_followed():
+    outbox = MemoryOutbox()
+    with http_receiver() as server, http_receiver() as elsewhere:
+        server.replies = [Reply(307, {"location": elsewhere.url})]
+        outbox.put("ops", notice())
+
+        with running(
+            Worker(outbox, config(ReceiverConfig("ops", "webhook", server.url)), ManualClock())
+        ):
+            outbox.until_settled(1)
+
+        assert outbox.outcomes() == [Dead("HTTP 307: redirects are not followed")]
+        assert elsewhere.requests == []
+
+
+def test_attempts_are_capped():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(500)] * 9
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops, max_attempts=3), ManualClock())):
+            outbox.until(lambda rows: rows[0].state == "dead")
+
+        assert outbox.outcomes()[-1] == Dead("HTTP 500; given up after 3 attempts")
+        assert len(server.requests) == 3
+
+
+def test_resolved_never_overtakes_opened_though_opened_needs_retries():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(500), Reply(500), Reply(429)]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        for number in range(3):
+            outbox.put("ops", notice(id=f"o{number}", incident=f"i{number}"))
+            outbox.put("ops", notice(id=f"r{number}", incident=f"i{number}", edge="resolved"))
+
+        with running(Worker(outbox, config(ops), ManualClock())):
+            outbox.until(lambda rows: all(row.state == "delivered" for row in rows))
+
+        ids = [request.headers["webhook-id"] for request in server.requests]
+        for number in range(3):
+            assert max(i for i, one in enumerate(ids) if one == f"o{number}") < ids.index(
+                f"r{number}"
+            )
+
+
+def test_a_receiver_that_never_answers_delays_no_other():
+    outbox = MemoryOutbox()
+    with http_receiver() as slow, http_receiver() as quick:
+        slow.release.clear()
+        receivers = (
+            ReceiverConfig("slow", "webhook", slow.url),
+            ReceiverConfig("quick", "webhook", quick.url),
+        )
+        for number in range(20):
+            outbox.put("slow", notice(incident=f"s{number}"))
+            outbox.put("quick", notice(incident=f"q{number}"))
+
+        with running(Worker(outbox, config(*receivers), ManualClock())):
+            slow.until(1)
+            outbox.until(
+                lambda rows: all(
+                    row.state == "delivered" for row in rows if row.delivery.receiver == "quick"
+                )
+            )
+            waiting_there = len(slow.requests)
+            slow.release.set()
+            outbox.until(lambda rows: all(row.state == "delivered" for row in rows))
+
+        # Not yet proved healthy, so one at a time.
+        assert waiting_there == 1
+
+
+def test_a_receiver_whose_name_never_resolves_delays_no_other():
+    outbox, hang = MemoryOutbox(), threading.Event()
+
+    def resolve(host, port):
+        hang.wait(20)
+        raise OSError("no such name")
+
+    with http_receiver() as quick:
+        receivers = (
+            ReceiverConfig("dead", "webhook", "https://hook.example.org/x"),
+            ReceiverConfig("quick", "webhook", quick.url),
+        )
+        for number in range(10):
+            outbox.put("dead", notice(incident=f"d{number}"))
+            outbox.put("quick", notice(incident=f"q{number}"))
+
+        with running(Worker(outbox, config(*receivers), ManualClock(), resolve=resolve)):
+            outbox.until(
+                lambda rows: all(
+                    row.state == "delivered" for row in rows if row.delivery.receiver == "quick"
+                )
+            )
+            hang.set()
+
+
+def test_an_answer_that_takes_too_long_is_tried_again():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.release.clear()
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops, timeout_s=0.2), ManualClock(), chance=lambda: 0.5)):
+            outbox.until_settled(1)
+            server.release.set()
+            outbox.until(lambda rows: rows[0].state == "delivered")
+
+        first = outbox.outcomes()[0]
+        assert isinstance(first, Retry)
+        assert first.reason in {"no answer within 0.2 s", "no answer in time"}
+
+
+def test_a_huge_answer_is_read_only_in_part_and_its_status_counts():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(200, body=b"x" * 50_000_000)]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops), ManualClock())):
+            outbox.until_settled(1)
+            # The receiver could not write all of it: we hung up.
+            assert server.hung_up.wait(20)
+
+        assert outbox.outcomes() == [Delivered()]
+
+
+def test_the_rate_cap_holds_over_a_minute_and_loses_nothing():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    with http_receiver() as server, http_receiver() as other:
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        free = ReceiverConfig("other", "webhook", other.url)
+        for number in range(10):
+            outbox.put("ops", notice(incident=f"i{number}"))
+
+        with running(Worker(outbox, config(ops, free, rate_per_minute=4), clock)) as worker:
+            outbox.until_settled(4)
+            clock.passed_s = 59.9
+            # The other receiver's delivery proves that the worker has looked again.
+            outbox.put("other", notice())
+            worker.nudge()
+            other.until(1)
+            outbox.until_settled(5)
+            in_first_minute = len(server.requests)
+            clock.passed_s = 60.0
+            worker.nudge()
+            outbox.until_settled(9)
+            clock.passed_s = 120.0
+            worker.nudge()
+            outbox.until_settled(11)
+
+        assert in_first_minute == 4
+        assert all(row.state == "delivered" for row in outbox.rows)
+
+
+def test_an_unknown_receiver_is_a_dead_letter_and_no_crash():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        outbox.put("removed", notice())
+        outbox.put("ops", notice())
+
+        with running(
+            Worker(outbox, config(ReceiverConfig("ops", "webhook", server.url)), ManualClock())
+        ):
+            outbox.until_settled(2)
+
+    assert outbox.rows[0].outcomes == [Dead("no receiver of that name is configured")]
+    assert outbox.rows[1].outcomes == [Delivered()]
+
+
+def test_an_outbox_in_trouble_is_counted_and_deliveries_go_on_after_it():
+    outbox, tally = MemoryOutbox(), Tally()
+    with http_receiver() as server:
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.fail_with = RuntimeError("disk full at /secret/place")
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)):
+            assert tally.broke.wait(20)
+            outbox.fail_with = None
+            outbox.until_settled(1)
+
+    assert tally.errors >= 1
+    assert outbox.outcomes() == [Delivered()]
+
+
+def test_a_test_message_says_what_happened_to_it():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(200), Reply(401)]
+        ops = ReceiverConfig("ops", "webhook", server.url)
+
+        with running(Worker(outbox, config(ops), ManualClock())) as worker:
+            taken = worker.send_test("ops")
+            refused = worker.send_test("ops")
+            with pytest.raises(KeyError):
+                worker.send_test("nobody")
+
+        assert (taken.delivered, taken.reason) == (True, "")
+        assert (refused.delivered, refused.reason) == (False, "HTTP 401")
+        assert json.loads(server.requests[0].body)["watchstep"]["edge"] == "test"
+
+
+def test_neither_address_nor_secret_is_ever_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.replies = [Reply(500), Reply(404), Reply(307, {"location": server.url})]
+        ops = ReceiverConfig("ops", "webhook", server.url, secret="topsecret1")
+        gone = ReceiverConfig("gone", "slack", "http://127.0.0.1:9/hush/hush")
+        outbox.put("ops", notice())
+        outbox.put("ops", notice(incident="inc-2"))
+        outbox.put("gone", notice())
+
+        with running(Worker(outbox, config(ops, gone, max_attempts=2), ManualClock())) as worker:
+            outbox.until(lambda rows: all(row.state != "waiting" for row in rows))
+            shown = repr(worker.receivers()) + repr(ops)
+
+    everything = shown + "".join(repr(vars(record)) for record in caplog.records)
+    everything += repr(outbox.outcomes())
+    assert "ops" in everything
+    for secret in ("hush", "topsecret1", str(server.port)):
+        assert secret not in everything
+
+
+def test_stopping_waits_for_what_is_under_way_and_starts_nothing_more():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        server.release.clear()
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+        outbox.put("ops", notice(incident="inc-2"))
+        worker = Worker(outbox, config(ops), ManualClock())
+        worker.start()
+        server.until(1)
+        threading.Timer(0.2, server.release.set).start()
+
+        worker.stop(timeout_s=5.0)
+
+        assert outbox.outcomes() == [Delivered()]
+        assert len(server.requests) == 1
+        worker.nudge()
+        with pytest.raises(RuntimeError, match="not running"):
+            worker.send_test("ops")
+
+
+def test_what_was_given_up_at_the_stop_is_sent_once_more_when_its_lease_ends():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    with http_receiver() as server:
+        server.release.clear()
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+        first = Worker(outbox, config(ops), clock)
+        first.start()
+        server.until(1)
+        first.stop(timeout_s=0.05)
+        server.release.set()
+        unsettled = outbox.outcomes()
+        clock.passed_s = config(ops).safe_lease_s
+
+        with running(Worker(outbox, config(ops), clock)):
+            outbox.until_settled(1)
+
+        assert unsettled == []
+        assert [request.headers["webhook-id"] for request in server.requests] == ["nt-1", "nt-1"]
+
+
+def test_settings_that_can_never_work_are_refused_at_the_start():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    bad_secret = ReceiverConfig("ops", "webhook", "https://h.example.org", secret="whsec_!")
+    nobody = ReceiverConfig("mail", "email", "smtp://mail.example.org?from=a@example.org")
+
+    with pytest.raises(ValueError, match=r"receivers\.ops\.secret"):
+        Worker(outbox, config(bad_secret), clock)
+    with pytest.raises(ValueError, match=r"receivers\.mail\.url"):
+        Worker(outbox, config(nobody), clock)
+    with pytest.raises(ValueError, match=r"receivers\.ops\.url") as caught:
+        ReceiverConfig("ops", "webhook", "ftp://hush.example.org")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_nudge_reaches_the_receiver_within_milliseconds():
+    outbox, took_s = MemoryOutbox(), []
+    with http_receiver() as server:
+        ops = ReceiverConfig("ops", "webhook", server.url, secret="whsec_MTIzNDU2Nzg=")
+        many = config(ops, poll_s=60.0, rate_per_minute=1000)
+        with running(Worker(outbox, many, SystemClock())) as worker:
+            for number in range(30):
+                told = notice(incident=f"i{number}", alerts=(alert(),) * 5)
+                started = time.monotonic()
+                outbox.put("ops", replace(told, id=f"n{number}"))
+                worker.nudge()
+                server.until(number + 1)
+                took_s.append(time.monotonic() - started)
+                outbox.until_settled(number + 1)
+
+    # The whole way from POST to socket may take 15 ms, of which this is the second half.
+    assert statistics.median(took_s) < 0.015

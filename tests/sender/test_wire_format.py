@@ -1,0 +1,278 @@
+"""Updates cross the wire and the disk unchanged, or are refused with the field that is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchstep import wire
+from watchstep.core.updates import Update
+from watchstep.errors import WireError
+
+NAMES = st.from_regex(r"[A-Za-z0-9_./:-]{1,20}", fullmatch=True)
+EVENTS = st.none() | st.builds(lambda text: {"kind": "log", "text": text}, st.text(max_size=20))
+
+
+@st.composite
+def updates(draw):
+    readings = draw(st.dictionaries(NAMES, st.floats(), max_size=8))
+    return Update(
+        seq=draw(st.integers(1, 2**63 - 1)),
+        step=draw(st.integers(0, 2**63 - 1)),
+        time=draw(st.floats(allow_nan=False, allow_infinity=False)),
+        readings=readings,
+        event=draw(EVENTS),
+        attempt=3,
+    )
+
+
+def same(left, right):
+    def bits(one):
+        return {name: repr(value) for name, value in one.readings.items()}
+
+    return bits(left) == bits(right) and (left.seq, left.step, left.time, left.event) == (
+        right.seq,
+        right.step,
+        right.time,
+        right.event,
+    )
+
+
+@given(updates())
+def test_any_update_survives_json(update):
+    encoded = wire.encode_update(update)
+
+    assert same(wire.decode_update(encoded, 3), update)
+    assert same(wire.decode_update(json.loads(encoded), 3), update)
+
+
+@given(st.lists(updates(), max_size=5))
+def test_any_update_survives_packing_and_reads_as_the_same_json(several):
+    packer, unpacker = wire.Packer(), wire.Unpacker()
+    data = b""
+    for update in several:
+        framed, names = packer.pack(update)
+        data += names + framed
+
+    read = []
+    for one in wire.scan(data):
+        unpacker.learn(one)
+        if one.kind == 3:
+            read.append(unpacker.to_json(one.kind, one.payload))
+
+    assert read == [wire.encode_update(update) for update in several]
+
+
+@given(updates(), st.data())
+def test_a_flipped_bit_is_never_read_as_an_update(update, data):
+    framed, _ = wire.Packer().pack(update)
+    damaged = bytearray(framed)
+    damaged[data.draw(st.integers(0, len(framed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+
+    assert all(one.payload != framed[12:] or one.kind != 3 for one in wire.scan(bytes(damaged)))
+
+
+@given(st.lists(updates(), max_size=6, unique_by=lambda one: one.seq))
+def test_any_updates_survive_rows(several):
+    packer, unpacker = wire.Packer(), wire.Unpacker()
+    parcels = []
+    for update in several:
+        framed, names = packer.pack(update)
+        for one in wire.scan(names):
+            unpacker.learn(one)
+        parcels.append(unpacker.unframe(framed, rows=True))
+
+    attempt, read = wire.decode_rows(wire.encode_rows(3, parcels))
+
+    assert attempt == 3
+    assert [wire.encode_update(one) for one in read] == [wire.encode_update(u) for u in several]
+
+
+ROW = wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, math.nan), b"a")
+JSON = wire.Parcel(2, b'{"seq":2,"step":0,"time":1.0,"metrics":{}}')
+
+
+@pytest.mark.parametrize("size", range(len(wire.encode_rows(1, [ROW, JSON]))))
+def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
+    body = wire.encode_rows(1, [ROW, JSON])
+    ends_of_blocks = {len(wire.encode_rows(1, some)) for some in ([], [ROW])}
+
+    if size in ends_of_blocks:
+        wire.decode_rows(body[:size])
+    else:
+        with pytest.raises(WireError):
+            wire.decode_rows(body[:size])
+
+
+@pytest.mark.parametrize(
+    "parcel",
+    [
+        wire.Parcel(0, struct.pack("<Qqd", 0, 0, 1.0), b""),
+        wire.Parcel(1, struct.pack("<Qqd", 1, -1, 1.0), b""),
+        wire.Parcel(1, struct.pack("<Qqd", 1, 0, math.inf), b""),
+        wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"a b"),
+        wire.Parcel(1, struct.pack("<Qqddd", 1, 0, 1.0, 1.0, 1.0), b"a\na"),
+        wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"\xff"),
+    ],
+    ids=["seq", "step", "time", "name", "twice", "ascii"],
+)
+def test_rows_with_illegal_content_are_refused(parcel):
+    with pytest.raises(WireError):
+        wire.decode_rows(wire.encode_rows(1, [parcel]))
+
+
+def test_a_trainer_that_never_repeats_its_names_is_still_packed():
+    packer, unpacker = wire.Packer(), wire.Unpacker()
+    several = [Update(seq, 0, 1.0, {f"m{seq}": 1.0}) for seq in range(1, 600)]
+
+    read = []
+    for update in several:
+        framed, names = packer.pack(update)
+        for one in wire.scan(names + framed):
+            unpacker.learn(one)
+        read.append(unpacker.unframe(framed).body)
+
+    assert read == [wire.encode_update(update) for update in several]
+    assert [wire.seq_of(one.kind, one.payload) for one in wire.scan(framed)] == [599]
+
+
+def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
+    packer = wire.Packer()
+    with pytest.raises(WireError):
+        packer.pack(Update(1, 0, 1.0, {"a": "text"}))
+
+    _, names = packer.pack(Update(2, 0, 1.0, {"a": 1.0}))
+
+    assert names != b""
+
+
+@pytest.mark.parametrize("bare", ["NaN", "Infinity", "-Infinity"])
+def test_bare_words_are_understood_and_never_written(bare):
+    body = b'{"seq":1,"step":0,"time":1,"metrics":{"a":%b}}' % bare.encode()
+
+    update = wire.decode_update(body, 1)
+
+    assert not math.isfinite(update.readings["a"])
+    assert json.loads(wire.encode_update(update))["metrics"] == {"a": bare}
+
+
+def test_integers_become_floats_on_both_ways():
+    update = wire.decode_update({"seq": 1, "step": 0, "time": 1, "metrics": {"a": 5}}, 1)
+
+    assert type(update.readings["a"]) is float
+    assert wire.encode_update(Update(1, 0, 1.0, {"a": 5})).endswith(b'{"a":5.0}}')
+
+
+GOOD = {"seq": 1, "step": 0, "time": 1.0, "metrics": {"a": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"seq": 0}, "seq"),
+        ({"seq": True}, "seq"),
+        ({"seq": 1.0}, "seq"),
+        ({"seq": 2**63}, "seq"),
+        ({"step": -1}, "step"),
+        ({"time": "yesterday"}, "time"),
+        ({"time": "2026-11-23T04:00:00"}, "time"),
+        ({"time": math.nan}, "time"),
+        ({"time": 10**400}, "time"),
+        ({"time": None}, "time"),
+        ({"metrics": [1]}, "metrics"),
+        ({"metrics": {"a b": 1.0}}, "metrics"),
+        ({"metrics": {"a\n": 1.0}}, "metrics"),
+        ({"metrics": {"": 1.0}}, "metrics"),
+        ({"metrics": {"a" * 129: 1.0}}, "metrics"),
+        ({"metrics": {"a": True}}, "metrics.a"),
+        ({"metrics": {"a": None}}, "metrics.a"),
+        ({"metrics": {"a": "1.0"}}, "metrics.a"),
+        ({"metrics": {"a": "nan"}}, "metrics.a"),
+        ({"metrics": {"a": [1.0]}}, "metrics.a"),
+        ({"metrics": {"a": 10**400}}, "metrics.a"),
+        ({"event": {"kind": "party"}}, "event.kind"),
+        ({"event": []}, "event"),
+        ({"extra": 1}, "update"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_field(change, field):
+    with pytest.raises(WireError, match=f"^{field}: "):
+        wire.decode_update({**GOOD, **change}, 1)
+
+
+@pytest.mark.parametrize("field", ["seq", "step", "time", "metrics"])
+def test_a_missing_field_is_named(field):
+    with pytest.raises(WireError, match=f"^{field}: is missing"):
+        wire.decode_update({name: value for name, value in GOOD.items() if name != field}, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"{",
+        b'{"seq":1,"seq":1,"step":0,"time":1,"metrics":{}}',
+        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1,"a":2}}',
+        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1e999}}',
+        b'{"seq":1,"step":0,"time":1,"metrics":{"a":' + b"9" * 5000 + b"}}",
+        b"[" * 100_000,
+    ],
+    ids=["empty", "list", "utf8", "cut", "twice", "metric-twice", "1e999", "5000-digits", "deep"],
+)
+def test_bytes_that_are_no_update_are_refused(body):
+    with pytest.raises(WireError):
+        wire.decode_update(body, 1)
+
+
+def test_a_moment_in_rfc_3339_is_understood():
+    update = wire.decode_update({**GOOD, "time": "1970-01-01T01:00:00.5+01:00"}, 1)
+
+    assert update.time == 0.5
+
+
+@pytest.mark.parametrize("value", [True, None, "1", 10**400])
+def test_a_reading_that_is_no_number_is_not_encoded(value):
+    with pytest.raises(WireError, match=r"^metrics\.a: "):
+        wire.encode_update(Update(1, 0, 1.0, {"a": value}))
+
+
+def test_events_hold_what_users_put_into_them():
+    class Strange:
+        def __str__(self):
+            return "strange"
+
+    event = {"kind": "log", "n": math.inf, "deep": [{"x": math.nan}], "o": Strange(), "t": (1,)}
+
+    told = json.loads(wire.event_to_json(event))
+
+    assert told == {
+        "kind": "log",
+        "n": "Infinity",
+        "deep": [{"x": "NaN"}],
+        "o": "strange",
+        "t": [1],
+    }
+
+
+def test_an_event_that_holds_itself_is_refused():
+    event: dict = {"kind": "log"}
+    event["self"] = event
+
+    with pytest.raises(WireError, match=r"^event: "):
+        wire.event_to_json(event)
+
+
+def test_a_batch_holds_its_attempt_and_its_updates():
+    update = Update(1, 2, 3.0, {"a": 1.0})
+
+    body = wire.encode_batch(7, [update, wire.encode_update(update)])
+
+    one = {"seq": 1, "step": 2, "time": 3.0, "metrics": {"a": 1.0}}
+    assert json.loads(body) == {"attempt": 7, "updates": [one, one]}
