@@ -16,13 +16,17 @@ class Narrator(BaseCallback):
         callback: Watchstep's, which stands before this one in the list.
         teller: Prints.
         hashes: Gets "before": the hash of weights and optimizer before the update under way.
+        every: Updates between two that are shown; one at which a rule moves is always shown.
     """
 
-    def __init__(self, callback: WatchstepCallback, teller: Teller, hashes: dict[str, str]) -> None:
+    def __init__(
+        self, callback: WatchstepCallback, teller: Teller, hashes: dict[str, str], every: int
+    ) -> None:
         super().__init__()
         self._callback = callback
         self._teller = teller
         self._hashes = hashes
+        self._every = every
         self._told = 0
         self._transitions = 0
 
@@ -42,9 +46,11 @@ class Narrator(BaseCallback):
         if self._callback.updates == self._told:
             return
         self._told = self._callback.updates
-        self._teller.update(self.num_timesteps // self.model.n_steps, self._callback.readings)  # type: ignore[attr-defined]
         watch = self._callback.watch
-        if watch is not None:
-            for transition in list(watch.transitions)[self._transitions :]:
-                self._teller.transition(transition)
-            self._transitions = len(watch.transitions)
+        moved = list(watch.transitions)[self._transitions :] if watch is not None else []
+        self._transitions += len(moved)
+        if moved or self._told % self._every == 0:
+            number = self.num_timesteps // self.model.n_steps  # type: ignore[attr-defined]
+            self._teller.update(number, self._callback.readings)
+        for transition in moved:
+            self._teller.transition(transition)

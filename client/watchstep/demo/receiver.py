@@ -31,6 +31,12 @@ class Message:
     genuine: bool
     arrived: float
 
+    @property
+    def severity(self) -> str:
+        """The worst severity among its alerts."""
+        found = {alert["labels"]["severity"] for alert in self.body["alerts"]}
+        return next(word for word in ("critical", "warning", "info") if word in found)
+
 
 class Receiver:
     """Accepts webhooks on a free port of the loopback interface while it is open.
@@ -81,13 +87,16 @@ class Receiver:
             self.messages.append(message)
             self._arrived.notify_all()
 
-    def wait_for(self, run: str, timeout_s: float) -> Message | None:
-        """The newest message about a run, or None if none comes in time."""
+    def wait_for(self, run: str, timeout_s: float, *, severity: str = "") -> list[Message]:
+        """All messages about a run, once the newest is of a severity or the time is over."""
 
-        def newest() -> Message | None:
-            mine = [m for m in self.messages if m.body.get("watchstep", {}).get("run") == run]
-            return mine[-1] if mine else None
+        def about() -> list[Message]:
+            return [m for m in self.messages if m.body.get("watchstep", {}).get("run") == run]
+
+        def arrived() -> bool:
+            found = about()
+            return bool(found) and severity in {"", found[-1].severity}
 
         with self._arrived:
-            self._arrived.wait_for(newest, timeout_s)
-            return newest()
+            self._arrived.wait_for(arrived, timeout_s)
+            return about()

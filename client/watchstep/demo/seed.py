@@ -63,8 +63,8 @@ CORRECTIONS = (
         " collapse is a rise to 0."
     ),
     (
-        "A raw deviation below 1e-4 is no alarm by itself: 157 healthy updates had one, none"
-        " with a largest |z| above 7.2."
+        "A raw deviation below 1e-4 is no alarm by itself: 157 healthy updates had one, none with"
+        " a largest |z| above 7.2."
     ),
 )
 
@@ -83,14 +83,12 @@ def replay(teller: Teller) -> None:
                 rules=["ppo-seed", "ppo", "generic"],
             ) as watch:
                 _updates(teller, watch)
-            message = receiver.wait_for(RUN, 10)
+            messages = receiver.wait_for(RUN, 10, severity="critical")
             run = service.get(f"/runs/{RUN}")
             teller.chapter("What the service made of it")
             teller.fact("status", run["status"])
-            teller.fact(
-                "messages",
-                f"{len(receiver.messages)}, newest signed: {message is not None and message.genuine}",
-            )
+            signed = all(message.genuine for message in messages)
+            teller.fact("messages", f"{len(messages)}, genuinely signed: {signed}")
             for line in service.text("/metrics").splitlines():
                 if line.startswith("watchstep_run_reading{") and "NaN" in line:
                     teller.say(f"  {line}", style="dim")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +12,7 @@ from rich.rule import Rule
 from watchstep.core.updates import Transition
 
 _COLOURS = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
-_BAR = 18
+_BAR = 12
 
 
 class Teller:
@@ -33,7 +32,7 @@ class Teller:
 
     def fact(self, name: str, value: str, style: str = "") -> None:
         """A named value."""
-        self.console.print(f"  [dim]{escape(name):<22}[/dim] {escape(value)}", style=style)
+        self.console.print(f"  [dim]{escape(name):<26}[/dim] {escape(value)}", style=style)
 
     def transition(self, transition: Transition) -> None:
         """A rule that begins or ceases to fire."""
@@ -47,24 +46,21 @@ class Teller:
     def update(self, number: int, readings: Mapping[str, float]) -> None:
         """One update in one line: how far the advantages spread, and how near the bound is."""
         spread = readings.get("train/advantages_std_raw", math.nan)
-        largest = readings.get("train/advantages_norm_max_abs")
-        count = readings.get("train/advantages_count", 0.0)
-        line = f"  [dim]update[/] {number:>3}  raw std {_bar(spread)} {spread:<8.2g}"
-        if largest is None:
-            line += "  [dim]largest |z|    -          "
-        else:
-            bound = math.sqrt(max(count - 1, 1))
-            colour = "green" if largest <= bound else "bold red"
-            line += f"  [dim]largest |z|[/] [{colour}]{largest:<9.3g}[/] [dim]of {bound:.2f}"
-        reward = readings.get("rollout/ep_rew_mean")
-        shown = "" if reward is None else f"  [dim]reward {reward:.1f}"
-        self.console.print(line + shown)
+        line = f"  [dim]update[/] {number:>4}  [dim]raw std[/] {_bar(spread)} {spread:<7.2g}"
+        line += f" [dim]largest |z|[/] {_against_bound(readings)}"
+        self.console.print(line)
 
-    def mapping(self, title: str, values: Mapping[str, Any]) -> None:
-        """A few named values under a title."""
-        self.say(title)
-        for name, value in values.items():
-            self.fact(name, str(value))
+
+def _against_bound(readings: Mapping[str, float]) -> str:
+    largest = readings.get("train/advantages_norm_max_abs")
+    count = readings.get("train/advantages_count")
+    if largest is None:
+        return "[dim]-[/]"
+    if count is None:
+        return f"{largest:<8.3g}[dim]of ?[/]"
+    bound = math.sqrt(max(count - 1, 1))
+    colour = "green" if largest <= bound else "bold red"
+    return f"[{colour}]{largest:<8.3g}[/][dim]of {bound:.2f}[/]"
 
 
 def _bar(spread: float) -> str:

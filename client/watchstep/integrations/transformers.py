@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
@@ -12,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -28,7 +28,7 @@ log = logging.getLogger("watchstep.transformers")
 _NOT_READINGS = ("loss", "epoch", "step", "total_flos")
 
 
-class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
+class WatchstepCallback(TrainerCallback):
     """Watches one `Trainer.train()`.
 
     Give it as `callbacks=[...]`. A step is judged when the Trainer has logged it, before the next
@@ -71,19 +71,22 @@ class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Find the Trainer, so that whatever ends its training is seen."""
-        self._trainer = self._calling_trainer()
-        if self._trainer is not None and not self._wraps_train:
+        trainer: Any = self._calling_trainer()
+        self._trainer = trainer
+        if trainer is not None and not self._wraps_train:
             self._wraps_train = True
-            self._trainer.train = self._watched_train(self._trainer.train)
+            trainer.train = self._watched_train(trainer.train)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
-        if self.watch is None or (self._owns_watch and self.watch.ended):
+        if self._owns_watch:
+            # The second training of a Trainer is the run's next attempt.
             self._options.setdefault("trainer", f"transformers {transformers_version}")
             self.watch = init(**self._options)
+        assert self.watch is not None
         if self._wants_guard:
             guard = self.watch.guard(given["optimizer"])
             self._guards = [] if guard is None else [guard]
@@ -104,13 +107,13 @@ class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Judge the step before, now that all of it was logged."""
-        self._judge(state)
+        self._judge()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """A step has ended; what the Trainer logs of it comes next."""
-        self._judge(state)
+        self._judge()
         self._due = {"step": state.global_step}
         if self._loss is not None:
             self._due["train/loss"], self._loss = self._loss, None
@@ -141,7 +144,7 @@ class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Judge the last step and end the run."""
-        self._judge(state)
+        self._judge()
         self._end(None)
 
     # How it works
@@ -167,7 +170,7 @@ class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
         """More readings of the step that has just ended, for trainers that have some."""
         return {}
 
-    def _judge(self, state: TrainerState) -> None:
+    def _judge(self) -> None:
         due, self._due = self._due, None
         if due is None or self.watch is None:
             return
@@ -232,6 +235,4 @@ class WatchstepCallback(TrainerCallback):  # type: ignore[misc]
         had = name in vars(place)
         before = getattr(place, name)
         setattr(place, name, value)
-        self._undo.callback(
-            lambda: setattr(place, name, before) if had else delattr(place, name)
-        )
+        self._undo.callback(lambda: setattr(place, name, before) if had else delattr(place, name))

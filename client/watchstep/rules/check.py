@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
-from watchstep.rules.files import examine, packs, read_bytes, read_source, unknown_rules
+from watchstep.rules.files import (
+    examine,
+    packs,
+    read_bytes,
+    read_source,
+    shipped_rules,
+    unknown_rules,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,7 @@ def check(sources: Sequence[str]) -> Checked:
                 mistakes += found
         except RuleError as error:
             mistakes.append(error)
-    shipped = {rule.name for name in packs() for rule in read_source(name).rules}
-    known = shipped | {rule.name for rule in rules}
+    known = shipped_rules() | {rule.name for rule in rules}
     mistakes += unknown_rules(rules, known)
     if not mistakes:
         # Compiling finds what only the whole set can show, and proves that it can be loaded.

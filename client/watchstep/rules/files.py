@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -93,16 +93,26 @@ def combine(files: Iterable[RuleFile]) -> RuleSet:
 
 
 def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[RuleError]:
-    """A mistake for every rule that names another which is not known."""
+    """A mistake for every rule that names another which is not known.
+
+    Being inhibited by a rule of a pack that is not loaded is none: it is never inhibited then.
+    """
     for rule in rules:
         trees = [parse(text) for text in (rule.expr, rule.clear, rule.unless) if text is not None]
-        named = {
-            str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"
-        } | set(rule.inhibited_by)
-        for name in sorted(named):
-            if name not in known:
-                reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
-                yield RuleError(reason, line=rule.line, source=rule.source)
+        asked = {str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"}
+        missing = {name for name in asked if name not in known}
+        inhibitors = {name for name in rule.inhibited_by if name not in known}
+        if inhibitors:
+            missing |= inhibitors - shipped_rules()
+        for name in sorted(missing):
+            reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
+            yield RuleError(reason, line=rule.line, source=rule.source)
+
+
+@cache
+def shipped_rules() -> frozenset[str]:
+    """Names of all rules in the packs that ship with watchstep."""
+    return frozenset(rule.name for name in packs() for rule in read_source(name).rules)
 
 
 def read_source(source: str | Path) -> RuleFile:

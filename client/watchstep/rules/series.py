@@ -9,7 +9,7 @@ MOST_VALUES = 100_000
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _STEPS = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER[5:]}))?x([0-9]{{1,6}})")
 _MISSING = re.compile(r"_(?:x([0-9]{1,6}))?")
-_WORDS = {"nan": "nan", "inf": "inf", "+inf": "inf", "-inf": "-inf"}
+_WORDS = frozenset({"nan", "inf", "+inf", "-inf"})
 
 
 def expand(text: str) -> list[float | None]:
@@ -34,8 +34,9 @@ def _part(part: str) -> list[float | None]:
     missing = _MISSING.fullmatch(part)
     if missing:
         return [None] * int(missing[1] or 1)
-    if part.lower() in _WORDS:
-        return [float(_WORDS[part.lower()])]
+    word, _, times = part.lower().partition("x")
+    if word in _WORDS and re.fullmatch(r"[0-9]{0,6}", times):
+        return [float(word)] * (int(times or 0) + 1)
     steps = _STEPS.fullmatch(part)
     if steps:
         first, by = float(steps[1]), float(steps[3] or 0.0)

@@ -1,0 +1,146 @@
+# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
+"""Lightning's `Trainer`.
+
+    Trainer(callbacks=[WatchstepCallback(run="vision-7", on_critical="halt")]).fit(module, data)
+
+The callback guards every optimizer, reads gradients before Lightning clips them, takes the loss
+that `training_step` returned and whatever the module logs, and tells of exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from watchstep.errors import TrainingHalted
+from watchstep.guard import Guard
+from watchstep.hook import Watch, init
+
+
+class WatchstepCallback(Callback):
+    """Watches one `fit()`.
+
+    Args:
+        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
+            from `options`, which ends with the training.
+        guard: Whether to judge each optimizer step before it happens.
+        save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
+        options: Arguments of `watchstep.init`.
+
+    Raises:
+        TrainingHalted: Out of `fit()`, when a halt was asked for.
+    """
+
+    def __init__(
+        self,
+        watch: Watch | None = None,
+        *,
+        guard: bool = True,
+        save_every: int | None = 100,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.watch = watch
+        self._owns_watch = watch is None
+        self._options = options
+        self._wants_guard = guard
+        self._save_every = save_every
+        self._guards: list[Guard] = []
+        self._loss: Any = None
+        self._step = 0
+        self._trained: set[str] = set()
+        self._evaluated: dict[str, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to watch, and guard the optimizers."""
+        if self._owns_watch:
+            self._options.setdefault("trainer", f"lightning {lightning.__version__}")
+            self.watch = init(**self._options)
+        assert self.watch is not None
+        self._step = trainer.global_step
+        if self._wants_guard:
+            found = [self.watch.guard(optimizer) for optimizer in trainer.optimizers]
+            self._guards = [guard for guard in found if guard is not None]
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        """Measure gradients: unscaled already, and not clipped yet."""
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        for guard in self._guards:
+            guard.before_clipping(parameters)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Judge an update once its optimizer step has been taken."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None:
+            # Already divided by the number of batches that are accumulated.
+            loss = loss.detach()
+            self._loss = loss if self._loss is None else self._loss + loss
+        if trainer.global_step == self._step or self.watch is None:
+            return
+        self._step = trainer.global_step
+        self.watch.log(self._readings(trainer), step=self._step)
+        if self._save_every and self._step % self._save_every == 0:
+            self.watch.save(self.state(trainer, pl_module), step=self._step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what validation found for the next update."""
+        if not trainer.sanity_checking:
+            self._evaluated = {
+                name: value
+                for name, value in trainer.callback_metrics.items()
+                if name not in self._trained
+            }
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Tell what ended the training."""
+        self._end(None if isinstance(exception, TrainingHalted) else exception)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the run."""
+        self._end(None)
+
+    def state(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What a checkpoint holds, and what `Watch.restore` fills: module and optimizers."""
+        optimizers = {f"optimizer{i}": one for i, one in enumerate(trainer.optimizers)}
+        return {"module": pl_module, **optimizers}
+
+    def _readings(self, trainer: Trainer) -> dict[str, Any]:
+        # Lightning never forgets a metric: those of the last validation are still there.
+        logged = {
+            name: value
+            for name, value in trainer.callback_metrics.items()
+            if name not in self._evaluated
+        }
+        self._trained.update(logged)
+        readings: dict[str, Any] = dict(logged)
+        if self._loss is not None:
+            readings["train/loss"], self._loss = self._loss, None
+        for name in list(self._evaluated):
+            value = self._evaluated[name]
+            if value is not None:
+                readings[name], self._evaluated[name] = value, None
+        return readings
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.watch is None:
+            return
+        if self._owns_watch:
+            self.watch.finish(error)
+        else:
+            for guard in self._guards:
+                guard.detach()
+        self._guards = []
