@@ -1,0 +1,128 @@
+"""What one `watch.log` of 20 floats costs the training loop, against json.dumps + append + flush.
+
+    python benchmarks/log_cost.py [--updates 20000] [--paced 600]
+
+Default pack, spool written. Three states of the service: none configured, up, and refusing
+connections. Tight loop, and paced at 5 ms, where caches are cold and everything costs more.
+Figures are microseconds in the calling thread; the reference runs in the same process and
+state of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import watchstep
+
+NAMES = [
+    "train/policy_loss", "train/value_loss", "train/entropy_loss", "train/approx_kl",
+    "train/clip_fraction", "train/explained_variance", "train/learning_rate", "train/clip_range",
+    "train/grad_norm", "train/grad_norm_max", "train/advantages_std_raw",
+    "train/advantages_mean_raw", "train/advantages_norm_max_abs", "train/advantages_count",
+    "train/loss", "train/std", "rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "my/own",
+]  # fmt: skip
+
+
+def readings(generator: random.Random) -> dict[str, float]:
+    """A healthy update of 20 floats."""
+    found = {name: generator.random() * 0.1 for name in NAMES}
+    found["train/advantages_count"] = 2048.0
+    found["train/advantages_norm_max_abs"] = 3.0 + generator.random()
+    found["rollout/ep_rew_mean"] = 100 + generator.random()
+    return found
+
+
+def timed(
+    call: Callable[[dict[str, float], int], object], updates: int, pace_s: float
+) -> list[float]:
+    """Microseconds of each call."""
+    generator = random.Random(0)
+    took: list[float] = []
+    due = time.perf_counter()
+    for number in range(updates):
+        update = readings(generator)
+        if pace_s:
+            due += pace_s
+            time.sleep(max(0.0, due - time.perf_counter()))
+        begun = time.perf_counter_ns()
+        call(update, number)
+        took.append((time.perf_counter_ns() - begun) / 1000)
+    return took
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[str]:
+    """A real service on a free port."""
+    command = [sys.executable, "-m", "watchstep", "serve", "--port", "0", "--data-dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().decode().split()[-1]
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def show(name: str, took: list[float], reference: float) -> None:
+    """One line of the table."""
+    took = sorted(took)
+    middle, late = statistics.median(took), took[int(len(took) * 0.99)]
+    print(f"  {name:<34} p50 {middle:8.1f}   p99 {late:8.1f}   {middle / reference:5.2f}x")
+
+
+def measure(updates: int, pace_s: float) -> None:
+    """All states at one pace."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (folder / "reference.jsonl").open("w") as file:
+
+            def reference(update: dict[str, float], number: int) -> None:
+                file.write(json.dumps({"step": number, **update}) + "\n")
+                file.flush()
+
+            took = timed(reference, updates, pace_s)
+        base = statistics.median(took)
+        show("json.dumps + append + flush", took, base)
+        (folder / "data").mkdir()
+        with service(folder / "data") as url:
+            for state, target in (
+                ("no service", None),
+                ("service up", url),
+                ("service refuses", "http://127.0.0.1:9"),
+            ):
+                watch = watchstep.init(
+                    run=f"bench-{state.replace(' ', '-')}", url=target, directory=folder / "spool"
+                )
+                took = timed(lambda u, n, w=watch: w.log(u, step=n), updates, pace_s)  # type: ignore[misc]
+                show(f"watch.log, {state}", took, base)
+                watch.finish()
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument("--paced", type=int, default=600)
+    chosen = parser.parse_args()
+    for key in [key for key in os.environ if key.startswith("WATCHSTEP_")]:
+        del os.environ[key]
+    print(f"tight loop, {chosen.updates} updates of 20 floats, microseconds:")
+    measure(chosen.updates, 0.0)
+    print(f"paced at 5 ms, {chosen.paced} updates:")
+    measure(chosen.paced, 0.005)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The demonstrations, run as a newcomer runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "watchstep", "demo", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+
+
+def test_the_main_job_runs_end_to_end_on_real_training() -> None:
+    pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
+
+    told = _run("--no-wait")
+
+    assert told.returncode == 0, told.stderr
+    order = [
+        "AdvantagesForeignDeviation",
+        "AdvantagesVanishing",
+        "bit-identical",
+        "critical, explosion",
+        "genuine",
+        "halted",
+        'watchstep_alert_firing{rule="AdvantagesBeyondBound"',
+        "verified",
+        "finished, attempt 2",
+        "Nobody was called.",
+    ]
+    places = [told.stdout.replace("\n", " ").find(words) for words in order]
+    assert -1 not in places, dict(zip(order, places, strict=True))
+    assert places == sorted(places)
+
+
+def test_the_seed_timeline_stays_critical_through_the_nan() -> None:
+    told = _run("--replay-seed")
+
+    assert told.returncode == 0, told.stderr
+    through = told.stdout.split("still firing through the NaN:")[1].split("\n\n")[0]
+    assert "AdvantagesExtreme" in through
+    assert 'metric="train/policy_loss",project="demo",run="seed-timeline"} NaN' in told.stdout
