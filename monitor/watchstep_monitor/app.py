@@ -16,7 +16,7 @@ from watchstep.errors import SettingsError
 from watchstep_monitor.gauges import CONTENT_TYPE, Exposition, GaugeLimits, Instruments
 from watchstep_monitor.http.application import build_application
 from watchstep_monitor.http.batches import BatchLimits, BatchReader
-from watchstep_monitor.http.context import Context, Receivers
+from watchstep_monitor.http.context import Context, Receivers, caller
 from watchstep_monitor.http.envelope import BodyLimits
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
@@ -39,6 +39,7 @@ from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.writer import GroupCommit
+from watchstep_monitor.web import page_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,13 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         ),
         version=watchstep.__version__,
         stopping=stopping,
+        pages=[
+            page_routes(
+                desk,
+                lambda request: caller(request, context, "read").projects,
+                watchstep.__version__,
+            )
+        ],
     )
     return Service(
         asgi, desk, opened, worker, Ticker(desk, settings.stall.check_interval_s), stopping
@@ -238,6 +246,7 @@ def _worker(
         retry_max_s=notify.retry_max_s,
         max_attempts=notify.max_attempts,
         rate_per_minute=notify.rate_per_minute,
+        at_once=notify.at_once,
         allow_private_cidrs=notify.allow_private_cidrs,
     )
     try:

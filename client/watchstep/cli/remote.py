@@ -17,6 +17,8 @@ from watchstep.errors import SettingsError, UnreachableError, WatchstepError
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 10.0
 MOST_ANSWER_BYTES = 16_777_216
+PIPED_WIDTH = 200
+"""Columns where there is no window, so that one row stays one line for grep."""
 
 Url = Annotated[str, typer.Option("--url", help="The service; default WATCHSTEP_URL.")]
 Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCHSTEP_TOKEN.")]
@@ -98,7 +100,7 @@ def status(
         _print_alerts(found["alerts"])
 
 
-def alerts(
+def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -137,7 +139,7 @@ def halt(
         typer.echo(f"{kind} asked of attempt {found['attempt']}, until {found['expires_at']}")
 
 
-def silence(
+def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -161,7 +163,7 @@ def silence(
     if as_json:
         _print_json(found)
         return
-    shown = found["items"] if "items" in found else [found]
+    shown = found.get("items", [found])
     _print_table(
         ("SILENCE", "STATE", "UNTIL"),
         [(one["id"], one["state"], one.get("ends_at", "")) for one in shown],
@@ -279,7 +281,7 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     from rich.text import Text
 
     # Rich itself leaves colours off for a pipe, a dumb terminal and NO_COLOR.
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")

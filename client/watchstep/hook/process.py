@@ -10,6 +10,10 @@ from collections.abc import Callable
 
 def is_reporting_rank() -> bool:
     """Whether this process reports: rank 0 of a distributed job, or the only one."""
+    # Looked up, not imported: whoever has not imported torch is in no process group.
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return bool(distributed.get_rank() == 0)
     return os.environ.get("RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
 
 

@@ -24,7 +24,7 @@ from watchstep.hook.readings import Coercer, DeviceReadings
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
-    from watchstep.guard import Guard
+    from watchstep.guard import Agreement, Guard
     from watchstep.sender import Outbound
 
 P = ParamSpec("P")
@@ -60,6 +60,8 @@ class Watch:
         self._coercer = Coercer()
         self._lock = threading.RLock()
         self._guards: list[Guard] = []
+        self._agreement: Agreement | None = None
+        self._vote: Verdict | None = None
         self._pending: deque[tuple[dict[str, float], DeviceReadings | None, int]] = deque()
         self._seq = 0
         self._step = 0
@@ -130,7 +132,10 @@ class Watch:
 
         Args:
             optimizer: A torch optimizer.
-            choices: `skip_budget`, `strict`, `name`, `slow_every` of `watchstep.guard.Guard`.
+            choices: `skip_budget`, `strict`, `name`, `slow_every` of `watchstep.guard.Guard`;
+                and `group`: a torch.distributed process group, or True for all processes there
+                are, whose worst verdict decides for all of them in the same step. Every process
+                of it must guard so. Implies `strict` where there are several.
 
         Returns:
             The guard, or None where the optimizer cannot be guarded (warned of) or
@@ -269,7 +274,7 @@ class Watch:
         if self._command is not None:
             self._obey()
         if verdict.action >= Action.HALT:
-            return self._act(verdict)
+            return self._act_together(verdict)
         return verdict
 
     def _put(
@@ -286,6 +291,17 @@ class Watch:
         self.transitions.extend(transitions)
         if self._outbound is not None:
             self._outbound.put(update)
+        return verdict
+
+    def _act_together(self, verdict: Verdict) -> Verdict:
+        """Act on a verdict of `log`, or bring it to the vote on the next optimizer step.
+
+        A process that stopped by itself would leave the others waiting for it in their next
+        collective.
+        """
+        if self._agreement is None or not self._agreement.open:
+            return self._act(verdict)
+        self._vote = verdict
         return verdict
 
     def _act(self, verdict: Verdict) -> Verdict:
@@ -334,21 +350,35 @@ class Watch:
         from watchstep.guard import Guard
 
         name = str(choices.get("name") or f"optimizer{len(self._guards)}")
+        choices = {**choices, "name": name}
+        agreement = _agreement(choices.pop("group", None))
+        if agreement is not None:
+            # A verdict that comes later comes at another step in each process.
+            choices["strict"] = True
+            self._agreement = agreement
         guard = Guard(
             optimizer,
-            lambda readings: self._judge_step(name, readings),
+            lambda readings: self._judge_step(name, readings, agreement),
             on_rollback=lambda: None,
-            **{**choices, "name": name},
+            **choices,
         )
         self._guards.append(guard)
         return guard
 
-    def _judge_step(self, guard: str, readings: Mapping[str, float]) -> Verdict:
+    def _judge_step(
+        self, guard: str, readings: Mapping[str, float], agreement: Agreement | None = None
+    ) -> Verdict:
         """Judge one optimizer step, on the guard's behalf."""
         if self._disabled or self._ended:
             return _HEALTHY
         with self._lock:
             verdict = self._judgement.optimizer_step(guard, readings, time.time())
+            vote, self._vote = self._vote, None
+        if vote is not None and vote.action > verdict.action:
+            verdict = vote
+        if agreement is not None:
+            verdict = agreement.verdict(verdict)
+        with self._lock:
             if verdict.action >= Action.SKIP:
                 told = "skip" if verdict.action is Action.SKIP else self.options.on_critical
                 why = f"{', '.join(verdict.rules)}: {verdict.reason}"
@@ -410,6 +440,9 @@ class Watch:
             told = {"kind": "command", "id": str(command.get("id", "")), "command": "halt"}
             self._put({}, told)
             verdict = Verdict(Action.HALT, (), f"halted by command: {reason}", self.firing)
+            if self._agreement is not None and self._agreement.open:
+                self._vote = verdict
+                return
             raise self._halted(verdict)
 
     def _finish(self, error: BaseException | None) -> None:
@@ -468,3 +501,15 @@ class Watch:
             self.errors[kind] = self.errors.get(kind, 0) + 1
             if self.errors[kind] == 1:
                 warnings.warn(f"watchstep leaves out the metric {name!r}: bad {why}", stacklevel=5)
+
+
+def _agreement(group: Any) -> Agreement | None:
+    """Of the given processes; None where this one is alone."""
+    import torch.distributed as dist
+
+    if not group or not dist.is_available() or not dist.is_initialized():
+        return None
+    from watchstep.guard import Agreement
+
+    agreement = Agreement(None if group is True else group)
+    return agreement if agreement.open else None

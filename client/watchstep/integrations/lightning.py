@@ -28,7 +28,7 @@ class WatchstepCallback(Callback):
             from `options`, which ends with the training.
         guard: Whether to judge each optimizer step before it happens.
         save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
-        options: Arguments of `watchstep.init`.
+        options: Arguments of `watchstep.init`; `rules` is "pretrain" by default.
 
     Raises:
         TrainingHalted: Out of `fit()`, when a halt was asked for.
@@ -58,11 +58,12 @@ class WatchstepCallback(Callback):
         """Begin to watch, and guard the optimizers."""
         if self._owns_watch:
             self._options.setdefault("trainer", f"lightning {lightning.__version__}")
+            self._options.setdefault("rules", "pretrain")
             self.watch = init(**self._options)
         assert self.watch is not None
         self._step = trainer.global_step
         if self._wants_guard:
-            found = [self.watch.guard(optimizer) for optimizer in trainer.optimizers]
+            found = [self.watch.guard(one, group=True) for one in trainer.optimizers]
             self._guards = [guard for guard in found if guard is not None]
 
     def on_before_optimizer_step(

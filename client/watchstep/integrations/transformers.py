@@ -25,7 +25,7 @@ from watchstep.hook import Watch, init
 
 log = logging.getLogger("watchstep.transformers")
 
-_NOT_READINGS = ("loss", "epoch", "step", "total_flos")
+_NOT_READINGS = ("loss", "learning_rate", "epoch", "step", "total_flos")
 
 
 class WatchstepCallback(TrainerCallback):
@@ -39,11 +39,14 @@ class WatchstepCallback(TrainerCallback):
             from `options`, which ends with the training.
         guard: Whether to judge each optimizer step before it happens.
         save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
-        options: Arguments of `watchstep.init`.
+        options: Arguments of `watchstep.init`; `rules` is "pretrain" by default.
 
     Raises:
         TrainingHalted: Out of `train()`, when a halt was asked for.
     """
+
+    default_rules = "pretrain"
+    made_by = f"transformers {transformers_version}"
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class WatchstepCallback(TrainerCallback):
         self._wraps_train = False
         self._undo = ExitStack()
         self._loss: Any = None
+        self._learning_rate: float | None = None
         self._due: dict[str, Any] | None = None
 
     # What the Trainer calls
@@ -84,11 +88,12 @@ class WatchstepCallback(TrainerCallback):
         self._put_back()
         if self._owns_watch:
             # The second training of a Trainer is the run's next attempt.
-            self._options.setdefault("trainer", f"transformers {transformers_version}")
+            self._options.setdefault("trainer", self.made_by)
+            self._options.setdefault("rules", self.default_rules)
             self.watch = init(**self._options)
         assert self.watch is not None
         if self._wants_guard:
-            guard = self.watch.guard(given["optimizer"])
+            guard = self.watch.guard(given["optimizer"], group=True)
             self._guards = [] if guard is None else [guard]
             self._undo.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
@@ -109,17 +114,22 @@ class WatchstepCallback(TrainerCallback):
         """Judge the step before, now that all of it was logged."""
         self._judge()
 
-    def on_step_end(
+    def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Remember the rate of this step: the scheduler moves on before the step ends."""
+        self._learning_rate = given["optimizer"].param_groups[0]["lr"]
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """A step has ended; what the Trainer logs of it comes next."""
         self._judge()
         self._due = {"step": state.global_step}
         if self._loss is not None:
             self._due["train/loss"], self._loss = self._loss, None
-        scheduler = given.get("lr_scheduler")
-        if scheduler is not None and hasattr(scheduler, "get_last_lr"):
-            self._due["train/learning_rate"] = scheduler.get_last_lr()[0]
+        if self._learning_rate is not None:
+            self._due["train/learning_rate"] = self._learning_rate
         self._due.update(self._step_readings())
 
     def on_log(

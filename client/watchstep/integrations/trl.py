@@ -2,9 +2,9 @@
 
     GRPOTrainer(..., callbacks=[WatchstepCallback(run="grpo-7", on_critical="halt")])
 
-TRL hides what is wrong with rewards: a NaN counts as 0, and an infinite one turns the
-advantages of its group into 0 (`nansum`, `nan_to_num`). The callback reads what the reward
-functions returned, and the advantages that stand in the loss, before the step is taken.
+TRL hides what is wrong with rewards: a NaN is left out or counts as 0, and an infinite one turns
+the advantages of its whole group into 0 (`nansum`, `nan_to_num`). The callback reads what the
+reward functions returned, and the advantages that stand in the loss, before the step is taken.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ class WatchstepCallback(plain.WatchstepCallback):
     """Watches one `GRPOTrainer.train()`.
 
     Besides what the callback for Transformers reads: `rollout/ep_rew_mean` (mean reward, NaN
-    and infinities included), `rewards/nonfinite` (how many a reward function returned),
-    `train/advantages_mean_raw` and `_std_raw` (rewards less their group's mean), and
-    `train/advantages_norm_max_abs` and `_count` (as they stand in the loss, and how many
-    values were standardised together).
+    and infinities included), `rewards/nonfinite` (how many such the reward functions returned),
+    `train/advantages_mean_raw` and `_std_raw` (rewards less their group's mean), and, as they
+    stand in the loss, `grpo/advantages_max`, `_min` and `train/advantages_norm_max_abs`, with
+    `train/group_size` and `train/advantages_count`: how many were standardised together.
 
     Args:
         watch: As for Transformers.
         group_size: How many rewards are standardised together; None to follow the trainer's
             `scale_rewards`. Give it if a subclass standardises over something else.
-        choices: `guard`, `save_every`, and arguments of `watchstep.init`.
+        choices: `guard`, `save_every`, and arguments of `watchstep.init`; `rules` is "grpo"
+            by default.
     """
 
+    default_rules = "grpo"
+    made_by = f"trl {trl_version}"
+
     def __init__(self, watch: Any = None, *, group_size: int | None = None, **choices: Any) -> None:
-        choices.setdefault("trainer", f"trl {trl_version}") if watch is None else None
         super().__init__(watch, **choices)
         self._group_size = group_size
         self._rewards: dict[str, list[float | None]] = {}
@@ -73,6 +76,8 @@ class WatchstepCallback(plain.WatchstepCallback):
         @functools.wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
             rewards = function(*args, **kwargs)
+            if self._trainer is None or not self._trainer.model.training:
+                return rewards
             self._rewards[name] = [None if one is None else float(one) for one in rewards]
             return rewards
 
@@ -82,16 +87,20 @@ class WatchstepCallback(plain.WatchstepCallback):
         count = self._standardised_together()
         if advantages is None or not advantages.numel() or count is None:
             return
+        low, high = (float(bound) for bound in advantages.detach().aminmax())
         seen = {
-            "train/advantages_norm_max_abs": float(advantages.detach().abs().max()),
+            "grpo/advantages_min": low,
+            "grpo/advantages_max": high,
+            "train/group_size": float(count),
+            "train/advantages_norm_max_abs": max(abs(low), abs(high)),
             "train/advantages_count": float(count),
         }
         for name, value in seen.items():
             for guard in self._guards:
                 guard.note(name, value)
-        # Of a step's micro-batches the worst is told; a NaN is not above anything.
-        worst = self._advantages.get("train/advantages_norm_max_abs", 0.0)
-        if not seen["train/advantages_norm_max_abs"] <= worst:
+        # Of a step's micro-batches the worst is told. TRL lets no NaN come this far.
+        before = self._advantages.get("train/advantages_norm_max_abs", 0.0)
+        if not seen["train/advantages_norm_max_abs"] < before:
             self._advantages = seen
 
     def _standardised_together(self) -> int | None:
@@ -130,7 +139,8 @@ class WatchstepCallback(plain.WatchstepCallback):
         ]
         readings["rollout/ep_rew_mean"] = sum(totals) / len(totals)
         size = int(trainer.num_generations)
-        if self._standardised_together() is not None and len(totals) % size == 0:
+        # TRL leaves a NaN reward out of its group; what is not finite is told above.
+        if all(math.isfinite(one) for one in totals) and len(totals) % size == 0:
             readings.update(_raw_advantages(totals, size))
         return readings
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-def standardize_advantages(  # noqa: PLR0913 - the last three are off by default
+def standardize_advantages(
     advantages: torch.Tensor,
     *,
     mask: torch.Tensor | None = None,
@@ -100,7 +100,9 @@ def _outcome(
         ],
         group,
     )
-    largest = magnitudes.nan_to_num(nan=0.0, posinf=float("inf")).amax() if scaled.numel() else nans
+    largest = torch.zeros_like(nans)
+    if scaled.numel():
+        largest = magnitudes.nan_to_num(nan=0.0, posinf=float("inf")).amax()
     if group is not None:
         # A maximum over processes may lose a NaN, so NaN travels as a count.
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX, group=group)

@@ -157,7 +157,9 @@ class _Reader:
         if depth > DEEPEST_NESTING:
             raise self.wrong(f"nested deeper than {DEEPEST_NESTING}", node)
         if id(node) in self.seen:
-            raise self.wrong("this anchor is used again; aliases are not supported, write the value out", node)
+            raise self.wrong(
+                "this anchor is used again; aliases are not supported, write the value out", node
+            )
         self.seen.add(id(node))
         kind = type(node).__name__
         if kind == "MappingNode":

@@ -66,6 +66,20 @@ class _Server(uvicorn.Server):
         if self.started:
             print(f"watchstep ready {self._base_url}", flush=True)  # noqa: T201 - the contract
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals to stop, without the base class' habit of dying of them after all.
+
+        The store is closed after the server, and the exit code of a clean end is 0.
+        """
+        stops = (signal.SIGINT, signal.SIGTERM)
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in stops}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See the base class."""
         # Streams never end by themselves, and the server waits for them before anything else.

@@ -63,6 +63,20 @@ def receipt_shown(receipt: Receipt) -> Response:
     )
 
 
+def begun_shown(record: RunRecord, rules: RuleSet) -> dict[str, Any]:
+    """The answer to a trainer that began or resumed an attempt."""
+    return {
+        "run": record.run,
+        "project": record.project,
+        "attempt": record.attempt,
+        "last_seq": record.last_seq,
+        "rules": {
+            "fingerprint": rules.fingerprint,
+            "names": [rule.name for rule in rules.rules],
+        },
+    }
+
+
 def run_shown(record: RunRecord, status: str) -> dict[str, Any]:
     """A run as lists show it."""
     return {

@@ -18,7 +18,7 @@ from watchstep_monitor.http.envelope import BodyLimits, Envelope
 from watchstep_monitor.http.ingest_route import PATH, ingest_route
 from watchstep_monitor.http.openapi import batch_operation
 from watchstep_monitor.http.problems import install_handlers
-from watchstep_monitor.http.run_routes import run_routes
+from watchstep_monitor.http.run_routes import history_routes, run_routes
 from watchstep_monitor.http.stream import stream_routes
 
 PREFIX = "/api/v1"
@@ -53,6 +53,7 @@ def build_application(
     app.router.routes.append(ingest_route(context))
     for routes in (
         run_routes(context),
+        history_routes(context),
         alert_routes(context),
         silence_routes(context),
         admin_routes(context),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from watchstep_monitor.http.answers import (
     answer,
+    begun_shown,
     command_shown,
     entry_shown,
     page,
@@ -47,7 +48,7 @@ Limit = Annotated[int, Query(ge=1, le=100_000, description="Items of a page; cap
 
 
 def run_routes(context: Context) -> APIRouter:
-    """The routes, to be mounted under `/api/v1`."""
+    """Routes about a run's present, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["runs"])
     desk = context.desk
 
@@ -60,19 +61,7 @@ def run_routes(context: Context) -> APIRouter:
             raise ProblemError(413, "The run's description is too large.", flaws=[flaw])
         beginning = Beginning(run=run, projects=who.projects, **dict(body))
         record = await run_in_threadpool(desk.begin, beginning)
-        rules = desk.book.for_tags(record.tags)
-        return answer(
-            {
-                "run": record.run,
-                "project": record.project,
-                "attempt": record.attempt,
-                "last_seq": record.last_seq,
-                "rules": {
-                    "fingerprint": rules.fingerprint,
-                    "names": [rule.name for rule in rules.rules],
-                },
-            }
-        )
+        return answer(begun_shown(record, desk.book.for_tags(record.tags)))
 
     @routes.get("/runs", **documented(None, "List runs, newest heard of first."))
     def list_runs(
@@ -93,6 +82,26 @@ def run_routes(context: Context) -> APIRouter:
         view = desk.view(run, caller(request, context, "read").projects)
         status = shown_status(view.record, desk.clock.now(), desk.policy.hearing)
         return answer(status_shown(view, status, desk.is_silenced))
+
+    @routes.post(
+        "/runs/{run}/commands",
+        status_code=202,
+        **documented(CommandBody, "Ask the trainer for something."),
+    )
+    async def command_run(request: Request, run: Run) -> Response:
+        who = caller(request, context, "admin")
+        body = await body_of(request, CommandBody)
+        kind: Literal["halt", "checkpoint"] = body.kind
+        command = await run_in_threadpool(desk.command, run, kind, body.reason, who.projects)
+        return answer(command_shown(command), 202)
+
+    return routes
+
+
+def history_routes(context: Context) -> APIRouter:
+    """Routes about a run's past, to be mounted under `/api/v1`."""
+    routes = APIRouter(tags=["runs"])
+    desk = context.desk
 
     @routes.get("/runs/{run}/series", **documented(None, "Readings of one metric, thinned."))
     def run_series(
@@ -119,18 +128,6 @@ def run_routes(context: Context) -> APIRouter:
         found = desk.store.timeline(run, min(limit, context.page), cursor)
         signs = first_signs(found.items)
         return page(found, lambda entry: entry_shown(entry, signs.get(entry.attempt)))
-
-    @routes.post(
-        "/runs/{run}/commands",
-        status_code=202,
-        **documented(CommandBody, "Ask the trainer for something."),
-    )
-    async def command_run(request: Request, run: Run) -> Response:
-        who = caller(request, context, "admin")
-        body = await body_of(request, CommandBody)
-        kind: Literal["halt", "checkpoint"] = body.kind
-        command = await run_in_threadpool(desk.command, run, kind, body.reason, who.projects)
-        return answer(command_shown(command), 202)
 
     return routes
 

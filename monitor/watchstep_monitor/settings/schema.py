@@ -193,25 +193,22 @@ class NotifySettings(Section):
         description="Seconds for one whole attempt, connect to last byte.",
     )
     retry_base_s: PositiveSeconds = Field(
-        default=2.0,
-        description="Seconds of the first pause; doubles each time, with full jitter.",
+        default=1.0, description="Seconds of the first pause; doubles each time, full jitter."
     )
     retry_max_s: PositiveSeconds = Field(
-        default=300.0,
-        description="Longest pause, and longest Retry-After honoured.",
+        default=600.0, description="Longest pause, and longest Retry-After honoured."
     )
     max_attempts: Count = Field(
-        default=12,
-        description="Attempts before a delivery is given up; with the defaults, about 25 min.",
+        default=100,
+        description="Attempts before a delivery is given up; about eight hours of a receiver "
+        "that is down.",
     )
     rate_per_minute: Count = Field(
         default=60,
         description="Messages a minute and receiver; the rest wait, nothing is lost.",
     )
-    concurrency: Count = Field(default=16, description="Receivers spoken to at a time.")
-    lease_s: PositiveSeconds = Field(
-        default=60.0,
-        description="Seconds after which another process may send what this one claimed.",
+    at_once: Count = Field(
+        default=4, description="Messages on their way to one healthy receiver at a time."
     )
     allow_private_cidrs: tuple[str, ...] = Field(
         default=(),

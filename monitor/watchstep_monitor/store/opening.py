@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
@@ -83,6 +84,8 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
     if options.database_url is None:
         lock = _own_folder(options.data_dir)
     try:
+        if lock is not None:
+            _refuse_foreign(options.data_dir / FILE_NAME)
         engines = _engines(options)
         with _opening(engines[0]) as connection:
             _prepare(connection, options)
@@ -101,7 +104,9 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
         metrics=metrics,
     )
     store = SqlStore(read_engine, writer, shapes, exclusive=exclusive)
-    return OpenedStore(store, Outbox(read_engine, writer), writer, engines, lock)
+    return OpenedStore(
+        store, Outbox(read_engine, writer, exclusive=exclusive), writer, engines, lock
+    )
 
 
 def backup_sqlite(data_dir: Path, target: Path) -> None:
@@ -114,7 +119,7 @@ def backup_sqlite(data_dir: Path, target: Path) -> None:
     if not source.is_file():
         raise SettingsError(f"{source}: there is no store here")
     try:
-        with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as old:
+        with sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True) as old:
             with sqlite3.connect(target) as new:
                 old.backup(new)
             new.close()
@@ -141,6 +146,23 @@ def _own_folder(folder: Path) -> IO[bytes]:
         lock.close()
         raise SettingsError(f"data_dir {folder}: permission denied")
     return lock
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Look whose file it is before anything of it is changed, be it only the journal mode."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        try:
+            found = raw.execute("PRAGMA application_id").fetchone()[0]
+            tables = raw.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        finally:
+            raw.close()
+    except sqlite3.Error as error:
+        raise SettingsError(f"{path}: the store cannot be opened: {error}") from None
+    if found != schema.APPLICATION_ID and (found or tables):
+        raise SettingsError(f"{path}: another program's database, not watchstep's")
 
 
 def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
@@ -199,12 +221,6 @@ def _prepare(connection: Connection, options: StoreOptions) -> None:
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         return
-    found = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-    tables = inspect(connection).get_table_names()
-    if found != schema.APPLICATION_ID and (found or tables):
-        raise SettingsError(
-            f"{options.data_dir / FILE_NAME}: another program's database, not watchstep's"
-        )
     _upgrade(connection, options)
     connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, and_, exists, func, select, update
+from sqlalchemy import Connection, Engine, Select, and_, exists, func, select, update
 
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.notice_json import notice_from_json
@@ -23,6 +24,7 @@ from watchstep_monitor.service.ports import (
 from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Transaction
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.transaction import SqlTransaction
 from watchstep_monitor.store.writer import Writer
 
@@ -32,11 +34,18 @@ TIMEOUT_S = 60.0
 
 
 class Outbox:
-    """See `DeliveryStore`."""
+    """See `DeliveryStore`.
 
-    def __init__(self, engine: Engine, writer: Writer) -> None:
+    Where no other process can claim, leases live in memory: a claim then costs no commit, and
+    after a crash what was under way falls due at once.
+    """
+
+    def __init__(self, engine: Engine, writer: Writer, *, exclusive: bool) -> None:
         self._engine = engine
         self._writer = writer
+        self._exclusive = exclusive
+        self._lock = threading.Lock()
+        self._leases: dict[str, int] = {}
 
     def claim(
         self, now: datetime, limit: int, lease_s: float, busy: Collection[str]
@@ -46,6 +55,8 @@ class Outbox:
         Raises:
             StorageTroubleError: The store cannot commit.
         """
+        if self._exclusive:
+            return self._claim_here(to_us(now), limit, to_us(_later(now, lease_s)), busy)
         due = self.next_due()
         if due is None or due > now:
             return []
@@ -68,25 +79,43 @@ class Outbox:
             _settle(_connection(transaction), key, delivery, outcome, to_us(now))
 
         self._writer.submit(delivery.notice.run, job).result(TIMEOUT_S)
+        with self._lock:
+            self._leases.pop(delivery.id, None)
 
     def next_due(self) -> datetime | None:
         """See the port."""
         table = schema.outbox.c
         # Two steps instead of the greater of both columns, so that the partial index serves.
-        query = select(table.next_us, table.lease_us).where(table.state == "waiting")
-        with self._engine.connect() as connection:
+        query = select(table.id, table.next_us, table.lease_us).where(table.state == "waiting")
+        leases = self._leases
+        with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(table.next_us).limit(1_000))
-            due = min((max(row.next_us, row.lease_us) for row in rows), default=None)
+            due = min(
+                (max(row.next_us, row.lease_us, leases.get(row.id, 0)) for row in rows),
+                default=None,
+            )
         return None if due is None else from_us(due)
 
     def outbox_depth(self) -> Mapping[DeliveryState, int]:
         """See the port."""
         table = schema.outbox.c
         query = select(table.state, func.count()).group_by(table.state)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             found = {row[0]: row[1] for row in connection.execute(query)}
         states: tuple[DeliveryState, ...] = ("waiting", "delivered", "dead")
         return {state: found.get(state, 0) for state in states}
+
+    def _claim_here(
+        self, now_us: int, limit: int, lease_us: int, busy: Collection[str]
+    ) -> list[Delivery]:
+        with self._lock:
+            self._leases = {one: until for one, until in self._leases.items() if until > now_us}
+            most = limit + len(self._leases)
+            with reading(self._engine) as connection:
+                rows = connection.execute(_due(now_us, most, busy)).mappings().all()
+            free = [dict(row) for row in rows if row["id"] not in self._leases][:limit]
+            self._leases.update((row["id"], lease_us) for row in free)
+        return [_delivery(row) for row in free]
 
     def resend(self, delivery_id: str, now: datetime) -> bool:
         """Put a dead delivery back in line; whether there was one."""
@@ -115,6 +144,20 @@ def _claim(
     connection: Connection, now_us: int, limit: int, lease_us: int, busy: Collection[str]
 ) -> list[Delivery]:
     table = schema.outbox
+    query = _due(now_us, limit, busy).with_for_update(skip_locked=True, of=table)
+    rows = connection.execute(query).mappings().all()
+    for row in rows:
+        connection.execute(
+            update(table)
+            .where(table.c.run_key == row["run_key"], table.c.id == row["id"])
+            .values(lease_us=lease_us)
+        )
+    return [_delivery(dict(row)) for row in rows]
+
+
+def _due(now_us: int, limit: int, busy: Collection[str]) -> Select[Any]:
+    """What may be sent now: of one receiver and incident only the oldest that waits."""
+    table = schema.outbox
     earlier = table.alias("earlier")
     overtakes = exists().where(
         and_(
@@ -125,28 +168,18 @@ def _claim(
             earlier.c.state == "waiting",
         )
     )
-    query = (
+    return (
         select(table)
         .where(
             table.c.state == "waiting",
             table.c.next_us <= now_us,
             table.c.lease_us <= now_us,
-            table.c.receiver.not_in(list(busy)) if busy else table.c.state == "waiting",
+            table.c.receiver.not_in(list(busy)),
             ~overtakes,
         )
         .order_by(table.c.next_us, table.c.created_us, table.c.number)
         .limit(limit)
     )
-    if connection.dialect.name == "postgresql":
-        query = query.with_for_update(skip_locked=True)
-    rows = connection.execute(query).mappings().all()
-    for row in rows:
-        connection.execute(
-            update(table)
-            .where(table.c.run_key == row["run_key"], table.c.id == row["id"])
-            .values(lease_us=lease_us)
-        )
-    return [_delivery(dict(row)) for row in rows]
 
 
 def _delivery(row: Mapping[str, Any]) -> Delivery:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
@@ -29,6 +28,7 @@ from watchstep_monitor.service.records import (
 )
 from watchstep_monitor.service.storage import AlertFilter, Job, Point, RunFilter, Transaction
 from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
 from watchstep_monitor.store.writer import Writer
@@ -75,7 +75,7 @@ class SqlStore:
 
     def attempts(self, run: str) -> list[AttemptRecord]:
         """See the port."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return read_attempts(connection, run)
 
     def alerts(self, wanted: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
@@ -246,7 +246,7 @@ class SqlStore:
                 "SELECT (page_count - freelist_count) * page_size FROM "
                 "pragma_page_count, pragma_freelist_count, pragma_page_size"
             )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def ready(self) -> str | None:
@@ -259,18 +259,12 @@ class SqlStore:
         return None
 
     def _blocks(self, query: Select[Any]) -> Sequence[Any]:
-        try:
-            with self._engine.connect() as connection:
-                return connection.execute(query).all()
-        except SQLAlchemyError as error:
-            raise StorageTroubleError("the store cannot be read") from error
+        with reading(self._engine) as connection:
+            return connection.execute(query).all()
 
     def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
-        try:
-            with self._engine.connect() as connection:
-                return [dict(row) for row in connection.execute(query).mappings()]
-        except SQLAlchemyError as error:
-            raise StorageTroubleError("the store cannot be read") from error
+        with reading(self._engine) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _page(
         self,

@@ -24,7 +24,7 @@ from watchstep_monitor.service.records import (
     run_key,
 )
 from watchstep_monitor.store import blocks, packing, schema
-from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.shapes import ADVANCED_COLUMNS, Shapes
 
 
 class SqlTransaction:
@@ -58,17 +58,17 @@ class SqlTransaction:
 
     def advance(self, record: RunRecord, seen: RunRecord) -> None:
         """See the port."""
-        table = schema.runs.c
-        changed = self.connection.execute(
-            update(schema.runs)
-            .where(
-                table.run_key == seen.key,
-                table.attempt == seen.attempt,
-                table.last_seq == seen.last_seq,
-                table.version == seen.version,
+        row = packing.run_row(record)
+        if record.tags is not seen.tags or record.config is not seen.config:
+            # Long, and hardly ever changed: written on their own.
+            self.connection.execute(
+                update(schema.runs)
+                .where(schema.runs.c.run_key == seen.key)
+                .values(tags=row["tags"], config=row["config"])
             )
-            .values(**_changed_columns(record, seen))
-        )
+        values = [row[name] for name in ADVANCED_COLUMNS]
+        guard = (seen.key, seen.attempt, seen.last_seq, seen.version)
+        changed = self.connection.exec_driver_sql(self._shapes.advance_run, (*values, *guard))
         if changed.rowcount != 1:
             raise StaleRunError(record.run)
 
@@ -309,18 +309,6 @@ class SqlTransaction:
         )
         if found.rowcount == 0:
             self.connection.execute(insert(table), {**key, **values})
-
-
-def _changed_columns(record: RunRecord, seen: RunRecord) -> dict[str, Any]:
-    """Columns that differ; tags and config are long and hardly ever change."""
-    fresh = {**packing.run_row(record), "thinned": 0}
-    if record.tags is seen.tags:
-        del fresh["tags"]
-    if record.config is seen.config:
-        del fresh["config"]
-    for fixed in ("run_key", "run", "project", "created_us"):
-        del fresh[fixed]
-    return fresh
 
 
 def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:

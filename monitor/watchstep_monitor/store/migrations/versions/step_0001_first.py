@@ -12,6 +12,7 @@ down_revision = None
 def upgrade() -> None:
     """Create every table."""
     _create_runs()
+    _create_updates()
     _create_alerts()
     _create_outbox()
 
@@ -52,6 +53,9 @@ def _create_runs() -> None:
         sa.Column("last_seq", sa.BigInteger, nullable=False),
         sa.Column("started_us", sa.BigInteger, nullable=False),
     )
+
+
+def _create_updates() -> None:
     op.create_table(
         "shapes",
         sa.Column("run_key", sa.BigInteger, primary_key=True, autoincrement=False),

@@ -1,0 +1,94 @@
+"""One verdict for all processes of a distributed training, in the same optimizer step."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+from typing import TYPE_CHECKING, Any
+
+from watchstep.core.updates import Action, Verdict
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+log = logging.getLogger("watchstep.guard")
+
+TIMEOUT_S = 1_800.0
+"""torch's own default for gloo: whatever training itself would wait for, the vote waits for."""
+
+
+class Agreement:
+    """Lets the worst verdict of any process decide for all of them.
+
+    Every process votes once per optimizer step, and none goes on before all have: so either all
+    of them take a step or none does. That costs a round trip of a few bytes over gloo, on a
+    group of its own that does not come between the collectives of the training.
+
+    If a vote fails, because a process has died or stopped voting for longer than `timeout_s`,
+    it is warned of, and each process decides by itself from then on.
+
+    Args:
+        group: The processes that vote; None for all of them. Every one of them must make its
+            agreement, in the same order as its other groups.
+        timeout_s: Longest wait for the others.
+
+    Attributes:
+        open: Whether votes are still held.
+    """
+
+    def __init__(self, group: ProcessGroup | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        import torch.distributed as dist
+
+        self._ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
+        self._group: Any = dist.new_group(
+            self._ranks,
+            backend="gloo",
+            timeout=datetime.timedelta(seconds=timeout_s),
+            # Only members of the group are here to create it.
+            use_local_synchronization=True,
+        )
+        self._place = self._ranks.index(dist.get_rank())
+        self.open = len(self._ranks) > 1
+
+    def verdict(self, own: Verdict) -> Verdict:
+        """The verdict of all processes for this step; blocks until each has voted.
+
+        Args:
+            own: This process's verdict.
+
+        Returns:
+            `own` where nobody asks for more than a pin. Otherwise the strongest action, with
+            rules and reason of the first process that asked for it, and its rank named.
+        """
+        if not self.open:
+            return own
+        try:
+            return self._voted(own)
+        except RuntimeError as error:
+            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+            self.open = False
+            log.warning("vote failed, this process decides alone from now on", exc_info=error)
+            return own
+
+    def _voted(self, own: Verdict) -> Verdict:
+        import torch
+        import torch.distributed as dist
+
+        votes = torch.zeros(len(self._ranks), dtype=torch.int64)
+        votes[self._place] = int(own.action)
+        dist.all_reduce(votes, group=self._group)
+        actions = votes.tolist()
+        strongest = max(actions)
+        if strongest < Action.SKIP:
+            return own
+        first = actions.index(strongest)
+        told: list[Any] = [(own.rules, own.reason)]
+        dist.broadcast_object_list(told, src=self._ranks[first], group=self._group)
+        rules, reason = told[0]
+        return dataclasses.replace(
+            own,
+            action=Action(strongest),
+            rules=tuple(rules),
+            reason=f"rank {self._ranks[first]}: {reason}",
+        )

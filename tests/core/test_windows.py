@@ -1,0 +1,224 @@
+"""Every window against the plain definition, over outliers, gaps and clocks."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.grammar import Span
+from watchstep.core.rules import Rule
+from watchstep.core.updates import Update
+from watchstep.core.windows import (
+    CountWindow,
+    ExtremeWindow,
+    MedianWindow,
+    MomentWindow,
+    RecordWindow,
+    fewest,
+    ratio,
+)
+
+numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1e30, -1e30, 1e-30, 7.0]))
+spans = st.one_of(
+    st.integers(1, 30).map(lambda n: Span(updates=n)),
+    st.sampled_from([2.0, 7.5, 40.0]).map(lambda s: Span(seconds=s)),
+)
+streams = st.lists(st.tuples(numbers, st.sampled_from([0.0, 1.0, 3.0])), max_size=90)
+
+
+def kept(history: list[tuple[float, float]], span: Span) -> list[float]:
+    """What the window holds by its definition."""
+    if span.updates:
+        return [value for value, _ in history[-span.updates :]]
+    now = history[-1][1] if history else 0.0
+    return [value for value, time in history if time >= now - (span.seconds or 0.0)]
+
+
+def fitted_slope(values: list[float]) -> float:
+    middle = (len(values) - 1) / 2
+    mean = math.fsum(values) / len(values)
+    over = math.fsum((n - middle) * (value - mean) for n, value in enumerate(values))
+    return over / math.fsum((n - middle) ** 2 for n in range(len(values)))
+
+
+def close(found: float, wanted: float, values: list[float], *, power: int = 1) -> bool:
+    """Equality up to the rounding of values of this size."""
+    size = max(map(abs, values), default=1.0) or 1.0
+    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=size**power * 1e-9)
+
+
+ASKED: dict[str, tuple[type, Callable, Callable]] = {
+    "median": (MedianWindow, MedianWindow.median, statistics.median),
+    "smallest": (ExtremeWindow, ExtremeWindow.smallest, min),
+    "largest": (ExtremeWindow, ExtremeWindow.largest, max),
+    "mean": (MomentWindow, MomentWindow.mean, lambda v: math.fsum(v) / len(v)),
+    "std": (MomentWindow, MomentWindow.std, statistics.pstdev),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+@settings(max_examples=60, deadline=None)
+@given(span=spans, stream=streams)
+def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -> None:
+    kind, asked, defined = ASKED[name]
+    window, history, time = kind(span), [], 0.0
+
+    for value, pause in stream:
+        time += pause
+        window.push(value, time)
+        history.append((value, time))
+        values = kept(history, span)
+        found = asked(window)
+
+        if len(values) < fewest(span):
+            assert math.isnan(found)
+        else:
+            assert close(found, defined(values), values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(span=spans, stream=streams)
+def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span, stream) -> None:
+    window, history, time = MomentWindow(span), [], 0.0
+
+    for value, pause in stream:
+        time += pause
+        window.push(value, time)
+        history.append((value, time))
+    values = kept(history, span)
+
+    if len(values) < max(2, fewest(span)):
+        assert math.isnan(window.slope())
+    else:
+        assert close(window.slope(), fitted_slope(values), values)
+
+
+@pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow])
+def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
+    touched, clean = kind(Span(updates=10)), kind(Span(updates=10))
+    for value in [1.0, 1e30, -1e30, 1e200]:
+        touched.push(value, 0.0)
+
+    for number in range(30):
+        touched.push(math.sin(number), 0.0)
+        clean.push(math.sin(number), 0.0)
+
+    for name in ("median", "mean", "std", "slope", "smallest", "largest"):
+        if hasattr(kind, name):
+            expected = getattr(clean, name)()
+            assert math.isclose(getattr(touched, name)(), expected, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, CountWindow])
+@settings(max_examples=30, deadline=None)
+@given(span=spans, stream=streams, after=streams)
+def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, stream, after) -> None:
+    window, time = kind(span), 0.0
+    for value, pause in stream:
+        time += pause
+        window.push(value > 0 if kind is CountWindow else value, time)
+
+    copy = kind(span)
+    copy.load(json.loads(json.dumps(window.dump(), allow_nan=False)))
+
+    for value, pause in after:
+        time += pause
+        for one in (window, copy):
+            one.push(value > 0 if kind is CountWindow else value, time)
+        assert json.dumps(copy.dump()) == json.dumps(window.dump())
+
+
+def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json() -> None:
+    window = MomentWindow(Span(updates=4))
+    for value in [1e200, -1e200, 1.7e308, -1.7e308]:
+        window.push(value, 0.0)
+
+    copy = MomentWindow(Span(updates=4))
+    copy.load(json.loads(json.dumps(window.dump(), allow_nan=False)))
+
+    assert repr(copy.moments()) == repr(window.moments())
+
+
+def test_a_record_is_measured_against_all_that_came_before() -> None:
+    window = RecordWindow()
+    for value in [1.0, -4.0, 2.0]:
+        window.push(value, 0.0)
+
+    assert window.times_largest(-8.0, 3) == 2.0
+    assert math.isnan(window.times_largest(8.0, 4))
+    assert math.isnan(window.times_largest(math.nan, 1))
+    assert window.times_largest(math.inf, 1) == math.inf
+    assert window.lowest(3) == -4.0
+    assert window.last == 2.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([True, False, None]), max_size=60), st.integers(1, 12))
+def test_a_count_covers_the_last_updates_that_could_be_told(held, length: int) -> None:
+    window, told = CountWindow(Span(updates=length)), []
+
+    for condition in held:
+        found = window.push(condition, 0.0)
+        if condition is None:
+            assert math.isnan(found)
+        else:
+            told.append(condition)
+            assert found == sum(told[-length:])
+
+
+def test_flat_needs_a_full_window_and_honours_its_tolerance() -> None:
+    window = ExtremeWindow(Span(updates=3))
+    window.push(100.0, 0.0)
+    window.push(100.0, 0.0)
+    assert window.is_flat(0.0) is None
+
+    window.push(101.0, 0.0)
+
+    assert window.is_flat(0.0) is False
+    assert window.is_flat(0.01) is True
+
+
+def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
+    monkeypatch.setattr("watchstep.core.windows.LONGEST_WINDOW", 20)
+    windows = [kind(Span(seconds=1e6)) for kind in (MedianWindow, ExtremeWindow, MomentWindow)]
+
+    for number in range(50):
+        for window in windows:
+            window.push(float(number), float(number))
+
+    assert len(windows[0].queue) == 20
+    assert windows[1].size == 20
+    assert windows[2].moments()[0] == 20.0
+    assert windows[1].smallest() == 30.0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [(1.0, 0.0, math.inf), (-1.0, 0.0, -math.inf), (1.0, -0.0, -math.inf), (6.0, 3.0, 2.0)],
+)
+def test_division_follows_ieee_754(a: float, b: float, wanted: float) -> None:
+    assert ratio(a, b) == wanted
+
+
+def test_zero_over_zero_is_unknown() -> None:
+    assert math.isnan(ratio(0.0, 0.0))
+    assert math.isnan(ratio(math.nan, 0.0))
+
+
+def test_a_window_in_a_rule_holds_previous_values_only_and_only_finite_ones() -> None:
+    rules = RuleSet([Rule("R", "a > 2 * median(a, 10)")])
+    state = State(rules)
+    readings = [1.0] * 5 + [math.nan, math.inf] + [1.0] * 5 + [2.1]
+    fired = []
+
+    for number, value in enumerate(readings, start=1):
+        state, found = step(rules, state, Update(number, number, 0.0, {"a": value}))
+        fired.extend(transition.seq for transition in found)
+
+    # The infinity comes before the window has ten values; the thirteenth doubles the median.
+    assert fired == [13]

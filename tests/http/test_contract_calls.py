@@ -1,0 +1,364 @@
+"""Every call of the contract against the real service on a real socket."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from queue import Queue
+
+import pytest
+
+from service.http_kit import Client, Running, raw_exchange, served, until, upd
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes notifications."""
+
+    taken: Queue[tuple[dict, dict]] = Queue()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.taken.put((dict(self.headers), json.loads(body)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, receiver: int) -> Iterator[Running]:
+    settings = {
+        "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
+        "WATCHSTEP_RECEIVERS__OPS__URL": f"http://127.0.0.1:{receiver}/hook",
+        "WATCHSTEP_RECEIVERS__OPS__SECRET": "whsec_" + "A" * 32,
+        "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
+    }
+    with served(tmp_path_factory.mktemp("service"), **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: Running) -> Client:
+    return service.client
+
+
+def test_a_run_is_begun_fed_and_asked_for(client: Client) -> None:
+    begun = client.ask(
+        "PUT", "/api/v1/runs/c1", {"project": "trading", "tags": {"env": "x"}, "session": "s"}
+    )
+    again = client.ask("PUT", "/api/v1/runs/c1", {"session": "s"})
+    sent = client.send("c1", upd(1, train__grad_norm=1.5, train__loss=0.5))
+    status = client.get("/runs/c1").json
+
+    assert (begun.status, begun.json["attempt"], begun.json["last_seq"]) == (200, 1, 0)
+    assert again.json["attempt"] == 1
+    assert sent.status == 202
+    assert sent.json == {
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": [],
+        "last_seq": 1,
+        "commands": [],
+    }
+    assert (status["status"], status["step"], status["last_seq"]) == ("running", 10, 1)
+    assert status["readings"]["train/loss"]["value"] == 0.5
+    assert status["project"] == "trading"
+
+
+def test_non_finite_readings_survive_every_hop_as_words(client: Client) -> None:
+    body = (
+        b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":"2026-01-01T00:00:00Z","metrics":'
+        b'{"a":NaN,"b":"Infinity","c":-Infinity,"d":1}}]}'
+    )
+    client.post("/runs/c2/updates", body)
+
+    readings = client.get("/runs/c2").json["readings"]
+    series = client.get("/runs/c2/series?metric=c").json["points"]
+    gauges = client.ask("GET", "/metrics").body.decode()
+
+    assert {name: one["value"] for name, one in readings.items()} == {
+        "a": "NaN",
+        "b": "Infinity",
+        "c": "-Infinity",
+        "d": 1.0,
+    }
+    assert series[0]["value"] == "-Infinity"
+    assert 'watchstep_run_reading{metric="a",project="default",run="c2"} NaN' in gauges
+
+
+def test_a_bad_update_reaches_the_receiver_signed_once(client: Client) -> None:
+    client.send("c3", upd(1, train__loss=1.0), upd(2, train__loss="NaN"))
+
+    headers, told = Receiver.taken.get(timeout=20)
+    listed = until(lambda: client.get("/deliveries?state=delivered&run=c3").json["items"])
+
+    assert told["alerts"][0]["labels"]["alertname"] == "LossGone"
+    assert told["watchstep"]["stage"] == "divergence"
+    assert headers["webhook-signature"].startswith("v1,")
+    assert [one["edge"] for one in listed] == ["opened"]
+    assert Receiver.taken.empty()
+
+
+def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
+    client.send("c4", upd(1, train__grad_norm=50.0))
+    firing = client.get("/alerts?state=firing&run=c4&severity=warning").json["items"]
+    alert = firing[0]
+
+    acked = client.post(f"/alerts/{alert['id']}/ack", {"by": "ada"})
+    made = client.post("/silences", {"matchers": ['run="c4"'], "duration_s": 60})
+    silenced = client.get(f"/alerts/{alert['id']}").json
+    ended = client.ask("DELETE", f"/api/v1/silences/{made.json['id']}")
+
+    wanted = (
+        "id",
+        "run",
+        "attempt",
+        "rule",
+        "severity",
+        "state",
+        "since",
+        "first_update",
+        "last_update",
+        "resolved_at",
+        "reading",
+        "action",
+        "acknowledged",
+        "silenced",
+        "summary",
+    )
+    assert set(wanted) <= set(alert)
+    assert (alert["first_update"], alert["reading"]) == (1, 50.0)
+    assert acked.json["acknowledged"] is True
+    assert (made.status, silenced["silenced"], ended.status) == (201, True, 204)
+    assert client.get(f"/alerts/{alert['id']}").json["silenced"] is False
+
+
+def test_a_halt_reaches_the_trainer_with_the_reply_to_its_next_updates(client: Client) -> None:
+    client.send("c5", upd(1, x=1.0))
+
+    asked = client.post("/runs/c5/commands", {"kind": "halt", "reason": "enough"})
+    told = client.send("c5", upd(2, x=1.0)).json["commands"]
+
+    assert asked.status == 202
+    assert [(one["id"], one["kind"], one["attempt"]) for one in told] == [
+        (asked.json["id"], "halt", 1)
+    ]
+
+
+def test_the_timeline_tells_transitions_events_and_stages_in_order(client: Client) -> None:
+    client.send("c6", upd(1, train__grad_norm=50.0), upd(2, train__loss="NaN"))
+    client.send("c6", {"seq": 3, "step": 30, "time": 1.0, "event": {"kind": "halted", "step": 7}})
+
+    told = client.get("/runs/c6/timeline").json["items"]
+
+    kinds = [(one["kind"], one.get("rule") or one.get("stage")) for one in told]
+    assert kinds.index(("transition", "GradHigh")) < kinds.index(("stage", "early signs"))
+    assert kinds.index(("stage", "early signs")) < kinds.index(("transition", "LossGone"))
+    assert kinds[-1][0] == "status"
+    halted = next(one for one in told if one["kind"] == "event")
+    assert halted["event"] == {"kind": "halted", "step": 7}
+    assert halted["since_first_sign"]["updates"] == 2
+
+
+def test_incidents_rules_receivers_and_docs_answer(client: Client) -> None:
+    client.send("c7", upd(1, train__grad_norm=50.0))
+
+    incident = client.get("/incidents?run=c7").json["items"][0]
+    test = client.post("/receivers/ops/test", b"")
+    Receiver.taken.get(timeout=20)
+
+    assert (incident["stage"], incident["first_bad_update"]) == ("early signs", 1)
+    assert {rule["name"] for rule in client.get("/rules").json["items"]} >= {"GradHigh"}
+    assert client.get("/receivers").json["items"][0]["name"] == "ops"
+    assert (test.status, test.json["delivered"]) == (200, True)
+    assert client.post("/receivers/nobody/test", b"").status == 404
+    assert client.ask("GET", "/docs").status == 200
+    assert "/api/v1/runs/{run}/updates" in client.ask("GET", "/openapi.json").json["paths"]
+
+
+def test_rules_are_reloaded_and_a_bad_file_changes_nothing(
+    client: Client, service: Running
+) -> None:
+    rules = service.folder / "rules.yaml"
+    good = rules.read_text()
+    try:
+        rules.write_text(good.replace("GradHigh", "GradBig"))
+        reloaded = client.ask("POST", "/-/reload")
+        names = {rule["name"] for rule in client.get("/rules").json["items"]}
+        rules.write_text("groups: nonsense")
+        refused = client.ask("POST", "/-/reload")
+    finally:
+        rules.write_text(good)
+
+    assert (reloaded.status, refused.status) == (200, 422)
+    assert "GradBig" in names
+    assert {rule["name"] for rule in client.get("/rules").json["items"]} == names
+    assert client.ask("POST", "/-/reload").status == 200
+
+
+def test_events_are_streamed_and_taken_up_where_they_were_left(client: Client) -> None:
+    client.send("c8", upd(1, train__grad_norm=50.0))
+    first = client.get("/runs/c8/timeline").json["items"]
+    after = next(one["id"] for one in first if one["kind"] == "transition")
+
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(
+            b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: %d\r\n\r\n" % after
+        )
+        seen = b""
+        while b'"stage":"early signs"' not in seen:
+            seen += connection.recv(65_536)
+        client.send("c8", upd(2, train__loss="NaN"))
+        while b'"rule":"LossGone"' not in seen:
+            seen += connection.recv(65_536)
+
+    assert b"text/event-stream" in seen
+    assert b'"rule":"GradHigh"' not in seen
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b'{"attempt":1,"attempt":1,"updates":[]}', 400),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a":1,"a":2}}]}', 400),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a" :1,"a":2}}]}', 400),
+        (b'{"attempt":1,"updates":[],"x":"\\ud800"}', 400),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a":1e999}}]}', 400),
+        (
+            b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a":'
+            + b"9" * 400
+            + b"}}]}",
+            400,
+        ),
+        (b"[" * 100_000, 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b'{"attempt":0,"updates":[]}', 422),
+        (b'{"attempt":true,"updates":[]}', 422),
+        (b'{"attempt":1,"updates":[],"more":1}', 422),
+        (b'{"attempt":1,"updates":[{"seq":0,"step":1,"time":1,"metrics":{}}]}', 422),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a b":1}}]}', 422),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"metrics":{"a":true}}]}', 422),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":NaN,"metrics":{"a":1}}]}', 422),
+        (b'{"attempt":1,"updates":[{"seq":1,"step":1,"time":1,"event":{"kind":"x"}}]}', 422),
+        (b'{"attempt":1,"updates":[7]}', 422),
+    ],
+)
+def test_bad_bodies_are_refused_without_a_trace(client: Client, body: bytes, status: int) -> None:
+    answer = client.post("/runs/bad/updates", body)
+
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["errors"]
+    assert len(answer.body) <= 2048
+    assert client.get("/runs/bad").status == 404
+
+
+def test_one_bad_update_among_good_ones_is_rejected_by_itself(client: Client) -> None:
+    answer = client.send("c9", upd(1, a=1.0), upd(2, a="lots"), upd(3, a=1.0))
+
+    assert answer.status == 202
+    assert (answer.json["accepted"], answer.json["last_seq"]) == (2, 3)
+    assert answer.json["rejected"][0]["index"] == 1
+    assert "lots" not in answer.body.decode()
+
+
+def test_another_content_under_a_stored_number_is_a_conflict(client: Client) -> None:
+    client.send("c10", upd(1, a=1.0))
+
+    answer = client.send("c10", upd(1, a=2.0))
+
+    assert (answer.status, answer.json["last_seq"]) == (409, 1)
+
+
+def test_limits_hold_for_declared_streamed_and_unpacked_bodies(client: Client) -> None:
+    declared = client.post("/runs/big/updates", b" " * 1_048_577)
+    bomb = client.post(
+        "/runs/big/updates", gzip.compress(b" " * 50_000_000), **{"Content-Encoding": "gzip"}
+    )
+    chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+    streamed = raw_exchange(
+        client.port,
+        b"POST /api/v1/runs/big/updates HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunk * 17
+        + b"0\r\n\r\n",
+    )
+    crowd = client.send("big", *[upd(n, a=1.0) for n in range(1, 1002)])
+    wide = client.send("big", upd(1, **{f"m{n}": 1.0 for n in range(257)}))
+
+    assert (declared.status, bomb.status, crowd.status, wide.status) == (413, 413, 413, 413)
+    assert streamed.startswith(b"HTTP/1.1 413")
+    assert client.get("/runs/big").status == 404
+
+
+def test_gzip_is_taken_and_other_encodings_and_types_are_not(client: Client) -> None:
+    body = json.dumps({"attempt": 1, "updates": [upd(1, a=1.0)]}).encode()
+
+    packed = client.post("/runs/c11/updates", gzip.compress(body), **{"Content-Encoding": "gzip"})
+    torn = client.post(
+        "/runs/c11/updates", gzip.compress(body)[:-4], **{"Content-Encoding": "gzip"}
+    )
+    other = client.post("/runs/c11/updates", body, **{"Content-Encoding": "br"})
+    text = client.post("/runs/c11/updates", body, **{"Content-Type": "text/plain"})
+
+    assert (packed.status, torn.status, other.status, text.status) == (202, 400, 415, 415)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/runs/nobody", 404),
+        ("GET", "/api/v1/alerts/al_00000000000000000000", 404),
+        ("GET", "/nope", 404),
+        ("DELETE", "/api/v1/runs/a", 405),
+        ("GET", "/api/v1/runs?limit=0", 422),
+        ("GET", "/api/v1/runs?cursor=zzz", 422),
+        ("GET", "/api/v1/alerts?cursor=WzEsMl0", 422),
+        ("GET", "/api/v1/runs?status=asleep", 422),
+        ("GET", "/api/v1/runs/%00", 422),
+        ("GET", "/api/v1/runs/%ED%A0%80", 422),
+        ("PUT", "/api/v1/runs/-x", 422),
+        ("POST", "/api/v1/runs/%20/updates", 422),
+    ],
+)
+def test_wrong_addresses_are_problems_too(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    answer = client.ask(method, path, {} if method in {"PUT", "POST"} else None)
+
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_answers_carry_an_id_and_safe_headers_and_no_other_site_may_write(
+    client: Client,
+) -> None:
+    named = client.ask("GET", "/healthz", headers={"X-Request-ID": "abc-1"})
+    broken = client.ask("GET", "/healthz", headers={"X-Request-ID": "a b"})
+    foreign = client.ask("POST", "/-/reload", headers={"Origin": "https://evil.example"})
+    rebound = client.ask("GET", "/api/v1/runs", headers={"Host": "evil.example"})
+
+    assert named.headers["x-request-id"] == "abc-1"
+    assert broken.headers["x-request-id"] != "a b"
+    assert "default-src 'self'" in named.headers["content-security-policy"]
+    assert (foreign.status, rebound.status) == (403, 403)

@@ -1,0 +1,232 @@
+"""Incidents: one message per edge, stages that never go back, silences and acknowledgements."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from pathlib import Path
+
+from service.kit import bench, grad, update
+from watchstep_monitor.service.ingest import Beginning
+from watchstep_monitor.service.records import Matcher
+from watchstep_monitor.service.telling import Route
+
+
+def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        stages = []
+        for one in (
+            grad(1, 1.0),
+            grad(2, 50.0),
+            grad(3, 500.0),
+            grad(4, 500.0),
+            update(5, train__policy_loss=math.nan),
+            update(6, event={"kind": "halted", "reason": "LossGone"}),
+        ):
+            at.send(one)
+            incident = at.desk.view("a", None).incident
+            stages.append(incident.stage if incident else None)
+
+        assert stages == [
+            None,
+            "early signs",
+            "early signs",
+            "explosion",
+            "divergence",
+            "aftermath",
+        ]
+        incident = at.desk.view("a", None).incident
+        assert (incident.first_bad, incident.last_good) == (2, 1)
+        assert incident.diagnosis == "The step was too large."
+
+
+def test_the_first_message_is_in_the_outbox_with_the_commit(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0))
+
+        assert at.notices() == [("ops", "opened")]
+
+
+def test_alerts_that_join_are_told_together_after_the_interval(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(update(1, train__policy_loss=math.nan))
+        at.send(update(2, train__grad_norm=50.0))
+        at.desk.tick("a")
+        early = at.notices()
+        at.clock.move(6)
+        at.desk.tick("a")
+
+        assert early == [("ops", "opened")]
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]
+
+
+def test_a_rise_in_severity_does_not_wait(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0))
+
+        at.send(update(2, train__policy_loss=math.nan))
+
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]
+
+
+def test_the_end_is_told_to_those_who_heard_of_the_beginning(tmp_path: Path) -> None:
+    routes = (Route("ops"), Route("pager", "critical"))
+    with bench(tmp_path, routes=routes) as at:
+        at.send(grad(1, 50.0))
+        at.clock.move(1)
+        at.send(grad(2, 1.0))
+
+        assert at.notices() == [("ops", "opened"), ("ops", "resolved")]
+        assert at.desk.view("a", None).incident is None
+
+
+def test_group_wait_gathers_before_the_first_message(tmp_path: Path) -> None:
+    with bench(tmp_path, group_wait_s=30) as at:
+        at.send(grad(1, 50.0))
+        at.clock.move(10)
+        at.send(update(2, train__policy_loss=math.nan))
+        waiting = at.notices()
+        at.clock.move(21)
+        assert at.opened.store.due_incidents(at.clock.now(), 10) == ["a"]
+        at.desk.tick("a")
+
+        assert waiting == []
+        delivery = at.opened.outbox.claim(at.clock.now(), 10, 60, [])[0]
+        assert {alert.rule for alert in delivery.notice.alerts} == {"GradHigh", "LossGone"}
+
+
+def test_a_reminder_comes_after_the_repeat_interval_until_someone_acknowledges(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0))
+        at.clock.move(3601)
+        at.send()
+        at.desk.tick("a")
+        reminded = at.notices()
+
+        at.desk.acknowledge(at.desk.view("a", None).alerts[0].id, "ada", None)
+        at.clock.move(3601)
+        at.send()
+        at.desk.tick("a")
+
+        assert reminded == [("ops", "opened"), ("ops", "repeat")]
+        assert at.notices() == reminded
+
+
+def test_silenced_alerts_tell_no_one_until_the_silence_ends(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        until = at.clock.now() + timedelta(seconds=100)
+        span = (at.clock.now(), until)
+        at.desk.silence([Matcher("rule", "=", "GradHigh")], span, "known", "ada")
+        at.send(grad(1, 50.0))
+        quiet = at.notices()
+        at.clock.move(101)
+        at.desk.tick("a")
+
+        assert quiet == []
+        assert at.alerts() == {"GradHigh": "firing"}
+        assert at.notices() == [("ops", "opened")]
+
+
+def test_a_receiver_hears_only_of_what_matches(tmp_path: Path) -> None:
+    routes = (
+        Route("ops", "warning", (Matcher("run", "=~", "b.*"),)),
+        Route("all", "info"),
+    )
+    with bench(tmp_path, routes=routes) as at:
+        at.send(grad(1, 50.0))
+
+        assert at.notices() == [("all", "opened")]
+
+
+def test_silence_of_a_run_fires_once_and_its_next_word_resolves_it(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+        at.clock.move(299)
+        at.desk.tick("a")
+        early = at.alerts()
+        at.clock.move(2)
+        at.desk.tick("a")
+        at.desk.tick("a")
+        silent = at.alerts()
+        at.clock.move(1)
+        at.send(grad(2, 1.0))
+
+        assert (early, silent) == ({}, {"Silent": "firing"})
+        assert at.alerts() == {}
+        assert at.notices() == [("ops", "opened"), ("ops", "resolved")]
+
+
+def test_an_ended_run_is_not_silent(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0), update(2, event={"kind": "finished"}))
+        at.clock.move(1000)
+        at.desk.tick("a")
+
+        assert at.alerts() == {}
+
+
+def test_the_services_own_absence_is_no_silence_of_the_trainer(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+        clock = at.clock
+    clock.move(100_000)
+
+    with bench(tmp_path, clock=clock) as at:
+        clock.move(200)
+        at.desk.view("a", None)
+        at.desk.tick("a")
+        young = at.alerts()
+        clock.move(101)
+        at.desk.tick("a")
+
+        assert young == {}
+        assert at.alerts() == {"Silent": "firing"}
+
+
+def test_a_reload_resolves_alerts_whose_rule_is_gone_and_keeps_the_others(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0), update(2, train__policy_loss=math.nan))
+        text = at.rules.read_text().replace("GradHigh", "GradLarge")
+        at.rules.write_text(text)
+        at.desk.reload()
+        at.desk.tick("a")
+        at.send(grad(3, 50.0))
+
+        assert at.alerts() == {"LossGone": "firing", "GradLarge": "firing"}
+
+
+def test_a_bad_rule_file_leaves_the_old_rules_live(tmp_path: Path) -> None:
+    import pytest
+
+    from watchstep.errors import RuleError
+
+    with bench(tmp_path) as at:
+        at.rules.write_text("groups: [{name: x, rules: [{alert: A, expr: '1 >'}]}]")
+        with pytest.raises(RuleError):
+            at.desk.reload()
+
+        at.send(grad(1, 50.0))
+        assert at.alerts() == {"GradHigh": "firing"}
+
+
+def test_the_pinned_checkpoint_and_what_the_trainer_did_are_in_the_message(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as at:
+        at.desk.begin(Beginning("a", project="p"))
+        kept = {"kind": "checkpoint", "path": "ckpt/1", "step": 10, "finite": True, "pinned": True}
+        at.send(update(1, event=kept))
+        at.send(
+            update(
+                2,
+                event={"kind": "guard", "verdict": "skip", "reason": "x"},
+                train__policy_loss=math.nan,
+            )
+        )
+
+        notice = at.opened.outbox.claim(at.clock.now(), 1, 60, [])[0].notice
+        assert notice.checkpoint == {"path": "ckpt/1", "step": 10}
+        assert notice.trainer_did == "skip at update 2"
+        assert math.isnan(notice.readings["train/policy_loss"])

@@ -1,0 +1,253 @@
+"""One contract for the store, over SQLite and over PostgreSQL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service.kit import START, Bench, bench, grad, postgres_database, update
+from watchstep.core.updates import Update
+from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
+from watchstep_monitor.service.ingest import Batch
+from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
+from watchstep_monitor.service.storage import AlertFilter, RunFilter
+from watchstep_monitor.service.telling import Route
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    if request.param == "sqlite":
+        with bench(tmp_path, routes=ROUTES) as made:
+            yield made
+        return
+    with (
+        postgres_database() as url,
+        bench(tmp_path, database_url=url, routes=ROUTES) as made,
+    ):
+        yield made
+
+
+ROUTES = (Route("ops"), Route("pager"))
+
+
+def test_readings_come_back_as_they_were_sent_bit_for_bit(at: Bench) -> None:
+    values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan]
+    at.send(*[update(n, x=value) for n, value in enumerate(values, 1)])
+
+    found, _ = at.desk.series("a", "x", (None, None), 100)
+
+    assert [repr(point.value) for point in found] == [repr(value) for value in values]
+
+
+def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: Bench) -> None:
+    sent = [
+        update(1, a=1.0, b=2.0),
+        update(2, b=2.0, a=1.0),
+        update(4, a=math.nan),
+        update(5),
+        update(6, event={"kind": "log", "text": "\x00 \U0001f600"}, a=1.0),
+        update(7, a=3.0),
+    ]
+    at.send(*sent)
+
+    def replay(transaction) -> list[Update]:
+        return list(transaction.updates_after("a", 1, 1))
+
+    assert repr(at.opened.store.write("a", replay).result(10)) == repr(sent[1:])
+
+
+def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> None:
+    at.send(*[grad(n, float(n)) for n in range(1, 701)])
+
+    found = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
+
+    assert {seq: one.readings["train/grad_norm"] for seq, one in found.items()} == {
+        1: 1.0,
+        256: 256.0,
+        257: 257.0,
+        700: 700.0,
+    }
+
+
+def test_steps_narrow_a_series_at_both_ends_inclusively(at: Bench) -> None:
+    at.send(*[grad(n, float(n)) for n in range(1, 11)])
+
+    found, _ = at.desk.series("a", "train/grad_norm", (30, 50), 100)
+
+    assert [point.step for point in found] == [30, 40, 50]
+
+
+def test_a_writer_that_is_behind_is_told_so_and_nothing_of_it_stays(at: Bench) -> None:
+    at.send(grad(1, 1.0))
+    seen = at.desk.view("a", None).record
+    at.send(grad(2, 1.0))
+
+    def stale(transaction) -> None:
+        transaction.append("a", [grad(9, 1.0)])
+        transaction.advance(replace(seen, last_seq=9), seen)
+
+    with pytest.raises((StaleRunError, StorageTroubleError)):
+        at.opened.store.write("a", stale).result(10)
+
+    assert at.opened.store.run("a").last_seq == 2
+    assert at.send(grad(9, 1.0)).accepted == 1
+
+
+def test_what_one_job_raises_leaves_the_others_of_its_commit_alone(at: Bench) -> None:
+    def fail(_) -> None:
+        raise ValueError("only mine")
+
+    futures = [at.desk.accept(Batch(f"r{n}", 1, [(0, grad(1, 1.0))])) for n in range(5)]
+    failed = at.opened.store.write("r2", fail)
+
+    assert [future.result(10).accepted for future in futures] == [1] * 5
+    with pytest.raises(ValueError, match="only mine"):
+        failed.result(10)
+
+
+def test_lists_are_walked_page_by_page_without_gap_or_repetition(at: Bench) -> None:
+    for n in range(7):
+        at.clock.move(1)
+        at.send(grad(1, 50.0), run=f"r{n}")
+
+    seen, cursor = [], None
+    while True:
+        page = at.opened.store.alerts(AlertFilter(), 3, cursor)
+        seen += [alert.run for alert in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert seen == [f"r{n}" for n in reversed(range(7))]
+
+
+def test_runs_are_found_by_status_and_project(at: Bench) -> None:
+    at.send(grad(1, 1.0), run="lives")
+    at.send(update(1, event={"kind": "finished"}), run="done")
+    at.clock.move(400)
+    at.send(grad(1, 1.0), run="fresh")
+    before = at.clock.now() - timedelta(seconds=300)
+
+    def named(status: str) -> list[str]:
+        page = at.opened.store.runs(RunFilter(None, status, before), 10, None)
+        return [record.run for record in page.items]
+
+    assert (named("running"), named("stalled"), named("finished")) == (
+        ["fresh"],
+        ["lives"],
+        ["done"],
+    )
+    assert at.opened.store.runs(RunFilter(("other",)), 10, None).items == ()
+
+
+def test_a_claimed_delivery_is_nobody_elses_until_its_lease_ends(at: Bench) -> None:
+    at.send(grad(1, 50.0))
+    outbox, now = at.opened.outbox, at.clock.now()
+
+    first = outbox.claim(now, 10, 60, [])
+    meanwhile = outbox.claim(now, 10, 60, [])
+    later = outbox.claim(now + timedelta(seconds=61), 10, 60, [])
+
+    assert {one.receiver for one in first} == {"ops", "pager"}
+    assert meanwhile == []
+    assert {one.id for one in later} == {one.id for one in first}
+
+
+def test_busy_receivers_are_left_alone(at: Bench) -> None:
+    at.send(grad(1, 50.0))
+
+    claimed = at.opened.outbox.claim(at.clock.now(), 10, 60, ["ops"])
+
+    assert [one.receiver for one in claimed] == ["pager"]
+
+
+def test_resolved_never_overtakes_opened_even_while_opened_is_retried(at: Bench) -> None:
+    at.send(grad(1, 50.0), grad(2, 1.0))
+    outbox, now = at.opened.outbox, at.clock.now()
+    opened = outbox.claim(now, 10, 60, ["pager"])
+    outbox.settle(opened[0], Retry(now + timedelta(seconds=5), "HTTP 503"), now)
+
+    blocked = outbox.claim(now + timedelta(seconds=1), 10, 60, ["pager"])
+    retried = outbox.claim(now + timedelta(seconds=5), 10, 60, ["pager"])
+    outbox.settle(retried[0], Delivered(), now)
+    then = outbox.claim(now + timedelta(seconds=5), 10, 60, ["pager"])
+
+    assert [one.notice.edge for one in opened] == ["opened"]
+    assert blocked == []
+    assert [(one.notice.edge, one.attempt) for one in retried] == [("opened", 2)]
+    assert retried[0].notice == opened[0].notice
+    assert [one.notice.edge for one in then] == ["resolved"]
+
+
+def test_dead_deliveries_stay_visible_and_can_be_sent_again(at: Bench) -> None:
+    at.send(grad(1, 50.0))
+    outbox, now = at.opened.outbox, at.clock.now()
+    claimed = outbox.claim(now, 10, 60, ["pager"])[0]
+    outbox.settle(claimed, Dead("HTTP 404"), now)
+
+    dead = at.opened.store.deliveries("dead", "a", 10, None).items
+    assert [(one.receiver, one.reason) for one in dead] == [("ops", "HTTP 404")]
+    assert outbox.resend(claimed.id, now)
+    assert [one.id for one in outbox.claim(now, 10, 60, ["pager"])] == [claimed.id]
+    assert not outbox.resend("dl_" + "0" * 20, now)
+
+
+def test_a_receiver_that_is_gone_takes_all_that_waits_for_it_along(at: Bench) -> None:
+    at.send(grad(1, 50.0), run="a")
+    at.send(grad(1, 50.0), run="b")
+    outbox, now = at.opened.outbox, at.clock.now()
+    claimed = outbox.claim(now, 1, 60, ["pager"])[0]
+
+    outbox.settle(claimed, ReceiverGone(), now)
+
+    assert outbox.outbox_depth() == {"waiting": 2, "delivered": 0, "dead": 2}
+
+
+def test_next_due_is_none_when_nothing_waits(at: Bench) -> None:
+    assert at.opened.outbox.next_due() is None
+
+    at.send(grad(1, 50.0))
+
+    assert at.opened.outbox.next_due() == START
+
+
+def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
+    from watchstep_monitor.service.retention import Retention, RetentionPolicy
+
+    for n in range(1, 31):
+        at.send(grad(n, 50.0 if n == 15 else 1.0))
+    at.send(update(31, event={"kind": "finished"}))
+    at.clock.move(100)
+
+    removed = Retention(at.desk, RetentionPolicy(50.0, None, 2, 60.0)).look()
+
+    found, _ = at.desk.series("a", "train/grad_norm", (None, None), 100)
+    assert removed == 31 - 5
+    assert [point.seq for point in found] == [13, 14, 15, 16, 17]
+    assert at.opened.store.ended_with_updates(at.clock.now(), 10) == []
+
+
+def test_two_replicas_advance_one_run_in_strict_order(tmp_path: Path) -> None:
+    with (
+        postgres_database() as url,
+        bench(tmp_path / "one", database_url=url) as one,
+        bench(tmp_path / "two", database_url=url) as two,
+    ):
+        for n in range(1, 21, 2):
+            one.send(grad(n, 500.0 if n > 10 else 1.0))
+            two.send(grad(n + 1, 500.0 if n > 10 else 1.0))
+
+        entries = one.opened.store.timeline("a", 100, None).items
+        fired = [
+            (entry.detail["rule"], entry.seq)
+            for entry in entries
+            if entry.detail.get("change") == "firing"
+        ]
+        assert fired == [("GradHigh", 11), ("GradExploded", 12)]
+        assert two.desk.view("a", None).record.updates == 20
+        assert len(one.notices()) == 2
