@@ -15,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
 from watchstep_monitor.http.tokens import Keyring
 
+TIMES_THE_LIMIT_THROWN_AWAY = 16
+"""How much of a body that is too large is read and dropped, in multiples of the limit."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -102,10 +105,11 @@ class Envelope:
                 415, "Bodies may be gzip or plain.", headers={"Accept-Encoding": "gzip, identity"}
             )
         declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared[:20]) > self._limits.body_bytes:
-            raise _too_large(self._limits.body_bytes)
+        known = int(declared[:20]) if declared.isdigit() else 0
         try:
             async with asyncio.timeout(self._limits.body_read_s):
+                if known > self._limits.body_bytes:
+                    raise await self._refused(receive, 0)
                 body = await self._stream(receive)
         except TimeoutError:
             raise ProblemError(
@@ -123,10 +127,24 @@ class Envelope:
             part = message.get("body", b"")
             size += len(part)
             if size > self._limits.body_bytes:
-                raise _too_large(self._limits.body_bytes)
+                parts.clear()
+                raise await self._refused(receive, size)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _refused(self, receive: Receive, size: int) -> ProblemError:
+        """The refusal of a body that is too large, after some more of it was thrown away.
+
+        A client that is still sending when the connection closes sees a broken pipe instead of
+        the answer, so a body of a few times the limit is let run out first.
+        """
+        while size <= self._limits.body_bytes * TIMES_THE_LIMIT_THROWN_AWAY:
+            message = await receive()
+            size += len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                break
+        return _too_large(self._limits.body_bytes)
 
     def _inflated(self, body: bytes) -> bytes:
         """The body of one gzip member; a bomb is cut off at the limit."""

@@ -1,0 +1,95 @@
+"""A glance at a run: its worst zone, how fast it goes, and the shape of one metric of late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from watchstep.core.rules import ZONE_NAMES
+from watchstep_monitor.service.desk import Desk, Projects
+from watchstep_monitor.service.errors import NotFoundError
+from watchstep_monitor.service.live import RunView
+from watchstep_monitor.service.plain import number
+from watchstep_monitor.service.records import SEVERITIES, RunRecord
+from watchstep_monitor.service.series import thin
+from watchstep_monitor.service.storage import Point
+
+RECENT_UPDATES = 2_000
+"""How far back a sparkline reaches, about; reading more of a long run would slow the list."""
+
+SPARK_POINTS = 60
+SPEED_POINTS = 100
+_FAVOURITES = ("rollout/ep_rew_mean", "reward", "eval/loss", "train/loss", "loss")
+
+
+def glances(desk: Desk, runs: Sequence[str], projects: Projects) -> list[dict[str, Any]]:
+    """A glance at each of the runs; those that this caller may not see are left out."""
+    found = []
+    for run in runs:
+        try:
+            found.append(_glance(desk, desk.view(run, projects)))
+        except NotFoundError:
+            continue
+    return found
+
+
+def _glance(desk: Desk, view: RunView) -> dict[str, Any]:
+    record = view.record
+    firing = [alert for alert in view.alerts if alert.state == "firing"]
+    firing.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.first_seq))
+    worst = worst_zone(view.zones(), [alert.metric for alert in firing])
+    metric = _telling_metric(view, worst)
+    points = _recent(desk, record, metric) if metric else []
+    kept, _ = thin(points, SPARK_POINTS)
+    return {
+        "run": record.run,
+        "worst": None if worst is None else {"metric": worst[0], "zone": worst[1]},
+        "firing": len(firing),
+        "metric": metric,
+        "spark": [number(point.value) for point in kept],
+        "steps_per_s": speed(points[-SPEED_POINTS:]),
+    }
+
+
+def worst_zone(zones: Mapping[str, str], alarming: Sequence[str] = ()) -> tuple[str, str] | None:
+    """The metric in the worst zone, and that zone; None without zones.
+
+    Args:
+        zones: Zone by metric.
+        alarming: Metrics of alerts, gravest first; of several in the same zone they decide.
+    """
+    if not zones:
+        return None
+    order = [metric for metric in alarming if metric in zones]
+    order += [metric for metric in zones if metric not in order]
+    worst = max(order, key=lambda metric: ZONE_NAMES.index(zones[metric]))
+    return worst, zones[worst]
+
+
+def speed(points: Sequence[Point]) -> float | None:
+    """Steps a second of the trainer's clock; None where that cannot be said.
+
+    Only the newest attempt counts: between two attempts a trainer was not training.
+    """
+    if not points:
+        return None
+    newest = [point for point in points if point.attempt == points[-1].attempt]
+    seconds, steps = newest[-1].time - newest[0].time, newest[-1].step - newest[0].step
+    return steps / seconds if seconds > 0 and steps > 0 else None
+
+
+def _telling_metric(view: RunView, worst: tuple[str, str] | None) -> str:
+    if worst is not None and worst[1] not in {"ok", "watch"}:
+        return worst[0]
+    for name in _FAVOURITES:
+        if name in view.latest:
+            return name
+    return next(iter(view.latest), "")
+
+
+def _recent(desk: Desk, record: RunRecord, metric: str) -> list[Point]:
+    first = None
+    if record.last_seq > RECENT_UPDATES:
+        # Steps need not be updates; where they rise evenly this is the share that is recent.
+        first = int(record.step * (1 - RECENT_UPDATES / record.last_seq))
+    return list(desk.store.series(record.run, metric, first, None))

@@ -1,0 +1,160 @@
+"""The page's routes: a shell for every view, its files, and what only a page asks for.
+
+Everything else that a view shows comes from the public API under `/api/v1`, with the caller's
+own bearer token. No cookie is ever set, so that a request of another site carries nothing, and
+there is nothing that cross-site request forgery could use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi import Path as PathParameter
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from watchstep_monitor.service.desk import Desk, Projects
+from watchstep_monitor.service.errors import NotFoundError
+from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.ports import RunStatus
+from watchstep_monitor.web.assets import Assets
+from watchstep_monitor.web.glances import glances
+from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
+from watchstep_monitor.web.scales import scales
+
+MayRead = Callable[[Request], Projects]
+"""Which projects a request may read; raises what the application answers with otherwise."""
+
+View = Literal["runs", "run", "alerts", "rules", "receivers", "compare"]
+_TITLES: dict[View, str] = {
+    "runs": "Runs",
+    "run": "Run",
+    "alerts": "Alerts",
+    "rules": "Rules",
+    "receivers": "Receivers",
+    "compare": "Compare",
+}
+_PATHS: dict[View, str] = {
+    "runs": "/",
+    "run": "/runs/{run}",
+    "alerts": "/alerts",
+    "rules": "/rules",
+    "receivers": "/receivers",
+    "compare": "/compare",
+}
+_SCRIPTS: dict[View, tuple[str, ...]] = {
+    "runs": ("runs.js", "spark.js"),
+    "run": (
+        "run.js",
+        "incident.js",
+        "silences.js",
+        "timeline.js",
+        "charts.js",
+        "chart.js",
+        "axis.js",
+        "paint.js",
+    ),
+    "alerts": ("alerts.js", "incident.js", "silences.js"),
+    "rules": ("rules.js",),
+    "receivers": ("receivers.js",),
+    "compare": ("compare.js", "charts.js", "chart.js", "axis.js", "paint.js"),
+}
+_SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
+_MOST_GLANCES = 100
+Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
+
+
+def page_routes(desk: Desk, may_read: MayRead, version: str) -> APIRouter:
+    """The routes, to be mounted at the root.
+
+    Args:
+        desk: Answers the questions.
+        may_read: See `MayRead`.
+        version: Of watchstep, shown at the foot of the page.
+    """
+    routes = APIRouter(include_in_schema=False)
+    assets = Assets()
+    _add_shells(routes, assets, version)
+    _add_files(routes, assets)
+    _add_answers(routes, desk, may_read)
+    return routes
+
+
+def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    template = environment.get_template("shell.html")
+    for view, path in _PATHS.items():
+        text = template.render(
+            view=view,
+            title=_TITLES[view],
+            base=f"/static/{assets.fingerprint}",
+            scripts=(*_SHARED_SCRIPTS, *_SCRIPTS[view]),
+            version=version,
+        )
+        routes.add_api_route(path, _shell(text), methods=["GET"], name=view)
+
+
+def _shell(text: str) -> Callable[[], Response]:
+    def shell() -> Response:
+        # The name of the run is read by the script from the address: the shell holds nothing
+        # that a caller wrote, and nothing that needs a token.
+        return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+
+    return shell
+
+
+def _add_files(routes: APIRouter, assets: Assets) -> None:
+    def file(request: Request, name: str, fingerprint: str = "") -> Response:
+        found = assets.response(name, request, fingerprint=fingerprint)
+        if found is None:
+            raise NotFoundError("no such file")
+        return found
+
+    @routes.get("/static/{fingerprint}/{name}")
+    def static_file(request: Request, fingerprint: str, name: str) -> Response:
+        return file(request, name, fingerprint)
+
+    @routes.get("/favicon.ico")
+    def favicon(request: Request) -> Response:
+        return file(request, "icon.svg")
+
+
+def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
+    overview = Overview(desk)
+
+    @routes.get("/page/runs")
+    def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
+        request: Request,
+        q: Annotated[str, Query(max_length=200)] = "",
+        status: RunStatus | None = None,
+        project: Annotated[str | None, Query(max_length=64)] = None,
+        tag: Annotated[list[str], Query(max_length=8)] = [],  # noqa: B006 - FastAPI copies it
+        sort: Sort = "attention",
+        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+        size: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Response:
+        projects = may_read(request)
+        asked = Question(tuple(words_of(q)), status, project, tuple(tag), sort, page, size)
+        return _json(overview.answer(asked, projects))
+
+    @routes.get("/page/glances")
+    def list_glances(request: Request, run: Names) -> Response:
+        return _json({"items": glances(desk, run, may_read(request))})
+
+    @routes.get("/page/runs/{run}/scales")
+    def run_scales(
+        request: Request, run: Annotated[str, PathParameter(max_length=128)]
+    ) -> Response:
+        return _json(scales(desk.view(run, may_read(request))))
+
+
+def _json(document: Any) -> Response:
+    return JSONResponse(plain(document))

@@ -1,0 +1,77 @@
+// Alerts of all runs, and the silences.
+
+import { get } from "./api.js";
+import { el, fill, trouble } from "./dom.js";
+import { level, number, runLink, when, whole } from "./format.js";
+import { handling } from "./incident.js";
+import { calm, listen } from "./live.js";
+import { silenceTable } from "./silences.js";
+
+const STATES = ["firing", "pending", "resolved", null];
+const SEVERITIES = [["", "All"], ["critical", "critical"], ["warning", "warning"], ["info", "info"]];
+const BURST_MS = 500;
+
+export async function show(place) {
+  const given = new URLSearchParams(location.search);
+  const asked = { state: given.has("run") ? null : "firing", severity: "", run: given.get("run") || "", cursor: null };
+  const states = el("div", { class: "chips", role: "group", "aria-label": "State" });
+  const severity = el("select", { onchange: () => change({ severity: severity.value }) }, SEVERITIES.map(([value, label]) => el("option", { value }, label)));
+  const run = el("input", { type: "search", value: asked.run, placeholder: "The run's whole name", onchange: () => change({ run: run.value.trim() }) });
+  const list = el("div", {});
+  const more = el("div", { class: "pages" });
+  const silences = el("section", { class: "panel", "aria-label": "Silences" });
+  fill(
+    place,
+    el("div", { class: "head" }, el("h1", {}, "Alerts"), el("span", { class: "grow" }), states),
+    el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() }, el("label", { class: "wide" }, "Run", run), el("label", {}, "Severity", severity)),
+    list,
+    more,
+    silences,
+  );
+
+  function change(fields) {
+    Object.assign(asked, { cursor: null }, fields);
+    return refresh();
+  }
+
+  async function refresh() {
+    fill(states, STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    try {
+      const [found, quiet] = await Promise.all([get("/api/v1/alerts", { ...asked, limit: 100 }), get("/api/v1/silences")]);
+      fill(list, found.items.length ? table(found.items, refresh) : nothing(asked));
+      fill(more, asked.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
+      fill(silences, el("h2", {}, "Silences"), silenceTable(quiet.items, refresh));
+    } catch (error) {
+      fill(list, trouble(error, refresh));
+    }
+  }
+
+  await refresh();
+  const soon = calm(refresh, BURST_MS);
+  listen((kind) => ["transition", "acknowledged", "again"].includes(kind) && soon());
+}
+
+function table(alerts, changed) {
+  const names = ["Rule", "Run", "Severity", "Reading", "Since", "Action"];
+  const head = names.map((name) => el("th", { scope: "col" }, name));
+  return el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Alerts"), el("thead", {}, el("tr", {}, head)), el("tbody", {}, alerts.map((alert) => row(alert, changed)))));
+}
+
+function row(alert, changed) {
+  const urgency = alert.state !== "firing" ? "" : alert.severity === "critical" ? "urgent" : alert.severity === "warning" ? "caution" : "";
+  return el(
+    "tr",
+    { class: urgency, "data-alert": alert.id },
+    el("td", { class: "full" }, el("strong", {}, alert.rule), alert.state !== "firing" && [" ", el("span", { class: "pill" }, alert.state)], el("div", { class: "clamp" }, alert.summary)),
+    el("td", {}, runLink(alert.run), el("div", { class: "under" }, alert.project)),
+    el("td", {}, level(alert.severity)),
+    el("td", { class: "full" }, alert.metric && [el("code", {}, alert.metric), el("div", { class: "under" }, `was ${number(alert.reading)}`)]),
+    el("td", {}, when(alert.since), el("div", { class: "under" }, `update ${whole(alert.first_update)}`)),
+    el("td", { class: "full" }, el("div", { class: "row" }, handling(alert, changed))),
+  );
+}
+
+function nothing(asked) {
+  const plain = asked.state === "firing" && !asked.run && !asked.severity;
+  return el("div", { class: "panel empty" }, el("h2", {}, plain ? "Nothing is firing" : "No alert fits"), el("p", {}, plain ? "No rule holds for any run now. Resolved alerts are kept under their own button." : "Take away a filter."));
+}

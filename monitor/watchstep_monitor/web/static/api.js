@@ -1,0 +1,106 @@
+// Calls to the service. The token, where one is needed, lives in this tab's session storage and
+// travels in the Authorization header only.
+
+import { askForToken } from "./dialog.js";
+
+const KEY = "watchstep-token";
+
+/** A refused call, as the service explained it. */
+export class Refused extends Error {
+  constructor(status, problem) {
+    const flaws = (problem.errors || []).map((flaw) => flaw.msg).filter(Boolean);
+    super([problem.detail || "The service gave no reason.", ...flaws].join(" "));
+    this.status = status;
+    this.title = problem.title || `HTTP ${status}`;
+  }
+}
+
+/** Headers that say who asks. */
+export function credentials() {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** GET an answer. `query` values may be lists; empty ones are left out. */
+export function get(path, query = {}, signal = undefined) {
+  return call("GET", path + search(query), undefined, signal);
+}
+
+export function post(path, body = undefined) {
+  return call("POST", path, body);
+}
+
+export function remove(path) {
+  return call("DELETE", path);
+}
+
+/** All items of a list, following its cursors up to `most`. */
+export async function all(path, query = {}, most = 2000) {
+  const items = [];
+  let cursor = null;
+  do {
+    const page = await get(path, { ...query, cursor });
+    items.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor && items.length < most);
+  return items;
+}
+
+async function call(method, path, body, signal) {
+  for (;;) {
+    const headers = { Accept: "application/json", ...credentials() };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const answer = await fetched(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+    if (answer.status === 401) {
+      await newToken();
+      continue;
+    }
+    if (answer.ok) return answer.status === 204 ? null : answer.json();
+    throw new Refused(answer.status, await problemOf(answer));
+  }
+}
+
+async function fetched(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, { title: "No answer", detail: "The service cannot be reached." });
+  }
+}
+
+async function problemOf(answer) {
+  try {
+    return await answer.json();
+  } catch {
+    return {};
+  }
+}
+
+let asking = null;
+
+/** Ask for a token, once however many calls need it. */
+export function newToken() {
+  const had = sessionStorage.getItem(KEY) !== null;
+  asking ??= askForToken(had).then((token) => {
+    sessionStorage.setItem(KEY, token);
+    asking = null;
+  });
+  return asking;
+}
+
+function search(query) {
+  const pairs = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of [value].flat()) {
+      if (one !== null && one !== undefined && one !== "") pairs.append(name, one);
+    }
+  }
+  const text = pairs.toString();
+  return text ? `?${text}` : "";
+}

@@ -1,0 +1,57 @@
+// Elements from values. Text only ever becomes text nodes: nothing that a trainer or a rule
+// file wrote is read as markup anywhere on the page.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element; `attributes` named on... are listeners, false and null ones are left out. */
+export function el(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** The same in SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "value") node.value = value;
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  append(node, children);
+  return node;
+}
+
+function append(node, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    node.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+}
+
+/** Replace everything in an element. */
+export function fill(node, ...children) {
+  node.replaceChildren();
+  append(node, children);
+  return node;
+}
+
+/** Say something to people, screen readers included; it fades by itself. */
+export function tell(text, kind = "good") {
+  const note = el("p", { class: `note note-${kind}` }, text);
+  document.getElementById("told").append(note);
+  setTimeout(() => note.remove(), 6000);
+}
+
+/** What a failed call says, where a view would have been. */
+export function trouble(error, again) {
+  return el(
+    "div",
+    { class: "panel empty", role: "alert" },
+    el("h2", {}, error.title || "This did not work"),
+    el("p", {}, error.message),
+    again && el("button", { type: "button", onclick: again }, "Try again"),
+  );
+}

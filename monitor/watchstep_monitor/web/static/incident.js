@@ -1,0 +1,157 @@
+// The story of an incident: stages, cause with its evidence, what was done, what to do.
+
+import { post } from "./api.js";
+import { ask } from "./dialog.js";
+import { el, tell } from "./dom.js";
+import { clock, level, number, outside, when, whole } from "./format.js";
+import { silenceFor } from "./silences.js";
+
+const STAGES = ["early signs", "explosion", "divergence", "aftermath"];
+const MOST_EVIDENCE = 5;
+const RANK = { critical: 0, warning: 1, info: 2 };
+
+/**
+ * The panel. `story`: {run (its status), incident, alerts, deliveries, timeline}; `changed` is
+ * called after a person did something.
+ */
+export function incidentPanel(story, changed) {
+  const { incident } = story;
+  const over = incident.state === "resolved";
+  return el(
+    "section",
+    { class: `panel incident ${incident.severity}`, "aria-labelledby": "incident-title" },
+    el("div", { class: "head" },
+      el("h2", { id: "incident-title" }, over ? "Last incident, resolved" : "Open incident"),
+      level(incident.severity),
+      el("span", { class: "quiet" }, "opened ", when(incident.opened_at), over && [", resolved ", when(incident.resolved_at)]),
+    ),
+    stages(incident),
+    diagnosis(story),
+    el("div", { class: "columns" }, done(story), advice(story)),
+    evidence(story, changed),
+  );
+}
+
+function stages(incident) {
+  const now = STAGES.indexOf(incident.stage);
+  return el(
+    "ol",
+    { class: "stages", "aria-label": "Stages" },
+    STAGES.map((stage, index) => el("li", { class: index < now && "past", "aria-current": index === now && "step" }, stage[0].toUpperCase() + stage.slice(1))),
+  );
+}
+
+function diagnosis({ incident, alerts }) {
+  const begun = `It began at update ${whole(incident.first_bad_update)} (step ${whole(incident.first_bad_step)}); ${incident.last_good_update ? `update ${whole(incident.last_good_update)} was the last good one` : "no update before it was good"}.`;
+  if (!incident.diagnosis) {
+    const worst = ranked(alerts)[0];
+    return el("div", {}, el("p", { class: "diagnosis" }, worst?.summary || "No rule names a cause."), el("p", { class: "quiet" }, begun));
+  }
+  const percent = Math.round(incident.confidence * 100);
+  return el(
+    "div",
+    {},
+    el("h3", { class: "quiet" }, "Likely cause"),
+    el("p", { class: "diagnosis" }, incident.diagnosis),
+    el("p", { class: "quiet" }, el("meter", { min: 0, max: 100, value: percent, "aria-label": "Confidence" }), ` ${percent} % sure. ${begun}`),
+  );
+}
+
+function evidence({ alerts }, changed) {
+  const shown = ranked(alerts).slice(0, MOST_EVIDENCE);
+  const rest = alerts.length - shown.length;
+  return el(
+    "div",
+    {},
+    el("h3", {}, "Evidence"),
+    el("ul", { class: "evidence" }, shown.map((alert) => sign(alert, changed))),
+    rest > 0 && el("p", { class: "quiet" }, `and ${rest} more: `, el("a", { href: `/alerts?run=${encodeURIComponent(alerts[0].run)}` }, "all alerts of this run")),
+  );
+}
+
+function sign(alert, changed) {
+  return el(
+    "li",
+    {},
+    el("div", { class: "sign" },
+      el("div", { class: "row" }, el("strong", {}, alert.rule), level(alert.severity), el("span", { class: "quiet" }, `${alert.state === "firing" ? "since" : `${alert.state}, from`} update ${whole(alert.first_update)}`)),
+      el("div", {}, alert.summary),
+      el("code", { class: "quiet" }, alert.reason || `${alert.metric} = ${number(alert.reading)}`),
+    ),
+    el("div", { class: "row end" }, handling(alert, changed)),
+  );
+}
+
+/** What a person can do about an alert, or who did. */
+export function handling(alert, changed) {
+  if (alert.state === "resolved") return alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : null;
+  return [
+    alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : el("button", { type: "button", class: "small", "aria-label": `Acknowledge ${alert.rule} of ${alert.run}`, onclick: () => acknowledge(alert, changed) }, "Acknowledge"),
+    alert.silenced ? el("span", { class: "quiet" }, "silenced") : el("button", { type: "button", class: "small plain", "aria-label": `Silence ${alert.rule} of ${alert.run}`, onclick: () => silenceFor(alert, changed) }, "Silence"),
+  ];
+}
+
+async function acknowledge(alert, changed) {
+  try {
+    await post(`/api/v1/alerts/${alert.id}/ack`, {});
+    tell(`${alert.rule} acknowledged: no more reminders of it.`);
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}
+
+function done({ run, incident, deliveries, timeline }) {
+  const skipped = timeline.filter((entry) => entry.event === "guard" && entry.verdict === "skip" && entry.attempt === incident.attempt).length;
+  const told = deliveries.filter((one) => one.incident === incident.id);
+  const lines = [
+    run.trainer_did && `The trainer: ${run.trainer_did}.`,
+    skipped > 0 && `${whole(skipped)} poisoned optimizer ${skipped === 1 ? "step" : "steps"} kept away from the weights.`,
+    run.checkpoint && ["Pinned checkpoint: ", el("code", {}, run.checkpoint.path), ` (step ${whole(run.checkpoint.step)}).`],
+    ...run.commands.map((command) => `Asked for by hand: ${command.kind}; waiting for the trainer.`),
+    ...told.map(delivered),
+  ].filter(Boolean);
+  return el("div", {}, el("h3", {}, "What was done"), lines.length ? el("ul", {}, lines.map((line) => el("li", {}, line))) : el("p", { class: "quiet" }, "Nothing yet: no rule that fired asks for an action, and no receiver was told."));
+}
+
+function delivered(one) {
+  if (one.state === "delivered") return `${one.receiver} was told (${one.edge}) at ${clock(one.settled_at)}.`;
+  if (one.state === "dead") return `${one.receiver} could not be told: ${one.reason}.`;
+  return `${one.receiver} is being told (${one.edge}).`;
+}
+
+function advice({ run, incident, alerts }) {
+  const runbook = alerts.find((alert) => alert.runbook_url)?.runbook_url;
+  const ended = run.ended_at !== null;
+  const steps = [
+    !ended && incident.state === "open" && "Halt the run, unless its hook does so by itself: every further update trains on what went wrong.",
+    run.checkpoint ? ["Go on from the last good checkpoint: ", el("code", {}, "watch.restore({...})"), ` takes the one of step ${whole(run.checkpoint.step)}.`] : "There is no pinned checkpoint: start anew, and call watch.save(...) so that there is one next time.",
+    incident.diagnosis && ["Check the cause above against your code before you resume; the first sign was at update ", el("strong", {}, whole(incident.first_bad_update)), "."],
+    runbook && outside(runbook, "Follow the rule's runbook"),
+  ].filter(Boolean);
+  return el("div", {}, el("h3", {}, "What to do"), el("ol", {}, steps.map((step) => el("li", {}, step))));
+}
+
+function ranked(alerts) {
+  return [...alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
+}
+
+/** Ask a trainer for something, after asking the person. */
+export async function order(run, kind, changed) {
+  const halt = kind === "halt";
+  const given = await ask({
+    title: halt ? `Halt ${run}?` : `Save a checkpoint of ${run}?`,
+    text: halt ? "The trainer hears of it in the answer to its next update and ends by raising TrainingHalted. A run that was halted can be resumed as its next attempt." : "The trainer hears of it in the answer to its next update.",
+    fields: [{ name: "reason", label: "Reason", hint: "Shown in the timeline.", most: 200 }],
+    yes: halt ? "Halt the run" : "Save",
+    danger: halt,
+  });
+  if (!given) return;
+  try {
+    await post(`/api/v1/runs/${encodeURIComponent(run)}/commands`, { kind, reason: given.reason });
+    tell(halt ? "Halt asked for. The trainer hears of it with its next update." : "Checkpoint asked for.");
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}

@@ -1,0 +1,97 @@
+// Who is told, whether it works, and what was sent.
+
+import { get, post } from "./api.js";
+import { el, fill, tell, trouble } from "./dom.js";
+import { runLink, when } from "./format.js";
+import { calm, listen } from "./live.js";
+
+const STATES = [null, "waiting", "delivered", "dead"];
+const PILLS = { delivered: "zone-ok", waiting: "zone-watch", dead: "zone-danger" };
+const BURST_MS = 700;
+
+export async function show(place) {
+  const asked = { state: null, cursor: null };
+  const cards = el("div", { class: "cards" });
+  const states = el("div", { class: "chips", role: "group", "aria-label": "State of deliveries" });
+  const list = el("div", {});
+  const more = el("div", { class: "pages" });
+  fill(place, el("h1", {}, "Receivers"), cards, el("div", { class: "head" }, el("h2", {}, "Deliveries"), el("span", { class: "grow" }), states), list, more);
+
+  async function refresh() {
+    fill(states, STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    try {
+      const [receivers, found] = await Promise.all([get("/api/v1/receivers"), get("/api/v1/deliveries", { ...asked, limit: 100 })]);
+      fill(cards, receivers.items.length ? receivers.items.map((one) => card(one, refresh)) : none());
+      fill(list, found.items.length ? table(found.items, refresh) : el("p", { class: "quiet" }, "No such delivery."));
+      fill(more, found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
+    } catch (error) {
+      fill(cards, trouble(error, refresh));
+    }
+  }
+
+  function change(fields) {
+    Object.assign(asked, { cursor: null }, fields);
+    return refresh();
+  }
+
+  await refresh();
+  const soon = calm(refresh, BURST_MS);
+  listen((kind) => ["delivery", "stage", "transition", "again"].includes(kind) && soon());
+}
+
+function none() {
+  return el("div", { class: "panel" }, el("h2", {}, "No one is told yet"), el("p", { class: "quiet" }, "Name a receiver in the settings, for instance:"), el("code", { class: "expr" }, "receivers: {team: {kind: slack, url: …}}"));
+}
+
+function card(receiver, changed) {
+  const { name, kind, disabled, ...rest } = receiver;
+  const figures = Object.entries(rest).filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
+  const button = el("button", { type: "button", class: "small", "aria-label": `Send a test to ${name}`, onclick: () => test(name, button, changed) }, "Send a test");
+  return el(
+    "section",
+    { class: "panel", "aria-label": `Receiver ${name}` },
+    el("div", { class: "row" }, el("h2", {}, name), el("span", { class: "pill" }, kind), el("span", { class: "grow" }), button),
+    disabled ? el("p", {}, el("span", { class: "pill zone-danger" }, "off"), " ", String(disabled === true ? "It said that it is gone for good." : disabled)) : null,
+    el("dl", { class: "figures" }, figures.map(([key, value]) => el("div", {}, el("dt", {}, key.replaceAll("_", " ")), el("dd", {}, el("small", {}, /_at$/.test(key) ? when(value) : String(value)))))),
+  );
+}
+
+async function test(name, button, changed) {
+  button.disabled = true;
+  button.textContent = "Sending";
+  try {
+    const result = await post(`/api/v1/receivers/${encodeURIComponent(name)}/test`, {});
+    const good = result.ok ?? result.delivered ?? result.state === "delivered";
+    tell(good ? `${name} took the test.` : `${name} did not take it: ${result.reason || result.state || "no reason given"}.`, good ? "good" : "bad");
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}
+
+function table(deliveries, changed) {
+  const head = ["Receiver", "Run", "Edge", "State", "Tries", "Made", "Note"].map((name) => el("th", { scope: "col" }, name));
+  const row = (one) =>
+    el(
+      "tr",
+      { "data-delivery": one.id },
+      el("td", {}, el("strong", {}, one.receiver)),
+      el("td", {}, one.run ? runLink(one.run) : "test"),
+      el("td", {}, one.edge),
+      el("td", {}, el("span", { class: `pill ${PILLS[one.state] || ""}` }, one.state)),
+      el("td", { "data-name": "tries" }, one.attempts),
+      el("td", {}, when(one.created_at)),
+      el("td", { class: "full" }, el("div", { class: "row" }, one.reason && el("span", { class: "quiet" }, one.reason), one.state === "dead" && el("button", { type: "button", class: "small", "aria-label": `Send again to ${one.receiver}`, onclick: () => resend(one, changed) }, "Send again"))),
+    );
+  return el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Deliveries"), el("thead", {}, el("tr", {}, head)), el("tbody", {}, deliveries.map(row))));
+}
+
+async function resend(one, changed) {
+  try {
+    await post(`/api/v1/deliveries/${one.id}/resend`, {});
+    tell(`${one.receiver} is told again.`);
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}

@@ -1,0 +1,58 @@
+// Silences: making one, and the list of those there are.
+
+import { post, remove } from "./api.js";
+import { ask } from "./dialog.js";
+import { el, tell } from "./dom.js";
+
+const SPANS = [["3600", "1 hour"], ["14400", "4 hours"], ["86400", "1 day"], ["604800", "1 week"]];
+
+/** Ask how long an alert is to be silent. */
+export async function silenceFor(alert, changed) {
+  const given = await ask({
+    title: `Silence ${alert.rule}`,
+    text: "No one is told of it while the silence lasts. The alert itself stays visible here.",
+    fields: [
+      { name: "reach", label: "For", options: [["run", `the run ${alert.run}`], ["all", "every run"]] },
+      { name: "seconds", label: "How long", options: SPANS },
+      { name: "comment", label: "Why", required: true },
+    ],
+    yes: "Silence",
+  });
+  if (!given) return;
+  const matchers = [{ name: "alertname", value: alert.rule }];
+  if (given.reach === "run") matchers.push({ name: "run", value: alert.run });
+  try {
+    await post("/api/v1/silences", { matchers, duration_s: Number(given.seconds), comment: given.comment });
+    tell(`${alert.rule} is silenced.`);
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}
+
+/** The silences, each with a button that ends it. */
+export function silenceTable(silences, changed) {
+  const line = (silence) =>
+    el(
+      "tr",
+      {},
+      el("td", {}, silence.matchers.map((one) => el("code", { class: "tag" }, `${one.name}${one.isEqual ? "=" : "!"}${one.isRegex ? "~" : one.isEqual ? "" : "="}${one.value}`))),
+      el("td", {}, silence.comment, el("div", { class: "under" }, silence.created_by)),
+      el("td", {}, silence.state),
+      el("td", {}, "until ", el("time", { datetime: silence.ends_at, "data-fixed": "1" }, new Date(silence.ends_at).toLocaleString())),
+      el("td", {}, el("button", { type: "button", class: "small", onclick: () => end(silence, changed) }, "End")),
+    );
+  if (silences.length === 0) return el("p", { class: "quiet" }, "Nothing is silenced.");
+  const names = ["Matches", "Why", "State", "Ends", ""];
+  return el("div", { class: "scroll" }, el("table", { class: "stack" }, el("thead", {}, el("tr", {}, names.map((name) => el(name ? "th" : "td", { scope: name && "col" }, name)))), el("tbody", {}, silences.map(line))));
+}
+
+async function end(silence, changed) {
+  try {
+    await remove(`/api/v1/silences/${silence.id}`);
+    tell("The silence has ended.");
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
+}
