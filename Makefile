@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench format install clean
+.PHONY: demo test check bench packs format install clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	for script in benchmarks/*_cost.py benchmarks/*_reading.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# After a change to a pack: parse them all once, so that trainers need not.
+packs: $(STAMP)
+	$(BIN)/python -c "from watchstep.rules.baked import main; main()"
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -1,7 +1,8 @@
 """The one command: gathers the sub-commands that every part offers by entry point.
 
 The service and the post-mortem add theirs through the group `watchstep.commands`, so that
-nothing here imports them.
+nothing here imports them. An entry point is a `Typer` (a group of that name), a function
+`register(app)`, or, with a name such as `rules.backtest`, one command of a group.
 """
 
 from __future__ import annotations
@@ -46,10 +47,15 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
+    groups: dict[str, typer.Typer] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         part = entry.load()
+        group, _, command = entry.name.partition(".")
         if isinstance(part, typer.Typer):
-            app.add_typer(part, name=entry.name)
+            groups[group] = part
+            app.add_typer(part, name=group)
+        elif command:
+            groups[group].command(command)(part)
         else:
             part(app)
     return app

@@ -96,6 +96,7 @@ SIMPLE = {
     "bound": "_bound({0})",
     "least": "_least({0}, {1})",
     "greatest": "_greatest({0}, {1})",
+    "known": "_known({0}, {1})",
     "age": "float(st.age)",
     # Judged at ticks alone, see `watchstep.core.silence`.
     "silence": "0.0",

@@ -44,6 +44,12 @@ FUNCTIONS: dict[str, Function] = {
     "log10": Function(("number",), "number", "Decimal logarithm; -inf at zero, NaN below."),
     "least": Function(("number", "number"), "number", "The smaller one; NaN if either is."),
     "greatest": Function(("number", "number"), "number", "The larger one; NaN if either is."),
+    "known": Function(
+        ("number", "number"),
+        "number",
+        "The first where it is a number, the second where the first is missing or NaN: a second"
+        " name, or a default such as known(guard/skipped, 0).",
+    ),
     "bound": Function(
         ("number",),
         "number",

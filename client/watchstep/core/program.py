@@ -90,6 +90,7 @@ def compile_rules(
         "_least": _least,
         "_greatest": _greatest,
         "_differ": _differ,
+        "_known": _known,
         "_nan": math.nan,
         "_inf": math.inf,
     }
@@ -159,3 +160,7 @@ def _greatest(a: float, b: float) -> float:
 
 def _differ(a: float, b: float) -> bool:
     return a != b and a == a and b == b
+
+
+def _known(a: float, b: float) -> float:
+    return a if a == a else b

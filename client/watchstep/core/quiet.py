@@ -8,12 +8,13 @@ hold both forms against each other.
 
 from __future__ import annotations
 
-from watchstep.core.codegen import COMPARISONS, SIMPLE, Compiled, Writer
+from watchstep.core.codegen import COMPARISONS, SIMPLE, Compiled, Writer, cost
 from watchstep.core.grammar import Node
 
 DEEPEST_EXPRESSION = 40
 """Levels of a tree that may become one expression; CPython's parser has limits of its own."""
 
+_DUAL = {"and": "or", "or": "and"}
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 
@@ -42,8 +43,8 @@ def _deeper(tree: Node, levels: int) -> bool:
 def _holds(node: Node, writer: Writer) -> str:
     """Whether a condition is True."""
     if node.op in {"and", "or"}:
-        first, second = writer.by_cost(node)
-        return f"({_holds(first, writer)} {node.op} {_holds(second, writer)})"
+        parts = [_holds(part, writer) for part in _operands(node)]
+        return f"({f' {node.op} '.join(parts)})"
     if node.op == "not":
         return _fails(node.parts[0], writer)
     if node.op in COMPARISONS:
@@ -51,12 +52,23 @@ def _holds(node: Node, writer: Writer) -> str:
     return f"({_value(node, writer)})"
 
 
+def _operands(node: Node) -> list[Node]:
+    """All that a row of one operator joins, the cheapest first."""
+    found, open_ = [], [node]
+    while open_:
+        part = open_.pop(0)
+        if part.op == node.op:
+            open_ = [*part.parts, *open_]
+        else:
+            found.append(part)
+    return sorted(found, key=cost)
+
+
 def _fails(node: Node, writer: Writer) -> str:
     """Whether a condition is False, and not merely unknown."""
     if node.op in {"and", "or"}:
-        first, second = writer.by_cost(node)
-        other = "or" if node.op == "and" else "and"
-        return f"({_fails(first, writer)} {other} {_fails(second, writer)})"
+        parts = [_fails(part, writer) for part in _operands(node)]
+        return f"({f' {_DUAL[node.op]} '.join(parts)})"
     if node.op == "not":
         return _holds(node.parts[0], writer)
     if node.op in COMPARISONS:

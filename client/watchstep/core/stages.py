@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,8 @@ set in 5 updates after it."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
 _ENDS = ("failed", "halted")
+Held = Sequence[tuple[str, int]]
+"""Rule and the update at which it began to hold, in order of firing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     first_bad = _first_bad(columns, mine, held, damage)
     leads: tuple[Lead, ...] = ()
     if damage is not None:
-        found = [Lead(rule, at, columns.between(at, damage)) for rule, at in held.items()]
-        leads = tuple(sorted(found, key=lambda lead: (-lead.updates, lead.rule)))
+        leads = _leads(columns, held, damage)
     good = [row.seq for row in columns.rows if first_bad is not None and row.seq < first_bad]
     return Story(
         attempt=attempt,
@@ -138,32 +139,41 @@ def _damage(columns: Columns, history: Sequence[Update]) -> tuple[int | None, in
     return (min(moments) if moments else None), (ended[0] if ended else None)
 
 
-def _held(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) -> Mapping[str, int]:
-    """The update at which each rule's condition first held, before its `for` was over."""
-    found: dict[str, int] = {}
+def _held(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) -> Held:
+    """When each rule's condition began to hold, before its `for` was over, at each firing."""
+    found = []
     for alert in alerts:
-        if alert.severity == "info" or alert.rule in found:
-            continue
-        at = rules.index.get(alert.rule)
-        waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
-        found[alert.rule] = columns.back(alert.seq, waited)
+        if alert.severity != "info":
+            at = rules.index.get(alert.rule)
+            waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
+            found.append((alert.rule, columns.back(alert.seq, waited)))
     return found
+
+
+def _leads(columns: Columns, held: Held, damage: int) -> tuple[Lead, ...]:
+    """Each rule's earliest firing that is near enough to the damage, else its latest."""
+    best: dict[str, Lead] = {}
+    for rule, at in held:
+        lead = Lead(rule, at, columns.between(at, damage))
+        if rule not in best or best[rule].updates > LEAD_UPDATES:
+            best[rule] = lead
+    return tuple(sorted(best.values(), key=lambda lead: (-lead.updates, lead.rule)))
 
 
 def _first_bad(
     columns: Columns,
     alerts: Sequence[Transition],
-    held: Mapping[str, int],
+    held: Held,
     damage: int | None,
 ) -> int | None:
     critical = {alert.rule for alert in alerts if alert.severity == "critical"}
-    proofs = [at for rule, at in held.items() if rule in critical]
+    proofs = [at for rule, at in held if rule in critical]
     if damage is not None:
         proofs.append(damage)
     if not proofs:
-        return min(held.values(), default=None)
+        return min((at for _, at in held), default=None)
     worst = min(proofs)
-    signs = [at for at in held.values() if 0 <= columns.between(at, worst) <= LEAD_UPDATES]
+    signs = [at for _, at in held if 0 <= columns.between(at, worst) <= LEAD_UPDATES]
     return min([worst, *signs])
 
 

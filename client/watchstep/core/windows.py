@@ -182,6 +182,15 @@ def _joined(a: Moments, b: Moments) -> Moments:
     )
 
 
+def _with(sums: Moments, value: float, number: float) -> Moments:
+    """`_joined` with a sample of one, written out: it is called twice for every reading."""
+    n, y, s, x, p = sums
+    m = n + 1.0
+    dy, dx = value - y, number - x
+    weight = n / m
+    return (m, y + dy / m, s + dy * dy * weight, x + dx / m, p + dx * dy * weight)
+
+
 _NOTHING: Moments = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -210,12 +219,7 @@ class MomentWindow:
     def push(self, value: float, time: float) -> None:
         self.newest += 1.0
         self.back.append((value, self.newest, time))
-        # `_joined` with a sample of one, written out: it is called for every reading.
-        na, ya, sa, xa, pa = self.sums
-        n = na + 1.0
-        dy, dx = value - ya, self.newest - xa
-        weight = na / n
-        self.sums = (n, ya + dy / n, sa + dy * dy * weight, xa + dx / n, pa + dx * dy * weight)
+        self.sums = _with(self.sums, value, self.newest)
         if self.limit is None:
             self.expire(time)
         if len(self.front) + len(self.back) > (self.limit or LONGEST_WINDOW):
@@ -225,11 +229,7 @@ class MomentWindow:
         if not self.front:
             sums = _NOTHING
             for value, number, time in reversed(self.back):
-                sums = (
-                    _joined((1.0, value, 0.0, number, 0.0), sums)
-                    if sums[0]
-                    else (1.0, value, 0.0, number, 0.0)
-                )
+                sums = _with(sums, value, number)
                 self.front.append((sums, time))
             self.back, self.sums = [], _NOTHING
         self.front.pop()

@@ -18,7 +18,8 @@ from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, 
 from watchstep.core.silence import clocked
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
-from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped, read
+from watchstep.rules.baked import tree
+from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped
 
 VOCABULARY = "vocabulary"
 """The file of metric names and zones that every rule set shares."""
@@ -184,7 +185,7 @@ def examine(text: bytes, source: str) -> tuple[RuleFile, list[RuleError]]:
     bands: list[Bands] = []
     aliases: list[list[Alias]] = []
     try:
-        root = read(text, source)
+        root = tree(source, text)
         for group in root.mappings("groups"):
             each(_check_group, [group])
             rules += each(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from watchstep.core.diagnosis.columns import Columns, median
 
@@ -16,6 +18,7 @@ CENTRE = "train/advantages_norm_mean"
 DIVISOR = "train/advantages_divisor"
 SPREAD = "train/advantages_std_raw"
 MEAN = "train/advantages_mean_raw"
+SCALE = "train/advantages_norm_std"
 
 ROUNDING = 1.01
 """Sums in float32 were measured to exceed the bound by 1.0013 at most."""
@@ -23,6 +26,8 @@ OFF_CENTRE = 0.02
 """Mean after standardising from which the mean was another sample's; rounding leaves 1e-6."""
 RESOLUTION = 100.0
 """Deviation in units in the last place of the mean, below which rounding is what is amplified."""
+MOST_BATCHES = 100
+"""Newest updates whose batches are looked at one by one."""
 WINDOW = 1e-4
 """Upper end of the seed document's vulnerability window."""
 
@@ -31,10 +36,11 @@ def advantage_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
     found = _bound(columns)
     found |= _spread(columns)
-    rows = _rows(columns)
-    if len(rows) >= 3:
-        found |= _centre(columns, rows)
-        found |= _divisor(columns, rows)
+    batches = _batches(columns)
+    if batches:
+        found |= _centre(columns, batches)
+    if len(batches) >= 3:
+        found |= _divisor(batches)
     return found
 
 
@@ -91,7 +97,8 @@ def _spread(columns: Columns) -> Signs:
         for row, value in spreads
         if (mean := means[row]) is not None
         and math.isfinite(mean)
-        and 0.0 < value < RESOLUTION * _ulp32(mean)
+        and value < RESOLUTION * _ulp32(mean)
+        and (value > 0.0 or _amplified(columns, row))
     ]
     if noisy:
         row, value, mean = noisy[-1]
@@ -101,6 +108,12 @@ def _spread(columns: Columns) -> Signs:
             f" {value / _ulp32(mean):.3g} units in the last place of float32"
         )
         found["below_resolution"] = text
+        amplified = [row for row, _, _ in noisy if _amplified(columns, row)]
+        if amplified:
+            found["noise_amplified"] = (
+                f"and yet {NORM} = {columns.column(NORM)[amplified[-1]]:.3g} at"
+                f" {columns.where(amplified[-1])}, as if it were a signal"
+            )
         if share >= 0.3:
             found["below_resolution_often"] = f"so in {len(noisy)} of {len(spreads)} updates"
     if len(spreads) >= 10:
@@ -111,54 +124,91 @@ def _spread(columns: Columns) -> Signs:
     return found
 
 
+def _amplified(columns: Columns, row: int) -> bool:
+    """Whether values that hardly differ came out of standardising at unit scale."""
+    norm = columns.column(NORM)[row]
+    return norm is not None and math.isfinite(norm) and norm > 0.3
+
+
 def _ulp32(value: float) -> float:
     """Distance of neighbouring float32 numbers around a finite value."""
-    if value == 0.0:
+    if value == 0.0 or value - value != 0.0:
         return 0.0
     return float(2.0 ** (math.frexp(value)[1] - 24))
 
 
-Row = tuple[int, float, float, float]
-"""Row, deviation of the rollout, divisor of the reported batch, mean after standardising."""
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The batch that an update reports: that nearest to its bound.
+
+    Attributes:
+        spread: Deviation of the whole rollout before standardising.
+        divisor: What the batch was divided by.
+        centre: Its mean afterwards.
+        scale: Its deviation afterwards; NaN where the hook does not tell.
+        mean: Of the whole rollout before; NaN where the hook does not tell.
+    """
+
+    row: int
+    spread: float
+    divisor: float
+    centre: float
+    scale: float
+    mean: float
+
+    @property
+    def ratio(self) -> float:
+        """Divisor over the deviation of the data it was applied to, as well as is known."""
+        known = self.scale == self.scale and self.scale > 0.0
+        return 1.0 / self.scale if known else self.divisor / self.spread
 
 
-def _rows(columns: Columns) -> list[Row]:
-    """Rows in which standardising can be looked at: everything known, and more than rounding."""
-    spreads, divisors = columns.column(SPREAD), columns.column(DIVISOR)
-    centres, means = columns.column(CENTRE), columns.column(MEAN)
+def _batches(columns: Columns) -> list[_Batch]:
+    """Those in which standardising can be looked at: all known, and more than rounding."""
+    wanted = [columns.column(name) for name in (SPREAD, DIVISOR, CENTRE, SCALE, MEAN)]
     found = []
-    for row, (spread, divisor, centre, mean) in enumerate(
-        zip(spreads, divisors, centres, means, strict=True)
-    ):
-        if spread is None or divisor is None or centre is None:
+    for row in range(max(0, len(columns) - MOST_BATCHES), len(columns)):
+        values = [column[row] for column in wanted]
+        if values[1] is None:
             continue
-        if not all(map(math.isfinite, (spread, divisor, centre))) or spread <= 0.0:
+        batch = _Batch(row, *[math.nan if value is None else value for value in values])
+        known = all(map(math.isfinite, (batch.spread, batch.divisor, batch.centre)))
+        if not known or batch.spread <= 0.0 or batch.divisor <= 0.0:
             continue
-        if mean is not None and spread < RESOLUTION * _ulp32(mean):
+        if batch.spread < RESOLUTION * _ulp32(batch.mean):
             continue
-        found.append((row, spread, divisor, centre))
+        # Also what overflows or vanishes in a quotient tells nothing.
+        if not 1e-100 < batch.ratio < 1e100 or not 1e-100 < batch.spread < 1e100:
+            continue
+        found.append(batch)
     return found
 
 
-def _centre(columns: Columns, rows: Sequence[Row]) -> Signs:
-    found: Signs = {}
-    off = [row for row in rows if abs(row[3]) > OFF_CENTRE]
-    if len(off) < 0.5 * len(rows):
-        found["centred"] = (
-            f"the batches were centred on their own mean in {len(rows) - len(off)} of"
-            f" {len(rows)} updates"
+def _centre(columns: Columns, batches: Sequence[_Batch]) -> Signs:
+    off = [batch for batch in batches if abs(batch.centre) > OFF_CENTRE]
+    # A mean this far off needs no repetition; a smaller one might be rounding's.
+    far = any(abs(batch.centre) > 0.3 for batch in off)
+    if len(off) < max(1 if far else 3, 0.3 * len(batches)):
+        if len(batches) < 3:
+            return {}
+        return {
+            "centred": (
+                f"the batches were centred on their own mean in {len(batches) - len(off)} of"
+                f" {len(batches)} updates"
+            )
+        }
+    worst = max(off, key=lambda batch: abs(batch.centre))
+    found = {
+        "off_centre": (
+            f"{CENTRE} = {worst.centre:.3g} at {columns.where(worst.row)}, off zero in"
+            f" {len(off)} of {len(batches)} updates: the mean that was subtracted is not the"
+            " batch's"
         )
-        return found
-    at, _, _, centre = max(off, key=lambda row: abs(row[3]))
-    found["off_centre"] = (
-        f"{CENTRE} = {centre:.3g} at {columns.where(at)}, off zero in {len(off)} of {len(rows)}"
-        " updates: the mean that was subtracted is not the batch's"
-    )
-    means = columns.column(MEAN)
+    }
     telling = [
-        abs(centre * divisor - mean) < 0.4 * abs(mean)
-        for at, spread, divisor, centre in rows
-        if (mean := means[at]) is not None and abs(mean) > 0.7 * spread
+        abs(batch.centre * batch.divisor - batch.mean) < 0.4 * abs(batch.mean)
+        for batch in batches
+        if abs(batch.mean) > 0.5 * batch.spread
     ]
     if len(telling) >= 3 and sum(telling) >= 0.6 * len(telling):
         found["mean_kept"] = (
@@ -168,50 +218,58 @@ def _centre(columns: Columns, rows: Sequence[Row]) -> Signs:
     return found
 
 
-def _divisor(columns: Columns, rows: Sequence[Row]) -> Signs:
+def _divisor(batches: Sequence[_Batch]) -> Signs:
+    # Standardising with the sample deviation leaves a scale of sqrt(1 - 1/n): 0.87 for n = 4.
+    own = _share(batches, lambda batch: 0.86 <= 1.0 / batch.ratio <= 1.003)
+    ratios = sorted(batch.ratio for batch in batches)
     found: Signs = {}
-    ratios = sorted(divisor / spread for _, spread, divisor, _ in rows)
-    middle = ratios[len(ratios) // 2]
-    foreign = [ratio for ratio in ratios if not 0.25 <= ratio <= 4.0]
-    if len(foreign) >= 3 or len(foreign) >= 0.2 * len(rows):
-        found["divisor_foreign"] = (
-            f"{DIVISOR} was off the rollout's deviation by more than a factor of 4 in"
-            f" {len(foreign)} of {len(rows)} updates (from {ratios[0]:.3g} to {ratios[-1]:.3g})"
-        )
-    if _share(rows, lambda row: abs(row[2] / row[1] - 1.0) < 0.03) >= 0.8:
+    told = f"the divisor was between {ratios[0]:.3g} and {ratios[-1]:.3g} times the deviation"
+    if _share(batches, lambda batch: abs(batch.divisor / batch.spread - 1.0) < 0.03) >= 0.8:
         found["divisor_whole_rollout"] = (
             f"{DIVISOR} is the deviation of the whole rollout: the batch was standardised with"
             " more values than it holds, which is legitimate"
         )
         return found
-    if 0.7 <= middle <= 1.4 and not foreign:
-        found["divisor_own"] = (
-            f"{DIVISOR} follows the rollout's deviation (median ratio {middle:.2f})"
+    known = all(batch.scale == batch.scale for batch in batches)
+    if known and own >= 0.9:
+        return {"divisor_own": f"in {own:.0%} of updates the divisor was the batch's own deviation"}
+    if not known and 0.7 <= ratios[len(ratios) // 2] <= 1.4:
+        found["divisor_near"] = f"{told} of the rollout, as a batch's own may be"
+    foreign = _share(batches, lambda batch: not 0.7 <= batch.ratio <= 1.3)
+    far = _share(batches, lambda batch: not 0.25 <= batch.ratio <= 4.0)
+    if (known and foreign >= 0.2) or far >= 0.2:
+        found["divisor_foreign"] = (
+            f"{told} of what was divided, and off by over 30 % in {foreign:.0%}"
         )
-    ones = _share(rows, lambda row: abs(row[2] - 1.0) < 2e-3)
-    varied = max(row[1] for row in rows) > 1.5 * min(row[1] for row in rows)
-    if ones >= 0.8 and varied:
+    if known and _share(batches, lambda batch: 0.6 < batch.ratio < 0.995) >= 0.7:
+        found["divisor_just_below"] = f"{told} of what was divided: just below, almost always"
+    return found | _lag(batches) | _constant(batches)
+
+
+def _constant(batches: Sequence[_Batch]) -> Signs:
+    found: Signs = {}
+    ones = _share(batches, lambda batch: abs(batch.divisor - 1.0) < 2e-3)
+    spreads = [batch.spread for batch in batches]
+    if ones >= 0.8 and max(spreads) > 1.3 * min(spreads):
         found["divisor_one"] = f"{DIVISOR} is 1 in {ones:.0%} of updates: nothing was divided"
-    return found | _lag(rows) | _subset(columns, rows)
+    low = _share(batches, lambda batch: batch.ratio < 0.5)
+    if low >= 0.5:
+        found["divisor_low"] = f"{DIVISOR} was less than half the deviation in {low:.0%} of updates"
+    return found
 
 
-def _lag(rows: Sequence[Row]) -> Signs:
+def _lag(batches: Sequence[_Batch]) -> Signs:
     """Whether the divisor follows earlier deviations: the last one, or a running mean."""
-    previous = running = moved = 0
+    previous = moved = 0
     shares = []
-    for before, now in zip(rows, rows[1:], strict=False):
-        if abs(math.log(now[1] / before[1])) < 0.05:
+    for before, now in pairwise(batches):
+        if abs(math.log(now.spread / before.spread)) < 0.05:
             continue
         moved += 1
-        # "Previous" may also be an older one that has just been followed.
-        previous += abs(now[2] / before[1] - 1.0) < 0.02
-        for target in (before[1], now[1]):
-            gap = target - before[2]
-            share = (now[2] - before[2]) / gap if gap else math.nan
-            if 0.005 < share < 0.97:
-                running += 1
-                shares.append(share)
-                break
+        previous += abs(now.divisor / before.spread - 1.0) < 0.02
+        gap = before.spread - before.divisor
+        if abs(gap) > 0.03 * before.divisor:
+            shares.append((now.divisor - before.divisor) / gap)
     if moved >= 3 and previous >= 0.6 * moved:
         return {
             "divisor_previous": (
@@ -219,40 +277,19 @@ def _lag(rows: Sequence[Row]) -> Signs:
                 " updates"
             )
         }
-    steady = len(shares) >= 4 and _steady(shares)
-    if moved >= 4 and running >= 0.7 * moved and steady:
+    if len(shares) < 4:
+        return {}
+    middle = median(shares)
+    near = sum(abs(share - middle) <= 0.15 * abs(middle) for share in shares)
+    if 0.003 < middle < 0.97 and near >= 0.7 * len(shares):
         return {
             "divisor_running": (
-                f"{DIVISOR} moves by a steady {median(shares):.2g} of the way to the current"
-                f" deviation in {running} of {moved} updates: a running estimate"
+                f"{DIVISOR} moved {middle:.2g} of the way to the rollout before in {near} of"
+                f" {len(shares)} updates: a running estimate"
             )
         }
     return {}
 
 
-def _steady(shares: Sequence[float]) -> bool:
-    middle = median(shares)
-    near = sum(0.6 * middle <= share <= 1.6 * middle for share in shares)
-    return near >= 0.6 * len(shares)
-
-
-def _subset(columns: Columns, rows: Sequence[Row]) -> Signs:
-    """Whether the divisor is far too small most of the time and lags behind nothing."""
-    low = [row for row in rows if row[2] < 0.5 * row[1]]
-    found: Signs = {}
-    if len(low) >= 0.5 * len(rows):
-        found["divisor_low"] = (
-            f"{DIVISOR} was less than half the rollout's deviation in {len(low)} of {len(rows)}"
-            " updates"
-        )
-    elif 1 <= len(low) < 0.5 * len(rows):
-        found["divisor_dips"] = (
-            f"{DIVISOR} fell below half the rollout's deviation in {len(low)} of {len(rows)}"
-            f" updates only, such as {columns.where(low[0][0])}"
-        )
-    return found
-
-
-def _share(rows: Sequence[Row], holds: object) -> float:
-    assert callable(holds)
-    return sum(bool(holds(row)) for row in rows) / len(rows)
+def _share(batches: Sequence[_Batch], holds: Callable[[_Batch], bool]) -> float:
+    return sum(map(holds, batches)) / len(batches)

@@ -58,6 +58,7 @@ class Columns:
         self.events = [update.event for update in mine if update.event is not None]
         self.fired = {alert.rule for alert in alerts if alert.attempt == attempt}
         self._columns = _lay(rules, self.rows)
+        self._finite: dict[str, list[tuple[int, float]]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,11 +69,14 @@ class Columns:
 
     def finite(self, metric: str) -> list[tuple[int, float]]:
         """Row and value wherever a finite one was reported."""
-        return [
-            (row, value)
-            for row, value in enumerate(self._columns.get(metric, ()))
-            if value is not None and value - value == 0.0
-        ]
+        found = self._finite.get(metric)
+        if found is None:
+            found = self._finite[metric] = [
+                (row, value)
+                for row, value in enumerate(self._columns.get(metric, ()))
+                if value is not None and value - value == 0.0
+            ]
+        return found
 
     def last(self, metric: str, count: int) -> list[float]:
         """The newest finite values, at most `count`, oldest first."""
@@ -90,6 +94,8 @@ class Columns:
 
     def back(self, seq: int, rows: int) -> int:
         """The update that lies so many updates with readings before another."""
+        if rows == 0:
+            return seq
         earlier = [update.seq for update in self.rows if update.seq <= seq]
         return earlier[-1 - rows] if len(earlier) > rows else min([seq, *earlier[:1]])
 
@@ -112,13 +118,12 @@ class Columns:
 
     def first_record(self, metric: str) -> tuple[int, float, float] | None:
         """Row, value and largest magnitude before of the first tenfold record."""
-        largest, seen = 0.0, 0
-        for row, value in self.finite(metric):
+        largest = 0.0
+        for seen, (row, value) in enumerate(self.finite(metric)):
             size = abs(value)
             if seen >= BASELINE_ROWS and 0.0 < largest * RECORD < size:
                 return row, value, largest
             largest = max(largest, size)
-            seen += 1
         return None
 
     def before_and_at(self, metric: str, row: int) -> tuple[float, float] | None:

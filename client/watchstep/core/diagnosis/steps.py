@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import pairwise
 
-from watchstep.core.diagnosis.batches import MEAN, SPREAD, Signs
+from watchstep.core.diagnosis.batches import MEAN, NORM, SPREAD, Signs
 from watchstep.core.diagnosis.columns import CORE, SPIKING, Columns, median
 
+POLICY_LOSS = "train/policy_loss"
+CLIP_RANGE = "train/clip_range"
 KL = "train/approx_kl"
 CLIP = "train/clip_fraction"
 RATE = "train/learning_rate"
@@ -25,7 +29,10 @@ FLOORS = {
     "train/advantages_norm_max_abs": 20.0,
 }
 """Below these a tenfold record is growth, not a spike: the same as in the pack `ppo`."""
-_NAN = re.compile(r"\bnan\b|\binf\b|non-?finite|infinity", re.IGNORECASE)
+_NAN = re.compile(
+    r"\bnan\b|\binf\b|non-?finite|infinity|found invalid values|expected parameter \w+ \(tensor",
+    re.IGNORECASE,
+)
 _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
@@ -57,8 +64,34 @@ def _policy(columns: Columns) -> Signs:
         row, value = max(clipped, key=lambda pair: pair[1])
         found["clipped"] = f"{CLIP} = {value:.2f} at {columns.where(row)}"
     widths = columns.finite(DEVIATION)
+    if columns.finite(NORM):
+        found |= _impossible_loss(columns)
     if len(widths) >= 3 and widths[0][1] > 0.0 and widths[-1][1] > 5.0 * widths[0][1]:
-        found["deviation_ran_away"] = f"{DEVIATION} grew from {widths[0][1]:.3g} to {widths[-1][1]:.3g}"
+        found["deviation_ran_away"] = (
+            f"{DEVIATION} grew from {widths[0][1]:.3g} to {widths[-1][1]:.3g}"
+        )
+    return found
+
+
+def _impossible_loss(columns: Columns) -> Signs:
+    """Losses that advantages of zero mean and unit deviation cannot give."""
+    found: Signs = {}
+    kls, clips, ranges = map(columns.column, (KL, CLIP, CLIP_RANGE))
+    for row, loss in columns.finite(POLICY_LOSS):
+        limit, kl = ranges[row], kls[row]
+        if limit is not None and loss < -1.05 * limit < 0.0:
+            found["loss_below_clip"] = (
+                f"{POLICY_LOSS} = {loss:.3g} at {columns.where(row)}; standardised advantages"
+                f" cannot give less than {-limit:.3g}"
+            )
+        # The mean of advantages times (ratio - 1) is at most the ratio's rms change, about the
+        # square root of 2 KL; ten times that, since the KL may be the last epoch's only.
+        still = kl is not None and clips[row] == 0.0
+        if still and kl is not None and abs(loss) > 10.0 * math.sqrt(2.0 * abs(kl)) + 0.05:
+            found["loss_without_change"] = (
+                f"|{POLICY_LOSS}| = {abs(loss):.3g} at {columns.where(row)} although the policy"
+                f" has moved by a KL of {kl:.2g} only"
+            )
     return found
 
 
@@ -68,9 +101,11 @@ def _rate(columns: Columns) -> Signs:
     if not rates:
         return found
     largest = max(rates, key=lambda pair: pair[1])
-    for (_, before), (row, now) in zip(rates, rates[1:], strict=False):
+    for (_, before), (row, now) in pairwise(rates):
         if now > 4.0 * before > 0.0:
-            found["rate_leapt"] = f"{RATE} rose from {before:.3g} to {now:.3g} at {columns.where(row)}"
+            found["rate_leapt"] = (
+                f"{RATE} rose from {before:.3g} to {now:.3g} at {columns.where(row)}"
+            )
             break
     # PPO is run with 1e-5 to 1e-3 almost everywhere.
     if largest[1] >= 0.02:
@@ -88,10 +123,12 @@ def _entropy(columns: Columns) -> Signs:
     first, last = median([-value for value in values[:3]]), median([-v for v in values[-3:]])
     if first <= 0.0:
         return {}
-    if last < 0.1 * first:
+    if last < 0.03 * first:
         return {"entropy_gone": f"entropy fell from {first:.3g} to {last:.3g} nats"}
     if last > 0.5 * first:
         return {"entropy_left": f"entropy is still {last:.2g} nats of {first:.2g}"}
+    if last > 0.2 * first:
+        return {}
     return {"entropy_low": f"entropy fell from {first:.3g} to {last:.3g} nats"}
 
 
@@ -136,6 +173,12 @@ def _numbers(columns: Columns) -> Signs:
                 f"{metric} = {values[0][1]:.0f} at {columns.where(values[0][0])}"
             )
             break
+    norms = [value for _, value in columns.finite("train/grad_norm")]
+    if len(norms) >= 12:
+        low = min(median(norms[at : at + 5]) for at in range(0, len(norms) - 9, 5))
+        late = median(norms[-5:])
+        if late > 6.0 * low and late > 10.0:
+            found["gradient_stays_high"] = f"train/grad_norm is {late:.3g} now, and was {low:.3g}"
     first = columns.nonfinite(CORE)
     if first is None:
         if len(columns) >= 3:
@@ -149,6 +192,11 @@ def _numbers(columns: Columns) -> Signs:
         found["rollout_nonfinite"] = (
             f"the raw advantages were already non-finite at {columns.where(row)}: the rollout"
             " brought it, not the optimizer"
+        )
+    elif metric.startswith("train/advantages_"):
+        found["rollout_nonfinite"] = (
+            f"the advantages of the first batch were already non-finite at {columns.where(row)}:"
+            " the rollout brought it, not the optimizer"
         )
     elif known:
         found["rollout_finite"] = f"the raw advantages were still finite at {columns.where(row)}"
@@ -170,12 +218,12 @@ def _gradients(columns: Columns) -> Signs:
         found["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
         if core is None and max(bad) < len(columns) - 1:
             found["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
+        elif core is None:
+            found["gradient_only"] = "the losses were finite all the same"
     scales = columns.finite(SCALE)
-    falls = [
-        (row, before, now)
-        for (_, before), (row, now) in zip(scales, scales[1:], strict=False)
-        if now < before
-    ]
+    if scales and bad:
+        found["loss_scaled"] = f"{SCALE} = {scales[-1][1]:.4g}: a loss scaler is at work"
+    falls = [(row, before, now) for (_, before), (row, now) in pairwise(scales) if now < before]
     if falls:
         row, before, now = falls[-1]
         found["scale_fell"] = (
@@ -201,11 +249,14 @@ def _hidden(columns: Columns) -> Signs:
         return {"loss_hidden": f"train/loss reads exactly 0 at {where} beside a gradient of NaN"}
     seen = [row for row, loss in enumerate(losses) if loss is not None]
     gone = len(losses) - 1 - seen[-1] if seen else 0
-    ended = {event.get("kind") for event in columns.events} & {"finished"}
-    if len(seen) >= 2 and gone >= 1 and not ended and len(seen) >= 0.6 * (len(losses) - gone):
+    # The last row of a run that finished may be a summary of its own.
+    needed = 2 if any(event.get("kind") == "finished" for event in columns.events) else 1
+    if len(seen) >= 2 and gone >= needed and len(seen) >= 0.6 * (len(losses) - gone):
         rest = [metric for metric in (RATE, SCALE) if columns.column(metric)[-1] is not None]
         if rest or "LossMissing" in columns.fired:
-            text = f"train/loss is missing from {columns.where(seen[-1] + 1)} on; other metrics go on"
+            text = (
+                f"train/loss is missing from {columns.where(seen[-1] + 1)} on; other metrics go on"
+            )
             return {"loss_vanished": text}
     return {}
 
@@ -247,5 +298,3 @@ def _which_rows(text: str) -> Signs:
     if len(bad) < len(rows):
         return {"some_rows_nan": f"{len(bad)} of {len(rows)} rows printed hold NaN"}
     return {"all_rows_nan": f"all {len(rows)} rows printed hold NaN"}
-
-
