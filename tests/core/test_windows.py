@@ -19,6 +19,7 @@ from watchstep.core.windows import (
     MedianWindow,
     MomentWindow,
     RecordWindow,
+    TrendWindow,
     fewest,
     ratio,
 )
@@ -84,7 +85,7 @@ def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -
 @settings(max_examples=60, deadline=None)
 @given(span=spans, stream=streams)
 def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span, stream) -> None:
-    window, history, time = MomentWindow(span), [], 0.0
+    window, history, time = TrendWindow(span), [], 0.0
 
     for value, pause in stream:
         time += pause
@@ -98,7 +99,7 @@ def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span,
         assert close(window.slope(), fitted_slope(values), values)
 
 
-@pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow])
+@pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow])
 def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
     touched, clean = kind(Span(updates=10)), kind(Span(updates=10))
     for value in [1.0, 1e30, -1e30, 1e200]:
@@ -114,7 +115,9 @@ def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
             assert math.isclose(getattr(touched, name)(), expected, rel_tol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, CountWindow])
+@pytest.mark.parametrize(
+    "kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow, CountWindow]
+)
 @settings(max_examples=30, deadline=None)
 @given(span=spans, stream=streams, after=streams)
 def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, stream, after) -> None:
@@ -133,15 +136,16 @@ def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, strea
         assert json.dumps(copy.dump()) == json.dumps(window.dump())
 
 
-def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json() -> None:
-    window = MomentWindow(Span(updates=4))
+@pytest.mark.parametrize("kind", [MomentWindow, TrendWindow])
+def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json(kind) -> None:
+    window = kind(Span(updates=4))
     for value in [1e200, -1e200, 1.7e308, -1.7e308]:
         window.push(value, 0.0)
 
-    copy = MomentWindow(Span(updates=4))
+    copy = kind(Span(updates=4))
     copy.load(json.loads(json.dumps(window.dump(), allow_nan=False)))
 
-    assert repr(copy.moments()) == repr(window.moments())
+    assert repr(copy.dump()) == repr(window.dump())
 
 
 def test_a_record_is_measured_against_all_that_came_before() -> None:
@@ -185,7 +189,8 @@ def test_flat_needs_a_full_window_and_honours_its_tolerance() -> None:
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
     monkeypatch.setattr("watchstep.core.windows.LONGEST_WINDOW", 20)
-    windows = [kind(Span(seconds=1e6)) for kind in (MedianWindow, ExtremeWindow, MomentWindow)]
+    kinds = (MedianWindow, ExtremeWindow, MomentWindow, TrendWindow)
+    windows = [kind(Span(seconds=1e6)) for kind in kinds]
 
     for number in range(50):
         for window in windows:
@@ -193,7 +198,8 @@ def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> N
 
     assert len(windows[0].queue) == 20
     assert windows[1].size == 20
-    assert windows[2].moments()[0] == 20.0
+    assert len(windows[2].queue) == 20
+    assert windows[3].moments()[0] == 20.0
     assert windows[1].smallest() == 30.0
 
 

@@ -73,3 +73,15 @@ def test_bands_of_a_value_are_not_mirrored() -> None:
     band = Bands("x", (0.0, 1.0), ("danger", "ok", "watch"))
 
     assert [band.zone(x, math.nan) for x in (-0.1, 0.0, 1.0)] == ["danger", "ok", "watch"]
+
+
+def test_what_only_history_shows_is_zoned_by_the_rules_that_fire() -> None:
+    rules = load(["ppo", "generic"])
+    readings = {"rollout/ep_rew_mean": 3.0, "time/fps": 100.0}
+
+    assert rules.zone("rollout/ep_rew_mean", readings) == "ok"
+    assert rules.zone("rollout/ep_rew_mean", readings, {"RewardFlat"}) == "warning"
+    both = {"RewardFlat", "RewardCollapse"}
+    assert rules.zone("rollout/ep_rew_mean", readings, both) == "danger"
+    assert rules.zone("time/fps", readings, {"SpeedFifth", "SpeedHalved"}) == "danger"
+    assert rules.zone("time/fps", {"time/fps": float("nan")}) == "explosion"

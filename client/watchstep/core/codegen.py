@@ -20,6 +20,7 @@ from watchstep.core.windows import (
     MedianWindow,
     MomentWindow,
     RecordWindow,
+    TrendWindow,
     Window,
 )
 from watchstep.errors import RuleError
@@ -59,9 +60,9 @@ _WINDOWS: dict[str, tuple[type[Any], str, str]] = {
     "mean": (MomentWindow, "{x}", "{w}.mean()"),
     "std": (MomentWindow, "{x}", "{w}.std()"),
     "zscore": (MomentWindow, "{x}", "{w}.zscore({x})"),
-    "slope": (MomentWindow, "{x}", "{w}.slope() if {x} - {x} == 0.0 else _nan"),
+    "slope": (TrendWindow, "{x}", "{w}.slope() if {x} - {x} == 0.0 else _nan"),
     "eta": (
-        MomentWindow,
+        TrendWindow,
         "_log10(abs({x}))",
         "{w}.updates_until({n}) if {x} - {x} == 0.0 else _nan",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,6 +68,8 @@ class Bands:
             "knee" (the number in `beside` takes the place of the first edge).
         beside: Another metric's canonical name; without its reading `fallback` is used.
         fallback: Number used where `beside` is not reported.
+        by_rules: Zones that hold while a rule fires, by its name, for what one reading cannot
+            show, such as a reward that has collapsed; the worst zone of all counts.
     """
 
     metric: str
@@ -76,9 +78,21 @@ class Bands:
     of: Literal["value", "magnitude", "bound", "knee"] = "value"
     beside: str = ""
     fallback: float = math.nan
+    by_rules: Mapping[str, str] = field(default_factory=dict)
 
-    def zone(self, value: float, beside: float) -> str:
-        """Zone of a reading; whatever is not finite is an explosion."""
+    def zone(self, value: float, beside: float, firing: Collection[str] = ()) -> str:
+        """Zone of a reading; whatever is not finite is an explosion.
+
+        Args:
+            value: The reading.
+            beside: That of the metric `beside`, NaN where it is not known.
+            firing: Names of the rules that fire.
+        """
+        zones = [self._band(value, beside)]
+        zones += [zone for rule, zone in self.by_rules.items() if rule in firing]
+        return max(zones, key=ZONE_NAMES.index)
+
+    def _band(self, value: float, beside: float) -> str:
         if value - value != 0.0:
             return "explosion"
         scale = beside if beside == beside else self.fallback

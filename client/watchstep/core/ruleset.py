@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from operator import itemgetter
@@ -148,20 +148,23 @@ class RuleSet:
         canonical = self.canonical(name)
         return any(fnmatchcase(name, glob) or fnmatchcase(canonical, glob) for glob in patterns)
 
-    def zone(self, metric: str, readings: Mapping[str, float]) -> str | None:
+    def zone(
+        self, metric: str, readings: Mapping[str, float], firing: Collection[str] = ()
+    ) -> str | None:
         """Zone of a metric among the readings of an update, or None where it has none.
 
         Args:
             metric: As reported or canonical.
             readings: The update's readings, which hold `metric` and, where known, the count or
                 epsilon that its zones scale with.
+            firing: Names of the rules that fire, see `Bands.by_rules`.
         """
         band = self.bands.get(self.canonical(metric))
         value = readings.get(metric)
         if band is None or value is None:
             return None
         beside = readings.get(band.beside, math.nan) if band.beside else math.nan
-        return band.zone(value * self._factor(metric), beside)
+        return band.zone(value * self._factor(metric), beside, firing)
 
     def _factor(self, name: str) -> float:
         found = self._aliases.get(name)

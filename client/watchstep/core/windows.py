@@ -1,8 +1,7 @@
 """What rules remember of a metric's past, advanced in constant amortised time.
 
 Every window takes finite values only, so that one NaN can neither blind nor poison a
-baseline. None of them subtracts what it once added: after a value of 1e12 has left the
-window no trace of it is left in the sums (two-stack queues instead of running totals).
+baseline; and once a value of 1e12 has left a window, no trace of it is left in any sum.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from watchstep.core.functions import SMALLEST_BASELINE
@@ -195,7 +195,103 @@ _NOTHING: Moments = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class MomentWindow:
-    """Mean, deviation and slope of the last values: a queue of two stacks of moments."""
+    """Mean and deviation of the last values, from sums about a point near them.
+
+    What leaves is subtracted. Where that has cancelled six digits since the sums were last made
+    anew, as after a value of 1e12, they are made anew from the values, and every so often
+    anyway, so that rounding never piles up; the cost stays constant on average.
+    """
+
+    __slots__ = (
+        "least",
+        "left",
+        "limit",
+        "peak",
+        "queue",
+        "seconds",
+        "shift",
+        "squares",
+        "times",
+        "total",
+    )
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.least = fewest(span)
+        self.queue: deque[float] = deque()
+        self.times: deque[float] = deque()
+        self.shift = self.total = self.squares = self.peak = 0.0
+        self.left = 0
+
+    def push(self, value: float, time: float) -> None:
+        queue = self.queue
+        if not queue:
+            self.shift, self.total, self.squares, self.peak, self.left = value, 0.0, 0.0, 0.0, 0
+        away = value - self.shift
+        queue.append(value)
+        self.total += away
+        squares = self.squares = self.squares + away * away
+        if squares > self.peak:  # noqa: PLR1730 - a call of max() costs a third of this method
+            self.peak = squares
+        if self.limit is None:
+            self.times.append(time)
+            self.expire(time)
+        if len(queue) > (self.limit or LONGEST_WINDOW):
+            self.forget()
+
+    def forget(self) -> None:
+        away = self.queue.popleft() - self.shift
+        if self.times:
+            self.times.popleft()
+        self.total -= away
+        self.squares -= away * away
+        self.left += 1
+        # Not ">" with the sides exchanged: infinite sums leave NaN behind, which compares false.
+        cancelled = not self.squares >= 1e-6 * self.peak
+        if cancelled or self.left >= max(256, len(self.queue)):
+            self._sum_again()
+
+    def _sum_again(self) -> None:
+        size = len(self.queue)
+        self.shift = math.fsum(self.queue) / size if size else 0.0
+        away = [value - self.shift for value in self.queue]
+        self.total = math.fsum(away)
+        self.squares = self.peak = sum(part * part for part in away)
+        self.left = 0
+
+    def expire(self, now: float) -> None:
+        if self.seconds is not None:
+            while self.times and self.times[0] < now - self.seconds:
+                self.forget()
+
+    def mean(self) -> float:
+        size = len(self.queue)
+        return self.shift + self.total / size if size >= self.least else UNKNOWN
+
+    def std(self) -> float:
+        size = len(self.queue)
+        if size < self.least:
+            return UNKNOWN
+        off = self.total / size
+        return math.sqrt(max(self.squares / size - off * off, 0.0))
+
+    def zscore(self, value: float) -> float:
+        return ratio(value - self.mean(), self.std())
+
+    def dump(self) -> Any:
+        sums = (self.shift, self.total, self.squares, self.peak)
+        return [list(self.queue), list(self.times), _plain(sums), self.left]
+
+    def load(self, dumped: Any) -> None:
+        queue, times, sums, left = dumped
+        self.queue, self.times = deque(map(float, queue)), deque(map(float, times))
+        self.shift, self.total, self.squares, self.peak = map(float, sums)
+        self.left = int(left)
+
+
+class TrendWindow:
+    """Slope of the last values: a queue of two stacks of moments, so nothing is subtracted."""
 
     __slots__ = (
         "back",
@@ -247,18 +343,6 @@ class MomentWindow:
             return self.sums
         return _joined(self.front[-1][0], self.sums) if self.sums[0] else self.front[-1][0]
 
-    def mean(self) -> float:
-        found = self.moments()
-        return found[1] if found[0] >= self.least else UNKNOWN
-
-    def std(self) -> float:
-        found = self.moments()
-        return math.sqrt(found[2] / found[0]) if found[0] >= self.least else UNKNOWN
-
-    def zscore(self, value: float) -> float:
-        n, mean, squares, _, _ = self.moments()
-        return ratio(value - mean, math.sqrt(squares / n)) if n >= self.least else UNKNOWN
-
     def slope(self) -> float:
         n, _, _, _, products = self.moments()
         # The numbers in the window follow one another, so their squares about the mean
@@ -286,7 +370,7 @@ class MomentWindow:
         self.newest = float(newest)
 
 
-def _plain(found: Moments) -> list[float | str]:
+def _plain(found: Iterable[float]) -> list[float | str]:
     """Moments for JSON, in which squares of readings beyond 1e154 are no number any more."""
     return [part if math.isfinite(part) else str(part) for part in found]
 

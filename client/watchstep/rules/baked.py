@@ -70,4 +70,3 @@ def main() -> None:
     """Write the baked file beside the packs."""
     folder = Path(str(resources.files("watchstep.rules") / "packs"))
     (folder / FILE).write_text(bake(folder), encoding="utf-8")
-

@@ -40,7 +40,7 @@ _RULE_KEYS = (
     "action",
     "annotations",
 )
-_ZONE_KEYS = ("metric", "edges", "names", "of", "beside", "fallback")
+_ZONE_KEYS = ("metric", "edges", "names", "of", "beside", "fallback", "by_rules")
 _ALIAS_KEYS = ("metric", "names", "factor")
 _SEVERITIES = ("info", "warning", "critical")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -320,7 +320,10 @@ def _bands(entry: Mapped) -> Bands:
     fallback = entry.values.get("fallback", math.nan)
     if isinstance(fallback, bool) or not isinstance(fallback, (int, float)):
         raise entry.wrong("fallback", f"expected a number, found {fallback!r}")
-    if not edges:
+    by_rules = entry.texts("by_rules")
+    for name in by_rules.values():
+        _choice(entry, "by_rules", name, ZONE_NAMES)
+    if not edges and not by_rules:
         raise entry.wrong("edges", "a metric in one zone alone needs no zones")
     return Bands(
         metric=_metric(entry),
@@ -329,6 +332,7 @@ def _bands(entry: Mapped) -> Bands:
         of=_choice(entry, "of", entry.text("of", "value"), ("value", "magnitude", "bound", "knee")),
         beside=entry.text("beside") or "",
         fallback=float(fallback),
+        by_rules=by_rules,
     )
 
 

@@ -81,7 +81,8 @@ class RunView:
 
     def zones(self) -> dict[str, str]:
         """Zone of every metric that has zones."""
-        found = ((name, self.rules.zone(name, self.latest)) for name in self.latest)
+        firing = {alert.rule for alert in self.alerts if alert.state == "firing"}
+        found = ((name, self.rules.zone(name, self.latest, firing)) for name in self.latest)
         return {name: zone for name, zone in found if zone is not None}
 
 
