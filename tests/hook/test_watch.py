@@ -192,6 +192,15 @@ def test_one_environment_variable_turns_everything_off(
     assert not (tmp_path / "spool").exists()
 
 
+def test_the_token_may_come_from_a_mounted_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    (tmp_path / "token").write_text("wst_secret\n")
+    monkeypatch.setenv("WATCHSTEP_TOKEN_FILE", str(tmp_path / "token"))
+
+    assert make(mode="offline").options.token == "wst_secret"
+
+
 def test_random_numbers_of_the_trainer_are_never_touched(make: Any) -> None:
     import numpy as np
     import torch

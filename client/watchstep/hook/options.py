@@ -65,15 +65,15 @@ class Options:
 def from_environment(given: Mapping[str, Any]) -> Options:
     """Arguments over environment over defaults; None counts as not given.
 
-    The environment: WATCHSTEP_URL, WATCHSTEP_TOKEN, WATCHSTEP_PROJECT, WATCHSTEP_RUN,
-    WATCHSTEP_DIR and WATCHSTEP_MODE.
+    The environment: WATCHSTEP_URL, WATCHSTEP_TOKEN or WATCHSTEP_TOKEN_FILE, WATCHSTEP_PROJECT,
+    WATCHSTEP_RUN, WATCHSTEP_DIR and WATCHSTEP_MODE.
 
     Raises:
         SettingsError: A name or value that cannot be.
     """
     environment = {
         "url": os.environ.get("WATCHSTEP_URL"),
-        "token": os.environ.get("WATCHSTEP_TOKEN"),
+        "token": _token(),
         "project": os.environ.get("WATCHSTEP_PROJECT"),
         "run": os.environ.get("WATCHSTEP_RUN"),
         "directory": os.environ.get("WATCHSTEP_DIR"),
@@ -90,6 +90,17 @@ def from_environment(given: Mapping[str, Any]) -> Options:
     options = Options(**told)
     _check(options)
     return options
+
+
+def _token() -> str | None:
+    """The token itself, or the content of the file that is named, as secrets are mounted."""
+    path = os.environ.get("WATCHSTEP_TOKEN_FILE")
+    if not path or os.environ.get("WATCHSTEP_TOKEN"):
+        return os.environ.get("WATCHSTEP_TOKEN")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"WATCHSTEP_TOKEN_FILE cannot be read: {error.strerror}") from None
 
 
 def _invented_name() -> str:
