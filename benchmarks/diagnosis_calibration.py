@@ -1,6 +1,6 @@
 """How much a diagnosis's confidence is worth, on real runs with known faults.
 
-    python benchmarks/diagnosis_calibration.py [--seeds 0:2] [--folder F] [--write docs/diagnosis.md]
+    python benchmarks/diagnosis_calibration.py [--seeds 0:2] [--folder F] [--write PAGE]
 
 Makes the labelled runs that the folder does not hold yet (about 4 minutes a seed on one core),
 diagnoses each at its first alert, as the service does, and at its end, as a post-mortem does,
@@ -11,6 +11,7 @@ numbers of `table.py` were only ever fitted to even ones.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -22,7 +23,6 @@ from pathlib import Path
 
 import torch
 from labelled_runs import CASES, Case, make
-
 
 from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose, signs, weigh
 from watchstep.core.diagnosis.table import CAUSES, OFFSET, SLOPE
@@ -63,6 +63,7 @@ def judged(rules: RuleSet, case: Case, seed: int, here: Path) -> Iterator[Judged
     history = [update for log in open_logs([here]) for update in log.updates]
     truth = json.loads((here / "truth.json").read_text())
     true = frozenset(case.causes) | ({"frozen-after-spike"} if truth["frozen"] else set())
+    run = (case, seed, true)
     if case.name == "killed":
         history = history[:KILLED_AFTER]
     state, alerts = State(rules), []
@@ -72,23 +73,22 @@ def judged(rules: RuleSet, case: Case, seed: int, here: Path) -> Iterator[Judged
         alerts += [each for each in found if each.change == "firing"]
         if first is None and any(each.severity != "info" for each in alerts):
             first = at
-            yield _judge(rules, case, seed, "first alert", history[: at + 1], alerts, true)
+            yield _judge(rules, run, "first alert", history[: at + 1], alerts)
     if case.name == "killed":
         last = history[-1].time
         state, found = step(rules, state, Tick(last + 1000.0, last))
         alerts += [each for each in found if each.change == "firing"]
-    yield _judge(rules, case, seed, "end", history, alerts, true)
+    yield _judge(rules, run, "end", history, alerts)
 
 
 def _judge(
     rules: RuleSet,
-    case: Case,
-    seed: int,
+    run: tuple[Case, int, frozenset[str]],
     when: str,
     history: Sequence[Update],
     alerts: Sequence[Transition],
-    true: frozenset[str],
 ) -> Judged:
+    case, seed, true = run
     seen = dict(signs(rules, history, alerts))
     logits = {
         entry.name: weigh(entry, seen)
@@ -102,7 +102,7 @@ def reliability(found: Iterable[Judged]) -> list[tuple[float, float, int, float,
     """For each bin of confidence: its edges, cases, mean confidence, share that was right."""
     told = [(cause.confidence, each.right(cause.name)) for each in found for cause in each.causes]
     rows = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in itertools.pairwise(BINS):
         mine = [(confidence, right) for confidence, right in told if low <= confidence < high]
         if mine:
             mean = sum(confidence for confidence, _ in mine) / len(mine)
@@ -150,15 +150,11 @@ def report(found: Sequence[Judged]) -> list[str]:
             if not mine:
                 continue
             name = "held out" if held else "fitted"
-            first = sum(each.right(each.causes[0].name) for each in mine) / len(mine)
-            any_of = sum(any(each.right(c.name) for c in each.causes) for each in mine) / len(mine)
             lines += [
                 "",
                 f"### Diagnosed at the {when}, {name} runs ({len(mine)})",
                 "",
-                f"First cause right: {first:.0%}. Right cause among those told: {any_of:.0%}."
-                f" Brier score: {brier(mine, first_only=True):.3f} for the first cause,"
-                f" {brier(mine, first_only=False):.3f} over all told.",
+                _scores(mine),
                 "",
                 "| confidence | told | mean confidence | right |",
                 "|---|---|---|---|",
@@ -168,6 +164,16 @@ def report(found: Sequence[Judged]) -> list[str]:
                 for low, high, count, mean, right in reliability(mine)
             ]
     return [*lines, *_by_case(found)]
+
+
+def _scores(mine: Sequence[Judged]) -> str:
+    first = sum(each.right(each.causes[0].name) for each in mine) / len(mine)
+    any_of = sum(any(each.right(c.name) for c in each.causes) for each in mine) / len(mine)
+    return (
+        f"First cause right: {first:.0%}. Right cause among those told: {any_of:.0%}."
+        f" Brier score: {brier(mine, first_only=True):.3f} for the first cause,"
+        f" {brier(mine, first_only=False):.3f} over all told."
+    )
 
 
 def _by_case(found: Sequence[Judged]) -> list[str]:
@@ -185,7 +191,7 @@ def _by_case(found: Sequence[Judged]) -> list[str]:
             right = sum(each.right(each.causes[0].name) for each in mine)
             words = ", ".join(f"{name} {count}" for name, count in told.most_common())
             lines.append(f"| {case.name} | {len(mine)} | {right} | {words} |")
-    kinds = [each for each in found if each.case.kind and each.when == "end" and each.seed % 2]
+    kinds = [each for each in found if each.case.kind and each.seed % 2]
     named = [
         (each.case.kind, cause.kind)
         for each in kinds
@@ -193,8 +199,8 @@ def _by_case(found: Sequence[Judged]) -> list[str]:
         if cause.kind and each.right(cause.name)
     ]
     right = sum(kind == told for kind, told in named)
-    lines += ["", f"Kind of wrong-sample normalisation, where one was named: {right} of {len(named)} right."]
-    return lines
+    told = f"{right} of {len(named)} right"
+    return [*lines, "", f"Kind of wrong-sample normalisation, at both moments: {told} where named."]
 
 
 def write(page: Path, lines: Sequence[str]) -> None:

@@ -54,8 +54,8 @@ class World:
         on = self.update >= self.at
         if self.fault == "quiet_worker":
             return reward * (0.01 if worker == 0 else 1.0)
-        if self.fault == "constant_reward":
-            return self.size
+        if self.fault in {"constant_reward", "nothing_moves"}:
+            return self.size if self.fault == "constant_reward" else 1.0
         if self.fault == "reward_zero" and on:
             return 0.0
         if self.fault in {"reward_scale", "regime"} and on:
@@ -74,6 +74,8 @@ class World:
             return np.zeros_like(observation)
         if self.fault == "regime" and self.update >= self.at:
             return -observation
+        if self.fault == "nothing_moves":
+            return (observation * self.size + 1.0).astype(observation.dtype)
         if self.fault == "constant_reward" and self.size > 100.0:
             # Nothing to see but sensor noise: what is left to standardise is rounding.
             return (observation * 1e-6 + 1.0).astype(observation.dtype)
@@ -152,11 +154,17 @@ def environments(name: str, world: World, seed: int) -> DummyVecEnv:
 class FaultyPPO(PPO):
     """PPO whose way of standardising is a choice; "own" is Stable-Baselines3's.
 
+    Attributes:
+        smallest_std: Of all rollouts' raw advantages so far.
+        largest: Magnitude of the largest standardised advantage so far, NaN left out.
+
     The advantages of a rollout have the shape (steps, workers) before its first batch is drawn.
     """
 
     standardise = "own"
     momentum = 0.8
+    smallest_std = float("inf")
+    largest = 0.0
 
     def _setup_model(self) -> None:
         super()._setup_model()
@@ -168,6 +176,7 @@ class FaultyPPO(PPO):
         clip_range = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
         buffer = self.rollout_buffer
         now = float(buffer.advantages.mean()), float(buffer.advantages.std())
+        self.smallest_std = min(self.smallest_std, now[1])
         self._study(buffer)
         fit = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
         told: dict[str, list[float]] = {"explained_variance": [float(fit)]}
@@ -198,17 +207,21 @@ class FaultyPPO(PPO):
             self.known_std = kept * self.known_std + (1 - kept) * std
 
     def _standardised(self, raw: torch.Tensor) -> torch.Tensor:
-        if self.standardise in {"worker", "masked", "previous"}:
-            return (raw - self.known_mean) / (self.known_std + 1e-8)
-        if self.standardise == "running":
-            return (raw - raw.mean()) / (self.known_std + 1e-8)
-        if self.standardise == "uncentred":
-            return raw / (raw.std() + 1e-8)
-        if self.standardise == "brackets":
-            return raw - raw.mean() / (raw.std() + 1e-8)
         if self.standardise == "leave_one_out":
             return _leave_one_out(raw)
-        return (raw - raw.mean()) / (raw.std() + 1e-8)
+        own_mean, own_std, known = raw.mean(), raw.std(), self.known_std + 1e-8
+        ways = {
+            "own": lambda: (raw - own_mean) / (own_std + 1e-8),
+            "worker": lambda: (raw - self.known_mean) / known,
+            "masked": lambda: (raw - self.known_mean) / known,
+            "previous": lambda: (raw - self.known_mean) / known,
+            "running": lambda: (raw - own_mean) / known,
+            "uncentred": lambda: raw / (own_std + 1e-8),
+            "brackets": lambda: raw - own_mean / (own_std + 1e-8),
+            # The "vulnerable" version: no epsilon from 1e-8 on, a floor below.
+            "seed_document": lambda: (raw - own_mean) / max(float(own_std), 1e-8),
+        }
+        return ways[self.standardise]()
 
     def _train_batch(self, batch: Any, clip_range: float) -> dict[str, float]:
         actions = batch.actions
@@ -216,6 +229,7 @@ class FaultyPPO(PPO):
             actions = actions.long().flatten()
         values, log_prob, entropy = self.policy.evaluate_actions(batch.observations, actions)
         advantages = self._standardised(batch.advantages)
+        self.largest = max(self.largest, float(advantages.abs().max()))
         ratio = torch.exp(log_prob - batch.old_log_prob)
         clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
         policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()

@@ -83,5 +83,5 @@ def test_what_only_history_shows_is_zoned_by_the_rules_that_fire() -> None:
     assert rules.zone("rollout/ep_rew_mean", readings, {"RewardFlat"}) == "warning"
     both = {"RewardFlat", "RewardCollapse"}
     assert rules.zone("rollout/ep_rew_mean", readings, both) == "danger"
-    assert rules.zone("time/fps", readings, {"SpeedFifth", "SpeedHalved"}) == "danger"
+    assert rules.zone("time/fps", readings, {"ThroughputCollapse", "ThroughputDrop"}) == "danger"
     assert rules.zone("time/fps", {"time/fps": float("nan")}) == "explosion"

@@ -19,12 +19,26 @@ import watchstep
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 
-rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+# Ranks are forked from a process that has torch, which takes seconds to import.
+world = int(os.environ["WORLD_SIZE"])
+children = {}
+for rank in range(world):
+    pid = os.fork()
+    if pid == 0:
+        break
+    children[pid] = rank
+else:
+    codes = {children[pid]: os.waitstatus_to_exitcode(status)
+             for pid, status in (os.wait() for _ in range(world))}
+    json.dump([codes[rank] for rank in range(world)], open("codes", "w"))
+    os._exit(0)
+os.environ["RANK"] = str(rank)
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 
 def tell(**told):
-    print(json.dumps(told), flush=True)
+    with open(f"told-{rank}", "w") as out:
+        json.dump(told, out)
 
 def watching(**given):
     given.setdefault("directory", f"spool-{rank}")
@@ -33,27 +47,23 @@ def watching(**given):
 
 
 def run_ranks(folder: Path, world: int, program: str) -> list[tuple[int, dict[str, Any]]]:
-    """Exit code and the last line of JSON of each rank."""
+    """Exit code of each rank, and what it told last."""
     script = folder / "rank.py"
     script.write_text(BEGIN + textwrap.dedent(program))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    base = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)],
-            env={**base, "RANK": str(rank), "WORLD_SIZE": str(world)},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    found = []
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert out, err
-        found.append((process.returncode, json.loads(out.splitlines()[-1])))
-    return found
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, **place, "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    told = [folder / f"told-{rank}" for rank in range(world)]
+    assert all(path.exists() for path in told), done.stderr
+    codes = json.loads((folder / "codes").read_text())
+    return [(code, json.loads(path.read_text())) for code, path in zip(codes, told, strict=True)]

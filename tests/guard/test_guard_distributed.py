@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from guard.ranks import run_ranks
 
 torch = pytest.importorskip("torch")
@@ -38,15 +39,15 @@ def test_a_bad_gradient_on_one_rank_is_skipped_by_all_ranks_in_the_same_step(
              spooled=spooled, errors=watch.errors)
     """
 
-    found = run_ranks(tmp_path, 4, program)
+    found = run_ranks(tmp_path, 3, program)
 
-    assert [code for code, _ in found] == [0, 0, 0, 0]
-    assert [told["untouched"] for _, told in found] == [[3]] * 4
-    assert [told["skipped"] for _, told in found] == [1] * 4
+    assert [code for code, _ in found] == [0, 0, 0]
+    assert [told["untouched"] for _, told in found] == [[3]] * 3
+    assert [told["skipped"] for _, told in found] == [1] * 3
     assert len({told["weights"] for _, told in found}) == 1
     assert all(told["errors"] == {} for _, told in found)
     # Only rank 0 reports, and it names the rank that was bad.
-    assert [told["spooled"] > 0 for _, told in found] == [True, False, False, False]
+    assert [told["spooled"] > 0 for _, told in found] == [True, False, False]
     spooled = b"".join(
         path.read_bytes() for path in (tmp_path / "spool-0").rglob("*") if path.is_file()
     )

@@ -126,6 +126,25 @@ def test_rollbacks_are_limited_and_the_next_one_halts(tmp_path: Path) -> None:
         watch.log({"train/loss": math.nan}, step=3)
 
 
+def test_a_poisoned_rollout_costs_one_rollback_however_many_steps_it_has(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path, on_critical="rollback", max_rollbacks=1) as watch:
+        watch.guard(optimizer)
+        _train_step(model, optimizer)
+        watch.log(HEALTHY, step=1)
+        watch.save({"model": model, "optimizer": optimizer}, step=1)
+        watch.log(HEALTHY, step=2)
+        good = bit_hash(model, optimizer)
+
+        for _ in range(12):
+            _train_step(model, optimizer, scale=math.nan)
+        verdict = watch.log({**HEALTHY, "train/value_loss": math.nan}, step=3)
+
+        assert verdict.action is Action.ROLLBACK
+        assert bit_hash(model, optimizer) == good
+        assert watch._rollbacks == 1
+
+
 def test_restoring_where_nothing_was_saved_is_a_clear_error(tmp_path: Path) -> None:
     model, _ = _trainer()
     with _watch(tmp_path) as watch, pytest.raises(CheckpointError, match="no "):

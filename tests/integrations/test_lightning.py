@@ -44,7 +44,7 @@ class Regression(LightningModule):
         self.log("mean_output", self.layers(inputs).mean())
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any) -> None:
         inputs, targets = batch
         self.log("val_loss", torch.nn.functional.mse_loss(self.layers(inputs), targets))
 
@@ -215,8 +215,8 @@ def test_an_exception_is_told(tmp_path: Path) -> None:
     callback = WatchstepCallback(run="pl", directory=tmp_path / "spool")
 
     class Broken(Regression):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            if batch_idx == 3:
+        def on_train_batch_start(self, *batch_and_index: Any) -> None:
+            if batch_and_index[1] == 3:
                 raise RuntimeError("out of shared memory")
 
     with pytest.raises(RuntimeError, match="shared memory"):

@@ -13,10 +13,10 @@ pytest.importorskip("transformers", reason="needs the extra transformers")
 pytest.importorskip("accelerate", reason="needs the extra transformers")
 
 import torch
-from integrations.tiny_llm import sentences, tiny_llm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import watchstep
+from integrations.tiny_llm import sentences, tiny_llm
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 from watchstep.integrations.transformers import WatchstepCallback
@@ -237,10 +237,8 @@ def test_the_log_filter_that_hides_nan_is_warned_of(
             callback = WatchstepCallback(run="hf", directory=tmp_path / "spool")
             trainer_in(tmp_path, callback, logging_nan_inf_filter=hides, max_steps=1).train()
 
-    assert [record.message for record in caplog.records] == [
-        "the Trainer's own log hides NaN losses (logging_nan_inf_filter=True);"
-        " watchstep reads them unfiltered"
-    ]
+    (record,) = caplog.records
+    assert "hides NaN losses (logging_nan_inf_filter=True)" in record.message
 
 
 def test_training_is_bit_identical_with_and_without_watching(tmp_path: Path) -> None:

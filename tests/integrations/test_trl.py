@@ -12,10 +12,10 @@ pytest.importorskip("trl", reason="needs the extra trl")
 
 import torch
 from datasets import Dataset
-from integrations.tiny_llm import tiny_llm, tiny_tokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 import watchstep
+from integrations.tiny_llm import tiny_llm, tiny_tokenizer
 from watchstep import TrainingHalted
 from watchstep.integrations.trl import WatchstepCallback
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from watchstep.rl import standardize_advantages
 
@@ -137,6 +139,28 @@ def test_the_argument_is_left_alone_and_no_graph_is_recorded() -> None:
     assert torch.equal(raw.detach(), before)
     assert not values.requires_grad
     assert not any(one.requires_grad for one in statistics.values())
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often a number is brought to the host, for which a device is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_brought_to_the_host() -> None:
+    raw, mask = torch.randn(64), torch.rand(64) > 0.5
+
+    with HostReads() as reads:
+        _, statistics = standardize_advantages(raw, mask=mask, clip=2.0)
+        assert reads.count == 0
+        float(statistics["train/advantages_count"])
+
+    # The counter does count.
+    assert reads.count == 1
 
 
 def test_integers_and_foreign_masks_are_refused() -> None:

@@ -329,7 +329,11 @@ class CheckpointKeeper:
     def _why_none(self, step: int | None, reasons: Sequence[str]) -> str:
         wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
         there = self._folder.checkpoints()
-        left = f"; {len(there)} others are there, of steps {[c.step for c in there]}" * bool(there)
+        steps = sorted({c.step for c in there})
+        left = ""
+        if there:
+            left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
+            left += " takes one all the same"
         bad = "".join(f"; {reason}" for reason in reasons)
         return f"{self.directory}: no {wanted}{bad}{left}"
 

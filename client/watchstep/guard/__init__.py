@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from watchstep.guard.bits import bit_hash
 from watchstep.guard.clipping import observe_clipping
-from watchstep.guard.distributed import Agreement
+from watchstep.guard.distributed import Agreement, agreement_of
 from watchstep.guard.guard import Guard
 from watchstep.guard.tally import merged
 
-__all__ = ["Agreement", "Guard", "bit_hash", "merged", "observe_clipping"]
+__all__ = ["Agreement", "Guard", "agreement_of", "bit_hash", "merged", "observe_clipping"]

@@ -92,3 +92,13 @@ class Agreement:
             rules=tuple(rules),
             reason=f"rank {self._ranks[first]}: {reason}",
         )
+
+
+def agreement_of(group: ProcessGroup | bool | None) -> Agreement | None:
+    """The agreement of a group, or of all processes for True; None where this one is alone."""
+    import torch.distributed as dist
+
+    if not group or not dist.is_available() or not dist.is_initialized():
+        return None
+    agreement = Agreement(None if group is True else group)
+    return agreement if agreement.open else None

@@ -66,6 +66,7 @@ class Watch:
         self._seq = 0
         self._step = 0
         self._rollbacks = 0
+        self._rolled_back = False
         self._targets: Mapping[str, Any] | None = None
         self._command: Mapping[str, Any] | None = None
         self._events = PendingEvents()
@@ -273,8 +274,13 @@ class Watch:
                 self._events.checkpoint(pinned)
         if self._command is not None:
             self._obey()
+        rolled_back, self._rolled_back = self._rolled_back, False
+        if verdict.action >= Action.HALT and rolled_back:
+            # What this update shows was done before the rollback that it has already led to.
+            return dataclasses.replace(verdict, action=Action.ROLLBACK)
         if verdict.action >= Action.HALT:
-            return self._act_together(verdict)
+            verdict = self._act_together(verdict)
+            self._rolled_back = False
         return verdict
 
     def _put(
@@ -336,6 +342,7 @@ class Watch:
         except CheckpointError as error:
             self._count(error)
             return False
+        self._rolled_back = True
         self._judgement.forget_steps()
         for guard in self._guards:
             for group in guard.optimizer.param_groups:
@@ -347,11 +354,11 @@ class Watch:
     # Guards
 
     def _guard(self, optimizer: Any, choices: Mapping[str, Any]) -> Guard:
-        from watchstep.guard import Guard
+        from watchstep.guard import Guard, agreement_of
 
         name = str(choices.get("name") or f"optimizer{len(self._guards)}")
         choices = {**choices, "name": name}
-        agreement = _agreement(choices.pop("group", None))
+        agreement = agreement_of(choices.pop("group", None))
         if agreement is not None:
             # A verdict that comes later comes at another step in each process.
             choices["strict"] = True
@@ -383,6 +390,9 @@ class Watch:
                 told = "skip" if verdict.action is Action.SKIP else self.options.on_critical
                 why = f"{', '.join(verdict.rules)}: {verdict.reason}"
                 self._put(dict(readings), {"kind": "guard", "verdict": told, "reason": why})
+            if verdict.action >= Action.HALT and self._rolled_back:
+                # The rest of a poisoned rollout: one rollback an update is enough.
+                return dataclasses.replace(verdict, action=Action.SKIP)
             if verdict.action >= Action.HALT:
                 return self._act(verdict)
             return verdict
@@ -501,15 +511,3 @@ class Watch:
             self.errors[kind] = self.errors.get(kind, 0) + 1
             if self.errors[kind] == 1:
                 warnings.warn(f"watchstep leaves out the metric {name!r}: bad {why}", stacklevel=5)
-
-
-def _agreement(group: Any) -> Agreement | None:
-    """Of the given processes; None where this one is alone."""
-    import torch.distributed as dist
-
-    if not group or not dist.is_available() or not dist.is_initialized():
-        return None
-    from watchstep.guard import Agreement
-
-    agreement = Agreement(None if group is True else group)
-    return agreement if agreement.open else None

@@ -115,8 +115,8 @@ def batch_readings(raw: torch.Tensor, used: torch.Tensor) -> dict[str, float]:
         `train/advantages_norm_mean` (their mean: 0 up to rounding if they were centred on their
         own mean), `train/advantages_norm_std` (their deviation: 1 if they were divided by
         their own), `train/advantages_batch_std` (the deviation before) and
-        `train/advantages_divisor` (what they were divided by, as it follows from both; NaN
-        where the batch is constant). Deviations are of the population.
+        `train/advantages_divisor` (what they were divided by, as it follows from both; left
+        out where the batch is constant). Deviations are of the population.
     """
     used = used.reshape(-1).to(torch.float64)
     raw = raw.reshape(-1).to(torch.float64)
@@ -126,11 +126,13 @@ def batch_readings(raw: torch.Tensor, used: torch.Tensor) -> dict[str, float]:
         float(value) for value in (used.abs().max(), used.mean(), used.std(correction=0))
     )
     own = float(raw.std(correction=0))
-    return {
+    readings = {
         "train/advantages_norm_max_abs": largest,
         "train/advantages_count": float(used.numel()),
         "train/advantages_norm_mean": mean,
         "train/advantages_norm_std": spread,
         "train/advantages_batch_std": own,
-        "train/advantages_divisor": own / spread if spread > 0 else math.nan,
     }
+    if spread > 0:
+        readings["train/advantages_divisor"] = own / spread
+    return readings

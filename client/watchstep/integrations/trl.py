@@ -76,7 +76,8 @@ class WatchstepCallback(plain.WatchstepCallback):
         @functools.wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
             rewards = function(*args, **kwargs)
-            if self._trainer is None or not self._trainer.model.training:
+            trainer: Any = self._trainer
+            if not trainer.model.training:
                 return rewards
             self._rewards[name] = [None if one is None else float(one) for one in rewards]
             return rewards

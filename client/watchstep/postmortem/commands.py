@@ -1,9 +1,13 @@
-"""`watchstep postmortem`: the verdict on old logs."""
+"""`watchstep postmortem` and its relatives: what old logs tell."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +17,18 @@ import typer
 from watchstep.errors import LogUnreadableError, RuleError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from watchstep.postmortem.examination import Examination
+    from watchstep.postmortem.fleet import Fleet
 
 READ, REACHED, UNREADABLE, NOTHING = 0, 1, 2, 3
-"""Exit codes: all read; a verdict reached --fail-on; usage or unreadable; nothing in it."""
+"""Exit codes: all read; an alert reached --fail-on; usage or unreadable; nothing in it."""
+PIPED_WIDTH = 120
+MOST_FULL_REPORTS = 3
+"""Runs up to which each gets a report of its own; more are a fleet."""
+MOST_CHARTED = 12
+"""Runs of a fleet whose charts a page holds, the worst ones."""
 
 
 class FailOn(StrEnum):
@@ -27,60 +39,198 @@ class FailOn(StrEnum):
     CRITICAL = "critical"
 
 
+Paths = Annotated[list[Path], typer.Argument(help="Log files, or folders of runs.")]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(help="Pack or rule file, may be given again. Default: chosen by the log."),
+]
+
+
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("postmortem")(_postmortem)
+    """Add the commands to the one command."""
+    from watchstep.postmortem.backfill_command import import_logs
+    from watchstep.postmortem.compare_command import compare
+    from watchstep.postmortem.cost_command import cost
+    from watchstep.postmortem.frequency_command import frequency
+
+    app.command("postmortem")(postmortem)
+    app.command("compare")(compare)
+    app.command("frequency")(frequency)
+    app.command("cost")(cost)
+    app.command("import")(import_logs)
 
 
-def _postmortem(
-    paths: Annotated[list[Path], typer.Argument(help="Log files, or folders of runs.")],
-    rules: Annotated[list[str] | None, typer.Option(help="Pack or rule file; repeatable.")] = None,
+def postmortem(
+    paths: Paths,
+    rules: Rules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
     fail_on: Annotated[FailOn | None, typer.Option(help="Exit 1 from this severity on.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="A full report for every run.")] = False,
 ) -> None:
-    """Say what happened in old logs: since when, how sure, and where to go back to."""
+    """Say what happened in old logs: since when, how sure, and where to go back to.
+
+    Exit 0 when everything was read, 1 when a verdict or alert reached --fail-on, 2 for usage or an
+    unreadable path, 3 when there was nothing to read.
+    """
+    from watchstep.postmortem import fleet as fleets
+    from watchstep.postmortem.verdict import SEVERITY_OF
+
+    check_rules(rules)
+    reading = Reading(paths, rules, draw=True)
+    fleet = fleets.Fleet(drawn=MOST_CHARTED)
+    severities: set[str] = set()
+
+    def noted() -> Iterator[Examination]:
+        for found in reading.examinations():
+            severities.update(alert.severity for alert in found.alerts)
+            severities.update(filter(None, [SEVERITY_OF.get(found.verdict)]))
+            fleet.add(found)
+            # Beyond a few reports nothing is drawn but the page.
+            reading.draw = html is not None or each or fleet.runs < MOST_FULL_REPORTS
+            yield found
+
+    if as_json:
+        _print_json(noted())
+    else:
+        _print_reports(noted(), fleet, Shown(each, paths))
+    if html is not None and fleet.runs:
+        _write_page(html, fleet)
+    raise typer.Exit(reading.exit_code(fleet.runs, _reached(severities, fail_on)))
+
+
+def check_rules(rules: Sequence[str] | None) -> None:
+    """Refuse wrong rule files before any log is read: one line, exit code 2."""
+    from watchstep.rules import load
+
+    if not rules:
+        return
+    try:
+        load(rules)
+    except RuleError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(UNREADABLE) from None
+
+
+@dataclass
+class Reading:
+    """Paths on their way to becoming examinations.
+
+    Attributes:
+        refused: Given paths that could not be read, with the reason.
+    """
+
+    paths: Sequence[Path]
+    rules: Sequence[str] | None = None
+    draw: bool = False
+    refused: dict[Path, LogUnreadableError] = field(default_factory=dict)
+
+    def examinations(self) -> Iterator[Examination]:
+        """Each run as it is read; what cannot be read is one line on stderr."""
+        from watchstep.postmortem.examination import examine
+        from watchstep.postmortem.readers import open_logs
+
+        for log in open_logs(self.paths, unreadable=self.refuse):
+            try:
+                yield examine(log, self.rules, draw=self.draw)
+            except (LogUnreadableError, OSError) as error:
+                self.refuse(log.path, LogUnreadableError(f"{log.path}: {error}"))
+
+    def refuse(self, path: Path, error: LogUnreadableError) -> None:
+        """Say in one line why a path cannot be read."""
+        typer.echo(f"watchstep: {error}", err=True)
+        if path in self.paths:
+            self.refused[path] = error
+
+    def exit_code(self, runs: int, reached: bool = False) -> int:
+        """The exit code after so many runs were read."""
+        from watchstep.postmortem.readers import NothingReadableError
+
+        if reached:
+            return REACHED
+        if runs and not self.refused:
+            return READ
+        empty = all(isinstance(error, NothingReadableError) for error in self.refused.values())
+        return NOTHING if empty and not runs else UNREADABLE
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How runs are to be shown.
+
+    Attributes:
+        each: Whether every run gets a report of its own.
+    """
+
+    each: bool
+    paths: Sequence[Path]
+
+
+def console() -> Console:
+    """Standard output; wide enough for tables where nobody looks."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def _print_json(found: Iterable[Examination]) -> None:
+    """One object, written run by run, so that a fleet of any size fits in memory."""
+    separator = ""
+    typer.echo('{"runs": [', nl=False)
+    for one in found:
+        typer.echo(separator + json.dumps(one.as_json(), allow_nan=False), nl=False)
+        separator = ",\n"
+    typer.echo("]}")
+
+
+def _print_reports(found: Iterator[Examination], fleet: Fleet, shown: Shown) -> None:
+    from watchstep.postmortem import fleet as fleets
     from watchstep.postmortem import report
 
-    found: list[Examination] = []
+    screen = console()
+    if shown.each:
+        for one in found:
+            report.show(one, screen)
+        return
+    with fleets.progress(wanted=_folders(shown.paths)) as bar:
+        total = _runs_at_most(shown.paths) if bar else None
+        passing = fleets.counted(found, bar, total)
+        # Read on for a moment: three runs get full reports, four are a fleet.
+        few = list(itertools.islice(passing, MOST_FULL_REPORTS + 1))
+        if len(few) > MOST_FULL_REPORTS:
+            del few
+            for _ in passing:
+                pass
+    if fleet.runs > MOST_FULL_REPORTS:
+        fleets.show(fleet, screen)
+        return
+    for one in few:
+        report.show(one, screen)
+
+
+def _folders(paths: Sequence[Path]) -> bool:
+    return len(paths) > MOST_FULL_REPORTS or any(path.is_dir() for path in paths)
+
+
+def _runs_at_most(paths: Sequence[Path]) -> int:
+    """Folders with files in them, which is about the number of runs."""
+    return sum(
+        sum(bool(names) for _, _, names in os.walk(path)) if path.is_dir() else 1 for path in paths
+    )
+
+
+def _write_page(path: Path, fleet: Fleet) -> None:
+    from watchstep.postmortem import page
+
     try:
-        for examination in _examinations(paths, rules):
-            found.append(examination)
-            if not as_json:
-                report.show(examination)
-    except (LogUnreadableError, RuleError) as error:
-        typer.echo(f"watchstep: {error}", err=True)
-        if as_json and found:
-            typer.echo(json.dumps({"runs": [one.as_json() for one in found]}))
-        raise typer.Exit(_code(error)) from None
-    if as_json:
-        typer.echo(json.dumps({"runs": [one.as_json() for one in found]}))
-    if html is not None:
-        from watchstep.postmortem import page
-
-        html.write_text(page.render(found), encoding="utf-8")
-    raise typer.Exit(_reached(found, fail_on))
+        path.write_text(page.render(fleet.worst(), fleet.verdicts), encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"watchstep: {path}: {error.strerror or error}", err=True)
+        raise typer.Exit(UNREADABLE) from None
 
 
-def _examinations(paths: list[Path], rules: list[str] | None) -> Iterator[Examination]:
-    from watchstep.postmortem.examination import examine
-    from watchstep.postmortem.readers import open_logs
-
-    for log in open_logs(paths):
-        yield examine(log, rules)
-
-
-def _code(error: Exception) -> int:
-    from watchstep.postmortem.readers import NothingReadableError
-
-    return NOTHING if isinstance(error, NothingReadableError) else UNREADABLE
-
-
-def _reached(found: list[Examination], fail_on: FailOn | None) -> int:
-    if not found:
-        return NOTHING
-    if fail_on is None:
-        return READ
+def _reached(severities: set[str], fail_on: FailOn | None) -> bool:
+    if fail_on is None or not severities:
+        return False
     order = list(FailOn)
-    worst = [order.index(FailOn(alert.severity)) for one in found for alert in one.alerts]
-    return REACHED if worst and max(worst) >= order.index(fail_on) else READ
+    return max(order.index(FailOn(word)) for word in severities) >= order.index(fail_on)

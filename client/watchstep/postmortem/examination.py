@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from watchstep.core.diagnosis import Cause, diagnose
-from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.updates import Action, Severity, Transition, Update
+from watchstep.core.engine import RuleSet
+from watchstep.core.stages import Story, story
+from watchstep.core.updates import Transition
+from watchstep.postmortem.checklist import Item, checklist
+from watchstep.postmortem.checkpoints import Good, Search, search
+from watchstep.postmortem.course import AlertSpan, Course, Observer, fold
 from watchstep.postmortem.readers import Log
+from watchstep.postmortem.sketch import Sketch
+from watchstep.postmortem.verdict import VerdictWord, not_checked, verdict_of
 from watchstep.rules import load
+from watchstep.wire import number_to_json
 
-VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
-
-HISTORY = 300
-"""Updates that a diagnosis looks back on."""
+__all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
 
 PACKS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("pretrain", "generic"),
@@ -28,35 +34,23 @@ PACKS: Mapping[str, tuple[str, ...]] = {
 """Packs by the kind of trainer that a log's metric names tell; the default packs otherwise."""
 
 DEFAULT_PACKS = ("ppo", "generic")
-
-EXPECTED: Mapping[str, tuple[str, ...]] = {
-    "pretrain": ("train/loss", "train/grad_norm"),
-    "grpo": ("train/grad_norm", "train/advantages_std_raw", "train/approx_kl"),
-    "ppo": (
-        "train/policy_loss",
-        "train/value_loss",
-        "train/approx_kl",
-        "train/grad_norm",
-        "train/advantages_std_raw",
-        "train/advantages_norm_max_abs",
-        "train/advantages_count",
-    ),
-}
-"""Readings without which some rules of a kind cannot tell."""
-
-_DIVERGED_RULES = frozenset({"GradientStaysNonFinite", "ZeroLossHidesNaN", "LossMissing"})
+_TRIGGERS = (
+    "deterministic-environment",
+    "no-trade",
+    "near-optimal-low-entropy",
+    "regime-change",
+)
+"""Causes that the seed document calls trigger conditions."""
+_STEP_COUNTERS = ("time/total_timesteps", "total_timesteps", "global_step", "step", "Step")
 
 
-@dataclass(frozen=True)
-class AlertSpan:
-    """One rule's alert in a log; numbers as the log prints them."""
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One stage of the story, in the log's own numbers."""
 
-    rule: str
-    severity: Severity
-    action: str
+    stage: str
     first_update: int
     last_update: int
-    reason: str
 
 
 @dataclass
@@ -64,38 +58,61 @@ class Examination:
     """What a log shows.
 
     Attributes:
-        first_bad_update: Number of the first update at which a rule of severity warning or
-            critical that went on to fire held; None when none did.
-        last_good_update: Number of the last update before it; None when there is none.
+        partial: Whether part of the log could not be read.
         halt_update: Number of the update at which `on_critical="halt"` would have stopped the
             run; None when it would not have.
-        partial: Whether part of the log could not be read.
+        first_bad_update: Number of the first sign of the first critical alert, or of the
+            first warning; None when there was neither.
+        last_good_update: Number of the last update before it, the log's last when nothing
+            was bad; None when there is none.
+        wasted_updates: Updates with readings from the first bad one to the end.
+        saved_updates: Of these, how many a halt would have spared.
+        trigger: Under which condition it began, as far as can be told; "" otherwise.
+        seconds: Length of the log on the trainer's clock; NaN when it has none.
+        sketch: The metrics' course, where it was asked for.
+        rule_set: The rules that judged.
     """
 
     path: str
     format: str
     run: str
     unit: str
+    kind: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
     updates: int = 0
+    attempts: int = 1
     verdict: VerdictWord = "healthy"
     halt_update: int | None = None
     first_bad_update: int | None = None
     last_good_update: int | None = None
     last_update: int | None = None
+    wasted_updates: int = 0
+    saved_updates: int = 0
     alerts: list[AlertSpan] = field(default_factory=list)
     causes: Sequence[Cause] = ()
+    stages: Sequence[Stretch] = ()
+    items: Sequence[Item] = ()
+    trigger: str = ""
+    failure: str | None = None
+    checkpoints: Search = field(default_factory=Search)
     not_checked: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     packs: tuple[str, ...] = ()
+    seconds: float = math.nan
+    sketch: Sketch | None = None
+    rule_set: RuleSet | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object for one run."""
+        """The contract's object for one run, and more."""
+        best = self.checkpoints.best
         return {
             "path": self.path,
             "format": self.format,
             "run": self.run,
             "unit": self.unit,
+            "kind": self.kind,
+            "tags": dict(self.tags),
             "partial": self.partial,
             "updates": self.updates,
             "verdict": self.verdict,
@@ -103,150 +120,185 @@ class Examination:
             "halt_update": self.halt_update,
             "first_bad_update": self.first_bad_update,
             "last_good_update": self.last_good_update,
+            "last_update": self.last_update,
+            "wasted_updates": self.wasted_updates,
+            "saved_updates": self.saved_updates,
+            "failure": self.failure,
             "alerts": [dataclasses.asdict(alert) for alert in self.alerts],
-            "causes": [
-                {
-                    "cause": cause.name,
-                    "title": cause.title,
-                    "confidence": cause.confidence,
-                    "evidence": list(cause.evidence),
-                    "against": list(cause.against),
-                }
-                for cause in self.causes
-            ],
+            "causes": [_cause_json(cause) for cause in self.causes],
+            "trigger": self.trigger,
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "checklist": [_item_json(item) for item in self.items],
+            "checkpoint": best.as_json() if best else None,
+            "checkpoints_refused": [one.as_json() for one in self.checkpoints.refused],
             "not_checked": self.not_checked,
             "notes": self.notes,
             "rules": list(self.packs),
         }
 
 
-class _Course:
-    """What one fold over a log remembers."""
-
-    def __init__(self) -> None:
-        self.history: deque[Update] = deque(maxlen=HISTORY)
-        self.at_first_alert: list[Update] = []
-        self.fired: list[Transition] = []
-        self.began: dict[str, tuple[int, int | None]] = {}
-        self.spans: dict[str, AlertSpan] = {}
-        self.held: dict[str, int] = {}
-        self.halt_update: int | None = None
-        self.previous: int | None = None
-        self.failed = False
-        self.count = 0
-        self.last: int | None = None
-
-    @property
-    def first_bad(self) -> int | None:
-        return min(self._serious())[0] if self._serious() else None
-
-    @property
-    def last_good(self) -> int | None:
-        """The update before the first bad one; the last of all where none is bad."""
-        return min(self._serious())[1] if self._serious() else self.last
-
-    def _serious(self) -> list[tuple[int, int | None]]:
-        """Number of the first update of each serious alert, and of the one before it."""
-        return [self.began[name] for name, span in self.spans.items() if span.severity != "info"]
-
-
-def examine(log: Log, rules: Sequence[str] | None = None) -> Examination:
+def examine(
+    log: Log,
+    rules: Sequence[str] | None = None,
+    *,
+    draw: bool = False,
+    explain: bool = True,
+    observers: Sequence[Observer] = (),
+) -> Examination:
     """Fold a log through the rules and say what happened.
 
     Args:
         log: As `open_logs` gives it; its updates are used up.
         rules: Packs and rule files; None chooses the packs by what the log's metrics tell.
+        draw: Whether to keep what a chart needs.
+        explain: Whether to look for causes, and for checkpoints beside the log.
+        observers: As `fold` takes them.
+
+    Raises:
+        RuleError: A rule file is wrong.
     """
-    packs = tuple(rules) if rules else PACKS.get(log.kind, DEFAULT_PACKS)
-    kind = "pretrain" if log.kind == "sft" else log.kind
-    compiled = load(packs).for_tags({"kind": kind, **log.tags})
-    course = fold(compiled, log.updates)
-    found = Examination(str(log.path), log.format, log.run, log.unit, packs=packs)
-    found.partial, found.notes = log.partial, log.notes
-    found.updates, found.last_update = course.count, course.last
-    found.alerts = sorted(course.spans.values(), key=lambda span: span.first_update)
-    found.halt_update = course.halt_update
-    found.first_bad_update = course.first_bad
-    found.last_good_update = course.last_good
-    found.verdict = _verdict(course)
-    if course.fired:
-        history = course.at_first_alert or list(course.history)
-        found.causes = diagnose(compiled, history, course.fired)
-    found.not_checked = not_checked(compiled, log.names, kind or "ppo")
+    packs, compiled = chosen_rules(log, rules)
+    sketch = Sketch(compiled) if draw else None
+    watching = [*observers, *([sketch.observe] if sketch else [])]
+    course = fold(compiled, log.updates, watching)
+    bad = course.first_bad()
+    story_told = _story(compiled, course)
+    found = Examination(
+        path=str(log.path),
+        format=log.format,
+        run=log.run,
+        unit=log.unit,
+        kind=log.kind,
+        tags=dict(log.tags),
+        partial=log.partial,
+        updates=course.count,
+        attempts=course.attempts,
+        verdict=verdict_of(course),
+        halt_update=course.halt[1] if course.halt else None,
+        first_bad_update=bad.update if bad else None,
+        last_good_update=bad.previous if bad else course.last,
+        last_update=course.last,
+        wasted_updates=course.count - bad.row + 1 if bad else 0,
+        saved_updates=course.count - course.halt[0] if course.halt else 0,
+        alerts=sorted(course.spans.values(), key=lambda span: (span.first_update, span.rule)),
+        stages=_stages(course, story_told),
+        failure=course.failure,
+        not_checked=not_checked(compiled, log.names, log.kind or "ppo", course),
+        notes=log.notes,
+        packs=packs,
+        seconds=_seconds(course),
+        sketch=sketch,
+        rule_set=compiled,
+    )
+    if explain and found.verdict != "healthy":
+        _explain(found, compiled, course)
+        found.checkpoints = search(Path(found.path), _good(course, found), course.saved)
     return found
 
 
-def fold(rules: RuleSet, updates: Iterable[Update]) -> _Course:
-    """Run the engine over updates, as the trainer and the service do."""
-    state, course = State(rules), _Course()
-    for update in updates:
-        state, transitions = step(rules, state, update)
-        course.history.append(update)
-        course.count += bool(update.readings)
-        course.last = update.step if update.readings else course.last
-        course.failed |= (update.event or {}).get("kind") == "failed"
-        for transition in transitions:
-            _note(course, transition, update)
-        if state.firing():
-            _extend(course, state, update)
-        if course.halt_update is None and judge(rules, state).action >= Action.HALT:
-            course.halt_update = update.step
-        _look_back(course, update)
-    return course
+def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:
+    """Names of the packs and files that fit a log, and their rules for its tags.
+
+    Raises:
+        RuleError: A rule file is wrong.
+    """
+    packs = tuple(rules) if rules else PACKS.get(log.kind, DEFAULT_PACKS)
+    kind = "pretrain" if log.kind == "sft" else log.kind
+    return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
 
 
-def _note(course: _Course, transition: Transition, update: Update) -> None:
-    if transition.change in {"pending", "firing"}:
-        course.began.setdefault(transition.rule, (update.step, course.previous))
-    if transition.change == "cancelled" and transition.rule not in course.spans:
-        course.began.pop(transition.rule, None)
-    if transition.change == "firing":
-        course.fired.append(transition)
-        if transition.rule not in course.spans:
-            course.spans[transition.rule] = AlertSpan(
-                rule=transition.rule,
-                severity=transition.severity,
-                action=transition.action.word,
-                first_update=course.began[transition.rule][0],
-                last_update=update.step,
-                reason=transition.reason,
-            )
+@functools.lru_cache(maxsize=32)
+def _loaded(packs: tuple[str, ...]) -> RuleSet:
+    # Compiling takes longer than reading a short log, and fleets have thousands.
+    return load(packs)
 
 
-def _extend(course: _Course, state: State, update: Update) -> None:
-    for name in state.held():
-        if name in course.spans:
-            course.spans[name] = dataclasses.replace(course.spans[name], last_update=update.step)
+def _explain(found: Examination, rules: RuleSet, course: Course) -> None:
+    window = course.window
+    updates = [update for _, update in window]
+    alerts = _alerts_within(course)
+    found.causes = diagnose(rules, updates, alerts)
+    found.items = () if found.kind in PACKS else checklist(rules, window, _crash_row(course))
+    found.trigger = _trigger(found.causes)
 
 
-def _look_back(course: _Course, update: Update) -> None:
-    """Keep the history from before the first alert to a little after it."""
-    if course.first_bad is not None and len(course.at_first_alert) < HISTORY:
-        course.at_first_alert = course.at_first_alert or list(course.history)[:-1]
-        course.at_first_alert.append(update)
-    course.previous = update.step if update.readings else course.previous
+def _alerts_within(course: Course) -> list[Transition]:
+    """Firings up to the end of what was kept around the damage."""
+    if not course.window:
+        return []
+    last = course.window[-1][1]
+    return [one for one in course.fired if (one.attempt, one.seq) <= (last.attempt, last.seq)]
 
 
-def _verdict(course: _Course) -> VerdictWord:
-    names = set(course.spans)
-    critical = {span.rule for span in course.spans.values() if span.severity == "critical"}
-    halting = {
-        span.rule
-        for span in course.spans.values()
-        if span.severity == "critical" and span.action in {"halt", "rollback"}
-    } - {"AdvantagesBeyondBound"}
-    if halting or names & _DIVERGED_RULES:
-        return "diverged"
-    if course.failed:
-        return "died"
-    if critical:
-        return "exploded"
-    serious = any(span.severity == "warning" for span in course.spans.values())
-    return "suspicious" if serious else "healthy"
+def _crash_row(course: Course) -> int:
+    if course.damage_row is not None:
+        return course.damage_row
+    critical = course.critical()
+    return min((one.row for one in critical), default=course.count)
 
 
-def not_checked(rules: RuleSet, names: Iterable[str], kind: str) -> list[str]:
-    """What could not be checked because the log does not hold it."""
-    present = {rules.canonical(name) for name in names} | set(names)
-    expected = EXPECTED.get(kind, EXPECTED["ppo"])
-    return [f"{name} was not logged" for name in expected if name not in present]
+def _trigger(causes: Sequence[Cause]) -> str:
+    found = next((cause for cause in causes if cause.name in _TRIGGERS), None)
+    if found is None:
+        return ""
+    return f"{found.title} (confidence {found.confidence:.0%})"
+
+
+def _story(rules: RuleSet, course: Course) -> Story | None:
+    if not any(span.severity != "info" for span in course.spans.values()):
+        return None
+    return story(rules, _alerts_within(course), [update for _, update in course.window])
+
+
+def _stages(course: Course, told: Story | None) -> list[Stretch]:
+    """The story's phases in the log's numbers; the last goes on to the end of the log."""
+    if told is None or course.last is None:
+        return []
+    numbers = {
+        update.seq: update.step for _, update in course.window if update.attempt == told.attempt
+    }
+    found = [
+        Stretch(
+            phase.stage,
+            numbers.get(phase.first_update, course.last),
+            numbers.get(phase.last_update, course.last),
+        )
+        for phase in told.phases
+    ]
+    if found and told.attempt == course.attempts:
+        found[-1] = dataclasses.replace(found[-1], last_update=course.last)
+    return found
+
+
+def _seconds(course: Course) -> float:
+    if course.first_time is None:
+        return math.nan
+    # A log without a clock has its rows counted as seconds since the epoch.
+    return course.last_time - course.first_time if course.first_time > 1e6 else math.nan
+
+
+def _good(course: Course, found: Examination) -> Good:
+    """The last good update, as the log numbers it and as the trainer counts its steps."""
+    steps = [
+        int(update.readings[name])
+        for _, update in course.window
+        if update.step == found.last_good_update
+        for name in _STEP_COUNTERS
+        if math.isfinite(update.readings.get(name, math.nan))
+    ]
+    return Good(found.last_good_update, found.last_update, max(steps, default=None))
+
+
+def _cause_json(cause: Cause) -> dict[str, Any]:
+    return {
+        "cause": cause.name,
+        "title": cause.title,
+        "confidence": cause.confidence,
+        "evidence": list(cause.evidence),
+        "against": list(cause.against),
+    }
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    found = None if item.update is None else number_to_json(item.found)
+    return {**dataclasses.asdict(item), "found": found}

@@ -1,0 +1,195 @@
+"""What the page weighs and how soon it shows something, in real Chromium.
+
+    python benchmarks/page_speed.py [--runs 5000] [--updates 100000] [--charting-library]
+
+Starts a service of its own in a temporary folder, fills it over HTTP, and opens its page with
+an empty cache, one browser context each time. Every figure is the median and the worst of five.
+"Useful" is the moment at which the rows of the list, or the line of the first chart, are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
+from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
+
+TIMES = 5
+WATCHER = """
+new MutationObserver((_, watcher) => {
+  if (!document.querySelector(%r)) return;
+  watcher.disconnect();
+  requestAnimationFrame(() => requestAnimationFrame(() => { window.drawn = performance.now(); }));
+}).observe(document, { subtree: true, childList: true, attributes: true });
+"""
+"""Notes when the browser has drawn a frame with what is looked for in it."""
+
+CHARTING = """
+const start = performance.now();
+for (let chart = 0; chart < 9; chart++) {
+  const place = document.body.appendChild(document.createElement("div"));
+  const x = [], y = [];
+  for (let at = 0; at < 1600; at++) { x.push(at); y.push(Math.sin(at / 90) + Math.random()); }
+  Plotly.newPlot(place, [{x, y, mode: "lines"}], {height: 200}, {displayModeBar: false});
+}
+requestAnimationFrame(() => { window.drawn = performance.now(); });
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5_000)
+    parser.add_argument("--updates", type=int, default=100_000)
+    parser.add_argument(
+        "--charting-library", action="store_true", help="measure plotly's script beside ours"
+    )
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="page-speed-"))
+    with (
+        serving(folder / "store") as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        sync_playwright() as playwright,
+    ):
+        fill(client, asked.runs, asked.updates)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
+        )
+        measure(browser, f"list of {asked.runs:,} runs", url, "tbody tr .run-link")
+        measure(browser, "the same, sparklines drawn", url, "tbody tr .spark")
+        measure(
+            browser,
+            f"run of {asked.updates:,} updates, first chart",
+            f"{url}/runs/long",
+            ".chart[data-loaded]",
+        )
+        measure(browser, "run with an incident, its diagnosis", f"{url}/runs/bad", ".diagnosis")
+        questions(client)
+        if asked.charting_library:
+            with library() as address:
+                measure(browser, "plotly, 9 charts of 1,600 points", address, None)
+        browser.close()
+    shutil.rmtree(folder)
+
+
+def fill(client: httpx.Client, runs: int, updates: int) -> None:
+    start = time.perf_counter()
+
+    def small(at: int) -> None:
+        trainer = Trainer(client, f"sweep-{at:05d}", attempt=1)
+        chance = random.Random(at)
+        for step in range(4):
+            trainer.log(healthy_readings(step * 50, chance))
+        trainer.send()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(small, range(runs)))
+    tell_explosion(Trainer(client, "bad").begin(project="trading"))
+    trainer, chance = Trainer(client, "long", pace_s=0.01).begin(), random.Random(1)
+    for at in range(updates):
+        trainer.log(
+            {
+                "train/loss": 4 / (1 + at / 9_000) + chance.gauss(0, 0.05),
+                "train/grad_norm": abs(chance.gauss(0.6, 0.15)),
+                "rollout/ep_rew_mean": at / 500 + chance.gauss(0, 8),
+            }
+        )
+    trainer.send()
+    print(
+        f"{runs:,} runs and one of {updates:,} updates sent in {time.perf_counter() - start:.0f} s"
+    )
+
+
+def measure(browser: Any, name: str, url: str, useful: str | None) -> None:
+    waits, weights, counts = [], [], []
+    for _ in range(TIMES):
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        page = context.new_page()
+        network = context.new_cdp_session(page)
+        network.send("Network.enable")
+        received: list[float] = []
+        network.on(
+            "Network.loadingFinished",
+            lambda told, to=received: to.append(told["encodedDataLength"]),
+        )
+        if useful is not None:
+            page.add_init_script(WATCHER % useful)
+        page.goto(url, wait_until="commit")
+        waits.append(until(lambda page=page: page.evaluate("window.drawn"), 60))
+        page.wait_for_timeout(300)
+        weights.append(sum(received))
+        counts.append(len(received))
+        context.close()
+    print(
+        f"{name:<44} {statistics.median(waits):6.0f} ms, worst {max(waits):6.0f} ms; "
+        f"{statistics.median(weights) / 1000:7.0f} kB in {statistics.median(counts):.0f} answers"
+    )
+
+
+def questions(client: httpx.Client) -> None:
+    asked: dict[str, Callable[[], httpx.Response]] = {
+        "page of 50 of all runs": partial(client.get, "/page/runs"),
+        "search over all runs": partial(client.get, "/page/runs?q=sweep-04"),
+        "50 glances": partial(
+            client.get, "/page/glances", params={"run": [f"sweep-{at:05d}" for at in range(50)]}
+        ),
+        "series of the long run, 1,600 points": partial(
+            client.get, "/api/v1/runs/long/series?metric=train/loss&points=1600"
+        ),
+    }
+    for name, ask in asked.items():
+        took = []
+        for _ in range(TIMES):
+            start = time.perf_counter()
+            ask().raise_for_status()
+            took.append((time.perf_counter() - start) * 1_000)
+        print(f"{name:<44} {statistics.median(took):6.0f} ms, worst {max(took):6.0f} ms")
+
+
+@contextmanager
+def library() -> Iterator[str]:
+    """A page with the script that the plotly wheel carries, for comparison."""
+    import plotly
+
+    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    folder = Path(tempfile.mkdtemp(prefix="charting-"))
+    shutil.copy(script, folder / "plotly.min.js")
+    (folder / "draw.js").write_text(CHARTING)
+    (folder / "index.html").write_text(
+        '<!doctype html><script defer src="plotly.min.js"></script>'
+        '<script defer src="draw.js"></script><body></body>'
+    )
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/index.html"
+    server.shutdown()
+    server.server_close()
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

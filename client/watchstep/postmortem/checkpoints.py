@@ -1,0 +1,213 @@
+"""The checkpoint to go back to: looked for beside the logs, and verified."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.verify import is_kept, verify
+from watchstep.errors import CheckpointError
+
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".zip")
+_FOLDERS = re.compile(
+    r"^(?:ckpts?|checkpoints?|models?|saves?|saved_models?|weights|snapshots?)$", re.I
+)
+_HF_FOLDER = re.compile(r"^(?:checkpoint|global_step|step|iter)[-_]?(\d+)$", re.I)
+_NUMBER = re.compile(
+    r"(?:step|steps|iter|iteration|update|ckpt|checkpoint|model)\D{0,3}(\d{1,12})|"
+    r"(\d{1,12})\D{0,3}(?:steps?|updates?|iters?|iterations?)",
+    re.I,
+)
+_DEEPEST = 2
+_MOST_ENTRIES = 2_000
+"""Entries looked at; a folder of runs on a network disk must not stall the report."""
+_MOST_VERIFIED = 4
+"""Checkpoints that are read through before the search is given up; each may be gigabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A checkpoint beside a log.
+
+    Attributes:
+        step: The number that its manifest or name tells; None when neither does.
+        state: "good" (verified), "suspect" (verified, but saved while an alert was open),
+            "bad" (verified to be torn, altered or not finite), "unverified".
+        reason: Why it is not good; "" when it is.
+    """
+
+    path: Path
+    step: int | None
+    state: str
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """All attributes as JSON values."""
+        return {
+            "path": str(self.path),
+            "step": self.step,
+            "state": self.state,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Good:
+    """Up to where a run was good, in both ways of counting that a log may know.
+
+    Attributes:
+        update: The last good update as the log prints it; None when no update was good.
+        last_update: The log's last one, in the same way of counting.
+        steps: The trainer's own step counter at the last good update, where it is logged
+            beside another number; None otherwise.
+    """
+
+    update: int | None
+    last_update: int | None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found beside a log.
+
+    Attributes:
+        best: The newest verified one from before the damage; None where there is none.
+        refused: Newer ones, and why each cannot be used.
+        seen: Checkpoints found in all.
+        note: A sentence about what could not be told; "" when all could.
+    """
+
+    best: Found | None = None
+    refused: tuple[Found, ...] = ()
+    seen: int = 0
+    note: str = ""
+
+
+def search(log: Path, good: Good, told: Mapping[str, int] | None = None) -> Search:
+    """Look beside a log for the newest checkpoint that is good and intact.
+
+    Nothing in a checkpoint is executed: see `watchstep.checkpoint.verify`.
+
+    Args:
+        log: The log's file or folder.
+        good: Up to where; a checkpoint with a higher number is too new.
+        told: Path and number of checkpoints that the log itself tells of.
+    """
+    try:
+        found_there = dict(_candidates(log))
+        found_there |= {Path(path): step for path, step in (told or {}).items() if _is_there(path)}
+        candidates = sorted(found_there.items(), key=_newest_first)
+    except OSError as error:
+        return Search(note=f"checkpoints were not looked for: {error.strerror or error}")
+    if not candidates:
+        return Search(note="no checkpoint beside the log")
+    limit = _limit(good, [number for _, number in candidates if number is not None])
+    too_new = [one for one in candidates if one[1] is not None and one[1] > limit]
+    refused = [
+        Found(path, number, "unverified", "saved after the last good update")
+        for path, number in too_new[-1:]
+    ]
+    usable = [one for one in candidates if one not in too_new]
+    for path, number in usable[:_MOST_VERIFIED]:
+        found = _verified(path, number)
+        if found.state == "good":
+            note = "" if number is not None else "its name does not tell when it was saved"
+            return Search(found, tuple(refused), len(candidates), note)
+        refused.append(found)
+        if found.state == "unverified":
+            break
+    unread = len(usable) - _MOST_VERIFIED
+    note = f"{unread} older ones were not read" if unread > 0 else ""
+    return Search(None, tuple(refused), len(candidates), note)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _newest_first(candidate: tuple[Path, int | None]) -> tuple[int, float, str]:
+    path, number = candidate
+    # One whose age nobody knows comes last.
+    return (1 if number is None else -number, -path.stat().st_mtime, str(path))
+
+
+def _limit(good: Good, numbers: Sequence[int]) -> int:
+    """The highest number of a good checkpoint, in the way in which checkpoints are counted.
+
+    Checkpoints numbered beyond the end of a log of iterations count the trainer's steps.
+    """
+    if good.update is None:
+        return -1
+    beyond = good.last_update is not None and max(numbers, default=0) > good.last_update
+    return good.steps if beyond and good.steps is not None else good.update
+
+
+def _verified(path: Path, number: int | None) -> Found:
+    try:
+        checkpoint = verify(path)
+    except CheckpointError as error:
+        return Found(path, number, "bad", str(error))
+    except ModuleNotFoundError as error:
+        return Found(path, number, "unverified", f"verifying needs {error.name}")
+    if checkpoint.suspect:
+        return Found(path, number, "suspect", "an alert was open when it was saved")
+    return Found(path, number, "good")
+
+
+def _candidates(log: Path) -> Iterator[tuple[Path, int | None]]:
+    """Checkpoints in the log's folder, in folders below it, and in siblings so named."""
+    home = log if log.is_dir() else log.parent
+    seen: set[Path] = set()
+    left = _MOST_ENTRIES
+    for top in [home, *_siblings(home)]:
+        for folder, below, names in os.walk(top):
+            depth = len(Path(folder).relative_to(top).parts)
+            left -= len(names) + len(below)
+            if left < 0 or depth > _DEEPEST:
+                below.clear()
+                continue
+            for path, number in _in_folder(Path(folder), below, names):
+                if path not in seen:
+                    seen.add(path)
+                    yield path, number
+
+
+def _siblings(home: Path) -> list[Path]:
+    parent = home.resolve().parent
+    try:
+        return [path for path in parent.iterdir() if path.is_dir() and _FOLDERS.match(path.name)]
+    except OSError:
+        return []
+
+
+def _in_folder(
+    folder: Path, below: list[str], names: list[str]
+) -> Iterator[tuple[Path, int | None]]:
+    if is_kept(folder):
+        below.clear()
+        for checkpoint in Folder(folder).checkpoints():
+            yield checkpoint.path, checkpoint.step or checkpoint.update
+        return
+    for name in list(below):
+        if match := _HF_FOLDER.match(name):
+            below.remove(name)
+            if any(path.suffix in _SUFFIXES for path in (folder / name).iterdir()):
+                yield folder / name, int(match.group(1))
+    for name in names:
+        path = folder / name
+        if path.suffix in _SUFFIXES and path.is_file():
+            yield path, _number_in(path.stem)
+
+
+def _number_in(stem: str) -> int | None:
+    match = _NUMBER.search(stem)
+    return int(match.group(1) or match.group(2)) if match else None

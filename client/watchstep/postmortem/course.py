@@ -1,0 +1,272 @@
+"""One fold over a log: what fired when, and the readings around the worst moment."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from watchstep.core.diagnosis.columns import CORE
+from watchstep.core.engine import RuleSet, State, judge, step
+from watchstep.core.updates import Action, Severity, Transition, Update
+
+HISTORY = 300
+"""Updates before the worst moment that a diagnosis looks back on."""
+AFTERMATH = 100
+"""Updates after it that are kept for the story."""
+LEAD_UPDATES = 100
+"""A warning further ahead of the first critical alert than this is not counted as its sign."""
+MOST_EPISODES = 5_000
+"""Firings remembered of one log; a rule that flickers all the time needs no more."""
+
+MOST_CHECKPOINTS = 200
+
+Observer = Callable[[int, Update, State], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSpan:
+    """All that one rule did in a log; update numbers as the log prints them.
+
+    Attributes:
+        first_update: First update at which the condition held that went on to fire.
+        last_update: Last update at which it held.
+        lead_updates: Updates with readings between its holding and the damage: the first
+            core reading that is not finite, the death, or the first critical alert. Negative
+            when it came afterwards; None where there was no damage.
+        times: How often it began to fire.
+    """
+
+    rule: str
+    severity: Severity
+    action: str
+    first_update: int
+    last_update: int
+    reason: str
+    lead_updates: int | None = None
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One rule beginning to hold, and then to fire.
+
+    Attributes:
+        row: Position among the updates with readings, from 1.
+        previous: Number of the update with readings before it; None at the first.
+        seq: Of the update at which it fired.
+    """
+
+    rule: str
+    severity: Severity
+    action: Action
+    row: int
+    update: int
+    previous: int | None
+    seq: int
+
+
+@dataclass
+class Course:
+    """What one fold over a log remembers; bounded, however long the log is.
+
+    Attributes:
+        count: Updates with readings.
+        around: Updates before and after the first critical alert, else the first warning.
+        saved: Path and step of the newest checkpoints that the log itself tells of.
+        failure: What the trainer said when it died, None when it said nothing, or was resumed.
+        core_nonfinite: Whether a core reading was not finite while a critical alert fired.
+        held_at_end: Rules whose condition held at the last update.
+    """
+
+    count: int = 0
+    attempts: int = 0
+    last: int | None = None
+    previous: int | None = None
+    last_time: float = 0.0
+    first_time: float | None = None
+    fired: list[Transition] = field(default_factory=list)
+    episodes: list[Episode] = field(default_factory=list)
+    spans: dict[str, AlertSpan] = field(default_factory=dict)
+    halt: tuple[int, int] | None = None
+    failure: str | None = None
+    failed_attempt: int = 0
+    finished: bool = False
+    core_nonfinite: bool = False
+    damage_row: int | None = None
+    held_at_end: tuple[str, ...] = ()
+    saved: dict[str, int] = field(default_factory=dict)
+    history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    around: list[tuple[int, Update]] = field(default_factory=list)
+    kept_after: int = 0
+    captured: str = ""
+    began: dict[str, tuple[int, int, int | None]] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Sequence[tuple[int, Update]]:
+        """Row and update around what went wrong; the newest where nothing did."""
+        return self.around or list(self.history)
+
+    def critical(self) -> list[Episode]:
+        """Firings of critical rules."""
+        return [one for one in self.episodes if one.severity == "critical"]
+
+    def first_bad(self) -> Episode | None:
+        """The earliest sign of the first critical alert; without one, the first warning."""
+        critical = self.critical()
+        serious = [one for one in self.episodes if one.severity != "info"]
+        if critical:
+            worst = min(one.row for one in critical)
+            serious = [one for one in serious if 0 <= worst - one.row <= LEAD_UPDATES]
+        return min(serious, key=lambda one: one.row, default=None)
+
+
+def fold(rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()) -> Course:
+    """Run the engine over updates, as the trainer and the service do.
+
+    Args:
+        rules: Already chosen for the run's tags.
+        updates: Used up.
+        observers: Called after each update with readings: its row from 1, itself, the state.
+    """
+    state, course = State(rules), Course()
+    for update in updates:
+        state, transitions = step(rules, state, update)
+        _count(course, update)
+        for transition in transitions:
+            _note(course, transition, update)
+        if state.firing():
+            _extend(course, state, update)
+        if course.halt is None and course.spans and judge(rules, state).action >= Action.HALT:
+            course.halt = (course.count, update.step)
+        _capture(course, update)
+        if course.captured == "critical":
+            _look_for_damage(course, rules, update)
+        if update.readings:
+            course.previous = update.step
+            for observe in observers:
+                observe(course.count, update, state)
+    course.held_at_end = state.held()
+    return _with_leads(course)
+
+
+def _count(course: Course, update: Update) -> None:
+    course.attempts = max(course.attempts, update.attempt)
+    if update.readings:
+        course.count += 1
+        if update.attempt > course.failed_attempt:
+            # It was resumed, and whatever killed it is behind it.
+            course.failure = None
+        course.last = update.step
+        course.last_time = update.time
+        if course.first_time is None:
+            course.first_time = update.time
+    kind = (update.event or {}).get("kind")
+    if kind == "failed":
+        course.failure = str((update.event or {}).get("error", ""))
+        course.failed_attempt = update.attempt
+    elif kind == "checkpoint":
+        _note_checkpoint(course, update)
+    elif kind in ("finished", "halted"):
+        course.finished = True
+    elif kind == "started":
+        course.finished = False
+
+
+def _note_checkpoint(course: Course, update: Update) -> None:
+    event = update.event or {}
+    path, number = event.get("path"), event.get("step", update.step)
+    # Readers of JSON give every number as a float.
+    saved_at = int(number) if isinstance(number, int | float) and math.isfinite(number) else None
+    if isinstance(path, str) and path and "\0" not in path and saved_at is not None:
+        course.saved.pop(path, None)
+        course.saved[path] = saved_at
+        if len(course.saved) > MOST_CHECKPOINTS:
+            del course.saved[next(iter(course.saved))]
+
+
+def _note(course: Course, transition: Transition, update: Update) -> None:
+    name = transition.rule
+    if transition.change in ("pending", "firing"):
+        course.began.setdefault(name, (max(course.count, 1), update.step, course.previous))
+    if transition.change in ("cancelled", "resolved"):
+        course.began.pop(name, None)
+    if transition.change != "firing":
+        return
+    row, first, previous = course.began[name]
+    if len(course.episodes) < MOST_EPISODES or name not in course.spans:
+        course.fired.append(transition)
+        course.episodes.append(
+            Episode(
+                rule=name,
+                severity=transition.severity,
+                action=transition.action,
+                row=row,
+                update=first,
+                previous=previous,
+                seq=transition.seq,
+            )
+        )
+    span = course.spans.get(name)
+    if span is not None:
+        course.spans[name] = replace(span, last_update=update.step, times=span.times + 1)
+        return
+    course.spans[name] = AlertSpan(
+        rule=name,
+        severity=transition.severity,
+        action=transition.action.word,
+        first_update=first,
+        last_update=update.step,
+        reason=transition.reason,
+    )
+
+
+def _extend(course: Course, state: State, update: Update) -> None:
+    for name in state.held():
+        span = course.spans.get(name)
+        if span is not None and span.last_update != update.step:
+            course.spans[name] = replace(span, last_update=update.step)
+
+
+def _capture(course: Course, update: Update) -> None:
+    """Keep the updates around the first warning, or better, the first critical alert."""
+    course.history.append((course.count, update))
+    grade = course.captured
+    if grade != "critical" and course.spans:
+        severities = {span.severity for span in course.spans.values()}
+        found = next((one for one in ("critical", "warning") if one in severities), "")
+        if found and found != grade:
+            course.around = list(course.history)
+            course.captured, course.kept_after = found, 0
+            return
+    if grade and course.kept_after < AFTERMATH:
+        course.around.append((course.count, update))
+        course.kept_after += 1
+
+
+def _look_for_damage(course: Course, rules: RuleSet, update: Update) -> None:
+    if course.damage_row is not None:
+        return
+    for name, value in update.readings.items():
+        if value - value != 0.0 and rules.canonical(name) in CORE:
+            course.core_nonfinite = True
+    died = (update.event or {}).get("kind") == "failed"
+    if course.core_nonfinite or died:
+        course.damage_row = max(course.count, 1)
+
+
+def _with_leads(course: Course) -> Course:
+    critical = course.critical()
+    damage = course.damage_row
+    if damage is None:
+        damage = min((one.row for one in critical), default=None)
+    if damage is None:
+        return course
+    for name, episodes in itertools.groupby(
+        sorted(course.episodes, key=lambda one: (one.rule, one.row)), key=lambda one: one.rule
+    ):
+        lead = damage - min((one.row for one in episodes), key=lambda row: (abs(damage - row), row))
+        course.spans[name] = replace(course.spans[name], lead_updates=lead)
+    return course

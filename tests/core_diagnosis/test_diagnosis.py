@@ -1,0 +1,430 @@
+"""Diagnosis of readings as faults leave them; each series is of the shape that real runs gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose, signs
+from watchstep.core.diagnosis.table import CAUSES, KINDS
+from watchstep.core.engine import RuleSet
+from watchstep.core.updates import Transition, Update
+from watchstep.rules import load
+
+NAN = math.nan
+PAGES = Path(__file__).parents[2] / "docs"
+Readings = Mapping[str, float]
+
+
+@pytest.fixture(scope="module")
+def rules() -> RuleSet:
+    return load(["ppo", "generic"])
+
+
+def healthy(at: int) -> dict[str, float]:
+    """An update of an ordinary PPO run; `at` counts from 1. Varies without a random source."""
+    wave = math.sin(at)
+    return {
+        "train/learning_rate": 3e-4,
+        "train/policy_gradient_loss": -0.004 + 0.002 * wave,
+        "train/value_loss": 20.0 + 5.0 * wave,
+        "train/loss": 10.0 + 2.0 * wave,
+        "train/entropy_loss": -0.65 + 0.002 * at,
+        "train/approx_kl": 0.004 + 0.002 * wave,
+        "train/clip_fraction": 0.05,
+        "train/clip_range": 0.2,
+        "train/explained_variance": 0.4 + 0.1 * wave,
+        "train/grad_norm": 2.0 + wave,
+        "train/advantages_mean_raw": 3.0 + wave,
+        "train/advantages_std_raw": 4.0 + wave,
+        "train/advantages_norm_max_abs": 2.9 + 0.3 * wave,
+        "train/advantages_count": 64.0,
+        "train/advantages_norm_mean": 1e-8 * wave,
+        "train/advantages_norm_std": 0.992,
+        "train/advantages_divisor": (4.1 + wave) / 0.992,
+        "rollout/ep_rew_mean": 50.0 + 8.0 * math.sin(0.3 * at),
+    }
+
+
+def told(
+    rules: RuleSet,
+    change: Callable[[int], Readings],
+    *,
+    updates: int = 40,
+    event: Mapping[str, str] | None = None,
+    fired: tuple[str, ...] = (),
+) -> tuple[Cause, ...]:
+    """Diagnosis of a healthy run whose readings are overlaid with a fault's."""
+    history = [
+        Update(at, at * 256, float(at), {**healthy(at), **change(at)})
+        for at in range(1, updates + 1)
+    ]
+    if event is not None:
+        history.append(Update(updates + 1, updates * 256, 0.0, {}, event))
+    return diagnose(rules, history, [alert(rule, updates) for rule in fired])
+
+
+def alert(rule: str, seq: int, attempt: int = 1) -> Transition:
+    return Transition(rule, "firing", attempt, seq, seq, 0.0, "", NAN, "", "critical")
+
+
+def from_update(first: int, change: Callable[[int], Readings]) -> Callable[[int], Readings]:
+    return lambda at: change(at) if at >= first else {}
+
+
+def test_a_healthy_run_has_not_enough_evidence_for_anything(rules: RuleSet) -> None:
+    causes = told(rules, lambda _: {})
+
+    assert causes[0].name == NOT_ENOUGH
+    assert causes[0].confidence > 0.7
+
+
+def test_no_history_at_all_is_not_enough_evidence(rules: RuleSet) -> None:
+    causes = diagnose(rules, [], [])
+
+    assert [cause.name for cause in causes] == [NOT_ENOUGH]
+
+
+def test_a_value_beyond_its_bound_names_another_samples_statistics(rules: RuleSet) -> None:
+    def stale(at: int) -> Readings:
+        previous = healthy(at - 1)["train/advantages_std_raw"]
+        mine = 4.0 + math.sin(at) if at < 30 else 400.0
+        return {
+            "train/advantages_std_raw": mine,
+            "train/advantages_divisor": previous,
+            "train/advantages_norm_std": mine / previous,
+            "train/advantages_norm_max_abs": 3.0 * mine / previous,
+            "train/advantages_norm_mean": 0.4 * math.sin(at),
+        }
+
+    causes = told(rules, stale, updates=31)
+
+    assert causes[0].name == "wrong-sample-normalisation"
+    assert causes[0].confidence > 0.9
+    assert causes[0].kind == "stale-or-running"
+    assert "cannot exceed 7.937" in " ".join(causes[0].evidence)
+
+
+def test_a_mean_that_was_kept_is_told_from_a_deviation_that_is_foreign(rules: RuleSet) -> None:
+    def uncentred(at: int) -> Readings:
+        mean, std = (
+            healthy(at)["train/advantages_mean_raw"],
+            healthy(at)["train/advantages_divisor"],
+        )
+        return {"train/advantages_norm_mean": mean / std}
+
+    causes = told(rules, uncentred)
+
+    assert causes[0].name == "wrong-sample-normalisation"
+    assert causes[0].kind == "not-centred"
+
+
+def test_one_batch_proves_the_fault_but_not_its_kind(rules: RuleSet) -> None:
+    mean_of_others = {"train/advantages_norm_mean": 0.9, "train/advantages_norm_max_abs": 12.0}
+
+    causes = told(rules, lambda _: mean_of_others, updates=1)
+
+    assert causes[0].name == "wrong-sample-normalisation"
+    assert causes[0].kind == ""
+
+
+def test_missing_brackets_are_recognised_by_a_divisor_of_one(rules: RuleSet) -> None:
+    def brackets(at: int) -> Readings:
+        own = 4.1 + math.sin(at)
+        return {
+            "train/advantages_divisor": 1.0,
+            "train/advantages_norm_std": own,
+            "train/advantages_norm_mean": 2.3,
+        }
+
+    causes = told(rules, brackets)
+
+    assert causes[0].name == "wrong-sample-normalisation"
+    assert causes[0].kind == "not-divided"
+
+
+def test_statistics_of_the_whole_rollout_are_no_fault(rules: RuleSet) -> None:
+    def whole(at: int) -> Readings:
+        spread = healthy(at)["train/advantages_std_raw"]
+        return {
+            "train/advantages_divisor": spread,
+            "train/advantages_norm_std": 1.0 + 0.15 * math.sin(3 * at),
+            "train/advantages_norm_mean": 0.12 * math.cos(at),
+        }
+
+    causes = told(rules, whole)
+
+    assert causes[0].name == NOT_ENOUGH
+
+
+def test_advantages_within_rounding_of_their_mean_are_noise(rules: RuleSet) -> None:
+    def still(at: int) -> Readings:
+        return {
+            "train/advantages_mean_raw": 1000.0,
+            "train/advantages_std_raw": 2e-5,
+            "train/advantages_norm_max_abs": 1.0,
+            "train/advantages_norm_mean": 0.99 * (-1) ** at,
+            "rollout/ep_rew_mean": 1000.0,
+        }
+
+    names = [cause.name for cause in told(rules, still)]
+
+    assert names[0] == "noise-below-resolution"
+    assert "deterministic-environment" in names
+    assert "wrong-sample-normalisation" not in names[:2]
+
+
+def test_rewards_of_exactly_zero_are_no_trade(rules: RuleSet) -> None:
+    causes = told(rules, from_update(25, lambda _: {"rollout/ep_rew_mean": 0.0}))
+
+    assert causes[0].name == "no-trade"
+
+
+def test_a_reward_that_never_varies_is_a_deterministic_environment(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        lambda at: {
+            "rollout/ep_rew_mean": 100.0,
+            "train/advantages_std_raw": 2.0 * 0.8**at,
+            "train/value_loss": 40.0 * 0.5**at,
+            "train/explained_variance": NAN,
+        },
+    )
+
+    assert causes[0].name == "deterministic-environment"
+
+
+def test_low_entropy_at_the_best_reward_is_near_optimal(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        lambda at: {
+            "train/entropy_loss": -0.69 * 0.8**at,
+            "rollout/ep_rew_mean": min(8.0 + at, 32.0),
+            "train/advantages_std_raw": 2.0 * 0.85**at,
+        },
+    )
+
+    assert causes[0].name == "near-optimal-low-entropy"
+
+
+def test_low_entropy_after_a_fall_of_the_reward_is_collapse(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        lambda at: {
+            "train/entropy_loss": -0.69 if at < 20 else -1e-4,
+            "rollout/ep_rew_mean": float(at) if at < 20 else 19.0 - 0.8 * (at - 19),
+        },
+    )
+
+    assert causes[0].name == "policy-collapse"
+
+
+def test_a_learning_rate_that_leaps_is_named_with_both_values(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        from_update(
+            30,
+            lambda _: {
+                "train/learning_rate": 0.3,
+                "train/approx_kl": 4.0,
+                "train/clip_fraction": 0.9,
+            },
+        ),
+    )
+
+    assert causes[0].name == "learning-rate"
+    assert any("0.0003 to 0.3 at update 30" in text for text in causes[0].evidence)
+
+
+def test_rewards_a_thousand_times_larger_are_out_of_scale(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        from_update(
+            30,
+            lambda at: {
+                "train/value_loss": 2e7,
+                "train/grad_norm": 5e3,
+                "train/advantages_std_raw": 4e3,
+                "rollout/ep_rew_mean": 5e4 + at,
+            },
+        ),
+    )
+
+    assert causes[0].name == "reward-scale"
+
+
+def test_advantages_a_few_times_larger_are_a_change_of_regime(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        from_update(
+            30, lambda at: {"train/value_loss": 900.0, "train/advantages_std_raw": 28.0 + at % 3}
+        ),
+    )
+
+    assert causes[0].name == "regime-change"
+
+
+def test_a_rollout_that_holds_nan_points_at_its_input(rules: RuleSet) -> None:
+    causes = told(
+        rules,
+        from_update(
+            40,
+            lambda _: {
+                "train/advantages_std_raw": NAN,
+                "train/advantages_mean_raw": NAN,
+                "train/value_loss": NAN,
+                "rollout/ep_rew_mean": NAN,
+            },
+        ),
+    )
+
+    assert causes[0].name == "nonfinite-input"
+
+
+def test_the_rows_of_the_last_words_tell_input_from_parameters(rules: RuleSet) -> None:
+    words = (
+        "ValueError: Expected parameter logits, found invalid values: tensor([[{}], [nan, nan]])"
+    )
+
+    some = told(rules, lambda _: {}, event={"kind": "failed", "error": words.format("0.1, 0.2")})
+    every = told(rules, lambda _: {}, event={"kind": "failed", "error": words.format("nan, nan")})
+
+    assert some[0].name == "nonfinite-input"
+    assert every[0].name == "corrupted-parameters"
+
+
+def test_a_refused_checkpoint_points_at_the_parameters(rules: RuleSet) -> None:
+    causes = told(rules, from_update(40, lambda _: {"checkpoint/nonfinite_tensors": 3.0}))
+
+    assert causes[0].name == "corrupted-parameters"
+
+
+def test_a_critic_that_explains_nothing_is_a_collapsed_value_function(rules: RuleSet) -> None:
+    causes = told(rules, from_update(10, lambda _: {"train/explained_variance": 0.0}))
+
+    assert causes[0].name == "value-collapse"
+
+
+def test_a_policy_that_stops_dead_after_a_spike_is_frozen(rules: RuleSet) -> None:
+    def spike(at: int) -> Readings:
+        if at == 30:
+            return {"train/grad_norm": 1e9, "train/value_loss": 1e12}
+        still = {"train/approx_kl": 1e-9, "train/clip_fraction": 0.0}
+        return still if at > 30 else {}
+
+    causes = told(rules, spike)
+
+    assert causes[0].name == "frozen-after-spike"
+
+
+def test_a_loss_of_zero_beside_a_gradient_of_nan_is_hidden(rules: RuleSet) -> None:
+    causes = told(rules, from_update(30, lambda _: {"train/loss": 0.0, "train/grad_norm": NAN}))
+
+    assert causes[0].name == "hidden-nan"
+
+
+def test_a_run_that_goes_silent_without_a_sign_died_silently(rules: RuleSet) -> None:
+    causes = told(rules, lambda _: {}, fired=("RunStalled",))
+
+    assert causes[0].name == "silent-death"
+
+
+def test_an_exception_about_something_else_is_a_silent_death(rules: RuleSet) -> None:
+    causes = told(rules, lambda _: {}, event={"kind": "failed", "error": "OSError: disk full"})
+
+    assert causes[0].name == "silent-death"
+
+
+def test_single_infinite_gradients_under_a_scaler_are_its_overflow(rules: RuleSet) -> None:
+    def scaled(at: int) -> Readings:
+        overflow = at in {20, 30}
+        scale = 65536.0 / 2 ** ((at > 20) + (at > 30))
+        norm = {"train/grad_norm": math.inf} if overflow else {}
+        return {"train/loss_scale": scale, **norm}
+
+    causes = told(rules, scaled)
+
+    assert causes[0].name == "loss-scale-overflow"
+
+
+def test_other_trainers_names_are_understood(rules: RuleSet) -> None:
+    history = [
+        Update(
+            at,
+            at,
+            0.0,
+            {
+                "losses/value_loss": 3.0,
+                "charts/learning_rate": 3e-4 if at < 20 else 0.5,
+                "losses/approx_kl": 0.01 if at < 20 else 9.0,
+                "losses/clipfrac": 0.9,
+            },
+        )
+        for at in range(1, 31)
+    ]
+
+    assert diagnose(rules, history, [])[0].name == "learning-rate"
+
+
+def test_only_the_attempt_of_the_newest_alert_is_looked_at(rules: RuleSet) -> None:
+    broken = [
+        Update(
+            at,
+            at,
+            0.0,
+            {
+                **healthy(at),
+                "train/learning_rate": 3e-4 if at < 20 else 1.0,
+                "train/approx_kl": 0.01 if at < 20 else 20.0,
+            },
+        )
+        for at in range(1, 31)
+    ]
+    resumed = [Update(at, at, 0.0, healthy(at), attempt=2) for at in range(1, 31)]
+
+    first = diagnose(rules, [*broken, *resumed], [alert("KLHigh", 20, attempt=1)])
+    second = diagnose(rules, [*broken, *resumed], [])
+
+    assert first[0].name == "learning-rate"
+    assert second[0].name == NOT_ENOUGH
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1.7e308, -1.7e308])
+def test_no_value_of_any_reading_breaks_it(rules: RuleSet, value: float) -> None:
+    for name in healthy(1):
+        causes = told(rules, from_update(15, lambda _, name=name: {name: value}), updates=30)
+
+        assert all(0.0 <= cause.confidence <= 1.0 for cause in causes)
+    everything = told(rules, lambda at: dict.fromkeys(healthy(at), value))
+
+    assert everything
+
+
+def test_the_same_history_gives_the_same_answer(rules: RuleSet) -> None:
+    once = told(rules, from_update(20, lambda _: {"train/learning_rate": 0.3}))
+
+    assert told(rules, from_update(20, lambda _: {"train/learning_rate": 0.3})) == once
+
+
+def test_every_cause_has_its_page() -> None:
+    for name in [*(entry.name for entry in CAUSES), NOT_ENOUGH]:
+        page = (PAGES / "causes" / f"{name}.md").read_text(encoding="utf-8")
+
+        assert all(
+            part in page for part in ("## What it looks like", "## How to confirm", "## How to fix")
+        )
+
+
+def test_every_sign_of_the_table_is_one_that_is_looked_for() -> None:
+    folder = Path(signs.__code__.co_filename).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*s.py"))
+    named = {
+        sign
+        for entry in (*CAUSES, *KINDS)
+        for sign in (*entry.needs, *(weight.sign for weight in entry.weights))
+    }
+
+    assert [sign for sign in sorted(named) if f'"{sign}"' not in source] == []

@@ -1,0 +1,153 @@
+"""The stages of an incident and its story, on series whose story is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.stages import Phase, stage, story
+from watchstep.core.updates import Transition, Update
+from watchstep.rules import load
+
+
+@pytest.fixture(scope="module")
+def rules() -> RuleSet:
+    return load(["ppo", "generic"])
+
+
+def seed_run(updates: int = 40, *, dies_at: int = 31) -> list[Update]:
+    """The seed document's course: a healthy run, a spike, NaN from the update after it."""
+    return [Update(at, at, float(at), _readings(at, dies_at)) for at in range(1, updates + 1)]
+
+
+def _readings(at: int, dies_at: int) -> dict[str, float]:
+    calm = {
+        "train/policy_loss": -0.003 + 0.001 * math.sin(at),
+        "train/value_loss": 0.4 + 0.1 * math.sin(at),
+        "train/approx_kl": 0.01,
+        "train/grad_norm": 0.5,
+    }
+    if at == dies_at - 2:
+        return calm | {"train/approx_kl": 0.5}
+    if at == dies_at - 1:
+        return {"train/policy_loss": -47.3, "train/value_loss": 156.8, "train/grad_norm": 2847.3}
+    return dict.fromkeys(calm, math.nan) if at >= dies_at else calm
+
+
+def fired(rules: RuleSet, history: list[Update]) -> list[Transition]:
+    state, found = State(rules), []
+    for update in history:
+        state, transitions = step(rules, state, update)
+        found += [each for each in transitions if each.change == "firing"]
+    return found
+
+
+def test_the_seeds_course_goes_through_all_four_stages(rules: RuleSet) -> None:
+    history = seed_run()
+    stages = []
+
+    for at in range(29, 41):
+        so_far = history[:at]
+        stages.append(stage(rules, fired(rules, so_far), so_far))
+
+    assert stages[:3] == ["early signs", "explosion", "divergence"]
+    assert stages[-1] == "aftermath"
+
+
+def test_the_story_has_its_first_bad_update_and_lead_times(rules: RuleSet) -> None:
+    history = seed_run()
+
+    found = story(rules, fired(rules, history), history)
+
+    assert found.first_bad_update == 29
+    assert found.last_good_update == 28
+    assert found.damage_update == 31
+    leads = {lead.rule: lead.updates for lead in found.leads}
+    assert leads["KLHigh"] == 2
+    assert leads["GradientRecord"] == 1
+    assert leads["LossNonFinite"] == 0
+    assert found.phases == (
+        Phase("early signs", 29, 29),
+        Phase("explosion", 30, 30),
+        Phase("divergence", 31, 35),
+        Phase("aftermath", 36, 40),
+    )
+
+
+def test_a_run_without_alerts_has_no_story(rules: RuleSet) -> None:
+    history = seed_run(20)
+
+    found = story(rules, [], history)
+
+    assert (found.first_bad_update, found.last_good_update, found.damage_update) == (
+        None,
+        None,
+        None,
+    )
+    assert found.phases == ()
+    assert stage(rules, [], history) == "early signs"
+
+
+def test_an_empty_history_has_no_story(rules: RuleSet) -> None:
+    assert story(rules, [], []).first_bad_update is None
+
+
+def test_a_rule_that_waits_is_told_from_where_it_first_held(rules: RuleSet) -> None:
+    history = seed_run(20)
+    alert = _alert("RewardCollapse", 10)
+    waits = rules.rules[rules.index["RewardCollapse"]].hold.updates or 1
+
+    found = story(rules, [alert], history)
+
+    assert waits > 1
+    assert found.first_bad_update == 10 - (waits - 1)
+
+
+def test_a_death_without_any_alert_before_is_its_own_first_bad_update(rules: RuleSet) -> None:
+    history = [*seed_run(20), Update(21, 20, 21.0, {}, {"kind": "failed", "error": "boom"})]
+
+    found = story(rules, fired(rules, history), history)
+
+    assert found.damage_update == 21
+    assert found.first_bad_update == 21
+    assert found.last_good_update == 20
+
+
+def test_a_halt_after_an_explosion_is_its_aftermath(rules: RuleSet) -> None:
+    history = [*seed_run(30), Update(31, 30, 31.0, {}, {"kind": "halted", "reason": "x"})]
+
+    assert stage(rules, fired(rules, history), history) == "aftermath"
+    assert story(rules, fired(rules, history), history).damage_update is None
+
+
+def test_an_old_warning_that_had_nothing_to_do_with_it_is_no_first_sign(rules: RuleSet) -> None:
+    history = seed_run(300, dies_at=290)
+    alerts = [_alert("KLHigh", 5), *fired(rules, history)]
+
+    found = story(rules, alerts, history)
+
+    assert found.first_bad_update == 288
+
+
+def test_info_alerts_are_no_part_of_it(rules: RuleSet) -> None:
+    history = seed_run(20)
+    alert = Transition("AdvantagesVanishing", "firing", 1, 10, 10, 0.0, "", 0.0, "", "info")
+
+    assert story(rules, [alert], history).first_bad_update is None
+
+
+def test_an_earlier_attempt_is_not_mixed_in(rules: RuleSet) -> None:
+    first = seed_run(30)
+    second = [Update(u.seq, u.step, u.time, dict(u.readings), None, 2) for u in seed_run(20)]
+    alert = Transition("KLHigh", "firing", 2, 12, 12, 0.0, "", 0.4, "", "warning")
+
+    found = story(rules, [*fired(rules, first), alert], [*first, *second])
+
+    assert found.attempt == 2
+    assert found.first_bad_update == 12
+
+
+def _alert(rule: str, seq: int) -> Transition:
+    return Transition(rule, "firing", 1, seq, seq, 0.0, "", 0.5, "", "warning")
