@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watchstep.postmortem import comparison
 from watchstep.postmortem.commands import Reading, check_rules, console
-from watchstep.postmortem.statistics import LEAST_RUNS
+
+if TYPE_CHECKING:
+    from watchstep.postmortem import comparison
 
 
 def compare(
@@ -21,6 +22,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs or two fleets, and say "cannot tell" where that is so."""
+    from watchstep.postmortem import comparison
+
     check_rules(rules)
     sides = {"old": Reading([old], rules), "new": Reading([new], rules)}
     figures = {side: _figures(reading) for side, reading in sides.items()}
@@ -36,6 +39,7 @@ def compare(
 
 
 def _figures(reading: Reading) -> list[comparison.RunFigures]:
+    from watchstep.postmortem import comparison
     from watchstep.postmortem.examination import chosen_rules, examine
     from watchstep.postmortem.readers import open_logs
 
@@ -57,6 +61,9 @@ def _show(
 ) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from watchstep.postmortem import comparison
+    from watchstep.postmortem.statistics import LEAST_RUNS
 
     screen = console()
     table = Table(box=None, pad_edge=False, header_style="dim")

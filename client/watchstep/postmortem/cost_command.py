@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watchstep.errors import RuleError
 from watchstep.postmortem.commands import UNREADABLE, Reading, Rules, check_rules, console
-from watchstep.postmortem.cost import (
-    Assumptions,
-    Figure,
-    Measured,
-    assumptions_json,
-    bill,
-    read_assumptions,
-)
-from watchstep.postmortem.frequency import FAILED_VERDICTS
+
+if TYPE_CHECKING:
+    from watchstep.postmortem.cost import Assumptions, Figure, Measured
 
 
 def cost(
@@ -36,6 +30,8 @@ def cost(
     Without a file the assumptions are the seed document's; with logs the share of failed runs
     and of lost updates is measured on them.
     """
+    from watchstep.postmortem.cost import assumptions_json, bill
+
     check_rules(rules)
     given = _given(config)
     measured, code = None, 0
@@ -60,6 +56,9 @@ def cost(
 
 def measure(reading: Reading) -> Measured:
     """How often runs fail, and what they had done by then."""
+    from watchstep.postmortem.cost import Measured
+    from watchstep.postmortem.frequency import FAILED_VERDICTS
+
     runs = failures = failed = wasted = saved = 0
     for found in reading.examinations():
         runs += 1
@@ -79,6 +78,8 @@ def measure(reading: Reading) -> Measured:
 
 
 def _given(config: Path | None) -> Assumptions:
+    from watchstep.postmortem.cost import Assumptions, read_assumptions
+
     if config is None:
         return Assumptions()
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watchstep.postmortem.commands import Paths, Reading, Rules, check_rules, console
-from watchstep.postmortem.frequency import PHASES, Census, Entries, Rate, Risk
+
+if TYPE_CHECKING:
+    from watchstep.postmortem.frequency import Census, Rate, Risk
 
 RUNS_PER_YEAR = 520.0
 """Ten a week, as in the seed document's estimate of the damage."""
@@ -26,6 +28,8 @@ def frequency(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count over a fleet how often each zone and rule is entered: by phase and by tag."""
+    from watchstep.postmortem.frequency import Risk
+
     check_rules(rules)
     reading = Reading(paths, rules)
     census = take_census(reading, by or ())
@@ -52,6 +56,7 @@ def frequency(
 def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Census:
     """Read a fleet once, run after run."""
     from watchstep.postmortem.examination import chosen_rules, examine
+    from watchstep.postmortem.frequency import Census, Entries
     from watchstep.postmortem.readers import open_logs
 
     census = Census(by)
@@ -63,6 +68,8 @@ def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Censu
 
 
 def _assumptions(runs_per_year: float) -> list[str]:
+    from watchstep.postmortem.frequency import PHASES
+
     phases = ", ".join(f"{name} {low:.0%} to {high:.0%}" for name, low, high in PHASES)
     return [
         f"phases by share of the run's own updates: {phases}; a cut-off run is taken for whole",
@@ -75,6 +82,8 @@ def _assumptions(runs_per_year: float) -> list[str]:
 def _show(census: Census, risks: dict[str, Risk]) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from watchstep.postmortem.frequency import PHASES
 
     screen = console()
     screen.print(f"{census.runs['all']} runs, {census.updates['all', 'all']:,} updates\n")

@@ -1,0 +1,58 @@
+"""The same stream, judged live and afterwards."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import watchstep
+from watchstep.postmortem.course import fold
+from watchstep.postmortem.examination import chosen_rules
+from watchstep.postmortem.readers import open_logs
+
+_READING = st.one_of(
+    st.sampled_from([0.01, 0.5, -0.3, 1e-5, 20.0, 1e4, 1e9]),
+    st.sampled_from([math.nan, math.inf, -math.inf, 0.0]),
+)
+_UPDATE = st.fixed_dictionaries(
+    {"train/policy_loss": _READING},
+    optional={
+        "train/value_loss": _READING,
+        "train/approx_kl": _READING,
+        "train/clip_fraction": st.sampled_from([0.0, 0.1, 0.99]),
+        "train/grad_norm": _READING,
+        "train/advantages_norm_max_abs": _READING,
+        "train/advantages_count": st.just(64.0),
+        "train/advantages_std_raw": _READING,
+        "rollout/ep_rew_mean": _READING,
+    },
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(_UPDATE, min_size=1, max_size=12),
+    st.lists(_UPDATE, min_size=1, max_size=25),
+)
+def test_live_and_post_mortem_see_the_same_alerts_begin(
+    calm: list[dict[str, float]], wild: list[dict[str, float]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WATCHSTEP_MODE", "offline")
+        spool = Path(folder) / "spool"
+        live = []
+        with watchstep.init(run="agreement", rules="ppo", directory=spool) as watch:
+            for update in [*calm, *wild, *calm, *wild]:
+                watch.log(update)
+            live = [one for one in watch.transitions if one.change == "firing"]
+
+        (log,) = open_logs([spool])
+        course = fold(chosen_rules(log, ["ppo", "generic"])[1], log.updates)
+
+    told = [(one.rule, one.attempt, one.seq, one.step, one.reason) for one in course.fired]
+    assert told == [(one.rule, one.attempt, one.seq, one.step, one.reason) for one in live]

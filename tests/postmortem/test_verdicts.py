@@ -1,0 +1,173 @@
+"""What is said of a run, from its log alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run_of
+
+VERDICTS = {
+    "made_ok_regime_s0/progress.csv": ("healthy", None),
+    "made_bad_norm_stale_opens_s0/progress.csv": ("healthy", None),
+    "made_bad_rew1e20_pendulum/progress.csv": ("diverged", 41),
+    "made_bad_lr03_jump_pendulum/progress.csv": ("exploded", 41),
+    "made_prev_regime_noclip/updates.jsonl": ("exploded", 24),
+    "bloom104b_exp12/log.txt": ("diverged", 8741),
+    "bloom176b_spike/log.txt": ("suspicious", 31219),
+    "iss_megatron_missing_loss/log.txt": ("diverged", 3385),
+    "iss_openr1_239/log.jsonl": ("healthy", None),
+    "iss_rslrl96/log.txt": ("diverged", 17),
+    "iss_sb3_1593/log.txt": ("diverged", 200),
+    "iss_timemoe31/log.txt": ("diverged", 1),
+    "iss_timemoe71/log.txt": ("suspicious", 1),
+    "noeps_constreward/progress.csv": ("healthy", None),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_a_real_log_gets_the_verdict_that_its_evidence_allows(name: str) -> None:
+    verdict, first_bad = VERDICTS[name]
+
+    found = examined(LOGS / name)
+
+    assert (found.verdict, found.first_bad_update) == (verdict, first_bad)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, (verdict, _) in VERDICTS.items() if verdict in {"healthy", "suspicious"}],
+)
+def test_nothing_halts_a_run_that_was_well_or_recovered(name: str) -> None:
+    found = examined(LOGS / name)
+
+    assert found.halt_update is None
+    assert all(alert.severity != "critical" for alert in found.alerts)
+
+
+def test_a_log_that_breaks_off_is_healthy_only_as_far_as_it_goes() -> None:
+    found = examined(LOGS / "noeps_constreward" / "progress.csv")
+
+    assert found.verdict == "healthy"
+    assert any("without saying that the run finished" in said for said in found.not_checked)
+
+
+def test_what_was_not_logged_is_said() -> None:
+    found = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
+
+    assert "train/advantages_count was not logged" in found.not_checked
+
+
+def test_a_traceback_after_healthy_updates_is_a_death(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
+    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
+    log.write_text("\n".join([*lines, *trace, "KeyError: 'reward'"]) + "\n")
+
+    found = examined(log)
+
+    assert found.verdict == "died"
+    assert found.failure is not None
+    assert "KeyError" in found.failure
+
+
+def test_a_traceback_that_names_nan_is_a_divergence(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
+    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
+    log.write_text("\n".join([*lines, *trace, "ValueError: found nan in logits"]) + "\n")
+
+    assert examined(log).verdict == "diverged"
+
+
+def test_a_run_that_goes_on_after_a_nan_has_diverged_and_one_that_explodes_has_not(
+    tmp_path: Path,
+) -> None:
+    lost = [*healthy_rows(30), {**HEALTHY, "train/value_loss": "NaN"}, *healthy_rows(20)]
+    huge = [*healthy_rows(30), {**HEALTHY, "train/value_loss": 1e9}, *healthy_rows(20)]
+
+    assert examined(run_of(tmp_path / "a" / "lost.jsonl", lost)).verdict == "diverged"
+    assert examined(run_of(tmp_path / "b" / "huge.jsonl", huge)).verdict == "exploded"
+
+
+def test_an_early_warning_long_before_is_not_the_first_bad_update(tmp_path: Path) -> None:
+    rows = healthy_rows(400)
+    rows[39] = {**HEALTHY, "train/approx_kl": 0.4}
+    rows[379] = {**HEALTHY, "train/approx_kl": 0.4}
+    rows[389] = {**HEALTHY, "train/value_loss": "Infinity"}
+
+    found = examined(run_of(tmp_path / "run.jsonl", rows))
+
+    assert (found.first_bad_update, found.last_good_update) == (380, 379)
+
+
+def test_the_lead_of_a_rule_counts_the_updates_that_it_was_ahead(tmp_path: Path) -> None:
+    rows = healthy_rows(60)
+    rows[39] = {**HEALTHY, "train/approx_kl": 0.4}
+    rows[44] = {**HEALTHY, "train/value_loss": "NaN"}
+
+    found = examined(run_of(tmp_path / "run.jsonl", rows))
+
+    leads = {alert.rule: alert.lead_updates for alert in found.alerts}
+    assert leads["KLHigh"] == 5
+    assert leads["LossNonFinite"] == 0
+
+
+def test_a_halt_says_how_many_updates_it_would_have_spared(tmp_path: Path) -> None:
+    rows = [*healthy_rows(30), *[{**HEALTHY, "train/value_loss": "NaN"}] * 10]
+
+    found = examined(run_of(tmp_path / "run.jsonl", rows))
+
+    assert (found.halt_update, found.saved_updates, found.wasted_updates) == (31, 9, 10)
+
+
+def test_stages_cover_the_log_from_the_first_bad_update_to_its_end() -> None:
+    found = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
+
+    assert found.stages[0].first_update == found.first_bad_update
+    assert found.stages[-1].last_update == found.last_update
+
+
+def test_numbers_in_the_json_are_finite_or_words() -> None:
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            for one in value.values():
+                walk(one)
+        elif isinstance(value, list):
+            for one in value:
+                walk(one)
+        elif isinstance(value, float):
+            assert math.isfinite(value)
+
+    walk(examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv").as_json())
+
+
+def test_a_run_that_failed_and_was_resumed_has_not_died(tmp_path: Path) -> None:
+    failed = json.dumps(
+        {
+            "seq": 21,
+            "step": 20,
+            "time": 1.8e9,
+            "attempt": 1,
+            "metrics": {},
+            "event": {"kind": "failed", "error": "KeyError: 'x'"},
+        }
+    )
+    first = [
+        json.dumps({"seq": n, "step": n, "time": 1.8e9, "attempt": 1, "metrics": HEALTHY})
+        for n in range(1, 21)
+    ]
+    second = [
+        json.dumps({"seq": n, "step": n + 10, "time": 1.8e9, "attempt": 2, "metrics": HEALTHY})
+        for n in range(1, 21)
+    ]
+    died, resumed = tmp_path / "a" / "died.jsonl", tmp_path / "b" / "resumed.jsonl"
+    for path, lines in ((died, [*first, failed]), (resumed, [*first, failed, *second])):
+        path.parent.mkdir()
+        path.write_text("\n".join(lines) + "\n")
+
+    assert examined(died).verdict == "died"
+    assert examined(resumed).verdict == "suspicious"
