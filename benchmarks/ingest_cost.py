@@ -1,6 +1,6 @@
 """Updates a second that one service process takes, rules evaluated, every commit synced.
 
-    python benchmarks/ingest_cost.py [--batch 100] [--runs 4] [--seconds 8]
+    python benchmarks/ingest_cost.py [--batch 100] [--runs 4] [--seconds 8] [--rows]
 
 Updates of 20 metrics, the default packs, SQLite with synchronous=FULL, HTTP on the loopback
 interface, several connections at once. The client shares the machine's cores and sends bodies
@@ -14,6 +14,7 @@ import http.client
 import json
 import random
 import statistics
+import struct
 import tempfile
 import threading
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from log_cost import readings, service
+
+from watchstep.wire import ROWS_TYPE, Parcel, encode_rows
 
 
 def bodies(run: int, batch: int, count: int) -> list[bytes]:
@@ -38,17 +41,33 @@ def bodies(run: int, batch: int, count: int) -> list[bytes]:
     return made
 
 
-def drive(url: str, run: str, todo: list[bytes], until: float, took: list[float]) -> None:
-    """Post one run's batches over one connection until the time is over."""
+def row_bodies(run: int, batch: int, count: int) -> list[bytes]:
+    """The same as rows of doubles."""
+    generator = random.Random(run)
+    made, seq = [], 0
+    for _ in range(count):
+        parcels = []
+        for _ in range(batch):
+            seq += 1
+            found = readings(generator)
+            row = struct.pack(f"<Qqd{len(found)}d", seq, seq, 1.7e9 + seq, *found.values())
+            parcels.append(Parcel(seq, row, "\n".join(found).encode()))
+        made.append(encode_rows(1, parcels))
+    return made
+
+
+def drive(
+    url: str, run: str, todo: tuple[str, list[bytes]], until: float, took: list[float]
+) -> None:
+    """Post one run's batches of a content type over one connection until the time is over."""
+    kind, waiting = todo
     place = urlsplit(url)
     connection = http.client.HTTPConnection(str(place.hostname), place.port)
-    for body in todo:
+    for body in waiting:
         if time.perf_counter() > until:
             break
         begun = time.perf_counter()
-        connection.request(
-            "POST", f"/api/v1/runs/{run}/updates", body, {"content-type": "application/json"}
-        )
+        connection.request("POST", f"/api/v1/runs/{run}/updates", body, {"content-type": kind})
         answer = connection.getresponse()
         answer.read()
         if answer.status != 202:
@@ -57,17 +76,31 @@ def drive(url: str, run: str, todo: list[bytes], until: float, took: list[float]
     connection.close()
 
 
+def cpu_s(url: str) -> float:
+    """Seconds of processor time that the service has spent so far."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    line = next(line for line in text.splitlines() if line.startswith("process_cpu_seconds_total"))
+    return float(line.split()[1])
+
+
 def main() -> None:
     """Print the rate and the latencies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rows", action="store_true", help="Rows of doubles instead of JSON.")
     chosen = parser.parse_args()
     count = int(chosen.seconds * 40_000 / chosen.batch / chosen.runs) + 1
-    todo = [bodies(run, chosen.batch, count) for run in range(chosen.runs)]
+    kind, make = (ROWS_TYPE, row_bodies) if chosen.rows else ("application/json", bodies)
+    todo = [(kind, make(run, chosen.batch, count)) for run in range(chosen.runs)]
     took: list[float] = []
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as url:
+        spent = cpu_s(url)
         begun = time.perf_counter()
         until = begun + chosen.seconds
         threads = [
@@ -79,6 +112,7 @@ def main() -> None:
         for thread in threads:
             thread.join()
         lasted = time.perf_counter() - begun
+        spent = cpu_s(url) - spent
         size = sum(path.stat().st_size for path in Path(name).glob("*.db*"))
     updates = len(took) * chosen.batch
     took.sort()
@@ -86,7 +120,8 @@ def main() -> None:
         f"{chosen.runs} runs, batches of {chosen.batch}: {updates / lasted:,.0f} updates/s"
         f" ({updates * 20 / lasted:,.0f} readings/s), batch p50"
         f" {statistics.median(took) * 1e3:.1f} ms, p99 {took[int(len(took) * 0.99)] * 1e3:.1f} ms,"
-        f" {size / max(updates * 20, 1):.1f} bytes a reading on disk (log included)"
+        f" {size / max(updates * 20, 1):.1f} bytes a reading on disk (log included),"
+        f" {spent / max(updates, 1) * 1e6:.0f} us of the service's processor time an update"
     )
 
 

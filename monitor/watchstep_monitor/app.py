@@ -18,6 +18,7 @@ from watchstep_monitor.http.application import build_application
 from watchstep_monitor.http.batches import BatchLimits, BatchReader
 from watchstep_monitor.http.context import Context, Receivers, caller
 from watchstep_monitor.http.envelope import BodyLimits
+from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
 from watchstep_monitor.service.announcing import AnnouncingOutbox
@@ -38,6 +39,7 @@ from watchstep_monitor.service.ticker import Ticker
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
+from watchstep_monitor.store.replicas import Told
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
 
@@ -119,6 +121,15 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     )
     desk.nudge, desk.metrics, desk.silences_changed = worker.nudge, instruments, silences.forget
     outbox.broadcast = desk.broadcast
+    replicas = opened.replicas
+    if replicas is not None:
+        replicas.start(functools.partial(_tell_listeners, desk))
+    ticker = Ticker(
+        desk,
+        settings.stall.check_interval_s,
+        leads=replicas.leads if replicas is not None else lambda: True,
+        keep_ended_s=settings.gauges.keep_after_end_s,
+    )
     stopping = asyncio.Event()
     context = _context(settings, desk, opened, worker, instruments, clock)
     asgi = build_application(
@@ -138,9 +149,12 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
             )
         ],
     )
-    return Service(
-        asgi, desk, opened, worker, Ticker(desk, settings.stall.check_interval_s), stopping
-    )
+    return Service(asgi, desk, opened, worker, ticker, stopping)
+
+
+def _tell_listeners(desk: Desk, told: Told) -> None:
+    """Tell this replica's listeners what another one committed."""
+    desk.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
 
 
 def _context(
@@ -178,6 +192,7 @@ def _context(
         series_points=limits.series_points,
         config_bytes=limits.config_bytes,
         event_streams=limits.event_streams,
+        rates=RateCap(limits.requests_per_s),
     )
 
 

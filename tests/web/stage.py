@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +134,11 @@ class Trainer:
         if not self.waiting:
             return
         body = {"attempt": self.attempt, "updates": self.waiting}
-        answer = self.client.post(f"/api/v1/runs/{self.run}/updates", content=json.dumps(body),
-                                  headers={"Content-Type": "application/json"})
+        answer = self.client.post(
+            f"/api/v1/runs/{self.run}/updates",
+            content=json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )
         assert answer.status_code == 202, answer.text
         assert not answer.json()["rejected"], answer.text
         self.commands += answer.json()["commands"]
@@ -187,8 +190,8 @@ def exploding_readings(at: int, burst: int, chance: random.Random) -> dict[str, 
 
 def tell_healthy(trainer: Trainer, updates: int, seed: int = 0) -> None:
     chance = random.Random(seed)
-    for at in range(updates):
-        trainer.log(healthy_readings(trainer.seq + (at == -1), chance))
+    for _ in range(updates):
+        trainer.log(healthy_readings(trainer.seq, chance))
     trainer.send()
 
 
@@ -230,7 +233,3 @@ def tell_many(client: httpx.Client, runs: int, updates: int = 3) -> None:
         if at % 3:
             trainer.log({}, {"kind": "finished"})
         trainer.send()
-
-
-def readings_of(names: Sequence[str], value: float) -> dict[str, float]:
-    return dict.fromkeys(names, value)

@@ -19,6 +19,8 @@ Config = Annotated[
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 USAGE = 2
+NAMES = {"list_tokens": "list", "migrate_from": "migrate-from"}
+"""Commands whose name is no name of a function here."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +30,11 @@ def register(app: typer.Typer) -> None:
     for name, about, commands in (
         ("token", "Bearer tokens.", (create, revoke, list_tokens)),
         ("config", "Settings.", (show,)),
-        ("db", "The store.", (upgrade, backup)),
+        ("db", "The store.", (upgrade, backup, migrate_from)),
     ):
         group = typer.Typer(help=about, no_args_is_help=True)
         for command in commands:
-            group.command("list" if command is list_tokens else command.__name__)(command)
+            group.command(NAMES.get(command.__name__, command.__name__))(command)
         app.add_typer(group, name=name)
 
 
@@ -171,6 +173,29 @@ def backup(
             raise SettingsError(f"{target}: exists already")
         backup_sqlite(settings.data_dir, target)
     typer.echo(str(target))
+
+
+def migrate_from(
+    source: Annotated[str, typer.Argument(help="sqlite:///PATH of an embedded store.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move an embedded store into the empty PostgreSQL of the settings, and verify the copy."""
+    from watchstep_monitor.app import store_options
+    from watchstep_monitor.store.moving import move_embedded
+
+    with _one_line():
+        settings = _load(config).settings
+        if settings.database_url is None:
+            raise SettingsError("db migrate-from: set database_url to where it shall go")
+        moved = move_embedded(source, store_options(settings))
+    if as_json:
+        tables = {one.table: {"rows": one.rows, "sha256": one.sha256} for one in moved}
+        _print_json({"verified": True, "tables": tables})
+        return
+    for one in moved:
+        typer.echo(f"{one.table:<12}{one.rows:>12}  {one.sha256}")
+    typer.echo("verified: rows and hashes are the same on both sides")
 
 
 def doctor(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:

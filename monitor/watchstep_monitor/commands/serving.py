@@ -18,6 +18,7 @@ import uvicorn
 
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import Service, running
+from watchstep_monitor.http.connections import watching
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.service.logs import configure
 from watchstep_monitor.settings import Settings
@@ -94,11 +95,11 @@ def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=watching(settings.limits.head_read_s),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=settings.limits.concurrency,
-        h11_max_incomplete_event_size=16_384,
     )
 
 

@@ -59,7 +59,11 @@ def admin_routes(context: Context) -> APIRouter:
         found = desk.store.deliveries(state, run, min(limit, context.page), cursor)
         return page(found, delivery_shown)
 
-    @routes.post("/deliveries/{delivery_id}/resend", **documented(None, "Try a dead one again."))
+    @routes.post(
+        "/deliveries/{delivery_id}/resend",
+        status_code=202,
+        **documented(None, "Try a dead one again."),
+    )
     async def resend(request: Request, delivery_id: Id) -> Response:
         caller(request, context, "admin")
         if not await run_in_threadpool(context.receivers.resend, delivery_id):

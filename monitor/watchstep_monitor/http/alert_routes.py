@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -27,8 +28,8 @@ from watchstep_monitor.http.bodies import (
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.run_routes import Cursor, Limit
-from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.records import AlertRecord, Matcher
+from watchstep_monitor.service.errors import InvalidError, NotFoundError
+from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecord
 from watchstep_monitor.service.silences import parse_matcher
 from watchstep_monitor.service.storage import AlertFilter
 
@@ -91,9 +92,10 @@ def silence_routes(context: Context) -> APIRouter:
 
     @routes.get("/silences", **documented(None, "List silences, newest first."))
     def list_silences(request: Request) -> Response:
-        caller(request, context, "read")
+        projects = caller(request, context, "read").projects
         now = desk.clock.now()
-        items = [silence_shown(silence, now) for silence in desk.store.silences()]
+        found = (one for one in desk.store.silences() if _is_within(one, projects))
+        items = [silence_shown(silence, now) for silence in found]
         return answer({"items": items, "next_cursor": None})
 
     @routes.post("/silences", status_code=201, **documented(SilenceBody, "Silence alerts."))
@@ -115,7 +117,10 @@ def silence_routes(context: Context) -> APIRouter:
 
     @routes.delete("/silences/{silence_id}", status_code=204, **documented(None, "End a silence."))
     def end_silence(request: Request, silence_id: Id) -> Response:
-        caller(request, context, "admin")
+        projects = caller(request, context, "admin").projects
+        known = (one for one in desk.store.silences() if one.id == silence_id)
+        if not all(_is_within(one, projects) for one in known):
+            raise NotFoundError("no such silence")
         desk.end_silence(silence_id)
         return Response(status_code=204)
 
@@ -131,5 +136,17 @@ def _matcher(given: MatcherBody | str, at: int) -> Matcher:
 
 def _own_projects(projects: tuple[str, ...]) -> Matcher:
     """A limited caller silences its own projects only."""
-    escaped = "|".join(project.replace(".", r"\.") for project in projects)
-    return Matcher("project", "=~", escaped)
+    return Matcher("project", "=~", "|".join(map(re.escape, projects)))
+
+
+def _is_within(silence: SilenceRecord, projects: tuple[str, ...] | None) -> bool:
+    """Whether a silence can only concern projects of the caller's."""
+    if projects is None:
+        return True
+    own = {re.escape(project) for project in projects}
+    return any(
+        (matcher.op == "=" and matcher.value in projects)
+        or (matcher.op == "=~" and own.issuperset(matcher.value.split("|")))
+        for matcher in silence.matchers
+        if matcher.name == "project"
+    )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 
 from watchstep.core.engine import RuleSet
+from watchstep.wire import ROWS_TYPE
 from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
 from watchstep_monitor.service.ingest import Receipt
 from watchstep_monitor.service.live import RunView
@@ -74,6 +75,7 @@ def begun_shown(record: RunRecord, rules: RuleSet) -> dict[str, Any]:
             "fingerprint": rules.fingerprint,
             "names": [rule.name for rule in rules.rules],
         },
+        "accepts": [ROWS_TYPE],
     }
 
 
@@ -175,8 +177,11 @@ def incident_shown(incident: IncidentRecord) -> dict[str, Any]:
         "first_bad_update": incident.first_bad,
         "first_bad_step": incident.first_bad_step,
         "last_good_update": incident.last_good,
+        "damage_update": incident.damage,
+        "stages": incident.phases,
         "diagnosis": incident.diagnosis,
         "confidence": incident.confidence,
+        "causes": incident.causes,
         "notices": incident.notices,
     }
 

@@ -1,16 +1,18 @@
-"""From the parsed body of `POST /runs/{run}/updates` to a batch, fast where all is as usual."""
+"""From the body of `POST /runs/{run}/updates` to a batch, fast where all is as usual."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import METRIC_NAME, decode_update
 from watchstep_monitor.http.problems import Flaw, ProblemError
+from watchstep_monitor.http.row_bodies import Block, split, updates_of
+from watchstep_monitor.http.strict_json import read_json
 from watchstep_monitor.service.ingest import Batch, Rejected
 from watchstep_monitor.service.plain import plain
 
@@ -23,6 +25,7 @@ _MOST_TIME = 1e11
 """Epoch seconds until which a time is taken as it is: the year 5138."""
 
 _REMEMBERED_NAMES = 4_096
+_FLOATS = frozenset({float})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,30 @@ class BatchLimits:
     updates_per_batch: int
     metrics_per_update: int
     event_bytes: int
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has been read of a batch."""
+
+    updates: list[tuple[int, Update]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def reject(self, index: int, error: WireError) -> None:
+        place, _, reason = str(error).partition(": ")
+        self.rejected.append(Rejected(index, (place,), "invalid", reason or place))
+
+    def batch(self, run: str, attempt: int, projects: tuple[str, ...] | None) -> Batch:
+        if self.rejected and not self.updates:
+            raise ProblemError(
+                422,
+                "No update of the batch can be used.",
+                flaws=[
+                    Flaw(("body", "updates", one.index, *one.loc), one.kind, one.reason)
+                    for one in self.rejected[:10]
+                ],
+            )
+        return Batch(run, attempt, self.updates, tuple(self.rejected), projects)
 
 
 class BatchReader:
@@ -51,28 +78,57 @@ class BatchReader:
             ProblemError: 413 for too many updates or metrics, 422 for the rest.
         """
         attempt, listed = self._envelope(document)
-        updates: list[tuple[int, Update]] = []
-        rejected: list[Rejected] = []
+        gathered = _Gathered()
         for index, item in enumerate(listed):
-            update = self._usual(item, attempt)
-            if update is not None:
-                updates.append((index, update))
-                continue
-            try:
-                updates.append((index, self._unusual(item, attempt, index)))
-            except WireError as error:
-                field, _, reason = str(error).partition(": ")
-                rejected.append(Rejected(index, (field,), "invalid", reason or field))
-        if rejected and not updates:
+            self._take(gathered, item, attempt, index)
+        return gathered.batch(run, attempt, projects)
+
+    def read_rows(self, run: str, body: bytes, projects: tuple[str, ...] | None) -> Batch:
+        """The batch in a body of type `ROWS_TYPE`, judged as the same updates in JSON are.
+
+        Raises:
+            ProblemError: 400 for a body that is cut short, 413 for too many updates or
+                metrics, 422 for the rest.
+        """
+        try:
+            attempt, blocks = split(body)
+        except WireError as error:
             raise ProblemError(
-                422,
-                "No update of the batch can be used.",
-                flaws=[
-                    Flaw(("body", "updates", one.index, *one.loc), one.kind, one.reason)
-                    for one in rejected[:10]
-                ],
-            )
-        return Batch(run, attempt, updates, tuple(rejected), projects)
+                400,
+                "The body is not rows of updates.",
+                flaws=[Flaw(("body",), "rows", str(error).partition(": ")[2])],
+            ) from None
+        self._check_size(attempt, sum(block.updates for block in blocks))
+        gathered, index = _Gathered(), 0
+        for block in blocks:
+            if block.json is not None:
+                self._take(gathered, read_json(block.json), attempt, index)
+            else:
+                self._take_rows(gathered, block, index)
+            index += block.updates
+        return gathered.batch(run, attempt, projects)
+
+    def _take(self, gathered: _Gathered, item: Any, attempt: int, index: int) -> None:
+        update = self._usual(item, attempt)
+        if update is None:
+            try:
+                update = self._unusual(item, attempt, index)
+            except WireError as error:
+                gathered.reject(index, error)
+                return
+        gathered.updates.append((index, update))
+
+    def _take_rows(self, gathered: _Gathered, block: Block, index: int) -> None:
+        if block.metrics > self._limits.metrics_per_update:
+            place = ("body", "updates", index, "metrics")
+            raise _too_large(place, self._limits.metrics_per_update, "metrics")
+        for at, update in enumerate(updates_of(block), index):
+            if isinstance(update, WireError):
+                gathered.reject(at, update)
+            elif update.seq > _MOST_COUNTER or update.step > _MOST_COUNTER:
+                gathered.reject(at, _beyond_counting())
+            else:
+                gathered.updates.append((at, update))
 
     def _envelope(self, document: Any) -> tuple[int, list[Any]]:
         if type(document) is not dict:
@@ -81,13 +137,16 @@ class BatchReader:
             if name not in {"attempt", "updates"}:
                 raise _invalid(("body", name), "extra_forbidden", "is not a field of a batch")
         attempt, listed = document.get("attempt"), document.get("updates")
-        if type(attempt) is not int or not 1 <= attempt <= MOST_ATTEMPT:
-            raise _invalid(("body", "attempt"), "range", f"must be from 1 to {MOST_ATTEMPT}")
         if type(listed) is not list:
             raise _invalid(("body", "updates"), "type", "must be a list")
-        if len(listed) > self._limits.updates_per_batch:
+        return self._check_size(attempt, len(listed)), listed
+
+    def _check_size(self, attempt: Any, updates: int) -> int:
+        if type(attempt) is not int or not 1 <= attempt <= MOST_ATTEMPT:
+            raise _invalid(("body", "attempt"), "range", f"must be from 1 to {MOST_ATTEMPT}")
+        if updates > self._limits.updates_per_batch:
             raise _too_large(("body", "updates"), self._limits.updates_per_batch, "updates")
-        return attempt, listed
+        return attempt
 
     def _usual(self, item: Any, attempt: int) -> Update | None:
         """The update, if it is one of known names and plain numbers and carries no event."""
@@ -101,7 +160,7 @@ class BatchReader:
             return None
         if type(metrics) is not dict or tuple(metrics) not in self._good_names:
             return None
-        if any(type(value) is not float for value in metrics.values()):
+        if not _FLOATS.issuperset(map(type, metrics.values())):
             return None
         return Update(seq, step, float(time), metrics, None, attempt)
 
@@ -118,7 +177,7 @@ class BatchReader:
         self._check_event(item.get("event"))
         update = decode_update(item, attempt)
         if max(update.seq, update.step) > _MOST_COUNTER:
-            raise WireError(f"seq: must be at most {_MOST_COUNTER}, and so must step")
+            raise _beyond_counting()
         self._remember(tuple(update.readings))
         if update.event is None:
             return update
@@ -138,6 +197,10 @@ class BatchReader:
             if len(self._good_names) >= _REMEMBERED_NAMES:
                 self._good_names.clear()
             self._good_names.add(names)
+
+
+def _beyond_counting() -> WireError:
+    return WireError(f"seq: must be at most {_MOST_COUNTER}, and so must step")
 
 
 def _invalid(loc: tuple[str | int, ...], kind: str, reason: str) -> ProblemError:

@@ -115,9 +115,13 @@ def require_json(request: Request) -> None:
     Raises:
         ProblemError: 415.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type(request) != "application/json":
         raise ProblemError(415, "The body must be application/json.")
+
+
+def media_type(request: Request) -> str:
+    """What the request says that its body is, without parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def size_of(document: object) -> int:

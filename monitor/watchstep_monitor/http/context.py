@@ -9,7 +9,8 @@ from typing import Any
 from starlette.requests import Request
 
 from watchstep_monitor.http.batches import BatchReader
-from watchstep_monitor.http.tokens import Caller, Keyring
+from watchstep_monitor.http.rates import RateCap
+from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring
 from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.ports import ServiceMetrics
 
@@ -38,6 +39,7 @@ class Context:
         series_points: Most points of a series.
         config_bytes: Of a run's tags and config.
         event_streams: Most open event streams.
+        rates: How often a token may call.
         exposition: The text for Prometheus and its media type.
     """
 
@@ -51,8 +53,16 @@ class Context:
     series_points: int
     config_bytes: int
     event_streams: int
+    rates: RateCap
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:
-    """Who calls; see `Keyring.caller`."""
-    return context.keyring.caller(request.headers, scope)
+    """Who calls; see `Keyring.caller`.
+
+    Raises:
+        ProblemError: 401 or 403; 429 for a token that calls too often.
+    """
+    who = context.keyring.caller(request.headers, scope)
+    if who is not EVERYONE:
+        context.rates.take(who.name)
+    return who

@@ -128,6 +128,8 @@ class Envelope:
             size += len(part)
             if size > self._limits.body_bytes:
                 parts.clear()
+                if not message.get("more_body", False):
+                    raise _too_large(self._limits.body_bytes)
                 raise await self._refused(receive, size)
             parts.append(part)
             if not message.get("more_body", False):

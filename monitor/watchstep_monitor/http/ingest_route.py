@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from watchstep.wire import RUN_NAME
+from watchstep.wire import ROWS_TYPE, RUN_NAME
 from watchstep_monitor.http.answers import receipt_shown
-from watchstep_monitor.http.bodies import require_json
+from watchstep_monitor.http.bodies import media_type
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.strict_json import read_json
@@ -34,8 +34,14 @@ def ingest_route(context: Context) -> Route:
         if not RUN_NAME.match(run):
             flaw = Flaw(("path", "run"), "pattern", "is no name for a run")
             raise ProblemError(422, "The run cannot be called that.", flaws=[flaw])
-        require_json(request)
-        batch = batches.read(run, read_json(await request.body()), who.projects)
+        kind = media_type(request)
+        if kind not in {"application/json", ROWS_TYPE}:
+            raise ProblemError(415, f"The body must be application/json or {ROWS_TYPE}.")
+        body = await request.body()
+        if kind == ROWS_TYPE:
+            batch = batches.read_rows(run, body, who.projects)
+        else:
+            batch = batches.read(run, read_json(body), who.projects)
         receipt = await asyncio.wrap_future(desk.accept(batch))
         if metrics is not None:
             metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))

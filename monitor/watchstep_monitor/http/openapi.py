@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from watchstep.wire import ROWS_TYPE
+
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "errors"],
@@ -118,7 +120,19 @@ def batch_operation() -> dict[str, Any]:
                             "updates": {"type": "array", "items": update},
                         },
                     }
-                }
+                },
+                ROWS_TYPE: {
+                    "schema": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "The same updates as rows of little-endian doubles, a "
+                        "fifth of the size: the magic `WSR1` and the attempt as u64, then blocks "
+                        "of a kind u8 and a count u32. Kind 1: the length u32 of the metric "
+                        "names, the names joined by newlines, and so many rows of seq u64, step "
+                        "i64, time f64 and one f64 a name. Kind 2: so many bytes of one update "
+                        "as a JSON object.",
+                    }
+                },
             },
         },
         "responses": {

@@ -40,13 +40,7 @@ class AnnouncingOutbox:
         if self.broadcast is None:
             return
         notice = delivery.notice
-        detail = {
-            "delivery": delivery.id,
-            "receiver": delivery.receiver,
-            "incident": notice.incident,
-            "edge": notice.edge,
-            "outcome": _word(outcome),
-        }
+        detail = delivery_detail(delivery, outcome)
         self.broadcast.publish("delivery", notice.run, notice.project, detail)
 
     def next_due(self) -> datetime | None:
@@ -56,6 +50,18 @@ class AnnouncingOutbox:
     def outbox_depth(self) -> Mapping[DeliveryState, int]:
         """See the port."""
         return self._outbox.outbox_depth()
+
+
+def delivery_detail(delivery: Delivery, outcome: Outcome) -> dict[str, str]:
+    """What listeners are told of an attempt at a delivery."""
+    notice = delivery.notice
+    return {
+        "delivery": delivery.id,
+        "receiver": delivery.receiver,
+        "incident": notice.incident,
+        "edge": notice.edge,
+        "outcome": _word(outcome),
+    }
 
 
 def _word(outcome: Outcome) -> str:

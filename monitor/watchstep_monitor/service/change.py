@@ -29,10 +29,12 @@ class Change:
     """What one transaction does to one run.
 
     Attributes:
+        transaction: Where it will be written, and where the past can be read.
         seen: The row as it was loaded; None for a run that is being created.
         now: The service's clock at the beginning of the change.
     """
 
+    transaction: Transaction
     live: LiveRun
     seen: RunRecord | None
     now: datetime
@@ -45,6 +47,20 @@ class Change:
     attempts: dict[int, AttemptRecord] = field(default_factory=dict)
     deliveries: list[NewDelivery] = field(default_factory=list)
     needs_snapshot: bool = False
+    _before: list[Update] | None = None
+    _begun: set[str] = field(default_factory=set)
+
+    def newest(self, count: int) -> list[Update]:
+        """The attempt's newest updates up to the one that is judged now, oldest first."""
+        if self._before is None:
+            stored = self.seen
+            self._before = []
+            if stored is not None and stored.attempt == self.live.record.attempt:
+                self._before = self.transaction.newest(
+                    stored.run, stored.attempt, stored.last_seq, count
+                )
+        last_seq = self.live.record.last_seq
+        return [*self._before, *(one for one in self.updates if one.seq <= last_seq)][-count:]
 
     def alter(self, **fields: Any) -> None:
         """Change fields of the run's row."""
@@ -77,14 +93,21 @@ class Change:
             self.live.alerts.pop(alert.rule, None)
         else:
             self.live.alerts[alert.rule] = alert
-        if alert.incident is not None:
+        incident = self.live.incident
+        if incident is not None and alert.incident == incident.id:
             self.live.members[alert.id] = alert
+
+    def begin_alert(self, alert: AlertRecord) -> None:
+        """Remember a pending alert that is not stored yet."""
+        self._begun.add(alert.id)
+        self.alerts[alert.id] = self.live.alerts[alert.rule] = alert
 
     def cancel_alert(self, alert: AlertRecord) -> None:
         """Forget a pending alert."""
         self.live.alerts.pop(alert.rule, None)
         self.alerts.pop(alert.id, None)
-        self.cancelled[alert.id] = alert
+        if alert.id not in self._begun:
+            self.cancelled[alert.id] = alert
 
     def keep_incident(self, incident: IncidentRecord) -> None:
         """Remember an incident's new state."""

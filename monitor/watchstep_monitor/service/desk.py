@@ -17,6 +17,7 @@ from watchstep_monitor.service.errors import (
     NotFoundError,
     OverCapError,
     ServiceError,
+    StorageTroubleError,
 )
 from watchstep_monitor.service.events import Broadcast
 from watchstep_monitor.service.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
@@ -34,7 +35,7 @@ from watchstep_monitor.service.rulebook import RuleBook
 from watchstep_monitor.service.series import thin
 from watchstep_monitor.service.silences import check_matcher, silencing
 from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import Point, Store, Transaction
+from watchstep_monitor.service.storage import Point, RunFilter, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ Projects = tuple[str, ...] | None
 
 WRITE_TIMEOUT_S = 30.0
 MOST_SILENCES = 1_000
+MOST_GAUGED = 1_000
+"""Runs that one replica of several shows as gauges: those heard of last."""
+
 MOST_POINTS_READ = 5_000_000
 """Readings of one metric that one answer looks at; beyond it the caller narrows the steps."""
 
@@ -306,7 +310,7 @@ class Desk:
     def iter_runs(self) -> Iterator[RunGauge]:
         """The runs in memory; see `FleetView`."""
         now = self.clock.now()
-        views = self.fleet.views()
+        views = self._current_views()
         oldest = now - timedelta(days=36_500)
         views.sort(key=lambda view: view.record.heard_at or oldest, reverse=True)
         for view in views:
@@ -327,6 +331,23 @@ class Desk:
                 ),
                 ended_at=record.ended_at.timestamp() if record.ended_at else None,
             )
+
+    def _current_views(self) -> list[RunView]:
+        """The views in memory, but for those of runs that went on at another replica.
+
+        So each run shows once, at whoever committed its newest update.
+        """
+        views = self.fleet.views()
+        if self.store.exclusive:
+            return views
+        try:
+            newest = {record.run: record.version for record in self._newest_records()}
+        except StorageTroubleError:
+            return views
+        return [view for view in views if newest.get(view.record.run) == view.record.version]
+
+    def _newest_records(self) -> Sequence[RunRecord]:
+        return self.store.runs(RunFilter(), MOST_GAUGED, None).items
 
     def _altering(self, transaction: Transaction, run: str, now: datetime) -> Change:
         change = self.ingest.alter(transaction, run, now)

@@ -1,4 +1,4 @@
-"""Incidents: one open at a time per run, with its stage, its first bad update and its cause."""
+"""Incidents: one open at a time per run, with its stage, its first bad update and its causes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.diagnosing import diagnosed
 from watchstep_monitor.service.records import (
     STAGES,
     AlertRecord,
@@ -17,6 +18,7 @@ from watchstep_monitor.service.records import (
 from watchstep_monitor.service.status import shows_divergence
 from watchstep_monitor.service.telling import (
     TellingPolicy,
+    counts,
     inhibited,
     rank,
     tell_if_due,
@@ -25,15 +27,23 @@ from watchstep_monitor.service.telling import (
 
 
 def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingPolicy) -> None:
-    """Let alerts that began or ceased to fire open, change or resolve the run's incident."""
+    """Let alerts that began or ceased to fire open, change or resolve the run's incident.
+
+    Alerts of severity info are kept with an incident that others opened, and neither open one,
+    nor keep one open, nor cause a message.
+    """
     before = change.live.incident
-    for alert in edges:
+    # The worst first: it opens the incident, and milder ones join it.
+    for alert in sorted(edges, key=lambda alert: -rank(alert.severity)):
         if alert.state == "firing":
             _join(change, alert, policy)
-    _advance_stage(change, opened=before is None)
+    if before is None and change.live.incident is not None:
+        _take_in_infos(change, change.live.incident)
+    _look_again(change, before, edges)
+    _advance_stage(change, before)
     tell_if_due(change, policy)
     incident = change.live.incident
-    firing = any(alert.state == "firing" for alert in change.live.alerts.values())
+    firing = any(alert.state == "firing" and counts(alert) for alert in change.live.alerts.values())
     if incident is not None and not firing:
         over = replace(incident, state="resolved", resolved_at=change.now, due_at=None, due_edge="")
         change.keep_incident(tell_resolved(change, policy, over))
@@ -41,13 +51,34 @@ def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingP
 
 def _join(change: Change, alert: AlertRecord, policy: TellingPolicy) -> None:
     incident = change.live.incident
-    if incident is None:
+    if incident is not None:
+        incident = _grown(change, incident, alert, policy)
+    elif counts(alert):
         incident = _opened(change, alert, policy)
     else:
-        incident = _grown(change, incident, alert, policy)
+        return
     change.keep_incident(incident)
     change.keep_alert(replace(alert, incident=incident.id))
-    change.keep_incident(_diagnosed(change, incident))
+
+
+def _take_in_infos(change: Change, incident: IncidentRecord) -> None:
+    """What was noticed before belongs to the picture."""
+    for alert in list(change.live.alerts.values()):
+        if alert.state == "firing" and alert.incident != incident.id:
+            change.keep_alert(replace(alert, incident=incident.id))
+
+
+def _look_again(
+    change: Change, before: IncidentRecord | None, edges: Sequence[AlertRecord]
+) -> None:
+    incident = change.live.incident
+    if incident is None:
+        return
+    further = STAGES.index(_stage(change, incident)) > STAGES.index(incident.stage)
+    if not further and not any(counts(alert) for alert in edges):
+        return
+    worse = further or before is None or rank(incident.worst) > rank(before.worst)
+    change.keep_incident(diagnosed(change, incident, worse=worse))
 
 
 def _opened(change: Change, alert: AlertRecord, policy: TellingPolicy) -> IncidentRecord:
@@ -77,7 +108,7 @@ def _grown(
     if incident.attempt == alert.attempt and alert.first_seq < incident.first_bad:
         good = alert.first_seq - 1 if alert.first_seq > 1 else None
         grown = replace(grown, first_bad=alert.first_seq, last_good=good)
-    if inhibited(change.live, alert):
+    if not counts(alert) or inhibited(change.live, alert):
         return grown
     due = _change_due(change.now, incident, policy, rises=rises)
     if incident.due_at is not None and incident.due_edge != "repeat":
@@ -95,35 +126,12 @@ def _change_due(
     return max(due, incident.noticed_at + timedelta(seconds=policy.group_interval_s))
 
 
-def _diagnosed(change: Change, incident: IncidentRecord) -> IncidentRecord:
-    """The cause that the worst, then earliest, alert with one names.
-
-    A rule can say in its label `confidence` how sure its cause is; without one a critical
-    rule's counts as even odds and a milder one's as less.
-    """
-    firing = [alert for alert in change.live.members.values() if alert.state == "firing"]
-    firing.sort(key=lambda alert: (-rank(alert.severity), alert.first_seq))
-    for alert in firing:
-        cause = alert.annotations.get("cause", "")
-        if cause:
-            return replace(incident, diagnosis=cause, confidence=_confidence(alert))
-    return incident
-
-
-def _confidence(alert: AlertRecord) -> float:
-    try:
-        stated = float(alert.labels.get("confidence", ""))
-    except ValueError:
-        return 0.5 if alert.severity == "critical" else 0.3
-    return stated if 0.0 <= stated <= 1.0 else 0.5
-
-
-def _advance_stage(change: Change, *, opened: bool) -> None:
+def _advance_stage(change: Change, before: IncidentRecord | None) -> None:
     incident = change.live.incident
     if incident is None:
         return
     stage = max(_stage(change, incident), incident.stage, key=STAGES.index)
-    if opened or stage != incident.stage:
+    if before is None or stage != before.stage:
         change.keep_incident(replace(incident, stage=stage))
         change.tell("stage", {"incident": incident.id, "stage": stage})
 

@@ -34,6 +34,9 @@ from watchstep_monitor.service.storage import Transaction
 from watchstep_monitor.service.telling import TellingPolicy
 from watchstep_monitor.service.trainer_events import take_event
 
+_WAITING = frozenset({"pending", "cancelled"})
+"""Changes that neither begin nor end anything that people are told of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -259,7 +262,7 @@ class Ingest:
         run = live.record.run
         transaction.on_rollback(lambda: self._fleet.forget(run))
         stored = live.record.version > 0
-        return Change(live, live.record if stored else None, now)
+        return Change(transaction, live, live.record if stored else None, now)
 
     def _finish(self, transaction: Transaction, change: Change) -> None:
         live = change.live
@@ -353,28 +356,35 @@ class Ingest:
         if fresh and any(rule in live.alerts for rule in _clocked_names(live)):
             self._listen(change, change.now)
         last_seq = live.record.last_seq
+        change.updates.extend(fresh)
         rules, engine = live.rules, live.engine
         for update in fresh:
             engine, transitions = step(rules, engine, update)
             live.note(update)
-            if transitions or update.event is not None:
-                self._move(change, update)
-                if update.event is not None:
-                    take_event(change, update, update.event)
-                self._judge(change, transitions)
+            if update.event is None and all(one.change in _WAITING for one in transitions):
+                for one in transitions:
+                    apply_transition(change, one)
+                continue
+            self._move(change, update)
+            if update.event is not None:
+                take_event(change, update, update.event)
+            self._judge(change, transitions)
         live.engine = engine
         if len(live.latest) > self._policy.most_metrics_per_run:
             raise OverCapError("this run reports more metrics than it may", retry_after_s=3600)
         live.since_snapshot += len(fresh)
-        change.updates.extend(fresh)
-        if fresh:
-            self._move(change, fresh[-1])
-            record = live.record
-            change.alter(
-                updates=record.updates + len(fresh),
-                lost=record.lost + fresh[-1].seq - last_seq - len(fresh),
-            )
-        change.alter(heard_at=change.now)
+        if not fresh:
+            change.alter(heard_at=change.now)
+            return
+        record, newest = live.record, fresh[-1]
+        change.alter(
+            last_seq=newest.seq,
+            step=newest.step,
+            time=newest.time,
+            updates=record.updates + len(fresh),
+            lost=record.lost + newest.seq - last_seq - len(fresh),
+            heard_at=change.now,
+        )
 
     @staticmethod
     def _move(change: Change, update: Update) -> None:

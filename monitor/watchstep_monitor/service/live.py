@@ -34,6 +34,8 @@ class LiveRun:
         bad_core: Core metrics whose newest reading is not finite.
         alerts: Open alerts by rule.
         members: All alerts of the open incident by id, resolved ones too.
+        diagnosed: The incident whose causes were looked for last, open or not; forgotten with
+            the process.
         since_snapshot: Updates since the rule state was last saved.
     """
 
@@ -48,6 +50,7 @@ class LiveRun:
     members: dict[str, AlertRecord] = field(default_factory=dict)
     commands: list[CommandRecord] = field(default_factory=list)
     since_snapshot: int = 0
+    diagnosed: IncidentRecord | None = None
 
     def note(self, update: Update) -> None:
         """Take over an update's readings."""

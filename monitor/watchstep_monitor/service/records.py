@@ -146,9 +146,15 @@ class IncidentRecord:
     Attributes:
         first_bad: Sequence number (in `attempt`) at which the first alert began to hold.
         last_good: The one before it, or None when the first update was bad already.
+        diagnosis, confidence: Title and confidence of the likeliest cause; "" and 0 while
+            nothing stands out.
         worst: The worst severity so far.
         due_at: When a message about it is to be written, or None.
         due_edge: Which one: "opened", "changed" or "repeat".
+        damage: Update of the first non-finite core reading or of death, or None.
+        causes: Likeliest first, each as REST shows it; see `diagnosing`.
+        phases: Its stages so far, each as REST shows it.
+        diagnosed_seq: Newest update when its causes were looked for; 0 for never.
         told: Receivers that were told that it opened; only they hear of its end.
         notices: How many notices were written; numbers their ids.
         noticed_at: When the newest one was.
@@ -167,6 +173,10 @@ class IncidentRecord:
     worst: Severity
     diagnosis: str = ""
     confidence: float = 0.0
+    damage: int | None = None
+    causes: tuple[Mapping[str, Any], ...] = ()
+    phases: tuple[Mapping[str, Any], ...] = ()
+    diagnosed_seq: int = 0
     resolved_at: datetime | None = None
     due_at: datetime | None = None
     due_edge: str = ""

@@ -18,12 +18,13 @@ norm, which a loss scaler may overflow once in a healthy run: rules look at thos
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hearing:
-    """What silence is measured against.
+    """What silence is measured against; owned by the clock's thread, read by all.
 
     Attributes:
-        up_since: When this process began to listen: its own absence is no trainer's silence.
+        up_since: When this process began to listen, or could store what it heard again: its
+            own absence is no trainer's silence.
         timeout_s: Seconds of silence after which a running run is stalled.
     """
 

@@ -70,6 +70,12 @@ class Transaction(Protocol):
     def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
         """Updates beyond (attempt, seq), in order."""
 
+    def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
+        """At most `count` updates of an attempt, up to `last_seq`, in order.
+
+        Costs the same however long the run is.
+        """
+
     def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
         """Remove a run's updates but for windows (attempt, first, last); returns the rows.
 

@@ -60,6 +60,11 @@ def rank(severity: Severity) -> int:
     return SEVERITIES.index(severity)
 
 
+def counts(alert: AlertRecord) -> bool:
+    """Whether an alert can open an incident and be a reason to tell someone."""
+    return alert.severity != "info"
+
+
 def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
     """Whether a firing rule makes telling about this alert needless."""
     rule = rule_named(live.rules, alert.rule)
@@ -110,7 +115,7 @@ def tell_if_due(change: Change, policy: TellingPolicy) -> None:
     if incident is None or incident.due_at is None or incident.due_at > change.now:
         return
     loud, wait_until = _loud(change, policy)
-    if not loud:
+    if not any(counts(alert) for alert in loud):
         change.keep_incident(replace(incident, due_at=wait_until))
         return
     worst = max((alert.severity for alert in loud), key=rank)

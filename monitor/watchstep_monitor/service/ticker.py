@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from watchstep.core.ruleset import RuleSet
 from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.live import RunView
+from watchstep_monitor.service.records import RunRecord
 from watchstep_monitor.service.status import shown_status
 from watchstep_monitor.service.storage import RunFilter
 
@@ -21,15 +22,39 @@ MESSAGES_INTERVAL_S = 0.1
 
 MOST_DUE = 200
 
+DIVERGED_LOOK_BACK = timedelta(hours=1)
+"""Diverged runs that were silent for longer were looked at when they were silent for less."""
+
+LEAST_DEAF_S = 5.0
+"""Trouble with the store that lasted so long counts as absence of the service."""
+
 
 class Ticker:
     """One thread; what it does takes effect in the writing threads."""
 
-    def __init__(self, desk: Desk, check_interval_s: float) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        check_interval_s: float,
+        leads: Callable[[], bool] = lambda: True,
+        *,
+        keep_ended_s: float = 600.0,
+    ) -> None:
+        """Prepare; nothing ticks before `start`.
+
+        Args:
+            desk: Whose runs.
+            check_interval_s: Between looks for silent runs.
+            leads: Whether it is this process that ticks, where several share a store.
+            keep_ended_s: How long gauges show runs that ended.
+        """
+        self._keep_ended_s = keep_ended_s
         self._desk = desk
+        self._leads = leads
         self._check_interval_s = check_interval_s
         self._stop = threading.Event()
         self._stalled: set[str] = set()
+        self._deaf_since: datetime | None = None
         self._rules_version = desk.book.version
         self._thread = threading.Thread(target=self._serve, name="ticker", daemon=True)
 
@@ -48,23 +73,49 @@ class Ticker:
         now = self._desk.clock.now()
         reloaded = self._rules_version != self._desk.book.version
         self._rules_version = self._desk.book.version
-        for view in self._desk.fleet.views():
+        if not self._leads():
+            self._stalled.clear()
+            # Nothing to do but to notice when the store is away.
+            self._desk.store.due_incidents(now, 1)
+            return
+        for view in self._views(now):
             self._note_status(view, now)
             if reloaded or self._is_due(view, now):
                 self._desk.tick(view.record.run)
 
     def send_due(self) -> None:
         """Write the messages whose time has come."""
+        if not self._leads():
+            return
         for run in self._desk.store.due_incidents(self._desk.clock.now(), MOST_DUE):
             self._desk.tick(run)
 
-    def remember_running(self) -> None:
-        """Bring runs that were running into memory, so that their silence is noticed."""
+    def remember(self) -> None:
+        """Bring into memory what was there before the service was restarted.
+
+        Runs that had not ended, so that their silence is noticed and their alerts are shown,
+        and runs that ended so recently that gauges still show them.
+        """
+        since = self._desk.clock.now() - timedelta(seconds=self._keep_ended_s)
+        for status in ("running", "diverged"):
+            self._remember(status, lambda record: record.ended_at is None)
+        self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
+
+    def _remember(
+        self,
+        status: str | None,
+        wanted: Callable[[RunRecord], bool],
+        more: Callable[[RunRecord], bool] = lambda _: True,
+    ) -> None:
+        """Load the wanted runs of a status, newest heard of first, until `more` says no."""
         cursor: str | None = None
-        while not self._stop.is_set():
-            page = self._desk.store.runs(RunFilter(status="running"), 200, cursor)
+        while self._desk.store.exclusive and not self._stop.is_set():
+            page = self._desk.store.runs(RunFilter(status=status), 200, cursor)
             for record in page.items:
-                self._desk.view(record.run, None)
+                if not more(record):
+                    return
+                if wanted(record):
+                    self._desk.view(record.run, None)
             cursor = page.next_cursor
             if cursor is None:
                 return
@@ -73,19 +124,73 @@ class Ticker:
         clock = self._desk.clock
         looked = clock.monotonic()
         pause_s = min(MESSAGES_INTERVAL_S, self._check_interval_s)
-        self._guarded(self.remember_running)
+        self._guarded(self.remember)
         while not self._stop.wait(pause_s):
             self._guarded(self.send_due)
             if clock.monotonic() - looked >= self._check_interval_s:
                 looked = clock.monotonic()
                 self._guarded(self.look)
 
-    @staticmethod
-    def _guarded(work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
+        now = self._desk.clock.now()
         try:
+            if self._deaf_since is not None:
+                self._hear_again(self._deaf_since, now)
             work()
         except ServiceError as error:
+            self._deaf_since = self._deaf_since or now
             log.warning("the clock's work waits", extra={"reason": str(error)})
+
+    def _hear_again(self, deaf_since: datetime, now: datetime) -> None:
+        """After trouble with the store: what trainers said meanwhile was refused.
+
+        Raises:
+            StorageTroubleError: The trouble lasts.
+        """
+        self._desk.store.due_incidents(now, 1)
+        self._deaf_since = None
+        hearing = self._desk.policy.hearing
+        # A short trouble must not put off the silence of a run that is really gone.
+        if (now - deaf_since).total_seconds() >= min(LEAST_DEAF_S, hearing.timeout_s / 2):
+            hearing.up_since = now
+
+    def _views(self, now: datetime) -> Iterator[RunView]:
+        """The runs that the clock may concern."""
+        desk = self._desk
+        if desk.store.exclusive:
+            yield from desk.fleet.views()
+            return
+        # Memory knows little of runs that speak to other replicas; their rows know enough.
+        back = set(self._stalled)
+        for record in self._silent_records(now):
+            back.discard(record.run)
+            view = desk.fleet.view(record.run)
+            known = view is not None and view.record.version == record.version
+            yield view if view is not None and known else desk.view(record.run, None)
+        for run in back:
+            yield desk.view(run, None)
+
+    def _silent_records(self, now: datetime) -> Iterator[RunRecord]:
+        """Rows of runs that may have fallen silent, whoever heard them last."""
+        desk = self._desk
+        least = _least_silence_s(desk.book.rules, desk.policy.hearing.timeout_s)
+        silent = now - timedelta(seconds=least)
+        yield from self._records(RunFilter(status="stalled", stalled_before=silent))
+        for record in self._records(RunFilter(status="diverged")):
+            heard = record.heard_at or record.created_at
+            if heard < silent - DIVERGED_LOOK_BACK:
+                return
+            if heard < silent and record.ended_at is None:
+                yield record
+
+    def _records(self, wanted: RunFilter) -> Iterator[RunRecord]:
+        cursor: str | None = None
+        while not self._stop.is_set():
+            page = self._desk.store.runs(wanted, 200, cursor)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def _is_due(self, view: RunView, now: datetime) -> bool:
         record = view.record

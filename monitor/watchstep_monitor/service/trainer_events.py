@@ -32,7 +32,7 @@ def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None
     elif kind == "checkpoint" and event.get("pinned") and event.get("finite", True):
         kept = ("path", "step", "sha256")
         change.alter(checkpoint={key: event[key] for key in kept if key in event})
-    elif kind == "guard" and event.get("verdict") not in {None, "continue"}:
+    elif kind == "guard" and _text(event, "verdict") not in {"", "continue"}:
         change.alter(trainer_did=f"{_text(event, 'verdict')} at update {update.seq}")
     elif kind == "command":
         _answer_commands(change, _text(event, "id") or _text(event, "command"))

@@ -14,6 +14,7 @@ ReceiverKind = Literal[
 ]
 
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+PerSecond = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -106,6 +107,15 @@ class LimitSettings(Section):
     body_read_s: PositiveSeconds = Field(
         default=10.0,
         description="Seconds for a whole body to arrive; slower clients are cut (408).",
+    )
+    head_read_s: PositiveSeconds = Field(
+        default=10.0,
+        description="Seconds for a request's line and headers to arrive; slower clients are cut.",
+    )
+    requests_per_s: PerSecond = Field(
+        default=1_000.0,
+        description="Requests a second and token, with a burst of five seconds' worth; more are "
+        "answered 429. Ten times what a hundred trainers send.",
     )
     concurrency: Count = Field(
         default=1_000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from watchstep.errors import SettingsError
 from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.outbox import Outbox
+from watchstep_monitor.store.replicas import ORIGIN, Replicas
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.writer import GroupCommit, Writer
@@ -56,16 +58,23 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class OpenedStore:
-    """An open store and its outbox."""
+    """An open store and its outbox.
+
+    Attributes:
+        replicas: What connects this process with others on the same PostgreSQL; None on SQLite.
+    """
 
     store: SqlStore
     outbox: Outbox
     writer: Writer
+    replicas: Replicas | None
     _engines: tuple[Engine, ...]
     _lock: IO[bytes] | None
 
     def close(self) -> None:
         """Commit what is queued, close all connections, and let another process in."""
+        if self.replicas is not None:
+            self.replicas.stop()
         self.writer.close()
         for engine in self._engines:
             engine.dispose()
@@ -82,7 +91,7 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
     """
     lock = None
     if options.database_url is None:
-        lock = _own_folder(options.data_dir)
+        lock = own_folder(options.data_dir)
     try:
         if lock is not None:
             _refuse_foreign(options.data_dir / FILE_NAME)
@@ -104,9 +113,9 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
         metrics=metrics,
     )
     store = SqlStore(read_engine, writer, shapes, exclusive=exclusive)
-    return OpenedStore(
-        store, Outbox(read_engine, writer, exclusive=exclusive), writer, engines, lock
-    )
+    outbox = Outbox(read_engine, writer, exclusive=exclusive)
+    replicas = None if exclusive else _replicas(write_engine, read_engine)
+    return OpenedStore(store, outbox, writer, replicas, engines, lock)
 
 
 def backup_sqlite(data_dir: Path, target: Path) -> None:
@@ -128,7 +137,7 @@ def backup_sqlite(data_dir: Path, target: Path) -> None:
         raise SettingsError(f"{target}: the backup failed: {error}") from None
 
 
-def _own_folder(folder: Path) -> IO[bytes]:
+def own_folder(folder: Path) -> IO[bytes]:
     """Take the folder's lock, which the kernel frees when this process ends, however it does."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -186,7 +195,35 @@ def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
     # Server-side prepared plans do not survive a failover behind a connection pooler.
     arguments = {"connect_timeout": 5, "application_name": "watchstep"}
     write = create_engine(parsed, pool_size=options.writers + 1, connect_args=arguments, **common)
-    return write, create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
+    read = create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
+    origin, wait_ms = secrets.token_hex(8), round(options.busy_timeout_s * 1000)
+
+    def prepare_session(raw: Any, record: Any) -> None:
+        record.info[ORIGIN] = origin
+        _tune_session(raw, wait_ms)
+
+    event.listen(write, "connect", prepare_session)
+    return write, read
+
+
+def _tune_session(raw: Any, wait_ms: int) -> None:
+    """Settings of a writing session on PostgreSQL, which a database may have set otherwise."""
+    with raw.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {wait_ms}")
+        # A process that was stopped or cut off in a transaction must not hold a run for ever.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * wait_ms}")
+        # Acknowledged means synced; anything above "on" is left as it is.
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+
+
+def _replicas(write: Engine, read: Engine) -> Replicas:
+    with write.connect() as connection:
+        origin = str(connection.info[ORIGIN])
+    plain = write.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return Replicas(plain, read, origin)
 
 
 def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
@@ -215,8 +252,14 @@ def _opening(engine: Engine) -> Iterator[Connection]:
 
 def _prepare(connection: Connection, options: StoreOptions) -> None:
     if connection.dialect.name != "sqlite":
+        # However long another replica's migration takes, this one waits for it.
+        wait = connection.execute(text("SHOW lock_timeout")).scalar_one()
+        connection.execute(text("SET lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         try:
+            connection.execute(
+                text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait}
+            )
             _upgrade(connection, options)
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Select, and_, exists, func, select, update
 
+from watchstep_monitor.service.announcing import delivery_detail
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.notice_json import notice_from_json
 from watchstep_monitor.service.ports import (
@@ -25,6 +26,7 @@ from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Transaction
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.replicas import tell_of_delivery
 from watchstep_monitor.store.transaction import SqlTransaction
 from watchstep_monitor.store.writer import Writer
 
@@ -76,7 +78,11 @@ class Outbox:
         key = run_key(delivery.notice.run)
 
         def job(transaction: Transaction) -> None:
-            _settle(_connection(transaction), key, delivery, outcome, to_us(now))
+            connection = _connection(transaction)
+            _settle(connection, key, delivery, outcome, to_us(now))
+            if not self._exclusive:
+                detail = delivery_detail(delivery, outcome)
+                tell_of_delivery(connection, delivery.notice.run, delivery.notice.project, detail)
 
         self._writer.submit(delivery.notice.run, job).result(TIMEOUT_S)
         with self._lock:

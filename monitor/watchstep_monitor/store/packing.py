@@ -58,7 +58,8 @@ def record_from(kind: type[R], text: str) -> R:
     if kind is AlertRecord:
         values["reading"] = reading(values["reading"])
     elif kind is IncidentRecord:
-        values["told"] = tuple(values["told"])
+        for name in ("told", "causes", "phases"):
+            values[name] = tuple(values.get(name, ()))
     elif kind is SilenceRecord:
         values["matchers"] = tuple(Matcher(*parts) for parts in values["matchers"])
     return kind(**values)

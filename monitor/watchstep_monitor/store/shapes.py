@@ -6,7 +6,7 @@ import json
 import threading
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Dialect, insert, select
+from sqlalchemy import Dialect, Table, insert, select
 
 from watchstep_monitor.store import schema
 
@@ -37,12 +37,23 @@ ADVANCED_COLUMNS = (
 """Columns of a run that change with its updates."""
 
 
+_REPLACED = (
+    schema.attempts,
+    schema.run_states,
+    schema.alerts,
+    schema.incidents,
+    schema.commands,
+)
+
+
 class Shapes:
     """Remembers the shapes of runs. Thread-safe for different runs.
 
     Attributes:
         insert_updates, advance_run: The driver's own statements for what every batch does;
             building them anew each time took longer than running them.
+        replace_row: By table, the statement that inserts a row or replaces the one with its
+            key; its parameters are the columns in order.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -53,6 +64,7 @@ class Shapes:
         marks = ", ".join(mark for _ in columns)
         # The names in both statements are the schema's own.
         self.insert_updates = f"INSERT INTO updates ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - see above
+        self.replace_row = {table.name: _replacing(table, mark) for table in _REPLACED}
         settings = ", ".join(f"{name} = {mark}" for name in ADVANCED_COLUMNS)
         guard = " AND ".join(
             f"{name} = {mark}" for name in ("run_key", "attempt", "last_seq", "version")
@@ -102,3 +114,15 @@ class Shapes:
     def _forget(self, key: int) -> None:
         with self._lock:
             self._codes.pop(key, None)
+
+
+def _replacing(table: Table, mark: str) -> str:
+    columns = [column.name for column in table.columns]
+    key = [column.name for column in table.primary_key]
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    # The names are the schema's own.
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - see above
+        f" VALUES ({', '.join(mark for _ in columns)})"
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
+    )

@@ -24,6 +24,7 @@ from watchstep_monitor.service.records import (
     run_key,
 )
 from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store.replicas import tell_replicas
 from watchstep_monitor.store.shapes import ADVANCED_COLUMNS, Shapes
 
 
@@ -133,6 +134,21 @@ class SqlTransaction:
             if (later.attempt, later.seq) > (attempt, seq):
                 yield later
 
+    def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
+        """See the port."""
+        table = schema.updates.c
+        query = (
+            select(schema.updates)
+            .where(
+                table.run_key == run_key(run),
+                table.attempt == attempt,
+                table.first_seq > last_seq - count - blocks.MOST_UPDATES,
+                table.first_seq <= last_seq,
+            )
+            .order_by(table.first_seq)
+        )
+        return [one for one in self._updates(run, query) if one.seq <= last_seq][-count:]
+
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
         key = run_key(run)
         for row in self.connection.execute(query):
@@ -241,6 +257,9 @@ class SqlTransaction:
             for entry in entries
         ]
         self.connection.execute(insert(schema.timeline), rows)
+        if self._is_postgres:
+            moments = [entry.at_us for entry in entries]
+            tell_replicas(self.connection, run_key(entries[0].run), moments)
 
     def commands(self, run: str) -> list[CommandRecord]:
         """See the port."""
@@ -302,13 +321,10 @@ class SqlTransaction:
         return [packing.record_from(AlertRecord, text) for text in texts]
 
     def _replace(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Update the row of this key, or insert it; the run's row keeps others away."""
-        found = self.connection.execute(
-            update(table).where(*(table.c[name] == part for name, part in key.items())),
-            values,
-        )
-        if found.rowcount == 0:
-            self.connection.execute(insert(table), {**key, **values})
+        """Insert the row of this key, or put it in the place of the one that is there."""
+        row = {**key, **values}
+        parameters = tuple(row[column.name] for column in table.columns)
+        self.connection.exec_driver_sql(self._shapes.replace_row[table.name], parameters)
 
 
 def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:

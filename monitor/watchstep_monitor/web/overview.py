@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from watchstep_monitor.service.clock import rfc3339
 from watchstep_monitor.service.desk import Desk, Projects
+from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.records import SEVERITIES, STAGES, IncidentRecord, RunRecord
 from watchstep_monitor.service.status import shown_status
 from watchstep_monitor.service.storage import RunFilter
@@ -20,7 +22,11 @@ Sort = Literal["attention", "heard", "name"]
 FRESH_S = 1.0
 """Age up to which the list of all runs is used again: many browsers ask at once."""
 
+WHOLE_S = 60.0
+"""Between two readings of all rows, however little seems to have changed."""
+
 ROWS_A_READ = 1_000
+ROWS_A_LOOK = 50
 MOST_INCIDENTS = 2_000
 """Newest incidents looked at for open ones; older ones show in their runs' statuses."""
 
@@ -54,7 +60,9 @@ class Overview:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._lock = threading.Lock()
-        self._known: tuple[float, list[RunRecord], dict[str, IncidentRecord]] | None = None
+        self._read_at = self._read_whole_at = -math.inf
+        self._records: dict[str, RunRecord] = {}
+        self._incidents: dict[str, IncidentRecord] = {}
 
     def answer(self, asked: Question, projects: Projects) -> dict[str, Any]:
         """One page of rows, with how many runs there are of each status.
@@ -92,22 +100,37 @@ class Overview:
     def _all(self) -> tuple[list[RunRecord], dict[str, IncidentRecord]]:
         with self._lock:
             now = self._desk.clock.monotonic()
-            if self._known is None or now - self._known[0] > FRESH_S:
-                records = list(_pages_of_runs(self._desk))
+            if now - self._read_at > FRESH_S:
+                whole = now - self._read_whole_at > WHOLE_S
+                self._records = self._newest(whole=whole)
                 # Read after the runs: an incident of an unknown run would have no row.
-                incidents = {one.run: one for one in _open_incidents(self._desk)}
-                self._known = (self._desk.clock.monotonic(), records, incidents)
-            return self._known[1], self._known[2]
+                self._incidents = {one.run: one for one in _open_incidents(self._desk)}
+                self._read_at = self._desk.clock.monotonic()
+                self._read_whole_at = self._read_at if whole else self._read_whole_at
+            return list(self._records.values()), self._incidents
+
+    def _newest(self, *, whole: bool) -> dict[str, RunRecord]:
+        """All runs, newest heard of first; reads on until a stretch of them is known already.
+
+        What changes a run nearly always makes it the newest heard of. The few other changes
+        (someone asked for a halt) are seen when all of it is read again.
+        """
+        known = self._records
+        fresh: dict[str, RunRecord] = {}
+        size, cursor = ROWS_A_READ if whole or not known else ROWS_A_LOOK, None
+        while True:
+            page = self._desk.store.runs(RunFilter(), size, cursor)
+            fresh |= {record.run: record for record in page.items}
+            cursor = page.next_cursor
+            if cursor is None:
+                return fresh
+            if not whole and all(_is_known(record, known) for record in page.items):
+                return fresh | {run: one for run, one in known.items() if run not in fresh}
 
 
-def _pages_of_runs(desk: Desk) -> Iterable[RunRecord]:
-    cursor = None
-    while True:
-        page = desk.store.runs(RunFilter(), ROWS_A_READ, cursor)
-        yield from page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return
+def _is_known(record: RunRecord, known: Mapping[str, RunRecord]) -> bool:
+    before = known.get(record.run)
+    return before is not None and before.version == record.version
 
 
 def _open_incidents(desk: Desk) -> Iterable[IncidentRecord]:
@@ -133,14 +156,16 @@ def _has_tag(tags: Mapping[str, str], wanted: str) -> bool:
 
 
 def _order(
-    fitting: list[tuple[RunRecord, str]], incidents: Mapping[str, IncidentRecord], sort: Sort
+    fitting: list[tuple[RunRecord, RunStatus]], incidents: Mapping[str, IncidentRecord], sort: Sort
 ) -> None:
     if sort == "name":
         fitting.sort(key=lambda pair: pair[0].run)
         return
     # Python's sort is stable, and the store gives the newest heard of first.
     if sort == "attention":
-        fitting.sort(key=lambda pair: _urgency(*pair, incidents.get(pair[0].run)), reverse=True)
+        fitting.sort(
+            key=lambda pair: _urgency(pair[0], pair[1], incidents.get(pair[0].run)), reverse=True
+        )
 
 
 def _urgency(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -41,7 +42,7 @@ def _zones(rules: RuleSet, name: str, latest: Mapping[str, float]) -> Iterator[d
     factor = _factor(rules, name)
     shown = sorted({edge / factor for edge in edges})
     ends = [-math.inf, *shown, math.inf]
-    for low, high in zip(ends, ends[1:], strict=False):
+    for low, high in itertools.pairwise(ends):
         zone = rules.zone(name, {name: _between(low, high), band.beside: beside})
         yield {"from": _open(low), "to": _open(high), "zone": zone}
 

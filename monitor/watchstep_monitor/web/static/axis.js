@@ -59,7 +59,7 @@ function decades(first, last) {
 export function even(low, high, count) {
   const rough = (high - low) / count || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));
-  const stride = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough);
+  const stride = [1, 2, 2.5, 5, 10].map((each) => each * unit).find((each) => each >= rough);
   const found = [];
   for (let at = Math.ceil(low / stride); at * stride <= high; at++) found.push(at * stride);
   return found;

@@ -147,6 +147,9 @@ export class Chart {
     if (!moves[event.key]) return;
     event.preventDefault();
     this.moved(moves[event.key]());
+    // Keys reach a chart that was scrolled to a moment ago and does not count as seen yet.
+    this.describe();
+    this.redraw();
   }
 
   /** One reading on or back. */

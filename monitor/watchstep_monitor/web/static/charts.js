@@ -6,9 +6,10 @@ import { el, fill, tell } from "./dom.js";
 import { reading } from "./format.js";
 import { MARKS, palette } from "./paint.js";
 
-const POINTS = 1600; // About two a pixel of the widest chart.
+const POINTS = 1000; // About two a pixel of a chart; a zoom asks for the part anew.
 const MOST_POINTS = 4000; // Beyond it a trace that grew by and by is thinned by the service again.
 const FIRST_SHOWN = 12;
+const AT_ONCE = 2; // The service reads series one after the other: asked for all, it ends all late.
 const KINDS = [["auto", "Auto"], ["linear", "Linear"], ["log", "Log"]];
 
 /**
@@ -127,9 +128,10 @@ export class Charts {
     chart.stale = false;
     const range = this.zoomed ? { from_step: Math.floor(this.link.range[0]), to_step: Math.ceil(this.link.range[1]) } : {};
     const asked = (chart.asked = (chart.asked || 0) + 1);
+    const current = () => asked === chart.asked;
     try {
-      const found = await Promise.all(this.sources.map((source) => series(source.run, chart.metric, { ...range, points: POINTS })));
-      if (asked !== chart.asked) return;
+      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => series(source.run, chart.metric, { ...range, points: POINTS }))));
+      if (!current()) return;
       chart.points = found;
       this.present(chart);
     } catch (error) {
@@ -148,6 +150,7 @@ export class Charts {
   }
 
   async follow(chart) {
+    if (!chart.loaded && chart.stale === false) return undefined; // It is on its way.
     if (!chart.loaded || chart.points.some((points) => points.length === 0 || points.length > MOST_POINTS)) return this.load(chart);
     const asked = chart.asked;
     const found = await Promise.all(this.sources.map((source, index) => newer(source.run, chart.metric, chart.points[index])));
@@ -170,6 +173,23 @@ export class Charts {
 
   redraw() {
     this.charts.forEach((chart) => chart.redraw());
+  }
+}
+
+let busy = 0;
+let answered = false; // The very first one goes alone, so that something is seen soon.
+const waiting = [];
+
+/** Do `work` when it is its turn; skipped, giving null, when it is not `wanted` any more. */
+async function inTurn(wanted, work) {
+  if (busy >= (answered ? AT_ONCE : 1)) await new Promise((resolve) => waiting.push(resolve));
+  busy++;
+  try {
+    return wanted() ? await work() : null;
+  } finally {
+    busy--;
+    answered = true;
+    waiting.splice(0, AT_ONCE - busy).forEach((go) => go());
   }
 }
 

@@ -84,6 +84,11 @@ export function status(word) {
   );
 }
 
+/** A metric's name that may break after its parts, and not within a word. */
+export function metricName(name) {
+  return el("code", {}, name.split(/(?<=[/_.])/).flatMap((part) => [part, el("wbr")]));
+}
+
 /** A severity, or a zone. */
 export function level(word, prefix = "level") {
   return el("span", { class: `pill ${prefix}-${word}` }, word);

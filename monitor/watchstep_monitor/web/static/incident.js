@@ -7,7 +7,7 @@ import { clock, level, number, outside, when, whole } from "./format.js";
 import { silenceFor } from "./silences.js";
 
 const STAGES = ["early signs", "explosion", "divergence", "aftermath"];
-const MOST_EVIDENCE = 5;
+const MOST_SIGNS = 5;
 const RANK = { critical: 0, warning: 1, info: 2 };
 
 /**
@@ -28,25 +28,34 @@ export function incidentPanel(story, changed) {
     stages(incident),
     diagnosis(story),
     el("div", { class: "columns" }, done(story), advice(story)),
-    evidence(story, changed),
+    signs(story, changed),
   );
 }
 
 function stages(incident) {
   const now = STAGES.indexOf(incident.stage);
-  return el(
-    "ol",
-    { class: "stages", "aria-label": "Stages" },
-    STAGES.map((stage, index) => el("li", { class: index < now && "past", "aria-current": index === now && "step" }, stage[0].toUpperCase() + stage.slice(1))),
-  );
+  const phases = new Map((incident.stages || []).map((phase) => [phase.stage, phase]));
+  const one = (stage, index) => {
+    const phase = phases.get(stage);
+    const skipped = phases.size > 0 && !phase && index !== now;
+    return el(
+      "li",
+      { class: index < now && !skipped && "past", "aria-current": index === now && "step" },
+      stage[0].toUpperCase() + stage.slice(1),
+      phase && el("div", { class: "quiet" }, `from update ${whole(phase.first_update)}`),
+    );
+  };
+  return el("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map(one));
 }
 
 function diagnosis({ incident, alerts }) {
-  const begun = `It began at update ${whole(incident.first_bad_update)} (step ${whole(incident.first_bad_step)}); ${incident.last_good_update ? `update ${whole(incident.last_good_update)} was the last good one` : "no update before it was good"}.`;
+  const last = incident.last_good_update ? `update ${whole(incident.last_good_update)} was the last good one` : "no update before it was good";
+  const begun = `It began at update ${whole(incident.first_bad_update)} (step ${whole(incident.first_bad_step)}); ${last}.`;
   if (!incident.diagnosis) {
     const worst = ranked(alerts)[0];
-    return el("div", {}, el("p", { class: "diagnosis" }, worst?.summary || "No rule names a cause."), el("p", { class: "quiet" }, begun));
+    return el("div", {}, el("p", { class: "diagnosis" }, worst?.summary || "No cause is known."), el("p", { class: "quiet" }, begun));
   }
+  const [first, ...others] = incident.causes || [];
   const percent = Math.round(incident.confidence * 100);
   return el(
     "div",
@@ -54,16 +63,23 @@ function diagnosis({ incident, alerts }) {
     el("h3", { class: "quiet" }, "Likely cause"),
     el("p", { class: "diagnosis" }, incident.diagnosis),
     el("p", { class: "quiet" }, el("meter", { min: 0, max: 100, value: percent, "aria-label": "Confidence" }), ` ${percent} % sure. ${begun}`),
+    first && reasons("Because", first.evidence),
+    first && reasons("Against it", first.against),
+    others.length > 0 && el("details", {}, el("summary", {}, "Other causes that fit less"), others.map((one) => [el("p", {}, `${one.title} (${Math.round(one.confidence * 100)} %)`), reasons("Because", one.evidence)])),
   );
 }
 
-function evidence({ alerts }, changed) {
-  const shown = ranked(alerts).slice(0, MOST_EVIDENCE);
+function reasons(title, lines) {
+  return lines?.length ? el("div", { class: "reasons" }, el("strong", {}, `${title}: `), lines.join("; ")) : null;
+}
+
+function signs({ alerts }, changed) {
+  const shown = ranked(alerts).slice(0, MOST_SIGNS);
   const rest = alerts.length - shown.length;
   return el(
     "div",
     {},
-    el("h3", {}, "Evidence"),
+    el("h3", {}, "Alerts"),
     el("ul", { class: "evidence" }, shown.map((alert) => sign(alert, changed))),
     rest > 0 && el("p", { class: "quiet" }, `and ${rest} more: `, el("a", { href: `/alerts?run=${encodeURIComponent(alerts[0].run)}` }, "all alerts of this run")),
   );

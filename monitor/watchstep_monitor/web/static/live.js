@@ -26,6 +26,7 @@ async function run() {
   let wait = FIRST_WAIT_MS;
   let cut = false;
   for (;;) {
+    await seen();
     try {
       await follow(() => {
         show("live", "Live");
@@ -41,15 +42,27 @@ async function run() {
     }
     cut = true;
     show("cut", "Reconnecting");
+    if (document.hidden) continue;
     await new Promise((resolve) => setTimeout(resolve, wait));
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
   }
+}
+
+/** Resolves once the tab is in sight: a browser keeps six connections a host, and each stream
+ * holds one, so that a seventh tab would wait for ever. */
+function seen() {
+  return new Promise((resolve) => {
+    if (!document.hidden) return resolve();
+    return document.addEventListener("visibilitychange", () => resolve(seen()), { once: true });
+  });
 }
 
 async function follow(opened) {
   const headers = { Accept: "text/event-stream", ...credentials() };
   if (lastId !== null) headers["Last-Event-ID"] = lastId;
   const giveUp = new AbortController();
+  const hide = () => document.hidden && giveUp.abort();
+  document.addEventListener("visibilitychange", hide, { signal: giveUp.signal });
   const answer = await fetch("/api/v1/events", { headers, cache: "no-store", signal: giveUp.signal });
   if (answer.status === 401) throw Object.assign(new Error("token"), { needsToken: true });
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);

@@ -84,7 +84,7 @@ function zones({ brush, colour, plan, y, model }) {
     brush.fillRect(left, high, width, low - high);
     brush.globalAlpha = 1;
     if (zone.zone === "explosion") hatch(brush, left, high, width, low - high, colour("zone-explosion"));
-    if (low - high > 15) {
+    if (low - high > 17) {
       brush.fillStyle = colour("quiet");
       // At the left, where a run is usually still well and nothing lies over the word.
       brush.textAlign = "left";
@@ -206,7 +206,12 @@ function strange({ brush, colour, plan, model }) {
     const toLeft = at > left + width - 40;
     brush.textAlign = toLeft ? "right" : "left";
     brush.font = "bold 11px system-ui, 'DejaVu Sans', sans-serif";
-    brush.fillText(wordFor(point.value), at + (toLeft ? -5 : 5), top + height - 3);
+    const word = wordFor(point.value);
+    const size = brush.measureText(word).width + 8;
+    brush.fillStyle = colour("surface");
+    brush.fillRect(toLeft ? at - size - 2 : at + 2, top + height - 18, size, 16);
+    brush.fillStyle = colour("nan");
+    brush.fillText(word, at + (toLeft ? -5 : 5), top + height - 3);
   }
 }
 

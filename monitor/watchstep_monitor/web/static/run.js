@@ -3,26 +3,26 @@
 import { all, get } from "./api.js";
 import { Charts } from "./charts.js";
 import { el, fill, trouble } from "./dom.js";
-import { number, reading, status, when, whole, zone, ZONES } from "./format.js";
+import { metricName, number, reading, status, when, whole, zone, ZONES } from "./format.js";
 import { incidentPanel, order } from "./incident.js";
 import { calm, listen } from "./live.js";
 import { marksOf, timelineList, unfolded } from "./timeline.js";
 
 const POLL_MS = 2000; // Readings are no events: the newest update is asked for.
 const BURST_MS = 400;
+const ACTIONS = ["none", "pin", "skip", "halt", "rollback"];
 const NOT_TRAINING = /(^|\/)(advantages_count|advantages_epsilon|clip_range|n_updates|fps|time_elapsed|total_timesteps)$/;
 
 export async function show(place) {
   const run = decodeURIComponent(location.pathname.split("/")[2]);
   document.title = `${run} - watchstep`;
   const path = `/api/v1/runs/${encodeURIComponent(run)}`;
-  const known = { run: null, scales: {}, timeline: [], alerts: [], deliveries: [], incident: null };
+  const known = { run: await get(path), scales: {}, timeline: [], alerts: [], deliveries: [], incident: null };
   const head = el("header", {});
   const story = el("div", {});
   const figures = el("div", {});
   const happened = el("section", { class: "panel", "aria-label": "Timeline" });
   const about = el("section", { class: "panel", "aria-label": "Configuration" });
-  known.run = await get(path);
   const charts = new Charts([{ run, label: "", colour: "trace" }], (metric) => aboutMetric(known, metric), () => known.run.step);
   fill(place, head, story, figures, el("h2", {}, "Charts"), charts.node, happened, about);
 
@@ -33,9 +33,9 @@ export async function show(place) {
     if (known.run.last_seq !== before.last_seq || known.run.attempt !== before.attempt) await charts.advance();
   }
 
-  async function refreshStory() {
+  async function refreshStory(fresh = get(path)) {
     const [now, timeline, alerts, deliveries, incidents, scales] = await Promise.all([
-      get(path),
+      fresh,
       all(`${path}/timeline`, { limit: 500 }),
       all("/api/v1/alerts", { run, limit: 200 }, 400),
       get("/api/v1/deliveries", { run, limit: 50 }),
@@ -46,30 +46,31 @@ export async function show(place) {
     Object.assign(known, { run: now, timeline: timeline.map(unfolded), scales, incident, deliveries: deliveries.items });
     known.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
     draw();
-    fill(story, incident && incidentPanel(known, again));
+    fill(story, incident && incidentPanel(known, () => again()));
     fill(happened, el("h2", {}, "Timeline"), timelineList(known.timeline));
     fill(about, el("h2", {}, "Configuration and tags"), configuration(now));
-    charts.order(inOrder(known));
+    charts.order(inOrder(now));
     charts.refresh();
   }
 
   function draw() {
-    fill(head, heading(known.run, again));
+    fill(head, heading(known.run, () => again()));
     fill(figures, numbers(known));
   }
 
-  async function again() {
+  async function again(fresh = undefined) {
     try {
-      await refreshStory();
+      await refreshStory(fresh);
       await charts.advance();
     } catch (error) {
-      fill(story, trouble(error, again));
+      fill(story, trouble(error, () => again()));
     }
   }
 
   draw();
-  await again();
-  const soon = calm(again, BURST_MS);
+  charts.order(inOrder(known.run)); // The charts load while the story is asked for.
+  await again(known.run);
+  const soon = calm(() => again(), BURST_MS);
   listen((kind, told) => (kind === "again" || told.run === run) && soon());
   setInterval(() => document.hidden || known.run.ended_at || refreshStatus().catch(() => {}), POLL_MS);
 }
@@ -104,7 +105,7 @@ function numbers({ run, incident }) {
     figure("Step", whole(run.step)),
     figure("Update", whole(run.last_seq)),
     figure("Last heard", when(run.last_update_at)),
-    figure("Worst zone", worst ? [zone(worst[1].zone), " ", worst[1].zone !== "ok" && el("small", { class: "mono quiet" }, worst[0])] : "none"),
+    figure("Worst zone", worst ? [zone(worst[1].zone), " ", worst[1].zone !== "ok" && el("small", { class: "quiet block" }, metricName(worst[0]))] : "none"),
     figure("Alerts firing", whole(run.counts.firing)),
     figure("Pinned checkpoint", run.checkpoint ? [`step ${whole(run.checkpoint.step)} `, el("small", { class: "mono quiet" }, run.checkpoint.path)] : "none"),
     figure("Lost updates", whole(run.counts.lost)),
@@ -118,15 +119,15 @@ function aboutMetric({ run, scales, timeline }, metric) {
 }
 
 /** Metrics in the order in which a person needs them: the alerts', then the worst zones'. */
-function inOrder({ run, timeline, alerts }) {
-  const grave = alerts.filter((alert) => alert.state === "firing" && alert.severity === "critical");
-  const first = new Map(grave.map((alert) => [alert.metric, alert.first_update]).sort((a, b) => b[1] - a[1]));
-  const once = new Set(timeline.filter((entry) => entry.kind === "transition").map((entry) => entry.metric));
+function inOrder(run) {
+  const grave = run.alerts.filter((alert) => alert.severity === "critical");
+  // Of alerts that began together the one that a rule acts on the hardest comes first.
+  const since = (alert) => alert.first_update - ACTIONS.indexOf(alert.action) / 10;
+  const first = new Map(grave.map((alert) => [alert.metric, since(alert)]).sort((a, b) => b[1] - a[1]));
   const rank = (name) => {
     const one = run.readings[name];
     const beyond = Number.isFinite(reading(one.value)) ? 0 : 1;
-    const trouble = ZONES.indexOf(one.zone || "ok") * 10 + beyond * 5 + (once.has(name) ? 2 : 0);
-    return NOT_TRAINING.test(name) ? -1 : trouble;
+    return NOT_TRAINING.test(name) ? -1 : ZONES.indexOf(one.zone || "ok") * 2 + beyond;
   };
   return Object.keys(run.readings).sort((a, b) => (first.get(a) ?? Infinity) - (first.get(b) ?? Infinity) || rank(b) - rank(a) || a.localeCompare(b));
 }

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, fill, trouble } from "./dom.js";
-import { runLink, speed, status, when, whole, zone } from "./format.js";
+import { metricName, runLink, speed, status, when, whole, zone } from "./format.js";
 import { calm, listen } from "./live.js";
 import { spark } from "./spark.js";
 
@@ -95,7 +95,7 @@ function table(place, items) {
   if (!body) {
     body = el("tbody");
     const names = ["Run", "Status", "Worst zone", "Incident", "Recently", "Step", "Speed", "Heard"];
-    const head = names.map((name) => el("th", { scope: "col", class: ["Step", "Speed"].includes(name) && "num" }, name));
+    const head = names.map((name) => el("th", { scope: "col", class: ["Step", "Speed", "Heard"].includes(name) && "num" }, name));
     fill(place, el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Runs"), el("thead", {}, el("tr", {}, head)), body)));
   }
   const before = new Map([...body.rows].map((row) => [row.dataset.run, row]));
@@ -118,7 +118,7 @@ function row(item, before) {
     el("td", { class: "shape full" }, kept("shape")),
     el("td", { class: "num", "data-name": "step" }, whole(item.step)),
     el("td", { class: "num speed", "data-name": "speed" }, kept("speed")),
-    el("td", { class: "heard" }, when(item.heard_at)),
+    el("td", { class: "heard num", "data-name": "heard" }, when(item.heard_at)),
   );
 }
 
@@ -138,7 +138,7 @@ async function glance(body, runs) {
   for (const seen of found.items) {
     const line = rows.get(seen.run);
     if (!line) continue;
-    fill(line.querySelector(".worst"), seen.worst && [zone(seen.worst.zone), seen.worst.zone !== "ok" && el("div", { class: "under mono" }, seen.worst.metric)]);
+    fill(line.querySelector(".worst"), seen.worst && [zone(seen.worst.zone), seen.worst.zone !== "ok" && el("div", { class: "under" }, metricName(seen.worst.metric))]);
     fill(line.querySelector(".shape"), seen.spark.length > 0 && spark(seen.metric, seen.spark));
     fill(line.querySelector(".speed"), speed(seen.steps_per_s));
   }

@@ -44,7 +44,7 @@ export function silenceTable(silences, changed) {
     );
   if (silences.length === 0) return el("p", { class: "quiet" }, "Nothing is silenced.");
   const names = ["Matches", "Why", "State", "Ends", ""];
-  return el("div", { class: "scroll" }, el("table", { class: "stack" }, el("thead", {}, el("tr", {}, names.map((name) => el(name ? "th" : "td", { scope: name && "col" }, name)))), el("tbody", {}, silences.map(line))));
+  return el("div", { class: "scroll" }, el("table", { class: "stack" }, el("thead", {}, el("tr", {}, names.map((name) => el(name ? "th" : "td", { scope: name ? "col" : null }, name)))), el("tbody", {}, silences.map(line))));
 }
 
 async function end(silence, changed) {

@@ -1,0 +1,80 @@
+"""Connections: those whose request does not come are cut before they cost more than a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 65_536
+"""Bytes of a request line and headers: eight times what common servers take."""
+
+
+class HeadWatch(HttpToolsProtocol):
+    """Uvicorn's protocol, which by itself waits for headers forever and takes any number of them.
+
+    Attributes:
+        head_read_s: Seconds for the whole head of a request to arrive; set by `watching`.
+    """
+
+    head_read_s = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See the base class."""
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See the base class."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let a client that only stopped sending have its answer; the base class hangs up."""
+        waits = (
+            self.cycle is not None and not self.cycle.more_body and not self.cycle.response_started
+        )
+        if waits:
+            self.cycle.keep_alive = False
+        return waits
+
+    def data_received(self, data: bytes) -> None:
+        """See the base class."""
+        super().data_received(data)
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._cut()
+
+    def on_message_begin(self) -> None:
+        """See the base class; called by the parser."""
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """See the base class; called by the parser."""
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_bytes = 0
+            self._head_timer = self.loop.call_later(self.head_read_s, self._cut)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _cut(self) -> None:
+        # No answer: whoever trickles bytes would trickle the reading of it too.
+        self.transport.abort()
+
+
+def watching(head_read_s: float) -> Callable[..., Any]:
+    """The protocol with a time limit, as `uvicorn.Config` takes it."""
+    return type("HeadWatch", (HeadWatch,), {"head_read_s": head_read_s})

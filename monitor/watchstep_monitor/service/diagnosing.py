@@ -1,0 +1,166 @@
+"""What is wrong with a run and how far it has come: told of an incident at its edges.
+
+A healthy update never comes here. At an edge the newest updates are read back from the store,
+so that no run has to keep them in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
+from watchstep.core.stages import Story, story
+from watchstep.core.updates import Action, Transition, Update
+from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.live import LiveRun
+from watchstep_monitor.service.records import (
+    SEVERITIES,
+    STAGES,
+    AlertRecord,
+    IncidentRecord,
+    RunRecord,
+)
+
+log = logging.getLogger(__name__)
+
+HISTORY_UPDATES = 300
+"""Updates that a diagnosis looks at; reading and weighing them takes up to 25 ms."""
+
+AGAIN_UPDATES = 10
+"""Least updates between two diagnoses of one incident without worse news: an alert that comes
+and goes with every update must not hold up everyone's commits."""
+
+MOST_TOLD = 5
+"""Causes kept with an incident, likeliest first."""
+
+
+def diagnosed(change: Change, incident: IncidentRecord, *, worse: bool) -> IncidentRecord:
+    """The incident with its causes, stages and bounds as the newest updates tell them.
+
+    Args:
+        change: Whose run; its newest update is the last one looked at.
+        incident: As it is so far.
+        worse: Whether it opened just now, grew worse, or the run ended; else it may be too
+            soon to look again.
+    """
+    record, known = change.live.record, change.live.diagnosed
+    if incident.attempt != record.attempt:
+        return incident
+    if not worse and record.last_seq - incident.diagnosed_seq < AGAIN_UPDATES:
+        return incident
+    if known is not None and known.id != incident.id and _is_fresh(known, incident, record):
+        return replace(
+            incident,
+            diagnosis=known.diagnosis,
+            confidence=known.confidence,
+            causes=known.causes,
+            diagnosed_seq=known.diagnosed_seq,
+        )
+    incident = replace(incident, diagnosed_seq=record.last_seq)
+    history = change.newest(HISTORY_UPDATES)
+    if not history or history[0].seq > incident.first_bad:
+        # Its beginning has left what is looked at, and with it the reasons.
+        return incident
+    alerts = list(_transitions(change.live))
+    try:
+        causes = diagnose(change.live.rules, history, alerts)
+        told = story(change.live.rules, alerts, history)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        # Readings are anyone's numbers: a diagnosis that stumbles over them must not keep an
+        # update from being stored or an alert from being told.
+        log.exception("an incident could not be diagnosed", extra={"run": incident.run})
+        return incident
+    incident = _with_story(_with_causes(incident, causes), told, history)
+    change.live.diagnosed = incident
+    return incident
+
+
+def _is_fresh(known: IncidentRecord, incident: IncidentRecord, record: RunRecord) -> bool:
+    """Whether the incident before was as bad and diagnosed only just now."""
+    return (
+        known.attempt == record.attempt
+        and record.last_seq - known.diagnosed_seq < AGAIN_UPDATES
+        and SEVERITIES.index(known.worst) >= SEVERITIES.index(incident.worst)
+    )
+
+
+def _with_causes(incident: IncidentRecord, causes: Sequence[Cause]) -> IncidentRecord:
+    best = causes[0]
+    is_named = best.name != NOT_ENOUGH
+    return replace(
+        incident,
+        diagnosis=best.title if is_named else "",
+        confidence=best.confidence if is_named else 0.0,
+        causes=tuple(_cause_shown(cause) for cause in causes[:MOST_TOLD]),
+    )
+
+
+def _cause_shown(cause: Cause) -> dict[str, Any]:
+    return {
+        "cause": cause.name,
+        "kind": cause.kind,
+        "title": cause.title,
+        "confidence": cause.confidence,
+        "evidence": list(cause.evidence),
+        "against": list(cause.against),
+        "page": cause.page,
+    }
+
+
+def _with_story(incident: IncidentRecord, told: Story, history: Sequence[Update]) -> IncidentRecord:
+    first_bad = told.first_bad_update
+    if first_bad is None:
+        return incident
+    step = next((update.step for update in history if update.seq == first_bad), None)
+    phases = tuple(
+        {
+            "stage": phase.stage,
+            "first_update": phase.first_update,
+            "last_update": phase.last_update,
+        }
+        for phase in told.phases
+    )
+    stage = told.phases[-1].stage if told.phases else incident.stage
+    return replace(
+        incident,
+        stage=max(stage, incident.stage, key=STAGES.index),
+        first_bad=first_bad,
+        first_bad_step=incident.first_bad_step if step is None else step,
+        last_good=incident.last_good if told.last_good_update is None else told.last_good_update,
+        damage=told.damage_update,
+        phases=phases,
+    )
+
+
+def _transitions(live: LiveRun) -> Iterable[Transition]:
+    """The incident's alerts as the transitions that they were, in order of firing."""
+    attempt = live.record.attempt
+    members = [alert for alert in live.members.values() if alert.attempt == attempt]
+    fired = [(_fired_at(live, alert), alert) for alert in members if alert.state != "pending"]
+    fired.sort(key=lambda pair: pair[0])
+    for seq, alert in fired:
+        yield Transition(
+            rule=alert.rule,
+            change="firing",
+            attempt=alert.attempt,
+            seq=seq,
+            step=0,
+            time=alert.since.timestamp(),
+            metric=alert.metric,
+            reading=alert.reading,
+            reason=alert.reason,
+            severity=alert.severity,
+            action=Action[alert.action.upper()],
+        )
+
+
+def _fired_at(live: LiveRun, alert: AlertRecord) -> int:
+    """The update at which an alert fired; a resolved one remembers only when it began."""
+    if alert.state == "firing":
+        return alert.last_seq
+    at = live.rules.index.get(alert.rule)
+    waited = (live.rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
+    return min(alert.first_seq + waited, alert.last_seq)

@@ -1,0 +1,243 @@
+"""What replicas on one PostgreSQL say to each other: who keeps the clock, and what happened.
+
+One connection of its own per replica. It listens for what others committed, holds the lock of
+the one that ticks, and looks at the timeline itself every few seconds, should a notification
+have been lost with a connection.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, func, select
+
+from watchstep_monitor.service.errors import StorageTroubleError
+from watchstep_monitor.store import schema
+from watchstep_monitor.store.reading import reading
+
+if TYPE_CHECKING:
+    import psycopg
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "watchstep"
+CLOCK_LOCK = 0x5753544B
+"""Key of the advisory lock whose holder ticks; PostgreSQL frees it with its connection."""
+
+ORIGIN = "watchstep_origin"
+"""Where a writing connection keeps the name of its replica."""
+
+WAIT_S = 1.0
+"""Between tries for the lock: half of what a hand-over may take."""
+
+SWEEP_S = 2.0
+"""Between looks at the timeline itself."""
+
+OVERLAP_US = 30_000_000
+"""How far back a look goes: longer than any commit takes, and than clocks usually differ."""
+
+FROZEN_MS = 8_000
+"""A replica that says nothing for so long loses its session, and with it the lock: a stopped
+process keeps its connection, and no one else would tick."""
+
+SETTLED_US = 2_000_000
+"""What is younger a look leaves to its notification, which is under way."""
+
+REMEMBERED = 20_000
+MOST_A_LOOK = 1_000
+
+DELIVERY = "delivery"
+MOST_NOTICE_BYTES = 7_900
+"""PostgreSQL takes notifications of less than 8,000 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that another replica committed.
+
+    Attributes:
+        kind: As listeners are told it; a timeline's kind, or "delivery".
+        at_us: Of the timeline entry; None for a delivery.
+    """
+
+    kind: str
+    run: str
+    project: str
+    detail: Mapping[str, Any]
+    at_us: int | None = None
+
+
+Heard = Callable[[Told], None]
+
+
+def tell_replicas(connection: Connection, key: int, entries: list[int]) -> None:
+    """Have the transaction announce, when it commits, timeline entries of one run.
+
+    Args:
+        connection: Of a writing engine on PostgreSQL.
+        key: The run's.
+        entries: Their moments, microseconds.
+    """
+    origin = connection.info.get(ORIGIN, "")
+    payload = f"{origin} {key} {min(entries)} {max(entries)}"
+    connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+def tell_of_delivery(
+    connection: Connection, run: str, project: str, detail: Mapping[str, Any]
+) -> None:
+    """Have the transaction announce, when it commits, how an attempt at a delivery ended."""
+    told = json.dumps({"run": run, "project": project, "detail": dict(detail)})
+    payload = f"{connection.info.get(ORIGIN, '')} {DELIVERY} {told}"
+    if len(payload.encode()) < MOST_NOTICE_BYTES:
+        connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+class Replicas:
+    """One thread with one connection; reconnects for ever."""
+
+    def __init__(self, conninfo: str, engine: Engine, origin: str) -> None:
+        """Prepare; nothing is opened before `start`.
+
+        Args:
+            conninfo: As libpq takes it.
+            engine: To read with.
+            origin: This replica's name among them, as its writing connections have it.
+        """
+        self._conninfo = conninfo
+        self._engine = engine
+        self._origin = origin
+        self._heard: Heard | None = None
+        self._stop = threading.Event()
+        self._leads = threading.Event()
+        self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._newest_us = time.time_ns() // 1_000
+        self._swept = False
+        self._thread = threading.Thread(target=self._serve, name="replicas", daemon=True)
+
+    def start(self, heard: Heard) -> None:
+        """Begin.
+
+        Args:
+            heard: Called in this object's thread; must return soon and not raise.
+        """
+        self._heard = heard
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and let another replica keep the clock."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=WAIT_S + 5.0)
+
+    def leads(self) -> bool:
+        """Whether this replica keeps the clock.
+
+        May be true for some seconds too long after its connection was cut: two that tick at
+        once do no harm, since a tick is committed against the run's version like an update.
+        """
+        return self._leads.is_set()
+
+    def _serve(self) -> None:
+        import psycopg
+
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(
+                    self._conninfo, autocommit=True, connect_timeout=5
+                ) as connection:
+                    connection.execute(f"SET idle_session_timeout = {FROZEN_MS}")
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    self._hold(connection)
+            except (psycopg.Error, OSError) as error:
+                reason = str(error).splitlines()[:1]
+                log.warning("replicas cannot be heard", extra={"reason": "".join(reason)[:200]})
+            finally:
+                self._leads.clear()
+            self._stop.wait(WAIT_S)
+
+    def _hold(self, connection: psycopg.Connection[Any]) -> None:
+        swept = 0.0
+        while not self._stop.is_set():
+            self._take_lock(connection)
+            for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
+                self._hear(notice.payload)
+            if time.monotonic() - swept >= SWEEP_S:
+                swept = time.monotonic()
+                self._sweep()
+
+    def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
+        if self._leads.is_set():
+            # Also what keeps the session from counting as frozen.
+            connection.execute("SELECT 1")
+            return
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (CLOCK_LOCK,)).fetchone()
+        if row is not None and row[0]:
+            self._leads.set()
+            log.info("this replica keeps the clock")
+
+    def _hear(self, payload: str) -> None:
+        origin, _, rest = payload.partition(" ")
+        if rest.startswith(DELIVERY):
+            if origin != self._origin and self._heard is not None:
+                self._heard(Told(DELIVERY, **json.loads(rest.removeprefix(DELIVERY))))
+            return
+        parts = payload.split(" ")
+        if len(parts) != 4 or not all(part.lstrip("-").isdigit() for part in parts[1:]):
+            return
+        key, first_us, last_us = (int(part) for part in parts[1:])
+        table = schema.timeline.c
+        self._tell(
+            _entries().where(table.run_key == key, table.at_us.between(first_us, last_us)),
+            silently=parts[0] == self._origin,
+        )
+
+    def _sweep(self) -> None:
+        now_us = time.time_ns() // 1_000
+        span = (self._newest_us - OVERLAP_US, now_us - SETTLED_US)
+        query = _entries().where(schema.timeline.c.at_us.between(*span))
+        self._tell(query, silently=not self._swept)
+        self._swept = True
+
+    def _tell(self, query: Any, *, silently: bool) -> None:
+        """Tell of the entries that are new here.
+
+        Args:
+            query: Which.
+            silently: Only remember them: they are this replica's own, or older than it.
+        """
+        try:
+            with reading(self._engine) as connection:
+                query = query.order_by(schema.timeline.c.at_us).limit(MOST_A_LOOK)
+                rows = connection.execute(query).all()
+        except StorageTroubleError:
+            # The next sweep looks again.
+            return
+        for row in rows:
+            mark = (row.run_key, row.at_us)
+            if mark in self._known:
+                continue
+            self._known[mark] = None
+            self._newest_us = max(self._newest_us, row.at_us)
+            if not silently and self._heard is not None:
+                self._heard(_told(row))
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _entries() -> Any:
+    return select(schema.timeline, schema.runs.c.run, schema.runs.c.project).join(
+        schema.runs, schema.runs.c.run_key == schema.timeline.c.run_key
+    )
+
+
+def _told(row: Any) -> Told:
+    detail = {**json.loads(row.detail), "attempt": row.attempt, "seq": row.seq}
+    return Told(row.kind, row.run, row.project, detail, row.at_us)

@@ -1,0 +1,119 @@
+"""Silence over a store that others share, or that was away: the service's absence is nobody's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.kit import Bench, bench, grad, postgres_database, update
+from watchstep_monitor.service.errors import StorageTroubleError
+from watchstep_monitor.service.status import shown_status
+from watchstep_monitor.service.ticker import Ticker
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    if request.param == "sqlite":
+        with bench(tmp_path) as made:
+            yield made
+        return
+    with postgres_database() as url, bench(tmp_path, database_url=url) as made:
+        yield made
+
+
+def away(at: Bench, ticker: Ticker, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store cannot be reached for so long, while the clock goes on."""
+
+    def fail(*_: object) -> None:
+        raise StorageTroubleError("the store cannot be read")
+
+    with monkeypatch.context() as patch:
+        for name in ("due_incidents", "runs", "write"):
+            patch.setattr(at.opened.store, name, fail)
+        ticker._guarded(ticker.send_due)
+        at.clock.move(seconds)
+        ticker._guarded(ticker.send_due)
+
+
+def status(at: Bench) -> str:
+    return shown_status(at.desk.view("a", None).record, at.clock.now(), at.desk.policy.hearing)
+
+
+def test_runs_that_could_not_be_heard_are_not_called_silent_when_the_database_is_back(
+    at: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.send(grad(1, 1.0))
+    ticker = Ticker(at.desk, 1.0)
+    away(at, ticker, 600, monkeypatch)
+
+    ticker._guarded(ticker.look)
+
+    assert "Silent" not in at.alerts()
+    assert status(at) == "running"
+
+
+def test_a_run_that_stays_silent_after_the_outage_is_called_so(
+    at: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.send(grad(1, 1.0))
+    ticker = Ticker(at.desk, 1.0)
+    away(at, ticker, 600, monkeypatch)
+    ticker._guarded(ticker.look)
+    at.clock.move(301)
+
+    ticker._guarded(ticker.look)
+
+    assert at.alerts()["Silent"] == "firing"
+    assert status(at) == "stalled"
+
+
+def test_a_moment_of_trouble_does_not_put_off_a_silence(
+    at: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.send(grad(1, 1.0))
+    ticker = Ticker(at.desk, 1.0)
+    at.clock.move(299)
+    away(at, ticker, 2, monkeypatch)
+
+    ticker._guarded(ticker.look)
+
+    assert at.alerts()["Silent"] == "firing"
+
+
+def test_a_diverged_run_that_falls_silent_is_called_so_too(at: Bench) -> None:
+    at.send(update(1, train__loss=math.nan))
+    ticker = Ticker(at.desk, 1.0)
+    at.clock.move(301)
+
+    ticker.look()
+
+    assert at.alerts() == {"LossGone": "firing", "Silent": "firing"}
+
+
+def test_a_run_that_another_replica_heard_last_is_called_silent(tmp_path: Path) -> None:
+    with (
+        postgres_database() as url,
+        bench(tmp_path / "one", database_url=url) as one,
+        bench(tmp_path / "two", database_url=url) as two,
+    ):
+        one.send(grad(1, 1.0))
+        two.clock.move(301)
+
+        Ticker(two.desk, 1.0).look()
+
+        assert two.alerts()["Silent"] == "firing"
+        one.send(grad(2, 1.0))
+        assert "Silent" not in one.alerts()
+
+
+def test_a_replica_that_does_not_keep_the_clock_leaves_silent_runs_alone(tmp_path: Path) -> None:
+    with postgres_database() as url, bench(tmp_path, database_url=url) as at:
+        at.send(grad(1, 1.0))
+        at.clock.move(301)
+
+        Ticker(at.desk, 1.0, leads=lambda: False).look()
+
+        assert at.alerts() == {}

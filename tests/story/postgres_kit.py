@@ -1,0 +1,128 @@
+"""A PostgreSQL of the test's own, which it may stop; and a receiver that remembers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+@dataclass
+class Server:
+    """One cluster on a free port."""
+
+    folder: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        self._control("start", "-w", "-l", str(self.folder / "log"))
+
+    def stop(self, mode: str) -> None:
+        self._control("stop", "-w", "-m", mode)
+
+    def _control(self, *words: str) -> None:
+        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1"
+        run_as_postgres("pg_ctl", "-D", str(self.folder / "data"), "-o", options, *words)
+
+
+def run_as_postgres(program: str, *words: str) -> None:
+    """As the user of that name, since the server refuses root."""
+    user = {"user": "postgres"} if os.getuid() == 0 else {}
+    subprocess.run(
+        [str(BINARIES[0] / program), *words],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        timeout=60,
+        **user,  # type: ignore[arg-type]
+    )
+
+
+@contextmanager
+def postgres_server() -> Iterator[Server]:
+    """A cluster that nobody else uses; skips where none can be made."""
+    if not BINARIES:
+        pytest.skip("no PostgreSQL server is installed")
+    folder = Path(tempfile.mkdtemp(prefix="ws-pg-"))
+    if os.getuid() == 0:
+        try:
+            shutil.chown(folder, pwd.getpwnam("postgres").pw_uid)
+        except KeyError:
+            shutil.rmtree(folder)
+            pytest.skip("PostgreSQL refuses root, and there is no user postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        server = Server(folder, free.getsockname()[1])
+    try:
+        run_as_postgres("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust")
+        server.start()
+        yield server
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Inbox:
+    """What a receiver was sent, in order."""
+
+    port: int = 0
+    got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
+            "WATCHSTEP_RECEIVERS__OPS__URL": f"http://127.0.0.1:{self.port}/",
+            "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
+            "WATCHSTEP_NOTIFY__RATE_PER_MINUTE": "100000",
+        }
+
+    def ids(self) -> list[str]:
+        return [one for one, _ in self.got]
+
+
+@contextmanager
+def inbox() -> Iterator[Inbox]:
+    """A receiver that takes everything."""
+    found = Inbox()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            found.got.append((self.headers["webhook-id"], body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
