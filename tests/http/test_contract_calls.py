@@ -5,58 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from queue import Queue
 
 import pytest
 
-from service.http_kit import Client, Running, raw_exchange, served, until, upd
-
-
-class Receiver(BaseHTTPRequestHandler):
-    """Takes notifications."""
-
-    taken: Queue[tuple[dict, dict]] = Queue()
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.taken.put((dict(self.headers), json.loads(body)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[int]:
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, receiver: int) -> Iterator[Running]:
-    settings = {
-        "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
-        "WATCHSTEP_RECEIVERS__OPS__URL": f"http://127.0.0.1:{receiver}/hook",
-        "WATCHSTEP_RECEIVERS__OPS__SECRET": "whsec_" + "A" * 32,
-        "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
-    }
-    with served(tmp_path_factory.mktemp("service"), **settings) as running:
-        yield running
-
-
-@pytest.fixture
-def client(service: Running) -> Client:
-    return service.client
+from service.http_kit import Client, Running, raw_exchange, until, upd
+from service.receiver import Receiver
 
 
 def test_a_run_is_begun_fed_and_asked_for(client: Client) -> None:
@@ -106,14 +59,14 @@ def test_non_finite_readings_survive_every_hop_as_words(client: Client) -> None:
 def test_a_bad_update_reaches_the_receiver_signed_once(client: Client) -> None:
     client.send("c3", upd(1, train__loss=1.0), upd(2, train__loss="NaN"))
 
-    headers, told = Receiver.taken.get(timeout=20)
+    headers, told = Receiver.next_of("c3")
     listed = until(lambda: client.get("/deliveries?state=delivered&run=c3").json["items"])
 
     assert told["alerts"][0]["labels"]["alertname"] == "LossGone"
     assert told["watchstep"]["stage"] == "divergence"
     assert headers["webhook-signature"].startswith("v1,")
     assert [one["edge"] for one in listed] == ["opened"]
-    assert Receiver.taken.empty()
+    assert all(one["watchstep"]["run"] != "c3" for _, one in list(Receiver.taken.queue))
 
 
 def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
@@ -182,7 +135,6 @@ def test_incidents_rules_receivers_and_docs_answer(client: Client) -> None:
 
     incident = client.get("/incidents?run=c7").json["items"][0]
     test = client.post("/receivers/ops/test", b"")
-    Receiver.taken.get(timeout=20)
 
     assert (incident["stage"], incident["first_bad_update"]) == ("early signs", 1)
     assert {rule["name"] for rule in client.get("/rules").json["items"]} >= {"GradHigh"}

@@ -37,7 +37,12 @@ def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path:
         ]
         incident = at.desk.view("a", None).incident
         assert (incident.first_bad, incident.last_good) == (2, 1)
-        assert incident.diagnosis == "The step was too large."
+        assert [phase["stage"] for phase in incident.phases] == [
+            "early signs",
+            "explosion",
+            "divergence",
+            "aftermath",
+        ]
 
 
 def test_the_first_message_is_in_the_outbox_with_the_commit(tmp_path: Path) -> None:
