@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from log_cost import readings
+
 from watchstep.core.diagnosis import diagnose
 from watchstep.core.stages import story
 from watchstep.core.updates import Update

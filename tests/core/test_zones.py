@@ -32,14 +32,27 @@ def test_every_number_has_a_zone_whatever_stands_beside_it(metric: str, beside: 
         assert band.zone(value, beside) == "explosion"
 
 
-def test_advantages_are_judged_in_units_of_the_bound_where_the_count_is_known() -> None:
+@pytest.mark.parametrize(
+    ("count", "largest", "zone"),
+    [
+        (64.0, 7.9, "ok"),
+        (64.0, 8.1, "explosion"),
+        (2048.0, 4.9, "ok"),
+        (2048.0, 19.9, "watch"),
+        (2048.0, 45.0, "danger"),
+        (2048.0, 46.0, "explosion"),
+        (1e6, 385.0, "danger"),
+        (1e6, 1011.0, "explosion"),
+        (math.nan, 99.0, "danger"),
+        (math.nan, 101.0, "explosion"),
+    ],
+)
+def test_advantages_explode_where_they_pass_the_bound_for_their_count(
+    count: float, largest: float, zone: str
+) -> None:
     name = "train/advantages_norm_max_abs"
-    bound = math.sqrt(2047.0)
 
-    assert RULES.zone(name, {name: bound * 1.0001, "train/advantages_count": 2048.0}) == "explosion"
-    assert RULES.zone(name, {name: bound * 0.04, "train/advantages_count": 2048.0}) == "ok"
-    assert RULES.zone(name, {name: 99.9}) == "danger"
-    assert RULES.zone(name, {name: 100.0}) == "explosion"
+    assert RULES.zone(name, {name: largest, "train/advantages_count": count}) == zone
 
 
 @pytest.mark.parametrize(

@@ -132,5 +132,6 @@ def test_an_error_in_training_ends_the_run_as_failed(tmp_path: Path) -> None:
     with torch.no_grad():
         agent.policy.action_net.weight.fill_(math.nan)
 
-    with pytest.raises(ValueError, match="Expected parameter"):
+    # Which one depends on whether torch validates distributions, a process-wide setting.
+    with pytest.raises((ValueError, RuntimeError), match=r"Expected parameter|probability tensor"):
         agent.learn(128, callback=callback)

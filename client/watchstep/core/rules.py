@@ -64,7 +64,7 @@ class Bands:
         metric: Canonical name.
         edges: Ascending.
         names: One more than there are edges, each of `ZONE_NAMES`.
-        of: "value", "magnitude" (|x|), "bound" (|x| over the bound for the count in `beside`),
+        of: "value", "magnitude" (|x|), "bound" (|x| against the bound for the count in `beside`),
             "knee" (the number in `beside` takes the place of the first edge).
         beside: Another metric's canonical name; without its reading `fallback` is used.
         fallback: Number used where `beside` is not reported.
@@ -97,15 +97,29 @@ class Bands:
             return "explosion"
         scale = beside if beside == beside else self.fallback
         if self.of == "bound":
-            # In units in which 100, the seed's "explosion", is the bound itself; where N is
-            # unknown the seed's edges keep their literal meaning.
-            value = abs(value) / math.sqrt(scale - 1.0) * 100.0 if scale >= 2 else abs(value)
-        elif self.of == "magnitude":
+            return self._against_bound(abs(value), scale)
+        if self.of == "magnitude":
             value = abs(value)
-        elif self.of == "knee" and scale == scale and value < self.edges[0] != scale:
+        elif self.of == "knee" and scale == scale and value < max(scale, self.edges[0]):
             return self.names[0] if value < scale else self.names[1]
-        elif self.of == "knee" and scale == scale and value < scale:
+        return self._plain(value)
+
+    def _against_bound(self, largest: float, count: float) -> str:
+        """Beyond the bound for the count is the worst zone; the edges tell the rest apart.
+
+        Where the bound lies below the edge of danger, everything within it is ordinary; where
+        the count is not known, the edges keep their literal meaning.
+        """
+        if not count >= 2:
+            return self._plain(largest)
+        bound = math.sqrt(count - 1.0)
+        if largest > bound * 1.01:
+            return self.names[-1]
+        if bound <= self.edges[1]:
             return self.names[0]
+        return min(self._plain(largest), self.names[-2], key=ZONE_NAMES.index)
+
+    def _plain(self, value: float) -> str:
         for edge, name in zip(self.edges, self.names, strict=False):
             if value < edge:
                 return name
