@@ -102,23 +102,33 @@ class ExtremeWindow:
         self.size = 0
 
     def push(self, value: float, time: float) -> None:
-        self.newest += 1
-        self.size += 1
-        while self.low and self.low[-1][0] >= value:
-            self.low.pop()
-        self.low.append((value, self.newest))
-        while self.high and self.high[-1][0] <= value:
-            self.high.pop()
-        self.high.append((value, self.newest))
-        if self.limit is not None:
-            if self.size > self.limit:
-                self.forget()
+        # The way of every update, so without a call or an attribute more than it needs.
+        newest = self.newest = self.newest + 1
+        low, high, limit = self.low, self.high, self.limit
+        entry = (value, newest)
+        while low and low[-1][0] >= value:
+            low.pop()
+        low.append(entry)
+        while high and high[-1][0] <= value:
+            high.pop()
+        high.append(entry)
+        if limit is None:
+            self._push_timed(time)
+        elif self.size < limit:
+            self.size += 1
         else:
-            self.times.append(time)
-            self.expire(time)
-            if self.size > LONGEST_WINDOW:
-                self.times.popleft()
-                self.forget()
+            if low[0][1] <= newest - limit:
+                low.popleft()
+            if high[0][1] <= newest - limit:
+                high.popleft()
+
+    def _push_timed(self, time: float) -> None:
+        self.size += 1
+        self.times.append(time)
+        self.expire(time)
+        if self.size > LONGEST_WINDOW:
+            self.times.popleft()
+            self.forget()
 
     def forget(self) -> None:
         self.size -= 1
@@ -197,7 +207,7 @@ _NOTHING: Moments = (0.0, 0.0, 0.0, 0.0, 0.0)
 class MomentWindow:
     """Mean and deviation of the last values, from sums about a point near them.
 
-    What leaves is subtracted. Where that has cancelled six digits since the sums were last made
+    What leaves is subtracted. Where that has cancelled four digits since the sums were last made
     anew, as after a value of 1e12, they are made anew from the values, and every so often
     anyway, so that rounding never piles up; the cost stays constant on average.
     """
@@ -244,12 +254,16 @@ class MomentWindow:
         away = self.queue.popleft() - self.shift
         if self.times:
             self.times.popleft()
-        self.total -= away
-        self.squares -= away * away
-        self.left += 1
-        # Not ">" with the sides exchanged: infinite sums leave NaN behind, which compares false.
-        cancelled = not self.squares >= 1e-6 * self.peak
-        if cancelled or self.left >= max(256, len(self.queue)):
+        total = self.total = self.total - away
+        squares = self.squares = self.squares - away * away
+        left = self.left = self.left + 1
+        size, shift = len(self.queue), self.shift
+        if (
+            # Not "<" with the sides exchanged: infinite sums leave NaN behind, which is false.
+            not squares >= 1e-4 * self.peak
+            or abs(shift * size + total) < 1e-4 * abs(shift) * size
+            or left >= max(256, size)
+        ):
             self._sum_again()
 
     def _sum_again(self) -> None:
@@ -274,7 +288,12 @@ class MomentWindow:
         if size < self.least:
             return UNKNOWN
         off = self.total / size
-        return math.sqrt(max(self.squares / size - off * off, 0.0))
+        variance = self.squares / size - off * off
+        if off and not variance > 1e-8 * off * off:
+            # The point that the sums are about is too far from the values to tell them apart.
+            self._sum_again()
+            variance = self.squares / size
+        return math.sqrt(variance)
 
     def zscore(self, value: float) -> float:
         return ratio(value - self.mean(), self.std())
@@ -432,12 +451,16 @@ class CountWindow:
         self.held = 0
 
     def push(self, held: bool | None, time: float) -> float:
-        """The count, UNKNOWN where the present condition is."""
+        """The count; UNKNOWN where the present condition is."""
         if self.seconds is not None:
             while self.queue and self.queue[0][1] < time - self.seconds:
                 self.held -= self.queue.popleft()[0]
         if held is None:
             return UNKNOWN
+        if not held and not self.held:
+            # Where nothing held, what did not hold has nothing to push out.
+            self.queue.clear()
+            return 0.0
         self.queue.append((held, time))
         self.held += held
         if len(self.queue) > self.limit:
