@@ -48,9 +48,9 @@ def fitted_slope(values: list[float]) -> float:
 
 
 def close(found: float, wanted: float, values: list[float], *, power: int = 1) -> bool:
-    """Equality up to the rounding of values of this size."""
+    """Equality up to the rounding of values of this size, and to squares that underflow."""
     size = max(map(abs, values), default=1.0) or 1.0
-    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=size**power * 1e-9)
+    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=max(size**power * 1e-9, 1e-150))
 
 
 ASKED: dict[str, tuple[type, Callable, Callable]] = {
