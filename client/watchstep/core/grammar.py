@@ -32,6 +32,11 @@ class Span:
         """As written in an expression."""
         return str(self.updates) if self.seconds is None else f"{self.seconds:g}s"
 
+    @property
+    def words(self) -> str:
+        """As written in a rule file, such as "3 updates" or "30s"."""
+        return f"{self.updates} updates" if self.seconds is None else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

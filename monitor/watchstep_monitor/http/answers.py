@@ -287,7 +287,7 @@ def rules_shown(rules: RuleSet) -> dict[str, Any]:
                 "name": rule.name,
                 "group": rule.group,
                 "expr": rule.expr,
-                "for": str(rule.hold),
+                "for": rule.hold.words,
                 "severity": rule.severity,
                 "action": rule.action.word,
                 "labels": dict(rule.labels),

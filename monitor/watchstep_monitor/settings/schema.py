@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Scope = Literal["ingest", "read", "admin"]
 ReceiverKind = Literal[
@@ -239,8 +239,9 @@ class ReceiverSettings(Section):
 
     kind: ReceiverKind = Field(description="How to speak to it.")
     url: SecretStr = Field(
-        description="Where: an https address; smtp:// or smtps:// for email. Kept secret: "
-        "chat systems put their key in it.",
+        default=SecretStr(""),
+        description="Where: an https address; smtp:// or smtps:// for email; may be left out for "
+        "pagerduty. Kept secret: chat systems put their key in it.",
     )
     secret: SecretStr | None = Field(
         default=None,
@@ -256,6 +257,12 @@ class ReceiverSettings(Section):
         description='Matchers that all have to hold, as in Alertmanager: `project="trading"`, '
         '`rule=~"Adv.*"`.',
     )
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> ReceiverSettings:
+        if self.kind != "pagerduty" and not self.url.get_secret_value():
+            raise ValueError("url is missing; only a pagerduty receiver has one of its own")
+        return self
 
 
 class LogSettings(Section):
