@@ -38,8 +38,10 @@ def readings(generator: random.Random) -> dict[str, float]:
     """A healthy update of 20 floats."""
     found = {name: generator.random() * 0.1 for name in NAMES}
     found["train/advantages_count"] = 2048.0
+    found["train/advantages_std_raw"] = 0.3 + generator.random()
+    found["time/fps"] = 1000 + 100 * generator.random()
     found["train/advantages_norm_max_abs"] = 3.0 + generator.random()
-    found["rollout/ep_rew_mean"] = 100 + generator.random()
+    found["rollout/ep_rew_mean"] = 100 + 20 * generator.random()
     return found
 
 
