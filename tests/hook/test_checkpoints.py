@@ -97,6 +97,32 @@ def test_a_guarded_poisoned_step_is_skipped_and_leaves_every_bit(tmp_path: Path)
         assert "StepSkipped" in watch.log(HEALTHY, step=1).firing
 
 
+def test_a_checkpoint_that_the_service_asks_for_is_saved_at_the_next_update(
+    tmp_path: Path,
+) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path) as watch:
+        watch.save({"model": model, "optimizer": optimizer}, step=1)
+        _train_step(model, optimizer)
+
+        watch._on_command({"id": "c1", "kind": "checkpoint", "reason": "before the weekend"})
+        watch.log(HEALTHY, step=7)
+
+        assert watch.keeper is not None
+        assert 7 in [found.step for found in watch.keeper.list()]
+
+
+def test_a_halt_that_a_person_asks_for_is_obeyed_even_where_rules_only_alert(
+    tmp_path: Path,
+) -> None:
+    watch = _watch(tmp_path)
+
+    watch._on_command({"id": "c2", "kind": "halt", "reason": "wrong data"})
+
+    with pytest.raises(TrainingHalted, match="wrong data"):
+        watch.log(HEALTHY, step=1)
+
+
 def test_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> None:
     model, optimizer = _trainer()
     with _watch(tmp_path, on_critical="rollback", rollback_lr_factor=0.5) as watch:

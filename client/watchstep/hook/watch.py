@@ -440,20 +440,21 @@ class Watch:
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
         """Called by the sender's thread; obeyed at the next `log`."""
-        if self.options.obey_commands and command.get("kind") == "halt":
+        if self.options.obey_commands and command.get("kind") in {"halt", "checkpoint"}:
             self._command = command
 
     def _obey(self) -> None:
         command, self._command = self._command, None
-        if command is not None:
-            reason = str(command.get("reason") or "no reason given")
-            told = {"kind": "command", "id": str(command.get("id", "")), "command": "halt"}
-            self._put({}, told)
+        if command is None:
+            return
+        kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
+        told = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
+        self._put({}, told)
+        if kind == "halt":
             verdict = Verdict(Action.HALT, (), f"halted by command: {reason}", self.firing)
-            if self._agreement is not None and self._agreement.open:
-                self._vote = verdict
-                return
             raise self._halted(verdict)
+        if self._targets is not None and self.options.checkpoints is not None:
+            self._save(self._targets, self._step)
 
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:
