@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from watchstep.core.functions import FUNCTIONS, Function, Kind
@@ -102,6 +103,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 
+@lru_cache(maxsize=2_048)
 def parse(text: str) -> Node:
     """Parse a condition.
 
