@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from watchstep.errors import SettingsError, UnreachableError
-from watchstep.postmortem.commands import Paths, Reading
+from watchstep.postmortem.reading import Paths, Reading
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 

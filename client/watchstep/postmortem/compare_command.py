@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watchstep.postmortem.commands import Reading, check_rules, console
+from watchstep.postmortem.reading import Reading, check_rules, console
 
 if TYPE_CHECKING:
     from watchstep.postmortem import comparison

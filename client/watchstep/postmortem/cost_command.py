@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watchstep.errors import RuleError
-from watchstep.postmortem.commands import UNREADABLE, Reading, Rules, check_rules, console
+from watchstep.postmortem.reading import UNREADABLE, Reading, Rules, check_rules, console
 
 if TYPE_CHECKING:
     from watchstep.postmortem.cost import Assumptions, Figure, Measured

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watchstep.postmortem.commands import Paths, Reading, Rules, check_rules, console
+from watchstep.postmortem.reading import Paths, Reading, Rules, check_rules, console
 
 if TYPE_CHECKING:
     from watchstep.postmortem.frequency import Census, Rate, Risk
