@@ -299,7 +299,11 @@ class Writer:
         span = node.parts[1].value
         assert isinstance(span, Span)
         window = self.numbered(f"CountWindow({node.parts[0]}, {span})", CountWindow, span)
-        return f"{window}.push({held}, time)"
+        if span.seconds is not None:
+            return f"{window}.push({held}, time)"
+        # Nearly always nothing holds and nothing held, and then there is nothing to remember.
+        idle = f"0.0 if {held} is False else _nan"
+        return f"{window}.push({held}, time) if {held} or {window}.held else ({idle})"
 
     def call_nonfinite(self, node: Node) -> str:
         index = self.globs.setdefault(patterns_of(node), len(self.globs))
