@@ -1,6 +1,5 @@
 """The incident timeline: critical stays firing here and resolves in Prometheus."""
 
-import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,44 +8,10 @@ import pytest
 
 from watchstep.core.engine import State, judge, step
 from watchstep.core.updates import Action, Update
+from watchstep.demo.seed import TIMELINE
 from watchstep.rules import load
 
 CONTRAST = Path(__file__).parents[2] / "deploy" / "prometheus" / "contrast"
-NAN = math.nan
-TIMELINE = {
-    1095: {
-        "train/advantages_std_raw": 0.0008,
-        "train/advantages_norm_max_abs": 4.2,
-        "train/policy_loss": -0.003,
-        "train/value_loss": 0.12,
-        "train/explained_variance": 0.75,
-    },
-    1098: {
-        "train/advantages_std_raw": 0.00005,
-        "train/advantages_norm_max_abs": 8.5,
-        "train/policy_loss": -0.02,
-        "train/value_loss": 0.35,
-        "train/explained_variance": 0.68,
-    },
-    1099: {
-        "train/advantages_std_raw": 0.000018,
-        "train/advantages_norm_max_abs": 385.2,
-        "train/policy_loss": -47.3,
-        "train/value_loss": 156.8,
-        "train/clip_fraction": 0.98,
-        "train/entropy_loss": -12.5,
-        "train/grad_norm": 2847.3,
-        "train/explained_variance": -3.2,
-    },
-    1100: {
-        "train/advantages_std_raw": NAN,
-        "train/advantages_norm_max_abs": NAN,
-        "train/policy_loss": NAN,
-        "train/value_loss": NAN,
-        "train/explained_variance": NAN,
-        "rollout/ep_rew_mean": -850.3,
-    },
-}
 
 
 @pytest.mark.parametrize("packs", [["ppo", "generic"], ["ppo-seed"]])
