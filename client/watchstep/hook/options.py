@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from watchstep.errors import SettingsError
+from watchstep.rules import PACKS_TAG, packs_named
 from watchstep.wire import METRIC_NAME, RUN_NAME
 
 Mode = Literal["online", "offline", "disabled"]
@@ -83,7 +84,9 @@ def from_environment(given: Mapping[str, Any]) -> Options:
     told.setdefault("run", _invented_name())
     # The environment variable is the kill switch, so no argument overrules it.
     told["mode"] = os.environ.get("WATCHSTEP_MODE") or told.get("mode", "online")
-    told["rules"] = _rules(told.get("rules", DEFAULT_RULES))
+    if "rules" in told:
+        told["rules"] = _rules(told["rules"])
+        told["tags"] = _telling_packs(told["rules"], told.get("tags", {}))
     for key in ("directory", "checkpoints"):
         if key in told:
             told[key] = Path(told[key])
@@ -112,6 +115,12 @@ def _rules(told: Any) -> tuple[str, ...]:
     # A pack for one kind of trainer is of little use without the rules for any trainer.
     names = [str(source) for source in sources]
     return tuple(names if "generic" in names or not names else [*names, "generic"])
+
+
+def _telling_packs(rules: tuple[str, ...], tags: Mapping[str, str]) -> Mapping[str, str]:
+    """The tags, with the packs that were chosen: the service judges by the same ones."""
+    chosen = ",".join(packs_named(",".join(rules)))
+    return {PACKS_TAG: chosen, **tags} if chosen else tags
 
 
 def _check(options: Options) -> None:

@@ -20,7 +20,7 @@ from watchstep.postmortem.course import AlertSpan, Course, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.sketch import Sketch
 from watchstep.postmortem.verdict import VerdictWord, not_checked, verdict_of
-from watchstep.rules import load
+from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
@@ -149,7 +149,8 @@ def examine(
 
     Args:
         log: As `open_logs` gives it; its updates are used up.
-        rules: Packs and rule files; None chooses the packs by what the log's metrics tell.
+        rules: Packs and rule files; None chooses those that the trainer did,
+            or else the packs by what the log's metrics tell.
         draw: Whether to keep what a chart needs.
         explain: Whether to look for causes, and for checkpoints beside the log.
         observers: As `fold` takes them.
@@ -199,10 +200,13 @@ def examine(
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:
     """Names of the packs and files that fit a log, and their rules for its tags.
 
+    A log of the hook tells the packs that its trainer chose, as the service takes them.
+
     Raises:
         RuleError: A rule file is wrong.
     """
-    packs = tuple(rules) if rules else PACKS.get(log.kind, DEFAULT_PACKS)
+    told = packs_named(log.tags.get(PACKS_TAG, ""))
+    packs = tuple(rules or told or PACKS.get(log.kind, DEFAULT_PACKS))
     kind = "pretrain" if log.kind == "sft" else log.kind
     return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
 

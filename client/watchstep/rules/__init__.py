@@ -1,5 +1,23 @@
 """Rule files, packs and the tools around them."""
 
-from watchstep.rules.files import RuleFile, combine, load, packs, read_source, read_text
+from watchstep.rules.files import (
+    PACKS_TAG,
+    RuleFile,
+    combine,
+    load,
+    packs,
+    packs_named,
+    read_source,
+    read_text,
+)
 
-__all__ = ["RuleFile", "combine", "load", "packs", "read_source", "read_text"]
+__all__ = [
+    "PACKS_TAG",
+    "RuleFile",
+    "combine",
+    "load",
+    "packs",
+    "packs_named",
+    "read_source",
+    "read_text",
+]

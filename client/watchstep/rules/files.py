@@ -24,6 +24,9 @@ from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped
 VOCABULARY = "vocabulary"
 """The file of metric names and zones that every rule set shares."""
 
+PACKS_TAG = "packs"
+"""The tag by which a run tells the packs that its trainer judges it by."""
+
 _GROUP_KEYS = ("name", "rules")
 _RULE_KEYS = (
     "alert",
@@ -63,6 +66,22 @@ def packs() -> list[str]:
     folder = resources.files("watchstep.rules") / "packs"
     names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
     return sorted(name for name in names if name not in {VOCABULARY} and not name.startswith("_"))
+
+
+def packs_named(text: str) -> tuple[str, ...]:
+    """The shipped packs that a run's tag `packs` names, in order; empty for none.
+
+    Args:
+        text: Names with commas between them. What is no pack is passed over, since an older
+            service may be told of a newer pack.
+    """
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name in _shipped()))
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    return frozenset(packs())
 
 
 def load(sources: Sequence[str | Path]) -> RuleSet:

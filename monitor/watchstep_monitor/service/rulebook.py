@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
-from watchstep.rules import load
+from watchstep.errors import RuleError
+from watchstep.rules import PACKS_TAG, combine, packs, packs_named, read_source
+
+log = logging.getLogger(__name__)
+
+MOST_CHOICES = 64
+"""Choices of packs kept compiled; there are few packs, but a tag is a stranger's text."""
 
 
 class RuleBook:
-    """Holds one compiled rule set; a new one replaces it whole or not at all.
+    """Holds compiled rules; new ones replace them whole or not at all.
+
+    A run is judged by the packs that its trainer chose, as its tag `packs` tells, or by those
+    of the settings where it tells none; rule files of the settings judge every run.
 
     Attributes:
+        rules: Those of a run that tells no packs.
         version: One more with every successful reload; runs compare it to switch.
     """
 
@@ -23,8 +34,8 @@ class RuleBook:
             RuleError: A file is missing or wrong.
         """
         self._paths = tuple(paths)
-        self.rules: RuleSet = load(list(self._paths))
-        self.version = 1
+        self.version = 0
+        self.reload()
 
     def reload(self) -> None:
         """Read the files again; on a bad file the old rules stay live.
@@ -32,12 +43,33 @@ class RuleBook:
         Raises:
             RuleError: Nothing was changed.
         """
-        fresh = load(list(self._paths))
+        shipped = set(packs())
+        read = {path: read_source(path) for path in self._paths}
+        fresh = combine(read.values())
         self.rules, self.version = fresh, self.version + 1
+        self._files = tuple(file for path, file in read.items() if path not in shipped)
+        self._by_packs: dict[tuple[str, ...], RuleSet] = {}
 
     def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
         """The rules for a run with these tags."""
-        return self.rules.for_tags(tags)
+        chosen = packs_named(tags.get(PACKS_TAG, ""))
+        return (self._with(chosen) if chosen else self.rules).for_tags(tags)
+
+    def _with(self, chosen: tuple[str, ...]) -> RuleSet:
+        found = self._by_packs.get(chosen)
+        if found is None:
+            if len(self._by_packs) >= MOST_CHOICES:
+                self._by_packs.clear()
+            found = self._by_packs[chosen] = self._compiled(chosen)
+        return found
+
+    def _compiled(self, chosen: tuple[str, ...]) -> RuleSet:
+        try:
+            return combine([*(read_source(pack) for pack in chosen), *self._files])
+        except RuleError as error:
+            # A file of the operator's that builds on a pack of the settings.
+            log.warning("packs not used", extra={"packs": chosen, "reason": str(error)})
+            return self.rules
 
 
 def rule_named(rules: RuleSet, name: str) -> Rule | None:
