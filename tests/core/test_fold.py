@@ -29,6 +29,7 @@ RULES = (
     Rule("Trend", "slope(a, 12) > 0.5 or eta(a, 100, 12) < 9 or flat(b, 3) or flat(a, 10s, 0.1)"),
     Rule("Counted", "count(a > 2 or nonfinite(b), 5) >= 3 and not changed(c/d)"),
     Rule("Records", "record(a, 2) > 2 or b < lowest(median(b, 3), 1) - 1 or previous(a) > a"),
+    Rule("Reported", "not reported(c/d) or previous(a) > 1"),
     Rule("Follows", "fired(Above, 3) and age() > 2 and not present(c/d)"),
     Rule("Odd", 'reading("1 + 2") != 3 or abs(-a) / b > bound(c/d) or -a < -7'),
     Rule("Texts", 'event("failed") or logged("*oom*")'),

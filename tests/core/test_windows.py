@@ -19,6 +19,7 @@ from watchstep.core.windows import (
     MedianWindow,
     MomentWindow,
     RecordWindow,
+    RepeatWindow,
     TrendWindow,
     fewest,
     ratio,
@@ -116,7 +117,7 @@ def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow, CountWindow]
+    "kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow, CountWindow, RepeatWindow]
 )
 @settings(max_examples=30, deadline=None)
 @given(span=spans, stream=streams, after=streams)
@@ -185,6 +186,17 @@ def test_flat_needs_a_full_window_and_honours_its_tolerance() -> None:
 
     assert window.is_flat(0.0) is False
     assert window.is_flat(0.01) is True
+
+
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.0, 1.5]), max_size=40), st.integers(1, 12))
+def test_values_repeat_exactly_where_a_window_without_tolerance_is_flat(values, length) -> None:
+    repeats, window = RepeatWindow(), ExtremeWindow(Span(updates=length))
+
+    for value in values:
+        repeats.push(value, 0.0)
+        window.push(value, 0.0)
+
+        assert repeats.lasts(length) == window.is_flat(0.0)
 
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:

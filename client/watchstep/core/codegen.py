@@ -20,6 +20,7 @@ from watchstep.core.windows import (
     MedianWindow,
     MomentWindow,
     RecordWindow,
+    RepeatWindow,
     TrendWindow,
     Window,
 )
@@ -69,6 +70,8 @@ _WINDOWS: dict[str, tuple[type[Any], str, str]] = {
     "min": (ExtremeWindow, "{x}", "{w}.smallest()"),
     "max": (ExtremeWindow, "{x}", "{w}.largest()"),
     "flat": (ExtremeWindow, "{x}", "{w}.is_flat({n}) if {x} - {x} == 0.0 else None"),
+    # `flat` without a tolerance, over updates: see `_window`.
+    "repeated": (RepeatWindow, "{x}", "{w}.lasts({n}) if {x} - {x} == 0.0 else None"),
     "record": (RecordWindow, "{x}", "{w}.times_largest({x}, {n})"),
     "lowest": (RecordWindow, "{x}", "{w}.lowest({n})"),
     "previous": (RecordWindow, "{x}", "{w}.last"),
@@ -78,7 +81,7 @@ _WINDOWS: dict[str, tuple[type[Any], str, str]] = {
         "({x} != {w}.last) if {x} == {x} and {w}.last == {w}.last else None",
     ),
 }
-_INCLUDING_NOW = {"slope", "eta", "flat"}
+_INCLUDING_NOW = {"slope", "eta", "flat", "repeated"}
 _OPERATIONS = {
     "negate": "-{a}",
     "not": "None if {a} is None else not {a}",
@@ -105,6 +108,17 @@ SIMPLE = {
 }
 _DEAR = 6
 _COSTS = {"number": 0, "metric": 0, "and": 0, "or": 0}
+
+
+def _window(node: Node) -> str:
+    """The row of the table that a call reads its window by."""
+    name = str(node.value)
+    if name == "flat":
+        span = node.parts[1].value
+        tolerances = [float(str(part.value)) for part in node.parts[2:]]
+        if isinstance(span, Span) and span.updates and not any(tolerances):
+            return "repeated"
+    return name
 
 
 def cost(node: Node) -> int:
@@ -193,7 +207,7 @@ class Writer:
         if node.op != "call":
             return
         if node.value in _WINDOWS:
-            self.advance(node, str(node.value))
+            self.advance(node, _window(node))
         elif node.value == "count":
             self.write(node)
 
@@ -219,7 +233,7 @@ class Writer:
         """The window that a call reads, by what is pushed into it and when."""
         kind, pushed, _ = _WINDOWS[name]
         spans = [part.value for part in node.parts if isinstance(part.value, Span)]
-        span = spans[0] if spans else Span()
+        span = spans[0] if spans and kind is not RepeatWindow else Span()
         now = ", now" if name in _INCLUDING_NOW else ""
         key = f"{kind.__name__}({pushed.format(x=node.parts[0])}, {span}{now})"
         return self.numbered(key, kind, span), span
@@ -282,15 +296,20 @@ class Writer:
         """Expression for a call of anything that is not simple; its windows are prepared."""
         name = str(node.value)
         if name in _WINDOWS:
-            return self.asked(node, name)
+            return self.asked(node)
         return str(getattr(self, f"call_{name}")(node))
 
-    def asked(self, node: Node, name: str) -> str:
+    def asked(self, node: Node) -> str:
+        name = _window(node)
         x = self.write(node.parts[0])
         constants = [part.value for part in node.parts[1:] if part.op == "number"]
         number = float(str(constants[0])) if constants else 0.0
         if name == "eta":
             number = math.log10(number)
+        elif name == "repeated":
+            span = node.parts[1].value
+            assert isinstance(span, Span)
+            number = float(span.updates or 0)
         window, _ = self.site(node, name)
         return _WINDOWS[name][2].format(x=x, w=window, n=repr(number))
 
@@ -311,10 +330,16 @@ class Writer:
         return f"False if {calm} else st.nonfinite({index})"
 
     def call_missing(self, node: Node) -> str:
-        slot = self.slot(str(node.parts[0].value))
-        index = self.watched.setdefault(slot, len(self.watched))
         updates = float(str(node.parts[1].value))
-        return f"0 < st.seen[{index}] <= st.age - {updates!r}"
+        return f"0 < st.seen[{self.sighted(node)}] <= st.age - {updates!r}"
+
+    def call_reported(self, node: Node) -> str:
+        return f"st.seen[{self.sighted(node)}] > 0"
+
+    def sighted(self, node: Node) -> int:
+        """Where the age is kept at which a call's metric was last reported."""
+        slot = self.slot(str(node.parts[0].value))
+        return self.watched.setdefault(slot, len(self.watched))
 
     def call_present(self, node: Node) -> str:
         return f"{self.slot(str(node.parts[0].value))} in st.present"

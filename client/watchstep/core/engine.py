@@ -68,6 +68,7 @@ class State:
         event: The last update's event.
         suspicious: Whether any of its readings may be non-finite.
         calm: `Plan.calm` for its names.
+        busy: Whether any rule is pending or firing.
     """
 
     def __init__(self, rules: RuleSet) -> None:
@@ -78,6 +79,7 @@ class State:
         self.time = 0.0
         self.age = 0
         self.active = [IDLE] * len(rules.rules)
+        self.busy = False
         self.lives = [_Life() for _ in rules.rules]
         self.present: frozenset[int] = frozenset()
         self._fresh_history()
@@ -107,6 +109,7 @@ class State:
             life.held_age = life.firing_age = _NOT_EVALUATED
             if self.active[at] == PENDING:
                 self.active[at] = IDLE
+        self.busy = any(self.active)
 
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire now."""
@@ -163,6 +166,7 @@ class State:
                 status, *life = snapshot["lives"][rule.name]
                 state.active[at] = status
                 state.lives[at].load(life)
+        state.busy = any(state.active)
         for site, window in zip(rules.program.sites, state.windows, strict=True):
             if site.key in snapshot["windows"]:
                 window.load(snapshot["windows"][site.key])
@@ -283,6 +287,7 @@ def _transitions(state: State, held: Held) -> list[Transition]:
         if state.active[at] == FIRING:
             state.lives[at].firing_age = state.age
         found.extend(_transition(state, at, word) for word in change)
+    state.busy = any(state.active)
     return found
 
 
@@ -360,7 +365,7 @@ def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Ve
         state: Of the run.
         most: Stronger actions are not considered, whoever asks for them.
     """
-    if not any(state.active):
+    if not state.busy:
         return _HEALTHY
     firing, asking = [], []
     for at, status in enumerate(state.active):

@@ -147,6 +147,11 @@ FUNCTIONS: dict[str, Function] = {
         " readings.",
     ),
     "present": Function(("metric",), "bool", "Whether this update reports the metric."),
+    "reported": Function(
+        ("metric",),
+        "bool",
+        "Whether the metric was reported in this attempt so far, this update included.",
+    ),
     "reading": Function(("text",), "number", "The metric of that name, for names with odd signs."),
     "fired": Function(
         ("rule", "constant"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchstep.core.codegen import Compiled, Site, Writer, metrics_of, patterns_of
-from watchstep.core.quiet import idle_condition
+from watchstep.core.quiet import idle_condition, share
 from watchstep.core.windows import ratio
 
 Held = list[tuple[int, bool | None, bool | None]]
@@ -32,7 +32,7 @@ class Program:
         slots: Canonical metric names in slot order.
         sites: Windows in order.
         globs: For every distinct `nonfinite` call, its patterns.
-        watched: Slots whose presence is remembered, for `missing`.
+        watched: Slots whose presence is remembered, for `missing` and `reported`.
         metrics: For every rule, the slots it reads, in order of appearance.
         looked_over: For every rule, the indices in `globs` of its `nonfinite` calls.
         advance: Evaluates every rule and pushes the update into the windows. Returns rule
@@ -66,18 +66,12 @@ def compile_rules(
     writer = Writer({name: index for index, name in enumerate(names)}, frozenset(absent))
     for rule in rules:
         writer.prepare_rule(rule)
-    with writer.branch("if any(active):"):
+    with writer.branch("if st.busy:"):
         writer.line("pass")
-        for index, rule in enumerate(rules):
-            writer.rule(index, rule)
+        _write_busy(rules, writer)
     with writer.branch("else:"):
         writer.line("pass")
-        for index, rule in enumerate(rules):
-            condition = idle_condition(rule, writer)
-            if condition is None:
-                writer.rule(index, rule)
-            else:
-                writer.line(f"if {condition}: out.append(({index}, True, True))")
+        _write_idle(rules, writer)
     metrics = [
         tuple(writer.slot(metric) for metric in metrics_of(rule.condition)) for rule in rules
     ]
@@ -105,6 +99,30 @@ def compile_rules(
         advance=scope["advance"],
         text=text,
     )
+
+
+def _write_busy(rules: Sequence[Compiled], writer: Writer) -> None:
+    """The way of an update while some rule is pending or firing."""
+    share(rules, writer)
+    for index, rule in enumerate(rules):
+        condition = idle_condition(rule, writer)
+        if condition is None:
+            writer.rule(index, rule)
+            continue
+        with writer.branch(f"if active[{index}]:"):
+            writer.rule(index, rule)
+        writer.line(f"elif {condition}: out.append(({index}, True, True))")
+
+
+def _write_idle(rules: Sequence[Compiled], writer: Writer) -> None:
+    """The way of an update while none is."""
+    share(rules, writer)
+    for index, rule in enumerate(rules):
+        condition = idle_condition(rule, writer)
+        if condition is None:
+            writer.rule(index, rule)
+        else:
+            writer.line(f"if {condition}: out.append(({index}, True, True))")
 
 
 def _text(writer: Writer) -> str:

@@ -8,6 +8,9 @@ hold both forms against each other.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
 from watchstep.core.codegen import COMPARISONS, SIMPLE, Compiled, Writer, cost
 from watchstep.core.grammar import Node
 
@@ -34,6 +37,33 @@ def idle_condition(rule: Compiled, writer: Writer) -> str | None:
     if rule.warmup:
         parts.insert(0, f"st.age > {rule.warmup}")
     return " and ".join(parts)
+
+
+def share(rules: Sequence[Compiled], writer: Writer) -> None:
+    """Write the calls that several idle conditions make, and one of them always, once."""
+    made: Counter[str] = Counter()
+    always: dict[str, Node] = {}
+    for rule in rules:
+        if rule.fires_on_nan:
+            continue
+        for tree in (rule.condition, rule.unless):
+            if tree is not None:
+                made.update({str(node) for node in tree.walk() if node.op == "call"})
+        always |= {str(node): node for node in _certain(rule.condition)}
+    for text, node in always.items():
+        if made[text] > 1 and text not in writer.names and cost(node) > 1:
+            writer.fresh(writer.source(node), node)
+
+
+def _certain(node: Node) -> Iterator[Node]:
+    """The calls that an idle condition makes whatever the readings are."""
+    if node.op in {"and", "or"}:
+        yield from _certain(_operands(node)[0])
+        return
+    if node.op == "call" and node.value not in SIMPLE:
+        yield node
+    for part in node.parts:
+        yield from _certain(part)
 
 
 def _deeper(tree: Node, levels: int) -> bool:
@@ -87,11 +117,13 @@ def _compared(node: Node, operator: str, writer: Writer) -> str:
 def _value(node: Node, writer: Writer) -> str:
     if node.op in {"number", "metric"} or str(node) in writer.names:
         return writer.write(node)
-    if node.op == "call" and node.value in SIMPLE:
-        return SIMPLE[str(node.value)].format(*(_value(part, writer) for part in node.parts))
-    if node.op == "call":
+    if node.op == "call" and node.value not in SIMPLE:
         return f"({writer.source(node)})"
     parts = [_value(part, writer) for part in node.parts]
+    if node.op == "call":
+        plain = node.value == "known" and node.parts[0].op == "metric"
+        form = "({0} if {0} == {0} else {1})" if plain else SIMPLE[str(node.value)]
+        return form.format(*parts)
     if node.op == "negate":
         return f"(-{parts[0]})"
     if node.op == "/":

@@ -435,6 +435,36 @@ class RecordWindow:
             self.seen = int(seen)
 
 
+class RepeatWindow:
+    """How many values in a row have been the same one, and how many there were at all."""
+
+    __slots__ = ("last", "repeats", "seen")
+
+    def __init__(self, _span: Span | None = None) -> None:
+        self.seen = 0
+        self.repeats = 0
+        self.last = UNKNOWN
+
+    def push(self, value: float, _time: float) -> None:
+        self.seen += 1
+        if value == self.last:
+            self.repeats += 1
+        else:
+            self.last = value
+            self.repeats = 1
+
+    def lasts(self, updates: float) -> bool | None:
+        """Whether the last so many values are all equal; None before there are as many."""
+        return True if self.repeats >= updates else False if self.seen >= updates else None
+
+    def dump(self) -> Any:
+        return [self.seen, self.repeats, self.last] if self.seen else []
+
+    def load(self, dumped: Any) -> None:
+        if dumped:
+            self.seen, self.repeats, self.last = int(dumped[0]), int(dumped[1]), float(dumped[2])
+
+
 class CountWindow:
     """How often a condition held in the last updates at which it could be told.
 
