@@ -43,10 +43,14 @@ class Footing:
 
     def shortage(self) -> str | None:
         """None while the disk has room for the next commits; else one short sentence."""
-        try:
-            free = shutil.disk_usage(self._path.parent).free
-        except OSError:
-            return "the database's folder cannot be looked at"
-        if free < LEAST_FREE_BYTES:
+        free = self.free_bytes()
+        if free is not None and free < LEAST_FREE_BYTES:
             return f"the disk is full but for {free // 1_024} KiB"
         return None
+
+    def free_bytes(self) -> int | None:
+        """Free space beside the files; None if no one can say."""
+        try:
+            return shutil.disk_usage(self._path.parent).free
+        except OSError:
+            return None

@@ -274,6 +274,10 @@ class SqlStore:
         """See the port."""
         return self._writer.failing
 
+    def free_bytes(self) -> int | None:
+        """Free space where the files lie; None on a database server, or if no one can say."""
+        return None if self._footing is None else self._footing.free_bytes()
+
     def commit_trouble(self) -> str | None:
         """See the port."""
         with self._looking:
