@@ -262,6 +262,8 @@ FLEET_LABELS = {
     "watchstep_outbox_depth": ("state",),
     "watchstep_receiver_disabled": ("receiver",),
     "watchstep_build_info": ("version",),
+    "watchstep_store_failing": (),
+    "watchstep_store_free_bytes": (),
 }
 """Labels of what is collected at a scrape; a test holds them against a real one."""
 

@@ -13,7 +13,13 @@ from starlette.types import ASGIApp
 
 import watchstep
 from watchstep.errors import SettingsError
-from watchstep_monitor.gauges import CONTENT_TYPE, Exposition, GaugeLimits, Instruments
+from watchstep_monitor.gauges import (
+    CONTENT_TYPE,
+    Exposition,
+    GaugeLimits,
+    Instruments,
+    ServiceState,
+)
 from watchstep_monitor.http.application import build_application
 from watchstep_monitor.http.batches import BatchLimits, BatchReader
 from watchstep_monitor.http.context import Context, Receivers, caller
@@ -169,9 +175,13 @@ def _context(
         instruments,
         desk,
         clock,
-        outbox_depth=opened.outbox.outbox_depth,
-        disabled_receivers=lambda: {one.name: bool(one.disabled) for one in worker.receivers()},
-        limits=GaugeLimits(
+        ServiceState(
+            outbox_depth=opened.outbox.outbox_depth,
+            disabled_receivers=lambda: {one.name: bool(one.disabled) for one in worker.receivers()},
+            store_failing=lambda: opened.store.failing,
+            free_bytes=opened.store.free_bytes,
+        ),
+        GaugeLimits(
             runs=settings.gauges.max_runs,
             readings_per_run=settings.gauges.metrics_per_run,
             series=settings.gauges.max_series,

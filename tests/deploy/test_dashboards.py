@@ -14,7 +14,7 @@ from itertools import combinations
 import pytest
 
 from deploy.kit import DASHBOARDS, DEPLOY, read_yaml
-from watchstep_monitor.gauges import Exposition, Instruments
+from watchstep_monitor.gauges import Exposition, Instruments, ServiceState
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
 
 slow = pytest.mark.skipif(
@@ -53,8 +53,7 @@ def exposed():
         Instruments(clock),
         OneRun(),
         clock,
-        outbox_depth=lambda: {"waiting": 0},
-        disabled_receivers=lambda: {"ops": False},
+        ServiceState(lambda: {"waiting": 0}, lambda: {"ops": False}, lambda: False, lambda: 1),
     ).render()
     families = set(re.findall(r"^# TYPE (\S+)", text.decode(), re.MULTILINE))
     parts = {f"{family}{end}" for family in families for end in ("_bucket", "_count", "_sum")}

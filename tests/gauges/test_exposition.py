@@ -17,10 +17,17 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from watchstep_monitor.gauges import CONTENT_TYPE, Exposition, GaugeLimits, Instruments
+from watchstep_monitor.gauges import (
+    CONTENT_TYPE,
+    Exposition,
+    GaugeLimits,
+    Instruments,
+    ServiceState,
+)
 from watchstep_monitor.gauges.exposition import FleetCollector
 from watchstep_monitor.gauges.families import STATUSES, fleet_families
 from watchstep_monitor.gauges.text import clean, written
+from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -61,15 +68,22 @@ def run(name="ppo-7", **changes):
     return replace(plain, **changes)
 
 
-def exposition(*runs, limits=None, clock=None, instruments=None):
+STATE = ServiceState(
+    outbox_depth=lambda: {"waiting": 3, "delivered": 5, "dead": 1},
+    disabled_receivers=lambda: {"ops": True, "mail": False},
+    store_failing=lambda: False,
+    free_bytes=lambda: 5_000_000,
+)
+
+
+def exposition(*runs, limits=None, clock=None, instruments=None, state=None):
     clock = clock or StoppedClock()
     return Exposition(
         instruments or Instruments(clock),
         Fleet(*runs),
         clock,
-        outbox_depth=lambda: {"waiting": 3, "delivered": 5, "dead": 1},
-        disabled_receivers=lambda: {"ops": True, "mail": False},
-        limits=limits,
+        state or STATE,
+        limits,
     )
 
 
@@ -140,6 +154,26 @@ def test_the_service_shows_what_it_counts():
     assert one(found, "watchstep_outbox_depth", state="waiting") == 3
     assert one(found, "watchstep_receiver_disabled", receiver="ops") == 1
     assert one(found, "watchstep_receiver_disabled", receiver="mail") == 0
+    assert one(found, "watchstep_store_failing") == 0
+    assert one(found, "watchstep_store_free_bytes") == 5_000_000
+
+
+def test_a_scrape_is_whole_while_the_store_is_in_trouble():
+    def unread():
+        raise StorageTroubleError("the disk is gone")
+
+    trouble = replace(
+        STATE, outbox_depth=unread, store_failing=lambda: True, free_bytes=lambda: None
+    )
+    found = samples(exposition(run(), state=trouble).render())
+
+    assert one(found, "watchstep_store_failing") == 1
+    assert one(found, "watchstep_run_step", run="ppo-7", project="trading") == 2048
+    assert not [
+        name
+        for name, _ in found
+        if name in {"watchstep_outbox_depth", "watchstep_store_free_bytes"}
+    ]
 
 
 def test_an_empty_fleet_is_a_whole_scrape():

@@ -282,6 +282,11 @@ def test_gzip_is_taken_and_other_encodings_and_types_are_not(client: Client) -> 
         ("GET", "/api/v1/runs/nobody", 404),
         ("GET", "/api/v1/alerts/al_00000000000000000000", 404),
         ("GET", "/nope", 404),
+        ("GET", "/api/v1/alerts/no-such-thing", 404),
+        ("POST", "/api/v1/alerts/no-such-thing/ack", 404),
+        ("DELETE", "/api/v1/silences/no-such-thing", 404),
+        ("POST", "/api/v1/deliveries/no-such-thing/resend", 404),
+        ("POST", "/api/v1/receivers/No%20Such/test", 404),
         ("DELETE", "/api/v1/runs/a", 405),
         ("GET", "/api/v1/runs?limit=0", 422),
         ("GET", "/api/v1/runs?cursor=zzz", 422),
@@ -300,6 +305,45 @@ def test_wrong_addresses_are_problems_too(
 
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_flaw_is_placed_part_by_part_and_never_quotes_what_is_no_name(client: Client) -> None:
+    update = {**upd(1, a="lots"), "event": {"kind": "checkpoint"}}
+    unnamed = upd(2, **{"<b>secret</b>": 1.0})
+
+    refused = client.send("c12", update, unnamed, {**upd(3), "event": {"kind": "?"}}, 7)
+    foreign = client.post("/runs/c12/updates", {"attempt": 1, "updates": [], "<b>": 1})
+    silence = {"matchers": [{"name": "run", "value": "(", "isRegex": True}], "duration_s": 1}
+    unmatched = client.post("/silences", silence)
+
+    places = [flaw["loc"] for flaw in refused.json["errors"]]
+    assert refused.status == 422
+    assert places == [
+        ["body", "updates", 0, "metrics", "a"],
+        ["body", "updates", 1, "metrics"],
+        ["body", "updates", 2, "event", "kind"],
+        ["body", "updates", 3],
+    ]
+    assert b"secret" not in refused.body
+    assert foreign.json["errors"][0]["loc"] == ["body", "?"]
+    assert unmatched.json["errors"][0]["loc"] == ["body", "matchers", 0, "value"]
+
+
+def test_head_answers_as_get_does_without_a_body(client: Client) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/", "/api/v1/runs"):
+        got, asked = client.ask("GET", path), client.ask("HEAD", path)
+        assert (asked.status, asked.body) == (got.status, b"")
+        assert asked.headers["content-type"] == got.headers["content-type"]
+    assert client.ask("HEAD", "/api/v1/events").status == 405
+
+
+def test_an_alert_about_no_metric_has_no_reading(client: Client) -> None:
+    client.send("c13", upd(1, x=1.0), {**upd(2), "event": {"kind": "failed", "error": "boom"}})
+
+    alerts = {one["rule"]: one for one in client.get("/alerts?run=c13").json["items"]}
+
+    assert alerts["Died"]["reading"] is None
+    assert alerts["Died"]["metric"] == ""
 
 
 def test_answers_carry_an_id_and_safe_headers_and_no_other_site_may_write(

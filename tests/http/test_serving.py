@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from service.http_kit import Client, environment, served, until, upd
@@ -126,3 +127,18 @@ def test_a_silent_run_is_stalled_and_a_word_from_it_ends_that(tmp_path: Path) ->
 
         assert [run["run"] for run in listed] == ["a"]
         assert client.get("/alerts?state=firing&run=a").json["items"] == []
+
+
+def test_over_its_connections_it_says_when_to_come_back_and_answers_probes(tmp_path: Path) -> None:
+    with served(tmp_path, WATCHSTEP_LIMITS__CONCURRENCY="3") as running, ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(socket.create_connection(("127.0.0.1", running.client.port)))
+        crowded = until(lambda: (got := running.client.get("/runs")).status != 200 and got)
+        probes = [running.client.ask("GET", path).status for path in ("/healthz", "/metrics")]
+        held.close()
+        again = until(lambda: running.client.get("/runs").status == 200)
+
+    assert crowded.status == 429
+    assert int(crowded.headers["retry-after"]) >= 1
+    assert crowded.headers["content-type"] == "application/problem+json"
+    assert (probes, again) == ([200, 200], True)

@@ -69,6 +69,7 @@ def notice(**changes: object) -> Notice:
         trainer_did="halted at update 1100",
         links={"run": "https://watch.example.org/runs/ppo-7"},
         at=START,
+        status="halted",
     )
     return replace(plain, **changes)
 

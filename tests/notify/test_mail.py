@@ -72,7 +72,7 @@ def test_a_mail_arrives_with_its_envelope():
     assert envelope.mail_from == "watch@example.org"
     assert envelope.rcpt_tos == ["ann@example.org", "bo@example.org"]
     arrived = email.message_from_bytes(envelope.content)
-    assert arrived["Subject"] == "[CRITICAL] ppo-7: explosion (AdvantagesBeyondBound)"
+    assert arrived["Subject"] == "[CRITICAL, halted] ppo-7: explosion (AdvantagesBeyondBound)"
 
 
 @pytest.mark.parametrize(("reply", "kind"), [("550 no such user", Dead), ("451 try later", Retry)])

@@ -59,6 +59,43 @@ WARNED = notice(
     readings={"train/grad_norm": 2847.3},
     checkpoint=None,
     trainer_did="",
+    status="running",
+)
+DIED = notice(
+    id="nt-4",
+    alerts=(
+        alert(
+            rule="TrainerFailed",
+            metric="",
+            action="none",
+            summary="The trainer died of an exception.",
+            reason='event("failed")',
+            cause="",
+            runbook_url="",
+            first_update=1210,
+            last_update=1210,
+        ),
+    ),
+    stage="aftermath",
+    diagnosis="The trainer died or hung without a sign in its readings",
+    readings={},
+    trainer_did="died at update 1210: RuntimeError: CUDA error: an illegal memory access",
+    status="failed",
+)
+SILENT = replace(
+    DIED,
+    id="nt-5",
+    alerts=(
+        replace(
+            DIED.alerts[0],
+            rule="RunStalled",
+            summary="The run has gone silent without saying that it finished.",
+            reason="stalled()",
+        ),
+    ),
+    checkpoint=None,
+    trainer_did="",
+    status="stalled",
 )
 RESOLVED = replace(
     OPENED,
@@ -70,7 +107,14 @@ RESOLVED = replace(
         for one in OPENED.alerts
     ),
 )
-REMINDED = replace(OPENED, id="nt-2", edge="repeat", at=START + timedelta(hours=4))
+REMINDED = replace(
+    OPENED,
+    id="nt-2",
+    edge="repeat",
+    at=START + timedelta(hours=4),
+    trainer_did="skipped the optimizer step at update 1099",
+    status="running",
+)
 
 
 def receiver(kind):
@@ -102,6 +146,8 @@ def mail():
 SHOWN = {
     "opened": lambda: as_text(OPENED),
     "warned": lambda: as_text(WARNED),
+    "died": lambda: as_text(DIED),
+    "silent": lambda: as_text(SILENT),
     "reminded": lambda: as_text(REMINDED),
     "resolved": lambda: as_text(RESOLVED),
     "email": mail,

@@ -106,7 +106,7 @@ def test_a_person_learns_what_since_when_how_sure_what_was_done_and_what_to_do()
 
 
 def test_without_a_pin_nobody_is_told_to_restore_it():
-    text = plain_text.body(notice(checkpoint=None, trainer_did=""))
+    text = plain_text.body(notice(checkpoint=None, trainer_did="", status="running"))
 
     assert "none is pinned" in text
     assert "watch.restore" not in text
@@ -117,7 +117,9 @@ def test_without_a_pin_nobody_is_told_to_restore_it():
 def test_a_warning_does_not_ask_anybody_to_stop_anything():
     mild = alert(severity="warning", action="none")
 
-    words = dict(worded(notice(alerts=(mild,), trainer_did="", checkpoint=None)).points)
+    words = dict(
+        worded(notice(alerts=(mild,), trainer_did="", checkpoint=None, status="running")).points
+    )
 
     assert words["Do"] == "look at the readings when you can; nothing has to stop yet"
     assert words["Trainer"] == "was not asked to do anything"
@@ -127,7 +129,7 @@ def test_an_incident_whose_critical_alert_resolved_is_a_warning_until_it_is_over
     over = alert(state="resolved", resolved_at=START)
     mild = alert(id="al-2", rule="Slow", severity="warning")
 
-    changed = notice(edge="changed", alerts=(mild, over))
+    changed = notice(edge="changed", alerts=(mild, over), status="diverged")
     resolved = notice(edge="resolved", alerts=(over,))
 
     assert weight(changed) == "warning"
@@ -270,7 +272,7 @@ def test_slack_never_cuts_an_entity_in_two():
 def test_slack_shows_what_happened_without_opening_anything():
     body = sent("slack", notice())
 
-    assert body["text"] == "[CRITICAL] ppo-7: explosion (AdvantagesBeyondBound)"
+    assert body["text"] == "[CRITICAL, halted] ppo-7: explosion (AdvantagesBeyondBound)"
     assert body["blocks"][0]["type"] == "header"
     assert body["blocks"][1]["text"]["text"].count("\n") == 5
     assert "*Trainer*  halted at update 1100" in body["blocks"][1]["text"]["text"]

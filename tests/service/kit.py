@@ -44,6 +44,10 @@ groups:
         expr: stalled()
         labels: {severity: warning}
         annotations: {summary: "Nothing was heard."}
+      - alert: Died
+        expr: event("failed")
+        labels: {severity: critical}
+        annotations: {summary: "The trainer died."}
 """
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -6,8 +6,10 @@ import math
 from datetime import timedelta
 from pathlib import Path
 
-from service.kit import bench, grad, update
+from service.kit import Bench, bench, grad, update
 from watchstep_monitor.service.ingest import Beginning
+from watchstep_monitor.service.notices import Notice
+from watchstep_monitor.service.ports import Delivered
 from watchstep_monitor.service.records import Matcher
 from watchstep_monitor.service.telling import Route
 
@@ -233,5 +235,84 @@ def test_the_pinned_checkpoint_and_what_the_trainer_did_are_in_the_message(
 
         notice = at.opened.outbox.claim(at.clock.now(), 1, 60, [])[0].notice
         assert notice.checkpoint == {"path": "ckpt/1", "step": 10}
-        assert notice.trainer_did == "skip at update 2"
+        assert notice.trainer_did == "skipped the optimizer step at update 2"
         assert math.isnan(notice.readings["train/policy_loss"])
+
+
+def told(at: Bench) -> list[Notice]:
+    """What the receivers are told next, oldest first; each is taken."""
+    found = []
+    while claimed := at.opened.outbox.claim(at.clock.now(), 10, 60, []):
+        for delivery in claimed:
+            found.append(delivery.notice)
+            at.opened.outbox.settle(delivery, Delivered(), at.clock.now())
+    return found
+
+
+def test_what_the_same_batch_says_of_the_halt_and_the_pin_is_in_the_first_message(
+    tmp_path: Path,
+) -> None:
+    kept = {"kind": "checkpoint", "path": "ckpt/1", "step": 10, "finite": True, "pinned": True}
+    with bench(tmp_path) as at:
+        at.send(
+            grad(1, 50.0),
+            update(2, train__policy_loss=math.nan),
+            update(3, event=kept),
+            update(4, event={"kind": "halted"}),
+        )
+
+        (notice,) = told(at)
+        assert [alert.rule for alert in notice.alerts] == ["LossGone", "GradHigh"]
+        assert (notice.edge, notice.status) == ("opened", "halted")
+        assert notice.trainer_did == "halted at update 4"
+        assert notice.checkpoint == {"path": "ckpt/1", "step": 10}
+        at.clock.move(10_000)
+        at.desk.tick("a")
+        assert told(at) == []
+
+
+def test_a_halt_after_the_first_message_is_told_once(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(update(1, train__policy_loss=math.nan))
+        first = told(at)
+        at.send(update(2, event={"kind": "halted"}))
+        at.desk.tick("a")
+        early = told(at)
+        at.clock.move(6)
+        at.desk.tick("a")
+        late = told(at)
+        at.clock.move(10_000)
+        at.desk.tick("a")
+
+        assert [(one.edge, one.status) for one in first] == [("opened", "diverged")]
+        assert early == []
+        assert [(one.edge, one.trainer_did) for one in late] == [("changed", "halted at update 2")]
+        assert told(at) == []
+
+
+def test_an_incident_that_begins_and_ends_in_one_batch_is_told_both_ways(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0), grad(2, 50.0), grad(3, 1.0), grad(4, 60.0), grad(5, 1.0))
+
+        edges: dict[int, list[str]] = {}
+        for one in told(at):
+            edges.setdefault(one.alerts[0].first_update, []).append(one.edge)
+        assert edges == {2: ["opened", "resolved"], 4: ["opened", "resolved"]}
+
+
+def test_a_silent_run_is_called_stalled_and_no_explosion(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+        at.clock.move(400)
+        at.desk.tick("a")
+
+        (notice,) = told(at)
+        assert (notice.status, notice.stage) == ("stalled", "aftermath")
+
+
+def test_a_dead_trainers_last_words_are_in_the_message(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0), update(2, event={"kind": "failed", "error": "out of\nmemory"}))
+
+        (notice,) = told(at)
+        assert (notice.status, notice.trainer_did) == ("failed", "died at update 2: out of memory")

@@ -95,11 +95,10 @@ def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="off",
-        http=watching(settings.limits.head_read_s),  # type: ignore[arg-type]
+        http=watching(settings.limits.head_read_s, settings.limits.concurrency),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=settings.limits.concurrency,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from watchstep_monitor.gauges.families import FleetFamilies, GaugeLimits, fleet_families
 from watchstep_monitor.gauges.instruments import Instruments
 from watchstep_monitor.gauges.text import Family, clean, written
+from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Clock, DeliveryState, FleetView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,6 +20,23 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Below it the library's own writer is quick enough, and nothing beats its correctness.
 # Above it ours is about ten times faster; tests hold the two equal.
 _LIBRARY_SERIES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """How the service itself fares, asked at each scrape.
+
+    Attributes:
+        outbox_depth: Deliveries by state, as `DeliveryStore.outbox_depth` says.
+        disabled_receivers: Every receiver's name, and whether nothing is sent to it any more.
+        store_failing: Whether the newest commit failed.
+        free_bytes: Free space where the store lives; None where that is another machine.
+    """
+
+    outbox_depth: Callable[[], Mapping[DeliveryState, int]]
+    disabled_receivers: Callable[[], Mapping[str, bool]]
+    store_failing: Callable[[], bool]
+    free_bytes: Callable[[], int | None]
 
 
 class Exposition:
@@ -31,9 +50,7 @@ class Exposition:
         instruments: Instruments,
         fleet: FleetView,
         clock: Clock,
-        *,
-        outbox_depth: Callable[[], Mapping[DeliveryState, int]],
-        disabled_receivers: Callable[[], Mapping[str, bool]],
+        state: ServiceState,
         limits: GaugeLimits | None = None,
     ) -> None:
         """Join the parts.
@@ -42,16 +59,13 @@ class Exposition:
             instruments: What the service counts about itself.
             fleet: All runs, asked at each scrape.
             clock: Decides which ended runs are no longer shown.
-            outbox_depth: Deliveries by state, as `DeliveryStore.outbox_depth` says.
-            disabled_receivers: Every receiver's name, and whether nothing is sent to it
-                any more.
+            state: See there.
             limits: None for the defaults.
         """
         self._instruments = instruments
         self._fleet = fleet
         self._clock = clock
-        self._outbox_depth = outbox_depth
-        self._disabled_receivers = disabled_receivers
+        self._state = state
         self._limits = limits or GaugeLimits()
 
     def render(self) -> bytes:
@@ -60,18 +74,33 @@ class Exposition:
         fleet = fleet_families(self._fleet.iter_runs(), self._limits, now)
         self._instruments.series_dropped.inc(fleet.dropped)
         own = generate_latest(self._instruments.registry)
-        return own + written(self._deliveries()) + _fleet_text(fleet)
+        return own + written(self._own_state()) + _fleet_text(fleet)
 
-    def _deliveries(self) -> tuple[Family, ...]:
-        depth = self._outbox_depth()
-        disabled = {clean(name): float(off) for name, off in self._disabled_receivers().items()}
+    def _own_state(self) -> tuple[Family, ...]:
+        state = self._state
+        disabled = {clean(name): float(off) for name, off in state.disabled_receivers().items()}
+        free = state.free_bytes()
         return (
+            Family(
+                "watchstep_store_failing",
+                "gauge",
+                "1 while commits fail and updates are refused with 503.",
+                (),
+                [((), float(state.store_failing()))],
+            ),
+            Family(
+                "watchstep_store_free_bytes",
+                "gauge",
+                "Free space where the embedded store lives; absent on PostgreSQL.",
+                (),
+                [] if free is None else [((), float(free))],
+            ),
             Family(
                 "watchstep_outbox_depth",
                 "gauge",
-                "Deliveries in each state.",
+                "Deliveries in each state; absent while the store cannot be read.",
                 ("state",),
-                [((state,), float(count)) for state, count in depth.items()],
+                [((word,), float(count)) for word, count in self._depth().items()],
             ),
             Family(
                 "watchstep_receiver_disabled",
@@ -81,6 +110,13 @@ class Exposition:
                 [((name,), off) for name, off in disabled.items()],
             ),
         )
+
+    def _depth(self) -> Mapping[DeliveryState, int]:
+        try:
+            return self._state.outbox_depth()
+        except StorageTroubleError:
+            # Trouble with the store is when a scrape is needed most.
+            return {}
 
 
 class FleetCollector(Collector):

@@ -30,7 +30,7 @@ from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.errors import InvalidError, NotFoundError
 from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecord
-from watchstep_monitor.service.silences import parse_matcher
+from watchstep_monitor.service.silences import check_matcher, parse_matcher
 from watchstep_monitor.service.storage import AlertFilter
 
 Id = Annotated[str, Path(pattern=r"^[a-z]{2}_[0-9a-f]{20}$")]
@@ -131,7 +131,9 @@ def _matcher(given: MatcherBody | str, at: int) -> Matcher:
     if isinstance(given, str):
         return parse_matcher(given, loc=("body", "matchers", at))
     op = ("=~" if given.is_equal else "!~") if given.is_regex else "=" if given.is_equal else "!="
-    return Matcher(given.name, op, given.value)  # type: ignore[arg-type]
+    matcher = Matcher(given.name, op, given.value)  # type: ignore[arg-type]
+    check_matcher(matcher, loc=("body", "matchers", at, "value"))
+    return matcher
 
 
 def _own_projects(projects: tuple[str, ...]) -> Matcher:

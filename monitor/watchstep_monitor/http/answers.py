@@ -147,7 +147,7 @@ def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> 
         "last_update": view.last_update,
         "resolved_at": _moment(view.resolved_at),
         "metric": view.metric,
-        "reading": number(view.reading),
+        "reading": number(view.reading) if view.metric else None,
         "reason": view.reason,
         "action": view.action,
         "acknowledged": view.acknowledged,

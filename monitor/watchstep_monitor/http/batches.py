@@ -46,7 +46,9 @@ class _Gathered:
 
     def reject(self, index: int, error: WireError) -> None:
         place, _, reason = str(error).partition(": ")
-        self.rejected.append(Rejected(index, (place,), "invalid", reason or place))
+        # A metric's name has dots of its own, and comes last.
+        loc = () if place == "update" else tuple(place.split(".", 1))
+        self.rejected.append(Rejected(index, loc, "invalid", reason or place))
 
     def batch(self, run: str, attempt: int, projects: tuple[str, ...] | None) -> Batch:
         if self.rejected and not self.updates:

@@ -8,8 +8,16 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from watchstep_monitor.http.problems import ProblemError
+
 HEAD_BYTES = 65_536
 """Bytes of a request line and headers: eight times what common servers take."""
+
+
+PROBES = (b"/healthz", b"/readyz", b"/metrics")
+"""Answered however crowded it is: a probe that fails gets the service killed for its popularity."""
+
+CROWDED_RETRY_S = 1
 
 
 class HeadWatch(HttpToolsProtocol):
@@ -17,9 +25,11 @@ class HeadWatch(HttpToolsProtocol):
 
     Attributes:
         head_read_s: Seconds for the whole head of a request to arrive; set by `watching`.
+        most_connections: More at a time are answered 429; set by `watching`.
     """
 
     head_read_s = 10.0
+    most_connections = 1_000
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See the base class."""
@@ -58,7 +68,13 @@ class HeadWatch(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See the base class; called by the parser."""
         self._head_is_here()
+        if len(self.connections) <= self.most_connections or self.url.startswith(PROBES):
+            super().on_headers_complete()
+            return
+        # Uvicorn's own refusal is no problem document and does not say when to come back.
+        served, self.app = self.app, _crowded().response()
         super().on_headers_complete()
+        self.app = served
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -75,6 +91,15 @@ class HeadWatch(HttpToolsProtocol):
         self.transport.abort()
 
 
-def watching(head_read_s: float) -> Callable[..., Any]:
-    """The protocol with a time limit, as `uvicorn.Config` takes it."""
-    return type("HeadWatch", (HeadWatch,), {"head_read_s": head_read_s})
+def watching(head_read_s: float, most_connections: int) -> Callable[..., Any]:
+    """The protocol with its limits, as `uvicorn.Config` takes it."""
+    limits = {"head_read_s": head_read_s, "most_connections": most_connections}
+    return type("HeadWatch", (HeadWatch,), limits)
+
+
+def _crowded() -> ProblemError:
+    return ProblemError(
+        429,
+        "The service has as many connections as it may have.",
+        headers={"Retry-After": str(CROWDED_RETRY_S), "Connection": "close"},
+    )

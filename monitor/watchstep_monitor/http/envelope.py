@@ -81,7 +81,7 @@ class Envelope:
         try:
             self._check_origin(scope, headers)
             body = await self._body(headers, receive)
-            await self._app(scope, _replay(body, receive), send_safely)
+            await self._app(_as_get(scope), _replay(body, receive), send_safely)
         except Exception as error:
             if began:
                 raise
@@ -160,6 +160,13 @@ class Envelope:
         if not inflater.eof or inflater.unused_data:
             raise _not_gzip()
         return plain
+
+
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is answered as GET is; the server below leaves the body out. A stream has no end."""
+    if scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+        return scope
+    return {**scope, "method": "GET"}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

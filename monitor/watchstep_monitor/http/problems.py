@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -30,6 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 MOST_BYTES = 2_048
 MOST_ERRORS = 10
 MOST_TEXT = 160
+_NAME = re.compile(r"[A-Za-z0-9_./:-]{1,128}\Z")
 STORAGE_RETRY_S = 5
 
 
@@ -42,8 +44,8 @@ class Flaw:
     reason: str
 
     def shown(self) -> dict[str, Any]:
-        """As the contract writes it; keys that the caller made up are cut short."""
-        loc = [part if isinstance(part, int) else _clean(part)[:64] for part in self.loc[:8]]
+        """As the contract writes it; keys that the caller made up are shown if they are names."""
+        loc = [part if isinstance(part, int) or _NAME.match(part) else "?" for part in self.loc[:8]]
         return {"loc": loc, "type": self.kind, "msg": _clean(self.reason)[:MOST_TEXT]}
 
 
@@ -139,6 +141,9 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if any(flaw["loc"][0] == "path" and flaw["loc"][1] != "run" for flaw in error.errors()):
+            # An id that can be no id names nothing; a run's name is the caller's own to choose.
+            return problem_response(ProblemError(404, "no such thing"))
         return problem_response(
             ProblemError(
                 422,

@@ -20,8 +20,8 @@ from watchstep_monitor.service.telling import (
     TellingPolicy,
     counts,
     inhibited,
+    is_silent,
     rank,
-    tell_if_due,
     tell_resolved,
 )
 
@@ -30,7 +30,8 @@ def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingP
     """Let alerts that began or ceased to fire open, change or resolve the run's incident.
 
     Alerts of severity info are kept with an incident that others opened, and neither open one,
-    nor keep one open, nor cause a message.
+    nor keep one open, nor cause a message. What is due is told by `tell_if_due` at the end of
+    the change, so that one message says all that the change knows; only what is over is told here.
     """
     before = change.live.incident
     # The worst first: it opens the incident, and milder ones join it.
@@ -41,12 +42,22 @@ def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingP
         _take_in_infos(change, change.live.incident)
     _look_again(change, before, edges)
     _advance_stage(change, before)
-    tell_if_due(change, policy)
     incident = change.live.incident
     firing = any(alert.state == "firing" and counts(alert) for alert in change.live.alerts.values())
     if incident is not None and not firing:
         over = replace(incident, state="resolved", resolved_at=change.now, due_at=None, due_edge="")
         change.keep_incident(tell_resolved(change, policy, over))
+
+
+def note_halt(change: Change, policy: TellingPolicy) -> None:
+    """Let those who were told of the incident hear that its trainer stopped."""
+    incident = change.live.incident
+    if incident is None or not incident.told:
+        return
+    if incident.due_at is not None and incident.due_edge != "repeat":
+        return
+    due = _change_due(change.now, incident, policy, rises=False)
+    change.keep_incident(replace(incident, due_at=due, due_edge="changed"))
 
 
 def _join(change: Change, alert: AlertRecord, policy: TellingPolicy) -> None:
@@ -139,6 +150,8 @@ def _advance_stage(change: Change, before: IncidentRecord | None) -> None:
 def _stage(change: Change, incident: IncidentRecord) -> Stage:
     live = change.live
     if live.record.ended_at is not None or live.record.attempt > incident.attempt:
+        return "aftermath"
+    if is_silent(live):
         return "aftermath"
     firing = [alert for alert in live.alerts.values() if alert.state == "firing"]
     if live.bad_core or any(shows_divergence(alert) for alert in firing):

@@ -20,7 +20,7 @@ from watchstep_monitor.service.alerts import (
 from watchstep_monitor.service.change import Change
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
-from watchstep_monitor.service.incidents import fold_incident
+from watchstep_monitor.service.incidents import fold_incident, note_halt
 from watchstep_monitor.service.live import Fleet, LiveRun
 from watchstep_monitor.service.records import (
     DEFAULT_PROJECT,
@@ -31,7 +31,7 @@ from watchstep_monitor.service.records import (
 from watchstep_monitor.service.rulebook import RuleBook
 from watchstep_monitor.service.status import Hearing, settled_status
 from watchstep_monitor.service.storage import Transaction
-from watchstep_monitor.service.telling import TellingPolicy
+from watchstep_monitor.service.telling import TellingPolicy, tell_if_due
 from watchstep_monitor.service.trainer_events import take_event
 
 _WAITING = frozenset({"pending", "cancelled"})
@@ -210,13 +210,6 @@ class Ingest:
             changed = self._listen(change, self._policy.hearing.last_heard(live.record)) or changed
         incident = live.incident
         due = incident is not None and incident.due_at is not None and incident.due_at <= now
-        if due and incident is not None and incident.due_edge == "repeat":
-            due = live.record.ended_at is None
-            if not due:
-                change.keep_incident(replace(incident, due_at=None))
-                changed = True
-        if due:
-            fold_incident(change, (), self._policy.telling)
         if changed or due:
             self._finish(transaction, change)
 
@@ -270,6 +263,7 @@ class Ingest:
         status = settled_status(live.record, firing, core_is_bad=bool(live.bad_core))
         if status != live.record.status:
             change.alter(status=status)
+        tell_if_due(change, self._policy.telling)
         if change.seen is None or change.seen.status != live.record.status:
             change.tell("status", {"status": live.record.status})
         change.write(transaction, self._policy.snapshot_every)
@@ -365,9 +359,14 @@ class Ingest:
                 for one in transitions:
                     apply_transition(change, one)
                 continue
+            if any(one.change == "resolved" for one in transitions):
+                # Told while it is so: an incident may begin and end within one batch.
+                tell_if_due(change, self._policy.telling)
             self._move(change, update)
             if update.event is not None:
                 take_event(change, update, update.event)
+                if update.event.get("kind") == "halted":
+                    note_halt(change, self._policy.telling)
             self._judge(change, transitions)
         live.engine = engine
         if len(live.latest) > self._policy.most_metrics_per_run:

@@ -67,6 +67,7 @@ class Notice:
         trainer_did: What the trainer reported, such as "halted at update 41"; "" when nothing.
         links: Name to URL, such as "run" and "runbook".
         at: When the edge happened, UTC.
+        status: The run's: "running", "halted", "failed", "stalled" and so on; "" when unknown.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Notice:
     trainer_did: str
     links: Mapping[str, str]
     at: datetime
+    status: str = ""
 
     @property
     def severity(self) -> Severity:

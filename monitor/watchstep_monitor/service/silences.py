@@ -12,6 +12,8 @@ from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecor
 
 _WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
 MOST_MATCHERS = 16
+MOST_REPEATS = 4
+"""Repetitions of one expression: over a name of 128 characters their cost is below a second."""
 
 
 def parse_matcher(text: str, *, loc: tuple[str | int, ...] = ()) -> Matcher:
@@ -39,12 +41,35 @@ def check_matcher(matcher: Matcher, *, loc: tuple[str | int, ...]) -> None:
         return
     try:
         _compiled(matcher.value)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         raise InvalidError("is not a regular expression", loc=loc, kind="regex") from None
-    # Python's engine backtracks: a quantified group that itself holds a quantifier takes
-    # exponential time, and a silence is checked in the writing thread.
-    if re.search(r"\([^)]*[*+{][^)]*\)\s*[*+{]", matcher.value):
-        raise InvalidError("nests repetitions", loc=loc, kind="regex")
+    if _may_run_away(matcher.value):
+        raise InvalidError("repeats what itself varies", loc=loc, kind="regex")
+
+
+def _may_run_away(expression: str) -> bool:
+    """Whether matching could take longer than a low power of the text's length.
+
+    Python's engine backtracks, and a silence is checked in the writing thread: a repeated group
+    that holds a choice or a repetition takes exponential time, and each further repetition in a
+    row one power more.
+    """
+    plain = re.sub(r"\\.|\[\^?\]?[^]]*\]", "x", expression)
+    groups, repeats = [False], 0
+    for at, char in enumerate(plain):
+        repeated = plain[at + 1 : at + 2] in {"*", "+", "{"}
+        if char == "(":
+            groups.append(False)
+        elif char == ")" and len(groups) > 1:
+            varies = groups.pop()
+            if varies and repeated:
+                return True
+            groups[-1] |= varies
+        # A question mark right after a bracket begins a group's flags.
+        elif char in "*+{|" or (char == "?" and plain[at - 1 : at] != "("):
+            groups[-1] = True
+            repeats += char in "*+{"
+    return repeats > MOST_REPEATS
 
 
 @lru_cache(maxsize=256)

@@ -252,5 +252,12 @@ class Store(Protocol):
     def size_bytes(self) -> int:
         """Bytes that the store takes on disk, as far as they are in use."""
 
+    @property
+    def failing(self) -> bool:
+        """Whether the newest attempt at a commit failed, and so would any other now."""
+
     def ready(self) -> str | None:
-        """None when reads and commits work; else one short sentence."""
+        """None when reads and commits work and there is room for more; else one short sentence."""
+
+    def commit_trouble(self) -> str | None:
+        """None when a read and a commit work, tried at most once a second; else one sentence."""

@@ -74,6 +74,12 @@ def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
     return any(name in firing for name in rule.inhibited_by)
 
 
+def is_silent(live: LiveRun) -> bool:
+    """Whether a rule about silence fires: only such rules hear the clock."""
+    clocked = {live.rules.rules[at].name for at in live.rules.clocked}
+    return any(alert.state == "firing" and alert.rule in clocked for alert in live.alerts.values())
+
+
 def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
     """An alert as people see it; `last_seq` is the run's newest, for one that still fires."""
     still = alert.state == "firing" and last_seq is not None
@@ -113,6 +119,10 @@ def tell_if_due(change: Change, policy: TellingPolicy) -> None:
     """Write the message of the run's incident if its time has come."""
     incident = change.live.incident
     if incident is None or incident.due_at is None or incident.due_at > change.now:
+        return
+    if incident.due_edge == "repeat" and change.live.record.ended_at is not None:
+        # Nobody needs reminding of a run that nobody can stop any more.
+        change.keep_incident(replace(incident, due_at=None))
         return
     loud, wait_until = _loud(change, policy)
     if not any(counts(alert) for alert in loud):
@@ -228,6 +238,7 @@ def _notice(change: Change, policy: TellingPolicy, incident: IncidentRecord, edg
         trainer_did=live.record.trainer_did,
         links={**links, "runbook": runbook} if runbook else links,
         at=change.now,
+        status="stalled" if is_silent(live) else live.record.status,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from watchstep.core.ruleset import RuleSet
 from watchstep_monitor.service.desk import Desk
-from watchstep_monitor.service.errors import ServiceError
+from watchstep_monitor.service.errors import ServiceError, StorageTroubleError
 from watchstep_monitor.service.live import RunView
 from watchstep_monitor.service.records import RunRecord
 from watchstep_monitor.service.status import shown_status
@@ -134,21 +134,31 @@ class Ticker:
     def _guarded(self, work: Callable[[], None]) -> None:
         now = self._desk.clock.now()
         try:
-            if self._deaf_since is not None:
-                self._hear_again(self._deaf_since, now)
+            if self._deaf_since is not None or self._desk.store.failing:
+                self._require_store()
             work()
         except ServiceError as error:
-            self._deaf_since = self._deaf_since or now
-            log.warning("the clock's work waits", extra={"reason": str(error)})
+            if self._deaf_since is None:
+                self._deaf_since = now
+                log.warning("the clock's work waits", extra={"reason": str(error)})
+            self._excuse_silence(self._deaf_since, now)
+            return
+        if self._deaf_since is not None:
+            self._excuse_silence(self._deaf_since, now)
+            self._deaf_since = None
+            log.info("the clock's work goes on")
 
-    def _hear_again(self, deaf_since: datetime, now: datetime) -> None:
-        """After trouble with the store: what trainers said meanwhile was refused.
+    def _require_store(self) -> None:
+        """Look whether commits work: while they do not, what trainers say is refused.
 
         Raises:
-            StorageTroubleError: The trouble lasts.
+            StorageTroubleError: They do not.
         """
-        self._desk.store.due_incidents(now, 1)
-        self._deaf_since = None
+        trouble = self._desk.store.commit_trouble()
+        if trouble is not None:
+            raise StorageTroubleError(trouble)
+
+    def _excuse_silence(self, deaf_since: datetime, now: datetime) -> None:
         hearing = self._desk.policy.hearing
         # A short trouble must not put off the silence of a run that is really gone.
         if (now - deaf_since).total_seconds() >= min(LEAST_DEAF_S, hearing.timeout_s / 2):

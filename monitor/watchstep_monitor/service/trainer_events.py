@@ -9,6 +9,9 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep_monitor.service.change import Change
 
+_DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
+"""What a guard's verdict was, told as done."""
+
 
 def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None:
     """Let what the trainer says of itself change the run's row and its commands."""
@@ -23,7 +26,9 @@ def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None
     elif kind == "finished":
         change.alter(status="finished", ended_at=change.now)
     elif kind == "failed":
-        change.alter(status="failed", ended_at=change.now, error=_text(event, "error"))
+        error = _text(event, "error")
+        died = f"died at update {update.seq}" + (f": {error[:200]}" if error else "")
+        change.alter(status="failed", ended_at=change.now, error=error, trainer_did=died)
     elif kind == "halted":
         change.alter(
             status="halted", ended_at=change.now, trainer_did=f"halted at update {update.seq}"
@@ -33,7 +38,8 @@ def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None
         kept = ("path", "step", "sha256")
         change.alter(checkpoint={key: event[key] for key in kept if key in event})
     elif kind == "guard" and _text(event, "verdict") not in {"", "continue"}:
-        change.alter(trainer_did=f"{_text(event, 'verdict')} at update {update.seq}")
+        verdict = _text(event, "verdict")
+        change.alter(trainer_did=f"{_DID.get(verdict, verdict)} at update {update.seq}")
     elif kind == "command":
         _answer_commands(change, _text(event, "id") or _text(event, "command"))
 

@@ -119,7 +119,8 @@ class LimitSettings(Section):
     )
     concurrency: Count = Field(
         default=1_000,
-        description="Connections served at a time; more are answered 503.",
+        description="Connections served at a time; more are answered 429, but for probes and "
+        "scrapes.",
     )
     event_streams: Count = Field(
         default=100,

@@ -22,7 +22,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import Outbox
+from watchstep_monitor.store.reading import stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.sql_store import SqlStore
@@ -105,14 +107,18 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
     write_engine, read_engine = engines
     shapes = Shapes(write_engine.dialect)
     exclusive = options.database_url is None
+    footing = Footing(options.data_dir / FILE_NAME) if exclusive else None
+    if footing is not None:
+        stand_on(read_engine, footing)
     writer = Writer(
         write_engine,
         shapes,
         threads=1 if exclusive else options.writers,
         group=options.group,
         metrics=metrics,
+        footing=footing,
     )
-    store = SqlStore(read_engine, writer, shapes, exclusive=exclusive)
+    store = SqlStore(read_engine, writer, shapes, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
     replicas = None if exclusive else _replicas(write_engine, read_engine)
     return OpenedStore(store, outbox, writer, replicas, engines, lock)

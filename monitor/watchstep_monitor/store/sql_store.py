@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -28,6 +31,7 @@ from watchstep_monitor.service.records import (
 )
 from watchstep_monitor.service.storage import AlertFilter, Job, Point, RunFilter, Transaction
 from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
@@ -35,6 +39,10 @@ from watchstep_monitor.store.writer import Writer
 
 T = TypeVar("T")
 TIMEOUT_S = 60.0
+LOOK_S = 1.0
+"""For how long a look at whether commits work holds: a probe must not cost a sync each time."""
+
+LOOK_TIMEOUT_S = 5.0
 BLOCKS_A_READ = 500
 """Rows held at a time while a series is read; no read transaction stays open between."""
 
@@ -46,11 +54,18 @@ class SqlStore:
         exclusive: See the port.
     """
 
-    def __init__(self, engine: Engine, writer: Writer, shapes: Shapes, *, exclusive: bool) -> None:
+    def __init__(
+        self, engine: Engine, writer: Writer, shapes: Shapes, footing: Footing | None
+    ) -> None:
+        """Take what it reads and writes with; without a footing other processes write too."""
         self._engine = engine
         self._writer = writer
         self._shapes = shapes
-        self.exclusive = exclusive
+        self._footing = footing
+        self._looking = threading.Lock()
+        self._looked_at = -math.inf
+        self._trouble: str | None = None
+        self.exclusive = footing is not None
 
     def write(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
         """See the port."""
@@ -251,11 +266,38 @@ class SqlStore:
 
     def ready(self) -> str | None:
         """See the port."""
+        shortage = None if self._footing is None else self._footing.shortage()
+        return self.commit_trouble() or shortage
+
+    @property
+    def failing(self) -> bool:
+        """See the port."""
+        return self._writer.failing
+
+    def free_bytes(self) -> int | None:
+        """Free space where the files lie; None on a database server, or if no one can say."""
+        return None if self._footing is None else self._footing.free_bytes()
+
+    def commit_trouble(self) -> str | None:
+        """See the port."""
+        with self._looking:
+            outdated = self._writer.failing == (self._trouble is None)
+            if outdated or time.monotonic() - self._looked_at >= LOOK_S:
+                self._trouble = self._look()
+                self._looked_at = time.monotonic()
+            return self._trouble
+
+    def _look(self) -> str | None:
+        """One real write and one read; empty transactions succeed on a full disk."""
         try:
-            self._writer.submit("", lambda _: None).result(5.0)
+            self._writer.submit("", _touch).result(LOOK_TIMEOUT_S)
             list(self._rows(select(schema.runs.c.run_key).limit(1)))
-        except (StorageTroubleError, TimeoutError):
-            return "the store cannot commit"
+        except StorageTroubleError as error:
+            # What a database server says of a failed connection names its host and user.
+            why = f": {error}" if self.exclusive else ""
+            return f"the store cannot commit{why}"
+        except TimeoutError:
+            return f"the store took longer than {LOOK_TIMEOUT_S:g} s for a commit"
         return None
 
     def _blocks(self, query: Select[Any]) -> Sequence[Any]:
@@ -281,6 +323,16 @@ class SqlStore:
                 raise InvalidError("is none of ours", loc=("query", "cursor"), kind="cursor")
             query = query.where(or_(first < a, and_(first == a, second < b)))
         return self._rows(query.order_by(first.desc(), second.desc()).limit(limit + 1))
+
+
+def _touch(transaction: Transaction) -> None:
+    """Write something that matters to nobody."""
+    connection = cast("SqlTransaction", transaction).connection
+    if connection.dialect.name == "sqlite":
+        # Any other number than the one before: a page that stays the same is not written.
+        connection.exec_driver_sql(f"PRAGMA user_version={time.monotonic_ns() % 2**31}")
+    else:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
 def _has_status(wanted: RunFilter) -> ColumnElement[bool]:

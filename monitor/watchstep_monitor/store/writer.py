@@ -18,6 +18,7 @@ from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Job
+from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction
 
@@ -69,8 +70,11 @@ class Writer:
         threads: int,
         group: GroupCommit,
         metrics: ServiceMetrics | None = None,
+        footing: Footing | None = None,
     ) -> None:
         self._engine = engine
+        self._footing = footing
+        self._failing = False
         self._shapes = shapes
         self._group = group
         self._metrics = metrics
@@ -100,6 +104,11 @@ class Writer:
         """Jobs in the queues."""
         return sum(tasks.qsize() for tasks in self._queues)
 
+    @property
+    def failing(self) -> bool:
+        """Whether the newest attempt at a commit failed for a reason that concerns everyone."""
+        return self._failing
+
     def close(self) -> None:
         """Finish what is queued, then end the threads."""
         self._closed = True
@@ -115,6 +124,12 @@ class Writer:
             task = tasks.get()
             if task is None:
                 break
+            trouble = None if self._footing is None else self._footing.trouble()
+            if trouble is not None:
+                # The connection is kept: should the files come back, it goes on as it was.
+                self._note_failure(trouble)
+                _refuse(task.future, StorageTroubleError(trouble))
+                continue
             try:
                 if connection is None or connection.invalidated:
                     connection = self._engine.connect()
@@ -126,7 +141,7 @@ class Writer:
                     tidied = time.monotonic()
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             except (SQLAlchemyError, OSError) as error:
-                log.warning("the database cannot be reached", extra={"reason": _reason(error)})
+                self._note_failure(_reason(error))
                 _refuse(task.future, error)
                 _drop(connection)
                 connection = None
@@ -155,7 +170,7 @@ class Writer:
             _roll_back(connection)
             for transaction in calls:
                 _call(transaction.rolled_back)
-            log.warning("a commit failed", extra={"reason": _reason(error)})
+            self._note_failure(_reason(error))
             known = {id(entry[0]) for entry in done}
             if task is not None and id(task) not in known:
                 _refuse(task.future, error)
@@ -213,6 +228,12 @@ class Writer:
             return result, None
         return None, failure
 
+    def _note_failure(self, reason: str) -> None:
+        # Once for each stretch of trouble: a full disk is met by every trainer, again and again.
+        if not self._failing:
+            self._failing = True
+            log.error("the store cannot commit", extra={"reason": reason})
+
     def _settle(
         self,
         done: list[tuple[_Task, Any, BaseException | None]],
@@ -220,6 +241,9 @@ class Writer:
         took_s: float,
         updates: int,
     ) -> None:
+        if self._failing:
+            self._failing = False
+            log.info("the store commits again")
         if self._metrics is not None:
             self._metrics.commit_took(took_s, updates)
         for transaction in calls:

@@ -75,6 +75,7 @@ def _extra(notice: Notice) -> dict[str, object]:
         "attempt": notice.attempt,
         "incident": notice.incident,
         "severity": weight(notice),
+        "status": notice.status,
         "stage": notice.stage,
         "diagnosis": notice.diagnosis,
         "confidence": notice.confidence,

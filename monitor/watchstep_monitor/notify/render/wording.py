@@ -13,6 +13,15 @@ from watchstep_monitor.service.notices import AlertView, Notice
 _READINGS_SHOWN = 6
 _ALERTS_NAMED = 3
 _POINT_CHARS = 400
+_CONDITIONS = {"halted": "halted", "failed": "died", "stalled": "silent"}
+"""States of a run that change what a person has to do."""
+
+_FIRST = {
+    "halted": "remove the cause, then",
+    "failed": "read the trainer's error, then",
+    "stalled": "see whether its process lives and reaches the service; if it does not live,",
+}
+"""What to do before starting again, by the run's status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Wording:
 def worded(notice: Notice) -> Wording:
     """The notice in words."""
     asked = (
-        ("What", _what(notice)),
+        ("Was" if notice.edge == "resolved" else "What", _what(notice)),
         ("Since", _since(notice)),
         ("Likely cause", _cause(notice)),
         ("Trainer", _trainer(notice)),
@@ -60,20 +69,22 @@ def worded(notice: Notice) -> Wording:
 def title(notice: Notice) -> str:
     """One line that a phone's lock screen can show."""
     worst = weight(notice).upper()
+    now = _CONDITIONS.get(notice.status, "")
     state = {
-        "opened": worst,
-        "changed": f"{worst}, changed",
-        "repeat": f"{worst}, still open",
+        "opened": f"{worst}, {now}" if now else worst,
+        "changed": f"{worst}, {now or 'changed'}",
+        "repeat": f"{worst}, still {now or 'open'}",
         "resolved": "RESOLVED",
         "test": "TEST",
     }[notice.edge]
-    subject = notice.stage or "notice"
+    # How far it went matters no more once it is over, and the state says when its run is.
+    is_over = notice.edge == "resolved" or notice.stage == "aftermath"
+    stage = "" if is_over else notice.stage
     alerts = _audible(notice)
-    if not alerts:
-        return f"[{state}] {notice.run}: {subject}"
     more = len(alerts) - 1
-    rules = alerts[0].rule + (f" and {more} more" if more else "")
-    return f"[{state}] {notice.run}: {subject} ({rules})"
+    rules = alerts[0].rule + (f" and {more} more" if more else "") if alerts else ""
+    subject = f"{stage} ({rules})" if stage and rules else stage or rules or "notice"
+    return f"[{state}] {notice.run}: {subject}"
 
 
 def weight(notice: Notice) -> Severity:
@@ -98,7 +109,9 @@ def _what(notice: Notice) -> str:
     if not alerts:
         return ""
     worst = alerts[0]
-    first = ". ".join(dict.fromkeys(s.rstrip(". ") for s in (worst.summary, worst.reason) if s))
+    # Without a metric the reason is the rule's own expression, which says nothing to a person.
+    reason = worst.reason if worst.metric or not worst.summary else ""
+    first = ". ".join(dict.fromkeys(s.rstrip(". ") for s in (worst.summary, reason) if s))
     others = [alert.rule for alert in alerts[1 : 1 + _ALERTS_NAMED]]
     left = len(alerts) - 1 - len(others)
     if not others:
@@ -134,6 +147,9 @@ def _cause(notice: Notice) -> str:
 def _trainer(notice: Notice) -> str:
     if notice.edge == "test":
         return ""
+    if notice.status == "stalled":
+        heard = max(alert.last_update for alert in notice.alerts)
+        return f"has said nothing since update {heard}"
     if notice.trainer_did:
         return notice.trainer_did
     asked = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
@@ -158,16 +174,23 @@ def _advice(notice: Notice) -> str:
         return "nothing"
     if notice.edge == "resolved":
         return "nothing now; the run's timeline shows what happened"
-    resume = (
-        "start again; watch.restore() takes the pinned checkpoint"
-        if notice.checkpoint is not None
-        else "start again from a checkpoint older than the first bad update"
-    )
-    if "halt" in notice.trainer_did.lower():
-        return f"remove the cause, then {resume}"
-    if weight(notice) == "critical":
-        return f"stop it unless you expected this (watchstep halt {notice.run}), then {resume}"
-    return "look at the readings when you can; nothing has to stop yet"
+    resume = _resume(notice)
+    first = _FIRST.get(notice.status)
+    if first is None and weight(notice) == "critical":
+        first = f"stop it unless you expected this (watchstep halt {notice.run}), then"
+    if first is None:
+        return "look at the readings when you can; nothing has to stop yet"
+    return f"{first} {resume}"
+
+
+def _resume(notice: Notice) -> str:
+    if notice.checkpoint is not None:
+        return "start again; watch.restore() takes the pinned checkpoint"
+    # A death without a sign in the readings spoils no checkpoint.
+    bad = [alert.first_update for alert in notice.alerts if alert.metric]
+    if not bad:
+        return "start again from the newest checkpoint"
+    return f"start again from a checkpoint older than update {min(bad)}"
 
 
 def _readings(notice: Notice) -> tuple[tuple[str, str], ...]:
