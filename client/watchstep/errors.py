@@ -13,6 +13,9 @@ WatchstepError
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 HALT_EXIT_CODE = 76
 """Process exit code after a halt.
 
@@ -90,3 +93,20 @@ class LogUnreadableError(WatchstepError):
 
 class UnreachableError(WatchstepError):
     """The service did not answer, or did not answer as watchstep's service does."""
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> bool:
+    """Warn at the line of the training script that called into watchstep.
+
+    Returns:
+        False where warnings are errors: ours must not become training's.
+    """
+    package = __file__.removesuffix("errors.py")
+    frame, level = sys._getframe(), 1  # noqa: SLF001 - warnings has no other way to skip a package
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    try:
+        warnings.warn(text, category, stacklevel=level)
+    except Warning:
+        return False
+    return True

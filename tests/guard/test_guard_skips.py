@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
+import weakref
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -460,13 +462,36 @@ def test_detaching_removes_every_hook() -> None:
 
 
 def test_what_cannot_be_guarded_is_refused() -> None:
-    optimizer = SGD(network().parameters(), lr=0.1)
-    Guard(optimizer, skip_nonfinite)
-
-    with pytest.raises(GuardRefusedError, match="guarded already"):
-        Guard(optimizer, skip_nonfinite)
     with pytest.raises(GuardRefusedError, match=r"no torch\.optim\.Optimizer"):
         Guard(object(), skip_nonfinite)  # type: ignore[arg-type]
+
+
+def test_a_newer_guard_takes_the_place_of_an_older_one_as_in_a_notebook() -> None:
+    asked: list[str] = []
+    optimizer = SGD(network().parameters(), lr=0.1)
+
+    def judge_named(name: str) -> Callable[[Mapping[str, float]], Verdict]:
+        return lambda _: asked.append(name) or Verdict()
+
+    older = Guard(optimizer, judge_named("older"))
+    Guard(optimizer, judge_named("newer"))
+    older.detach()
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+    assert asked == ["newer"]
+
+
+def test_a_guard_keeps_no_optimizer_alive() -> None:
+    optimizer = SGD(network().parameters(), lr=0.1)
+    Guard(optimizer, skip_nonfinite)
+    alive = weakref.ref(optimizer)
+
+    del optimizer
+    gc.collect()
+
+    assert alive() is None
 
 
 def test_an_optimizer_inside_a_wrapper_is_found() -> None:

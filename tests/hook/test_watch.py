@@ -267,7 +267,7 @@ def test_threads_may_log_at_once_and_no_update_is_lost(make: Any) -> None:
         thread.join()
 
     assert watch.errors == {}
-    assert watch._seq == 800
+    assert watch._stream.seq == 800
 
 
 def test_a_forked_child_does_nothing(make: Any) -> None:

@@ -66,7 +66,7 @@ def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
     with _watch(tmp_path) as watch:
         callback = WatchstepCallback(watch)
         agent.learn(128, callback=callback)
-        guard = watch._guards[0]
+        guard = watch.guards[0]
 
     assert guard.last_norm > 0.5
 

@@ -8,6 +8,14 @@ from __future__ import annotations
 from watchstep.checkpoint.finite import all_finite, first_nonfinite
 from watchstep.checkpoint.keeper import CheckpointKeeper
 from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.verify import verify
 
-__all__ = ["Checkpoint", "CheckpointKeeper", "all_finite", "first_nonfinite", "verify"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointKeeper",
+    "all_finite",
+    "first_nonfinite",
+    "is_sharded",
+    "verify",
+]

@@ -88,15 +88,18 @@ def _best(path: Path) -> Checkpoint:
 
 def _copied(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
     """The checkpoint at its new place, verified there."""
-    if checkpoint.path.is_dir():
+    if checkpoint.path.is_dir() and not checkpoint.parts:
         raise CheckpointError(f"{checkpoint.path}: a folder; copy it with your own tools")
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / checkpoint.path.name
     if target.exists():
         raise CheckpointError(f"{target}: is there already")
     for source in (checkpoint.path, manifest_path(checkpoint.path)):
-        if source.exists():
-            copy_synced(source, directory / source.name)
+        if source.is_dir():
+            (directory / source.name).mkdir()
+        for part in source.iterdir() if source.is_dir() else [source]:
+            if part.exists():
+                copy_synced(part, directory / part.relative_to(source.parent))
     sync_directory(directory)
     return verify(target)
 

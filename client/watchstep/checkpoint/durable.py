@@ -7,6 +7,7 @@ import hashlib
 import os
 import queue
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ LARGE_BYTES = 256 << 10
 SYNC_EVERY_BYTES = 32 << 20
 """Bytes after which the disk is asked to begin, so that the last sync finds little left."""
 
+_BLOCK_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".saving-"
 STRANGER_AGE_S = 24 * 3600.0
 """A temporary file of another machine is swept after a day: its process cannot be asked."""
@@ -142,7 +144,7 @@ class Beside:
 
 @contextlib.contextmanager
 def temporary(directory: Path) -> Iterator[Path]:
-    """A name in `directory` for a file that is not finished; removed if it still exists.
+    """A name in `directory` for a file or folder that is not finished; removed if still there.
 
     The name says who writes, so that `sweep` of another process leaves it alone.
     """
@@ -152,10 +154,10 @@ def temporary(directory: Path) -> Iterator[Path]:
         yield path
     finally:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            discard(path)
 
 
-def write_synced(path: Path, fill: Callable[[HashingFile], None]) -> HashingFile:
+def write_synced(path: Path, fill: Callable[[HashingFile], object]) -> HashingFile:
     """Write a new file and return once its bytes are on the disk."""
     with path.open("xb", buffering=0) as stream:
         hashing = HashingFile(stream)
@@ -180,6 +182,23 @@ def copy_synced(source: Path, target: Path) -> None:
         unfinished.replace(target)
 
 
+def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
+    """Length and SHA-256 of the rest of a stream."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while block := stream.read(_BLOCK_BYTES):
+        digest.update(block)
+        size_bytes += len(block)
+    return size_bytes, digest.hexdigest()
+
+
+def discard(path: Path) -> None:
+    """Remove a file, or a folder of files; nothing happens if it is not there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sync_directory(directory: Path) -> None:
     """Return once the names in a directory are on the disk."""
     handle = os.open(directory, os.O_RDONLY)
@@ -195,7 +214,7 @@ def sweep(directory: Path) -> int:
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError):
             if _abandoned(path):
-                path.unlink()
+                discard(path)
                 swept += 1
     return swept
 

@@ -8,9 +8,16 @@ import errno
 import time
 from pathlib import Path
 
-from watchstep.checkpoint.durable import copy_synced, sweep, sync_directory
+from watchstep.checkpoint.durable import (
+    copy_synced,
+    discard,
+    sweep,
+    sync_directory,
+    temporary,
+)
 from watchstep.checkpoint.record import (
     MANIFEST_SUFFIX,
+    SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
     manifest_path,
@@ -24,16 +31,17 @@ SUSPECT_SUFFIX = ".suspect"
 ORPHAN_AGE_S = 3600.0
 """A file without a manifest is between two renames for microseconds, or its writer is dead."""
 
+_ENDINGS = (SUFFIX, SHARDED_SUFFIX)
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
 class Folder:
     """The files of one checkpoint directory.
 
-    Each checkpoint is a file and, beside it, a manifest that is renamed into place last: a
-    file without a manifest does not count. The pin is a hard link in a sub-folder that
-    retention never opens. Nothing is kept in memory, so several processes may use one folder;
-    names are unique, and each rename is atomic.
+    Each checkpoint is a file, or a folder where it is sharded, and beside it a manifest that
+    is renamed into place last: what has no manifest does not count. The pin is made of hard
+    links in a sub-folder that retention never opens. Nothing is kept in memory, so several
+    processes may use one folder; names are unique, and each rename is atomic.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,11 +51,11 @@ class Folder:
     def sweep(self) -> int:
         """Remove what dead writers left behind; returns how many files."""
         swept = sweep(self.path) + sweep(self.path / PINNED)
-        for path in self.path.glob(f"*{SUFFIX}"):
+        for path in (one for ending in _ENDINGS for one in self.path.glob(f"*{ending}")):
             with contextlib.suppress(OSError):
                 old = time.time() - path.stat().st_mtime > ORPHAN_AGE_S
                 if old and not manifest_path(path).exists():
-                    path.unlink()
+                    discard(path)
                     swept += 1
         return swept
 
@@ -132,10 +140,17 @@ class Folder:
         return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]
 
     def _files(self, directory: Path) -> list[Path]:
-        """Files that have a manifest, intact or not."""
-        ending = SUFFIX + MANIFEST_SUFFIX
-        manifests = directory.glob(f"*{ending}") if directory.is_dir() else ()
-        return [path.with_name(path.name.removesuffix(MANIFEST_SUFFIX)) for path in manifests]
+        """Files and folders that have a manifest, intact or not."""
+        return [
+            one.with_name(one.name.removesuffix(MANIFEST_SUFFIX)) for one in manifests(directory)
+        ]
+
+
+def manifests(directory: Path) -> list[Path]:
+    """The manifests that stand in a directory; none if it is not there."""
+    if not directory.is_dir():
+        return []
+    return [one for ending in _ENDINGS for one in directory.glob(f"*{ending}{MANIFEST_SUFFIX}")]
 
 
 def _manifest_or_none(path: Path) -> Checkpoint | None:
@@ -158,10 +173,13 @@ def _remove(path: Path) -> None:
     # The manifest goes first: what remains after a kill in between does not count.
     for part in (manifest_path(path), path, _suspect_path(path)):
         with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+            discard(part)
 
 
 def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        _link_all(source, target)
+        return
     try:
         target.hardlink_to(source)
     except FileExistsError:
@@ -171,3 +189,14 @@ def _link(source: Path, target: Path) -> None:
             raise
         # As durable, at the cost of the bytes.
         copy_synced(source, target)
+
+
+def _link_all(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    with temporary(target.parent) as unfinished:
+        unfinished.mkdir()
+        for part in source.iterdir():
+            _link(part, unfinished / part.name)
+        sync_directory(unfinished)
+        unfinished.replace(target)

@@ -17,10 +17,19 @@ from watchstep.checkpoint.durable import HashingFile, sync_directory, temporary,
 from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
+from watchstep.checkpoint.ranks import Ranks
 from watchstep.checkpoint.reading import read_kept
-from watchstep.checkpoint.record import SUFFIX, Checkpoint, manifest_bytes, manifest_path
+from watchstep.checkpoint.record import (
+    SHARDED_SUFFIX,
+    SUFFIX,
+    Checkpoint,
+    manifest_bytes,
+    manifest_path,
+)
+from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.snapshot import HostBuffers
 from watchstep.checkpoint.targets import load_all
+from watchstep.checkpoint.together import restore_together, save_together
 from watchstep.errors import CheckpointError
 
 
@@ -33,7 +42,9 @@ class CheckpointKeeper:
     finite is not last good, which is why a save alone never moves the pin.
 
     Several processes may save into one directory without harming each other's files, though
-    retention then counts all of them together.
+    retention then counts all of them together. State that is sharded over the processes of one
+    training (DTensors) is one checkpoint of all of them: each calls `save` and `restore` at the
+    same point, on a folder that all see; such a save is never asynchronous.
 
     Attributes:
         directory: Where the files are.
@@ -81,6 +92,7 @@ class CheckpointKeeper:
         self._alert_open = False
         self._finished: list[Checkpoint] = []
         self._writer: threading.Thread | None = None
+        self._ranks: Ranks | None = None
 
     def __enter__(self) -> CheckpointKeeper:
         return self
@@ -120,23 +132,19 @@ class CheckpointKeeper:
             CheckpointError: If something in the state cannot be kept, or the disk refuses;
                 earlier checkpoints are untouched.
         """
+        if is_sharded(state):
+            return self._save_sharded(state, step, update)
         if self._asynchronous and not self._ready_for_another(wait=wait):
             self.skipped_saves += 1
             return None
         content = {name: plain(value, name) for name, value in state.items()}
         found = inspect(content, self._exempt)
-        name = f"step-{step:012d}-{secrets.token_hex(4)}{SUFFIX}"
-        checkpoint = Checkpoint(
-            path=self.directory / name,
-            step=step,
-            update=update,
+        checkpoint = dataclasses.replace(
+            self._draft(step, update, SUFFIX),
             finite=found.bad_tensor is None,
-            created=time.time(),
             bad_tensor=found.bad_tensor,
             nonfinite=found.nonfinite,
-            suspect=self._alert_open,
             tensors=found.tensors,
-            unchecked=self._exempt,
         )
         if not checkpoint.finite:
             self.refused += 1
@@ -146,6 +154,35 @@ class CheckpointKeeper:
             self._start_writing(checkpoint, self._buffers.copy(whole))
             return None
         return self._write(checkpoint, whole)
+
+    def _save_sharded(self, state: Mapping[str, Any], step: int, update: int) -> Checkpoint:
+        ranks = self._all_ranks()
+        draft = self._draft(step, update, SHARDED_SUFFIX)
+        try:
+            found = save_together(state, draft, self._folder, ranks)
+        except OSError as error:
+            raise self._not_saved(error) from error
+        if not found.finite:
+            self.refused += 1
+        elif ranks.leads:
+            self._keep_or_suspect(found)
+        return found
+
+    def _draft(self, step: int, update: int, suffix: str) -> Checkpoint:
+        """What is known of a checkpoint before anybody has looked at its numbers."""
+        return Checkpoint(
+            path=self.directory / f"step-{step:012d}-{secrets.token_hex(4)}{suffix}",
+            step=step,
+            update=update,
+            created=time.time(),
+            suspect=self._alert_open,
+            unchecked=self._exempt,
+        )
+
+    def _all_ranks(self) -> Ranks:
+        if self._ranks is None:
+            self._ranks = Ranks()
+        return self._ranks
 
     def observe(self, *, healthy: bool, update: int) -> Checkpoint | None:
         """Tell whether an update passed with no alert open; may move the pin.
@@ -195,8 +232,11 @@ class CheckpointKeeper:
         Raises:
             CheckpointError: If there is none, or it does not fit; no target was changed then.
         """
+        candidates = self._candidates(step, unproven=unproven)
+        if is_sharded(targets):
+            return self._restore_sharded(targets, candidates, step, rng=rng)
         reasons: list[str] = []
-        for candidate in self._candidates(step, unproven=unproven):
+        for candidate in candidates:
             try:
                 _, content = read_kept(candidate.path)
             except OSError as error:
@@ -212,6 +252,23 @@ class CheckpointKeeper:
                 set_rng_state(content["rng"])
             return candidate
         raise CheckpointError(self._why_none(step, reasons))
+
+    def _restore_sharded(
+        self,
+        targets: Mapping[str, Any],
+        candidates: Sequence[Checkpoint],
+        step: int | None,
+        *,
+        rng: bool,
+    ) -> Checkpoint:
+        ranks = self._all_ranks()
+        found, passed = restore_together(targets, candidates, ranks, rng=rng)
+        for candidate, _, damaged in passed:
+            if damaged and ranks.leads:
+                self._set_aside(candidate)
+        if found is None:
+            raise CheckpointError(self._why_none(step, [reason for _, reason, _ in passed]))
+        return found
 
     def finished(self) -> Sequence[Checkpoint]:
         """Checkpoints that became durable in the background since the last call."""
@@ -260,15 +317,21 @@ class CheckpointKeeper:
         try:
             durable = self._publish(checkpoint, whole)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise CheckpointError(f"{self.directory}: not saved: {reason}") from error
+            raise self._not_saved(error) from error
+        self._keep_or_suspect(durable)
+        return durable
+
+    def _not_saved(self, error: OSError) -> CheckpointError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return CheckpointError(f"{self.directory}: not saved: {reason}")
+
+    def _keep_or_suspect(self, durable: Checkpoint) -> None:
         with self._lock:
             if durable.suspect or self._alert_open:
                 self._folder.suspect(durable)
             else:
                 self._pending.append(_Pending(durable))
         self._prune()
-        return durable
 
     def _publish(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> Checkpoint:
         import torch

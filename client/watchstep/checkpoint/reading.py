@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from watchstep.checkpoint.durable import hash_stream
 from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.record import Checkpoint, read_manifest
+from watchstep.checkpoint.shards import check_parts, read_shards
 from watchstep.errors import CheckpointError
-
-_BLOCK_BYTES = 1 << 20
 
 
 def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
-    """A file of the keeper and what is in it, after length, hash and numbers were found right.
+    """A checkpoint of the keeper and all that is in it, found right: length, hash and numbers.
 
     Raises:
         CheckpointError: Naming what is wrong.
         OSError: If the file cannot be read, which says nothing about its bytes.
     """
+    manifest = vouched(path)
+    if manifest.parts:
+        check_parts(manifest, manifest.parts)
+        content = read_shards(path)
+    else:
+        content = _read_file(path, manifest)
+    check_finite(content.get("state"), str(path), manifest.unchecked)
+    return manifest, content
+
+
+def vouched(path: Path) -> Checkpoint:
+    """The manifest of a checkpoint of the keeper; the file itself is not read.
+
+    Raises:
+        CheckpointError: There is none, or it was altered.
+    """
     try:
-        manifest = read_manifest(path)
+        return read_manifest(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: has no manifest, so its save never ended") from error
+
+
+def _read_file(path: Path, manifest: Checkpoint) -> dict[str, Any]:
     with path.open("rb") as stream:
         size_bytes, digest = hash_stream(stream)
         if size_bytes != manifest.size_bytes:
@@ -35,18 +53,8 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         if digest != manifest.sha256:
             raise CheckpointError(f"{path}: sha256 {digest[:12]}…, saved {manifest.sha256[:12]}…")
         stream.seek(0)
-        content = load_safely(stream, str(path))
-    check_finite(content.get("state"), str(path), manifest.unchecked)
-    return manifest, content
-
-
-def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
-    """Length and SHA-256 of the rest of a stream."""
-    digest, size_bytes = hashlib.sha256(), 0
-    while block := stream.read(_BLOCK_BYTES):
-        digest.update(block)
-        size_bytes += len(block)
-    return size_bytes, digest.hexdigest()
+        content: dict[str, Any] = load_safely(stream, str(path))
+    return content
 
 
 def load_safely(source: IO[bytes] | Path, name: str) -> Any:

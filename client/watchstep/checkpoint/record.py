@@ -6,14 +6,24 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchstep.errors import CheckpointError
 
 FORMAT = "watchstep.checkpoint/1"
 SUFFIX = ".pt"
+SHARDED_SUFFIX = ".dcp"
+"""Of a folder with the shards of several processes."""
 MANIFEST_SUFFIX = ".json"
 MANIFEST_MAX_BYTES = 1 << 20
+
+
+class Part(NamedTuple):
+    """One file of a checkpoint that is a folder."""
+
+    name: str
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,8 @@ class Checkpoint:
         suspect: Whether an alert was open at the save, or opened before it was proven good.
         tensors: Tensors in it.
         unchecked: Glob patterns of tensors that were allowed to hold infinities.
+        parts: The files of a sharded checkpoint, whose path is a folder; empty for a file. Its
+            `sha256` is that of the listing of theirs.
     """
 
     path: Path
@@ -51,6 +63,7 @@ class Checkpoint:
     suspect: bool = False
     tensors: int = 0
     unchecked: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""
@@ -69,6 +82,7 @@ class Checkpoint:
             "suspect": self.suspect,
             "tensors": self.tensors,
             "unchecked": list(self.unchecked),
+            "parts": [part.name for part in self.parts],
         }
 
 
@@ -79,7 +93,7 @@ def manifest_path(path: Path) -> Path:
 
 def manifest_bytes(checkpoint: Checkpoint, torch_version: str) -> bytes:
     """The manifest of a finite checkpoint; holds a hash of itself."""
-    fields = {
+    fields: dict[str, Any] = {
         "format": FORMAT,
         "file": checkpoint.path.name,
         "serial": checkpoint.serial,
@@ -93,6 +107,8 @@ def manifest_bytes(checkpoint: Checkpoint, torch_version: str) -> bytes:
         "unchecked": list(checkpoint.unchecked),
         "torch": torch_version,
     }
+    if checkpoint.parts:
+        fields["parts"] = [list(part) for part in checkpoint.parts]
     return _sealed(fields)
 
 
@@ -121,6 +137,7 @@ def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
         serial=fields["serial"],
         tensors=fields["tensors"],
         unchecked=tuple(fields["unchecked"]),
+        parts=tuple(Part(*part) for part in fields.get("parts", ())),
     )
 
 

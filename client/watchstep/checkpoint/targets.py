@@ -20,7 +20,7 @@ _LIKE_PARAMETER = frozenset(
 """State of torch's optimizers that has its parameter's shape."""
 
 
-def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[], None]:
     """Load `saved[name]` into each `targets[name]`, after all were found to fit.
 
     Should one refuse all the same, those before it get back what they had; this costs a copy
@@ -32,20 +32,28 @@ def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
             which are refilled in place.
         saved: A state as `plain` made it.
 
+    Returns:
+        What undoes it, should another process not get as far.
+
     Raises:
         CheckpointError: If a target is not in the checkpoint or does not fit; nothing was
             changed then.
     """
     loads = {name: _load_of(name, target, saved) for name, target in targets.items()}
     undo: list[Callable[[], object]] = []
+
+    def undo_all() -> None:
+        for back in reversed(undo):
+            back()
+
     try:
         for name, load in loads.items():
             undo.append(_restorer(targets[name]))
             load()
     except Exception as error:
-        for back in reversed(undo):
-            back()
+        undo_all()
         raise CheckpointError(f"{name}: does not take its state: {error}") from error
+    return undo_all
 
 
 def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> Callable[[], object]:

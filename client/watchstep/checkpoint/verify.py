@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from watchstep.checkpoint.folder import PINNED, Folder
+from watchstep.checkpoint.folder import PINNED, Folder, manifests
 from watchstep.checkpoint.foreign import verify_foreign
 from watchstep.checkpoint.reading import read_kept
-from watchstep.checkpoint.record import MANIFEST_SUFFIX, SUFFIX, Checkpoint, manifest_path
+from watchstep.checkpoint.record import (
+    MANIFEST_SUFFIX,
+    SHARDED_SUFFIX,
+    SUFFIX,
+    Checkpoint,
+    manifest_path,
+)
 from watchstep.errors import CheckpointError
 
 
@@ -33,13 +39,13 @@ def verify(path: str | os.PathLike[str]) -> Checkpoint:
     if not place.exists():
         raise CheckpointError(f"{place}: there is nothing")
     try:
-        if place.is_dir():
-            return _verify_folder(place)
-        if place.name.endswith(SUFFIX + MANIFEST_SUFFIX):
+        if place.name.endswith((SUFFIX + MANIFEST_SUFFIX, SHARDED_SUFFIX + MANIFEST_SUFFIX)):
             place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
         if manifest_path(place).exists():
             manifest, _ = read_kept(place)
             return manifest
+        if place.is_dir():
+            return _verify_folder(place)
         return verify_foreign(place)
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
@@ -47,8 +53,7 @@ def verify(path: str | os.PathLike[str]) -> Checkpoint:
 
 def is_kept(directory: Path) -> bool:
     """Whether a directory is one of the keeper's."""
-    ending = f"*{SUFFIX}{MANIFEST_SUFFIX}"
-    return any(directory.glob(ending)) or any((directory / PINNED).glob(ending))
+    return bool(manifests(directory) or manifests(directory / PINNED))
 
 
 def _verify_folder(directory: Path) -> Checkpoint:

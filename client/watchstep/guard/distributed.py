@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Action, Verdict
+from watchstep.guard.measure import Measured, joined_norm
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -34,6 +36,7 @@ class Agreement:
         timeout_s: Longest wait for the others.
 
     Attributes:
+        processes: How many vote.
         open: Whether votes are still held.
     """
 
@@ -49,7 +52,34 @@ class Agreement:
             use_local_synchronization=True,
         )
         self._place = self._ranks.index(dist.get_rank())
-        self.open = len(self._ranks) > 1
+        self.processes = len(self._ranks)
+        self.open = self.processes > 1
+
+    def whole(self, share: Measured) -> Measured:
+        """The norm over all processes, from each one's share; blocks until each gave its own.
+
+        Returns:
+            `share` itself where this process's part is not finite, or where only another's is
+            not: that one says so, and is named.
+        """
+        if not self.open:
+            return share
+        try:
+            norm = self._joined(share.norm)
+        except RuntimeError as error:
+            self._fail(error)
+            return share
+        local = not math.isfinite(share.norm) or not math.isfinite(norm)
+        return share if local else dataclasses.replace(share, norm=norm)
+
+    def _joined(self, norm: float) -> float:
+        import torch
+        import torch.distributed as dist
+
+        norms = torch.zeros(self.processes, dtype=torch.float64)
+        norms[self._place] = norm
+        dist.all_reduce(norms, group=self._group)
+        return joined_norm(norms.tolist())
 
     def verdict(self, own: Verdict) -> Verdict:
         """The verdict of all processes for this step; blocks until each has voted.
@@ -66,10 +96,13 @@ class Agreement:
         try:
             return self._voted(own)
         except RuntimeError as error:
-            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
-            self.open = False
-            log.warning("vote failed, this process decides alone from now on", exc_info=error)
+            self._fail(error)
             return own
+
+    def _fail(self, error: RuntimeError) -> None:
+        # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+        self.open = False
+        log.warning("vote failed, this process decides alone from now on", exc_info=error)
 
     def _voted(self, own: Verdict) -> Verdict:
         import torch

@@ -19,7 +19,7 @@ from watchstep.guard.device import (
     skips_on_device,
 )
 from watchstep.guard.health import StepSize, frozen_parameters
-from watchstep.guard.measure import Measured, gradients_of, measure
+from watchstep.guard.measure import Measured, gradients_of, measure, measure_share
 from watchstep.guard.skipping import (
     Snapshot,
     WithheldGradients,
@@ -31,11 +31,16 @@ from watchstep.guard.tally import FROZEN, NONFINITE, NORM, UPDATE_RATIO, Tally
 if TYPE_CHECKING:
     import torch
 
+    from watchstep.guard.distributed import Agreement
+
 Judge = Callable[[Mapping[str, float]], Verdict]
 
 log = logging.getLogger("watchstep.guard")
 
-_guarded: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+# Weak on both sides: a guard refers to its optimizer, and would keep it alive here.
+_guarded: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Guard]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Guard:
@@ -90,6 +95,7 @@ class Guard:
         on_rollback: Callable[[], Any] | None = None,
         slow_every: int = 200,
         skip_on_device: bool = True,
+        agreement: Agreement | None = None,
     ) -> None:
         """Hook into `optimizer`; `detach` undoes it.
 
@@ -108,9 +114,14 @@ class Guard:
             slow_every: Steps between looks at frozen parameters and update ratio.
             skip_on_device: Whether a step that is judged late skips itself on the device if
                 its gradients are not finite, whatever the judge will say of it then.
+            agreement: Of the processes over which parameters may be sharded: the norm is then
+                that of all shards together.
+
+        An optimizer has one guard: a newer one takes the place of an older one, which is
+        detached, as when a cell of a notebook is run again.
 
         Raises:
-            GuardRefusedError: If the optimizer has no step hooks or is guarded already.
+            GuardRefusedError: If the optimizer has no step hooks.
         """
         if skip_budget is not None and skip_budget < 0:
             raise ValueError(f"skip_budget must be at least 0, not {skip_budget}")
@@ -131,6 +142,7 @@ class Guard:
         self._skipped_in_a_row = 0
         self._unclipped: Measured | None = None
         self._skip_on_device = skip_on_device
+        self._agreement = agreement if _is_sharded(self.optimizer) else None
         self._lane: DeviceLane | None = None
         self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
         self._skipped_there = 0
@@ -139,14 +151,19 @@ class Guard:
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
         ]
-        _guarded.add(self.optimizer)
+        before = _guard_of(self.optimizer)
+        if before is not None:
+            before.detach()
+            log.warning("an optimizer has a new guard, the one before is detached")
+        _guarded[self.optimizer] = weakref.ref(self)
 
     def detach(self) -> None:
         """Remove every hook; the optimizer is as it was. Doing it twice is harmless."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        _guarded.discard(self.optimizer)
+        if _guard_of(self.optimizer) is self:
+            del _guarded[self.optimizer]
 
     def note(self, name: str, value: float) -> None:
         """Give the judge one more reading for the next step, then it is forgotten."""
@@ -175,7 +192,7 @@ class Guard:
                 lane.before_clipping(gradients)
             # Groups may be clipped one after the other: the first call saw all of them whole.
             elif self._unclipped is None:
-                self._unclipped = measure(gradients)
+                self._unclipped = self._measure(gradients)
         except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
             self._survive(error)
 
@@ -318,15 +335,19 @@ class Guard:
 
     def _measured(self) -> Measured:
         """This step's gradients: unscaled, before clipping, and none clean that is not."""
-        now = measure(gradients_of(self.optimizer))
+        now = self._measure(gradients_of(self.optimizer))
         # A GradScaler leaves gradients scaled for fused optimizers and tells them the scale.
         scale = getattr(self.optimizer, "grad_scale", None)
         if scale is not None:
             now = Measured(now.norm / float(scale.item()), now.nonfinite)
         unclipped, self._unclipped = self._unclipped, None
-        if unclipped is None or (now.nonfinite and not unclipped.nonfinite):
-            return now
-        return unclipped
+        told = now if unclipped is None or (now.nonfinite > unclipped.nonfinite == 0) else unclipped
+        return told if self._agreement is None else self._agreement.whole(told)
+
+    def _measure(self, gradients: Sequence[torch.Tensor]) -> Measured:
+        if self._agreement is None:
+            return measure(gradients)
+        return measure_share(gradients, self._agreement.processes)
 
     def _verdict(self, measured: Measured, notes: Mapping[str, float]) -> Verdict:
         self.last_norm = measured.norm
@@ -413,6 +434,15 @@ def _hookable(optimizer: Any) -> torch.optim.Optimizer:
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise GuardRefusedError(f"{kind} is no torch.optim.Optimizer, so it has no step hooks")
-    if optimizer in _guarded:
-        raise GuardRefusedError(f"this {type(optimizer).__name__} is guarded already: detach first")
     return optimizer
+
+
+def _guard_of(optimizer: torch.optim.Optimizer) -> Guard | None:
+    reference = _guarded.get(optimizer)
+    return None if reference is None else reference()
+
+
+def _is_sharded(optimizer: torch.optim.Optimizer) -> bool:
+    return any(
+        hasattr(p, "placements") for group in optimizer.param_groups for p in group["params"]
+    )

@@ -57,6 +57,41 @@ def measure(gradients: Sequence[torch.Tensor]) -> Measured:
         return _measure_exactly(values)
 
 
+def measure_share(gradients: Sequence[torch.Tensor], processes: int) -> Measured:
+    """This process's share of a norm over gradients that are sharded over several.
+
+    The squares of all shares add up to the square of the norm: what several processes hold
+    alike counts in each by the part that makes it count once.
+
+    Args:
+        gradients: As for `measure`; DTensors and plain ones.
+        processes: Over how many processes shares are added; all hold the plain ones.
+    """
+    by_copies: dict[int, list[torch.Tensor]] = {}
+    for gradient in gradients:
+        by_copies.setdefault(_copies(gradient, processes), []).append(gradient)
+    shares = [(measure(members), copies) for copies, members in by_copies.items()]
+    norms = [share.norm / math.sqrt(copies) for share, copies in shares]
+    return Measured(joined_norm(norms), sum(share.nonfinite for share, _ in shares))
+
+
+def joined_norm(norms: Sequence[float]) -> float:
+    """The norm of parts by their norms; NaN if one is NaN, which `hypot` alone may lose."""
+    return math.nan if any(math.isnan(norm) for norm in norms) else math.hypot(*norms)
+
+
+def _copies(gradient: torch.Tensor, processes: int) -> int:
+    """How many processes hold the same numbers as this one."""
+    mesh = getattr(gradient, "device_mesh", None)
+    if mesh is None:
+        return processes
+    placements = gradient.placements  # type: ignore[attr-defined]
+    copies = max(processes // int(mesh.size()), 1)
+    for axis, placement in enumerate(placements):
+        copies *= 1 if placement.is_shard() else int(mesh.size(axis))
+    return copies
+
+
 def dense_values(gradients: Sequence[torch.Tensor], *, exact: bool = True) -> list[torch.Tensor]:
     """The numbers in each gradient as a dense real tensor, leaving out empty ones.
 
@@ -124,7 +159,7 @@ def _measure_exactly(values: Sequence[torch.Tensor]) -> Measured:
             holds_nan = holds_nan or math.isnan(low)
     if nonfinite:
         return Measured(math.nan if holds_nan else math.inf, nonfinite)
-    return Measured(math.hypot(*norms), 0)
+    return Measured(joined_norm(norms), 0)
 
 
 def _norm_without_overflow(value: torch.Tensor, largest: float) -> float:

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from watchstep.wire import METRIC_NAME, RUN_NAME
 Mode = Literal["online", "offline", "disabled"]
 OnCritical = Literal["alert", "halt", "rollback"]
 DEFAULT_RULES = ("ppo", "generic")
+_LEAST = {"keep": 1, "good_after": 1, "max_rollbacks": 0, "exit_s": 0, "rollback_lr_factor": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Options:
         capture_text: Whether `warnings` and `logging` lines from WARNING up become events.
         obey_commands: Whether halt commands from the service are obeyed.
         exit_s: Longest wait for the service when the process ends.
+        report: Whether this process reports, and writes checkpoints that others hold alike.
+            None: rank 0 of a distributed job does (torch.distributed, or RANK, SLURM_PROCID,
+            OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
+        catch_sigterm: Whether a SIGTERM is reported at the next `log` before the process dies
+            of it. Installs a handler, in the main thread only.
     """
 
     run: str
@@ -61,6 +67,8 @@ class Options:
     capture_text: bool = True
     obey_commands: bool = True
     exit_s: float = 2.0
+    report: bool | None = None
+    catch_sigterm: bool = False
 
 
 def from_environment(given: Mapping[str, Any]) -> Options:
@@ -90,9 +98,21 @@ def from_environment(given: Mapping[str, Any]) -> Options:
     for key in ("directory", "checkpoints"):
         if key in told:
             told[key] = Path(told[key])
+    _refuse_unknown(told)
     options = Options(**told)
     _check(options)
     return options
+
+
+def _refuse_unknown(told: Mapping[str, Any]) -> None:
+    known = [one.name for one in fields(Options)]
+    for name in told:
+        if name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise SettingsError(f"there is no argument {name!r}{hint}")
 
 
 def _token() -> str | None:
@@ -134,6 +154,12 @@ def _check(options: Options) -> None:
     ):
         if value not in choices:
             raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+    for key, least in _LEAST.items():
+        given = getattr(options, key)
+        if isinstance(given, bool) or not isinstance(given, int | float) or not given >= least:
+            raise SettingsError(f"{key} must be a number of at least {least}, not {given!r}")
+    if not options.rollback_lr_factor > 0:
+        raise SettingsError(f"rollback_lr_factor must be above 0, not {options.rollback_lr_factor}")
     if options.url is not None and not options.url.startswith(("http://", "https://")):
         raise SettingsError("url must begin with http:// or https://")
     if options.on_critical == "rollback" and options.checkpoints is None:

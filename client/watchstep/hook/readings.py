@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from watchstep.hook.options import is_metric_name
 
 MOST_READINGS = 256
 """Metrics an update may hold; the service's default limit."""
 _MOST_SHAPES = 1_024
+MOST_UPDATES_BEHIND = 2
+"""Updates whose device readings may be under way before the oldest is waited for."""
 
 
 class Coercer:
     """Makes readings of what trainers log, and counts what it cannot use.
 
     Attributes:
-        refused: Name of the first offender per reason, for one warning each.
+        counts: Readings refused, by reason.
+        news: Newest offender per reason since `take_news`.
     """
 
     def __init__(self) -> None:
-        self.refused: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+        self.news: dict[str, str] = {}
         self._good_shapes: set[tuple[Any, ...]] = set()
 
     def readings(self, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -64,8 +69,14 @@ class Coercer:
             self._good_shapes.add(tuple(metrics))
         return numbers, waiting
 
+    def take_news(self) -> dict[str, str]:
+        """`news`, which is empty afterwards."""
+        news, self.news = self.news, {}
+        return news
+
     def _refuse(self, reason: str, name: object) -> None:
-        self.refused.setdefault(reason, str(name)[:140])
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.news[reason] = str(name)[:140]
 
 
 def _flattened(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -79,12 +90,15 @@ def _flattened(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
 
 
 def _number(value: Any) -> float | None:
-    """The value as a float, or None where it is none or lives on a device."""
+    """The value as a float, or None where it is none or lives on a CUDA device.
+
+    Other accelerators (MPS, XPU) have no event to wait for later, and are read at once.
+    """
     if value is None or isinstance(value, (str, bytes)):
         return None
     if hasattr(value, "detach"):
         value = value.detach()
-        if value.device.type != "cpu" or value.numel() != 1:
+        if value.device.type == "cuda" or value.numel() != 1:
             return None
     try:
         return float(value)
@@ -96,33 +110,85 @@ def _number(value: Any) -> float | None:
 
 def _is_on_device(value: Any) -> bool:
     device = getattr(value, "device", None)
-    return getattr(device, "type", "cpu") != "cpu" and value.numel() == 1
+    return getattr(device, "type", "cpu") == "cuda" and value.numel() == 1
 
 
 class DeviceReadings:
-    """Scalars on their way from a device to the host.
+    """Scalars on their way from CUDA devices to the host.
 
-    The copy goes to pinned memory on the tensors' own stream and is read when its event has
-    passed, so that nothing waits for the device.
+    Each device's copies go to pinned memory on its current stream and are read when their
+    event has passed, so that nothing waits for the device.
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         import torch
 
-        self.names = list(tensors)
-        stacked = torch.stack(
-            [tensor.detach().reshape(()).to(torch.float64) for tensor in tensors.values()]
-        )
-        self._host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
-        self._host.copy_(stacked, non_blocking=True)
-        self._done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._done.record()
+        by_device: dict[Any, list[str]] = {}
+        for name, tensor in tensors.items():
+            by_device.setdefault(tensor.device, []).append(name)
+        self._flying: list[tuple[list[str], Any, Any]] = []
+        for device, names in by_device.items():
+            stacked = torch.stack(
+                [tensors[name].detach().reshape(()).to(torch.float64) for name in names]
+            )
+            host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
+            host.copy_(stacked, non_blocking=True)
+            passed: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            passed.record(torch.cuda.current_stream(device))
+            self._flying.append((names, host, passed))
 
     def ready(self) -> bool:
         """Whether the numbers have arrived."""
-        return bool(self._done.query())
+        return all(passed.query() for _, _, passed in self._flying)
 
     def wait(self) -> dict[str, float]:
-        """The numbers; waits for the device if they have not arrived."""
-        self._done.synchronize()
-        return dict(zip(self.names, map(float, self._host.tolist()), strict=True))
+        """The numbers; waits for the devices if they have not arrived."""
+        found: dict[str, float] = {}
+        for names, host, passed in self._flying:
+            passed.synchronize()
+            found.update(zip(names, map(float, host.tolist()), strict=True))
+        return found
+
+
+class _Waiting(NamedTuple):
+    readings: dict[str, float]
+    device: DeviceReadings | None
+    step: int
+    event: Mapping[str, Any] | None
+
+
+class Arrivals:
+    """Updates behind a device, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(
+        self,
+        readings: dict[str, float],
+        tensors: Mapping[str, Any],
+        step: int,
+        event: Mapping[str, Any] | None,
+    ) -> None:
+        """Add the newest update; `tensors` are those of its readings that are on a device."""
+        device = DeviceReadings(tensors) if tensors else None
+        self._waiting.append(_Waiting(readings, device, step, event))
+
+    def arrived(
+        self, *, all_of_them: bool = False
+    ) -> Iterator[tuple[dict[str, float], int, Mapping[str, Any] | None]]:
+        """Readings, step and event of each update that can be judged, oldest first.
+
+        Args:
+            all_of_them: Wait for the device; otherwise only for updates too far behind.
+        """
+        while self._waiting:
+            readings, device, step, event = self._waiting[0]
+            late = all_of_them or len(self._waiting) > MOST_UPDATES_BEHIND
+            if device is not None and not late and not device.ready():
+                return
+            self._waiting.popleft()
+            yield readings | (device.wait() if device is not None else {}), step, event

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from watchstep.core.engine import RuleSet
-from watchstep.errors import RuleError, SettingsError
+from watchstep.errors import RuleError, SettingsError, warn
 from watchstep.hook.options import DEFAULT_RULES, Options, from_environment
 from watchstep.hook.watch import Watch
 from watchstep.rules import load
@@ -44,7 +43,7 @@ def init(  # noqa: PLR0913 - the contract names them; all have defaults
             with the default rules if a rule file is wrong, without watching otherwise.
         more: Fields of `watchstep.hook.options.Options`: url, token, directory, mode, trainer,
             keep, good_after, async_checkpoints, max_rollbacks, rollback_lr_factor, strict,
-            capture_text, obey_commands, exit_s.
+            capture_text, obey_commands, exit_s, report, catch_sigterm.
 
     Raises:
         SettingsError, RuleError: Only with `strict_init`.
@@ -64,7 +63,7 @@ def init(  # noqa: PLR0913 - the contract names them; all have defaults
     except (SettingsError, TypeError) as error:
         if strict_init:
             raise SettingsError(str(error)) from error
-        warnings.warn(f"watchstep is off for this run: {error}", stacklevel=2)
+        warn(f"watchstep is off for this run: {error}")
         return Watch(Options(run="off", mode="disabled"), load([]))
     if options.mode == "disabled":
         return Watch(options, load([]))
@@ -77,5 +76,5 @@ def _rules(options: Options, *, strict_init: bool) -> RuleSet:
     except RuleError as error:
         if strict_init:
             raise
-        warnings.warn(f"watchstep uses its default rules: {error}", stacklevel=3)
+        warn(f"watchstep uses its default rules: {error}")
         return load(DEFAULT_RULES).for_tags(options.tags)

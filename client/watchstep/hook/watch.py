@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
-import sys
-import threading
 import time
-import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from watchstep.core.engine import RuleSet
-from watchstep.core.updates import Action, Transition, Update, Verdict
-from watchstep.errors import CheckpointError, TrainingHalted
+from watchstep.core.updates import Action, Verdict
+from watchstep.errors import TrainingHalted, warn
 from watchstep.hook import texts
-from watchstep.hook.events import PendingEvents, checkpoint_event
+from watchstep.hook.acting import Acting
+from watchstep.hook.boundary import Boundary
+from watchstep.hook.events import checkpoint_event
 from watchstep.hook.judgement import Judgement
+from watchstep.hook.keeping import Keeping
 from watchstep.hook.options import Options
-from watchstep.hook.process import is_reporting_rank, on_fork, pending_exception
-from watchstep.hook.readings import Coercer, DeviceReadings
+from watchstep.hook.process import (
+    Termination,
+    is_reporting_rank,
+    network_file_system,
+    on_fork,
+    pending_exception,
+)
+from watchstep.hook.readings import Arrivals, Coercer
+from watchstep.hook.stream import Stream
+from watchstep.hook.vitals import Vitals
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
-    from watchstep.guard import Agreement, Guard
-    from watchstep.sender import Outbound
-
-P = ParamSpec("P")
-R = TypeVar("R")
+    from watchstep.core.updates import Transition
+    from watchstep.guard import Guard
 
 _HEALTHY = Verdict()
-MOST_UPDATES_BEHIND = 2
-"""Updates whose device readings may be under way before the oldest is waited for."""
 
 
 class Watch:
@@ -40,64 +41,67 @@ class Watch:
 
     Apart from `TrainingHalted`, which the user asks for, and `CheckpointError` from `restore`,
     no method raises: what fails inside is counted in `errors` and warned of once per kind. All
-    methods may be called from any thread; in a forked child they do nothing.
+    methods may be called from any thread; in a forked child they do nothing, and a pickled or
+    deep-copied watch comes back disabled.
 
     Attributes:
         run: The run's name.
-        errors: What failed inside, by kind of exception.
         last_verdict: Of the last `log`.
     """
 
     def __init__(self, options: Options, rules: RuleSet) -> None:
         self.options = options
         self.run = options.run
-        self.errors: dict[str, int] = {}
         self.last_verdict = _HEALTHY
-        self.transitions: deque[Transition] = deque(maxlen=256)
         self._disabled = options.mode == "disabled"
+        self._boundary = Boundary()
         most = Action.SKIP if options.on_critical == "alert" else Action.ROLLBACK
-        self._judgement = Judgement(rules, most=most)
+        self._stream = Stream(Judgement(rules, most=most))
+        reports = is_reporting_rank() if options.report is None else options.report
+        self._keeping = Keeping(options, self._stream, self._boundary, writes=reports)
+        self._acting = Acting(options, self._stream, self._keeping, self._boundary, self._end)
         self._coercer = Coercer()
-        self._lock = threading.RLock()
-        self._guards: list[Guard] = []
-        self._agreement: Agreement | None = None
-        self._vote: Verdict | None = None
-        self._pending: deque[tuple[dict[str, float], DeviceReadings | None, int]] = deque()
-        self._seq = 0
-        self._step = 0
-        self._rollbacks = 0
-        self._rolled_back = False
-        self._targets: Mapping[str, Any] | None = None
+        self._arrivals = Arrivals()
+        self._vitals = Vitals(self._boundary)
         self._command: Mapping[str, Any] | None = None
-        self._events = PendingEvents()
-        self._outbound: Outbound | None = None
-        self._keeper: CheckpointKeeper | None = None
-        self._ended = False
+        self._termination: Termination | None = None
+        self._logging = False
         if not self._disabled:
-            self._survive(self._begin)
+            self._boundary.survive(self._begin, reports=reports)
 
-    def _begin(self) -> None:
+    def _begin(self, *, reports: bool) -> None:
         on_fork(self._disable)
         if self.options.capture_text:
-            texts.listen(self._events.overheard)
-        if is_reporting_rank():
-            from watchstep.sender import Outbound, OutboundConfig
-
-            options = self.options
-            config = OutboundConfig(
-                run=options.run,
-                url=options.url,
-                token=options.token,
-                project=options.project,
-                tags=options.tags,
-                config=options.config,
-                trainer=options.trainer,
-                directory=options.directory,
-                mode="offline" if options.mode == "offline" else "online",
-                exit_s=options.exit_s,
-            )
-            self._outbound = Outbound(config, on_command=self._on_command)
+            texts.listen(self._stream.events.overheard)
+        if reports:
+            self._report()
+        if self.options.catch_sigterm:
+            self._termination = Termination()
         atexit.register(self._at_exit)
+
+    def _report(self) -> None:
+        from watchstep.sender import Outbound, OutboundConfig
+
+        options = self.options
+        config = OutboundConfig(
+            run=options.run,
+            url=options.url,
+            token=options.token,
+            project=options.project,
+            tags=options.tags,
+            config=options.config,
+            trainer=options.trainer,
+            directory=options.directory,
+            mode="offline" if options.mode == "offline" else "online",
+            exit_s=options.exit_s,
+        )
+        self._stream.outbound = Outbound(config, on_command=self._on_command)
+        remote = network_file_system(options.directory)
+        if remote is not None:
+            warn(
+                f"watchstep's spool is on {remote}, which can hold training up where it hangs;"
+                " name a local folder by WATCHSTEP_DIR"
+            )
 
     # What a training loop calls
 
@@ -125,7 +129,9 @@ class Watch:
         """
         if self._disabled:
             return _HEALTHY
-        verdict = self._survive(self._log, metrics or {}, step, event)
+        begun = time.perf_counter_ns()
+        verdict = self._boundary.survive(self._log, metrics or {}, step, event)
+        self._vitals.took_ns.append(time.perf_counter_ns() - begun)
         return verdict if verdict is not None else _HEALTHY
 
     def guard(self, optimizer: Any, **choices: Any) -> Guard | None:
@@ -142,10 +148,16 @@ class Watch:
             The guard, or None where the optimizer cannot be guarded (warned of) or
             watchstep is disabled.
         """
-        return None if self._disabled else self._survive(self._guard, optimizer, choices)
+        if self._disabled:
+            return None
+        return self._boundary.survive(self._acting.guard, optimizer, choices)
 
     def save(self, state: Mapping[str, Any], step: int | None = None) -> Checkpoint | None:
         """Keep a checkpoint if every number in it is finite. Durable when it returns.
+
+        In a distributed training every process calls it. State that all of them hold alike is
+        written by the reporting process; state that is sharded over them (DTensors, as FSDP2
+        makes them) is written by all together, into one checkpoint.
 
         Args:
             state: Name to module, optimizer, scheduler, scaler, anything with `state_dict()`,
@@ -154,11 +166,13 @@ class Watch:
 
         Returns:
             The checkpoint; with `finite` False if it was refused; None without a folder
-            (`checkpoints=`), while one is being written in the background, or when disabled.
+            (`checkpoints=`), while one is being written in the background, where another
+            process writes it, or when disabled.
         """
-        if self._disabled or self.options.checkpoints is None:
+        if self._disabled or not self._keeping.wanted:
             return None
-        return self._survive(self._save, state, self._step if step is None else step)
+        where = self._stream.step if step is None else step
+        return self._boundary.survive(self._save, state, where)
 
     def restore(
         self, targets: Mapping[str, Any] | None = None, *, step: int | None = None
@@ -166,57 +180,70 @@ class Watch:
         """Load the newest intact, finite and good checkpoint into `targets`, or nothing at all.
 
         Args:
-            targets: As in `save`; default: the state that was saved last.
+            targets: As in `save`; default: the state that was saved last. Sharded ones may be
+                sharded over another number of processes than at the save; each of them calls.
             step: A certain checkpoint instead of the newest good one.
 
         Raises:
             CheckpointError: There is none, or it does not fit the targets.
         """
-        targets = self._targets if targets is None else targets
-        if targets is None:
-            raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")
-        keeper = self._keep()
-        if keeper is None:
-            raise CheckpointError("no folder of checkpoints was given to init(checkpoints=...)")
-        found: Checkpoint = keeper.restore(targets, step=step)
-        with self._lock:
-            self._judgement.forget_steps()
-            if not self._disabled:
-                text = f"restored the checkpoint of step {found.step}"
-                self._put({}, {"kind": "log", "level": "info", "text": text})
+        found = self._keeping.restore(targets, step)
+        with self._stream.lock:
+            self._stream.judgement.forget_steps()
+            if not self._disabled and not self._stream.ended:
+                self._stream.tell(f"restored the checkpoint of step {found.step}")
         return found
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until saves are on disk and updates are acknowledged, or the time is over."""
-        keeper = self._keeper
-        saved = keeper is None or bool(self._survive(keeper.flush, timeout_s))
-        outbound = self._outbound
-        return saved and (outbound is None or bool(self._survive(outbound.flush, timeout_s)))
+        saved = bool(self._boundary.survive(self._keeping.flush, timeout_s))
+        outbound = self._stream.outbound
+        return saved and (
+            outbound is None or bool(self._boundary.survive(outbound.flush, timeout_s))
+        )
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the run: `finished`, or `failed` with the error's text. Twice is harmless."""
-        if not self._disabled and not self._ended:
-            self._survive(self._finish, error)
+        if not self._disabled and not self._stream.ended:
+            self._boundary.survive(self._finish, error)
 
     def losses(self) -> Mapping[str, int]:
         """Updates and readings that were lost, by reason; empty when none were."""
-        lost = dict(self._outbound.losses()) if self._outbound else {}
-        return lost | {f"reading refused: {why}": 1 for why in self._coercer.refused}
+        outbound = self._stream.outbound
+        lost = dict(outbound.losses()) if outbound is not None else {}
+        return lost | {f"reading refused: {why}": n for why, n in self._coercer.counts.items()}
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """What failed inside, by kind of exception; each was warned of once."""
+        return self._boundary.errors
+
+    @property
+    def guards(self) -> Sequence[Guard]:
+        """The guards of this watch, in the order of the calls."""
+        return self._acting.guards
+
+    @property
+    def transitions(self) -> Sequence[Transition]:
+        """The newest changes of rules, of this process, oldest first."""
+        return self._stream.transitions
 
     @property
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire now."""
-        return self._judgement.firing()
+        return self._stream.judgement.firing()
 
     @property
     def pinned(self) -> Checkpoint | None:
         """The last checkpoint proven good, safe from retention."""
-        return None if self._keeper is None else self._keeper.pinned
+        return self._boundary.survive(lambda: self._keeping.pinned)
 
     @property
     def keeper(self) -> CheckpointKeeper | None:
         """The checkpoint keeper, or None without `checkpoints=`."""
-        return None if self._disabled else self._keep()
+        if self._disabled or not self._keeping.wanted:
+            return None
+        return self._boundary.survive(lambda: self._keeping.keeper)
 
     def __enter__(self) -> Self:
         return self
@@ -224,216 +251,69 @@ class Watch:
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         self.finish(error)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy in another process must not speak for this one.
+        return _disabled, (self.run,)
+
     # How it works
 
     def _log(
         self, metrics: Mapping[str, Any], step: int | None, event: Mapping[str, Any] | None
     ) -> Verdict:
-        with self._lock:
-            if self._ended:
+        with self._stream.lock:
+            if self._stream.ended or self._disabled:
                 return _HEALTHY
-            readings, waiting = self._coercer.readings(metrics)
-            self._step = self._step + 1 if step is None else int(step)
-            if self._coercer.refused:
-                self._warn_of_refused()
-            if self._guards:
-                readings.update(self._guard_readings())
-            if waiting and self.options.strict:
-                readings.update({name: float(tensor) for name, tensor in waiting.items()})
-            elif waiting or self._pending:
-                return self._log_later(readings, waiting, event)
-            return self._judge(readings, self._step, event)
+            if self._logging:
+                raise RuntimeError("log() was called out of log() itself")
+            self._logging = True
+            try:
+                return self._log_one(metrics, step, event)
+            finally:
+                self._logging = False
 
-    def _log_later(
-        self, readings: dict[str, float], waiting: Mapping[str, Any], event: Any
+    def _log_one(
+        self, metrics: Mapping[str, Any], step: int | None, event: Mapping[str, Any] | None
     ) -> Verdict:
-        """Queue an update behind the device; judge the ones whose numbers have arrived."""
-        device = DeviceReadings(waiting) if waiting else None
-        self._pending.append((readings, device, self._step))
-        verdict = _HEALTHY
-        while self._pending:
-            numbers, arriving, step = self._pending[0]
-            late = len(self._pending) > MOST_UPDATES_BEHIND
-            if arriving is not None and not late and not arriving.ready():
-                break
-            self._pending.popleft()
-            if arriving is not None:
-                numbers |= arriving.wait()
-            verdict = self._judge(numbers, step, event)
-        return verdict
+        stream = self._stream
+        readings, waiting = self._coercer.readings(metrics)
+        stream.step = stream.step + 1 if step is None else int(step)
+        if self._coercer.news:
+            self._warn_of_refused()
+        if self._acting.guards:
+            readings.update(self._acting.readings())
+        if waiting and self.options.strict:
+            readings.update({name: float(tensor) for name, tensor in waiting.items()})
+        elif waiting or self._arrivals:
+            self._arrivals.push(readings, waiting, stream.step, event)
+            verdict = _HEALTHY
+            for one in self._arrivals.arrived():
+                verdict = self._judge(*one)
+            return verdict
+        return self._judge(readings, stream.step, event)
 
     def _judge(
         self, readings: dict[str, float], step: int, event: Mapping[str, Any] | None
     ) -> Verdict:
-        verdict = self._put(readings, event or self._events.next(), step)
+        stream = self._stream
+        if self._vitals.due:
+            readings.update(self._vitals.readings(stream.outbound, self.losses()))
+        verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
-        if self._keeper is not None:
-            healthy = not self._judgement.open_alerts()
-            pinned = self._keeper.observe(healthy=healthy, update=self._seq)
-            if pinned is not None:
-                self._events.checkpoint(pinned)
+        self._keeping.observe()
         if self._command is not None:
             self._obey()
-        rolled_back, self._rolled_back = self._rolled_back, False
-        if verdict.action >= Action.HALT and rolled_back:
-            # What this update shows was done before the rollback that it has already led to.
-            return dataclasses.replace(verdict, action=Action.ROLLBACK)
-        if verdict.action >= Action.HALT:
-            verdict = self._act_together(verdict)
-            self._rolled_back = False
-        return verdict
-
-    def _put(
-        self,
-        readings: Mapping[str, float],
-        event: Mapping[str, Any] | None,
-        step: int | None = None,
-    ) -> Verdict:
-        """Give an update its place in the stream, judge it and hand it to the sender."""
-        self._seq += 1
-        where = self._step if step is None else step
-        update = Update(self._seq, where, time.time(), readings, event)
-        verdict, transitions = self._judgement.update(update)
-        self.transitions.extend(transitions)
-        if self._outbound is not None:
-            self._outbound.put(update)
-        return verdict
-
-    def _act_together(self, verdict: Verdict) -> Verdict:
-        """Act on a verdict of `log`, or bring it to the vote on the next optimizer step.
-
-        A process that stopped by itself would leave the others waiting for it in their next
-        collective.
-        """
-        if self._agreement is None or not self._agreement.open:
-            return self._act(verdict)
-        self._vote = verdict
-        return verdict
-
-    def _act(self, verdict: Verdict) -> Verdict:
-        wants_rollback = verdict.action is Action.ROLLBACK or self.options.on_critical == "rollback"
-        if wants_rollback and self._roll_back(verdict):
-            return dataclasses.replace(verdict, action=Action.ROLLBACK)
-        raise self._halted(verdict)
-
-    def _halted(self, verdict: Verdict) -> TrainingHalted:
-        """Report a halt and wait a moment for it to be heard."""
-        rule = verdict.rules[0] if verdict.rules else None
-        why = f"{rule}: {verdict.reason}" if rule else verdict.reason
-        pin = self.pinned
-        event = {"kind": "halted", "rule": rule or "", "reason": why}
-        if pin is not None:
-            event["checkpoint"] = str(pin.path)
-        self._put({}, event)
-        self._end()
-        text = f"watchstep halted training at step {self._step}: {why}"
-        if pin is not None:
-            text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
-        print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
-        return TrainingHalted(text, rule=rule, update=self._seq)
-
-    def _roll_back(self, verdict: Verdict) -> bool:
-        """Restore the pin; False where that cannot be, and a halt is all that is left."""
-        if self._targets is None or self._rollbacks >= self.options.max_rollbacks:
-            return False
-        self._rollbacks += 1
-        try:
-            found = self._keep_or_raise().restore(self._targets)
-        except CheckpointError as error:
-            self._count(error)
-            return False
-        self._rolled_back = True
-        self._judgement.forget_steps()
-        for guard in self._guards:
-            for group in guard.optimizer.param_groups:
-                group["lr"] = group["lr"] * self.options.rollback_lr_factor
-        reason = f"rolled back to the checkpoint of step {found.step}: {verdict.reason}"
-        self._put({}, {"kind": "guard", "verdict": "rollback", "reason": reason})
-        return True
-
-    # Guards
-
-    def _guard(self, optimizer: Any, choices: Mapping[str, Any]) -> Guard:
-        from watchstep.guard import Guard, agreement_of
-
-        name = str(choices.get("name") or f"optimizer{len(self._guards)}")
-        choices = {**choices, "name": name}
-        agreement = agreement_of(choices.pop("group", None))
-        if agreement is not None:
-            # A verdict that comes later comes at another step in each process.
-            choices["strict"] = True
-            self._agreement = agreement
-        guard = Guard(
-            optimizer,
-            lambda readings: self._judge_step(name, readings, agreement),
-            on_rollback=lambda: None,
-            **choices,
-        )
-        self._guards.append(guard)
-        return guard
-
-    def _judge_step(
-        self, guard: str, readings: Mapping[str, float], agreement: Agreement | None = None
-    ) -> Verdict:
-        """Judge one optimizer step, on the guard's behalf."""
-        if self._disabled or self._ended:
-            return _HEALTHY
-        with self._lock:
-            verdict = self._judgement.optimizer_step(guard, readings, time.time())
-            vote, self._vote = self._vote, None
-        if vote is not None and vote.action > verdict.action:
-            verdict = vote
-        if agreement is not None:
-            verdict = agreement.verdict(verdict)
-        with self._lock:
-            if verdict.action >= Action.SKIP:
-                told = "skip" if verdict.action is Action.SKIP else self.options.on_critical
-                why = f"{', '.join(verdict.rules)}: {verdict.reason}"
-                self._put(dict(readings), {"kind": "guard", "verdict": told, "reason": why})
-            if verdict.action >= Action.HALT and self._rolled_back:
-                # The rest of a poisoned rollout: one rollback an update is enough.
-                return dataclasses.replace(verdict, action=Action.SKIP)
-            if verdict.action >= Action.HALT:
-                return self._act(verdict)
-            return verdict
-
-    def _guard_readings(self) -> dict[str, float]:
-        from watchstep.guard import merged
-
-        return merged([guard.readings() for guard in self._guards])
-
-    # Checkpoints
-
-    def _keep(self) -> CheckpointKeeper | None:
-        if self._keeper is None and self.options.checkpoints is not None:
-            from watchstep.checkpoint import CheckpointKeeper
-
-            self._keeper = CheckpointKeeper(
-                self.options.checkpoints,
-                keep=self.options.keep,
-                good_after=self.options.good_after,
-                asynchronous=self.options.async_checkpoints,
-            )
-        return self._keeper
-
-    def _keep_or_raise(self) -> CheckpointKeeper:
-        keeper = self._keep()
-        if keeper is None:
-            raise CheckpointError("no folder of checkpoints")
-        return keeper
+        if self._termination is not None and self._termination.asked:
+            self._terminate()
+        return self._acting.on_update(verdict)
 
     def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        self._targets = state
-        found = self._keep_or_raise().save(state, step=step, update=self._seq)
-        if found is None or found.finite:
-            if found is not None:
-                self._events.checkpoint(found)
-            return found
-        readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
-        with self._lock:
-            verdict = self._put(readings, checkpoint_event(found), step)
-            if verdict.action >= Action.HALT:
-                self._act(verdict)
+        found = self._keeping.save(state, step)
+        if found is not None and not found.finite:
+            readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
+            with self._stream.lock:
+                verdict = self._stream.put(readings, checkpoint_event(found), step)
+                if verdict.action >= Action.HALT:
+                    self._acting.together(verdict)
         return found
 
     # Commands, ends and errors
@@ -449,38 +329,47 @@ class Watch:
             return
         kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
         told = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
-        self._put({}, told)
+        self._stream.put({}, told)
         if kind == "halt":
             verdict = Verdict(Action.HALT, (), f"halted by command: {reason}", self.firing)
-            raise self._halted(verdict)
-        if self._targets is not None and self.options.checkpoints is not None:
-            self._save(self._targets, self._step)
+            raise self._acting.halted(verdict)
+        if self._keeping.targets is not None and self._keeping.wanted:
+            self._save(self._keeping.targets, self._stream.step)
+
+    def _terminate(self) -> None:
+        """Say that the process was told to end, and let it end as it would have."""
+        assert self._termination is not None
+        self._stream.put({}, {"kind": "failed", "error": "terminated by SIGTERM"})
+        self._end()
+        self._termination.go_on()
 
     def _finish(self, error: BaseException | None) -> None:
-        with self._lock:
-            while self._pending:
-                numbers, device, step = self._pending.popleft()
-                self._put(numbers | (device.wait() if device else {}), None, step)
-            while (event := self._events.next()) is not None:
-                self._put({}, event)
+        stream = self._stream
+        with stream.lock:
+            for numbers, step, event in self._arrivals.arrived(all_of_them=True):
+                stream.put(numbers, event, step)
+            while (waiting := stream.events.next()) is not None:
+                stream.put({}, waiting)
             if error is None or (isinstance(error, SystemExit) and not error.code):
-                self._put({}, {"kind": "finished"})
+                hook = self._vitals.readings(stream.outbound, self.losses())
+                stream.put({}, {"kind": "finished", "hook": hook})
             elif not isinstance(error, TrainingHalted):
                 text = f"{type(error).__name__}: {error}"[:2_000]
-                self._put({}, {"kind": "failed", "error": text})
+                stream.put({}, {"kind": "failed", "error": text})
             self._end()
 
     def _end(self) -> None:
         """Let go of everything; what is unsent stays in the spool."""
-        self._ended = True
-        texts.stop(self._events.overheard)
-        for guard in self._guards:
+        self._stream.ended = True
+        texts.stop(self._stream.events.overheard)
+        for guard in self._acting.guards:
             guard.detach()
         atexit.unregister(self._at_exit)
-        if self._keeper is not None:
-            self._survive(self._keeper.flush, self.options.exit_s)
-        if self._outbound is not None:
-            self._survive(self._outbound.close, self.options.exit_s)
+        if self._termination is not None:
+            self._termination.stop()
+        self._boundary.survive(self._keeping.flush, self.options.exit_s)
+        if self._stream.outbound is not None:
+            self._boundary.survive(self._stream.outbound.close, self.options.exit_s)
 
     def _at_exit(self) -> None:
         self.finish(pending_exception())
@@ -488,27 +377,17 @@ class Watch:
     def _disable(self) -> None:
         """In a forked child: this run belongs to the parent."""
         self._disabled = True
-        self._outbound = None
-
-    def _survive(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Call our own code on behalf of a training loop that must go on."""
-        try:
-            return function(*args, **kwargs)
-        except TrainingHalted:
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary to the training loop
-            self._count(error)
-            return None
-
-    def _count(self, error: Exception) -> None:
-        kind = type(error).__name__
-        self.errors[kind] = self.errors.get(kind, 0) + 1
-        if self.errors[kind] == 1:
-            warnings.warn(f"watchstep goes on after {kind}: {error}", stacklevel=4)
+        self._stream.outbound = None
+        self._stream.ended = True
 
     def _warn_of_refused(self) -> None:
-        for why, name in self._coercer.refused.items():
-            kind = f"reading refused: {why}"
-            self.errors[kind] = self.errors.get(kind, 0) + 1
-            if self.errors[kind] == 1:
-                warnings.warn(f"watchstep leaves out the metric {name!r}: bad {why}", stacklevel=5)
+        for why, name in self._coercer.take_news().items():
+            self._boundary.complain(
+                f"reading refused: {why}", f"watchstep leaves out the metric {name!r}: bad {why}"
+            )
+
+
+def _disabled(run: str) -> Watch:
+    from watchstep.rules import load
+
+    return Watch(Options(run=run, mode="disabled"), load([]))

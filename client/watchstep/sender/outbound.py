@@ -8,13 +8,12 @@ import os
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep.errors import SettingsError, WireError
+from watchstep.errors import SettingsError, WireError, warn
 from watchstep.sender.backlog import Backlog, Losses, Record
 from watchstep.sender.cargo import DAMAGED, LiveCargo
 from watchstep.sender.config import OutboundConfig
@@ -264,10 +263,7 @@ class Outbound:
         if kind in self._complaints:
             return
         self._complaints.add(kind)
-        try:
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-        except RuntimeWarning:
-            # Warnings are errors here; ours must not become training's.
+        if not warn(text, RuntimeWarning):
             self._internal_errors += 1
 
     def _make_folder(self) -> Folder | None:

@@ -1,0 +1,93 @@
+"""What several processes must do together to keep one checkpoint between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from watchstep.errors import CheckpointError
+
+T = TypeVar("T")
+
+
+class TogetherError(CheckpointError):
+    """At least one process could not do its part; every process raises this.
+
+    Attributes:
+        damaged: Whether a file was found damaged, not only unreadable for the moment.
+    """
+
+    def __init__(self, message: str, *, damaged: bool) -> None:
+        super().__init__(message)
+        self.damaged = damaged
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Failed:
+    reason: str
+    damaged: bool
+
+
+class Ranks:
+    """All processes of a distributed training, speaking over a gloo group of their own.
+
+    Every process makes one and calls the same methods in the same order.
+
+    Attributes:
+        rank: This one's place.
+        world: How many there are.
+    """
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        if not dist.is_available() or not dist.is_initialized():
+            raise CheckpointError("sharded state needs torch.distributed, which is not initialised")
+        self.rank = dist.get_rank()
+        self.world = dist.get_world_size()
+        self.group: Any = dist.new_group(backend="gloo")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that renames, pins and prunes."""
+        return self.rank == 0
+
+    def agreed(self, work: Callable[[], T]) -> list[T]:
+        """Do something in every process; what each got, by rank.
+
+        Raises:
+            TogetherError: In all of them, if one failed or died.
+        """
+        try:
+            own: T | _Failed = work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for us
+            damaged = isinstance(error, CheckpointError)
+            own = _Failed(str(error) or type(error).__name__, damaged)
+        results = self._gathered(own)
+        failed = [(rank, one) for rank, one in enumerate(results) if isinstance(one, _Failed)]
+        if failed:
+            rank, first = failed[0]
+            damaged = all(one.damaged for _, one in failed)
+            raise TogetherError(f"rank {rank}: {first.reason}", damaged=damaged)
+        return [one for one in results if not isinstance(one, _Failed)]
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Do something in the leading process alone; what it got, in all of them.
+
+        Raises:
+            TogetherError: In all of them, if it failed or one died.
+        """
+        found: T | None = self.agreed(lambda: work() if self.leads else None)[0]
+        return found  # type: ignore[return-value]  # the leading process is the first
+
+    def _gathered(self, own: T | _Failed) -> list[T | _Failed]:
+        import torch.distributed as dist
+
+        gathered: list[Any] = [None] * self.world
+        try:
+            dist.all_gather_object(gathered, own, group=self.group)
+        except RuntimeError as error:
+            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+            raise TogetherError(f"another process is gone: {error}", damaged=False) from error
+        return gathered

@@ -1,0 +1,291 @@
+"""State that is sharded over the processes of a training (DTensors), as one checkpoint.
+
+A folder that `torch.distributed.checkpoint` writes: each process its shards. Everything that is
+no tensor, such as an optimizer's parameter groups, is the process's `rest`: bytes of a
+`torch.save` that `weights_only=True` reads, stored as a tensor too. So the only pickle in it is
+torch's `.metadata`, which is read by an unpickler that knows torch's own classes and no others.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from watchstep.checkpoint.durable import hash_stream, sync_directory
+from watchstep.checkpoint.record import Checkpoint, Part
+from watchstep.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    from watchstep.checkpoint.ranks import Ranks
+
+_MARK = "watchstep.tensor"
+_REST = "watchstep.rest."
+_METADATA = ".metadata"
+_METADATA_CLASSES = frozenset(
+    {
+        ("pathlib", "PosixPath"),
+        ("torch", "Size"),
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+        ("torch.distributed.checkpoint.metadata", "BytesStorageMetadata"),
+        ("torch.distributed.checkpoint.metadata", "ChunkStorageMetadata"),
+        ("torch.distributed.checkpoint.metadata", "Metadata"),
+        ("torch.distributed.checkpoint.metadata", "MetadataIndex"),
+        ("torch.distributed.checkpoint.metadata", "StorageMeta"),
+        ("torch.distributed.checkpoint.metadata", "TensorProperties"),
+        ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"),
+        ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"),
+        ("torch.serialization", "_get_layout"),
+    }
+)
+
+
+def is_sharded(state: Any) -> bool:
+    """Whether a state holds DTensors, of which each process has its own part."""
+    # Looked up, not imported: without it nobody can have made one.
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and _holds(state, tensors.DTensor)
+
+
+def _holds(value: Any, kind: type) -> bool:
+    if isinstance(value, kind):
+        return True
+    if hasattr(value, "state_dict"):
+        return _holds(value.state_dict(), kind)
+    if isinstance(value, Mapping):
+        return any(_holds(entry, kind) for entry in value.values())
+    return isinstance(value, (list, tuple)) and any(_holds(entry, kind) for entry in value)
+
+
+def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
+    """Write this process's part of a state; every process calls it at once.
+
+    Args:
+        folder: There already, and empty.
+        content: Holds "state" as `plain` made it, and plain values. Tensors in it that are no
+            DTensors are the same in every process, and one of them writes them; what is no
+            tensor is kept for each.
+        ranks: All processes.
+
+    Returns:
+        The files that this process wrote, on the disk.
+    """
+    import torch
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    tensors: dict[str, Any] = {}
+    # Random generators are each process's own, and so are among the rest.
+    rest = {**content, "state": _taken_apart(content["state"], "state", tensors)}
+    packed = io.BytesIO()
+    torch.save(rest, packed)
+    tensors[f"{_REST}{ranks.rank}"] = torch.frombuffer(packed.getbuffer(), dtype=torch.uint8)
+    try:
+        save(
+            tensors,
+            storage_writer=FileSystemWriter(folder, sync_files=True),
+            planner=DefaultSavePlanner(flatten_state_dict=False),
+            process_group=ranks.group,
+        )
+    except CheckpointException as error:
+        # Not an Exception for torch, but nothing that should end a training.
+        failed = "; ".join(f"rank {rank}: {one[0]}" for rank, one in error.failures.items())
+        raise OSError(f"torch.distributed.checkpoint failed: {failed}") from error
+    own = sorted(folder.glob(f"__{ranks.rank}_*"))
+    if ranks.leads:
+        own.append(folder / _METADATA)
+    sync_directory(folder)
+    return [_part(path) for path in own]
+
+
+def sealed(parts: Sequence[Part]) -> str:
+    """One hash for a folder: SHA-256 over its files' hashes, as `sha256sum` lists them."""
+    listing = "".join(f"{part.sha256}  {part.name}\n" for part in sorted(parts))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def check_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> None:
+    """Compare files of a folder with what its manifest says of them.
+
+    Raises:
+        CheckpointError: Naming the first that differs or is not there.
+        OSError: One cannot be read, which says nothing about its bytes.
+    """
+    for part in parts:
+        path = checkpoint.path / part.name
+        try:
+            found = _part(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path}: is missing") from error
+        if found != part:
+            wrong = f"{found.size_bytes:,} bytes, sha256 {found.sha256[:12]}…"
+            raise CheckpointError(
+                f"{path}: {wrong}, saved {part.size_bytes:,}, {part.sha256[:12]}…"
+            )
+
+
+def read_shards(
+    folder: Path, targets: Mapping[str, Any] | None = None, *, rank: int = 0
+) -> dict[str, Any]:
+    """What `write_shards` was given, or this process's part of it.
+
+    Every process reads for itself, and the number of processes need not be that of the save.
+
+    Args:
+        folder: Found intact by `check_parts`.
+        targets: What it is for: DTensors come back as sharded as they are in these. None for
+            everything, whole.
+        rank: Whose `rest` is wanted; where there was no such process, the first one's.
+
+    Raises:
+        CheckpointError: The folder is not as `write_shards` makes it.
+    """
+    import torch
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+    reader = FileSystemReader(folder)
+    metadata = _metadata(folder)
+    stored = metadata.state_dict_metadata
+    name = f"{_REST}{rank}" if f"{_REST}{rank}" in stored else f"{_REST}0"
+    packed = _fetched(reader, metadata, {name: torch.empty(stored[name].size, dtype=torch.uint8)})
+    rest = torch.load(io.BytesIO(packed[name].numpy().tobytes()), weights_only=True)
+    state = rest["state"]
+    if targets is not None:
+        state = {name: state[name] for name in targets if name in state}
+    live = {} if targets is None else _live(targets, state)
+    wanted = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
+    return {**rest, "state": _put_together(state, _fetched(reader, metadata, wanted))}
+
+
+def _part(path: Path) -> Part:
+    with path.open("rb") as stream:
+        size_bytes, sha256 = hash_stream(stream)
+    return Part(path.name, size_bytes, sha256)
+
+
+def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]:
+    """Fill tensors from the files: `dcp.load` without its collectives and its warning."""
+    from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+
+    planner = DefaultLoadPlanner(flatten_state_dict=False)
+    planner.set_up_planner(room, metadata, is_coordinator=True)
+    reader.set_up_storage_reader(metadata, is_coordinator=True)
+    plan = reader.prepare_local_plan(planner.create_local_plan())
+    plan = reader.prepare_global_plan(planner.create_global_plan([plan]))[0]
+    reader.read_data(planner.finish_plan(plan), planner).wait()
+    return room
+
+
+def _live(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensor in the targets that each stored one is for, or is shaped like."""
+    import torch
+
+    live: dict[str, torch.Tensor] = {}
+    for name, target in targets.items():
+        if hasattr(target, "state_dict"):
+            _pair(state.get(name), target.state_dict(), live)
+        if isinstance(target, torch.optim.Optimizer):
+            parameters = [p for group in target.param_groups for p in group["params"]]
+            moments = (state.get(name) or {}).get("state", {})
+            for index, parameter in enumerate(parameters):
+                for key in _marked(moments.get(index)):
+                    live.setdefault(key, parameter)
+    return live
+
+
+def _pair(rest: Any, value: Any, live: dict[str, torch.Tensor]) -> None:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        for key in _marked(rest):
+            live[key] = value
+    elif isinstance(value, Mapping) and isinstance(rest, Mapping):
+        for key in value.keys() & rest.keys():
+            _pair(rest[key], value[key], live)
+
+
+def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
+    import torch
+
+    dtype = stored.properties.dtype
+    if live is not None and hasattr(live, "placements") and live.shape == stored.size:
+        return torch.empty_like(live, dtype=dtype, requires_grad=False)
+    return torch.empty(stored.size, dtype=dtype)
+
+
+def _taken_apart(value: Any, name: str, tensors: dict[str, Any]) -> Any:
+    """`value` with a mark in place of each tensor, which goes into `tensors`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if not hasattr(value, "placements") and (
+            not value.numel() or value.layout is not torch.strided or value.is_quantized
+        ):
+            return value
+        while name in tensors:
+            name += "'"
+        tensors[name] = value
+        return {_MARK: name}
+    if isinstance(value, Mapping) and not isinstance(value, collections.Counter):
+        return {key: _taken_apart(one, f"{name}.{key}", tensors) for key, one in value.items()}
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        members = [_taken_apart(one, f"{name}.{at}", tensors) for at, one in enumerate(value)]
+        return members if isinstance(value, list) else tuple(members)
+    return value
+
+
+def _put_together(rest: Any, tensors: Mapping[str, Any]) -> Any:
+    if _is_mark(rest):
+        return tensors[rest[_MARK]]
+    if isinstance(rest, dict) and not isinstance(rest, collections.Counter):
+        return {key: _put_together(one, tensors) for key, one in rest.items()}
+    if type(rest) in (list, tuple):
+        return type(rest)(_put_together(one, tensors) for one in rest)
+    return rest
+
+
+def _marked(rest: Any) -> list[str]:
+    """The names of the tensors that belong into a rest."""
+    if _is_mark(rest):
+        return [rest[_MARK]]
+    if isinstance(rest, Mapping):
+        return [name for one in rest.values() for name in _marked(one)]
+    if isinstance(rest, (list, tuple)):
+        return [name for one in rest for name in _marked(one)]
+    return []
+
+
+def _is_mark(rest: Any) -> bool:
+    return isinstance(rest, dict) and set(rest) == {_MARK}
+
+
+class _MetadataUnpickler(pickle.Unpickler):
+    """Knows the classes that torch writes into `.metadata`, and refuses all others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        import torch
+
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if is_dtype or (module, name) in _METADATA_CLASSES:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in metadata")
+
+
+def _metadata(folder: Path) -> Any:
+    path = folder / _METADATA
+    try:
+        with path.open("rb") as stream:
+            return _MetadataUnpickler(stream).load()
+    except OSError:
+        raise
+    except Exception as error:  # unpickling raises whatever its bytes make it stumble over
+        raise CheckpointError(f"{path}: cannot be read safely: {error}") from error

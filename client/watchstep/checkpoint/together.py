@@ -1,0 +1,148 @@
+"""Saving and restoring sharded state: every process calls these at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from watchstep.checkpoint.durable import sync_directory, temporary, write_synced
+from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
+from watchstep.checkpoint.ranks import Ranks, TogetherError
+from watchstep.checkpoint.reading import check_finite, vouched
+from watchstep.checkpoint.record import Checkpoint, Part, manifest_bytes, manifest_path
+from watchstep.checkpoint.shards import check_parts, read_shards, sealed, write_shards
+from watchstep.checkpoint.targets import load_all
+from watchstep.errors import CheckpointError
+
+
+def save_together(
+    state: Mapping[str, Any], draft: Checkpoint, folder: Folder, ranks: Ranks
+) -> Checkpoint:
+    """Keep a sharded state if it is finite in every process.
+
+    Args:
+        state: As for `CheckpointKeeper.save`.
+        draft: What is known of the checkpoint before; the leading process's counts.
+        folder: One that all processes see.
+        ranks: All processes.
+
+    Raises:
+        CheckpointError: In all of them, if one failed or died.
+    """
+    content: dict[str, Any] = {}
+
+    def look() -> tuple[str | None, int, int]:
+        content.update({name: plain(value, name) for name, value in state.items()})
+        found = inspect(content, draft.unchecked)
+        return found.bad_tensor, found.nonfinite, found.tensors
+
+    seen = ranks.agreed(look)
+    draft = ranks.led(lambda: draft)
+    bad = [f"rank {rank}: {name}" for rank, (name, _, _) in enumerate(seen) if name is not None]
+    draft = dataclasses.replace(
+        draft,
+        finite=not bad,
+        bad_tensor=bad[0] if bad else None,
+        nonfinite=sum(count for _, count, _ in seen),
+        tensors=max(tensors for _, _, tensors in seen),
+    )
+    if bad:
+        return draft
+    whole = {"step": draft.step, "update": draft.update, "state": content, "rng": rng_state()}
+    with temporary(draft.path.parent) as own:
+        place = ranks.led(lambda: _made(own))
+        parts = ranks.agreed(lambda: write_shards(place, whole, ranks))
+        return ranks.led(
+            lambda: _published(draft, place, [p for some in parts for p in some], folder)
+        )
+
+
+def restore_together(
+    targets: Mapping[str, Any], candidates: Sequence[Checkpoint], ranks: Ranks, *, rng: bool
+) -> tuple[Checkpoint | None, list[tuple[Checkpoint, str, bool]]]:
+    """Load the first of the candidates that is intact and finite, in every process or in none.
+
+    Args:
+        targets: As for `CheckpointKeeper.restore`.
+        candidates: Best first; the leading process's count.
+        ranks: All processes; their number need not be that of the save.
+        rng: Whether each puts its global random generators back.
+
+    Returns:
+        The one that was loaded, None if there is none; and those that were passed over, why,
+        and whether they are damaged.
+
+    Raises:
+        CheckpointError: In all of them, if it does not fit the targets of one, or one died.
+    """
+    passed: list[tuple[Checkpoint, str, bool]] = []
+    content: dict[str, Any] = {}
+    for candidate in ranks.led(lambda: list(candidates)):
+        try:
+            ranks.agreed(lambda one=candidate: _check(one, ranks))  # type: ignore[misc]
+            ranks.agreed(lambda one=candidate: content.update(_read(one, targets, ranks)))  # type: ignore[misc]
+        except TogetherError as error:
+            passed.append((candidate, str(error), error.damaged))
+            continue
+        _load_everywhere(targets, content["state"], ranks)
+        if rng:
+            set_rng_state(content["rng"])
+        return candidate, passed
+    return None, passed
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder) -> Checkpoint:
+    import torch
+
+    durable = dataclasses.replace(
+        draft,
+        parts=tuple(parts),
+        size_bytes=sum(part.size_bytes for part in parts),
+        sha256=sealed(parts),
+        serial=folder.next_serial(),
+    )
+    directory = durable.path.parent
+    vouching = manifest_bytes(durable, str(torch.__version__))
+    with temporary(directory) as manifest:
+        write_synced(manifest, lambda stream: stream.write(vouching))
+        place.replace(durable.path)
+        manifest.replace(manifest_path(durable.path))
+        sync_directory(directory)
+    return durable
+
+
+def _check(candidate: Checkpoint, ranks: Ranks) -> None:
+    """Each process checks its share of the files."""
+    manifest = vouched(candidate.path)
+    if not manifest.parts:
+        raise OSError(f"{candidate.path}: was not saved sharded, and the targets are")
+    check_parts(manifest, manifest.parts[ranks.rank :: ranks.world])
+
+
+def _read(candidate: Checkpoint, targets: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
+    try:
+        content = read_shards(candidate.path, targets, rank=ranks.rank)
+    except (KeyError, ValueError, RuntimeError, AssertionError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{candidate.path}: cannot be read: {error}") from error
+    check_finite(content["state"], str(candidate.path), candidate.unchecked)
+    return content
+
+
+def _load_everywhere(targets: Mapping[str, Any], state: Mapping[str, Any], ranks: Ranks) -> None:
+    undo: list[Any] = []
+    try:
+        ranks.agreed(lambda: undo.append(load_all(targets, state)))
+    except TogetherError:
+        for back in undo:
+            back()
+        raise

@@ -1,0 +1,170 @@
+"""What a verdict leads to: a skip, a halt, a way back, alone or with the other processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from watchstep.core.updates import Action, Verdict
+from watchstep.errors import CheckpointError, TrainingHalted
+from watchstep.hook.boundary import Boundary
+from watchstep.hook.keeping import Keeping
+from watchstep.hook.options import Options
+from watchstep.hook.stream import Stream
+
+if TYPE_CHECKING:
+    from watchstep.guard import Agreement, Guard
+
+_HEALTHY = Verdict()
+
+
+class Acting:
+    """Acts on verdicts about updates and about optimizer steps.
+
+    Attributes:
+        guards: The optimizers that are judged, in order.
+        rollbacks: How often the pin was restored.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        stream: Stream,
+        keeping: Keeping,
+        boundary: Boundary,
+        end: Callable[[], None],
+    ) -> None:
+        self.guards: list[Guard] = []
+        self.rollbacks = 0
+        self._options = options
+        self._stream = stream
+        self._keeping = keeping
+        self._boundary = boundary
+        self._end = end
+        self._agreement: Agreement | None = None
+        self._vote: Verdict | None = None
+        self._rolled_back = False
+
+    def guard(self, optimizer: Any, choices: Mapping[str, Any]) -> Guard:
+        """As `Watch.guard`."""
+        from watchstep.guard import Guard, agreement_of
+
+        name = str(choices.get("name") or f"optimizer{len(self.guards)}")
+        choices = {**choices, "name": name}
+        agreement = agreement_of(choices.pop("group", None))
+        if agreement is not None:
+            # A verdict that comes later comes at another step in each process.
+            choices["strict"] = True
+            self._agreement = agreement
+        guard = Guard(
+            optimizer,
+            lambda readings: self.on_step(name, readings, agreement),
+            agreement=agreement,
+            **choices,
+        )
+        # One that guarded the same optimizer before is detached by now.
+        self.guards = [one for one in self.guards if one.optimizer is not guard.optimizer]
+        self.guards.append(guard)
+        return guard
+
+    def readings(self) -> dict[str, float]:
+        """What the guards have seen since the last update."""
+        from watchstep.guard import merged
+
+        return merged([guard.readings() for guard in self.guards])
+
+    def on_update(self, verdict: Verdict) -> Verdict:
+        """Act on the verdict about an update; what was done is in the verdict returned."""
+        rolled_back, self._rolled_back = self._rolled_back, False
+        if verdict.action < Action.HALT:
+            return verdict
+        if rolled_back:
+            # What this update shows was done before the rollback that it has already led to.
+            return dataclasses.replace(verdict, action=Action.ROLLBACK)
+        verdict = self.together(verdict)
+        self._rolled_back = False
+        return verdict
+
+    def on_step(
+        self, guard: str, readings: Mapping[str, float], agreement: Agreement | None = None
+    ) -> Verdict:
+        """Judge one optimizer step, and act on it, on a guard's behalf."""
+        if self._stream.ended:
+            return _HEALTHY
+        with self._stream.lock:
+            verdict = self._stream.judgement.optimizer_step(guard, readings, time.time())
+            vote, self._vote = self._vote, None
+        if vote is not None and vote.action > verdict.action:
+            verdict = vote
+        if agreement is not None:
+            verdict = agreement.verdict(verdict)
+        if verdict.action < Action.SKIP:
+            return verdict
+        with self._stream.lock:
+            told = "skip" if verdict.action is Action.SKIP else self._options.on_critical
+            why = f"{', '.join(verdict.rules)}: {verdict.reason}"
+            self._stream.put(dict(readings), {"kind": "guard", "verdict": told, "reason": why})
+            if verdict.action >= Action.HALT and self._rolled_back:
+                # The rest of a poisoned rollout: one rollback an update is enough.
+                return dataclasses.replace(verdict, action=Action.SKIP)
+            return self.act(verdict) if verdict.action >= Action.HALT else verdict
+
+    def together(self, verdict: Verdict) -> Verdict:
+        """Act on a verdict, or bring it to the vote on the next optimizer step.
+
+        A process that stopped by itself would leave the others waiting for it in their next
+        collective.
+        """
+        if self._agreement is None or not self._agreement.open:
+            return self.act(verdict)
+        self._vote = verdict
+        return verdict
+
+    def act(self, verdict: Verdict) -> Verdict:
+        """Roll back, where that is asked for and can be, else halt.
+
+        Raises:
+            TrainingHalted: It cannot be, or a halt is asked for.
+        """
+        asked = (verdict.action, self._options.on_critical)
+        if (Action.ROLLBACK in asked or "rollback" in asked) and self._roll_back(verdict):
+            return dataclasses.replace(verdict, action=Action.ROLLBACK)
+        raise self.halted(verdict)
+
+    def halted(self, verdict: Verdict) -> TrainingHalted:
+        """Report a halt, wait a moment for it to be heard, and return what to raise."""
+        rule = verdict.rules[0] if verdict.rules else None
+        why = f"{rule}: {verdict.reason}" if rule else verdict.reason
+        pin = self._boundary.survive(lambda: self._keeping.pinned)
+        event = {"kind": "halted", "rule": rule or "", "reason": why}
+        if pin is not None:
+            event["checkpoint"] = str(pin.path)
+        self._stream.put({}, event)
+        self._end()
+        text = f"watchstep halted training at step {self._stream.step}: {why}"
+        if pin is not None:
+            text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
+        print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
+        return TrainingHalted(text, rule=rule, update=self._stream.seq)
+
+    def _roll_back(self, verdict: Verdict) -> bool:
+        """Restore the pin; False where that cannot be, and a halt is all that is left."""
+        if self._keeping.targets is None or self.rollbacks >= self._options.max_rollbacks:
+            return False
+        self.rollbacks += 1
+        try:
+            found = self._keeping.restore(None, None)
+        except CheckpointError as error:
+            self._boundary.count(error)
+            return False
+        self._rolled_back = True
+        self._stream.judgement.forget_steps()
+        for guard in self.guards:
+            for group in guard.optimizer.param_groups:
+                group["lr"] = group["lr"] * self._options.rollback_lr_factor
+        reason = f"rolled back to the checkpoint of step {found.step}: {verdict.reason}"
+        self._stream.put({}, {"kind": "guard", "verdict": "rollback", "reason": reason})
+        return True

@@ -1,0 +1,101 @@
+"""The checkpoints of one watch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from watchstep.errors import CheckpointError
+from watchstep.hook.boundary import Boundary
+from watchstep.hook.options import Options
+from watchstep.hook.stream import Stream
+
+if TYPE_CHECKING:
+    from watchstep.checkpoint import Checkpoint, CheckpointKeeper
+
+
+class Keeping:
+    """Saves and restores for a watch, and tells its stream what became of it.
+
+    Attributes:
+        targets: What was saved last, which is where a restore goes by default.
+        writes: Whether this process writes checkpoints that every process could write.
+    """
+
+    def __init__(
+        self, options: Options, stream: Stream, boundary: Boundary, *, writes: bool
+    ) -> None:
+        self.targets: Mapping[str, Any] | None = None
+        self.writes = writes
+        self._options = options
+        self._stream = stream
+        self._boundary = boundary
+        self._keeper: CheckpointKeeper | None = None
+        self._failures = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a folder for checkpoints was given."""
+        return self._options.checkpoints is not None
+
+    @property
+    def keeper(self) -> CheckpointKeeper:
+        """The keeper, made when it is first needed: it needs torch.
+
+        Raises:
+            CheckpointError: Without a folder.
+        """
+        if self._keeper is None:
+            if self._options.checkpoints is None:
+                raise CheckpointError("no folder of checkpoints was given to init(checkpoints=...)")
+            from watchstep.checkpoint import CheckpointKeeper
+
+            self._keeper = CheckpointKeeper(
+                self._options.checkpoints,
+                keep=self._options.keep,
+                good_after=self._options.good_after,
+                asynchronous=self._options.async_checkpoints,
+            )
+        return self._keeper
+
+    @property
+    def pinned(self) -> Checkpoint | None:
+        """The pin; None before anything was saved or restored."""
+        return None if self._keeper is None else self._keeper.pinned
+
+    def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
+        """As `Watch.save`; of several processes with the same state only one writes it."""
+        from watchstep.checkpoint import is_sharded
+
+        self.targets = state
+        if not self.writes and not is_sharded(state):
+            return None
+        found = self.keeper.save(state, step=step, update=self._stream.seq)
+        if found is not None and found.finite:
+            self._stream.events.checkpoint(found)
+        return found
+
+    def restore(self, targets: Mapping[str, Any] | None, step: int | None) -> Checkpoint:
+        """As `Watch.restore`."""
+        targets = self.targets if targets is None else targets
+        if targets is None:
+            raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")
+        return self.keeper.restore(targets, step=step)
+
+    def observe(self) -> None:
+        """After an update: move the pin if it may move, and tell what became durable."""
+        if self._keeper is None:
+            return
+        healthy = not self._stream.judgement.open_alerts()
+        pinned = self._keeper.observe(healthy=healthy, update=self._stream.seq)
+        for found in self._keeper.finished():
+            self._stream.events.checkpoint(found)
+        if pinned is not None:
+            self._stream.events.checkpoint(pinned)
+        if self._keeper.failures > self._failures and self._keeper.last_error is not None:
+            self._failures = self._keeper.failures
+            self._boundary.count(self._keeper.last_error)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait for a save in the background; whether none is any more."""
+        return self._keeper is None or self._keeper.flush(timeout_s)

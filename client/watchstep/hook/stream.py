@@ -1,0 +1,62 @@
+"""The one ordered stream of a run: whatever a trainer says gets its place in it here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from watchstep.core.updates import Transition, Update, Verdict
+from watchstep.hook.events import PendingEvents
+from watchstep.hook.judgement import Judgement
+
+if TYPE_CHECKING:
+    from watchstep.sender import Outbound
+
+
+class Stream:
+    """Numbers updates, has them judged, and hands them to the sender.
+
+    Attributes:
+        lock: Held around everything that concerns the order of updates.
+        judgement: The rules and where they stand.
+        outbound: The sender; None where this process does not report.
+        events: What waits for the next update.
+        transitions: The newest ones, of this process.
+        seq: Number of the last update.
+        step: The trainer's step of the last update.
+        ended: Whether the run is over for this process.
+    """
+
+    def __init__(self, judgement: Judgement) -> None:
+        self.lock = threading.RLock()
+        self.judgement = judgement
+        self.outbound: Outbound | None = None
+        self.events = PendingEvents()
+        self.transitions: deque[Transition] = deque(maxlen=256)
+        self.seq = 0
+        self.step = 0
+        self.ended = False
+
+    def put(
+        self,
+        readings: Mapping[str, float],
+        event: Mapping[str, Any] | None = None,
+        step: int | None = None,
+    ) -> Verdict:
+        """Give an update its place, judge it, and send it on its way."""
+        self.seq += 1
+        where = self.step if step is None else step
+        update = Update(self.seq, where, time.time(), readings, event)
+        verdict, transitions = self.judgement.update(update)
+        if transitions:
+            self.transitions.extend(transitions)
+        if self.outbound is not None:
+            self.outbound.put(update)
+        return verdict
+
+    def tell(self, text: str) -> None:
+        """An update that only says something to people."""
+        self.put({}, {"kind": "log", "level": "info", "text": text})

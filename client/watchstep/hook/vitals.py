@@ -1,0 +1,63 @@
+"""How the hook itself is doing, told now and then among the readings it watches."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watchstep.hook.boundary import Boundary
+    from watchstep.sender import Outbound
+
+EVERY_S = 60.0
+"""Seconds between readings: one update in thousands carries them."""
+
+_UNFIT = re.compile("[^A-Za-z0-9_]+")
+_CALLS = 512
+"""Calls of `log` that the percentiles are of."""
+
+
+class Vitals:
+    """Measures `log` itself, and gathers what else is known about the hook."""
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._next = time.monotonic() + EVERY_S
+        self.took_ns: deque[int] = deque(maxlen=_CALLS)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next readings."""
+        return time.monotonic() >= self._next
+
+    def readings(self, outbound: Outbound | None, losses: Mapping[str, int]) -> dict[str, float]:
+        """How things are now; counts are totals since the run began.
+
+        `hook/log_p50_s` and `hook/log_p99_s` (of the last 512 calls), `hook/errors`,
+        `hook/lost/REASON`, and of the sender `hook/queue_updates`, `hook/spool_bytes`,
+        `hook/http_failures`, `hook/internal_errors` and, once it was heard, `hook/ack_age_s`.
+
+        Args:
+            outbound: The sender, None where this process does not report.
+            losses: Updates and readings lost so far, by reason.
+        """
+        self._next = time.monotonic() + EVERY_S
+        found = {"hook/errors": float(sum(self._boundary.errors.values()))}
+        took = sorted(self.took_ns)
+        if took:
+            found["hook/log_p50_s"] = took[len(took) // 2] / 1e9
+            found["hook/log_p99_s"] = took[len(took) * 99 // 100] / 1e9
+        for reason, count in losses.items():
+            found[f"hook/lost/{_UNFIT.sub('_', reason)}"] = float(count)
+        if outbound is not None:
+            stats = outbound.stats()
+            found["hook/queue_updates"] = float(stats.queue_len)
+            found["hook/spool_bytes"] = float(stats.spool_bytes)
+            found["hook/http_failures"] = float(stats.http_failures)
+            found["hook/internal_errors"] = float(stats.internal_errors)
+            if stats.last_ack_age_s is not None:
+                found["hook/ack_age_s"] = stats.last_ack_age_s
+        return found

@@ -1,0 +1,354 @@
+"""Checkpoints of state that is sharded over the processes of a training (FSDP2)."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guard.ranks import run_ranks
+from watchstep.checkpoint import CheckpointKeeper, verify
+from watchstep.checkpoint.record import manifest_path
+from watchstep.errors import CheckpointError
+
+SHARDED = """
+    import random
+    from pathlib import Path
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from watchstep.checkpoint import CheckpointKeeper
+    from watchstep.errors import CheckpointError
+
+    def make(seed):
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 7), torch.nn.Linear(7, 2))
+        fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01 * (seed + 1))
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 5])
+        return {"model": model, "optimizer": optimizer, "schedule": schedule}
+
+    def train(state, steps=3):
+        for _ in range(steps):
+            state["model"](torch.ones(3, 4)).square().sum().backward()
+            state["optimizer"].step()
+            state["optimizer"].zero_grad()
+            state["schedule"].step()
+
+    def whole(state):
+        tensors = [*state["model"].state_dict().values()]
+        for one in state["optimizer"].state.values():
+            tensors += [one[name] for name in sorted(one)]
+        return bit_hash([one.full_tensor() if hasattr(one, "full_tensor") else one
+                         for one in tensors])
+"""
+
+
+def in_ranks(folder: Path, world: int, program: str) -> list[tuple[int, dict[str, Any]]]:
+    return run_ranks(folder, world, textwrap.dedent(SHARDED) + textwrap.dedent(program))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with the checkpoints of three processes at steps 3 and 6, and the last's hash."""
+    folder = tmp_path_factory.mktemp("saved")
+    program = """
+        state = make(0)
+        keeper = CheckpointKeeper("ckpt")
+        train(state)
+        keeper.save(state, step=3, update=1)
+        train(state)
+        torch.manual_seed(100 + rank)
+        random.seed(100 + rank)
+        found = keeper.save(state, step=6, update=2)
+        after = (float(torch.rand(())), random.random())
+        tell(hash=whole(state), sha256=found.sha256, after=after, listed=len(keeper.list()),
+             seen=Path(found.path).is_dir())
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(folder, 3, program)
+
+    assert [code for code, _ in found] == [0, 0, 0]
+    told = [one for _, one in found]
+    assert len({one["hash"] for one in told}) == 1
+    assert len({one["sha256"] for one in told}) == 1
+    assert all(one["seen"] and one["listed"] == 2 for one in told)
+    (folder / "after").write_text(json.dumps([one["after"] for one in told]))
+    return folder, told[0]["hash"]
+
+
+@pytest.fixture
+def copied(saved: tuple[Path, str], tmp_path: Path) -> tuple[Path, str]:
+    shutil.copytree(saved[0] / "ckpt", tmp_path / "ckpt")
+    return tmp_path, saved[1]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_sharded_state_comes_back_bit_for_bit_onto_any_number_of_processes(
+    world: int, copied: tuple[Path, str]
+) -> None:
+    folder, expected = copied
+    program = """
+        state = make(5)
+        found = CheckpointKeeper("ckpt").restore(state)
+        rate = state["optimizer"].param_groups[0]["lr"]
+        before = whole(state)
+        train(state, 1)
+        tell(hash=before, step=found.step, rate=rate, last=state["schedule"].last_epoch,
+             trains=whole(state) != before)
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(folder, world, program)
+
+    rate = 0.01 * 0.1 * 0.1
+    for code, told in found:
+        assert code == 0
+        assert told["rate"] == pytest.approx(rate)
+        assert told == {
+            "hash": expected, "step": 6, "rate": told["rate"], "last": 7, "trains": True,
+        }  # fmt: skip
+
+
+def test_each_process_gets_its_own_random_generators_back(saved: tuple[Path, str]) -> None:
+    folder, _ = saved
+    program = """
+        state = make(5)
+        CheckpointKeeper("ckpt").restore(state, rng=True)
+        tell(after=(float(torch.rand(())), random.random()))
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(folder, 3, program)
+
+    assert [told["after"] for _, told in found] == json.loads((folder / "after").read_text())
+
+
+def test_one_bad_shard_refuses_the_save_in_every_process_and_is_named(tmp_path: Path) -> None:
+    program = """
+        state = make(0)
+        train(state)
+        keeper = CheckpointKeeper("ckpt")
+        keeper.save(state, step=1)
+        if rank == 1:
+            with torch.no_grad():
+                state["model"][1].weight.to_local()[0, 0] = math.inf
+        found = keeper.save(state, step=2)
+        tell(finite=found.finite, bad=found.bad_tensor, count=found.nonfinite,
+             refused=keeper.refused, steps=[one.step for one in keeper.list()])
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(tmp_path, 2, program)
+
+    told = {
+        "finite": False, "bad": "rank 1: model.1.weight", "count": 1, "refused": 1, "steps": [1],
+    }  # fmt: skip
+    assert found == [(0, told), (0, told)]
+
+
+def test_what_one_process_cannot_keep_fails_in_all_of_them(tmp_path: Path) -> None:
+    program = """
+        state = make(0)
+        keeper = CheckpointKeeper("ckpt")
+        if rank == 1:
+            state["extra"] = object()
+        else:
+            state["extra"] = 1
+        try:
+            keeper.save(state, step=1)
+            said = ""
+        except CheckpointError as error:
+            said = str(error)
+        tell(said=said, left=sorted(path.name for path in Path("ckpt").iterdir()))
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(tmp_path, 2, program)
+
+    said = "rank 1: extra: object has no state_dict() and is not plain"
+    assert found == [(0, {"said": said, "left": []})] * 2
+
+
+def test_the_pin_is_kept_by_retention_and_restored_after_an_alert(tmp_path: Path) -> None:
+    program = """
+        state = make(0)
+        keeper = CheckpointKeeper("ckpt", keep=1)
+        for step in range(1, 5):
+            train(state, 1)
+            keeper.save(state, step=step, update=step)
+            if step == 2:
+                expected = whole(state)
+            keeper.observe(healthy=step < 4, update=step + 1)
+            if step == 2:
+                keeper._pending.clear()
+            dist.barrier()
+        pinned = keeper.pinned
+        found = keeper.restore(state)
+        tell(pinned=pinned.step, step=found.step, same=whole(state) == expected,
+             left=sorted({one.step for one in keeper.list()}))
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(tmp_path, 2, program)
+
+    assert [told["step"] for _, told in found] == [3, 3]
+    assert found[0][1]["pinned"] == 3
+    assert found[0][1]["left"] == [3, 4]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "metadata"])
+def test_a_damaged_shard_is_set_aside_and_the_one_before_restored(
+    damage: str, copied: tuple[Path, str]
+) -> None:
+    folder, _ = copied
+    newest = max((folder / "ckpt").glob("*.dcp"))
+    shard = newest / (".metadata" if damage == "metadata" else "__1_0.distcp")
+    content = bytearray(shard.read_bytes())
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "truncate":
+        shard.write_bytes(content[:-1])
+    else:
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    program = """
+        state = make(5)
+        keeper = CheckpointKeeper("ckpt")
+        found = keeper.restore(state)
+        dist.barrier()
+        tell(step=found.step, aside=len(list(Path("ckpt/quarantine").glob("*.dcp"))))
+        dist.destroy_process_group()
+    """
+
+    with pytest.raises(CheckpointError):
+        verify(newest)
+    found = in_ranks(folder, 2, program)
+
+    assert found == [(0, {"step": 3, "aside": 1})] * 2
+
+
+def test_targets_that_do_not_fit_in_one_process_change_none(copied: tuple[Path, str]) -> None:
+    folder, _ = copied
+    program = """
+        state = make(5)
+        if rank == 1:
+            state["more"] = {}
+        before = whole(state)
+        try:
+            CheckpointKeeper("ckpt").restore(state)
+            said = ""
+        except CheckpointError as error:
+            said = str(error)
+        tell(said=said, same=whole(state) == before)
+        dist.destroy_process_group()
+    """
+
+    found = in_ranks(folder, 2, program)
+
+    assert [told["same"] for _, told in found] == [True, True]
+    assert all("rank 1: more: not in the checkpoint" in told["said"] for _, told in found)
+
+
+def test_a_sharded_checkpoint_is_verified_and_read_whole_without_any_process_group(
+    copied: tuple[Path, str],
+) -> None:
+    folder, expected = copied
+    newest = max((folder / "ckpt").glob("*.dcp"))
+
+    found = verify(newest)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 7), torch.nn.Linear(7, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    restored = CheckpointKeeper(folder / "ckpt").restore({"model": model, "optimizer": optimizer})
+
+    assert found.step == restored.step == 6
+    assert verify(folder / "ckpt").step == 6
+    from watchstep.guard import bit_hash
+
+    tensors = [*model.state_dict().values()]
+    for one in optimizer.state.values():
+        tensors += [one[name] for name in sorted(one)]
+    assert bit_hash(tensors) == expected
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("executed"),))
+
+
+def test_metadata_that_would_execute_something_is_refused_and_does_not(
+    copied: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watchstep.checkpoint.shards import read_shards
+
+    folder, _ = copied
+    monkeypatch.chdir(folder)
+    newest = max((folder / "ckpt").glob("*.dcp"))
+    (newest / ".metadata").write_bytes(pickle.dumps(_Evil()))
+
+    with pytest.raises(CheckpointError, match="has no place in metadata"):
+        read_shards(newest)
+
+    assert not (folder / "executed").exists()
+
+
+def test_the_command_line_lists_verifies_and_copies_a_sharded_checkpoint(
+    copied: tuple[Path, str], tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from watchstep.checkpoint.commands import app
+
+    folder, _ = copied
+    runner = CliRunner()
+
+    listed = runner.invoke(app, ["list", str(folder / "ckpt"), "--json"])
+    restored = runner.invoke(
+        app, ["restore", str(folder / "ckpt"), "--to", str(tmp_path / "out"), "--json"]
+    )
+
+    assert [one["step"] for one in json.loads(listed.stdout)["checkpoints"]] == [6, 3]
+    told = json.loads(restored.stdout)
+    assert told["step"] == 6
+    assert manifest_path(Path(told["path"])).exists()
+    assert verify(told["path"]).step == 6
+
+
+def test_a_process_that_is_killed_in_mid_save_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
+    program = """
+        import signal, threading
+        state = make(0)
+        train(state)
+        keeper = CheckpointKeeper("ckpt", keep=2)
+        chance = random.Random(int(Path("seed").read_text()))
+        victim, delay = chance.randrange(world), chance.uniform(0.0, 0.1)
+        returned = os.open(f"returned-{rank}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        tell()
+        try:
+            for step in range(1, 1_000_000):
+                keeper.save(state, step=step, update=step)
+                os.write(returned, f"{step} ".encode())
+                if step == 1 and rank == victim:
+                    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        except CheckpointError:
+            os._exit(0)
+    """
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        (folder / "seed").write_text(str(seed))
+        found = in_ranks(folder, 2, program)
+
+        assert sorted(code for code, _ in found) == [-9, 0]
+        last = max(int((folder / f"returned-{rank}").read_text().split()[-1]) for rank in range(2))
+        kept = CheckpointKeeper(folder / "ckpt").list()
+        assert kept[0].step >= last
+        assert all(verify(one.path).finite for one in kept)
+        # What the kill left unfinished is swept by whoever opens the folder next.
+        assert not list((folder / "ckpt").glob(".saving-*"))
