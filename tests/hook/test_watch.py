@@ -289,3 +289,31 @@ def test_signals_keep_their_handlers(make: Any) -> None:
     make().log(HEALTHY)
 
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_dead_units_of_an_observed_model_are_noted(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU())
+    with torch.no_grad():
+        model[0].bias.fill_(-1e6)
+    watch = watchstep.init(run="dead", directory=tmp_path, mode="offline")
+    watch.observe(model, every=2)
+
+    for step in range(6):
+        model(torch.randn(8, 2))
+        watch.log({"train/loss": 1.0 - 0.1 * step}, step=step)
+
+    assert "UnitsDead" in watch.firing
+    watch.finish()
+    assert not model._forward_pre_hooks
+
+
+def test_a_model_with_nothing_to_observe_is_warned_of_and_training_goes_on(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    watch = watchstep.init(run="plain", directory=tmp_path, mode="offline")
+
+    with pytest.warns(UserWarning, match=r"no nn\.ReLU"):
+        found = watch.observe(torch.nn.Linear(2, 2))
+
+    assert found is None
+    watch.finish()

@@ -10,5 +10,6 @@ from watchstep.guard.clipping import observe_clipping
 from watchstep.guard.distributed import Agreement, agreement_of
 from watchstep.guard.guard import Guard
 from watchstep.guard.tally import merged
+from watchstep.guard.units import Units
 
-__all__ = ["Agreement", "Guard", "agreement_of", "bit_hash", "merged", "observe_clipping"]
+__all__ = ["Agreement", "Guard", "Units", "agreement_of", "bit_hash", "merged", "observe_clipping"]

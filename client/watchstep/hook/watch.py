@@ -31,7 +31,7 @@ from watchstep.hook.vitals import Vitals
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
     from watchstep.core.updates import Transition
-    from watchstep.guard import Guard
+    from watchstep.guard import Guard, Units
 
 _HEALTHY = Verdict()
 
@@ -63,6 +63,7 @@ class Watch:
         self._coercer = Coercer()
         self._arrivals = Arrivals()
         self._vitals = Vitals(self._boundary)
+        self._units: list[Units] = []
         self._command: Mapping[str, Any] | None = None
         self._termination: Termination | None = None
         self._logging = False
@@ -151,6 +152,22 @@ class Watch:
         if self._disabled:
             return None
         return self._boundary.survive(self._acting.guard, optimizer, choices)
+
+    def observe(self, model: Any, *, every: int = 50) -> Units | None:
+        """Measure now and then which units of a model carry nothing; see `guard.units.Units`.
+
+        Args:
+            model: A torch module with `nn.ReLU`, `nn.ReLU6`, `nn.Tanh` or `nn.Sigmoid` in it.
+            every: Forward passes between measurements, each of which reads every activation
+                once; the update after it has `guard/dead_units` and `guard/saturated_units`.
+
+        Returns:
+            What `detach` ends; None where there is nothing to observe (warned of) or
+            watchstep is disabled.
+        """
+        if self._disabled:
+            return None
+        return self._boundary.survive(self._observe, model, every)
 
     def save(self, state: Mapping[str, Any], step: int | None = None) -> Checkpoint | None:
         """Keep a checkpoint if every number in it is finite. Durable when it returns.
@@ -271,10 +288,19 @@ class Watch:
             finally:
                 self._logging = False
 
+    def _observe(self, model: Any, every: int) -> Units:
+        from watchstep.guard import Units
+
+        units = Units(model, every=every, survive=self._boundary.survive)
+        self._units.append(units)
+        return units
+
     def _log_one(
         self, metrics: Mapping[str, Any], step: int | None, event: Mapping[str, Any] | None
     ) -> Verdict:
         stream = self._stream
+        for units in self._units:
+            metrics = {**metrics, **units.readings()}
         readings, waiting = self._coercer.readings(metrics)
         stream.step = stream.step + 1 if step is None else int(step)
         if self._coercer.news:
@@ -364,6 +390,8 @@ class Watch:
         texts.stop(self._stream.events.overheard)
         for guard in self._acting.guards:
             guard.detach()
+        for units in self._units:
+            units.detach()
         atexit.unregister(self._at_exit)
         if self._termination is not None:
             self._termination.stop()
