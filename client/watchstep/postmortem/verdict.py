@@ -49,6 +49,7 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
 _LOST = frozenset(
     {
         "LossNonFinite",
+        "LossesStayNonFinite",
         "GradientStaysNonFinite",
         "ZeroLossHidesNaN",
         "LossMissing",
