@@ -20,7 +20,9 @@ def row(name: str) -> str:
     takes = [kind + ("?" if at >= required else "") for at, kind in enumerate(function.takes)]
     now = "yes" if function.includes_now else ""
     text = function.text.replace("|", "\\|")
-    return f"| `{name}({', '.join(takes)})` | {function.gives} | {now} | {text} |"
+    given = "number" if function.gives == "number" else "truth"
+    unit = given if function.unit == "none" else f"{given}, {function.unit}"
+    return f"| `{name}({', '.join(takes)})` | {unit} | {now} | {text} | {function.source} |"
 
 
 def test_the_table_of_functions_is_exactly_the_one_the_parser_uses() -> None:

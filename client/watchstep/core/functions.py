@@ -26,7 +26,10 @@ class Function:
     Attributes:
         takes: Kind of each argument, in order. "globs" takes one or more, and is last.
         gives: Type of the result.
-        text: One sentence for people: definition and unit.
+        text: One sentence for people: the definition.
+        unit: Of the result: "x's" is that of its first argument, "none" a plain number or a
+            truth.
+        source: Where the definition comes from.
         optional: How many of the last arguments may be left out.
         includes_now: Whether its window holds the present update's value as well.
     """
@@ -34,21 +37,41 @@ class Function:
     takes: tuple[Kind, ...]
     gives: Literal["number", "bool"]
     text: str
+    unit: str
+    source: str
     optional: int = 0
     includes_now: bool = False
 
 
 FUNCTIONS: dict[str, Function] = {
-    "abs": Function(("number",), "number", "Magnitude."),
-    "sqrt": Function(("number",), "number", "Square root; NaN below zero."),
-    "log10": Function(("number",), "number", "Decimal logarithm; -inf at zero, NaN below."),
-    "least": Function(("number", "number"), "number", "The smaller one; NaN if either is."),
-    "greatest": Function(("number", "number"), "number", "The larger one; NaN if either is."),
+    "abs": Function(("number",), "number", "Magnitude.", "x's", "IEEE 754."),
+    "sqrt": Function(
+        ("number",), "number", "Square root; NaN below zero.", "root of x's", "IEEE 754."
+    ),
+    "log10": Function(
+        ("number",), "number", "Decimal logarithm; -inf at zero, NaN below.", "none", "IEEE 754."
+    ),
+    "least": Function(
+        ("number", "number"),
+        "number",
+        "The smaller one; NaN if either is.",
+        "x's",
+        "IEEE 754 minimum, which NaN passes through.",
+    ),
+    "greatest": Function(
+        ("number", "number"),
+        "number",
+        "The larger one; NaN if either is.",
+        "x's",
+        "IEEE 754 maximum, which NaN passes through.",
+    ),
     "known": Function(
         ("number", "number"),
         "number",
         "The first where it is a number, the second where the first is missing or NaN: a second"
         " name, or a default such as known(guard/skipped, 0).",
+        "x's",
+        "SQL's COALESCE.",
     ),
     "bound": Function(
         ("number",),
@@ -56,62 +79,100 @@ FUNCTIONS: dict[str, Function] = {
         "sqrt(n - 1): no value standardised with the mean and deviation of its own n values"
         " can be larger in magnitude, whatever the data and the epsilon (Samuelson's"
         " inequality; the population form, the looser of the two). NaN for n < 2.",
+        "none",
+        "Samuelson 1968, How deviant can you be?",
     ),
     "median": Function(
-        ("number", "window"), "number", "Median of the previous finite values in the window."
+        ("number", "window"),
+        "number",
+        "Median of the previous finite values in the window.",
+        "x's",
+        "Textbook; of an even number the mean of the middle two.",
     ),
     "mean": Function(
-        ("number", "window"), "number", "Mean of the previous finite values in the window."
+        ("number", "window"),
+        "number",
+        "Mean of the previous finite values in the window.",
+        "x's",
+        "Textbook.",
     ),
     "std": Function(
         ("number", "window"),
         "number",
         "Population deviation of the previous finite values in the window.",
+        "x's",
+        "Textbook; divided by n.",
     ),
     "min": Function(
-        ("number", "window"), "number", "Smallest of the previous finite values in the window."
+        ("number", "window"),
+        "number",
+        "Smallest of the previous finite values in the window.",
+        "x's",
+        "Textbook.",
     ),
     "max": Function(
-        ("number", "window"), "number", "Largest of the previous finite values in the window."
+        ("number", "window"),
+        "number",
+        "Largest of the previous finite values in the window.",
+        "x's",
+        "Textbook.",
     ),
     "spike": Function(
         ("number", "window"),
         "number",
         "How many times the median magnitude of the previous finite window |x| is; inf when"
         " that median is zero and x is not.",
+        "times",
+        "The incident report's rule of 100 times; a median, which the spike before does not move.",
     ),
     "drop": Function(
         ("number", "window"),
         "number",
         "How many times smaller |x| is than the median magnitude of the previous finite window.",
+        "times",
+        "The incident report's throughput drop of 2 to 5 times.",
     ),
     "zscore": Function(
         ("number", "window"),
         "number",
         "(x - mean) / std over the previous finite window; +-inf where that window is constant"
         " and x differs.",
+        "deviations",
+        "OLMo's spike score counts readings beyond 7 deviations.",
     ),
     "record": Function(
         ("number", "constant"),
         "number",
         "How many times the largest finite magnitude seen so far in this attempt |x| is;"
         " unknown until that many finite values were seen.",
+        "times",
+        "Measured on 64 healthy and harmless runs, 0 alarms at 10 times after 10 updates.",
     ),
     "lowest": Function(
         ("number", "constant"),
         "number",
         "The smallest finite value of this attempt before this update; unknown until that many"
         " finite values were seen.",
+        "x's",
+        "SageMaker Debugger's Overfit and Overtraining compare with the best so far.",
     ),
-    "previous": Function(("number",), "number", "The last finite value before this update."),
+    "previous": Function(
+        ("number",), "number", "The last finite value before this update.", "x's", "This project."
+    ),
     "changed": Function(
-        ("number",), "bool", "Whether x differs from the last finite value before it."
+        ("number",),
+        "bool",
+        "Whether x differs from the last finite value before it.",
+        "none",
+        "SageMaker Debugger's UnchangedTensor, negated.",
     ),
     "flat": Function(
         ("number", "window", "constant"),
         "bool",
         "Whether the last values, this one included, span no more than tolerance times their"
         " largest magnitude (default 0: all equal), over a full window.",
+        "none",
+        "SageMaker Debugger's UnchangedTensor.",
         optional=1,
         includes_now=True,
     ),
@@ -119,6 +180,8 @@ FUNCTIONS: dict[str, Function] = {
         ("number", "window"),
         "number",
         "Least-squares slope per update over the last finite values, this one included.",
+        "x's per update",
+        "Least squares, Gauss.",
         includes_now=True,
     ),
     "eta": Function(
@@ -126,6 +189,8 @@ FUNCTIONS: dict[str, Function] = {
         "number",
         "Updates until the straight line through log10|x| over the last values reaches"
         " the limit; inf if it moves away from it. Zeros are left out, having no logarithm.",
+        "updates",
+        "Least squares through logarithms, as advantages shrink by a share an update.",
         includes_now=True,
     ),
     "count": Function(
@@ -133,46 +198,86 @@ FUNCTIONS: dict[str, Function] = {
         "number",
         "In how many of the last updates at which the condition could be told, this one"
         " included, it held; unknown where it cannot be told now.",
+        "updates",
+        "k of n, as surveillance of faults uses it.",
         includes_now=True,
     ),
     "nonfinite": Function(
         ("globs",),
         "bool",
         "Whether any reading of this update whose name matches is NaN or infinite.",
+        "none",
+        "IEEE 754; SageMaker Debugger's ExplodingTensor.",
     ),
     "missing": Function(
         ("metric", "constant"),
         "bool",
         "Whether the metric was reported before and is absent from the last n updates with"
         " readings.",
+        "none",
+        "Prometheus' absent_over_time, in updates.",
     ),
-    "present": Function(("metric",), "bool", "Whether this update reports the metric."),
+    "present": Function(
+        ("metric",),
+        "bool",
+        "Whether this update reports the metric.",
+        "none",
+        "Prometheus' present_over_time, of one update.",
+    ),
     "reported": Function(
         ("metric",),
         "bool",
         "Whether the metric was reported in this attempt so far, this update included.",
+        "none",
+        "Prometheus' present_over_time, of the attempt.",
     ),
-    "reading": Function(("text",), "number", "The metric of that name, for names with odd signs."),
+    "reading": Function(
+        ("text",),
+        "number",
+        "The metric of that name, for names with odd signs.",
+        "x's",
+        "This project.",
+    ),
     "fired": Function(
         ("rule", "constant"),
         "bool",
         "Whether the other rule fired in one of the last n updates, as of the previous update.",
+        "none",
+        "Prometheus' ALERTS series.",
     ),
     "age": Function(
-        (), "number", "Updates with readings of this attempt so far, this one included."
+        (),
+        "number",
+        "Updates with readings of this attempt so far, this one included.",
+        "updates",
+        "This project.",
     ),
     "silence": Function(
         (),
         "number",
         "Seconds since the service last heard from the run, on the service's clock.",
+        "seconds",
+        "Prometheus' time() - timestamp().",
     ),
     "stalled": Function(
-        (), "bool", "Whether that silence is longer than the service's `stall.timeout_s`."
+        (),
+        "bool",
+        "Whether that silence is longer than the service's `stall.timeout_s`.",
+        "none",
+        "SageMaker Debugger's StalledTrainingRule.",
     ),
-    "event": Function(("text",), "bool", "Whether this update carries an event of that kind."),
+    "event": Function(
+        ("text",),
+        "bool",
+        "Whether this update carries an event of that kind.",
+        "none",
+        "This project.",
+    ),
     "logged": Function(
         ("text",),
         "bool",
         "Whether this update carries a log or failure text that matches the glob, ignoring case.",
+        "none",
+        "Globs as in Python's fnmatch.",
     ),
 }
