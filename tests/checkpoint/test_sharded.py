@@ -203,21 +203,28 @@ def test_the_pin_is_kept_by_retention_and_restored_after_an_alert(tmp_path: Path
     assert found[0][1]["left"] == [3, 4]
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "metadata"])
-def test_a_damaged_shard_is_set_aside_and_the_one_before_restored(
-    damage: str, copied: tuple[Path, str]
-) -> None:
-    folder, _ = copied
-    newest = max((folder / "ckpt").glob("*.dcp"))
+@pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "metadata", "more"])
+def test_damage_to_any_file_is_found(damage: str, copied: tuple[Path, str]) -> None:
+    newest = max((copied[0] / "ckpt").glob("*.dcp"))
     shard = newest / (".metadata" if damage == "metadata" else "__1_0.distcp")
     content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= damage in {"flip", "metadata"}
+    shard.write_bytes(content[:-1] if damage == "truncate" else content + b"!" * (damage == "more"))
     if damage == "missing":
         shard.unlink()
-    elif damage == "truncate":
-        shard.write_bytes(content[:-1])
-    else:
-        content[len(content) // 2] ^= 1
-        shard.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=shard.name):
+        verify(newest)
+
+
+def test_a_damaged_shard_is_set_aside_and_the_one_before_restored(
+    copied: tuple[Path, str],
+) -> None:
+    folder, _ = copied
+    shard = max((folder / "ckpt").glob("*.dcp")) / "__1_0.distcp"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
     program = """
         state = make(5)
         keeper = CheckpointKeeper("ckpt")
@@ -227,8 +234,6 @@ def test_a_damaged_shard_is_set_aside_and_the_one_before_restored(
         dist.destroy_process_group()
     """
 
-    with pytest.raises(CheckpointError):
-        verify(newest)
     found = in_ranks(folder, 2, program)
 
     assert found == [(0, {"step": 3, "aside": 1})] * 2

@@ -20,6 +20,8 @@ from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 
 # Ranks are forked from a process that has torch, which takes seconds to import.
+if PRELOADED:
+    import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp
 world = int(os.environ["WORLD_SIZE"])
 children = {}
 for rank in range(world):
@@ -49,7 +51,8 @@ def watching(**given):
 def run_ranks(folder: Path, world: int, program: str) -> list[tuple[int, dict[str, Any]]]:
     """Exit code of each rank, and what it told last."""
     script = folder / "rank.py"
-    script.write_text(BEGIN + textwrap.dedent(program))
+    begin = BEGIN.replace("PRELOADED", str("fsdp" in program))
+    script.write_text(begin + textwrap.dedent(program))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -174,3 +174,147 @@ def test_a_bad_shard_is_skipped_on_every_rank_under_fsdp2(tmp_path: Path) -> Non
 
     healthy = {"untouched": [2], "finite": True, "guard_errors": 0, "errors": {}}
     assert found == [(0, healthy), (0, healthy)]
+
+
+def test_the_norm_of_sharded_gradients_is_that_of_all_shards(tmp_path: Path) -> None:
+    program = """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        def norms(mesh):
+            torch.manual_seed(0)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Linear(9, 2))
+            plain = torch.nn.Linear(3, 3)
+            if mesh is not None:
+                fully_shard(model, mesh=mesh)
+            parameters = [*model.parameters(), *plain.parameters()]
+            optimizer = torch.optim.SGD(parameters, lr=0.01)
+            guard = watch.guard(optimizer, group=True)
+            found = []
+            for clips in (False, True):
+                plain(torch.ones(2, 3)).square().sum().backward()
+                model(torch.ones(3, 4)).square().sum().backward()
+                if clips:
+                    guard.before_clipping(parameters)
+                optimizer.step()
+                optimizer.zero_grad()
+                found.append(guard.last_norm)
+            return found
+
+        watch = watching()
+        whole = norms(None)
+        sharded = norms(init_device_mesh("cpu", (world,)))
+        replicated = norms(init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("r", "s")))
+        tell(whole=whole, sharded=sharded, replicated=replicated, errors=watch.errors)
+        watch.finish()
+        dist.destroy_process_group()
+    """
+
+    found = run_ranks(tmp_path, 4, program)
+
+    for code, told in found:
+        assert (code, told["errors"]) == (0, {})
+        assert told["sharded"] == pytest.approx(told["whole"], rel=1e-5)
+        assert told["replicated"] == pytest.approx(told["whole"], rel=1e-5)
+
+
+def test_the_bad_shard_s_rank_is_named_although_all_measure_together(tmp_path: Path) -> None:
+    program = """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        model = torch.nn.Linear(4, 8)
+        fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+        optimizer = torch.optim.AdamW(model.parameters())
+        watch = watching(on_critical="halt", capture_text=False)
+        said = []
+        put = watch._stream.put
+        watch._stream.put = lambda readings, event=None, step=None: (
+            said.append(event["reason"]) if event and event["kind"] == "guard" else None,
+            put(readings, event, step))[1]
+        watch.guard(optimizer, group=True)
+        model(torch.ones(3, 4)).sum().backward()
+        if rank == 2:
+            next(model.parameters()).grad.to_local()[0, 0] = math.nan
+        optimizer.step()
+        tell(said=said)
+        watch.finish()
+        dist.destroy_process_group()
+    """
+
+    found = run_ranks(tmp_path, 3, program)
+
+    for _, told in found:
+        assert len(told["said"]) == 1
+        assert "rank 2" in told["said"][0]
+
+
+def test_watch_saves_and_rolls_back_sharded_state_on_all_ranks_together(tmp_path: Path) -> None:
+    program = """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 8)
+        fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+        optimizer = torch.optim.AdamW(model.parameters())
+        watch = watching(on_critical="rollback", checkpoints="ckpt")
+        guard = watch.guard(optimizer, group=True)
+        state = {"model": model, "optimizer": optimizer}
+        actions, hashes = [], {}
+        for step in range(1, 9):
+            loss = model(torch.ones(3, 4)).square().mean()
+            loss.backward()
+            if (rank, step) == (1, 6):
+                guard.note("train/advantages_norm_max_abs", 900.0)
+                guard.note("train/advantages_count", 64.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            now = bit_hash([one.to_local() for one in model.parameters()])
+            hashes[step] = now
+            if step == 6:
+                back = [at for at in range(1, 6) if hashes[at] == now]
+            actions.append(int(watch.log({"train/loss": float(loss)}, step=step).action))
+            watch.save(state, step=step)
+        tell(back=back, rollbacks=watch._acting.rollbacks, errors=watch.errors)
+        watch.finish()
+        dist.destroy_process_group()
+    """
+
+    found = run_ranks(tmp_path, 2, program)
+
+    assert found == [(0, {"back": [4], "rollbacks": 1, "errors": {}})] * 2
+
+
+def test_under_ddp_one_process_writes_what_all_hold_alike_and_all_restore_it(
+    tmp_path: Path,
+) -> None:
+    program = """
+        from torch.nn.parallel import DistributedDataParallel
+
+        torch.manual_seed(0)
+        model = DistributedDataParallel(torch.nn.Linear(4, 2))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        watch = watching(checkpoints="ckpt")
+        state = {"model": model.module, "optimizer": optimizer}
+        kept = []
+        for step in range(1, 4):
+            model(torch.ones(3, 4)).sum().backward()
+            optimizer.step()
+            watch.log({"train/loss": 0.5}, step=step)
+            kept.append(watch.save(state, step=step) is not None)
+        dist.barrier()
+        expected = bit_hash(model)
+        with torch.no_grad():
+            model.module.weight.zero_()
+        found = watch.restore(step=3)
+        tell(kept=kept, step=found.step, same=bit_hash(model) == expected,
+             files=len([one for one in os.listdir("ckpt") if one.endswith(".pt")]))
+        watch.finish()
+        dist.destroy_process_group()
+    """
+
+    found = run_ranks(tmp_path, 2, program)
+
+    told = {"step": 3, "same": True, "files": 3}
+    assert found == [(0, {"kept": [True] * 3, **told}), (0, {"kept": [False] * 3, **told})]

@@ -58,6 +58,7 @@ CASES: dict[str, Make] = {
     "nadam": NAdam,
     "radam": RAdam,
     "rprop": Rprop,
+    "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.1),
     "groups": lambda p: AdamW([{"params": p[:1], "lr": 0.1}, {"params": p[1:], "lr": 0.01}]),
 }
 
@@ -231,6 +232,34 @@ def test_an_optimizer_of_others_is_put_back_although_it_ignores_missing_gradient
 
     assert bit_hash(model, optimizer) == before
     assert (guard.skipped, guard.errors) == (1, 0)
+
+
+def test_every_optimizer_of_torch_is_tried() -> None:
+    kinds = {
+        kind
+        for kind in vars(torch.optim).values()
+        if isinstance(kind, type) and issubclass(kind, Optimizer)
+    }
+
+    tried = {type(make(list(network().parameters()))) for make in CASES.values()}
+
+    # Each of these has a test of its own: they take no bias, no dense gradient, or a closure.
+    others = {"Muon", "SparseAdam", "LBFGS", "Optimizer"}
+    assert {kind.__name__ for kind in kinds - tried} == others
+
+
+def test_muon_s_skipped_step_is_bit_identical() -> None:
+    weight = torch.nn.Parameter(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+    optimizer = torch.optim.Muon([weight], lr=0.1)
+    Guard(optimizer, skip_nonfinite)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    before = bit_hash(weight, optimizer)
+
+    weight.grad = torch.full_like(weight, math.nan)
+    optimizer.step()
+
+    assert bit_hash(weight, optimizer) == before
 
 
 def test_sparse_gradients_are_judged_and_skipped() -> None:

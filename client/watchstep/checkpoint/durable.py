@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
+
+T = TypeVar("T")
 
 LARGE_BYTES = 256 << 10
 """Below this a chunk is hashed before another thread would have woken up."""
@@ -140,6 +142,23 @@ class Beside:
             except BaseException as error:  # noqa: BLE001 - raised again by the owner's wait
                 self._error = error
             self._done.set()
+
+
+@contextlib.contextmanager
+def beside(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Do something in a thread of its own during a block; after it, the result or its error."""
+    results: list[T] = []
+    thread = Beside(name)
+    thread.begin(lambda: results.append(work()))
+
+    def result() -> T:
+        thread.wait()
+        return results[0]
+
+    try:
+        yield result
+    finally:
+        thread.end()
 
 
 @contextlib.contextmanager

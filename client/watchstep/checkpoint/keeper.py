@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.durable import HashingFile, sync_directory, temporary, write_synced
+from watchstep.checkpoint.durable import (
+    HashingFile,
+    beside,
+    sync_directory,
+    temporary,
+    write_synced,
+)
 from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
@@ -138,22 +144,26 @@ class CheckpointKeeper:
             self.skipped_saves += 1
             return None
         content = {name: plain(value, name) for name, value in state.items()}
+        draft = self._draft(step, update, SUFFIX)
+        whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
+        if not self._asynchronous:
+            return self._write(whole, lambda: self._inspected(draft, content))
+        checkpoint = self._inspected(draft, content)
+        if checkpoint.finite:
+            self._start_writing(checkpoint, self._buffers.copy(whole))
+            return None
+        self.refused += 1
+        return checkpoint
+
+    def _inspected(self, draft: Checkpoint, content: Mapping[str, Any]) -> Checkpoint:
         found = inspect(content, self._exempt)
-        checkpoint = dataclasses.replace(
-            self._draft(step, update, SUFFIX),
+        return dataclasses.replace(
+            draft,
             finite=found.bad_tensor is None,
             bad_tensor=found.bad_tensor,
             nonfinite=found.nonfinite,
             tensors=found.tensors,
         )
-        if not checkpoint.finite:
-            self.refused += 1
-            return checkpoint
-        whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
-        if self._asynchronous:
-            self._start_writing(checkpoint, self._buffers.copy(whole))
-            return None
-        return self._write(checkpoint, whole)
 
     def _save_sharded(self, state: Mapping[str, Any], step: int, update: int) -> Checkpoint:
         ranks = self._all_ranks()
@@ -302,7 +312,7 @@ class CheckpointKeeper:
     def _start_writing(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> None:
         def write() -> None:
             try:
-                durable = self._write(checkpoint, whole)
+                durable = self._write(whole, lambda: checkpoint)
             except Exception as error:  # noqa: BLE001 - a failed save must not end training
                 self.failures += 1
                 self.last_error = error
@@ -313,12 +323,15 @@ class CheckpointKeeper:
         self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
         self._writer.start()
 
-    def _write(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> Checkpoint:
+    def _write(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> Checkpoint:
         try:
-            durable = self._publish(checkpoint, whole)
+            durable = self._publish(whole, look)
         except OSError as error:
             raise self._not_saved(error) from error
-        self._keep_or_suspect(durable)
+        if durable.finite:
+            self._keep_or_suspect(durable)
+        else:
+            self.refused += 1
         return durable
 
     def _not_saved(self, error: OSError) -> CheckpointError:
@@ -333,15 +346,18 @@ class CheckpointKeeper:
                 self._pending.append(_Pending(durable))
         self._prune()
 
-    def _publish(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> Checkpoint:
+    def _publish(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> Checkpoint:
         import torch
-
-        def fill(stream: HashingFile) -> None:
-            _save_into(stream, whole)
 
         directory = self.directory
         with temporary(directory) as body, temporary(directory) as manifest:
-            written = write_synced(body, fill)
+            # Hashing is what takes longest, so there is time for a look at the numbers before
+            # a name, and a manifest that vouches for them, is given to what was written.
+            with beside("watchstep-finite", look) as looked:
+                written = write_synced(body, lambda stream: _save_into(stream, whole))
+            checkpoint = looked()
+            if not checkpoint.finite:
+                return checkpoint
             durable = dataclasses.replace(
                 checkpoint,
                 size_bytes=written.size_bytes,
@@ -349,7 +365,7 @@ class CheckpointKeeper:
                 serial=self._folder.next_serial(),
             )
             vouching = manifest_bytes(durable, str(torch.__version__))
-            write_synced(manifest, _writing(vouching))
+            write_synced(manifest, lambda stream: stream.write(vouching))
             body.replace(durable.path)
             manifest.replace(manifest_path(durable.path))
             sync_directory(directory)
@@ -460,10 +476,3 @@ def _original(error: BaseException) -> BaseException:
             return cause
         cause = cause.__cause__ or cause.__context__
     return error
-
-
-def _writing(body: bytes) -> Callable[[HashingFile], None]:
-    def fill(stream: HashingFile) -> None:
-        stream.write(body)
-
-    return fill
