@@ -19,6 +19,8 @@ import pytest
 
 import watchstep
 from watchstep import Action, TrainingHalted, Watch
+from watchstep.hook.options import Options
+from watchstep.rules import load
 
 HEALTHY = {"train/policy_loss": 0.01, "train/value_loss": 0.5, "train/grad_norm": 0.4}
 
@@ -317,3 +319,47 @@ def test_a_model_with_nothing_to_observe_is_warned_of_and_training_goes_on(tmp_p
 
     assert found is None
     watch.finish()
+
+
+def _poisoned(watch: Watch, updates: int) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch.guard(optimizer)
+    with torch.no_grad():
+        model.weight.fill_(float("nan"))
+    for step in range(updates):
+        loss = model(torch.ones(4, 2)).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watch.log({"train/accuracy": 0.5}, step=step)
+
+
+def test_who_asked_for_no_halt_gets_none_however_long_steps_are_skipped(tmp_path: Path) -> None:
+    watch = watchstep.init(run="skips", directory=tmp_path, mode="offline")
+
+    _poisoned(watch, 60)
+
+    assert "SkipsWithoutEnd" in watch.firing
+    watch.finish()
+
+
+def test_a_halt_for_skipping_without_end_is_told_as_any_other(tmp_path: Path) -> None:
+    from watchstep.postmortem.readers import open_logs
+
+    only = tmp_path / "only.yaml"
+    only.write_text(
+        "groups: [{name: a, rules: [{alert: A, action: skip,"
+        " expr: 'known(guard/nonfinite_gradients, 0) > 0'}]}]"
+    )
+    spool = tmp_path / "spool"
+    watch = Watch(
+        Options(run="skips", directory=spool, mode="offline", on_critical="halt"), load([only])
+    )
+
+    with pytest.raises(TrainingHalted, match="25 steps skipped in a row"):
+        _poisoned(watch, 60)
+
+    told = [update.event for log in open_logs([spool]) for update in log.updates if update.event]
+    assert told[-1]["kind"] == "halted"

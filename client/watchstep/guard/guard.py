@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import weakref
@@ -93,6 +94,7 @@ class Guard:
         strict: bool | None = None,
         name: str = "",
         on_rollback: Callable[[], Any] | None = None,
+        on_halt: Callable[[Verdict], TrainingHalted] | None = None,
         slow_every: int = 200,
         skip_on_device: bool = True,
         agreement: Agreement | None = None,
@@ -111,6 +113,7 @@ class Guard:
                 "Judged late" above.
             name: Used in messages when a loop has several optimizers.
             on_rollback: Restores the pinned checkpoint. May raise `TrainingHalted`.
+            on_halt: Told of a halt that the guard itself decides; returns what it raises.
             slow_every: Steps between looks at frozen parameters and update ratio.
             skip_on_device: Whether a step that is judged late skips itself on the device if
                 its gradients are not finite, whatever the judge will say of it then.
@@ -133,6 +136,7 @@ class Guard:
         self.last_norm = math.nan
         self._judge = judge
         self._on_rollback = on_rollback
+        self._on_halt = on_halt
         self._skip_budget = skip_budget
         self._strict = strict
         self._slow_every = slow_every
@@ -371,7 +375,10 @@ class Guard:
 
     def _halt(self, reason: str, verdict: Verdict) -> TrainingHalted:
         rule = verdict.rules[0] if verdict.rules else None
-        return TrainingHalted(f"{self.name}, step {self.steps}: {reason}", rule=rule)
+        text = f"{self.name}, step {self.steps}: {reason}"
+        if self._on_halt is not None:
+            return self._on_halt(dataclasses.replace(verdict, action=Action.HALT, reason=text))
+        return TrainingHalted(text, rule=rule)
 
     def _roll_back(self) -> None:
         # What is still to arrive was measured on weights that are no more.

@@ -59,9 +59,13 @@ class Acting:
             # A verdict that comes later comes at another step in each process.
             choices["strict"] = True
             self._agreement = agreement
+        if self._options.on_critical == "alert":
+            # Nobody asked for a halt: a run that skips without end is told by SkipsWithoutEnd.
+            choices.setdefault("skip_budget", None)
         guard = Guard(
             optimizer,
             lambda readings: self.on_step(name, readings, agreement),
+            on_halt=self._halted_by_guard,
             agreement=agreement,
             **choices,
         )
@@ -149,6 +153,10 @@ class Acting:
             text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
         print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
         return TrainingHalted(text, rule=rule, update=self._stream.seq)
+
+    def _halted_by_guard(self, verdict: Verdict) -> TrainingHalted:
+        with self._stream.lock:
+            return self.halted(verdict)
 
     def _roll_back(self, verdict: Verdict) -> bool:
         """Restore the pin; False where that cannot be, and a halt is all that is left."""
