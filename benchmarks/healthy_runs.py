@@ -431,6 +431,7 @@ def _grpo(watch: watchstep.Watch, draw: random.Random, fault: str) -> int:
     reference.load_state_dict(policy.state_dict())
     base = draw.choice((3e-3, 1e-2))
     optimizer = torch.optim.AdamW(policy.parameters())
+    watch.guard(optimizer)
     wanted = torch.randint(0, 64, (prompts,))
     at = draw.randint(60, 100)
     for step in range(200):
