@@ -83,8 +83,9 @@ def test_a_damaged_store_is_found(tmp_path: Path) -> None:
         # A clean end brings everything from the log into the file.
         assert running.stop() == 0
     path = tmp_path / "data" / "watchstep.db"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] + b"\xa5" * (len(whole) - len(whole) // 2))
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size - 4_096)
+        file.write(b"\xa5" * 4_096)
 
     code, found = doctor(tmp_path, "--data-dir", "data")
 
