@@ -83,7 +83,7 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     clock = clock or SystemClock()
     book = RuleBook(settings.rules.paths)
     instruments = Instruments(clock)
-    routes = _routes(settings)
+    routes = routes_of(settings)
     opened = open_store(store_options(settings), instruments)
     try:
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes)
@@ -253,19 +253,29 @@ def _ingest_policy(
 def _worker(
     settings: Settings, outbox: DeliveryStore, clock: Clock, instruments: Instruments
 ) -> Worker:
+    try:
+        return Worker(outbox, notify_config(settings), clock, observer=instruments)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def notify_config(settings: Settings) -> NotifyConfig:
+    """Receivers and manners, as the delivery worker takes them.
+
+    Raises:
+        ValueError: A receiver's settings can never work.
+    """
     notify = settings.notify
-    receivers = tuple(
-        ReceiverConfig(
-            name=name,
-            kind=receiver.kind,
-            url=receiver.url.get_secret_value(),
-            secret=receiver.secret.get_secret_value() if receiver.secret else "",
-        )
-        for name, receiver in settings.receivers.items()
-    )
-    config = functools.partial(
-        NotifyConfig,
-        receivers=receivers,
+    return NotifyConfig(
+        receivers=tuple(
+            ReceiverConfig(
+                name=name,
+                kind=receiver.kind,
+                url=receiver.url.get_secret_value(),
+                secret=receiver.secret.get_secret_value() if receiver.secret else "",
+            )
+            for name, receiver in settings.receivers.items()
+        ),
         timeout_s=notify.timeout_s,
         retry_base_s=notify.retry_base_s,
         retry_max_s=notify.retry_max_s,
@@ -274,13 +284,9 @@ def _worker(
         at_once=notify.at_once,
         allow_private_cidrs=notify.allow_private_cidrs,
     )
-    try:
-        return Worker(outbox, config(), clock, observer=instruments)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
 
 
-def _routes(settings: Settings) -> list[Route]:
+def routes_of(settings: Settings) -> list[Route]:
     """Which receiver hears of what.
 
     Raises:

@@ -136,8 +136,13 @@ class Alerts:
     with_another_id: int = 0
 
 
-def killed_after_alerts(folder: Path, kills: int, at_once: int = 5, seed: int = 11) -> Alerts:
-    """Kill the service between the commit of alerts and their delivery; count who was told."""
+def killed_after_alerts(
+    folder: Path, kills: int, at_once: int = 5, seed: int = 11, *, after_answer_s: float = 0.0
+) -> Alerts:
+    """Kill the service between the commit of alerts and their delivery; count who was told.
+
+    With `after_answer_s` it is killed so long after the receiver has answered for all of them.
+    """
     chance = random.Random(seed)
     receiver = pager()
     settings = {
@@ -151,7 +156,10 @@ def killed_after_alerts(folder: Path, kills: int, at_once: int = 5, seed: int = 
         for kill in range(kills):
             with served(folder, **settings) as running:
                 _send_bad(running.client, [f"run-{kill}-{n}" for n in range(at_once)])
-                threading.Event().wait(chance.choice([0.0, 0.0, 0.001, 0.003, 0.006]))
+                if after_answer_s:
+                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)  # noqa: B023
+                pause_s = after_answer_s or chance.choice([0.0, 0.0, 0.001, 0.003, 0.006])
+                threading.Event().wait(pause_s)
                 running.kill()
         with served(folder, **settings) as running:
             until(lambda: not running.client.get("/deliveries?state=waiting").json["items"], 60)

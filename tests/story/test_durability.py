@@ -48,6 +48,15 @@ def test_an_alert_is_delivered_although_the_service_was_killed_after_its_commit(
     assert (told.lost, told.with_another_id) == (0, 0)
 
 
+def test_a_message_is_not_sent_again_when_the_kill_comes_a_second_after_the_answer(
+    tmp_path: Path,
+) -> None:
+    told = killed_after_alerts(tmp_path, kills=2, at_once=5, after_answer_s=1.0)
+
+    assert told.alerts == 10
+    assert (told.lost, told.repeated) == (0, 0)
+
+
 def test_every_acknowledgement_comes_after_a_sync(tmp_path: Path) -> None:
     strace = shutil.which("strace")
     if strace is None:

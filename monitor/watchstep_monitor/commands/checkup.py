@@ -1,20 +1,29 @@
-"""`watchstep doctor`: what would keep the service from starting, found without starting it."""
+"""`watchstep doctor`: what would keep the service from its work, found without starting it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from watchstep.errors import RuleError, SettingsError
-from watchstep_monitor.app import store_options
+from watchstep_monitor.app import notify_config, routes_of, store_options
+from watchstep_monitor.commands.serving import address_for_links, is_any
 from watchstep_monitor.http.tokens import Keyring
+from watchstep_monitor.notify import ReceiverConfig
+from watchstep_monitor.notify.carriers import check
+from watchstep_monitor.notify.targets import TargetRefusedError, system_resolver, vetted
 from watchstep_monitor.service.rulebook import RuleBook
 from watchstep_monitor.settings import Settings
-from watchstep_monitor.store import open_store
-from watchstep_monitor.store.schema import HEAD
+from watchstep_monitor.store.looking import look_at
 
 LEAST_FREE_BYTES = 1_000_000_000
+LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
+ASK_S = 3.0
+PORTS = {"https": 443, "http": 80, "smtp": 25, "smtps": 465}
+PAGERDUTY = "https://events.pagerduty.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +36,28 @@ class Finding:
 
 
 def check_up(settings: Settings) -> list[Finding]:
-    """Run every check; each is on its own, so that one run finds all that is wrong."""
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("rules", _rules),
-        ("tokens", _tokens),
-        ("store", _store),
-        ("disk", _disk),
-    )
-    findings = []
-    for name, check in checks:
-        try:
-            findings.append(Finding(name, good=True, says=check(settings)))
-        except (SettingsError, RuleError) as error:
-            findings.append(Finding(name, good=False, says=str(error)))
-    return findings
+    """Run every check; each is on its own, so that one run finds all that is wrong.
+
+    Nothing is written, made or upgraded, and no message is sent.
+    """
+    checks: dict[str, Callable[[Settings], str]] = {
+        "rules": _rules,
+        "tokens": _tokens,
+        "store": lambda settings: look_at(store_options(settings)),
+        "disk": _disk,
+        "service": _service,
+        "links": _links,
+        "receivers": _receivers,
+    }
+    findings = [_found(name, one, settings) for name, one in checks.items()]
+    return [*findings, *_each_receiver(settings)]
+
+
+def _found(name: str, check_one: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(name, good=True, says=check_one(settings))
+    except (SettingsError, RuleError, ValueError) as error:
+        return Finding(name, good=False, says=str(error))
 
 
 def _rules(settings: Settings) -> str:
@@ -51,25 +68,89 @@ def _rules(settings: Settings) -> str:
 def _tokens(settings: Settings) -> str:
     tokens = Keyring(settings.auth.tokens, settings.data_dir).tokens()
     good = sum(token.revoked_at is None for token in tokens)
-    if not tokens and settings.host not in {"127.0.0.1", "::1", "localhost"}:
-        raise SettingsError(f"none, but host {settings.host} is reachable by others")
+    if not tokens and settings.host not in LOCAL:
+        raise SettingsError(
+            f"none, but host {settings.host} is reachable by others: the service will not start; "
+            "run `watchstep token create`"
+        )
     return f"{good} good, {len(tokens) - good} revoked" if tokens else "none: loopback only"
 
 
-def _store(settings: Settings) -> str:
-    opened = open_store(store_options(settings))
-    try:
-        trouble = opened.store.ready()
-    finally:
-        opened.close()
-    if trouble is not None:
-        raise SettingsError(trouble)
-    kind = "PostgreSQL" if settings.database_url else "SQLite"
-    return f"{kind}, schema {HEAD}, commits work"
-
-
 def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(settings.data_dir).free
+    folder = settings.data_dir.absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < LEAST_FREE_BYTES:
-        raise SettingsError(f"{free // 1_000_000} MB free, less than 1 GB")
+        raise SettingsError(f"{free // 1_000_000} MB free where {Path(there)} is, less than 1 GB")
     return f"{free // 1_000_000_000} GB free"
+
+
+def _service(settings: Settings) -> str:
+    """What a service at the configured address says of itself."""
+    import httpx
+
+    if settings.port == 0:
+        return "port 0: it picks one at its start"
+    host = "127.0.0.1" if is_any(settings.host) else settings.host
+    place = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    try:
+        reply = httpx.get(f"{place}/readyz", timeout=ASK_S, trust_env=False)
+    except httpx.ConnectError:
+        return f"none listens at {place}"
+    except httpx.HTTPError as error:
+        raise SettingsError(f"{place} does not answer: {type(error).__name__}") from None
+    if reply.status_code == 200:
+        return f"ready at {place}"
+    try:
+        detail = str(reply.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"something else than watchstep listens at {place}") from None
+    raise SettingsError(f"not ready: {detail}")
+
+
+def _links(settings: Settings) -> str:
+    if settings.public_url is not None:
+        return settings.public_url
+    if not settings.receivers:
+        return "no receivers, so no messages with links"
+    place = address_for_links(settings.host, settings.port)
+    reach = "from this machine only" if settings.host in LOCAL else "where that name is known"
+    return f"{place}, which opens {reach}; public_url can name a better one"
+
+
+def _receivers(settings: Settings) -> str:
+    check(notify_config(settings).receivers)
+    routes_of(settings)
+    return f"{len(settings.receivers)} configured" if settings.receivers else "none: nobody is told"
+
+
+def _each_receiver(settings: Settings) -> Iterator[Finding]:
+    try:
+        config = notify_config(settings)
+    except ValueError:
+        return
+    for receiver in config.receivers:
+        if receiver.kind != "apprise":
+            try:
+                says = _way_to(receiver, config.allow_private_cidrs)
+                yield Finding(f"receiver {receiver.name}", good=True, says=says)
+            except SettingsError as error:
+                yield Finding(f"receiver {receiver.name}", good=False, says=str(error))
+
+
+def _way_to(receiver: ReceiverConfig, allowed: tuple[str, ...]) -> str:
+    """Whether its name resolves to addresses that may be connected to; nothing is sent."""
+    import ipaddress
+
+    parts = urlsplit(receiver.url or PAGERDUTY)
+    try:
+        port = parts.port or PORTS.get(parts.scheme, 443)
+        found = system_resolver(parts.hostname or "", port)
+        vetted(found, [ipaddress.ip_network(one, strict=False) for one in allowed])
+    except ValueError:
+        raise SettingsError("its url is no address") from None
+    except OSError:
+        raise SettingsError("its name has no address now") from None
+    except TargetRefusedError as error:
+        raise SettingsError(f"{error}; notify.allow_private_cidrs can allow it") from None
+    return f"{receiver.kind}, its name resolves; `POST /api/v1/receivers/NAME/test` sends a message"

@@ -105,6 +105,7 @@ def revoke(
 
 def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List tokens; the tokens themselves are not kept."""
+    from watchstep.cli.tables import print_table
     from watchstep_monitor.http.tokens import Keyring
 
     with _one_line():
@@ -123,10 +124,16 @@ def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson
         ]
         _print_json({"items": rows})
         return
-    for token in tokens:
-        state = "revoked" if token.revoked_at else "good"
-        where = ",".join(token.projects) or "all projects"
-        typer.echo(f"{token.name}  {state}  {','.join(token.scopes)}  {where}")
+    table = [
+        (
+            token.name,
+            "revoked" if token.revoked_at else "good",
+            ",".join(token.scopes),
+            ",".join(token.projects) or "all",
+        )
+        for token in tokens
+    ]
+    print_table(("NAME", "STATE", "SCOPES", "PROJECTS"), table, wide="NAME,PROJECTS")
 
 
 def show(
@@ -199,7 +206,8 @@ def migrate_from(
 
 
 def doctor(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Check settings, rules, tokens, the folder and the store; exit 1 if something is wrong."""
+    """Check settings, rules, tokens, store, disk and receivers; exit 1 if something is wrong."""
+    from watchstep.cli.tables import print_table
     from watchstep_monitor.commands.checkup import check_up
 
     with _one_line():
@@ -215,8 +223,8 @@ def doctor(config: Config = None, data_dir: DataDir = None, as_json: AsJson = Fa
             }
         )
     else:
-        for one in findings:
-            typer.echo(f"{'ok  ' if one.good else 'BAD '} {one.name}: {one.says}")
+        rows = [("ok" if one.good else "BAD", one.name, one.says) for one in findings]
+        print_table(("", "", ""), rows)
     if not all(one.good for one in findings):
         raise typer.Exit(1)
 

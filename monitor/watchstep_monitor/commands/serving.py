@@ -46,8 +46,9 @@ def serve_until_stopped(settings: Settings) -> None:
     _refuse_open_doors(settings)
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
-        base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        with running(settings, base_url) as service, _reload_on_hangup(service):
+        base_url = _address(host, port)
+        links = address_for_links(host, port)
+        with running(settings, links) as service, _reload_on_hangup(service):
             server = _Server(_uvicorn_config(settings, service), service, base_url)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(server.serve(sockets=[listener]))
@@ -111,6 +112,26 @@ def _refuse_open_doors(settings: Settings) -> None:
             f"host {settings.host}: reachable by others, and no token is configured; "
             "run `watchstep token create` first"
         )
+
+
+def address_for_links(host: str, port: int) -> str:
+    """Where people may find what listens there; public_url knows better.
+
+    "Every address" is none that a browser can open: there it is the machine's name.
+    """
+    return _address(socket.gethostname() if is_any(host) else host, port)
+
+
+def is_any(host: str) -> bool:
+    """Whether a host to listen on means every address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -343,7 +343,7 @@ class Settings(Section):
     public_url: str | None = Field(
         default=None,
         description="Where people reach the service, for links in messages; unset uses the "
-        "address it listens on.",
+        "address it listens on, or the machine's name where that is every address.",
         pattern=r"^https?://[^\s\"'<>]+$",
     )
     rules: RuleSettings = RuleSettings()

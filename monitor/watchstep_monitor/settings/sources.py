@@ -42,7 +42,7 @@ class LoadedSettings:
 
     def shown(self) -> Iterator[tuple[str, object, str]]:
         """(dotted key, value, origin) of every setting; secrets as "**********"."""
-        for key, value in _flatten(self.settings.model_dump(mode="json"), ()):
+        for key, value in _flatten(self.settings.model_dump(mode="json"), (), unset=True):
             dotted = ".".join(key)
             yield dotted, value, self._origin(dotted)
 
@@ -176,13 +176,14 @@ def _put(nested: dict[str, Any], key: tuple[str, ...], value: object) -> None:
 
 
 def _flatten(
-    nested: Mapping[str, Any], above: tuple[str, ...]
+    nested: Mapping[str, Any], above: tuple[str, ...], *, unset: bool = False
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Keys and values; `unset` also gives those below the top that are None."""
     for name, value in nested.items():
         key = (*above, str(name))
         if isinstance(value, dict) and value:
-            yield from _flatten(value, key)
-        elif value is not None or not above:
+            yield from _flatten(value, key, unset=unset)
+        elif value is not None or not above or unset:
             yield key, value
 
 

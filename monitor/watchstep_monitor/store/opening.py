@@ -96,7 +96,7 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
         lock = own_folder(options.data_dir)
     try:
         if lock is not None:
-            _refuse_foreign(options.data_dir / FILE_NAME)
+            refuse_foreign(options.data_dir / FILE_NAME)
         engines = _engines(options)
         with _opening(engines[0]) as connection:
             _prepare(connection, options)
@@ -163,7 +163,7 @@ def own_folder(folder: Path) -> IO[bytes]:
     return lock
 
 
-def _refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path) -> None:
     """Look whose file it is before anything of it is changed, be it only the journal mode."""
     if not path.exists() or path.stat().st_size == 0:
         return
@@ -288,6 +288,20 @@ def _upgrade(connection: Connection, options: StoreOptions) -> None:
         backup_sqlite(options.data_dir, options.data_dir / f"before-{schema.HEAD}-{stamp}.db")
     _run_migrations(connection)
     log.info("schema upgraded", extra={"from": have or "nothing", "to": schema.HEAD})
+
+
+def revision_of(options: StoreOptions) -> str | None:
+    """The schema that a store has; None for an empty one. Only reads.
+
+    Raises:
+        SettingsError: It cannot be reached.
+    """
+    _, read = _engines(options)
+    try:
+        with _opening(read) as connection:
+            return _revision(connection)
+    finally:
+        read.dispose()
 
 
 def _revision(connection: Connection) -> str | None:

@@ -1,0 +1,201 @@
+"""The API from a shell: the real command against the real service, piped and in a window."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.http_kit import Running, environment, served, until, upd
+
+NAME = "a-run-whose-name-goes-on-" * 4
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    settings = {
+        "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
+        # Refused at once, since nothing private is allowed: a dead letter.
+        "WATCHSTEP_RECEIVERS__OPS__URL": "http://127.0.0.1:9/",
+    }
+    with served(tmp_path_factory.mktemp("cli"), **settings) as running:
+        client = running.client
+        client.ask("PUT", f"/api/v1/runs/{NAME}", {"project": "trading"})
+        client.send("fin", {**upd(1), "event": {"kind": "finished"}})
+        client.send("bad", upd(1, train__loss=0.5, train__grad_norm=1.0))
+        client.send("bad", upd(2, train__loss="NaN", train__grad_norm=50.0))
+        until(lambda: client.get("/deliveries?state=dead").json["items"])
+        yield running
+
+
+def command(service: Running, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    url = {"WATCHSTEP_URL": f"http://127.0.0.1:{service.client.port}"}
+    return subprocess.run(
+        [sys.executable, "-m", "watchstep", *words],
+        capture_output=True,
+        text=True,
+        env=environment(**{**url, **settings}),
+        timeout=60,
+        check=False,
+    )
+
+
+def in_window(service: Running, columns: int, *words: str, **settings: str) -> str:
+    """What a person sees in a terminal so wide."""
+    url = f"http://127.0.0.1:{service.client.port}"
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    plain = {
+        name: value
+        for name, value in environment(WATCHSTEP_URL=url, TERM="xterm-256color").items()
+        if name not in {"COLUMNS", "LINES", "NO_COLOR", "CI"}
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "watchstep", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**plain, **settings},
+    ) as process:
+        os.close(theirs)
+        parts = []
+        while True:
+            try:
+                part = os.read(ours, 65_536)
+            except OSError:
+                # Linux tells the end of a terminal as an error.
+                break
+            if not part:
+                break
+            parts.append(part)
+        assert process.wait(60) == 0
+    os.close(ours)
+    return b"".join(parts).decode()
+
+
+def test_tables_fit_the_window_and_are_coloured_there_only(service: Running) -> None:
+    import re
+
+    for columns in (60, 80, 120):
+        for words in (("runs",), ("alerts",), ("status", "bad"), ("deliveries",)):
+            shown = in_window(service, columns, *words)
+            lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
+            assert max(map(len, lines)) <= columns, words
+    assert "\x1b[1;31mcritical" in in_window(service, 80, "alerts")
+    assert "\x1b[1;31m" not in in_window(service, 80, "alerts", NO_COLOR="1")
+    assert "\x1b" not in in_window(service, 80, "alerts", TERM="dumb")
+    assert "\x1b" not in command(service, "alerts").stdout
+
+
+def test_a_piped_row_is_one_line_with_the_whole_name(service: Running) -> None:
+    listed = command(service, "runs").stdout.splitlines()
+
+    assert len(listed) == 4
+    assert sum(line.startswith(f"{NAME} ") and "trading" in line for line in listed) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs",),
+        ("runs", "--status", "finished", "--limit", "1"),
+        ("status", "bad"),
+        ("alerts", "--state", "", "--severity", "critical"),
+        ("silence",),
+        ("deliveries", "--state", "dead", "--run", "bad"),
+    ],
+)
+def test_json_is_what_the_api_answers(service: Running, words: tuple[str, ...]) -> None:
+    done = command(service, *words, "--json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_what_is_told_of_a_run_is_what_a_person_asks(service: Running) -> None:
+    told = command(service, "status", "bad").stdout
+
+    for words in ("diverged", "divergence", "first bad update", "NaN", "LossGone", "ago"):
+        assert words in told
+    assert "pinned checkpoint" not in told
+
+
+def test_a_halt_a_silence_and_an_acknowledgement_take_effect(service: Running) -> None:
+    client = service.client
+    client.send("busy", upd(1, train__grad_norm=50.0))
+
+    halted = command(service, "halt", "busy", "--reason", "enough")
+    silenced = json.loads(command(service, "silence", 'run="busy"', "--json").stdout)
+    shown = command(service, "alerts", "--run", "busy").stdout
+    ended = command(service, "silence", "--end", silenced["id"])
+    acked = command(service, "ack", "busy", "--by", "ada")
+
+    assert (halted.returncode, ended.returncode, acked.returncode) == (0, 0, 0)
+    assert [one["kind"] for one in client.get("/runs/busy").json["commands"]] == ["halt"]
+    assert "silenced" in shown
+    assert "acked" in acked.stdout
+    assert client.get("/alerts?run=busy").json["items"][0]["acknowledged_by"] == "ada"
+
+
+def test_dead_messages_are_seen_with_their_reason_and_sent_again(service: Running) -> None:
+    shown = command(service, "deliveries", "--state", "dead", "--run", "bad").stdout
+    again = command(service, "deliveries", "--resend", "all", "--run", "bad")
+    tried = until(
+        lambda: [
+            one
+            for one in service.client.get("/deliveries?run=bad&state=dead").json["items"]
+            if one["attempts"] >= 2
+        ]
+    )
+
+    assert "loopback" in shown
+    assert again.stdout == "1 sent again\n"
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("status", "nobody"), 1, "404"),
+        (("halt", "fin"), 1, "has ended"),
+        (("ack", "nobody"), 1, "no alert fires"),
+        (("silence", "x y"), 1, "must look like"),
+        (("runs", "--url", "ftp://x"), 2, "no address"),
+        (("runs", "--limit", "0"), 2, "limit"),
+        (("runs", "--url", "http://127.0.0.1:1"), 3, "cannot be reached"),
+    ],
+)
+def test_what_goes_wrong_is_on_stderr_with_its_own_exit_code(
+    service: Running, words: tuple[str, ...], code: int, says: str
+) -> None:
+    done = command(service, *words)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_shell_completes_commands() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "watchstep"],
+        capture_output=True,
+        text=True,
+        env=environment(
+            _WATCHSTEP_COMPLETE="complete_bash",
+            COMP_WORDS="watchstep deli",
+            COMP_CWORD="1",
+        ),
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["deliveries"]
