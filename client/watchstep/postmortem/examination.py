@@ -163,6 +163,7 @@ def examine(
     watching = [*observers, *([sketch.observe] if sketch else [])]
     course = fold(compiled, log.updates, watching)
     bad = course.first_bad()
+    lost_at = None if bad else course.lost_at()
     story_told = _story(compiled, course)
     found = Examination(
         path=str(log.path),
@@ -176,7 +177,7 @@ def examine(
         attempts=course.attempts,
         verdict=verdict_of(course),
         halt_update=course.halt[1] if course.halt else None,
-        first_bad_update=bad.update if bad else None,
+        first_bad_update=bad.update if bad else lost_at,
         last_good_update=bad.previous if bad else course.last,
         last_update=course.last,
         wasted_updates=course.count - bad.row + 1 if bad else 0,

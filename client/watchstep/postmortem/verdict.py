@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.course import Course
+from watchstep.postmortem.course import DEATHS, SAYS_NONFINITE, Course
 
 VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
 
@@ -57,12 +56,9 @@ _LOST = frozenset(
     }
 )
 """Shipped rules that say that the numbers are lost, also where no core reading shows it."""
-_NO_EVIDENCE = frozenset({"TrainerFailed", "RunStalled"})
-"""Critical rules that tell of the end of a run, and not of a reason."""
 _ENDS_WITHIN = 5
 """Updates after a demand to halt within which a log that ends has ended of it; as many as the
 story takes from explosion to aftermath."""
-_SAYS_NONFINITE = re.compile(r"\bnan\b|\binf(?:inity)?\b|non-?finite|constraint Real\(\)", re.I)
 
 
 def verdict_of(course: Course) -> VerdictWord:
@@ -70,19 +66,23 @@ def verdict_of(course: Course) -> VerdictWord:
 
     A run whose numbers explode and which goes on with finite ones has exploded. It has
     diverged when core readings stop being finite, when a shipped rule proves that NaN is
-    hidden, when the loss never comes back, or when the log breaks off within a few updates of
-    the demand to halt.
+    hidden, when the loss never comes back, when the log breaks off within a few updates of
+    the demand to halt, or when the trainer says in words that its numbers are lost.
     """
-    critical = [one for one in course.critical() if one.rule not in _NO_EVIDENCE]
+    critical = [one for one in course.critical() if one.rule not in DEATHS]
     if any(one.rule in _LOST for one in critical) or (critical and course.core_nonfinite):
         return "diverged"
     if critical and _ended_of_it(course):
         return "diverged"
     if course.failure is not None:
-        said = _SAYS_NONFINITE.search(course.failure)
+        said = SAYS_NONFINITE.search(course.failure)
         return "diverged" if said else "exploded" if critical else "died"
     if critical:
         return "exploded"
+    if course.said_lost is not None:
+        # Words without a reading count for as much as what came after them leaves standing.
+        ended = not course.finished and course.count - course.said_lost[0] < _ENDS_WITHIN
+        return "diverged" if ended else "suspicious"
     # Critical here is only a death from which the run was resumed.
     serious = any(span.severity != "info" for span in course.spans.values())
     return "suspicious" if serious else "healthy"

@@ -257,7 +257,7 @@ def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
 def _begun(log: Log, read: Read) -> int:
     """Read a log's first updates, and say what they show of the trainer; how many they are."""
     count = log.begin(read(log))
-    log.kind = kind_of(log.names, log.format)
+    log.kind = kind_of(log.names, log.format, log.steady)
     log.lag_updates = lag_of(log.names, log.format)
     if log.lag_updates:
         log.note("train/* values are printed one update late by this logger")

@@ -83,6 +83,18 @@ _KINDS = (
     ("sac", re.compile(r"actor_loss|critic_loss|train/ent_coef|qf\d?_loss|alpha_loss")),
     ("pretrain", re.compile(r"^lm_loss|consumed_(?:samples|tokens)|^val_loss$|^tokens")),
 )
+_REINFORCED = re.compile(
+    r"reward|return|episode|(?:^|[/_])ep_|epret|policy|actor|critic|advantage|value|entropy|"
+    r"(?:^|[/_])kl|q_?loss|rollout|env_",
+    re.IGNORECASE,
+)
+"""Names that supervised training has no use for."""
+
+_SUPERVISED = re.compile(
+    r"^(?:train(?:ing)?[ /_-])?(?:total_)?loss(?:[_/](?:step|epoch|train|avg))?$|"
+    r"reduced_train_loss|cross-?entropy",
+    re.IGNORECASE,
+)
 _SFT_FORMATS = ("trainer_state", "hf_print")
 
 
@@ -112,17 +124,27 @@ def names_training(names: set[str]) -> bool:
     return any(_TRAINING_NAME.search(name) for name in names)
 
 
-def kind_of(names: set[str], format_name: str) -> str:
-    """A guess at what was trained, from metric names; "" when they do not tell."""
+def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:
+    """A guess at what was trained, from metric names; "" when they do not tell.
+
+    Args:
+        names: All that are known.
+        format_name: As in `Log.format`.
+        steady: Those that every update has: a loss that only some have is judged by no rule
+            that would miss it.
+    """
     for kind, pattern in _KINDS:
         if any(pattern.search(name) for name in names):
             return kind
-    if format_name in ("llmc_text", "nanogpt_text", "megatron"):
+    if format_name in ("llmc_text", "megatron"):
         return "pretrain"
     if format_name in _SFT_FORMATS and "loss" in names and "reward" not in names:
         return "sft"
     if {"frame", "value", "episode_reward"} & names == {"value", "episode_reward"}:
         return "dqn"
+    supervised = any(_SUPERVISED.search(name) for name in steady)
+    if supervised and not any(_REINFORCED.search(name) for name in names):
+        return "pretrain"
     return ""
 
 
@@ -168,7 +190,9 @@ def _json_lines(row: Mapping[str, Any]) -> Format | None:
 
 def _table(text: str) -> Format | None:
     """CSV: a line of names over a line with as many cells, all of them numbers or few words."""
-    lines = text.split("\n", 3)
+    while text.startswith("#"):
+        text = text.partition("\n")[2]
+    lines = [line for line in text.split("\n", 20) if line.strip()] or [""]
     delimiter = tables.delimiter_of(lines[0])
     header = tables.cells(lines[0], delimiter)
     if not header or len(header) < 2 or not _is_header(header):

@@ -22,6 +22,8 @@ def csv_rows(log: Log) -> Iterator[Row]:
     """A row for each line under the header; an empty cell is a reading that was not made."""
     source = (text for text in lines(log.files[0], log) if text.strip())
     header_line = next(source, "")
+    while header_line.startswith("#"):
+        header_line = next(source, "")
     delimiter = delimiter_of(header_line)
     header = cells(header_line, delimiter) or []
     columns = _columns(header)
