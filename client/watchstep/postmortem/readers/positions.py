@@ -44,7 +44,7 @@ _IN_EPOCHS = (
     re.compile(rf"\bepoch\s+(?P<epoch>\d+):?\s+{_BATCH}\s"),
     # espnet: 1epoch:train:1-100batch.
     re.compile(r"\b(?P<epoch>\d+)epoch:train:\d+-(?P<at>\d+)batch"),
-    # Epoch [1/5], Step [100/600]; [Epoch 0/9] [Batch 5/9]; (epoch: 1, iters: 100; Epoch 1, batch 50.
+    # Epoch [1/5], Step [100/600]; [Epoch 0/9] [Batch 5/9]; (epoch: 1, iters: 100.
     re.compile(
         r"\bepochs?\s*[:#=]?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*[,|:;-]?\s*\[?\s*"
         r"(?:step|iter|iters|iteration|iterations|batch|batches)\s*[:#=]?\s*\[?"
