@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import database
+from watchstep.postmortem.readers import archives, database, mlflow_files
 from watchstep.postmortem.readers.formats import (
     Format,
     Read,
@@ -47,9 +47,10 @@ _COMMON_STEM = re.compile(
 )
 """File names that say nothing about the run, whose folder then names it."""
 
-_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool")
+_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
 """Formats of which all files in one folder belong to one run: resumes, workers, segments."""
 
+_PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -103,6 +104,9 @@ def _logs_of(path: Path) -> Iterator[Log]:
     """The log in a file, or the logs in one of our own databases."""
     check_regular(path)
     head = head_of(path)
+    if archives.is_archive(head):
+        yield from _packed(path)
+        return
     if not head.strip():
         raise NothingReadableError(f"{path}: empty")
     if head.startswith(database.MAGIC):
@@ -117,6 +121,18 @@ def _logs_of(path: Path) -> Iterator[Log]:
     if found is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
     yield _opened(path, _run_name(path), found, [path])
+
+
+def _packed(path: Path) -> Iterator[Log]:
+    """The logs in a zip or tar file; each must be read before the next is asked for."""
+    empty = True
+    with archives.unpacked(path) as folder:
+        for log in _logs_at(folder, None):
+            empty = False
+            log.path = path / log.path.relative_to(folder)
+            yield log
+    if empty:
+        raise NothingReadableError(f"{path}: no training log in this archive")
 
 
 def _stored(path: Path) -> Iterator[Log]:
@@ -155,8 +171,16 @@ def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
         if any(name.endswith(".wandb") for name in names):
             # Beside its own file W&B keeps the console output of the same run.
             below[:] = [name for name in below if name not in ("files", "logs")]
-        if names:
+        if Path(folder).name == mlflow_files.FOLDER:
+            # A metric's name may hold slashes, and then is a file in a folder of its own.
+            below.clear()
+            yield Path(folder), sorted(_below(Path(folder)))
+        elif names:
             yield Path(folder), sorted(names)
+
+
+def _below(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
 def _refuse_top(top: Path) -> Callable[[OSError], None]:
@@ -170,6 +194,7 @@ def _refuse_top(top: Path) -> Callable[[OSError], None]:
 def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
     """The runs whose logs lie directly in one folder."""
     yield from _databases_in(folder, names, unreadable)
+    yield from _zipped_in(folder, names, unreadable)
     groups = _groups(folder, names, unreadable)
     formats = [recognised.name for recognised, _ in groups]
     one_run = len(set(formats)) == len(formats)
@@ -190,6 +215,18 @@ def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> I
         yield log
         if one_run:
             return
+
+
+def _zipped_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
+    for path in (folder / name for name in names if name.endswith(".zip")):
+        if path.is_file() and archives.may_hold_logs(path):
+            try:
+                yield from _packed(path)
+            except NothingReadableError:
+                continue  # Whatever it is: nobody asked for it by name.
+            except LogUnreadableError as error:
+                if unreadable is not None:
+                    unreadable(path, error)
 
 
 def _databases_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
@@ -265,7 +302,7 @@ def _begun(log: Log, read: Read) -> int:
 
 
 def _run_name(path: Path) -> str:
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    stem = _PACKED.sub("", path.name).rsplit(".", 1)[0]
     if _COMMON_STEM.match(stem) or "tfevents" in path.name:
         return _folder_name(path.resolve().parent)
     return stem or path.name
@@ -273,6 +310,8 @@ def _run_name(path: Path) -> str:
 
 def _folder_name(folder: Path) -> str:
     name = folder.name or folder.resolve().name
+    if name == mlflow_files.FOLDER and (folder.parent / "meta.yaml").exists():
+        return mlflow_files.run_of(folder)
     return folder.resolve().parent.name if _CHECKPOINT.match(name) else name
 
 

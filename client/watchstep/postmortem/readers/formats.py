@@ -11,6 +11,7 @@ from typing import Any
 from watchstep.postmortem.readers import (
     console,
     jsonlogs,
+    mlflow_files,
     spool,
     tables,
     tensorboard,
@@ -48,6 +49,7 @@ RANKS = (
     "jsonl",
     "tensorboard",
     "wandb",
+    "mlflow",
     "sb3_csv",
     "sb3_json",
     "trainer_state",
@@ -76,7 +78,7 @@ _KINDS = (
         "ppo",
         re.compile(
             r"approx_?kl|clip_?frac|policy_gradient_loss|policy_loss|surrogate|"
-            r"explained_variance|advantages|pg_loss|discriminator",
+            r"explained_variance|advantages|pg_loss|discriminator|losses/[ac]_loss",
         ),
     ),
     ("dqn", re.compile(r"exploration_rate|td_(?:loss|error)|mean_q|q_values|epsilon$")),
@@ -116,6 +118,8 @@ def _text(text: str) -> Format | None:
     found = _json(text) if text[:1] in ("{", "[") else None
     if found is None and text.startswith("#{") and '"t_start"' in text.split("\n", 1)[0]:
         found = _format("sb3_monitor", tables.monitor_rows)
+    if found is None and mlflow_files.FIRST_LINE.match(text):
+        found = _format("mlflow", mlflow_files.rows)
     return found or _table(text) or _console(text)
 
 
