@@ -106,6 +106,9 @@ def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course)
     present = {rules.canonical(name) for name in names} | names
     expected = EXPECTED.get(kind, EXPECTED["ppo"])
     missing = [f"{name} was not logged" for name in expected if name not in present]
+    if names and not any(rules.targets(name) for name in names):
+        some = ", ".join(sorted(names)[:5])
+        missing.insert(0, f"no rule knows any of the log's readings ({some})")
     if not course.finished and course.failure is None and course.last is not None:
         missing.append(
             f"the log ends at update {course.last} without saying that the run finished: "

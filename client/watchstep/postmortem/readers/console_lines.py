@@ -60,7 +60,8 @@ _TRAINING_WORDS = re.compile(
     re.IGNORECASE,
 )
 _MEASURED = re.compile(
-    r"loss|reward|return|(?:^|[/_])kl|entropy|grad_?norm|perplexity|ppl|explained_variance|"
+    r"(?:loss|entropy|(?:^|[/_])kl|reward)(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target))|"
+    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
     r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan",
     re.IGNORECASE,
 )

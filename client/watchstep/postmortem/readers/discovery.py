@@ -16,6 +16,8 @@ from watchstep.postmortem.readers.formats import (
     Read,
     kind_of,
     lag_of,
+    late_console,
+    measures,
     names_training,
     recognise,
 )
@@ -49,6 +51,10 @@ _COMMON_STEM = re.compile(
 
 _MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
 """Formats of which all files in one folder belong to one run: resumes, workers, segments."""
+
+_PRINTED = re.compile(r"\.(?:log|txt|out|err)(?:[.-]\d+)?$|^std(?:out|err)$|^nohup", re.IGNORECASE)
+_SMALL_BYTES = 64 << 20
+"""Up to this size a text in a folder is searched for rows beyond its beginning."""
 
 _PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
@@ -117,7 +123,7 @@ def _logs_of(path: Path) -> Iterator[Log]:
         if empty:
             raise NothingReadableError(f"{path}: a database without any run of ours")
         return
-    found = recognise(head)
+    found = recognise(head) or late_console(head)
     if found is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
     yield _opened(path, _run_name(path), found, [path])
@@ -250,7 +256,10 @@ def _groups(
         if name in _NO_LOG_NAMES or _NO_LOG.search(name) or not path.is_file():
             continue
         try:
-            recognised = recognise(head_of(path))
+            head = head_of(path)
+            recognised = recognise(head)
+            if recognised is None and _PRINTED.search(name):
+                recognised = late_console(head) if _is_small(path) else None
         except LogUnreadableError as error:
             if unreadable is not None:
                 unreadable(path, error)
@@ -283,12 +292,21 @@ def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
     """
     log = Log(path=path, format=recognised.name, run=run, files=files)
     count = _begun(log, recognised.read)
-    # One object with numbers in it is a settings file, unless it speaks of training.
-    alone = count == 1 and not recognised.certain and not names_training(log.names)
-    if not log.events and (alone or not log.names):
+    if log.events:
+        return log
+    if not log.names:
         reason = f": {log.notes[0]}" if log.notes else ""
         raise NothingReadableError(f"{path}: no reading in it{reason}")
+    if not recognised.certain and not names_training(log.names):
+        raise NothingReadableError(f"{path}: numbers, but none that training logs")
+    # One object with numbers in it is a settings file, unless it was measured.
+    if count == 1 and not recognised.certain and log.unit == "row" and not measures(log.names):
+        raise NothingReadableError(f"{path}: settings, and no reading")
     return log
+
+
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size <= _SMALL_BYTES
 
 
 def _begun(log: Log, read: Read) -> int:

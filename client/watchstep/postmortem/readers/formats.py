@@ -19,7 +19,7 @@ from watchstep.postmortem.readers import (
 )
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import number
-from watchstep.postmortem.readers.opening import encoding_of
+from watchstep.postmortem.readers.opening import HEAD_BYTES, encoding_of
 from watchstep.postmortem.readers.tfrecord import HEADER_BYTES, record_length
 
 Read = Callable[[Log], Iterator[Row]]
@@ -85,6 +85,10 @@ _KINDS = (
     ("sac", re.compile(r"actor_loss|critic_loss|train/ent_coef|qf\d?_loss|alpha_loss")),
     ("pretrain", re.compile(r"^lm_loss|consumed_(?:samples|tokens)|^val_loss$|^tokens")),
 )
+_MEASUREMENT = re.compile(
+    r"(?:loss|reward|return|kl|entropy|grad_norm|accuracy|acc)(?:_mean|/mean)?$|ep_rew",
+    re.IGNORECASE,
+)
 _REINFORCED = re.compile(
     r"reward|return|episode|(?:^|[/_])ep_|epret|policy|actor|critic|advantage|value|entropy|"
     r"(?:^|[/_])kl|q_?loss|rollout|env_",
@@ -121,6 +125,21 @@ def _text(text: str) -> Format | None:
     if found is None and mlflow_files.FIRST_LINE.match(text):
         found = _format("mlflow", mlflow_files.rows)
     return found or _table(text) or _console(text)
+
+
+def late_console(head: bytes) -> Format | None:
+    """A text whose beginning holds no row yet: settings and downloads can fill pages."""
+    long = len(head) >= HEAD_BYTES
+    return (
+        _format("console", console.console_rows, certain=False)
+        if long and encoding_of(head)
+        else None
+    )
+
+
+def measures(names: set[str]) -> bool:
+    """Whether any of the names ends as a measurement does, unlike `loss_weight`."""
+    return any(_MEASUREMENT.search(name) for name in names)
 
 
 def names_training(names: set[str]) -> bool:
@@ -209,7 +228,8 @@ def _table(text: str) -> Format | None:
             return None
     if "time/iterations" in header or "time/total_timesteps" in header:
         return _format("sb3_csv", tables.csv_rows)
-    return _format("csv", tables.csv_rows, certain=False)
+    exported = [cell.lower() for cell in header] == ["wall time", "step", "value"]
+    return _format("csv", tables.csv_rows, certain=exported)
 
 
 def _is_header(header: list[str]) -> bool:

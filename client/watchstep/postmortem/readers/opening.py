@@ -124,7 +124,10 @@ def _without_mark(head: bytes) -> str | None:
         return "utf-16-le"
     if odd and even.count(0) > 0.9 * len(even) and not odd.count(0):
         return "utf-16-be"
-    return None
+    # A file that was being written when the machine went down goes on in zeros.
+    begins_as_text = b"\0" not in head.partition(b"\n")[0] and b"\n" in head
+    rest = head.replace(b"\0", b"")
+    return encoding_of(rest) if begins_as_text else None
 
 
 _CONTROLS = [byte for byte in range(32) if chr(byte) not in "\t\n\r\f\x1b\b\x07"]
@@ -139,6 +142,9 @@ def text_chunks(path: Path, log: Log) -> Iterator[str]:
         while not ended:
             chunk = read_some(stream, _CHUNK_BYTES, log, path.name)
             ended = not chunk
+            if b"\0" in chunk and encoding == "utf-8":
+                log.tear(f"{path.name}: zeros stand where text was lost")
+                chunk = chunk.replace(b"\0", b"")
             text = decoder.decode(chunk, final=ended)
             if "�" in text:
                 log.note(f"{path.name}: bytes that are no {encoding} were replaced")
