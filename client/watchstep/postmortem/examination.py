@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.diagnosis import Cause, diagnose
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
 from watchstep.core.engine import RuleSet
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Transition
@@ -102,6 +102,17 @@ class Examination:
     seconds: float = math.nan
     sketch: Sketch | None = None
     rule_set: RuleSet | None = None
+
+    def why(self) -> str:
+        """In a few words the likeliest cause, else the first critical alert, else what was said."""
+        named = next((cause for cause in self.causes if cause.name != NOT_ENOUGH), None)
+        if named is not None:
+            return f"{named.title} ({named.confidence:.0%})"
+        for severity in ("critical", "warning"):
+            for alert in self.alerts:
+                if alert.severity == severity:
+                    return f"{alert.rule}: {alert.reason}"
+        return self.failure or ""
 
     def as_json(self) -> dict[str, Any]:
         """The contract's object for one run, and more."""

@@ -144,7 +144,7 @@ def text_chunks(path: Path, log: Log) -> Iterator[str]:
             ended = not chunk
             if b"\0" in chunk and encoding == "utf-8":
                 log.tear(f"{path.name}: zeros stand where text was lost")
-                chunk = chunk.replace(b"\0", b"")
+                chunk = chunk.replace(b"\0", b"") if chunk.strip(b"\0") else b""
             text = decoder.decode(chunk, final=ended)
             if "�" in text:
                 log.note(f"{path.name}: bytes that are no {encoding} were replaced")
