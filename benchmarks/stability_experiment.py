@@ -1,6 +1,6 @@
 """Many short PPO runs with real faults, with and without watchstep: what is finished and lost.
 
-    python benchmarks/stability_experiment.py [--runs 2] [--folder F]
+    python benchmarks/stability_experiment.py [--runs 6] [--folder F]
 
 The seed document's table "100 runs to 10,000 updates", done: each condition is trained `--runs`
 times without watchstep, with `on_critical="halt"` and with "rollback". Without it a checkpoint is
@@ -8,9 +8,9 @@ overwritten every 5 updates, as is common. Results are kept a line a run in the 
 a run of this script that was cut off, or one with more runs, goes on where it stopped.
 About 10 minutes on two cores as it stands.
 
-A run is *finished* if it made all its updates and its parameters are finite; *lost* updates are
-those after the newest checkpoint that is finite, up to where the run ended; a halted run loses
-few of them, and says so at once.
+Counts come with the 95 % interval of the share that they stand for. A run is *finished* if it made
+all its updates and its parameters are finite; *lost* updates are those after the newest checkpoint
+that is finite, up to where the run ended; a halted run loses few of them, and says so at once.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from watchstep.checkpoint import all_finite
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.integrations.sb3 import WatchstepCallback
 from watchstep.postmortem.readers import open_logs
+from watchstep.postmortem.statistics import wilson
 
 UPDATES, FAULT_AT, SAVE_EVERY = 36, 20, 5
 MODES = ("without", "halt", "rollback")
@@ -268,12 +269,12 @@ def _line(name: str, mode: str, mine: Sequence[dict[str, Any]]) -> str:
         name,
         mode,
         len(mine),
-        len(finished),
+        _share(len(finished), len(mine)),
         sum(each["frozen"] for each in finished),
         bad,
         len(halted),
         sum(each["rollbacks"] for each in mine),
-        sum(each["kept"] is None for each in mine),
+        _share(sum(each["kept"] is None for each in mine), len(mine)),
         mean,
         f"{statistics.median(each['reward'] for each in mine):.3g}",
         f"{min(each['smallest_std'] for each in mine):.2g}",
@@ -281,6 +282,12 @@ def _line(name: str, mode: str, mine: Sequence[dict[str, Any]]) -> str:
         ", ".join(ways) or "-",
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _share(count: int, of: int) -> str:
+    """A count with Wilson's 95 % interval of the share that it stands for."""
+    likely = wilson(count, of)
+    return f"{count} ({likely.low:.0%} to {likely.high:.0%})"
 
 
 def findings(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -304,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     default = Path(tempfile.gettempdir()) / "watchstep-stability"
     parser.add_argument("--folder", type=Path, default=default)
-    parser.add_argument("--runs", type=int, default=2, help="of each condition and mode")
+    parser.add_argument("--runs", type=int, default=6, help="of each condition and mode")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -320,7 +327,10 @@ def main() -> None:
 
 
 def _recorded(condition: Condition, mode: str, seed: int, kept: Path) -> dict[str, Any]:
-    here = Path(tempfile.mkdtemp(dir=kept.parent))
+    here = kept.parent / "training"
+    # Left over from a run of this script that was cut off.
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")

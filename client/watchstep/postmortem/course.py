@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,26 @@ MOST_EPISODES = 5_000
 """Firings remembered of one log; a rule that flickers all the time needs no more."""
 
 MOST_CHECKPOINTS = 200
+DEATHS = frozenset({"TrainerFailed", "RunStalled"})
+"""Critical rules that tell of the end of a run, and not of a reason."""
+
+SAYS_NONFINITE = re.compile(
+    r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|"
+    r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale|"
+    r"loss (?:is )?(?:probably )?(?:explod|diverg)|invalid multinomial distribution|"
+    r"normal expects all elements of std",
+    re.IGNORECASE,
+)
+"""An error that only numbers cause which are lost."""
+
+SAYS_LOSS_LOST = re.compile(
+    r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s*"
+    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|\bnan loss\b|invalid loss, terminating",
+    re.IGNORECASE,
+)
+"""Words beside the readings that say that the loss itself is lost, not one step's gradient."""
+
+_NAMES_UPDATE = re.compile(r"\bat (?:iteration|iter|step|update)\s*[=:#]?\s*(\d{1,15})\b", re.I)
 
 Observer = Callable[[int, Update, State], None]
 
@@ -77,6 +98,8 @@ class Course:
         around: Updates before and after the first critical alert, else the first warning.
         saved: Path and step of the newest checkpoints that the log itself tells of.
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
+        said_lost: Row and update at which it last said in words that the loss is not finite.
+        stride: By how much the last two numbers differed.
         core_nonfinite: Whether a core reading was not finite while a critical alert fired.
         held_at_end: Rules whose condition held at the last update.
     """
@@ -92,6 +115,8 @@ class Course:
     spans: dict[str, AlertSpan] = field(default_factory=dict)
     halt: tuple[int, int] | None = None
     failure: str | None = None
+    said_lost: tuple[int, int] | None = None
+    stride: int = 1
     failed_attempt: int = 0
     finished: bool = False
     core_nonfinite: bool = False
@@ -116,11 +141,27 @@ class Course:
     def first_bad(self) -> Episode | None:
         """The earliest sign of the first critical alert; without one, the first warning."""
         critical = self.critical()
-        serious = [one for one in self.episodes if one.severity != "info"]
+        # A death is no sign in the readings before it; see `lost_at`.
+        serious = [
+            one for one in self.episodes if one.severity != "info" and one.rule not in DEATHS
+        ]
         if critical:
             worst = min(one.row for one in critical)
             serious = [one for one in serious if 0 <= worst - one.row <= LEAD_UPDATES]
         return min(serious, key=lambda one: one.row, default=None)
+
+    def lost_at(self) -> int | None:
+        """The update at which the numbers were lost by the trainer's own words, None without.
+
+        It is the number that the words name, else the next one that would have been printed:
+        what kills a trainer is in the update that it never comes to print.
+        """
+        if self.failure is not None and SAYS_NONFINITE.search(self.failure):
+            named = _NAMES_UPDATE.search(self.failure)
+            if named:
+                return int(named.group(1))
+            return None if self.last is None else self.last + self.stride
+        return self.said_lost[1] if self.said_lost else None
 
 
 def fold(rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()) -> Course:
@@ -156,6 +197,8 @@ def _count(course: Course, update: Update) -> None:
     course.attempts = max(course.attempts, update.attempt)
     if update.readings:
         course.count += 1
+        if course.last is not None and update.step > course.last:
+            course.stride = update.step - course.last
         if update.attempt > course.failed_attempt:
             # It was resumed, and whatever killed it is behind it.
             course.failure = None
@@ -167,6 +210,8 @@ def _count(course: Course, update: Update) -> None:
     if kind == "failed":
         course.failure = str((update.event or {}).get("error", ""))
         course.failed_attempt = update.attempt
+    elif kind == "log" and SAYS_LOSS_LOST.search(str((update.event or {}).get("text", ""))):
+        course.said_lost = (course.count, update.step)
     elif kind == "checkpoint":
         _note_checkpoint(course, update)
     elif kind in ("finished", "halted"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.diagnosis import Cause, diagnose
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
 from watchstep.core.engine import RuleSet
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Transition
@@ -103,6 +103,17 @@ class Examination:
     sketch: Sketch | None = None
     rule_set: RuleSet | None = None
 
+    def why(self) -> str:
+        """In a few words the likeliest cause, else the first critical alert, else what was said."""
+        named = next((cause for cause in self.causes if cause.name != NOT_ENOUGH), None)
+        if named is not None:
+            return f"{named.title} ({named.confidence:.0%})"
+        for severity in ("critical", "warning"):
+            for alert in self.alerts:
+                if alert.severity == severity:
+                    return f"{alert.rule}: {alert.reason}"
+        return self.failure or ""
+
     def as_json(self) -> dict[str, Any]:
         """The contract's object for one run, and more."""
         best = self.checkpoints.best
@@ -163,6 +174,7 @@ def examine(
     watching = [*observers, *([sketch.observe] if sketch else [])]
     course = fold(compiled, log.updates, watching)
     bad = course.first_bad()
+    lost_at = None if bad else course.lost_at()
     story_told = _story(compiled, course)
     found = Examination(
         path=str(log.path),
@@ -176,7 +188,7 @@ def examine(
         attempts=course.attempts,
         verdict=verdict_of(course),
         halt_update=course.halt[1] if course.halt else None,
-        first_bad_update=bad.update if bad else None,
+        first_bad_update=bad.update if bad else lost_at,
         last_good_update=bad.previous if bad else course.last,
         last_update=course.last,
         wasted_updates=course.count - bad.row + 1 if bad else 0,

@@ -19,6 +19,7 @@ from watchstep.postmortem.verdict import VERDICTS
 if TYPE_CHECKING:
     from watchstep.postmortem.examination import Examination
 
+MOST_ALERTS = 8
 MOST_LINES = 60
 """Runs listed one by one, worst first; beyond that the summary has to do."""
 
@@ -74,6 +75,8 @@ def show(fleet: Fleet, console: Console) -> None:
     if more > 0:
         console.print(Text(f"and {more} more, none of them worse", style="dim"))
     console.print(_sums(fleet))
+    if fleet.rules:
+        console.print(_frequent(fleet))
     console.print(
         Text(
             f"{fleet.updates:,} updates; {fleet.wasted:,} after the first sign of trouble, "
@@ -92,19 +95,16 @@ def _listed(fleet: Fleet) -> list[Examination]:
 
 def _runs(fleet: Fleet) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("verdict", "run", "updates", "first bad", "last good", "halt", "cause"):
+    for head in ("verdict", "run", "updates", "first bad", "last good", "halt", "why"):
         table.add_column(head, overflow="fold")
     for found in _listed(fleet):
-        cause = ""
-        if found.causes:
-            cause = f"{found.causes[0].name} {found.causes[0].confidence:.0%}"
         cells = (found.first_bad_update, found.last_good_update, found.halt_update)
         table.add_row(
             Text(found.verdict, style=COLOURS[found.verdict]),
             Text(found.run + (" (partial)" if found.partial else "")),
             str(found.updates),
             *("" if cell is None else str(cell) for cell in cells),
-            Text(cause, style="dim"),
+            Text(found.why(), style="dim"),
         )
     return table
 
@@ -119,6 +119,17 @@ def _sums(fleet: Fleet) -> Table:
         if count:
             share = f"{count / fleet.runs:.1%}"
             table.add_row(Text(word, style=COLOURS[word]), str(count), share)
+    return table
+
+
+def _frequent(fleet: Fleet) -> Table:
+    """The alerts of most runs, so that a fault which all share is seen at once."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("alert", "severity", "runs", "share"):
+        table.add_column(head)
+    serious = [one for one in fleet.rules.most_common() if one[0][1] != "info"]
+    for (rule, severity), count in serious[:MOST_ALERTS]:
+        table.add_row(rule, severity, str(count), f"{count / fleet.runs:.1%}")
     return table
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
+from watchstep.core.diagnosis import NOT_ENOUGH
 from watchstep.core.rules import Bands
 from watchstep.postmortem.charts import Mark, chart, frame_of
 from watchstep.postmortem.examination import Examination
@@ -20,6 +21,7 @@ MOST_MARKS = 12
 FEW = 3
 """Runs up to which each has its section, healthy or not."""
 _MOST_NOTES = 20
+_LONG_FACT = 60
 
 
 def render(runs: Sequence[Examination], verdicts: Mapping[str, int]) -> str:
@@ -69,10 +71,14 @@ def _fleet(
         name = escape(found.run)
         if id(found) in linked:
             name = f'<a href="#run{linked[id(found)]}">{name}</a>'
-        cause = escape(found.causes[0].title) if found.causes else ""
-        cells = (found.updates, found.first_bad_update, found.halt_update)
-        rows.append([_badge(found.verdict), name, *map(_cell, cells), cause])
-    yield _table(("verdict", "run", "updates", "first bad", "would halt at", "cause"), rows)
+        cells = (
+            *(found.updates, found.first_bad_update),
+            *(found.last_good_update, found.halt_update),
+        )
+        rows.append([_badge(found.verdict), name, *map(_cell, cells), escape(found.why())])
+    yield _table(
+        ("verdict", "run", "updates", "first bad", "last good", "would halt at", "why"), rows
+    )
     if len(runs) < total:
         yield f"<p class='quiet'>{total - len(runs)} more, none of them worse.</p>"
 
@@ -111,11 +117,12 @@ def _facts(found: Examination) -> str:
         facts.append(("trigger condition", escape(found.trigger)))
     if found.failure:
         facts.append(("the trainer said", escape(found.failure[:300])))
-    return (
-        "<dl>"
-        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-        + "</dl>"
-    )
+    return "<dl>" + "".join(_fact(name, value) for name, value in facts) + "</dl>"
+
+
+def _fact(name: str, value: str) -> str:
+    wide = ' class="wide"' if len(value) > _LONG_FACT else ""
+    return f"<div{wide}><dt>{name}</dt><dd>{value}</dd></div>"
 
 
 def _stage_list(found: Examination) -> Iterator[str]:
@@ -201,6 +208,10 @@ def _causes(found: Examination) -> Iterator[str]:
         return
     yield "<h3>Likely causes</h3>"
     for cause in found.causes[:4]:
+        if cause.name == NOT_ENOUGH:
+            yield f'<div class="cause"><p>{escape(cause.title)}</p><ul>'
+            yield "".join(f"<li>{escape(said)}</li>" for said in cause.evidence) + "</ul></div>"
+            continue
         share = f"{cause.confidence:.0%}"
         yield (
             f'<div class="cause"><p><span class="bar"><i style="width:{share}"></i></span> '

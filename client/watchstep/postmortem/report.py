@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from watchstep.core.diagnosis import NOT_ENOUGH
 from watchstep.postmortem.sketch import Series
 from watchstep.postmortem.verdict import VERDICTS
 
@@ -206,6 +207,11 @@ def _alerts(found: Examination) -> Table:
 def _causes(found: Examination) -> RenderableType:
     blocks: list[RenderableType] = []
     for cause in found.causes[:_MOST_CAUSES]:
+        if cause.name == NOT_ENOUGH:
+            # How sure it is that nothing is sure helps nobody.
+            blocks.append(Text(cause.title))
+            blocks.extend(Padding(Text(said, style="dim"), (0, 0, 0, 4)) for said in cause.evidence)
+            continue
         filled = round(cause.confidence * 10)
         line = Text("█" * filled + "░" * (10 - filled), style="cyan")
         line.append(f" {cause.confidence:4.0%}  ", style="bold")

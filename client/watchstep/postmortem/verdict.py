@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.course import Course
+from watchstep.postmortem.course import DEATHS, SAYS_NONFINITE, Course
 
 VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
 
@@ -58,12 +57,9 @@ _LOST = frozenset(
     }
 )
 """Shipped rules that say that the numbers are lost, also where no core reading shows it."""
-_NO_EVIDENCE = frozenset({"TrainerFailed", "RunStalled"})
-"""Critical rules that tell of the end of a run, and not of a reason."""
 _ENDS_WITHIN = 5
 """Updates after a demand to halt within which a log that ends has ended of it; as many as the
 story takes from explosion to aftermath."""
-_SAYS_NONFINITE = re.compile(r"\bnan\b|\binf(?:inity)?\b|non-?finite|constraint Real\(\)", re.I)
 
 
 def verdict_of(course: Course) -> VerdictWord:
@@ -71,19 +67,23 @@ def verdict_of(course: Course) -> VerdictWord:
 
     A run whose numbers explode and which goes on with finite ones has exploded. It has
     diverged when core readings stop being finite, when a shipped rule proves that NaN is
-    hidden, when the loss never comes back, or when the log breaks off within a few updates of
-    the demand to halt.
+    hidden, when the loss never comes back, when the log breaks off within a few updates of
+    the demand to halt, or when the trainer says in words that its numbers are lost.
     """
-    critical = [one for one in course.critical() if one.rule not in _NO_EVIDENCE]
+    critical = [one for one in course.critical() if one.rule not in DEATHS]
     if any(one.rule in _LOST for one in critical) or (critical and course.core_nonfinite):
         return "diverged"
     if critical and _ended_of_it(course):
         return "diverged"
     if course.failure is not None:
-        said = _SAYS_NONFINITE.search(course.failure)
+        said = SAYS_NONFINITE.search(course.failure)
         return "diverged" if said else "exploded" if critical else "died"
     if critical:
         return "exploded"
+    if course.said_lost is not None:
+        # Words without a reading count for as much as what came after them leaves standing.
+        ended = not course.finished and course.count - course.said_lost[0] < _ENDS_WITHIN
+        return "diverged" if ended else "suspicious"
     # Critical here is only a death from which the run was resumed.
     serious = any(span.severity != "info" for span in course.spans.values())
     return "suspicious" if serious else "healthy"
@@ -107,6 +107,9 @@ def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course)
     present = {rules.canonical(name) for name in names} | names
     expected = EXPECTED.get(kind, EXPECTED["ppo"])
     missing = [f"{name} was not logged" for name in expected if name not in present]
+    if names and not any(rules.targets(name) for name in names):
+        some = ", ".join(sorted(names)[:5])
+        missing.insert(0, f"no rule knows any of the log's readings ({some})")
     if not course.finished and course.failure is None and course.last is not None:
         missing.append(
             f"the log ends at update {course.last} without saying that the run finished: "

@@ -107,7 +107,7 @@ def test_a_traceback_becomes_a_failure_on_the_last_row(tmp_path: Path) -> None:
     assert event["error"].startswith("ValueError: Expected parameter loc")
 
 
-def test_rows_after_a_caught_exception_of_any_name_are_read(tmp_path: Path) -> None:
+def test_an_exception_that_training_survived_is_no_failure(tmp_path: Path) -> None:
     text = (
         "step=1 loss=0.5\nTraceback (most recent call last):\n  File x\nMyCrash\nstep=2 loss=0.4\n"
     )
@@ -115,6 +115,17 @@ def test_rows_after_a_caught_exception_of_any_name_are_read(tmp_path: Path) -> N
     _, updates = console(tmp_path, text)
 
     assert [update.step for update in updates] == [1, 2]
+    assert updates[0].event == {"kind": "log", "level": "error", "text": "MyCrash"}
+
+
+def test_an_exception_before_a_restart_is_a_failure_of_the_first_attempt(tmp_path: Path) -> None:
+    text = (
+        "step=5 loss=0.5\nTraceback (most recent call last):\n  File x\nMyCrash\nstep=1 loss=0.4\n"
+    )
+
+    _, updates = console(tmp_path, text)
+
+    assert [(update.step, update.attempt) for update in updates] == [(5, 1), (1, 2)]
     assert updates[0].event == {"kind": "failed", "error": "MyCrash"}
 
 

@@ -46,7 +46,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         ("nanogpt", "llmc_text", "step", "pretrain", (0, 296, 297)),
         ("trading_table", "sb3_table", "iteration", "ppo", (23, 25, 3)),
         ("sb3_carla_4", "tensorboard", "step", "ppo", (1024, 49152, 48)),
-        ("wandb_offline", "wandb", "step", "", (0, 1190, 120)),
+        ("wandb_offline", "wandb", "step", "pretrain", (0, 1190, 120)),
         ("noeps_constreward", "jsonl", "iteration", "ppo", (1, 28, 28)),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 
 from watchstep.postmortem.readers.logs import Log, Row, Unit
@@ -16,11 +17,16 @@ _ITERATIONS = (
     "iterations",
     "iter",
     "training_iteration",
+    "nupdates",
+    "misc/nupdates",
+    "Iteration",
+    "Diagnostics/Iteration",
     "learning_iteration",
     "time/iteration",
     "train/iteration",
 )
 _STEPS = (
+    "current_steps",
     "step",
     "global_step",
     "_step",
@@ -40,6 +46,15 @@ _STEPS = (
     "episode",
     "Step",
 )
+_EPOCHS = ("epoch", "Epoch")
+_EVALUATIONS = ("val", "test", "eval", "valid")
+"""What a row's "mode" is in the JSON logs of mmdetection and its kin when it is no training."""
+_NULLED = re.compile(r"loss|grad_?norm", re.IGNORECASE)
+_ENOUGH_ROWS = 3
+_FRACTION = "global_step/max_steps"
+"""ms-swift's counter, as in "5/547"."""
+
+_WITHIN_EPOCHS = ("iter", "step", "it", "batch")
 _TIMES = ("_timestamp", "timestamp", "time", "wall_time", "Wall_time", "created_at", "date")
 _EARLIEST = 946_684_800.0
 """2000-01-01: a smaller "time" is a duration, not a clock."""
@@ -57,10 +72,15 @@ class Counter:
     def __init__(self, log: Log, columns: tuple[str, ...] = ()) -> None:
         self._log = log
         self._key = ""
+        self._last: int | None = None
+        self._rows = 0
+        self._dense: dict[str, int] = {}
         if columns:
             self._choose(columns)
             if not self._key and "epoch" in columns:
                 self._key, log.unit = "epoch", "iteration"
+            elif not self._key and "Epoch" in columns:
+                self._key, log.unit = "Epoch", "iteration"
 
     def row(self, readings: dict[str, float], raw: Mapping[str, object]) -> Row:
         """The row for one mapping; a bare counter is no reading and is taken out.
@@ -72,9 +92,34 @@ class Counter:
         if not self._key:
             self._choose(tuple(readings))
         value = readings.get(self._key)
-        if self._key and "/" not in self._key and self._key != "epoch":
+        if value is None and isinstance(raw.get(_FRACTION), str):
+            value = number(str(raw[_FRACTION]).partition("/")[0])
+        if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
-        return Row(readings, number=whole(value), time=_clock(readings, raw))
+        row = Row(readings, number=whole(value), time=_clock(readings, raw))
+        if raw.get("mode") in _EVALUATIONS:
+            # It counts the batches of the evaluation, which say nothing about training.
+            row.readings = {f"val_{name}": reading for name, reading in readings.items()}
+            row.number = self._last
+        if self._key in _WITHIN_EPOCHS:
+            row.epoch = whole(readings.get("epoch"))
+        self._last = row.number if row.number is not None else self._last
+        return row
+
+    def fill_gaps(self, readings: dict[str, float], raw: Mapping[str, object]) -> None:
+        """Put NaN where a loss is null that every row had until now.
+
+        JSON has no NaN, and encoders that keep to the standard write null for it.
+        """
+        self._rows += 1
+        for key, value in raw.items():
+            if not _NULLED.search(key):
+                continue
+            if isinstance(value, int | float) or (value is None and self._dense.get(key)):
+                self._dense[key] = self._dense.get(key, 0) + 1
+            if value is None and self._dense.get(key) == self._rows > _ENOUGH_ROWS:
+                readings[key] = math.nan
+                self._log.note("null, where every row before had a loss, is read as NaN")
 
     def _choose(self, names: tuple[str, ...]) -> None:
         units: tuple[tuple[tuple[str, ...], Unit], ...] = (

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import database
+from watchstep.postmortem.readers import archives, database, mlflow_files
 from watchstep.postmortem.readers.formats import (
     Format,
     Read,
     kind_of,
     lag_of,
+    late_console,
+    measures,
     names_training,
     recognise,
 )
@@ -47,9 +49,14 @@ _COMMON_STEM = re.compile(
 )
 """File names that say nothing about the run, whose folder then names it."""
 
-_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool")
+_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
 """Formats of which all files in one folder belong to one run: resumes, workers, segments."""
 
+_PRINTED = re.compile(r"\.(?:log|txt|out|err)(?:[.-]\d+)?$|^std(?:out|err)$|^nohup", re.IGNORECASE)
+_SMALL_BYTES = 64 << 20
+"""Up to this size a text in a folder is searched for rows beyond its beginning."""
+
+_PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -103,6 +110,9 @@ def _logs_of(path: Path) -> Iterator[Log]:
     """The log in a file, or the logs in one of our own databases."""
     check_regular(path)
     head = head_of(path)
+    if archives.is_archive(head):
+        yield from _packed(path)
+        return
     if not head.strip():
         raise NothingReadableError(f"{path}: empty")
     if head.startswith(database.MAGIC):
@@ -113,10 +123,22 @@ def _logs_of(path: Path) -> Iterator[Log]:
         if empty:
             raise NothingReadableError(f"{path}: a database without any run of ours")
         return
-    found = recognise(head)
+    found = recognise(head) or late_console(head)
     if found is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
     yield _opened(path, _run_name(path), found, [path])
+
+
+def _packed(path: Path) -> Iterator[Log]:
+    """The logs in a zip or tar file; each must be read before the next is asked for."""
+    empty = True
+    with archives.unpacked(path) as folder:
+        for log in _logs_at(folder, None):
+            empty = False
+            log.path = path / log.path.relative_to(folder)
+            yield log
+    if empty:
+        raise NothingReadableError(f"{path}: no training log in this archive")
 
 
 def _stored(path: Path) -> Iterator[Log]:
@@ -155,8 +177,16 @@ def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
         if any(name.endswith(".wandb") for name in names):
             # Beside its own file W&B keeps the console output of the same run.
             below[:] = [name for name in below if name not in ("files", "logs")]
-        if names:
+        if Path(folder).name == mlflow_files.FOLDER:
+            # A metric's name may hold slashes, and then is a file in a folder of its own.
+            below.clear()
+            yield Path(folder), sorted(_below(Path(folder)))
+        elif names:
             yield Path(folder), sorted(names)
+
+
+def _below(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
 def _refuse_top(top: Path) -> Callable[[OSError], None]:
@@ -170,6 +200,7 @@ def _refuse_top(top: Path) -> Callable[[OSError], None]:
 def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
     """The runs whose logs lie directly in one folder."""
     yield from _databases_in(folder, names, unreadable)
+    yield from _zipped_in(folder, names, unreadable)
     groups = _groups(folder, names, unreadable)
     formats = [recognised.name for recognised, _ in groups]
     one_run = len(set(formats)) == len(formats)
@@ -190,6 +221,18 @@ def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> I
         yield log
         if one_run:
             return
+
+
+def _zipped_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
+    for path in (folder / name for name in names if name.endswith(".zip")):
+        if path.is_file() and archives.may_hold_logs(path):
+            try:
+                yield from _packed(path)
+            except NothingReadableError:
+                continue  # Whatever it is: nobody asked for it by name.
+            except LogUnreadableError as error:
+                if unreadable is not None:
+                    unreadable(path, error)
 
 
 def _databases_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> Iterator[Log]:
@@ -213,7 +256,10 @@ def _groups(
         if name in _NO_LOG_NAMES or _NO_LOG.search(name) or not path.is_file():
             continue
         try:
-            recognised = recognise(head_of(path))
+            head = head_of(path)
+            recognised = recognise(head)
+            if recognised is None and _PRINTED.search(name):
+                recognised = late_console(head) if _is_small(path) else None
         except LogUnreadableError as error:
             if unreadable is not None:
                 unreadable(path, error)
@@ -246,18 +292,27 @@ def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
     """
     log = Log(path=path, format=recognised.name, run=run, files=files)
     count = _begun(log, recognised.read)
-    # One object with numbers in it is a settings file, unless it speaks of training.
-    alone = count == 1 and not recognised.certain and not names_training(log.names)
-    if not log.events and (alone or not log.names):
+    if log.events:
+        return log
+    if not log.names:
         reason = f": {log.notes[0]}" if log.notes else ""
         raise NothingReadableError(f"{path}: no reading in it{reason}")
+    if not recognised.certain and not names_training(log.names):
+        raise NothingReadableError(f"{path}: numbers, but none that training logs")
+    # One object with numbers in it is a settings file, unless it was measured.
+    if count == 1 and not recognised.certain and log.unit == "row" and not measures(log.names):
+        raise NothingReadableError(f"{path}: settings, and no reading")
     return log
+
+
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size <= _SMALL_BYTES
 
 
 def _begun(log: Log, read: Read) -> int:
     """Read a log's first updates, and say what they show of the trainer; how many they are."""
     count = log.begin(read(log))
-    log.kind = kind_of(log.names, log.format)
+    log.kind = kind_of(log.names, log.format, log.steady)
     log.lag_updates = lag_of(log.names, log.format)
     if log.lag_updates:
         log.note("train/* values are printed one update late by this logger")
@@ -265,7 +320,7 @@ def _begun(log: Log, read: Read) -> int:
 
 
 def _run_name(path: Path) -> str:
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    stem = _PACKED.sub("", path.name).rsplit(".", 1)[0]
     if _COMMON_STEM.match(stem) or "tfevents" in path.name:
         return _folder_name(path.resolve().parent)
     return stem or path.name
@@ -273,6 +328,8 @@ def _run_name(path: Path) -> str:
 
 def _folder_name(folder: Path) -> str:
     name = folder.name or folder.resolve().name
+    if name == mlflow_files.FOLDER and (folder.parent / "meta.yaml").exists():
+        return mlflow_files.run_of(folder)
     return folder.resolve().parent.name if _CHECKPOINT.match(name) else name
 
 

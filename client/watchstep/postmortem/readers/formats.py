@@ -11,6 +11,7 @@ from typing import Any
 from watchstep.postmortem.readers import (
     console,
     jsonlogs,
+    mlflow_files,
     spool,
     tables,
     tensorboard,
@@ -18,7 +19,7 @@ from watchstep.postmortem.readers import (
 )
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import number
-from watchstep.postmortem.readers.opening import encoding_of
+from watchstep.postmortem.readers.opening import HEAD_BYTES, encoding_of
 from watchstep.postmortem.readers.tfrecord import HEADER_BYTES, record_length
 
 Read = Callable[[Log], Iterator[Row]]
@@ -48,6 +49,7 @@ RANKS = (
     "jsonl",
     "tensorboard",
     "wandb",
+    "mlflow",
     "sb3_csv",
     "sb3_json",
     "trainer_state",
@@ -76,12 +78,28 @@ _KINDS = (
         "ppo",
         re.compile(
             r"approx_?kl|clip_?frac|policy_gradient_loss|policy_loss|surrogate|"
-            r"explained_variance|advantages|pg_loss|discriminator",
+            r"explained_variance|advantages|pg_loss|discriminator|losses/[ac]_loss",
         ),
     ),
     ("dqn", re.compile(r"exploration_rate|td_(?:loss|error)|mean_q|q_values|epsilon$")),
     ("sac", re.compile(r"actor_loss|critic_loss|train/ent_coef|qf\d?_loss|alpha_loss")),
     ("pretrain", re.compile(r"^lm_loss|consumed_(?:samples|tokens)|^val_loss$|^tokens")),
+)
+_MEASUREMENT = re.compile(
+    r"(?:loss|reward|return|kl|entropy|grad_norm|accuracy|acc)(?:_mean|/mean)?$|ep_rew",
+    re.IGNORECASE,
+)
+_REINFORCED = re.compile(
+    r"reward|return|episode|(?:^|[/_])ep_|epret|policy|actor|critic|advantage|value|entropy|"
+    r"(?:^|[/_])kl|q_?loss|rollout|env_",
+    re.IGNORECASE,
+)
+"""Names that supervised training has no use for."""
+
+_SUPERVISED = re.compile(
+    r"^(?:train(?:ing)?[ /_-])?(?:total_)?loss(?:[_/](?:step|epoch|train|avg))?$|"
+    r"reduced_train_loss|cross-?entropy",
+    re.IGNORECASE,
 )
 _SFT_FORMATS = ("trainer_state", "hf_print")
 
@@ -104,7 +122,24 @@ def _text(text: str) -> Format | None:
     found = _json(text) if text[:1] in ("{", "[") else None
     if found is None and text.startswith("#{") and '"t_start"' in text.split("\n", 1)[0]:
         found = _format("sb3_monitor", tables.monitor_rows)
+    if found is None and mlflow_files.FIRST_LINE.match(text):
+        found = _format("mlflow", mlflow_files.rows)
     return found or _table(text) or _console(text)
+
+
+def late_console(head: bytes) -> Format | None:
+    """A text whose beginning holds no row yet: settings and downloads can fill pages."""
+    long = len(head) >= HEAD_BYTES
+    return (
+        _format("console", console.console_rows, certain=False)
+        if long and encoding_of(head)
+        else None
+    )
+
+
+def measures(names: set[str]) -> bool:
+    """Whether any of the names ends as a measurement does, unlike `loss_weight`."""
+    return any(_MEASUREMENT.search(name) for name in names)
 
 
 def names_training(names: set[str]) -> bool:
@@ -112,17 +147,27 @@ def names_training(names: set[str]) -> bool:
     return any(_TRAINING_NAME.search(name) for name in names)
 
 
-def kind_of(names: set[str], format_name: str) -> str:
-    """A guess at what was trained, from metric names; "" when they do not tell."""
+def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:
+    """A guess at what was trained, from metric names; "" when they do not tell.
+
+    Args:
+        names: All that are known.
+        format_name: As in `Log.format`.
+        steady: Those that every update has: a loss that only some have is judged by no rule
+            that would miss it.
+    """
     for kind, pattern in _KINDS:
         if any(pattern.search(name) for name in names):
             return kind
-    if format_name in ("llmc_text", "nanogpt_text", "megatron"):
+    if format_name in ("llmc_text", "megatron"):
         return "pretrain"
     if format_name in _SFT_FORMATS and "loss" in names and "reward" not in names:
         return "sft"
     if {"frame", "value", "episode_reward"} & names == {"value", "episode_reward"}:
         return "dqn"
+    supervised = any(_SUPERVISED.search(name) for name in steady)
+    if supervised and not any(_REINFORCED.search(name) for name in names):
+        return "pretrain"
     return ""
 
 
@@ -168,7 +213,9 @@ def _json_lines(row: Mapping[str, Any]) -> Format | None:
 
 def _table(text: str) -> Format | None:
     """CSV: a line of names over a line with as many cells, all of them numbers or few words."""
-    lines = text.split("\n", 3)
+    while text.startswith("#"):
+        text = text.partition("\n")[2]
+    lines = [line for line in text.split("\n", 20) if line.strip()] or [""]
     delimiter = tables.delimiter_of(lines[0])
     header = tables.cells(lines[0], delimiter)
     if not header or len(header) < 2 or not _is_header(header):
@@ -181,7 +228,8 @@ def _table(text: str) -> Format | None:
             return None
     if "time/iterations" in header or "time/total_timesteps" in header:
         return _format("sb3_csv", tables.csv_rows)
-    return _format("csv", tables.csv_rows, certain=False)
+    exported = [cell.lower() for cell in header] == ["wall time", "step", "value"]
+    return _format("csv", tables.csv_rows, certain=exported)
 
 
 def _is_header(header: list[str]) -> bool:

@@ -86,7 +86,9 @@ def mapping_row(mapping: Mapping[str, Any], counter: Counter) -> Row:
     metrics = mapping.get("metrics")
     if isinstance(metrics, Mapping) and "seq" in mapping:
         return own_row(mapping, metrics)
-    row = counter.row(flat_readings(mapping), mapping)
+    readings = flat_readings(mapping)
+    counter.fill_gaps(readings, mapping)
+    row = counter.row(readings, mapping)
     row.event = event_of(mapping.get("event"))
     return row
 

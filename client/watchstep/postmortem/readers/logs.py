@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ class Row:
         event: None, or a mapping with a "kind".
         attempt: 0 to let numbers that go back mean a resume; else the attempt itself.
         seq: 0 to count; else the number that our own hook gave the update.
+        epoch: The epoch within which `number` counts, None where it counts over the run.
+        length: Up to where `number` counts in one epoch, None when the log does not say.
     """
 
     readings: dict[str, float]
@@ -41,6 +44,8 @@ class Row:
     event: dict[str, object] | None = None
     attempt: int = 0
     seq: int = 0
+    epoch: int | None = None
+    length: int | None = None
 
 
 @dataclass
@@ -62,6 +67,7 @@ class Log:
             numbered 41 then tells of update 40. Numbers are kept as printed.
         partial: Whether part of the log could not be read. Final after iteration.
         names: Metric names seen so far.
+        steady: Those that each of the first few updates has.
         events: Whether the first few updates carry an event, as a log of nothing but an
             error does.
         files: The files that are read.
@@ -77,6 +83,7 @@ class Log:
     lag_updates: int = 0
     partial: bool = False
     names: set[str] = field(default_factory=set, repr=False)
+    steady: set[str] = field(default_factory=set, repr=False)
     events: bool = False
     files: list[Path] = field(default_factory=list)
     _counts: dict[str, int] = field(default_factory=dict, repr=False)
@@ -107,6 +114,8 @@ class Log:
         """
         stream = self._assembled(rows)
         head = list(itertools.islice(stream, _LOOKAHEAD))
+        read = [set(update.readings) for update in head if update.readings]
+        self.steady = set.intersection(*read) if read else set()
         self.events = any(update.event is not None for update in head)
         self.updates = itertools.chain(head, stream)
         return len(head)
@@ -132,11 +141,11 @@ def joined(rows: Iterator[Row]) -> Iterator[Row]:
 
     A training row and the evaluation row after it carry the same number; they are one update
     unless a reading would be lost. A row without a number, in a log that prints numbers,
-    takes the number after the last one.
+    takes the number after the last one. Batches that are counted anew in each epoch count on.
     """
     pending: Row | None = None
     attempt, last, clock = 1, None, None
-    for row in rows:
+    for row in _counted_on(rows):
         if pending is not None and _belongs(row, pending):
             pending.readings.update(row.readings)
             pending.event = pending.event or row.event
@@ -156,6 +165,26 @@ def joined(rows: Iterator[Row]) -> Iterator[Row]:
         yield pending
 
 
+def _counted_on(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows whose number starts anew in each epoch, with numbers that go on instead.
+
+    The first epoch seen keeps the numbers that it prints.
+    """
+    epoch: int | None = None
+    ahead, farthest = 0, 0
+    for row in rows:
+        if row.epoch is not None and row.number is not None:
+            if epoch is not None and row.epoch > epoch and (row.length or row.number < farthest):
+                ahead += (row.epoch - epoch) * (row.length or farthest)
+                farthest = 0
+            elif epoch is not None and row.epoch < epoch:
+                ahead, farthest = 0, 0  # Training was begun again.
+            epoch = row.epoch
+            farthest = max(farthest, row.number)
+            row.number += ahead
+        yield row
+
+
 def _belongs(row: Row, pending: Row) -> bool:
     if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
         return False
@@ -170,7 +199,13 @@ def _belongs(row: Row, pending: Row) -> bool:
     elif row.number != pending.number:
         return False
     known = pending.readings
-    return all(name not in known or known[name] == value for name, value in row.readings.items())
+    return all(
+        name not in known or _same(known[name], value) for name, value in row.readings.items()
+    )
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def _epoch_grew(row: Row, before: Row | None) -> bool:

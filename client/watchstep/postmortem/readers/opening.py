@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,7 +23,13 @@ _LONGEST_LINE = 1 << 20
 """Characters of a line that are kept; beyond it there is no training log."""
 
 _CHUNK_BYTES = 1 << 18
-_DAMAGE = (OSError, EOFError, zlib.error)
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_PACKERS: dict[bytes, Callable[..., object]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"BZh": bz2.open,
+}
+_LONGEST_MAGIC = max(map(len, _PACKERS))
 
 
 class NothingReadableError(LogUnreadableError):
@@ -43,7 +51,7 @@ def check_regular(path: Path) -> None:
 
 
 def open_stream(path: Path) -> BinaryIO:
-    """A file's bytes, unpacked when they are gzip.
+    """A file's bytes, unpacked when they are gzip, xz or bzip2.
 
     Raises:
         LogUnreadableError: It cannot be opened, or is no regular file.
@@ -51,11 +59,12 @@ def open_stream(path: Path) -> BinaryIO:
     check_regular(path)
     try:
         raw = path.open("rb")
-        packed = raw.read(2) == b"\x1f\x8b"
+        begin = raw.read(_LONGEST_MAGIC)
         raw.seek(0)
-        if packed:
-            raw.close()
-            return cast("BinaryIO", gzip.open(path, "rb"))
+        for magic, unpack in _PACKERS.items():
+            if begin.startswith(magic):
+                raw.close()
+                return cast("BinaryIO", unpack(path))
     except OSError as error:
         raise LogUnreadableError(f"{path}: {error.strerror or error}") from error
     return raw
@@ -63,11 +72,15 @@ def open_stream(path: Path) -> BinaryIO:
 
 def read_some(stream: BinaryIO, size_bytes: int, log: Log, name: str) -> bytes:
     """Up to so many bytes; b"" at the end, and, with a note in `log`, where damage begins."""
+    pieces: list[bytes] = []
     try:
-        return stream.read(size_bytes)
+        # Not all at once: what was unpacked before the damage would be lost with the rest.
+        while size_bytes > 0 and (piece := stream.read1(size_bytes)):  # type: ignore[attr-defined]
+            pieces.append(piece)
+            size_bytes -= len(piece)
     except _DAMAGE as error:
         log.tear(f"{name}: reading stopped: {error}")
-        return b""
+    return b"".join(pieces)
 
 
 def head_of(path: Path) -> bytes:
@@ -99,9 +112,22 @@ def encoding_of(head: bytes) -> str | None:
         if head.startswith(mark):
             return encoding
     if b"\0" in head:
-        return None
+        return _without_mark(head)
     controls = sum(head.count(byte) for byte in _CONTROLS)
     return "utf-8" if controls * 50 <= len(head) else None
+
+
+def _without_mark(head: bytes) -> str | None:
+    """UTF-16 that lacks its mark, as some Windows tools leave it: every second byte is zero."""
+    even, odd = head[0:4096:2], head[1:4096:2]
+    if odd and odd.count(0) > 0.9 * len(odd) and not even.count(0):
+        return "utf-16-le"
+    if odd and even.count(0) > 0.9 * len(even) and not odd.count(0):
+        return "utf-16-be"
+    # A file that was being written when the machine went down goes on in zeros.
+    begins_as_text = b"\0" not in head.partition(b"\n")[0] and b"\n" in head
+    rest = head.replace(b"\0", b"")
+    return encoding_of(rest) if begins_as_text else None
 
 
 _CONTROLS = [byte for byte in range(32) if chr(byte) not in "\t\n\r\f\x1b\b\x07"]
@@ -116,6 +142,9 @@ def text_chunks(path: Path, log: Log) -> Iterator[str]:
         while not ended:
             chunk = read_some(stream, _CHUNK_BYTES, log, path.name)
             ended = not chunk
+            if b"\0" in chunk and encoding == "utf-8":
+                log.tear(f"{path.name}: zeros stand where text was lost")
+                chunk = chunk.replace(b"\0", b"") if chunk.strip(b"\0") else b""
             text = decoder.decode(chunk, final=ended)
             if "�" in text:
                 log.note(f"{path.name}: bytes that are no {encoding} were replaced")

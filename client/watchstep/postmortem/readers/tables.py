@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import heapq
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.opening import lines
 
 _MONITOR_NAMES = {"r": "rollout/ep_rew", "l": "rollout/ep_len"}
+_EXPORTED = re.compile(r"-tag-(.+)\.csv", re.IGNORECASE)
+_SECTION = re.compile(r"^(train|rollout|time|eval|val|losses|charts|loss|rewards)_", re.IGNORECASE)
 _DELIMITERS = ",\t;"
 
 
@@ -22,9 +25,11 @@ def csv_rows(log: Log) -> Iterator[Row]:
     """A row for each line under the header; an empty cell is a reading that was not made."""
     source = (text for text in lines(log.files[0], log) if text.strip())
     header_line = next(source, "")
+    while header_line.startswith("#"):
+        header_line = next(source, "")
     delimiter = delimiter_of(header_line)
     header = cells(header_line, delimiter) or []
-    columns = _columns(header)
+    columns = _columns(header, log.files[0].name)
     counter = Counter(log, columns)
     for text in source:
         row = cells(text, delimiter)
@@ -91,11 +96,16 @@ def cells(text: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def _columns(header: list[str]) -> tuple[str, ...]:
+def _columns(header: list[str], file: str) -> tuple[str, ...]:
     """Metric names of a header; "" for a column that holds none.
 
     W&B's export names a column "run - metric" and adds its least and largest value.
+    TensorBoard's holds one metric, which only the file's name tells, without its slash.
     """
+    exported = _EXPORTED.search(file)
+    if exported and "Value" in header:
+        tag = _SECTION.sub(r"\1/", exported.group(1), count=1)
+        return tuple(metric_name(tag if cell == "Value" else cell) for cell in header)
     short = [cell.rsplit(" - ", 1)[-1] for cell in header]
     if len(set(short)) < len(short):
         short = header  # Several runs beside each other: only the whole name tells them apart.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import heapq
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -335,9 +336,16 @@ def _first_time(path: Path) -> float:
     return 0.0
 
 
+_OTHER_CLOCKS = re.compile(
+    r"^(?:Train/mean_\w+|rewards\d*|shaped_rewards|episode_lengths)/(time|iter)$"
+)
+"""Tags that rsl_rl and rl_games write a second time, with seconds or epochs as their steps."""
+
+
 def _name(tag: str, log: Log) -> str:
-    # rsl_rl writes each reward twice, the second time with seconds in place of the step.
-    if tag.endswith("/time") and tag.startswith("Train/mean_"):
-        log.note(f"{tag} left out: its steps are seconds")
+    other = _OTHER_CLOCKS.match(tag)
+    if other:
+        counted = "seconds" if other.group(1) == "time" else "epochs"
+        log.note(f"{tag} left out: its steps are {counted}")
         return ""
-    return metric_name(tag)
+    return metric_name(tag.removeprefix("ray/tune/"))

@@ -1,0 +1,108 @@
+"""Logs that were packed for sending: a zip or tar file is read as the folder that it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from watchstep.errors import LogUnreadableError
+
+LARGEST_BYTES = 8 << 30
+"""What an archive may unpack to; a bomb is larger."""
+
+LARGEST_BESIDE_BYTES = 1 << 30
+"""The same for an archive that merely lies in a folder which is read."""
+
+_ZIP, _TAR_AT, _TAR = b"PK\x03\x04", 257, b"ustar"
+_MODEL_MEMBERS = ("data.pkl", "policy.pth", "pytorch_variables.pth", "version", "parameters.npz")
+"""Members of saved models: PyTorch's and Stable-Baselines3's checkpoints are zip files too."""
+
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+)
+_CHUNK_BYTES = 1 << 20
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a file that begins so, once any gzip is taken off, is a zip or tar file."""
+    return head.startswith(_ZIP) or head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
+
+
+def may_hold_logs(path: Path) -> bool:
+    """Whether a zip file found in a folder is worth unpacking: small, and no saved model."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = packed.infolist()
+    except _DAMAGE:
+        return False
+    models = any(PurePosixPath(one.filename).name in _MODEL_MEMBERS for one in members)
+    return not models and sum(one.file_size for one in members) <= LARGEST_BESIDE_BYTES
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A folder with the files of an archive, which goes when the context does.
+
+    The folder is named after the archive, so that what lies directly in it is, too. Links,
+    devices and names that lead outside are left out.
+
+    Raises:
+        LogUnreadableError: It is damaged, encrypted, or unpacks to more than `LARGEST_BYTES`.
+    """
+    with tempfile.TemporaryDirectory(prefix="watchstep-") as temporary:
+        folder = Path(temporary) / path.name.split(".")[0]
+        folder.mkdir()
+        try:
+            room = LARGEST_BYTES
+            for name, stream in _members(path):
+                target = _inside(folder, name)
+                if target is not None:
+                    room -= _copied(stream, target, room)
+        except _DAMAGE as error:
+            reason = str(error).partition("\n")[0]
+            raise LogUnreadableError(f"{path}: cannot be unpacked: {reason}") from error
+        yield folder
+
+
+def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    with path.open("rb") as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
+    if zipped:
+        with zipfile.ZipFile(path) as packed:
+            for one in packed.infolist():
+                if not one.is_dir():
+                    with packed.open(one) as stream:
+                        yield one.filename, stream  # type: ignore[misc]
+        return
+    with tarfile.open(path) as rolled:
+        for member in rolled:
+            found = rolled.extractfile(member) if member.isfile() else None
+            if found is not None:
+                yield member.name, found  # type: ignore[misc]
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0] or "\0" in name:
+        return None
+    target = folder.joinpath(*parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _copied(stream: BinaryIO, target: Path, room: int) -> int:
+    copied = 0
+    with target.open("wb") as file:
+        while chunk := stream.read(_CHUNK_BYTES):
+            copied += len(chunk)
+            if copied > room:
+                raise LogUnreadableError(f"{target.name}: the archive unpacks to too much")
+            file.write(chunk)
+    return copied

@@ -1,0 +1,81 @@
+"""What trainers print besides readings: how a run ended, and what they say of its numbers."""
+
+from __future__ import annotations
+
+import re
+
+from watchstep.postmortem.readers.naming import NUMBER
+
+TRACEBACK = "Traceback (most recent call last)"
+_LONGEST_TEXT = 500
+
+_BARE_ERROR = re.compile(
+    r"((?:ValueError|RuntimeError|FloatingPointError|AssertionError|ZeroDivisionError|"
+    r"OverflowError|torch\.\w*OutOfMemoryError|torch\.cuda\.\w+Error|KeyboardInterrupt|"
+    r"torch\.distributed\.\w+Error)\b(?::.*)?)$"
+)
+_KILLED = re.compile(
+    r"^Killed\b|Segmentation fault|\bBus error\b|\bcore dumped\b|oom[-_ ]?kill|Out Of Memory|"
+    r"Watchdog caught collective operation timeout|"
+    r"(?:terminate called after throwing|NCCL WARN .*(?:abort|timeout))|"
+    r"failed \(exitcode: -?\d+\)",
+    re.IGNORECASE,
+)
+_STOPPED = re.compile(
+    r"^(?:\w+\.)*KeyboardInterrupt\b|^\^C|Keyboard ?interrupt|"
+    r"\bCANCELLED AT\b|DUE TO (?:PREEMPTION|TIME LIMIT)|\bpreempted\b|"
+    r"Received SIGTERM|got signal: 15|SignalException|\(?SIGTERM\)?: death signal",
+    re.IGNORECASE,
+)
+_FINISHED = re.compile(
+    r"^\W*(?:[\d:,. -]+\W*)?(?:\w+\W+){0,6}?(?:"
+    r"`?Trainer\.fit`? stopped: `?max_(?:epochs|steps)=|"
+    r"done training in [\d.]+ seconds|"
+    r"\[after training is done\]|"
+    r"Training completed\b|Training finished\b|Finished training\b|Training complete\b|"
+    r"Overall training speed: |"
+    r"\d+ epochs completed in [\d.]+ hours)",
+    re.IGNORECASE,
+)
+_WARNING = re.compile(
+    r"non-?finite|\bnan\b.*\b(?:detected|encountered|found|values?|loss(?:es)?|grad\w*)\b|"
+    r"\bloss(?:es)? (?:is|are|became|was|turned|went) (?:now )?(?:nan|inf)|"
+    r"(?:detected|found|encountered|contains?)\b.*\b(?:nan|infs?)\b|"
+    r"invalid loss|gradient overflow|grad overflow|overflow detected|OVERFLOW!|"
+    r"skipping (?:this )?(?:step|update|batch)|diverged",
+    re.IGNORECASE,
+)
+_SCALE = re.compile(
+    rf"(?:overflow|reducing)\b.*?\b(?:reducing(?: dynamic)?(?: loss scale)?(?: from {NUMBER})? to|"
+    rf"setting loss scale to):?\s*({NUMBER})",
+    re.IGNORECASE,
+)
+
+
+def failure(text: str) -> str | None:
+    """An exception printed without its traceback, or a process that was killed."""
+    found = _BARE_ERROR.search(text)
+    if found:
+        return found.group(1)
+    return text if _KILLED.search(text) else None
+
+
+def stop(text: str) -> str | None:
+    """What ended a run from outside: a person, a scheduler; no failure of the training."""
+    return text[:_LONGEST_TEXT] if _STOPPED.search(text[:_LONGEST_TEXT]) else None
+
+
+def finish(text: str) -> bool:
+    """Whether the trainer says that training is done."""
+    return len(text) < _LONGEST_TEXT and _FINISHED.search(text) is not None
+
+
+def warning(text: str) -> bool:
+    """Whether a line of prose says that something was not finite, or was skipped for it."""
+    return _WARNING.search(text[:2_000]) is not None
+
+
+def loss_scale(text: str) -> float | None:
+    """The loss scale that a trainer says it has fallen to, after an overflow."""
+    found = _SCALE.search(text[:1_000])
+    return float(found.group(1).replace("_", "")) if found else None

@@ -1,0 +1,51 @@
+"""MLflow's file store: a file for each metric, with `milliseconds value step` lines."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from watchstep.postmortem.readers.logs import Log, Row
+from watchstep.postmortem.readers.naming import NUMBER, metric_name, number
+from watchstep.postmortem.readers.opening import lines
+
+FIRST_LINE = re.compile(rf"\d{{12,14}} {NUMBER} -?\d+\s*(?:\n|$)")
+FOLDER = "metrics"
+_MOST_FILES = 256
+"""Files of one run that are open at a time."""
+
+
+def rows(log: Log) -> Iterator[Row]:
+    """The metrics of one run by step; those with the same step become one update."""
+    if len(log.files) > _MOST_FILES:
+        log.note(f"{len(log.files) - _MOST_FILES} more metrics of this run are not read")
+    log.unit = "step"
+    files = log.files[:_MOST_FILES]
+    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.number or 0)
+
+
+def run_of(folder: Path) -> str:
+    """The run whose metrics lie in a folder: its name in `meta.yaml`, else its folder's."""
+    run = folder.resolve().parent
+    try:
+        meta = (run / "meta.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return run.name
+    named = re.search(r"^run_name:\s*['\"]?([^'\"\n]+)", meta, re.MULTILINE)
+    return named.group(1).strip() if named else run.name
+
+
+def _points(path: Path, log: Log) -> Iterator[Row]:
+    parts = path.parts
+    # A metric called train/loss is a file `loss` in a folder `train`.
+    inner = parts[len(parts) - parts[::-1].index(FOLDER) :] if FOLDER in parts[:-1] else parts[-1:]
+    name = metric_name("/".join(inner))
+    for text in lines(path, log):
+        cells = text.split()
+        values = [number(cell) for cell in cells]
+        if len(values) != 3 or values[1] is None or values[2] is None or values[0] is None:
+            log.tear(f"{path.name}: a line that is no metric is left out")
+            continue
+        yield Row({name: values[1]}, number=int(values[2]), time=values[0] / 1000)
