@@ -21,15 +21,15 @@ from watchstep_monitor.service.desk import Desk, Projects
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.plain import plain
 from watchstep_monitor.service.ports import RunStatus
+from watchstep_monitor.service.scales import scales
 from watchstep_monitor.web.assets import Assets
 from watchstep_monitor.web.glances import glances
 from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
-from watchstep_monitor.web.scales import scales
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
 
-View = Literal["runs", "run", "alerts", "rules", "receivers", "compare"]
+View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem", "autopsy"]
 _TITLES: dict[View, str] = {
     "runs": "Runs",
     "run": "Run",
@@ -37,6 +37,8 @@ _TITLES: dict[View, str] = {
     "rules": "Rules",
     "receivers": "Receivers",
     "compare": "Compare",
+    "postmortem": "Post-mortem",
+    "autopsy": "Post-mortem",
 }
 _PATHS: dict[View, str] = {
     "runs": "/",
@@ -45,23 +47,19 @@ _PATHS: dict[View, str] = {
     "rules": "/rules",
     "receivers": "/receivers",
     "compare": "/compare",
+    "postmortem": "/postmortem",
+    "autopsy": "/runs/{run}/postmortem",
 }
+_CHARTS = ("charts.js", "chart.js", "axis.js", "paint.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
     "runs": ("runs.js", "spark.js"),
-    "run": (
-        "run.js",
-        "incident.js",
-        "silences.js",
-        "timeline.js",
-        "charts.js",
-        "chart.js",
-        "axis.js",
-        "paint.js",
-    ),
+    "run": ("run.js", "incident.js", "silences.js", "timeline.js", *_CHARTS),
     "alerts": ("alerts.js", "incident.js", "silences.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
-    "compare": ("compare.js", "charts.js", "chart.js", "axis.js", "paint.js"),
+    "compare": ("compare.js", *_CHARTS),
+    "postmortem": ("postmortem.js", "report.js", *_CHARTS),
+    "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
 _MOST_GLANCES = 100
@@ -153,7 +151,8 @@ def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
     def run_scales(
         request: Request, run: Annotated[str, PathParameter(max_length=128)]
     ) -> Response:
-        return _json(scales(desk.view(run, may_read(request))))
+        view = desk.view(run, may_read(request))
+        return _json(scales(view.rules, view.latest))
 
 
 def _json(document: Any) -> Response:

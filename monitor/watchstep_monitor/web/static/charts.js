@@ -13,13 +13,15 @@ const AT_ONCE = 2; // The service reads series one after the other: asked for al
 const KINDS = [["auto", "Auto"], ["linear", "Linear"], ["log", "Log"]];
 
 /**
- * Charts of one or two runs. `sources` are [{run, label, colour, dash}] (colour a style name).
- * `about(metric)` gives {scale, marks, zone} of now; `extent()` the greatest step.
+ * Charts of one or two runs. `sources` are [{run, label, colour, dash}] (colour a style name), or
+ * {read, label, ...} where `read(metric, query)` gives the points of what is no run of the service.
+ * `about(metric)` gives {scale, marks, zone} of now; `extent()` the greatest step;
+ * `unit` what steps are.
  */
 export class Charts {
-  constructor(sources, about, extent) {
+  constructor(sources, about, extent, unit = "step") {
     Object.assign(this, { sources, about, extent });
-    this.link = { range: [0, Math.max(1, extent())], cursor: null, kind: "auto", colour: palette() };
+    this.link = { range: [0, Math.max(1, extent())], cursor: null, kind: "auto", unit, colour: palette() };
     this.zoomed = false;
     this.charts = new Map();
     this.visible = new Set();
@@ -130,7 +132,7 @@ export class Charts {
     const asked = (chart.asked = (chart.asked || 0) + 1);
     const current = () => asked === chart.asked;
     try {
-      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => series(source.run, chart.metric, { ...range, points: POINTS }))));
+      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => (source.read || stored(source.run))(chart.metric, { ...range, points: POINTS }))));
       if (!current()) return;
       chart.points = found;
       this.present(chart);
@@ -191,6 +193,10 @@ async function inTurn(wanted, work) {
     answered = true;
     waiting.splice(0, AT_ONCE - busy).forEach((go) => go());
   }
+}
+
+function stored(run) {
+  return (metric, query) => series(run, metric, query);
 }
 
 async function series(run, metric, query) {
