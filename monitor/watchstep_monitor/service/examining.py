@@ -98,6 +98,7 @@ def _charts(found: Examination) -> Iterator[dict[str, Any]]:
         yield {
             "metric": metric,
             "points": list(_points(series)),
+            "thinned": series.width > 1,
             "scale": lines.get(metric, {"zones": [], "thresholds": []}),
         }
 

@@ -25,6 +25,7 @@ from watchstep_monitor.service.scales import scales
 from watchstep_monitor.web.assets import Assets
 from watchstep_monitor.web.glances import glances
 from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
+from watchstep_monitor.web.record import Record, backtested
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
@@ -126,7 +127,7 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 
 def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
-    overview = Overview(desk)
+    overview, record = Overview(desk), Record(desk)
 
     @routes.get("/page/runs")
     def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
@@ -146,6 +147,12 @@ def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
     @routes.get("/page/glances")
     def list_glances(request: Request, run: Names) -> Response:
         return _json({"items": glances(desk, run, may_read(request))})
+
+    @routes.get("/page/rules/record")
+    def rules_record(request: Request) -> Response:
+        projects = may_read(request)
+        shipped = backtested(desk.book.rules.rules)
+        return _json({"backtest": shipped, "here": record.here(projects)})
 
     @routes.get("/page/runs/{run}/scales")
     def run_scales(

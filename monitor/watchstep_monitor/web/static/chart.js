@@ -71,7 +71,8 @@ export class Chart {
     const low = finite.reduce((a, b) => Math.min(a, b), Infinity);
     const high = finite.reduce((a, b) => Math.max(a, b), -Infinity);
     const range = finite.length ? `${number(low)} to ${number(high)}` : "no finite reading";
-    return strange ? `${range}; ${whole(strange)} not finite` : range;
+    const least = this.traces.some((trace) => trace.points.thinned) ? "at least " : "";
+    return strange ? `${range}; ${least}${whole(strange)} not finite` : range;
   }
 
   at(step) {

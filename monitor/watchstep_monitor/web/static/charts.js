@@ -201,12 +201,13 @@ function stored(run) {
 
 async function series(run, metric, query) {
   const found = await get(`/api/v1/runs/${encodeURIComponent(run)}/series`, { metric, ...query });
-  return found.points.map((point) => ({ ...point, value: reading(point.value) }));
+  const points = found.points.map((point) => ({ ...point, value: reading(point.value) }));
+  return Object.assign(points, { thinned: found.thinned }); // What is left out was never counted.
 }
 
 async function newer(run, metric, known) {
   const last = known.at(-1);
   const found = await series(run, metric, { from_step: last.step, points: POINTS });
   const fresh = found.filter((point) => point.attempt > last.attempt || (point.attempt === last.attempt && point.seq > last.seq));
-  return fresh.length ? [...known, ...fresh] : known;
+  return fresh.length ? Object.assign([...known, ...fresh], { thinned: known.thinned || found.thinned }) : known;
 }

@@ -98,8 +98,11 @@ function alerts(run) {
 function charts(run) {
   if (run.charts.length === 0) return null;
   const drawn = new Map(run.charts.map((chart) => [chart.metric, chart]));
-  const points = (metric) => drawn.get(metric).points.map(([step, value]) => ({ step, value: reading(value), attempt: 1 }));
-  const read = async (metric, { from_step: from = -Infinity, to_step: to = Infinity }) => points(metric).filter((point) => point.step >= from && point.step <= to);
+  const read = async (metric, { from_step: from = -Infinity, to_step: to = Infinity }) => {
+    const { points, thinned } = drawn.get(metric);
+    const inside = points.filter(([step]) => step >= from && step <= to).map(([step, value]) => ({ step, value: reading(value), attempt: 1 }));
+    return Object.assign(inside, { thinned });
+  };
   const marks = marksOf(run);
   const about = (metric) => ({ scale: drawn.get(metric).scale, marks, zone: undefined });
   const shown = new Charts([{ read, label: "", colour: "trace" }], about, () => run.last_update || 1, run.unit);
