@@ -35,6 +35,7 @@ from watchstep_monitor.service.ingest import IngestPolicy
 from watchstep_monitor.service.live import Fleet
 from watchstep_monitor.service.plain import plain
 from watchstep_monitor.service.ports import Clock, DeliveryStore
+from watchstep_monitor.service.postmortems import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
 from watchstep_monitor.service.rulebook import RuleBook
 from watchstep_monitor.service.silences import parse_matcher
@@ -147,6 +148,7 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         ),
         version=watchstep.__version__,
         stopping=stopping,
+        postmortems=_postmortems(settings, opened),
         pages=[
             page_routes(
                 desk,
@@ -156,6 +158,16 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         ],
     )
     return Service(asgi, desk, opened, worker, ticker, stopping)
+
+
+def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
+    limits = settings.limits
+    return Postmortems(
+        opened.store,
+        PostmortemLimits(
+            limits.log_bytes, limits.log_read_s, limits.postmortem_s, limits.postmortems
+        ),
+    )
 
 
 def _tell_listeners(desk: Desk, told: Told) -> None:

@@ -74,6 +74,18 @@ def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> 
     }
 
 
+def test_all_updates_of_a_run_come_back_whole_and_in_order(at: Bench) -> None:
+    sent = [update(n, x=n / 3, y=math.inf) for n in range(1, 700)]
+    sent.append(update(700, event={"kind": "log", "level": "info", "text": "z"}, other=1.0))
+    at.send(*sent[:400])
+    at.send(*sent[400:])
+
+    found = list(at.opened.store.updates("a"))
+
+    assert found == sent
+    assert list(at.opened.store.updates("none")) == []
+
+
 def test_steps_narrow_a_series_at_both_ends_inclusively(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 11)])
 

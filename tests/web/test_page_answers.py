@@ -110,7 +110,16 @@ def test_files_are_kept_for_ever_under_an_address_that_names_their_content(
 
 
 def test_every_script_that_a_script_needs_is_announced_by_its_shell(client: httpx.Client) -> None:
-    for path in ("/", "/runs/any", "/alerts", "/rules", "/receivers", "/compare"):
+    for path in (
+        "/",
+        "/runs/any",
+        "/alerts",
+        "/rules",
+        "/receivers",
+        "/compare",
+        "/postmortem",
+        "/runs/any/postmortem",
+    ):
         announced = set(re.findall(r'modulepreload" href="([^"]+)"', client.get(path).text))
         assert announced
         for script in announced:

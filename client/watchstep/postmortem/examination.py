@@ -154,6 +154,7 @@ def examine(
     *,
     draw: bool = False,
     explain: bool = True,
+    look_beside: bool = True,
     observers: Sequence[Observer] = (),
 ) -> Examination:
     """Fold a log through the rules and say what happened.
@@ -163,7 +164,9 @@ def examine(
         rules: Packs and rule files; None chooses those that the trainer did,
             or else the packs by what the log's metrics tell.
         draw: Whether to keep what a chart needs.
-        explain: Whether to look for causes, and for checkpoints beside the log.
+        explain: Whether to look for causes, and for checkpoints.
+        look_beside: Whether the log's own machine is this one. If not, no file is looked for:
+            neither beside the log nor where a stranger's log says that there are checkpoints.
         observers: As `fold` takes them.
 
     Raises:
@@ -205,6 +208,7 @@ def examine(
     )
     if explain and found.verdict != "healthy":
         _explain(found, compiled, course)
+    if explain and look_beside and found.verdict != "healthy":
         found.checkpoints = search(Path(found.path), _good(course, found), course.saved)
     return found
 

@@ -17,9 +17,11 @@ from watchstep_monitor.http.docs_page import docs_page
 from watchstep_monitor.http.envelope import BodyLimits, Envelope
 from watchstep_monitor.http.ingest_route import PATH, ingest_route
 from watchstep_monitor.http.openapi import batch_operation
+from watchstep_monitor.http.postmortem_routes import LOG_PATH, postmortem_routes
 from watchstep_monitor.http.problems import install_handlers
 from watchstep_monitor.http.run_routes import history_routes, run_routes
 from watchstep_monitor.http.stream import stream_routes
+from watchstep_monitor.service.postmortems import Postmortems
 
 PREFIX = "/api/v1"
 
@@ -30,6 +32,7 @@ def build_application(
     *,
     version: str,
     stopping: asyncio.Event,
+    postmortems: Postmortems,
     pages: Sequence[APIRouter] = (),
 ) -> Envelope:
     """The ASGI application.
@@ -39,6 +42,7 @@ def build_application(
         limits: Of request bodies.
         version: Of watchstep, for the API's description.
         stopping: Set when the service ends, so that open streams do.
+        postmortems: Makes them.
         pages: Routes of the web page, mounted at the root.
     """
     app = FastAPI(
@@ -57,6 +61,7 @@ def build_application(
         alert_routes(context),
         silence_routes(context),
         admin_routes(context),
+        postmortem_routes(context, postmortems),
         stream_routes(context, stopping),
     ):
         app.include_router(routes, prefix=PREFIX)
@@ -64,7 +69,7 @@ def build_application(
     for routes in pages:
         app.include_router(routes)
     _describe(app)
-    return Envelope(app, limits, keyring=context.keyring)
+    return Envelope(app, limits, keyring=context.keyring, streamed=[LOG_PATH])
 
 
 def _describe(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -46,15 +47,25 @@ class Envelope:
     Args:
         app: What is behind.
         limits: Of bodies.
+        streamed: Paths whose routes read, and bound, bodies of POST themselves: logs, which are
+            too large to be held.
         keyring: While it holds no tokens, only requests that name this machine as their
             host are answered: a page of another site must not reach the service by a name
             that its owner points here.
     """
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits, *, keyring: Keyring) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: BodyLimits,
+        *,
+        keyring: Keyring,
+        streamed: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._limits = limits
         self._keyring = keyring
+        self._streamed = frozenset(streamed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -80,8 +91,9 @@ class Envelope:
 
         try:
             self._check_origin(scope, headers)
-            body = await self._body(headers, receive)
-            await self._app(_as_get(scope), _replay(body, receive), send_safely)
+            if scope["method"] != "POST" or scope["path"] not in self._streamed:
+                receive = _replay(await self._body(headers, receive), receive)
+            await self._app(_as_get(scope), receive, send_safely)
         except Exception as error:
             if began:
                 raise

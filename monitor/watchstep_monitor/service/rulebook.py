@@ -55,6 +55,14 @@ class RuleBook:
         chosen = packs_named(tags.get(PACKS_TAG, ""))
         return (self._with(chosen) if chosen else self.rules).for_tags(tags)
 
+    def sources(self, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Packs and files of those rules, to be loaded by another process."""
+        shipped = set(packs())
+        chosen = packs_named(tags.get(PACKS_TAG, "")) or [
+            path for path in self._paths if path in shipped
+        ]
+        return (*chosen, *(path for path in self._paths if path not in shipped))
+
     def _with(self, chosen: tuple[str, ...]) -> RuleSet:
         found = self._by_packs.get(chosen)
         if found is None:

@@ -221,6 +221,9 @@ class Store(Protocol):
     ) -> Iterator[Point]:
         """The readings of one metric in order, over all attempts, within inclusive steps."""
 
+    def updates(self, run: str) -> Iterator[Update]:
+        """All updates of a run in order, as far as retention has left them."""
+
     def timeline(self, run: str, limit: int, cursor: str | None) -> Page[TimelineEntry]:
         """What happened to a run, in order."""
 

@@ -130,6 +130,24 @@ class LimitSettings(Section):
         default=2_000,
         description="Batches waiting for a commit; more are answered 429.",
     )
+    log_bytes: Count = Field(
+        default=67_108_864,
+        description="Bytes of a log that is sent for a post-mortem; a day of PPO is 10 MB as CSV.",
+    )
+    log_read_s: PositiveSeconds = Field(
+        default=120.0,
+        description="Seconds for such a log to arrive: the default size at 5 Mbit/s.",
+    )
+    postmortem_s: PositiveSeconds = Field(
+        default=60.0,
+        description="Seconds of a processor that one post-mortem may take, and at most twice as "
+        "long by the clock; 100,000 updates take about 10.",
+    )
+    postmortems: Count = Field(
+        default=2,
+        description="Post-mortems made at a time, each in a process of its own; more are "
+        "answered 429.",
+    )
 
 
 class StallSettings(Section):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
 
+from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
 from watchstep_monitor.service.ports import DeliveryState
@@ -170,6 +171,34 @@ class SqlStore:
             for row in rows:
                 found = blocks.block_points(row, places[row.shape], len(names[row.shape]))
                 yield from (point for point in found if low <= point.step <= high)
+            if len(rows) < BLOCKS_A_READ:
+                return
+            after = (rows[-1].attempt, rows[-1].first_seq)
+
+    def updates(self, run: str) -> Iterator[Update]:
+        """See the port."""
+        table, key = schema.updates.c, run_key(run)
+        names: dict[int, list[str]] = {}
+        after = (-1, -1)
+        while True:
+            rows = self._blocks(
+                select(schema.updates)
+                .where(
+                    table.run_key == key,
+                    or_(
+                        table.attempt > after[0],
+                        and_(table.attempt == after[0], table.first_seq > after[1]),
+                    ),
+                )
+                .order_by(table.attempt, table.first_seq)
+                .limit(BLOCKS_A_READ)
+            )
+            if any(row.shape not in names for row in rows):
+                # A run may learn names while it is read; they are stored before their blocks.
+                shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
+                names = {row["shape"]: json.loads(row["names"]) for row in self._rows(shapes)}
+            for row in rows:
+                yield from blocks.block_updates(row, names[row.shape])
             if len(rows) < BLOCKS_A_READ:
                 return
             after = (rows[-1].attempt, rows[-1].first_seq)

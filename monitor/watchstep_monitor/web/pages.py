@@ -21,15 +21,16 @@ from watchstep_monitor.service.desk import Desk, Projects
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.plain import plain
 from watchstep_monitor.service.ports import RunStatus
+from watchstep_monitor.service.scales import scales
 from watchstep_monitor.web.assets import Assets
 from watchstep_monitor.web.glances import glances
 from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
-from watchstep_monitor.web.scales import scales
+from watchstep_monitor.web.record import Record, backtested
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
 
-View = Literal["runs", "run", "alerts", "rules", "receivers", "compare"]
+View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem", "autopsy"]
 _TITLES: dict[View, str] = {
     "runs": "Runs",
     "run": "Run",
@@ -37,6 +38,8 @@ _TITLES: dict[View, str] = {
     "rules": "Rules",
     "receivers": "Receivers",
     "compare": "Compare",
+    "postmortem": "Post-mortem",
+    "autopsy": "Post-mortem",
 }
 _PATHS: dict[View, str] = {
     "runs": "/",
@@ -45,23 +48,19 @@ _PATHS: dict[View, str] = {
     "rules": "/rules",
     "receivers": "/receivers",
     "compare": "/compare",
+    "postmortem": "/postmortem",
+    "autopsy": "/runs/{run}/postmortem",
 }
+_CHARTS = ("charts.js", "chart.js", "axis.js", "paint.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
     "runs": ("runs.js", "spark.js"),
-    "run": (
-        "run.js",
-        "incident.js",
-        "silences.js",
-        "timeline.js",
-        "charts.js",
-        "chart.js",
-        "axis.js",
-        "paint.js",
-    ),
+    "run": ("run.js", "incident.js", "silences.js", "timeline.js", *_CHARTS),
     "alerts": ("alerts.js", "incident.js", "silences.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
-    "compare": ("compare.js", "charts.js", "chart.js", "axis.js", "paint.js"),
+    "compare": ("compare.js", *_CHARTS),
+    "postmortem": ("postmortem.js", "report.js", *_CHARTS),
+    "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
 _MOST_GLANCES = 100
@@ -128,7 +127,7 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 
 def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
-    overview = Overview(desk)
+    overview, record = Overview(desk), Record(desk)
 
     @routes.get("/page/runs")
     def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
@@ -149,11 +148,18 @@ def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
     def list_glances(request: Request, run: Names) -> Response:
         return _json({"items": glances(desk, run, may_read(request))})
 
+    @routes.get("/page/rules/record")
+    def rules_record(request: Request) -> Response:
+        projects = may_read(request)
+        shipped = backtested(desk.book.rules.rules)
+        return _json({"backtest": shipped, "here": record.here(projects)})
+
     @routes.get("/page/runs/{run}/scales")
     def run_scales(
         request: Request, run: Annotated[str, PathParameter(max_length=128)]
     ) -> Response:
-        return _json(scales(desk.view(run, may_read(request))))
+        view = desk.view(run, may_read(request))
+        return _json(scales(view.rules, view.latest))
 
 
 def _json(document: Any) -> Response:

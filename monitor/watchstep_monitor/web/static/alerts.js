@@ -67,7 +67,7 @@ function row(alert, changed) {
     el("td", {}, level(alert.severity)),
     el("td", { class: "full" }, alert.metric && [el("code", {}, alert.metric), el("div", { class: "under" }, `was ${number(alert.reading)}`)]),
     el("td", {}, when(alert.since), el("div", { class: "under" }, `update ${whole(alert.first_update)}`)),
-    el("td", { class: "full" }, el("div", { class: "row" }, handling(alert, changed))),
+    el("td", { class: "full" }, el("div", { class: "row together" }, handling(alert, changed))),
   );
 }
 

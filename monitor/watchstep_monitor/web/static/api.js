@@ -30,6 +30,11 @@ export function post(path, body = undefined) {
   return call("POST", path, body);
 }
 
+/** POST a file as it is. */
+export function send(path, query, file) {
+  return call("POST", path + search(query), file);
+}
+
 export function remove(path) {
   return call("DELETE", path);
 }
@@ -49,11 +54,12 @@ export async function all(path, query = {}, most = 2000) {
 async function call(method, path, body, signal) {
   for (;;) {
     const headers = { Accept: "application/json", ...credentials() };
-    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const file = body instanceof Blob;
+    if (body !== undefined) headers["Content-Type"] = file ? "application/octet-stream" : "application/json";
     const answer = await fetched(path, {
       method,
       headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || file ? body : JSON.stringify(body),
       signal,
     });
     if (answer.status === 401) {

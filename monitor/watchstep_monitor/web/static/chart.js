@@ -8,7 +8,7 @@ const LEAST_DRAG_PX = 6;
 const ROWS = 40;
 
 /**
- * A chart of one metric. `link` is shared by all charts of a view: {range, whole, cursor, kind,
+ * A chart of one metric. `link` is shared by all charts of a view: {range, cursor, kind, unit,
  * colour}; `moved(change)` says what a person did with one of them.
  */
 export class Chart {
@@ -22,7 +22,7 @@ export class Chart {
     this.selection = null;
     this.loaded = false;
     this.value = el("span", { class: "value" });
-    this.canvas = el("canvas", { tabindex: 0, role: "slider", "aria-label": `${metric} over steps`, "aria-valuenow": 0, "aria-valuetext": "not loaded yet" });
+    this.canvas = el("canvas", { tabindex: 0, role: "slider", "aria-label": `${metric} over ${link.unit}s`, "aria-valuenow": 0, "aria-valuetext": "not loaded yet" });
     this.hint = el("p", { class: "hint" }, "Loading");
     this.rows = el("div", { tabindex: 0, role: "region", "aria-label": `Readings of ${metric}` });
     this.table = el("details", { ontoggle: () => this.fillTable() }, el("summary", {}, "As a table"), this.rows);
@@ -71,15 +71,16 @@ export class Chart {
     const low = finite.reduce((a, b) => Math.min(a, b), Infinity);
     const high = finite.reduce((a, b) => Math.max(a, b), -Infinity);
     const range = finite.length ? `${number(low)} to ${number(high)}` : "no finite reading";
-    return strange ? `${range}; ${whole(strange)} not finite` : range;
+    const least = this.traces.some((trace) => trace.points.thinned) ? "at least " : "";
+    return strange ? `${range}; ${least}${whole(strange)} not finite` : range;
   }
 
   at(step) {
     const told = this.traces.map((trace) => {
       const point = nearest(trace.points, step);
       if (!point) return null;
-      const name = trace.label ? `${trace.label}: ` : `update ${whole(point.seq)}, `;
-      return `${name}step ${whole(point.step)}: ${number(point.value)}`;
+      const name = trace.label ? `${trace.label}: ` : point.seq === undefined ? "" : `update ${whole(point.seq)}, `;
+      return `${name}${this.link.unit} ${whole(point.step)}: ${number(point.value)}`;
     });
     const mark = this.marks.find((one) => Math.abs(one.step - step) <= (this.link.range[1] - this.link.range[0]) / 80);
     return [...told, mark?.text].filter(Boolean).join(" · ");
@@ -89,10 +90,10 @@ export class Chart {
     if (!this.table.open) return;
     const body = this.traces.flatMap((trace) =>
       trace.points.slice(-ROWS).reverse().map((point) =>
-        el("tr", {}, trace.label && el("td", {}, trace.label), el("td", { class: "num" }, whole(point.seq)), el("td", { class: "num" }, whole(point.step)), el("td", { class: "num" }, number(point.value))),
+        el("tr", {}, trace.label && el("td", {}, trace.label), point.seq !== undefined && el("td", { class: "num" }, whole(point.seq)), el("td", { class: "num" }, whole(point.step)), el("td", { class: "num" }, number(point.value))),
       ),
     );
-    const head = [this.traces[0]?.label && "Run", "Update", "Step", "Reading"].filter(Boolean);
+    const head = [this.traces[0]?.label && "Run", this.traces[0]?.points[0]?.seq !== undefined && "Update", this.link.unit[0].toUpperCase() + this.link.unit.slice(1), "Reading"].filter(Boolean);
     fill(this.rows, el("table", {}, el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col", class: name !== "Run" && "num" }, name)))), el("tbody", {}, body)));
   }
 

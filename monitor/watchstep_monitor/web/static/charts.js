@@ -13,13 +13,15 @@ const AT_ONCE = 2; // The service reads series one after the other: asked for al
 const KINDS = [["auto", "Auto"], ["linear", "Linear"], ["log", "Log"]];
 
 /**
- * Charts of one or two runs. `sources` are [{run, label, colour, dash}] (colour a style name).
- * `about(metric)` gives {scale, marks, zone} of now; `extent()` the greatest step.
+ * Charts of one or two runs. `sources` are [{run, label, colour, dash}] (colour a style name), or
+ * {read, label, ...} where `read(metric, query)` gives the points of what is no run of the service.
+ * `about(metric)` gives {scale, marks, zone} of now; `extent()` the greatest step;
+ * `unit` what steps are.
  */
 export class Charts {
-  constructor(sources, about, extent) {
+  constructor(sources, about, extent, unit = "step") {
     Object.assign(this, { sources, about, extent });
-    this.link = { range: [0, Math.max(1, extent())], cursor: null, kind: "auto", colour: palette() };
+    this.link = { range: [0, Math.max(1, extent())], cursor: null, kind: "auto", unit, colour: palette() };
     this.zoomed = false;
     this.charts = new Map();
     this.visible = new Set();
@@ -130,7 +132,7 @@ export class Charts {
     const asked = (chart.asked = (chart.asked || 0) + 1);
     const current = () => asked === chart.asked;
     try {
-      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => series(source.run, chart.metric, { ...range, points: POINTS }))));
+      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => (source.read || stored(source.run))(chart.metric, { ...range, points: POINTS }))));
       if (!current()) return;
       chart.points = found;
       this.present(chart);
@@ -193,14 +195,19 @@ async function inTurn(wanted, work) {
   }
 }
 
+function stored(run) {
+  return (metric, query) => series(run, metric, query);
+}
+
 async function series(run, metric, query) {
   const found = await get(`/api/v1/runs/${encodeURIComponent(run)}/series`, { metric, ...query });
-  return found.points.map((point) => ({ ...point, value: reading(point.value) }));
+  const points = found.points.map((point) => ({ ...point, value: reading(point.value) }));
+  return Object.assign(points, { thinned: found.thinned }); // What is left out was never counted.
 }
 
 async function newer(run, metric, known) {
   const last = known.at(-1);
   const found = await series(run, metric, { from_step: last.step, points: POINTS });
   const fresh = found.filter((point) => point.attempt > last.attempt || (point.attempt === last.attempt && point.seq > last.seq));
-  return fresh.length ? [...known, ...fresh] : known;
+  return fresh.length ? Object.assign([...known, ...fresh], { thinned: known.thinned || found.thinned }) : known;
 }

@@ -125,15 +125,22 @@ function done({ run, incident, deliveries, timeline }) {
     skipped > 0 && `${whole(skipped)} poisoned optimizer ${skipped === 1 ? "step" : "steps"} kept away from the weights.`,
     run.checkpoint && ["Pinned checkpoint: ", el("code", {}, run.checkpoint.path), ` (step ${whole(run.checkpoint.step)}).`],
     ...run.commands.map((command) => `Asked for by hand: ${command.kind}; waiting for the trainer.`),
-    ...told.map(delivered),
+    ...[...new Set(told.map((one) => one.receiver))].sort().map((receiver) => delivered(receiver, told.filter((one) => one.receiver === receiver))),
   ].filter(Boolean);
   return el("div", {}, el("h3", {}, "What was done"), lines.length ? el("ul", {}, lines.map((line) => el("li", {}, line))) : el("p", { class: "quiet" }, "Nothing yet: no rule that fired asks for an action, and no receiver was told."));
 }
 
-function delivered(one) {
-  if (one.state === "delivered") return `${one.receiver} was told (${one.edge}) at ${clock(one.settled_at)}.`;
-  if (one.state === "dead") return `${one.receiver} could not be told: ${one.reason}.`;
-  return `${one.receiver} is being told (${one.edge}).`;
+/** What one receiver heard of an incident: when it was told, and what is still on its way. */
+function delivered(receiver, told) {
+  const oldestFirst = [...told].sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
+  const heard = oldestFirst.filter((one) => one.state === "delivered").map((one) => `${one.edge} at ${clock(one.settled_at)}`);
+  const dead = oldestFirst.filter((one) => one.state === "dead").at(-1);
+  const waiting = oldestFirst.filter((one) => one.state !== "delivered" && one.state !== "dead");
+  return [
+    heard.length > 0 && `${receiver} was told: ${heard.join(", ")}.`,
+    waiting.length > 0 && ` ${receiver} is being told (${waiting.map((one) => one.edge).join(", ")})${waiting.at(-1).reason ? `: ${waiting.at(-1).reason}` : ""}.`,
+    dead && ` ${receiver} could not be told: ${dead.reason}.`,
+  ];
 }
 
 function advice({ run, incident, alerts }) {

@@ -12,6 +12,8 @@ export const MARKS = {
   attempt: ["↻", "new attempt"],
 };
 const ORDER = Object.keys(MARKS);
+const FONT = "11px system-ui, 'DejaVu Sans', sans-serif";
+const GRAVE = ["halt", "failed", "critical"];
 const LEFT = 52;
 const RIGHT = 8;
 const TOP = 18;
@@ -47,13 +49,13 @@ export function paint(canvas, model, colour) {
   canvas.height = Math.round(height * ratio);
   const brush = canvas.getContext("2d");
   brush.scale(ratio, ratio);
-  brush.font = "11px system-ui, 'DejaVu Sans', sans-serif";
+  brush.font = FONT;
   const plan = geometry(width, height, model.range);
   const inside = model.traces.flatMap((trace) => trace.points.filter((point) => within(point.step, model.range)));
   const scale = vertical(inside.map((point) => point.value), model.kind);
   const y = (value) => plan.box.top + plan.box.height * (1 - scale.part(value));
   const scene = { brush, colour, plan, scale, y, model };
-  zones(scene);
+  const words = zones(scene);
   grid(scene);
   brush.save();
   brush.beginPath();
@@ -61,10 +63,12 @@ export function paint(canvas, model, colour) {
   brush.clip();
   thresholds(scene);
   marks(scene);
+  words.forEach(([text, x, at]) => haloed(scene, text, x, at, "quiet", "left"));
   model.traces.forEach((trace) => drawTrace(scene, trace));
   strange(scene);
   pointer(scene);
   brush.restore();
+  signs(scene);
   return plan;
 }
 
@@ -72,8 +76,10 @@ function within(step, [from, to]) {
   return step >= from && step <= to;
 }
 
+/** Shade the zones; gives their names, and where these belong. */
 function zones({ brush, colour, plan, y, model }) {
   const { left, top, width, height } = plan.box;
+  const words = [];
   for (const zone of model.zones) {
     if (zone.zone === "ok") continue;
     const high = zone.to === null ? top : clamp(y(zone.to), top, top + height);
@@ -84,14 +90,24 @@ function zones({ brush, colour, plan, y, model }) {
     brush.fillRect(left, high, width, low - high);
     brush.globalAlpha = 1;
     if (zone.zone === "explosion") hatch(brush, left, high, width, low - high, colour("zone-explosion"));
-    if (low - high > 17) {
-      brush.fillStyle = colour("quiet");
-      // At the left, where a run is usually still well and nothing lies over the word.
-      brush.textAlign = "left";
-      brush.textBaseline = "top";
-      brush.fillText(zone.zone, left + 5, Math.max(high + 3, top + 1));
-    }
+    // At the left, where a run is usually still well and nothing lies over the word.
+    if (low - high > 17) words.push([zone.zone, left + 5, high + 9]);
   }
+  return words;
+}
+
+/** Text that stays readable over lines. */
+function haloed({ brush, colour }, text, x, y, ink, align) {
+  brush.textAlign = align;
+  brush.textBaseline = "middle";
+  brush.lineJoin = "round";
+  brush.lineWidth = 3;
+  brush.globalAlpha = 0.75;
+  brush.strokeStyle = colour("surface");
+  brush.strokeText(text, x, y);
+  brush.globalAlpha = 1;
+  brush.fillStyle = colour(ink);
+  brush.fillText(text, x, y);
 }
 
 /** Strokes, so that the worst zone is told from the others without seeing its colour. */
@@ -119,11 +135,12 @@ function grid({ brush, colour, plan, scale, y, model }) {
   brush.fillStyle = colour("quiet");
   brush.textAlign = "right";
   brush.textBaseline = "middle";
-  let named = Infinity;
-  for (const value of scale.ticks().sort((a, b) => a - b)) {
+  const named = [];
+  // 0 comes first: where ticks crowd around it, it is the one that says the most.
+  for (const value of scale.ticks().sort((a, b) => Number(b === 0) - Number(a === 0) || a - b)) {
     const at = Math.round(y(value)) + 0.5;
-    if (at < top || at > top + height || named - at < LEAST_TICK_PX) continue;
-    named = at;
+    if (at < top || at > top + height || named.some((other) => Math.abs(other - at) < LEAST_TICK_PX)) continue;
+    named.push(at);
     line(brush, left, at, left + width, at);
     brush.fillText(tick(value), left - 6, at);
   }
@@ -133,6 +150,8 @@ function grid({ brush, colour, plan, scale, y, model }) {
     const at = plan.x(step);
     if (at > left + 14 && at < left + width - 12) brush.fillText(tick(step), at, top + height + 5);
   }
+  brush.textAlign = "right";
+  brush.fillText(model.unit, left - 6, top + height + 5);
 }
 
 function thresholds({ brush, colour, plan, y, model }) {
@@ -147,26 +166,57 @@ function thresholds({ brush, colour, plan, y, model }) {
   brush.setLineDash([]);
 }
 
-function marks({ brush, colour, plan, model }) {
-  const { top, height } = plan.box;
-  const taken = [];
-  brush.textAlign = "center";
-  brush.textBaseline = "middle";
+/** While someone looks closely: which rule each line belongs to, and where it lies. */
+function thresholdNames(scene) {
+  const { plan, y, model } = scene;
+  const { left, top, width, height } = plan.box;
+  const toLeft = plan.x(model.cursor) > left + width / 2;
+  const named = [];
+  for (const one of model.thresholds) {
+    const at = y(one.value) - 7;
+    if (one.severity === "info" || at < top || at > top + height || named.some((other) => Math.abs(other - at) < LEAST_TICK_PX)) continue;
+    named.push(at);
+    haloed(scene, `${one.rule} ${one.op} ${tick(one.value)}`, toLeft ? left + 70 : left + width - 4, at, one.severity === "critical" ? "bad" : "mark", toLeft ? "left" : "right");
+  }
+}
+
+/** Marks that find room, the gravest first, with where they lie. */
+function placed({ plan, model }) {
+  const found = [];
   const worstFirst = [...model.marks].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind));
   for (const mark of worstFirst) {
-    if (!within(mark.step, model.range)) continue;
     const at = plan.x(mark.step);
-    if (taken.some((other) => Math.abs(other - at) < MARK_ROOM)) continue;
-    taken.push(at);
-    const grave = ["halt", "failed", "critical"].includes(mark.kind);
-    brush.fillStyle = brush.strokeStyle = colour(grave ? "bad" : mark.kind === "checkpoint" ? "good" : "mark");
-    brush.globalAlpha = 0.55;
-    brush.setLineDash(grave ? [] : [2, 3]);
-    line(brush, at, top, at, top + height);
-    brush.globalAlpha = 1;
-    brush.fillText(MARKS[mark.kind][0], at, top / 2 + 1);
+    if (within(mark.step, model.range) && !found.some((other) => Math.abs(other.at - at) < MARK_ROOM)) found.push({ ...mark, at });
   }
+  return found;
+}
+
+function inkOf(kind) {
+  return GRAVE.includes(kind) ? "bad" : kind === "checkpoint" ? "good" : "mark";
+}
+
+function marks(scene) {
+  const { brush, colour, plan } = scene;
+  brush.globalAlpha = 0.55;
+  brush.lineWidth = 1;
+  for (const { kind, at } of placed(scene)) {
+    brush.strokeStyle = colour(inkOf(kind));
+    brush.setLineDash(GRAVE.includes(kind) ? [] : [2, 3]);
+    line(brush, at, plan.box.top, at, plan.box.top + plan.box.height);
+  }
+  brush.globalAlpha = 1;
   brush.setLineDash([]);
+}
+
+/** The marks' signs above the plot, whole ones at its ends too. */
+function signs(scene) {
+  const { brush, colour, plan } = scene;
+  brush.textAlign = "center";
+  brush.textBaseline = "middle";
+  for (const { kind, at } of placed(scene)) {
+    brush.fillStyle = colour(inkOf(kind));
+    brush.fillText(MARKS[kind][0], clamp(at, plan.box.left + 5, plan.box.left + plan.box.width - 1), plan.box.top / 2 + 1);
+  }
 }
 
 function drawTrace({ brush, plan, y }, trace) {
@@ -190,36 +240,55 @@ function drawTrace({ brush, plan, y }, trace) {
   brush.setLineDash([]);
 }
 
-/** Readings that are no numbers: a stroke over the whole height, and their name. */
+/** Readings that are no numbers: each stretch of them a band over the whole height, and its name. */
 function strange({ brush, colour, plan, model }) {
   const { top, height, left, width } = plan.box;
-  const found = model.traces.flatMap((trace) => trace.points).filter((point) => !Number.isFinite(point.value) && within(point.step, model.range));
-  brush.strokeStyle = brush.fillStyle = colour("nan");
-  brush.lineWidth = 2;
-  brush.textBaseline = "bottom";
+  brush.font = "bold 11px system-ui, 'DejaVu Sans', sans-serif";
+  brush.textBaseline = "middle";
   let named = -Infinity;
-  for (const point of found) {
-    const at = plan.x(point.step);
-    line(brush, at, top, at, top + height);
-    if (at - named < 40) continue;
-    named = at;
-    const toLeft = at > left + width - 40;
-    brush.textAlign = toLeft ? "right" : "left";
-    brush.font = "bold 11px system-ui, 'DejaVu Sans', sans-serif";
-    const word = wordFor(point.value);
-    const size = brush.measureText(word).width + 8;
-    brush.fillStyle = colour("surface");
-    brush.fillRect(toLeft ? at - size - 2 : at + 2, top + height - 18, size, 16);
+  for (const { from, to, word, count, thinned } of stretches(model)) {
+    const [begins, ends] = [plan.x(from), Math.max(plan.x(to), plan.x(from) + 2)];
     brush.fillStyle = colour("nan");
-    brush.fillText(word, at + (toLeft ? -5 : 5), top + height - 3);
+    brush.globalAlpha = 0.3;
+    brush.fillRect(begins, top, ends - begins, height);
+    brush.globalAlpha = 1;
+    brush.fillRect(begins, top, 2, height);
+    if (begins - named < 40) continue;
+    named = begins;
+    const text = count > 1 && !thinned ? `${word} ×${count}` : word;
+    const size = brush.measureText(text).width + 8;
+    const toLeft = begins + size > left + width;
+    const x = toLeft ? begins - size - 1 : begins + 3;
+    brush.fillStyle = colour("surface");
+    brush.fillRect(x, top + height - 19, size, 16);
+    brush.fillStyle = colour("nan");
+    brush.textAlign = "left";
+    brush.fillText(text, x + 4, top + height - 11);
   }
+  brush.font = FONT;
+}
+
+function stretches(model) {
+  const found = [];
+  for (const trace of model.traces) {
+    let open = null;
+    for (const point of trace.points) {
+      const strange = !Number.isFinite(point.value) && within(point.step, model.range);
+      const word = strange && wordFor(point.value);
+      if (strange && open?.word === word) Object.assign(open, { to: point.step, count: open.count + 1 });
+      else if (strange) found.push((open = { from: point.step, to: point.step, word, count: 1, thinned: trace.points.thinned }));
+      else open = null;
+    }
+  }
+  return found;
 }
 
 function wordFor(value) {
   return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
 }
 
-function pointer({ brush, colour, plan, model, y }) {
+function pointer(scene) {
+  const { brush, colour, plan, model, y } = scene;
   const { top, height } = plan.box;
   if (model.selection) {
     const [from, to] = model.selection.map(plan.x);
@@ -229,6 +298,7 @@ function pointer({ brush, colour, plan, model, y }) {
     brush.globalAlpha = 1;
   }
   if (model.cursor === null) return;
+  thresholdNames(scene);
   brush.strokeStyle = colour("ink");
   brush.lineWidth = 1;
   brush.globalAlpha = 0.6;

@@ -2,13 +2,14 @@
 
 import { get, post } from "./api.js";
 import { el, fill, tell, trouble } from "./dom.js";
-import { level, outside } from "./format.js";
+import { level, outside, when, whole } from "./format.js";
 
 export async function show(place) {
   const list = el("div", { class: "row-gap" });
   const count = el("span", { class: "quiet", role: "status" });
   const find = el("input", { type: "search", placeholder: "Name, expression or cause", oninput: () => draw() });
   let rules = [];
+  let record = null;
   fill(
     place,
     el("div", { class: "head" }, el("h1", {}, "Rules"), count, el("span", { class: "grow" }), el("button", { type: "button", onclick: reload }, "Load the files again")),
@@ -19,6 +20,8 @@ export async function show(place) {
   async function refresh() {
     try {
       rules = (await get("/api/v1/rules")).items;
+      draw();
+      record = await get("/page/rules/record");
       draw();
     } catch (error) {
       fill(list, trouble(error, refresh));
@@ -40,17 +43,17 @@ export async function show(place) {
     const fitting = rules.filter((rule) => JSON.stringify(rule).toLowerCase().includes(word));
     count.textContent = `${fitting.length} of ${rules.length}`;
     const groups = [...new Set(fitting.map((rule) => rule.group))];
-    fill(list, groups.map((group) => section(group, fitting.filter((rule) => rule.group === group))));
+    fill(list, groups.map((group) => section(group, fitting.filter((rule) => rule.group === group), record)));
   }
 
   await refresh();
 }
 
-function section(group, rules) {
-  return el("section", { class: "panel", "aria-label": `Group ${group}` }, el("h2", {}, group || "without a group"), rules.map(rule));
+function section(group, rules, record) {
+  return el("section", { class: "panel", "aria-label": `Group ${group}` }, el("h2", {}, group || "without a group"), rules.map((one) => rule(one, record)));
 }
 
-function rule(one) {
+function rule(one, record) {
   const notes = one.annotations;
   const says = [["Why it is certain", notes.reason], ["Likely cause", notes.cause], ["Measured", notes.source]];
   return el(
@@ -59,12 +62,31 @@ function rule(one) {
     el("div", { class: "row" }, el("h3", {}, one.name), level(one.severity), one.action !== "none" && el("span", { class: "pill" }, one.action), holds(one.for) && el("span", { class: "quiet" }, holds(one.for))),
     notes.summary && el("p", {}, notes.summary),
     el("code", { class: "expr" }, one.expr),
+    record && figures(one, record),
     says.map(([name, text]) => text && el("p", { class: "quiet" }, el("strong", {}, `${name}: `), text)),
     notes.runbook_url && el("p", {}, outside(notes.runbook_url, "Runbook")),
   );
 }
 
+/** What the rule did: over the labelled logs that it was tried on, and over the runs here. */
+function figures(one, { backtest, here }) {
+  const tried = backtest.rules[one.name];
+  const seen = here[one.name];
+  const { faulty = 0, healthy = 0 } = backtest.logs;
+  const lag = tried?.median_lag_updates;
+  return el(
+    "dl",
+    { class: "figures record" },
+    el("div", {}, el("dt", {}, "Backtest"), el("dd", {}, tried ? [`caught ${tried.caught} of ${faulty} faulty logs`, lag !== null && el("small", {}, timely(lag)), el("small", { class: tried.false_alarms ? "wrong" : "" }, `${whole(tried.false_alarms)} false ${tried.false_alarms === 1 ? "alarm" : "alarms"}; ${healthy} healthy logs, ${whole(backtest.healthy_updates)} updates`)] : el("small", {}, "none shipped: watchstep rules backtest LOGS"))),
+    el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted or stalled; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
+  );
+}
+
+function timely(lag) {
+  if (lag === 0) return "in the very update (median)";
+  return lag > 0 ? `${whole(lag)} updates after the first bad one (median)` : `${whole(-lag)} updates ahead of the first bad one (median)`;
+}
+
 function holds(span) {
-  if (!span || span === "1") return "";
-  return /^\d+$/.test(span) ? `for ${span} updates` : `for ${span}`;
+  return !span || span === "1 updates" ? "" : `for ${span}`;
 }

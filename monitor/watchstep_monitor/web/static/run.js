@@ -3,7 +3,7 @@
 import { all, get } from "./api.js";
 import { Charts } from "./charts.js";
 import { el, fill, trouble } from "./dom.js";
-import { metricName, number, reading, status, when, whole, zone, ZONES } from "./format.js";
+import { metricName, number, reading, runPath, status, when, whole, zone, ZONES } from "./format.js";
 import { incidentPanel, order } from "./incident.js";
 import { calm, listen } from "./live.js";
 import { marksOf, timelineList, unfolded } from "./timeline.js";
@@ -87,6 +87,7 @@ function heading(run, changed) {
       status(run.status),
       el("span", { class: "grow" }),
       el("a", { href: `/compare?a=${encodeURIComponent(run.run)}` }, "Compare"),
+      el("a", { href: `${runPath(run.run)}/postmortem` }, "Post-mortem"),
       !ended && el("button", { type: "button", onclick: () => order(run.run, "checkpoint", changed) }, "Save checkpoint"),
       !ended && el("button", { type: "button", class: "danger", disabled: asked, onclick: () => order(run.run, "halt", changed) }, asked ? "Halt asked for" : "Halt"),
     ),

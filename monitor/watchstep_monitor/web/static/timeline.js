@@ -14,7 +14,7 @@ export function unfolded(entry) {
 /** The list, newest first; entries as `unfolded` gives them. */
 export function timelineList(entries) {
   if (entries.length === 0) return el("p", { class: "quiet" }, "Nothing yet.");
-  const shown = entries.slice(-MOST_SHOWN).reverse();
+  const shown = folded(entries).slice(-MOST_SHOWN).reverse();
   return el(
     "ol",
     { class: "timeline", reversed: true },
@@ -28,6 +28,25 @@ export function timelineList(entries) {
       ),
     ),
   );
+}
+
+/** Steps that were skipped one after the other for one reason are one entry: a thousand of them
+ * would push everything else out of sight. */
+function folded(entries) {
+  const found = [];
+  const open = new Map();
+  for (const entry of entries) {
+    const skip = entry.event === "guard" && entry.verdict === "skip";
+    const key = skip && `${entry.attempt} ${entry.reason}`;
+    const before = skip && open.get(key);
+    if (before && entry.seq - before.until <= 1) before.until = entry.seq;
+    else if (skip) {
+      const first = { ...entry, until: entry.seq };
+      open.set(key, first);
+      found.push(first);
+    } else found.push(entry);
+  }
+  return found;
 }
 
 function lead(entry) {
@@ -60,7 +79,7 @@ function event(entry) {
     case "checkpoint":
       return [entry.pinned ? "Checkpoint pinned: " : "Checkpoint: ", el("code", {}, entry.path), ` (step ${whole(entry.of_step)})`];
     case "guard":
-      return [el("strong", {}, `Guard: ${entry.verdict}`), entry.reason && ` – ${entry.reason}`];
+      return [el("strong", {}, `Guard: ${entry.verdict}`), entry.reason && ` – ${entry.reason}`, entry.until > entry.seq && `, and every step up to update ${whole(entry.until)}`];
     case "log":
       return [el("span", { class: "tag" }, entry.level || "log"), " ", entry.text];
     case "failed":

@@ -11,23 +11,22 @@ from typing import Any
 from watchstep.core.grammar import Node, parse
 from watchstep.core.rules import Bands, Rule
 from watchstep.core.ruleset import RuleSet
-from watchstep_monitor.service.live import RunView
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _BOUND_EDGE = 100.0
 """Edge that stands for the bound itself in zones `of: bound`; see `Bands.zone`."""
 
 
-def scales(view: RunView) -> dict[str, dict[str, Any]]:
+def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Zones and thresholds by metric, as the run reports its names, for its newest readings.
 
     Numbers that move with the run (a bound that depends on a count) are those of now; open
     ends of zones are None.
     """
-    rules, found = view.rules, {}
-    for name in view.latest:
-        zones = list(_zones(rules, name, view.latest))
-        thresholds = list(_thresholds(rules, name, view.latest))
+    found = {}
+    for name in latest:
+        zones = list(_zones(rules, name, latest))
+        thresholds = list(_thresholds(rules, name, latest))
         if zones or thresholds:
             found[name] = {"zones": zones, "thresholds": thresholds}
     return found

@@ -1,0 +1,128 @@
+"""How a rule has done: over labelled logs before it was shipped, and over the runs in the store."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from watchstep.core.rules import Rule
+from watchstep_monitor.service.clock import rfc3339
+from watchstep_monitor.service.desk import Desk, Projects
+from watchstep_monitor.service.records import AlertRecord
+from watchstep_monitor.service.status import shown_status
+from watchstep_monitor.service.storage import AlertFilter, RunFilter
+
+FIGURES = "backtest.json"
+"""Written by `docs/make_backtest.py`, which needs the labelled logs."""
+
+MOST_ALERTS = 5_000
+"""Newest alerts that are looked at; older ones say little about the rules of today."""
+
+ROWS_A_READ = 1_000
+FRESH_S = 30.0
+"""Age up to which what was counted is used again: nothing hangs on the newest alert here."""
+
+_BAD = frozenset({"diverged", "failed", "halted", "stalled"})
+
+
+def mark_of(rule: Rule) -> str:
+    """Changes with whatever makes the rule judge otherwise; its texts and action do not."""
+    judging = (
+        *(rule.expr, rule.severity, rule.hold, rule.keep, rule.clear, rule.unless, rule.warmup),
+        *(rule.on_nan, sorted(rule.where.items())),
+    )
+    return hashlib.blake2b(repr(judging).encode(), digest_size=8).hexdigest()
+
+
+def backtested(rules: Iterable[Rule]) -> dict[str, Any]:
+    """The shipped figures of those rules that are still as they were when they were counted."""
+    shipped = _shipped()
+    known: Mapping[str, Mapping[str, Any]] = shipped["rules"]
+    return {
+        "logs": shipped["logs"],
+        "healthy_updates": shipped["healthy_updates"],
+        "rules": {rule.name: known[mark] for rule in rules if (mark := mark_of(rule)) in known},
+    }
+
+
+@functools.cache
+def _shipped() -> Any:
+    return json.loads(files("watchstep_monitor.web").joinpath(FIGURES).read_text("utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Firing:
+    rule: str
+    run: str
+    project: str
+    at: str
+    bad: bool
+
+
+class Record:
+    """What the rules did over the runs in the store. Thread-safe."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._lock = threading.Lock()
+        self._counted_at = -math.inf
+        self._firings: list[_Firing] = []
+
+    def here(self, projects: Projects) -> dict[str, dict[str, Any]]:
+        """By rule: in how many runs it fired, how many of these went badly, and when last."""
+        found: dict[str, dict[str, Any]] = {}
+        runs: dict[str, set[str]] = {}
+        for one in self._all():
+            if projects is not None and one.project not in projects:
+                continue
+            told = found.setdefault(one.rule, {"runs": 0, "bad": 0, "last_at": one.at})
+            if one.run not in runs.setdefault(one.rule, set()):
+                runs[one.rule].add(one.run)
+                told["runs"] += 1
+                told["bad"] += one.bad
+        return found
+
+    def _all(self) -> list[_Firing]:
+        with self._lock:
+            now = self._desk.clock.monotonic()
+            if now - self._counted_at > FRESH_S:
+                self._firings = self._counted()
+                self._counted_at = now
+            return self._firings
+
+    def _counted(self) -> list[_Firing]:
+        alerts = list(self._newest())
+        bad = self._bad_runs()
+        return [
+            _Firing(one.rule, one.run, one.project, rfc3339(one.since), one.run in bad)
+            for one in alerts
+            if one.state != "pending"
+        ]
+
+    def _newest(self) -> Iterable[AlertRecord]:
+        cursor, seen = None, 0
+        while seen < MOST_ALERTS:
+            page = self._desk.store.alerts(AlertFilter(), ROWS_A_READ, cursor)
+            yield from page.items
+            seen += len(page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _bad_runs(self) -> set[str]:
+        now, hearing = self._desk.clock.now(), self._desk.policy.hearing
+        found: set[str] = set()
+        cursor = None
+        while True:
+            page = self._desk.store.runs(RunFilter(), ROWS_A_READ, cursor)
+            found |= {one.run for one in page.items if shown_status(one, now, hearing) in _BAD}
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
