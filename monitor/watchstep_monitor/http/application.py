@@ -15,7 +15,7 @@ from watchstep_monitor.http.alert_routes import alert_routes, silence_routes
 from watchstep_monitor.http.context import Context
 from watchstep_monitor.http.docs_page import docs_page
 from watchstep_monitor.http.envelope import BodyLimits, Envelope
-from watchstep_monitor.http.ingest_route import PATH, ingest_route
+from watchstep_monitor.http.ingest_route import PATH, accepting, ingest_first, ingest_route
 from watchstep_monitor.http.openapi import batch_operation
 from watchstep_monitor.http.problems import install_handlers
 from watchstep_monitor.http.run_routes import history_routes, run_routes
@@ -50,7 +50,8 @@ def build_application(
         redirect_slashes=False,
     )
     install_handlers(app)
-    app.router.routes.append(ingest_route(context))
+    accept = accepting(context)
+    app.router.routes.append(ingest_route(accept))
     for routes in (
         run_routes(context),
         history_routes(context),
@@ -64,7 +65,7 @@ def build_application(
     for routes in pages:
         app.include_router(routes)
     _describe(app)
-    return Envelope(app, limits, keyring=context.keyring)
+    return Envelope(ingest_first(accept, app), limits, keyring=context.keyring)
 
 
 def _describe(app: FastAPI) -> None:
