@@ -15,7 +15,7 @@ from watchstep_monitor.http.alert_routes import alert_routes, silence_routes
 from watchstep_monitor.http.context import Context
 from watchstep_monitor.http.docs_page import docs_page
 from watchstep_monitor.http.envelope import BodyLimits, Envelope
-from watchstep_monitor.http.ingest_route import PATH, ingest_route
+from watchstep_monitor.http.ingest_route import PATH, accepting, ingest_first, ingest_route
 from watchstep_monitor.http.openapi import batch_operation
 from watchstep_monitor.http.postmortem_routes import LOG_PATH, postmortem_routes
 from watchstep_monitor.http.problems import install_handlers
@@ -54,7 +54,8 @@ def build_application(
         redirect_slashes=False,
     )
     install_handlers(app)
-    app.router.routes.append(ingest_route(context))
+    accept = accepting(context)
+    app.router.routes.append(ingest_route(accept))
     for routes in (
         run_routes(context),
         history_routes(context),
@@ -69,7 +70,8 @@ def build_application(
     for routes in pages:
         app.include_router(routes)
     _describe(app)
-    return Envelope(app, limits, keyring=context.keyring, streamed=[LOG_PATH])
+    first = ingest_first(accept, app)
+    return Envelope(first, limits, keyring=context.keyring, streamed=[LOG_PATH])
 
 
 def _describe(app: FastAPI) -> None:

@@ -13,19 +13,12 @@ from watchstep.wire import METRIC_NAME, decode_update
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import read_json
+from watchstep_monitor.http.usual_json import MOST_COUNTER, UsualBatch, read_usual
 from watchstep_monitor.service.ingest import Batch, Rejected
 from watchstep_monitor.service.plain import plain
 
 MOST_ATTEMPT = 1_000_000
-_PLAIN_FIELDS = {"seq", "step", "time", "metrics"}
-_MOST_COUNTER = 2**53
-"""Largest `seq` and `step`: beyond it JSON parsers of other languages lose digits."""
-
-_MOST_TIME = 1e11
-"""Epoch seconds until which a time is taken as it is: the year 5138."""
-
 _REMEMBERED_NAMES = 4_096
-_FLOATS = frozenset({float})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +63,22 @@ class BatchReader:
         self._limits = limits
         self._good_names: set[tuple[str, ...]] = set()
 
-    def read(self, run: str, document: Any, projects: tuple[str, ...] | None) -> Batch:
-        """The batch in a document.
+    def read(self, run: str, body: bytes, projects: tuple[str, ...] | None) -> Batch:
+        """The batch in a body of JSON.
 
         One wrong update among good ones is rejected by itself; a batch of nothing but wrong
         ones is refused.
 
         Raises:
-            ProblemError: 413 for too many updates or metrics, 422 for the rest.
+            ProblemError: 400 for malformed bytes, 413 for too many updates or metrics, 422
+                for the rest.
         """
-        attempt, listed = self._envelope(document)
+        usual = read_usual(body)
+        if usual is not None:
+            updates = self._all_usual(usual)
+            if updates is not None:
+                return Batch(run, usual.attempt, updates, (), projects)
+        attempt, listed = self._envelope(read_json(body))
         gathered = _Gathered()
         for index, item in enumerate(listed):
             self._take(gathered, item, attempt, index)
@@ -110,15 +109,28 @@ class BatchReader:
             index += block.updates
         return gathered.batch(run, attempt, projects)
 
+    def _all_usual(self, batch: UsualBatch) -> list[tuple[int, Update]] | None:
+        """The batch's updates, if all of them have names that are known to be good."""
+        attempt, listed, good = batch.attempt, batch.updates, self._good_names
+        if not 1 <= attempt <= MOST_ATTEMPT or len(listed) > self._limits.updates_per_batch:
+            return None
+        known: tuple[str, ...] | None = None
+        for one in listed:
+            names = tuple(one.metrics)
+            if names != known:
+                if names not in good:
+                    return None
+                known = names
+        return [
+            (index, Update(one.seq, one.step, one.time, one.metrics, None, attempt))
+            for index, one in enumerate(listed)
+        ]
+
     def _take(self, gathered: _Gathered, item: Any, attempt: int, index: int) -> None:
-        update = self._usual(item, attempt)
-        if update is None:
-            try:
-                update = self._unusual(item, attempt, index)
-            except WireError as error:
-                gathered.reject(index, error)
-                return
-        gathered.updates.append((index, update))
+        try:
+            gathered.updates.append((index, self._careful(item, attempt, index)))
+        except WireError as error:
+            gathered.reject(index, error)
 
     def _take_rows(self, gathered: _Gathered, block: Block, index: int) -> None:
         if block.metrics > self._limits.metrics_per_update:
@@ -127,7 +139,7 @@ class BatchReader:
         for at, update in enumerate(updates_of(block), index):
             if isinstance(update, WireError):
                 gathered.reject(at, update)
-            elif update.seq > _MOST_COUNTER or update.step > _MOST_COUNTER:
+            elif update.seq > MOST_COUNTER or update.step > MOST_COUNTER:
                 gathered.reject(at, _beyond_counting())
             else:
                 gathered.updates.append((at, update))
@@ -150,23 +162,7 @@ class BatchReader:
             raise _too_large(("body", "updates"), self._limits.updates_per_batch, "updates")
         return attempt
 
-    def _usual(self, item: Any, attempt: int) -> Update | None:
-        """The update, if it is one of known names and plain numbers and carries no event."""
-        if type(item) is not dict or item.keys() != _PLAIN_FIELDS:
-            return None
-        seq, step, time, metrics = item["seq"], item["step"], item["time"], item["metrics"]
-        counters = type(seq) is int and type(step) is int and 1 <= seq <= _MOST_COUNTER
-        if not counters or not 0 <= step <= _MOST_COUNTER:
-            return None
-        if type(time) not in {float, int} or not 0.0 <= time <= _MOST_TIME:
-            return None
-        if type(metrics) is not dict or tuple(metrics) not in self._good_names:
-            return None
-        if not _FLOATS.issuperset(map(type, metrics.values())):
-            return None
-        return Update(seq, step, float(time), metrics, None, attempt)
-
-    def _unusual(self, item: Any, attempt: int, index: int) -> Update:
+    def _careful(self, item: Any, attempt: int, index: int) -> Update:
         if type(item) is not dict:
             raise WireError("update: must be an object")
         metrics = item.get("metrics", {})
@@ -178,7 +174,7 @@ class BatchReader:
             )
         self._check_event(item.get("event"))
         update = decode_update(item, attempt)
-        if max(update.seq, update.step) > _MOST_COUNTER:
+        if max(update.seq, update.step) > MOST_COUNTER:
             raise _beyond_counting()
         self._remember(tuple(update.readings))
         if update.event is None:
@@ -202,7 +198,7 @@ class BatchReader:
 
 
 def _beyond_counting() -> WireError:
-    return WireError(f"seq: must be at most {_MOST_COUNTER}, and so must step")
+    return WireError(f"seq: must be at most {MOST_COUNTER}, and so must step")
 
 
 def _invalid(loc: tuple[str | int, ...], kind: str, reason: str) -> ProblemError:

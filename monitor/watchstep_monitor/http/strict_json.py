@@ -43,7 +43,7 @@ def read_json(body: bytes) -> Any:
     except ValueError:
         raise malformed("cannot be parsed") from None
     keys, suspicious = _survey(parsed, 0)
-    if suspicious or not _keys_are_unique(body, keys):
+    if suspicious or not keys_are_unique(body, keys):
         # Only the slow parser can say whether that is harmless.
         return _read_slowly(body)
     return parsed
@@ -82,7 +82,7 @@ def _survey(value: Any, depth: int) -> tuple[int, bool]:
     return keys, suspicious
 
 
-def _keys_are_unique(body: bytes, keys: int) -> bool:
+def keys_are_unique(body: bytes, keys: int) -> bool:
     """Whether no key can have been written twice; counts, and never errs towards yes.
 
     A parser keeps one of two equal keys. Every key is followed by a colon, so as many colons

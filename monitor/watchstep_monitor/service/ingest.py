@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from watchstep.core.engine import State, step
@@ -352,9 +353,13 @@ class Ingest:
         last_seq = live.record.last_seq
         change.updates.extend(fresh)
         rules, engine = live.rules, live.engine
-        for update in fresh:
+        noted = 0
+        for at, update in enumerate(fresh, 1):
             engine, transitions = step(rules, engine, update)
-            live.note(update)
+            if not transitions and update.event is None:
+                continue
+            live.note(fresh[noted:at])
+            noted = at
             if update.event is None and all(one.change in _WAITING for one in transitions):
                 for one in transitions:
                     apply_transition(change, one)
@@ -368,6 +373,7 @@ class Ingest:
                 if update.event.get("kind") == "halted":
                     note_halt(change, self._policy.telling)
             self._judge(change, transitions)
+        live.note(fresh[noted:])
         live.engine = engine
         if len(live.latest) > self._policy.most_metrics_per_run:
             raise OverCapError("this run reports more metrics than it may", retry_after_s=3600)
@@ -439,14 +445,15 @@ def _sort(transaction: Transaction, batch: Batch, last_seq: int) -> _Sorted:
     Raises:
         ConflictError: One number, two contents.
     """
+    fresh = [update for _, update in batch.updates]
+    seqs = [last_seq, *(update.seq for update in fresh)]
+    if all(map(lt, seqs, islice(seqs, 1, None))):
+        return _Sorted(fresh)
     found = _Sorted()
     known: dict[int, Update] = {}
     behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
     stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
-    ordered = batch.updates
-    if any(a[1].seq >= b[1].seq for a, b in pairwise(ordered)):
-        ordered = sorted(ordered, key=lambda pair: pair[1].seq)
-    for index, update in ordered:
+    for index, update in sorted(batch.updates, key=lambda pair: pair[1].seq):
         seq = update.seq
         twin = stored.get(seq) if seq <= last_seq else known.get(seq)
         if twin is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from watchstep.core.engine import RuleSet, State, step
@@ -52,9 +52,18 @@ class LiveRun:
     since_snapshot: int = 0
     diagnosed: IncidentRecord | None = None
 
-    def note(self, update: Update) -> None:
-        """Take over an update's readings."""
-        readings = update.readings
+    def note(self, updates: Sequence[Update]) -> None:
+        """Take over the readings of updates that follow each other.
+
+        Of those with the same names only the newest can leave a trace.
+        """
+        newest: dict[tuple[str, ...], Mapping[str, float]] = {}
+        for update in reversed(updates):
+            newest.setdefault(tuple(update.readings), update.readings)
+        for readings in reversed(newest.values()):
+            self._take(readings)
+
+    def _take(self, readings: Mapping[str, float]) -> None:
         self.latest.update(readings)
         total = sum(readings.values())
         if self.bad_core or total - total != 0.0:
@@ -169,7 +178,7 @@ class Fleet:
             since = (saved.attempt, saved.seq)
         for update in transaction.updates_after(run, *since):
             step(rules, live.engine, update)
-            live.note(update)
+            live.note([update])
             live.since_snapshot += 1
         live.alerts = {alert.rule: alert for alert in transaction.open_alerts(run)}
         live.incident = transaction.open_incident(run)

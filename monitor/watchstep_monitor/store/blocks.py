@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from watchstep.core.updates import Update
@@ -51,7 +52,7 @@ def block_rows(
 def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
     count = len(block)
     steps = [update.step for update in block]
-    values = [value for update in block for value in update.readings.values()]
+    values = chain.from_iterable([update.readings.values() for update in block])
     events = {
         str(at): plain(update.event) for at, update in enumerate(block) if update.event is not None
     }

@@ -24,6 +24,7 @@ from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import Outbox
+from watchstep_monitor.store.partitions import make_partitions
 from watchstep_monitor.store.reading import stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
 from watchstep_monitor.store.shapes import Shapes
@@ -267,6 +268,7 @@ def _prepare(connection: Connection, options: StoreOptions) -> None:
                 text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait}
             )
             _upgrade(connection, options)
+            make_partitions(connection)
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         return

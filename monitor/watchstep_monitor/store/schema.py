@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -93,6 +93,22 @@ updates = Table(
     Column("times", LargeBinary, nullable=False),
     Column("readings", LargeBinary, nullable=False),
     Column("events", Text),
+    # Which partition holds the row on PostgreSQL, see `partitions`; 0 on SQLite.
+    Column("week", Integer, nullable=False, server_default=text("0")),
+)
+
+# What a chart needs of a stretch of updates of one shape, see `rollups`.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("least_step", BigInteger, nullable=False),
+    Column("greatest_step", BigInteger, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("points", LargeBinary, nullable=False),
 )
 
 run_states = Table(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Dialect, Table, insert, select
 
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.pipeline import guarded
 
 if TYPE_CHECKING:
     from watchstep_monitor.store.transaction import SqlTransaction
@@ -51,7 +52,8 @@ class Shapes:
 
     Attributes:
         insert_updates, advance_run: The driver's own statements for what every batch does;
-            building them anew each time took longer than running them.
+            building them anew each time took longer than running them. On PostgreSQL
+            `advance_run` fails where it finds no row, see `pipeline.guarded`.
         replace_row: By table, the statement that inserts a row or replaces the one with its
             key; its parameters are the columns in order.
     """
@@ -60,7 +62,8 @@ class Shapes:
         self._codes: dict[int, dict[tuple[str, ...], int]] = {}
         self._lock = threading.Lock()
         mark = "%s" if dialect.paramstyle in {"format", "pyformat"} else "?"
-        columns = [column.name for column in schema.updates.columns]
+        # The week fills itself.
+        columns = [column.name for column in schema.updates.columns if column.name != "week"]
         marks = ", ".join(mark for _ in columns)
         # The names in both statements are the schema's own.
         self.insert_updates = f"INSERT INTO updates ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - see above
@@ -69,7 +72,8 @@ class Shapes:
         guard = " AND ".join(
             f"{name} = {mark}" for name in ("run_key", "attempt", "last_seq", "version")
         )
-        self.advance_run = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"  # noqa: S608 - see above
+        advance = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"  # noqa: S608 - see above
+        self.advance_run = guarded(advance) if dialect.name == "postgresql" else advance
 
     def of(self, transaction: SqlTransaction, key: int) -> dict[tuple[str, ...], int]:
         """Names to number, of one run."""

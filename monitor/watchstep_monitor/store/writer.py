@@ -19,6 +19,8 @@ from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Job
 from watchstep_monitor.store.footing import Footing
+from watchstep_monitor.store.partitions import make_partitions
+from watchstep_monitor.store.pipeline import NoPartitionError
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction
 
@@ -184,9 +186,12 @@ class Writer:
             began = time.monotonic()
             transaction = SqlTransaction(connection, self._shapes)
             try:
-                connection.exec_driver_sql("BEGIN")
                 result = task.job(transaction)
-                connection.exec_driver_sql("COMMIT")
+                transaction.commit()
+            except NoPartitionError:
+                _undo(connection, transaction)
+                make_partitions(connection)
+                continue
             except StaleRunError:
                 # Another replica was faster: forget what we remembered, and look again.
                 _undo(connection, transaction)

@@ -1,0 +1,66 @@
+"""Updates by the week on PostgreSQL, and roll-ups for charts.
+
+Only adds. Replicas of the version before go on writing while this one takes over: the new
+column fills itself. What is stored already becomes the partition of week 0 as it is, without
+being copied; its primary key is built anew, which takes seconds for a million rows.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+# The number of the week since 1970, by the database's clock.
+_THIS_WEEK = "floor(extract(epoch FROM now()) / 604800)::integer"
+_COLUMNS = """
+    run_key bigint NOT NULL,
+    attempt integer NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    least_step bigint NOT NULL,
+    greatest_step bigint NOT NULL,
+    shape integer NOT NULL,
+    steps bytea NOT NULL,
+    times bytea NOT NULL,
+    readings bytea NOT NULL,
+    events text
+"""
+
+
+def upgrade() -> None:
+    """Split the updates, and add the roll-ups."""
+    if op.get_bind().dialect.name == "postgresql":
+        _split_by_week()
+    else:
+        op.add_column(
+            "updates", sa.Column("week", sa.Integer, nullable=False, server_default=sa.text("0"))
+        )
+    op.create_table(
+        "rollups",
+        sa.Column("run_key", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("first_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("last_seq", sa.BigInteger, nullable=False),
+        sa.Column("least_step", sa.BigInteger, nullable=False),
+        sa.Column("greatest_step", sa.BigInteger, nullable=False),
+        sa.Column("names", sa.Text, nullable=False),
+        sa.Column("points", sa.LargeBinary, nullable=False),
+    )
+
+
+def _split_by_week() -> None:
+    op.execute("ALTER TABLE updates RENAME TO updates_kept")
+    op.execute("ALTER TABLE updates_kept ADD COLUMN week integer NOT NULL DEFAULT 0")
+    op.execute("ALTER TABLE updates_kept DROP CONSTRAINT updates_pkey")
+    op.execute(
+        "ALTER TABLE updates_kept ADD CONSTRAINT updates_kept_pkey"
+        " PRIMARY KEY (run_key, attempt, first_seq, week)"
+    )
+    op.execute(
+        f"CREATE TABLE updates ({_COLUMNS}, week integer NOT NULL DEFAULT {_THIS_WEEK},"
+        " PRIMARY KEY (run_key, attempt, first_seq, week)) PARTITION BY RANGE (week)"
+    )
+    op.execute("ALTER TABLE updates ATTACH PARTITION updates_kept FOR VALUES FROM (0) TO (1)")

@@ -1,0 +1,52 @@
+"""Statements that go to PostgreSQL in one flight instead of one round trip each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+Statement = tuple[str, tuple[Any, ...]]
+"""A statement in the driver's own form, and its parameters."""
+
+
+class StaleGuardError(Exception):
+    """A statement that had to find its row did not: someone else changed it."""
+
+
+class NoPartitionError(Exception):
+    """A row belongs to a week that has no partition yet."""
+
+
+def send_together(connection: Connection, statements: Sequence[Statement]) -> None:
+    """Send statements and wait once for all of their results.
+
+    The first that fails stops those behind it, a COMMIT too; the transaction is the caller's
+    to roll back.
+
+    Raises:
+        StaleGuardError: See `guarded`.
+        NoPartitionError: See there.
+        OperationalError: Anything else.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    try:
+        with raw.pipeline(), raw.cursor() as cursor:
+            for text, values in statements:
+                cursor.execute(text, values or None)
+    except psycopg.errors.DivisionByZero:
+        raise StaleGuardError from None
+    except psycopg.errors.CheckViolation as error:
+        # What PostgreSQL calls a row that no partition takes.
+        raise NoPartitionError from error
+    except psycopg.Error as error:
+        raise OperationalError("a pipeline", None, error) from error
+
+
+def guarded(change: str) -> str:
+    """An UPDATE that is an error when it changes no row, for no one looks at its row count."""
+    return f"WITH moved AS ({change} RETURNING 1) SELECT 1 / count(*) FROM moved"  # noqa: S608 - the statement is the schema's own
