@@ -28,7 +28,7 @@ from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
 from watchstep_monitor.service.announcing import AnnouncingOutbox
-from watchstep_monitor.service.clock import SystemClock
+from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.desk import Desk, DeskOptions
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.ingest import IngestPolicy
@@ -74,17 +74,18 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     Args:
         settings: The service's.
         base_url: Where it is reached, for links.
-        clock: None for the machine's.
+        clock: None for the machine's, or for the database's where that is shared.
 
     Raises:
         SettingsError: Something cannot be opened or is configured wrongly; one line.
         RuleError: A rule file is wrong.
     """
-    clock = clock or SystemClock()
+    shared = SharedClock() if settings.database_url is not None else None
+    clock = clock or shared or SystemClock()
     book = RuleBook(settings.rules.paths)
     instruments = Instruments(clock)
     routes = _routes(settings)
-    opened = open_store(store_options(settings), instruments)
+    opened = open_store(store_options(settings), instruments, shared)
     try:
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes)
     except Exception:
@@ -145,6 +146,7 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
             settings.limits.decompressed_bytes,
             settings.limits.body_read_s,
         ),
+        concurrency=settings.limits.concurrency,
         version=watchstep.__version__,
         stopping=stopping,
         pages=[
@@ -203,6 +205,7 @@ def _context(
         config_bytes=limits.config_bytes,
         event_streams=limits.event_streams,
         rates=RateCap(limits.requests_per_s),
+        commit_wait_s=limits.commit_wait_s,
     )
 
 

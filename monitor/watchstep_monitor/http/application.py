@@ -28,6 +28,7 @@ def build_application(
     context: Context,
     limits: BodyLimits,
     *,
+    concurrency: int,
     version: str,
     stopping: asyncio.Event,
     pages: Sequence[APIRouter] = (),
@@ -37,6 +38,7 @@ def build_application(
     Args:
         context: What the routes share.
         limits: Of request bodies.
+        concurrency: Requests at work at a time.
         version: Of watchstep, for the API's description.
         stopping: Set when the service ends, so that open streams do.
         pages: Routes of the web page, mounted at the root.
@@ -64,7 +66,7 @@ def build_application(
     for routes in pages:
         app.include_router(routes)
     _describe(app)
-    return Envelope(app, limits, keyring=context.keyring)
+    return Envelope(app, limits, concurrency=concurrency, keyring=context.keyring)
 
 
 def _describe(app: FastAPI) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from watchstep_monitor.http.problems import ProblemError
+
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 256
+"""Open files for everything that is no caller: database, receivers, logs."""
 
 HEAD_BYTES = 65_536
 """Bytes of a request line and headers: eight times what common servers take."""
@@ -95,6 +102,21 @@ def watching(head_read_s: float, most_connections: int) -> Callable[..., Any]:
     """The protocol with its limits, as `uvicorn.Config` takes it."""
     limits = {"head_read_s": head_read_s, "most_connections": most_connections}
     return type("HeadWatch", (HeadWatch,), limits)
+
+
+def files_for(connections: int) -> int:
+    """Raise this process' limit on open files as far as may be; how many connections then fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    fitting = max(soft - SPARE_FILES, 1)
+    log.warning("fewer connections fit than are allowed", extra={"fit": fitting})
+    return fitting
 
 
 def _crowded() -> ProblemError:

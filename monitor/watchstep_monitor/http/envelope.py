@@ -18,6 +18,10 @@ from watchstep_monitor.http.tokens import Keyring
 TIMES_THE_LIMIT_THROWN_AWAY = 16
 """How much of a body that is too large is read and dropped, in multiples of the limit."""
 
+CROWDED_RETRY_S = 2
+LIVENESS = "/healthz"
+"""Answered in any crowd: a service that is busy must not be restarted for it."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -46,14 +50,19 @@ class Envelope:
     Args:
         app: What is behind.
         limits: Of bodies.
+        concurrency: Requests at work at a time.
         keyring: While it holds no tokens, only requests that name this machine as their
             host are answered: a page of another site must not reach the service by a name
             that its owner points here.
     """
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits, *, keyring: Keyring) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: BodyLimits, *, concurrency: int, keyring: Keyring
+    ) -> None:
         self._app = app
         self._limits = limits
+        self._concurrency = concurrency
+        self._at_work = 0
         self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +87,10 @@ class Envelope:
                 added.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self._at_work += 1
         try:
             self._check_origin(scope, headers)
+            self._check_crowd(scope["path"])
             body = await self._body(headers, receive)
             await self._app(_as_get(scope), _replay(body, receive), send_safely)
         except Exception as error:
@@ -87,6 +98,16 @@ class Envelope:
                 raise
             # The outermost place: whatever went wrong, the answer is a problem.
             await problem_of(error).response()(scope, receive, send_safely)
+        finally:
+            self._at_work -= 1
+
+    def _check_crowd(self, path: str) -> None:
+        if self._at_work > self._concurrency and path != LIVENESS:
+            raise ProblemError(
+                429,
+                "The service has as many requests at work as it may.",
+                headers={"Retry-After": str(CROWDED_RETRY_S)},
+            )
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")

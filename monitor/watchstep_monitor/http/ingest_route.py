@@ -42,7 +42,8 @@ def ingest_route(context: Context) -> Route:
             batch = batches.read_rows(run, body, who.projects)
         else:
             batch = batches.read(run, read_json(body), who.projects)
-        receipt = await asyncio.wrap_future(desk.accept(batch))
+        async with asyncio.timeout(context.commit_wait_s):
+            receipt = await asyncio.wrap_future(desk.accept(batch))
         if metrics is not None:
             metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
             metrics.ingest_took(time.perf_counter() - began)

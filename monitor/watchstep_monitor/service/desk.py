@@ -75,7 +75,7 @@ class Desk:
         self.book = book
         self.fleet = fleet
         self.clock = clock
-        self.broadcast = Broadcast()
+        self.broadcast = Broadcast(clock)
         self.policy = policy
         self.ingest = Ingest(book, fleet, policy, self._committed)
         self._options = options

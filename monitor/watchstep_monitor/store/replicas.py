@@ -1,8 +1,8 @@
-"""What replicas on one PostgreSQL say to each other: who keeps the clock, and what happened.
+"""What replicas on one PostgreSQL say to each other: what time it is, who ticks, what happened.
 
 One connection of its own per replica. It listens for what others committed, holds the lock of
-the one that ticks, and looks at the timeline itself every few seconds, should a notification
-have been lost with a connection.
+the one that ticks, asks for the database's time, and looks at the timeline itself every few
+seconds, should a notification have been lost with a connection.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, func, select
 
+from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
@@ -103,22 +104,26 @@ def tell_of_delivery(
 class Replicas:
     """One thread with one connection; reconnects for ever."""
 
-    def __init__(self, conninfo: str, engine: Engine, origin: str) -> None:
+    def __init__(
+        self, target: Mapping[str, Any], engine: Engine, origin: str, clock: SharedClock
+    ) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
-            conninfo: As libpq takes it.
+            target: What to connect to, as psycopg takes it.
             engine: To read with.
             origin: This replica's name among them, as its writing connections have it.
+            clock: Told the database's time every second.
         """
-        self._conninfo = conninfo
+        self._target = target
         self._engine = engine
         self._origin = origin
+        self._clock = clock
         self._heard: Heard | None = None
         self._stop = threading.Event()
         self._leads = threading.Event()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
-        self._newest_us = time.time_ns() // 1_000
+        self._newest_us = 0
         self._swept = False
         self._thread = threading.Thread(target=self._serve, name="replicas", daemon=True)
 
@@ -129,6 +134,7 @@ class Replicas:
             heard: Called in this object's thread; must return soon and not raise.
         """
         self._heard = heard
+        self._newest_us = to_us(self._clock.now())
         self._thread.start()
 
     def stop(self) -> None:
@@ -150,9 +156,7 @@ class Replicas:
 
         while not self._stop.is_set():
             try:
-                with psycopg.connect(
-                    self._conninfo, autocommit=True, connect_timeout=5
-                ) as connection:
+                with psycopg.connect(**self._target, autocommit=True) as connection:
                     connection.execute(f"SET idle_session_timeout = {FROZEN_MS}")
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._hold(connection)
@@ -166,6 +170,7 @@ class Replicas:
     def _hold(self, connection: psycopg.Connection[Any]) -> None:
         swept = 0.0
         while not self._stop.is_set():
+            self._ask_the_time(connection)
             self._take_lock(connection)
             for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
                 self._hear(notice.payload)
@@ -173,10 +178,15 @@ class Replicas:
                 swept = time.monotonic()
                 self._sweep()
 
+    def _ask_the_time(self, connection: psycopg.Connection[Any]) -> None:
+        # Also what keeps the session from counting as frozen.
+        asked_at = time.monotonic()
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+        if row is not None:
+            self._clock.told(row[0], asked_at, time.monotonic())
+
     def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
         if self._leads.is_set():
-            # Also what keeps the session from counting as frozen.
-            connection.execute("SELECT 1")
             return
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (CLOCK_LOCK,)).fetchone()
         if row is not None and row[0]:
@@ -200,8 +210,9 @@ class Replicas:
         )
 
     def _sweep(self) -> None:
-        now_us = time.time_ns() // 1_000
-        span = (self._newest_us - OVERLAP_US, now_us - SETTLED_US)
+        settled_us = to_us(self._clock.now()) - SETTLED_US
+        # A moment of the future would end the looks until it has come.
+        span = (min(self._newest_us, settled_us) - OVERLAP_US, settled_us)
         query = _entries().where(schema.timeline.c.at_us.between(*span))
         self._tell(query, silently=not self._swept)
         self._swept = True

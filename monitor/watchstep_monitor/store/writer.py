@@ -124,6 +124,9 @@ class Writer:
             task = tasks.get()
             if task is None:
                 break
+            if not task.future.set_running_or_notify_cancel():
+                # Whoever asked has given up; what is sent again waits behind it.
+                continue
             trouble = None if self._footing is None else self._footing.trouble()
             if trouble is not None:
                 # The connection is kept: should the files come back, it goes on as it was.
@@ -132,7 +135,7 @@ class Writer:
                 continue
             try:
                 if connection is None or connection.invalidated:
-                    connection = self._engine.connect()
+                    connection = self._connected(tasks)
                 if self._is_sqlite:
                     self._commit_group(connection, task, tasks)
                 else:
@@ -146,6 +149,19 @@ class Writer:
                 _drop(connection)
                 connection = None
         _drop(connection)
+
+    def _connected(self, tasks: queue.SimpleQueue[_Task | None]) -> Connection:
+        """A new connection; if there is none to be had, for no one who waits now."""
+        try:
+            return self._engine.connect()
+        except (SQLAlchemyError, OSError) as error:
+            # One after the other, each would wait for the same attempt to time out.
+            for _ in range(tasks.qsize()):
+                task = _next(tasks)
+                if task is None:
+                    break
+                _refuse(task.future, error)
+            raise
 
     def _commit_group(
         self, connection: Connection, first: _Task, tasks: queue.SimpleQueue[_Task | None]
@@ -263,14 +279,18 @@ def _own_failure(error: Exception) -> BaseException:
 
 
 def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
-    try:
-        task = tasks.get_nowait()
-    except queue.Empty:
-        return None
-    if task is None:
-        # The sign to stop is for the loop outside; it comes after everything queued.
-        tasks.put(None)
-    return task
+    """The next task that someone still waits for, if there is one already."""
+    while True:
+        try:
+            task = tasks.get_nowait()
+        except queue.Empty:
+            return None
+        if task is None:
+            # The sign to stop is for the loop outside; it comes after everything queued.
+            tasks.put(None)
+            return None
+        if task.future.set_running_or_notify_cancel():
+            return task
 
 
 def _refuse(future: Future[Any], error: BaseException) -> None:
