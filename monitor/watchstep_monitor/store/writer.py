@@ -31,6 +31,10 @@ MOST_TRIES = 20
 TIDY_INTERVAL_S = 30.0
 """Between truncations of the write-ahead log, which else keeps its greatest size."""
 
+FAILING_S = 3.0
+"""How long one commit that the database refused counts against all: the next may need no room on
+the disk that is full, and succeed."""
+
 _ALL_FAIL = (OperationalError, OSError)
 """What concerns the whole database, and with it everyone in the group."""
 
@@ -83,6 +87,7 @@ class Writer:
             queue.SimpleQueue() for _ in range(threads)
         ]
         self._closed = False
+        self._failed_at = -FAILING_S
         self._threads = [
             threading.Thread(target=self._serve, args=(tasks,), name=f"writer-{at}", daemon=True)
             for at, tasks in enumerate(self._queues)
@@ -108,6 +113,11 @@ class Writer:
     def failing(self) -> bool:
         """Whether the newest attempt at a commit failed for a reason that concerns everyone."""
         return self._failing
+
+    @property
+    def failed_lately(self) -> bool:
+        """Whether one did a moment ago, whatever became of those after it."""
+        return time.monotonic() - self._failed_at < FAILING_S
 
     def close(self) -> None:
         """Finish what is queued, then end the threads."""
@@ -245,6 +255,7 @@ class Writer:
         return None, failure
 
     def _note_failure(self, reason: str) -> None:
+        self._failed_at = time.monotonic()
         # Once for each stretch of trouble: a full disk is met by every trainer, again and again.
         if not self._failing:
             self._failing = True
