@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import watchstep
-from watchstep.errors import SettingsError
+from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.gauges import (
     CONTENT_TYPE,
     Exposition,
@@ -45,9 +46,11 @@ from watchstep_monitor.service.ticker import Ticker
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
-from watchstep_monitor.store.replicas import Told
+from watchstep_monitor.store.replicas import RELOAD, Told
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,8 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     outbox.broadcast = desk.broadcast
     replicas = opened.replicas
     if replicas is not None:
-        replicas.start(functools.partial(_tell_listeners, desk))
+        desk.rules_changed = replicas.tell_of_reload
+        replicas.start(functools.partial(_hear, desk))
     ticker = Ticker(
         desk,
         settings.stall.check_interval_s,
@@ -160,8 +164,14 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     return Service(asgi, desk, opened, worker, ticker, stopping)
 
 
-def _tell_listeners(desk: Desk, told: Told) -> None:
-    """Tell this replica's listeners what another one committed."""
+def _hear(desk: Desk, told: Told) -> None:
+    """Take notice of what another replica did: mostly by telling this one's listeners."""
+    if told.kind == RELOAD:
+        try:
+            desk.read_rules()
+        except RuleError as error:
+            log.warning("the rules stay as they were", extra={"reason": str(error)})
+        return
     desk.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http_kit import until, upd
+from service.http_kit import Running, until, upd
 from service.kit import postgres_database
 from story.postgres_kit import inbox, postgres_server
 from story.replica_kit import Trainer, leaders, progress, replicas, tally, to_any, training
@@ -60,6 +60,25 @@ def test_orders_and_events_reach_trainers_and_listeners_of_other_replicas(tmp_pa
     assert [command["kind"] for command in taken.json["commands"]] == ["halt"]
     assert (heard["rule"], heard["run"], heard["seq"]) == ("GradHigh", "a", 2)
     assert shown == [True, False], "a run shows once, at whoever committed its newest update"
+
+
+def test_a_reload_reaches_every_replica_that_has_a_good_file(tmp_path: Path) -> None:
+    with postgres_database() as url, replicas(tmp_path, 3, url) as running:
+        for one in running[:2]:
+            path = one.folder / "rules.yaml"
+            path.write_text(path.read_text().replace("> 10\n", "> 20\n"))
+        (running[2].folder / "rules.yaml").write_text("no rules")
+
+        assert running[0].client.ask("POST", "/-/reload").status == 200
+
+        until(lambda: limit_of(running[1]) == "train/grad_norm > 20")
+        until(lambda: "the rules stay as they were" in (running[2].folder / "log").read_text())
+        assert limit_of(running[2]) == "train/grad_norm > 10"
+
+
+def limit_of(one: Running) -> str:
+    rules = {rule["name"]: rule["expr"] for rule in one.client.get("/rules").json["items"]}
+    return str(rules["GradHigh"])
 
 
 def test_a_run_that_falls_silent_is_seen_although_the_replica_that_kept_the_clock_died(

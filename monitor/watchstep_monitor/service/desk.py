@@ -82,6 +82,7 @@ class Desk:
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self.nudge: Callable[[], None] = lambda: None
+        self.rules_changed: Callable[[], None] = lambda: None
         self.silences_changed: Callable[[], None] = lambda: None
         self.metrics: ServiceMetrics | None = None
 
@@ -279,11 +280,16 @@ class Desk:
         self.silences_changed()
 
     def reload(self) -> None:
-        """Load the rule files again.
+        """Load the rule files again, here and wherever else this store is served.
 
         Raises:
-            RuleError: A file is wrong; the old rules stay live.
+            RuleError: A file is wrong; the old rules stay live, everywhere.
         """
+        self.read_rules()
+        self.rules_changed()
+
+    def read_rules(self) -> None:
+        """Load the rule files again, here only; see `reload`."""
         try:
             self.book.reload()
         except Exception:

@@ -54,6 +54,7 @@ SETTLED_US = 2_000_000
 REMEMBERED = 20_000
 MOST_A_LOOK = 1_000
 
+RELOAD = "reload"
 DELIVERY = "delivery"
 MOST_NOTICE_BYTES = 7_900
 """PostgreSQL takes notifications of less than 8,000 bytes."""
@@ -64,7 +65,8 @@ class Told:
     """One thing that another replica committed.
 
     Attributes:
-        kind: As listeners are told it; a timeline's kind, or "delivery".
+        kind: As listeners are told it; a timeline's kind, or "delivery". Or "reload": no
+            commit, but rule files to be read again, wherever they are.
         at_us: Of the timeline entry; None for a delivery.
     """
 
@@ -122,6 +124,7 @@ class Replicas:
         self._heard: Heard | None = None
         self._stop = threading.Event()
         self._leads = threading.Event()
+        self._reloaded = threading.Event()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._newest_us = 0
         self._swept = False
@@ -151,6 +154,10 @@ class Replicas:
         """
         return self._leads.is_set()
 
+    def tell_of_reload(self) -> None:
+        """Have the others read their rule files again too, within a second or so."""
+        self._reloaded.set()
+
     def _serve(self) -> None:
         import psycopg
 
@@ -172,6 +179,10 @@ class Replicas:
         while not self._stop.is_set():
             self._ask_the_time(connection)
             self._take_lock(connection)
+            if self._reloaded.is_set():
+                told = (CHANNEL, f"{self._origin} {RELOAD}")
+                connection.execute("SELECT pg_notify(%s, %s)", told)
+                self._reloaded.clear()
             for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
                 self._hear(notice.payload)
             if time.monotonic() - swept >= SWEEP_S:
@@ -195,6 +206,10 @@ class Replicas:
 
     def _hear(self, payload: str) -> None:
         origin, _, rest = payload.partition(" ")
+        if rest == RELOAD:
+            if origin != self._origin and self._heard is not None:
+                self._heard(Told(RELOAD, "", "", {}))
+            return
         if rest.startswith(DELIVERY):
             if origin != self._origin and self._heard is not None:
                 self._heard(Told(DELIVERY, **json.loads(rest.removeprefix(DELIVERY))))
