@@ -21,7 +21,7 @@ HEAD_BYTES = 65_536
 """Bytes of a request line and headers: eight times what common servers take."""
 
 
-PROBES = (b"/healthz", b"/readyz", b"/metrics")
+PROBES = ("/healthz", "/readyz", "/metrics")
 """Answered however crowded it is: a probe that fails gets the service killed for its popularity."""
 
 CROWDED_RETRY_S = 1
@@ -75,13 +75,16 @@ class HeadWatch(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See the base class; called by the parser."""
         self._head_is_here()
-        if len(self.connections) <= self.most_connections or self.url.startswith(PROBES):
+        if len(self.connections) <= self.most_connections or self._is_probe():
             super().on_headers_complete()
             return
         # Uvicorn's own refusal is no problem document and does not say when to come back.
         served, self.app = self.app, _crowded().response()
         super().on_headers_complete()
         self.app = served
+
+    def _is_probe(self) -> bool:
+        return self.url.partition(b"?")[0].decode("latin-1") in PROBES
 
     def _await_head(self) -> None:
         if self._head_timer is None:

@@ -12,15 +12,12 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from watchstep_monitor.http.connections import CROWDED_RETRY_S, PROBES
 from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
 from watchstep_monitor.http.tokens import Keyring
 
 TIMES_THE_LIMIT_THROWN_AWAY = 16
 """How much of a body that is too large is read and dropped, in multiples of the limit."""
-
-CROWDED_RETRY_S = 2
-LIVENESS = "/healthz"
-"""Answered in any crowd: a service that is busy must not be restarted for it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -102,7 +99,7 @@ class Envelope:
             self._at_work -= 1
 
     def _check_crowd(self, path: str) -> None:
-        if self._at_work > self._concurrency and path != LIVENESS:
+        if self._at_work > self._concurrency and path not in PROBES:
             raise ProblemError(
                 429,
                 "The service has as many requests at work as it may.",

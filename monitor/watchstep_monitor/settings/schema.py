@@ -119,7 +119,8 @@ class LimitSettings(Section):
     )
     concurrency: Count = Field(
         default=1_000,
-        description="Requests at work at a time; more are answered 429, but for probes and scrapes.",
+        description="Requests at work at a time; more are answered 429, but for probes and "
+        "scrapes.",
     )
     connections: Count = Field(
         default=16_384,
