@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import random
 import re
@@ -24,6 +25,8 @@ import pytest
 from service.http_kit import Answer, Client, Running, served, until, upd
 from story.postgres_kit import Inbox
 from watchstep_monitor.service.records import short_id
+
+log = logging.getLogger(__name__)
 
 KEEPS_CLOCK = "this replica keeps the clock"
 NGINX_CONF = Path(__file__).parents[2] / "deploy/nginx/watchstep.conf"
@@ -281,6 +284,10 @@ def tally(client: Client, trainers: Sequence[Trainer], received: Inbox | None = 
         _count_edges(client, one, told)
     if received is not None:
         _count_messages(client, received, told)
+    # Shown by --log-cli-level=INFO; the docs quote them.
+    log.info("%s", told)
+    longest = max((getattr(one, "longest_wait_s", 0.0) for one in trainers), default=0.0)
+    log.info("the longest wait for an acknowledgement: %.2f s", longest)
     return told
 
 
