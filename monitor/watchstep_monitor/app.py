@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import watchstep
-from watchstep.errors import SettingsError
+from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.gauges import (
     CONTENT_TYPE,
     Exposition,
@@ -23,12 +24,12 @@ from watchstep_monitor.gauges import (
 from watchstep_monitor.http.application import build_application
 from watchstep_monitor.http.batches import BatchLimits, BatchReader
 from watchstep_monitor.http.context import Context, Receivers, caller
-from watchstep_monitor.http.envelope import BodyLimits
+from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
 from watchstep_monitor.service.announcing import AnnouncingOutbox
-from watchstep_monitor.service.clock import SystemClock
+from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.desk import Desk, DeskOptions
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.ingest import IngestPolicy
@@ -46,9 +47,11 @@ from watchstep_monitor.service.ticker import Ticker
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
-from watchstep_monitor.store.replicas import Told
+from watchstep_monitor.store.replicas import RELOAD, Told
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,18 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     Args:
         settings: The service's.
         base_url: Where it is reached, for links.
-        clock: None for the machine's.
+        clock: None for the machine's, or for the database's where that is shared.
 
     Raises:
         SettingsError: Something cannot be opened or is configured wrongly; one line.
         RuleError: A rule file is wrong.
     """
-    clock = clock or SystemClock()
+    shared = SharedClock() if settings.database_url is not None else None
+    clock = clock or shared or SystemClock()
     book = RuleBook(settings.rules.paths)
     instruments = Instruments(clock)
     routes = routes_of(settings)
-    opened = open_store(store_options(settings), instruments)
+    opened = open_store(store_options(settings), instruments, shared)
     try:
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes)
     except Exception:
@@ -130,7 +134,8 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     outbox.broadcast = desk.broadcast
     replicas = opened.replicas
     if replicas is not None:
-        replicas.start(functools.partial(_tell_listeners, desk))
+        desk.rules_changed = replicas.tell_of_reload
+        replicas.start(functools.partial(_hear, desk))
     ticker = Ticker(
         desk,
         settings.stall.check_interval_s,
@@ -141,10 +146,11 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     context = _context(settings, desk, opened, worker, instruments, clock)
     asgi = build_application(
         context,
-        BodyLimits(
+        RequestLimits(
             settings.limits.body_bytes,
             settings.limits.decompressed_bytes,
             settings.limits.body_read_s,
+            settings.limits.concurrency,
         ),
         version=watchstep.__version__,
         stopping=stopping,
@@ -170,8 +176,14 @@ def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
     )
 
 
-def _tell_listeners(desk: Desk, told: Told) -> None:
-    """Tell this replica's listeners what another one committed."""
+def _hear(desk: Desk, told: Told) -> None:
+    """Take notice of what another replica did: mostly by telling this one's listeners."""
+    if told.kind == RELOAD:
+        try:
+            desk.read_rules()
+        except RuleError as error:
+            log.warning("the rules stay as they were", extra={"reason": str(error)})
+        return
     desk.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
 
 
@@ -215,6 +227,7 @@ def _context(
         config_bytes=limits.config_bytes,
         event_streams=limits.event_streams,
         rates=RateCap(limits.requests_per_s),
+        commit_wait_s=limits.commit_wait_s,
     )
 
 

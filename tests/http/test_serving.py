@@ -130,7 +130,7 @@ def test_a_silent_run_is_stalled_and_a_word_from_it_ends_that(tmp_path: Path) ->
 
 
 def test_over_its_connections_it_says_when_to_come_back_and_answers_probes(tmp_path: Path) -> None:
-    with served(tmp_path, WATCHSTEP_LIMITS__CONCURRENCY="3") as running, ExitStack() as held:
+    with served(tmp_path, WATCHSTEP_LIMITS__CONNECTIONS="3") as running, ExitStack() as held:
         for _ in range(3):
             held.enter_context(socket.create_connection(("127.0.0.1", running.client.port)))
         crowded = until(lambda: (got := running.client.get("/runs")).status != 200 and got)

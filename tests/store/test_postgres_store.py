@@ -63,7 +63,8 @@ def listens(url: str, count: int) -> bool:
         found = sql(
             "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND query NOT LIKE '%%pg_stat_activity%%'"
-            " AND (query LIKE 'LISTEN%%' OR query LIKE '%%advisory%%' OR query = 'SELECT 1')"
+            " AND (query LIKE 'LISTEN%%' OR query LIKE '%%advisory%%'"
+            " OR query = 'SELECT clock_timestamp()')"
         ).scalar_one()
     return found >= count
 

@@ -19,15 +19,22 @@ from typing import Any
 
 import pytest
 
+from service.http_kit import until
+
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
 @dataclass
 class Server:
-    """One cluster on a free port."""
+    """One cluster on a free port.
+
+    Attributes:
+        settings: Of postgresql.conf, as on a command line.
+    """
 
     folder: Path
     port: int
+    settings: str = ""
 
     @property
     def url(self) -> str:
@@ -39,8 +46,24 @@ class Server:
     def stop(self, mode: str) -> None:
         self._control("stop", "-w", "-m", mode)
 
+    def promote(self) -> None:
+        self._control("promote", "-w")
+
+    def runs(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def ask(self, statement: str) -> list[Any]:
+        """The rows of one statement, outside of any transaction."""
+        import psycopg
+
+        target = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        with psycopg.connect(target, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
     def _control(self, *words: str) -> None:
-        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1"
+        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 {self.settings}"
         run_as_postgres("pg_ctl", "-D", str(self.folder / "data"), "-o", options, *words)
 
 
@@ -58,27 +81,67 @@ def run_as_postgres(program: str, *words: str) -> None:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
-    """A cluster that nobody else uses; skips where none can be made."""
-    if not BINARIES:
-        pytest.skip("no PostgreSQL server is installed")
-    folder = Path(tempfile.mkdtemp(prefix="ws-pg-"))
-    if os.getuid() == 0:
-        try:
-            shutil.chown(folder, pwd.getpwnam("postgres").pw_uid)
-        except KeyError:
-            shutil.rmtree(folder)
-            pytest.skip("PostgreSQL refuses root, and there is no user postgres")
+def postgres_server(settings: str = "", disk_bytes: int | None = None) -> Iterator[Server]:
+    """A cluster that nobody else uses; skips where none can be made.
+
+    Args:
+        settings: Of postgresql.conf, as on a command line.
+        disk_bytes: Size of a disk of its own in memory; None for a common folder.
+    """
+    with _folder(disk_bytes) as folder:
+        run_as_postgres("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust")
+        with _started(folder, settings) as server:
+            yield server
+
+
+@contextmanager
+def standby_of(primary: Server) -> Iterator[Server]:
+    """A streaming standby, on which every commit of the primary waits from now on."""
+    with _folder(None) as folder:
+        place = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
+        data = str(folder / "data")
+        run_as_postgres("pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", *place)
+        with _started(folder, "") as server:
+            primary.ask("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (*)'")
+            primary.ask("SELECT pg_reload_conf()")
+            until(lambda: primary.ask("SELECT 1 FROM pg_stat_replication WHERE sync_state='sync'"))
+            yield server
+
+
+@contextmanager
+def _started(folder: Path, settings: str) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        server = Server(folder, free.getsockname()[1])
+        server = Server(folder, free.getsockname()[1], settings)
     try:
-        run_as_postgres("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust")
         server.start()
         yield server
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             server.stop("immediate")
+
+
+@contextmanager
+def _folder(disk_bytes: int | None) -> Iterator[Path]:
+    if not BINARIES:
+        pytest.skip("no PostgreSQL server is installed")
+    folder = Path(tempfile.mkdtemp(prefix="ws-pg-"))
+    mounted = False
+    try:
+        if disk_bytes is not None:
+            options = ["-t", "tmpfs", "-o", f"size={disk_bytes}", "none", str(folder)]
+            if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+                pytest.skip("mounting a small disk is not allowed here")
+            mounted = True
+        if os.getuid() == 0:
+            try:
+                shutil.chown(folder, pwd.getpwnam("postgres").pw_uid)
+            except KeyError:
+                pytest.skip("PostgreSQL refuses root, and there is no user postgres")
+        yield folder
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

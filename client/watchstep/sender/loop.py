@@ -60,9 +60,12 @@ class Pacer:
         self.total_failures += 1
         doubled = self._patience.backoff_first_s * 2 ** min(self.failures - 1, 30)
         wait_s = longest if hopeless else min(doubled, longest)
-        wait_s *= 0.5 + os.urandom(1)[0] / 510
+        chance = os.urandom(1)[0] / 255
+        wait_s *= 0.5 + chance / 2
         if asked_s is not None:
-            wait_s = max(wait_s, min(asked_s, self._patience.retry_after_max_s))
+            # Not all at once: whoever was turned away together was told the same.
+            asked_s = min(asked_s, self._patience.retry_after_max_s)
+            wait_s = max(wait_s, asked_s * (1 + chance / 2))
         self.not_before = time.monotonic() + wait_s
 
 

@@ -18,7 +18,7 @@ import uvicorn
 
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import Service, running
-from watchstep_monitor.http.connections import watching
+from watchstep_monitor.http.connections import files_for, watching
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.service.logs import configure
 from watchstep_monitor.settings import Settings
@@ -96,7 +96,9 @@ def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="off",
-        http=watching(settings.limits.head_read_s, settings.limits.concurrency),  # type: ignore[arg-type]
+        http=watching(  # type: ignore[arg-type]
+            settings.limits.head_read_s, files_for(settings.limits.connections)
+        ),
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,

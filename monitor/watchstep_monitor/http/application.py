@@ -14,7 +14,7 @@ from watchstep_monitor.http.admin_routes import admin_routes, root_routes
 from watchstep_monitor.http.alert_routes import alert_routes, silence_routes
 from watchstep_monitor.http.context import Context
 from watchstep_monitor.http.docs_page import docs_page
-from watchstep_monitor.http.envelope import BodyLimits, Envelope
+from watchstep_monitor.http.envelope import Envelope, RequestLimits
 from watchstep_monitor.http.ingest_route import PATH, accepting, ingest_first, ingest_route
 from watchstep_monitor.http.openapi import batch_operation
 from watchstep_monitor.http.postmortem_routes import LOG_PATH, postmortem_routes
@@ -28,7 +28,7 @@ PREFIX = "/api/v1"
 
 def build_application(
     context: Context,
-    limits: BodyLimits,
+    limits: RequestLimits,
     *,
     version: str,
     stopping: asyncio.Event,
@@ -39,7 +39,7 @@ def build_application(
 
     Args:
         context: What the routes share.
-        limits: Of request bodies.
+        limits: Of requests.
         version: Of watchstep, for the API's description.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.

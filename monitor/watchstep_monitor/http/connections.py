@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +12,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from watchstep_monitor.http.problems import ProblemError
 
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 256
+"""Open files for everything that is no caller: database, receivers, logs."""
+
 HEAD_BYTES = 65_536
 """Bytes of a request line and headers: eight times what common servers take."""
 
 
-PROBES = (b"/healthz", b"/readyz", b"/metrics")
+PROBES = ("/healthz", "/readyz", "/metrics")
 """Answered however crowded it is: a probe that fails gets the service killed for its popularity."""
 
 CROWDED_RETRY_S = 1
@@ -68,13 +75,16 @@ class HeadWatch(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See the base class; called by the parser."""
         self._head_is_here()
-        if len(self.connections) <= self.most_connections or self.url.startswith(PROBES):
+        if len(self.connections) <= self.most_connections or self._is_probe():
             super().on_headers_complete()
             return
         # Uvicorn's own refusal is no problem document and does not say when to come back.
         served, self.app = self.app, _crowded().response()
         super().on_headers_complete()
         self.app = served
+
+    def _is_probe(self) -> bool:
+        return self.url.partition(b"?")[0].decode("latin-1") in PROBES
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -95,6 +105,21 @@ def watching(head_read_s: float, most_connections: int) -> Callable[..., Any]:
     """The protocol with its limits, as `uvicorn.Config` takes it."""
     limits = {"head_read_s": head_read_s, "most_connections": most_connections}
     return type("HeadWatch", (HeadWatch,), limits)
+
+
+def files_for(connections: int) -> int:
+    """Raise this process' limit on open files as far as may be; how many connections then fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    fitting = max(soft - SPARE_FILES, 1)
+    log.warning("fewer connections fit than are allowed", extra={"fit": fitting})
+    return fitting
 
 
 def _crowded() -> ProblemError:

@@ -40,6 +40,7 @@ class Context:
         config_bytes: Of a run's tags and config.
         event_streams: Most open event streams.
         rates: How often a token may call.
+        commit_wait_s: How long a batch may wait for its commit.
         exposition: The text for Prometheus and its media type.
     """
 
@@ -54,6 +55,7 @@ class Context:
     config_bytes: int
     event_streams: int
     rates: RateCap
+    commit_wait_s: float
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from watchstep_monitor.http.connections import CROWDED_RETRY_S, PROBES
 from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
 from watchstep_monitor.http.tokens import Keyring
 
@@ -33,12 +34,13 @@ _SECURITY_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class BodyLimits:
+class RequestLimits:
     """See the settings `limits.*` of the same names."""
 
     body_bytes: int
     decompressed_bytes: int
     body_read_s: float
+    concurrency: int
 
 
 class Envelope:
@@ -46,7 +48,7 @@ class Envelope:
 
     Args:
         app: What is behind.
-        limits: Of bodies.
+        limits: Of bodies, and of requests at work at a time.
         streamed: Paths whose routes read, and bound, bodies of POST themselves: logs, which are
             too large to be held.
         keyring: While it holds no tokens, only requests that name this machine as their
@@ -57,13 +59,14 @@ class Envelope:
     def __init__(
         self,
         app: ASGIApp,
-        limits: BodyLimits,
+        limits: RequestLimits,
         *,
         keyring: Keyring,
         streamed: Collection[str] = (),
     ) -> None:
         self._app = app
         self._limits = limits
+        self._at_work = 0
         self._keyring = keyring
         self._streamed = frozenset(streamed)
 
@@ -89,8 +92,10 @@ class Envelope:
                 added.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self._at_work += 1
         try:
             self._check_origin(scope, headers)
+            self._check_crowd(scope["path"])
             if scope["method"] != "POST" or scope["path"] not in self._streamed:
                 receive = _replay(await self._body(headers, receive), receive)
             await self._app(_as_get(scope), receive, send_safely)
@@ -99,6 +104,16 @@ class Envelope:
                 raise
             # The outermost place: whatever went wrong, the answer is a problem.
             await problem_of(error).response()(scope, receive, send_safely)
+        finally:
+            self._at_work -= 1
+
+    def _check_crowd(self, path: str) -> None:
+        if self._at_work > self._limits.concurrency and path not in PROBES:
+            raise ProblemError(
+                429,
+                "The service has as many requests at work as it may.",
+                headers={"Retry-After": str(CROWDED_RETRY_S)},
+            )
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")

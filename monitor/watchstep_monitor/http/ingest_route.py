@@ -44,7 +44,8 @@ def accepting(context: Context) -> Accept:
         body = await request.body()
         read = batches.read_rows if kind == ROWS_TYPE else batches.read
         batch = read(run, body, who.projects)
-        receipt = await asyncio.wrap_future(desk.accept(batch))
+        async with asyncio.timeout(context.commit_wait_s):
+            receipt = await asyncio.wrap_future(desk.accept(batch))
         if metrics is not None:
             metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
             metrics.ingest_took(time.perf_counter() - began)

@@ -108,7 +108,7 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, StorageTroubleError | TimeoutError):
         return ProblemError(
             503,
-            "The store cannot commit now; nothing was kept.",
+            "The store cannot commit now; send it again.",
             headers={"Retry-After": str(STORAGE_RETRY_S)},
         )
     refused = _refusal(error)

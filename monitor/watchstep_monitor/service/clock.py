@@ -1,9 +1,15 @@
-"""The real clock."""
+"""The real clocks: this machine's, and the one that replicas share."""
 
 from __future__ import annotations
 
+import logging
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+log = logging.getLogger(__name__)
+
+WRONG_S = 1.0
+"""A machine whose clock differs by more is worth a line in the log."""
 
 
 class SystemClock:
@@ -16,6 +22,55 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds on a clock that no one sets."""
         return time.monotonic()
+
+
+class SharedClock:
+    """The clock of whoever is asked for the time, such as a database that several share.
+
+    Between answers it goes on by this machine's monotonic clock, so that a wall clock that is
+    wrong, or is set, changes nothing. Until the first answer it is the wall clock.
+    """
+
+    def __init__(self) -> None:
+        self._anchor: tuple[datetime, float] | None = None
+        self._offset_s = 0.0
+
+    def now(self) -> datetime:
+        """The shared time, UTC and aware."""
+        anchor = self._anchor
+        if anchor is None:
+            return datetime.now(UTC)
+        moment, at = anchor
+        return moment + timedelta(seconds=time.monotonic() - at)
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that no one sets."""
+        return time.monotonic()
+
+    def told(self, moment: datetime, asked_at: float, answered_at: float) -> None:
+        """Take an answer over, where it is not what this clock says already.
+
+        Args:
+            moment: What was answered.
+            asked_at: `monotonic` before the question.
+            answered_at: `monotonic` after it. The answer was right at some moment between
+                the two, which is as exact as it can be known.
+        """
+        span = timedelta(seconds=answered_at - asked_at)
+        moment = moment.astimezone(UTC)
+        if self._anchor is None or not moment <= self.now() <= moment + span:
+            self._anchor = (moment + span / 2, answered_at)
+        self._compare(self.now())
+
+    def _compare(self, shared: datetime) -> None:
+        offset_s = (datetime.now(UTC) - shared).total_seconds()
+        changed = abs(offset_s - self._offset_s) > WRONG_S
+        self._offset_s = offset_s if changed else self._offset_s
+        if changed:
+            log.warning(
+                "this machine's clock differs from the database's, which counts",
+                extra={"ahead_s": round(offset_s, 1)},
+            )
 
 
 def to_us(moment: datetime) -> int:

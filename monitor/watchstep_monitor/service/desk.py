@@ -43,6 +43,12 @@ Projects = tuple[str, ...] | None
 """Projects that a caller may see; None for all."""
 
 WRITE_TIMEOUT_S = 30.0
+CROWDED = "too many batches wait for a commit"
+CROWD = 64
+LONGEST_QUEUE_S = 2.0
+"""With a crowd waiting, and the last one done having waited for so long, the next are turned away:
+a trainer hangs up after 5 s, and what is then done for it is sent a second time."""
+
 MOST_SILENCES = 1_000
 MOST_GAUGED = 1_000
 """Runs that one replica of several shows as gauges: those heard of last."""
@@ -75,13 +81,15 @@ class Desk:
         self.book = book
         self.fleet = fleet
         self.clock = clock
-        self.broadcast = Broadcast()
+        self.broadcast = Broadcast(clock)
         self.policy = policy
         self.ingest = Ingest(book, fleet, policy, self._committed)
         self._options = options
         self._waiting = 0
         self._waiting_lock = threading.Lock()
+        self._waited_s = 0.0
         self.nudge: Callable[[], None] = lambda: None
+        self.rules_changed: Callable[[], None] = lambda: None
         self.silences_changed: Callable[[], None] = lambda: None
         self.metrics: ServiceMetrics | None = None
 
@@ -91,19 +99,21 @@ class Desk:
         """Queue a batch; the future is done once it is durable.
 
         Raises:
-            OverCapError: Too many batches wait already.
+            OverCapError: Too many batches wait already, or for too long.
         """
         with self._waiting_lock:
-            if self._waiting >= self._options.queued_requests:
-                raise OverCapError("too many batches wait for a commit", retry_after_s=1)
+            crowded = self._waiting > CROWD and self._waited_s > LONGEST_QUEUE_S
+            if crowded or self._waiting >= self._options.queued_requests:
+                retry_after_s = 1 + round(2 * self._waited_s)
+                raise OverCapError(CROWDED, retry_after_s=retry_after_s)
             self._waiting += 1
-        now = self.clock.now()
+        now, began = self.clock.now(), self.clock.monotonic()
 
         def job(transaction: Transaction) -> Receipt:
             return self.ingest.accept(transaction, batch, now)
 
         future = self.store.write(batch.run, job, len(batch.updates))
-        future.add_done_callback(self._taken)
+        future.add_done_callback(lambda _: self._taken(began))
         return future
 
     def begin(self, beginning: Beginning) -> RunRecord:
@@ -279,11 +289,16 @@ class Desk:
         self.silences_changed()
 
     def reload(self) -> None:
-        """Load the rule files again.
+        """Load the rule files again, here and wherever else this store is served.
 
         Raises:
-            RuleError: A file is wrong; the old rules stay live.
+            RuleError: A file is wrong; the old rules stay live, everywhere.
         """
+        self.read_rules()
+        self.rules_changed()
+
+    def read_rules(self) -> None:
+        """Load the rule files again, here only; see `reload`."""
         try:
             self.book.reload()
         except Exception:
@@ -366,9 +381,10 @@ class Desk:
 
         return self.store.write(run, job).result(WRITE_TIMEOUT_S)
 
-    def _taken(self, _: Future[Receipt]) -> None:
+    def _taken(self, began: float) -> None:
         with self._waiting_lock:
             self._waiting -= 1
+            self._waited_s = self.clock.monotonic() - began
 
     def _committed(self, change: Change) -> None:
         """In the writing thread, after a commit: tell listeners, wake the delivery worker."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from watchstep_monitor.service.clock import to_us
+from watchstep_monitor.service.ports import Clock
 
 REMEMBERED = 2_000
 """Happenings kept for a listener that was away for a moment; older ones are in timelines."""
@@ -35,7 +37,8 @@ class Happening:
 class Broadcast:
     """Thread-safe; listeners are called in the publishing thread and must return at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._recent: deque[Happening] = deque(maxlen=REMEMBERED)
         self._listeners: set[Callable[[Happening], None]] = set()
@@ -54,7 +57,7 @@ class Broadcast:
             at_us: Of the timeline entry it stands for; None for now.
         """
         with self._lock:
-            wanted = time.time_ns() // 1_000 if at_us is None else at_us
+            wanted = to_us(self._clock.now()) if at_us is None else at_us
             self._last_id = max(wanted, self._last_id + 1)
             happening = Happening(self._last_id, kind, run, project, detail)
             self._recent.append(happening)

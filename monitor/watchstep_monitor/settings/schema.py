@@ -119,8 +119,13 @@ class LimitSettings(Section):
     )
     concurrency: Count = Field(
         default=1_000,
-        description="Connections served at a time; more are answered 429, but for probes and "
+        description="Requests at work at a time; more are answered 429, but for probes and "
         "scrapes.",
+    )
+    connections: Count = Field(
+        default=16_384,
+        description="Open connections; requests over more are answered 429. Every trainer keeps "
+        "one, at some 20 kB; a proxy in front needs few.",
     )
     event_streams: Count = Field(
         default=100,
@@ -147,6 +152,11 @@ class LimitSettings(Section):
         default=2,
         description="Post-mortems made at a time, each in a process of its own; more are "
         "answered 429.",
+    )
+    commit_wait_s: PositiveSeconds = Field(
+        default=5.0,
+        description="Seconds that a batch may wait for its commit, which takes milliseconds; then "
+        "it is answered 503 and, if its turn has not come yet, thrown away. Trainers wait as long.",
     )
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +21,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from watchstep.errors import SettingsError
+from watchstep_monitor.service.clock import SharedClock
 from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.compatibility import (
+    PROGRAM,
+    note_oldest,
+    noted_oldest,
+    oldest_after,
+    refuse_newer,
+    wait_for_no_older,
+)
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import Outbox
 from watchstep_monitor.store.partitions import make_partitions
@@ -36,6 +46,15 @@ log = logging.getLogger(__name__)
 FILE_NAME = "watchstep.db"
 MIGRATION_LOCK = 0x57535450
 """Key of PostgreSQL's advisory lock around migrations."""
+
+_PATIENCE = {
+    "connect_timeout": 5,
+    # A host that vanishes without a word is noticed in these, not after the system's 15 minutes.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 WAL_BYTES = 67_108_864
 """Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
@@ -85,8 +104,17 @@ class OpenedStore:
             self._lock.close()
 
 
-def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> OpenedStore:
+def open_store(
+    options: StoreOptions,
+    metrics: ServiceMetrics | None = None,
+    clock: SharedClock | None = None,
+) -> OpenedStore:
     """Open the store, creating or upgrading it first.
+
+    Args:
+        options: Where, and how.
+        metrics: Told of commits.
+        clock: Set to the database's time where that is shared with other processes.
 
     Raises:
         SettingsError: One line: the folder cannot be written, another process has it, the
@@ -121,7 +149,7 @@ def open_store(options: StoreOptions, metrics: ServiceMetrics | None = None) -> 
     )
     store = SqlStore(read_engine, writer, shapes, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
-    replicas = None if exclusive else _replicas(write_engine, read_engine)
+    replicas = None if exclusive else _replicas(write_engine, read_engine, clock or SharedClock())
     return OpenedStore(store, outbox, writer, replicas, engines, lock)
 
 
@@ -200,7 +228,7 @@ def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
     parsed = parsed.set(drivername="postgresql+psycopg")
     common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": True}
     # Server-side prepared plans do not survive a failover behind a connection pooler.
-    arguments = {"connect_timeout": 5, "application_name": "watchstep"}
+    arguments = {**_PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
     write = create_engine(parsed, pool_size=options.writers + 1, connect_args=arguments, **common)
     read = create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
     origin, wait_ms = secrets.token_hex(8), round(options.busy_timeout_s * 1000)
@@ -208,6 +236,8 @@ def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
     def prepare_session(raw: Any, record: Any) -> None:
         record.info[ORIGIN] = origin
         _tune_session(raw, wait_ms)
+        with raw.cursor() as cursor:
+            refuse_newer(cursor)
 
     event.listen(write, "connect", prepare_session)
     return write, read
@@ -217,20 +247,30 @@ def _tune_session(raw: Any, wait_ms: int) -> None:
     """Settings of a writing session on PostgreSQL, which a database may have set otherwise."""
     with raw.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {wait_ms}")
-        # A process that was stopped or cut off in a transaction must not hold a run for ever.
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * wait_ms}")
-        # Acknowledged means synced; anything above "on" is left as it is.
+        # A process that was stopped or cut off in a transaction lets its run go before those
+        # that wait for it give up.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {max(wait_ms // 2, 1)}")
+        # Cut short, a commit that waits for a standby would look like one that succeeded.
+        cursor.execute("SET statement_timeout = 0")
+        # Acknowledged means synced, also by standbys that the cluster calls synchronous;
+        # anything above "on" is left as it is.
         cursor.execute(
             "SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') = 'off'"
+            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
         )
 
 
-def _replicas(write: Engine, read: Engine) -> Replicas:
-    with write.connect() as connection:
+def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
+    with _opening(write) as connection:
         origin = str(connection.info[ORIGIN])
-    plain = write.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return Replicas(plain, read, origin)
+        asked_at = time.monotonic()
+        told = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        clock.told(told, asked_at, time.monotonic())
+    # As the engine connects: a URL with several hosts reads differently to libpq.
+    _, named = write.dialect.create_connect_args(write.url)
+    given = {name: value for name, value in named.items() if name != "context"}
+    arguments = {**given, **_PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
+    return Replicas(arguments, read, origin, clock)
 
 
 def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
@@ -282,9 +322,14 @@ def _upgrade(connection: Connection, options: StoreOptions) -> None:
     if have == schema.HEAD:
         return
     if have is not None and have > schema.HEAD:
-        raise SettingsError(
-            f"the store has schema {have}, newer than {schema.HEAD}: install the newer watchstep"
-        )
+        # What the newest code says of older one; a file is never shared, so never looked at.
+        if connection.dialect.name == "sqlite" or noted_oldest(connection) is None:
+            raise SettingsError(
+                f"the store has schema {have}, newer than {schema.HEAD}: "
+                "install the newer watchstep"
+            )
+        log.warning("newer replicas share this store", extra={"schema": have, "own": schema.HEAD})
+        return
     if have is not None and connection.dialect.name == "sqlite":
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         backup_sqlite(options.data_dir, options.data_dir / f"before-{schema.HEAD}-{stamp}.db")
@@ -321,10 +366,15 @@ def _run_migrations(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "watchstep_monitor.store:migrations")
     config.attributes["connection"] = connection
-    begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
-    connection.exec_driver_sql(begin)
+    is_shared = connection.dialect.name != "sqlite"
+    oldest = oldest_after(config)
+    if is_shared:
+        wait_for_no_older(connection, oldest)
+    connection.exec_driver_sql("BEGIN" if is_shared else "BEGIN IMMEDIATE")
     try:
         command.upgrade(config, schema.HEAD)
+        if is_shared:
+            note_oldest(connection, oldest)
         connection.exec_driver_sql("COMMIT")
     except DBAPIError:
         connection.exec_driver_sql("ROLLBACK")

@@ -1,8 +1,8 @@
-"""What replicas on one PostgreSQL say to each other: who keeps the clock, and what happened.
+"""What replicas on one PostgreSQL say to each other: what time it is, who ticks, what happened.
 
 One connection of its own per replica. It listens for what others committed, holds the lock of
-the one that ticks, and looks at the timeline itself every few seconds, should a notification
-have been lost with a connection.
+the one that ticks, asks for the database's time, and looks at the timeline itself every few
+seconds, should a notification have been lost with a connection.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, func, select
 
+from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
@@ -53,6 +54,7 @@ SETTLED_US = 2_000_000
 REMEMBERED = 20_000
 MOST_A_LOOK = 1_000
 
+RELOAD = "reload"
 DELIVERY = "delivery"
 MOST_NOTICE_BYTES = 7_900
 """PostgreSQL takes notifications of less than 8,000 bytes."""
@@ -63,7 +65,8 @@ class Told:
     """One thing that another replica committed.
 
     Attributes:
-        kind: As listeners are told it; a timeline's kind, or "delivery".
+        kind: As listeners are told it; a timeline's kind, or "delivery". Or "reload": no
+            commit, but rule files to be read again, wherever they are.
         at_us: Of the timeline entry; None for a delivery.
     """
 
@@ -103,22 +106,27 @@ def tell_of_delivery(
 class Replicas:
     """One thread with one connection; reconnects for ever."""
 
-    def __init__(self, conninfo: str, engine: Engine, origin: str) -> None:
+    def __init__(
+        self, target: Mapping[str, Any], engine: Engine, origin: str, clock: SharedClock
+    ) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
-            conninfo: As libpq takes it.
+            target: What to connect to, as psycopg takes it.
             engine: To read with.
             origin: This replica's name among them, as its writing connections have it.
+            clock: Told the database's time every second.
         """
-        self._conninfo = conninfo
+        self._target = target
         self._engine = engine
         self._origin = origin
+        self._clock = clock
         self._heard: Heard | None = None
         self._stop = threading.Event()
         self._leads = threading.Event()
+        self._reloaded = threading.Event()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
-        self._newest_us = time.time_ns() // 1_000
+        self._newest_us = 0
         self._swept = False
         self._thread = threading.Thread(target=self._serve, name="replicas", daemon=True)
 
@@ -129,6 +137,7 @@ class Replicas:
             heard: Called in this object's thread; must return soon and not raise.
         """
         self._heard = heard
+        self._newest_us = to_us(self._clock.now())
         self._thread.start()
 
     def stop(self) -> None:
@@ -145,14 +154,16 @@ class Replicas:
         """
         return self._leads.is_set()
 
+    def tell_of_reload(self) -> None:
+        """Have the others read their rule files again too, within a second or so."""
+        self._reloaded.set()
+
     def _serve(self) -> None:
         import psycopg
 
         while not self._stop.is_set():
             try:
-                with psycopg.connect(
-                    self._conninfo, autocommit=True, connect_timeout=5
-                ) as connection:
+                with psycopg.connect(**self._target, autocommit=True) as connection:
                     connection.execute(f"SET idle_session_timeout = {FROZEN_MS}")
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._hold(connection)
@@ -166,17 +177,27 @@ class Replicas:
     def _hold(self, connection: psycopg.Connection[Any]) -> None:
         swept = 0.0
         while not self._stop.is_set():
+            self._ask_the_time(connection)
             self._take_lock(connection)
+            if self._reloaded.is_set():
+                told = (CHANNEL, f"{self._origin} {RELOAD}")
+                connection.execute("SELECT pg_notify(%s, %s)", told)
+                self._reloaded.clear()
             for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
                 self._hear(notice.payload)
             if time.monotonic() - swept >= SWEEP_S:
                 swept = time.monotonic()
                 self._sweep()
 
+    def _ask_the_time(self, connection: psycopg.Connection[Any]) -> None:
+        # Also what keeps the session from counting as frozen.
+        asked_at = time.monotonic()
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+        if row is not None:
+            self._clock.told(row[0], asked_at, time.monotonic())
+
     def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
         if self._leads.is_set():
-            # Also what keeps the session from counting as frozen.
-            connection.execute("SELECT 1")
             return
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (CLOCK_LOCK,)).fetchone()
         if row is not None and row[0]:
@@ -185,6 +206,10 @@ class Replicas:
 
     def _hear(self, payload: str) -> None:
         origin, _, rest = payload.partition(" ")
+        if rest == RELOAD:
+            if origin != self._origin and self._heard is not None:
+                self._heard(Told(RELOAD, "", "", {}))
+            return
         if rest.startswith(DELIVERY):
             if origin != self._origin and self._heard is not None:
                 self._heard(Told(DELIVERY, **json.loads(rest.removeprefix(DELIVERY))))
@@ -200,8 +225,9 @@ class Replicas:
         )
 
     def _sweep(self) -> None:
-        now_us = time.time_ns() // 1_000
-        span = (self._newest_us - OVERLAP_US, now_us - SETTLED_US)
+        settled_us = to_us(self._clock.now()) - SETTLED_US
+        # A moment of the future would end the looks until it has come.
+        span = (min(self._newest_us, settled_us) - OVERLAP_US, settled_us)
         query = _entries().where(schema.timeline.c.at_us.between(*span))
         self._tell(query, silently=not self._swept)
         self._swept = True

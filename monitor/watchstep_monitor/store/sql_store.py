@@ -296,7 +296,9 @@ class SqlStore:
     def ready(self) -> str | None:
         """See the port."""
         shortage = None if self._footing is None else self._footing.shortage()
-        return self.commit_trouble() or shortage
+        # Where a server's disk is full, what needs no new page of it still succeeds.
+        lately = "commits fail" if self._writer.failed_lately else None
+        return self.commit_trouble() or shortage or (None if self.exclusive else lately)
 
     @property
     def failing(self) -> bool:

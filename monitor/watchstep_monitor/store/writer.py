@@ -33,6 +33,10 @@ MOST_TRIES = 20
 TIDY_INTERVAL_S = 30.0
 """Between truncations of the write-ahead log, which else keeps its greatest size."""
 
+FAILING_S = 3.0
+"""How long one commit that the database refused counts against all: the next may need no room on
+the disk that is full, and succeed."""
+
 _ALL_FAIL = (OperationalError, OSError)
 """What concerns the whole database, and with it everyone in the group."""
 
@@ -85,6 +89,7 @@ class Writer:
             queue.SimpleQueue() for _ in range(threads)
         ]
         self._closed = False
+        self._failed_at = -FAILING_S
         self._threads = [
             threading.Thread(target=self._serve, args=(tasks,), name=f"writer-{at}", daemon=True)
             for at, tasks in enumerate(self._queues)
@@ -111,6 +116,11 @@ class Writer:
         """Whether the newest attempt at a commit failed for a reason that concerns everyone."""
         return self._failing
 
+    @property
+    def failed_lately(self) -> bool:
+        """Whether one did a moment ago, whatever became of those after it."""
+        return time.monotonic() - self._failed_at < FAILING_S
+
     def close(self) -> None:
         """Finish what is queued, then end the threads."""
         self._closed = True
@@ -126,6 +136,9 @@ class Writer:
             task = tasks.get()
             if task is None:
                 break
+            if not task.future.set_running_or_notify_cancel():
+                # Whoever asked has given up; what is sent again waits behind it.
+                continue
             trouble = None if self._footing is None else self._footing.trouble()
             if trouble is not None:
                 # The connection is kept: should the files come back, it goes on as it was.
@@ -134,7 +147,7 @@ class Writer:
                 continue
             try:
                 if connection is None or connection.invalidated:
-                    connection = self._engine.connect()
+                    connection = self._connected(tasks)
                 if self._is_sqlite:
                     self._commit_group(connection, task, tasks)
                 else:
@@ -148,6 +161,19 @@ class Writer:
                 _drop(connection)
                 connection = None
         _drop(connection)
+
+    def _connected(self, tasks: queue.SimpleQueue[_Task | None]) -> Connection:
+        """A new connection; if there is none to be had, for no one who waits now."""
+        try:
+            return self._engine.connect()
+        except (SQLAlchemyError, OSError) as error:
+            # One after the other, each would wait for the same attempt to time out.
+            for _ in range(tasks.qsize()):
+                task = _next(tasks)
+                if task is None:
+                    break
+                _refuse(task.future, error)
+            raise
 
     def _commit_group(
         self, connection: Connection, first: _Task, tasks: queue.SimpleQueue[_Task | None]
@@ -234,6 +260,7 @@ class Writer:
         return None, failure
 
     def _note_failure(self, reason: str) -> None:
+        self._failed_at = time.monotonic()
         # Once for each stretch of trouble: a full disk is met by every trainer, again and again.
         if not self._failing:
             self._failing = True
@@ -268,14 +295,18 @@ def _own_failure(error: Exception) -> BaseException:
 
 
 def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
-    try:
-        task = tasks.get_nowait()
-    except queue.Empty:
-        return None
-    if task is None:
-        # The sign to stop is for the loop outside; it comes after everything queued.
-        tasks.put(None)
-    return task
+    """The next task that someone still waits for, if there is one already."""
+    while True:
+        try:
+            task = tasks.get_nowait()
+        except queue.Empty:
+            return None
+        if task is None:
+            # The sign to stop is for the loop outside; it comes after everything queued.
+            tasks.put(None)
+            return None
+        if task.future.set_running_or_notify_cancel():
+            return task
 
 
 def _refuse(future: Future[Any], error: BaseException) -> None:

@@ -1,0 +1,69 @@
+"""One clock for all who share a database, whatever their own say."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from watchstep_monitor.service.clock import SharedClock
+
+HOUR = timedelta(hours=1)
+
+
+def gap(one: datetime, other: datetime) -> float:
+    return abs((one - other).total_seconds())
+
+
+def test_before_anybody_was_asked_it_is_the_wall_clock() -> None:
+    assert gap(SharedClock().now(), datetime.now(UTC)) < 1
+
+
+def test_it_goes_on_from_what_it_was_told_by_a_clock_that_nobody_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, ticks = SharedClock(), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    clock.told(noon, 99.9, 100.0)
+    ticks[0] = 160.0
+
+    assert gap(clock.now(), noon + timedelta(seconds=60.05)) < 0.001
+
+
+def test_an_answer_that_took_long_does_not_push_a_clock_that_may_be_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, ticks = SharedClock(), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    clock.told(noon, 100.0, 100.0)
+    ticks[0] = 110.0
+
+    clock.told(noon + timedelta(seconds=6), 105.0, 110.0)
+
+    assert clock.now() == noon + timedelta(seconds=10)
+
+
+def test_it_follows_a_database_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ticks = SharedClock(), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    clock.told(noon, 100.0, 100.0)
+
+    clock.told(noon - HOUR, 100.0, 100.0)
+
+    assert clock.now() == noon - HOUR
+
+
+def test_a_machine_whose_clock_is_wrong_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock = SharedClock()
+    for _ in range(3):
+        now = time.monotonic()
+        clock.told(datetime.now(UTC) - HOUR, now, now)
+
+    assert [one.message for one in caplog.records] == [
+        "this machine's clock differs from the database's, which counts"
+    ]
+    assert round(caplog.records[0].__dict__["ahead_s"]) == 3_600

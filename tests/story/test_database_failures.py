@@ -1,0 +1,224 @@
+"""A PostgreSQL that restarts, cuts its connections, fills up, or is replaced by its standby."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.http_kit import Running, until, upd
+from story.postgres_kit import Server, inbox, postgres_server, standby_of
+from story.replica_kit import (
+    LENGTH,
+    Trainer,
+    progress,
+    replicas,
+    tally,
+    to_any,
+    training,
+    value_of,
+)
+from watchstep.core.updates import Update
+from watchstep.sender import Outbound, OutboundConfig
+
+RUNS = 4
+CUTS = round(5 * LENGTH)
+
+
+def trainers_of(running: list[Running]) -> list[Trainer]:
+    clients = [one.client for one in running]
+    return [Trainer(f"run-{at}", to_any(clients, at)) for at in range(RUNS)]
+
+
+@dataclass
+class Spooling:
+    """One run's real client, which trains on whatever the service does."""
+
+    run: str
+    outbound: Outbound
+    acknowledged: int = 0
+
+    def train(self, stop: threading.Event) -> None:
+        seq = 0
+        while not stop.wait(0.01):
+            seq += 1
+            readings = {"train/grad_norm": value_of(seq)}
+            self.outbound.put(Update(seq, seq * 10, 1_700_000_000.5 + seq, readings))
+        self.acknowledged = seq
+
+
+@contextmanager
+def spooling(folder: Path, running: list[Running]) -> Iterator[list[Spooling]]:
+    """Real clients at work inside the block, with everything acknowledged after it."""
+    made = []
+    for at in range(RUNS):
+        url = f"http://127.0.0.1:{running[at % len(running)].client.port}"
+        config = OutboundConfig(f"spool-{at}", url, directory=folder / str(at))
+        made.append(Spooling(config.run, Outbound(config)))
+    stop = threading.Event()
+    threads = [threading.Thread(target=one.train, args=(stop,)) for one in made]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        assert [one.outbound.flush(30.0) for one in made] == [True] * RUNS
+    finally:
+        stop.set()
+        for one in made:
+            one.outbound.close(0.0)
+
+
+def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
+    tmp_path: Path,
+) -> None:
+    with (
+        postgres_server() as database,
+        inbox() as received,
+        replicas(tmp_path, 2, database.url, **received.settings()) as running,
+    ):
+        trainers = trainers_of(running)
+        with spooling(tmp_path / "spool", running) as clients, training(trainers):
+            progress(trainers, 650)
+            database.stop("immediate")
+            until(lambda: all(one.refusals[503] > 2 for one in trainers))
+            until(lambda: all(one.outbound.stats().http_failures for one in clients))
+            asked = time.monotonic()
+            away = [running[0].client.send(f"new-{at}", upd(1, x=1.0)) for at in range(20)]
+            answered_s = time.monotonic() - asked
+            database.start()
+            back = time.monotonic()
+            progress(trainers, 10)
+            recovery_s = time.monotonic() - back
+            progress(trainers, 200)
+        told = tally(running[0].client, trainers, received)
+        spooled = tally(running[1].client, clients)
+        lost = [one.outbound.losses() for one in clients]
+
+    assert [one.problems for one in trainers] == [[]] * RUNS
+    assert told.clean(), told
+    assert told.edges >= RUNS * 2
+    assert spooled.clean(), spooled
+    assert spooled.acknowledged > 0
+    assert lost == [{}] * RUNS
+    assert sum(one.without_retry_after for one in trainers) == 0
+    assert recovery_s < 5.0
+    assert {one.status for one in away} == {503}
+    assert answered_s < 5.0, "no one waits for a database that is away"
+
+
+def test_connections_that_the_database_cuts_under_load_cost_nothing(tmp_path: Path) -> None:
+    with (
+        postgres_server() as database,
+        inbox() as received,
+        replicas(tmp_path, 2, database.url, **received.settings()) as running,
+    ):
+        trainers = trainers_of(running)
+        cut = 0
+        with training(trainers):
+            for _ in range(CUTS):
+                progress(trainers, 150)
+                cut += len(
+                    database.ask(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name LIKE 'watchstep/%'"
+                    )
+                )
+            progress(trainers, 100)
+        told = tally(running[0].client, trainers, received)
+
+    assert cut >= CUTS * 4
+    assert told.clean(), told
+    assert told.edges >= RUNS * 2
+    assert sum(one.without_retry_after for one in trainers) == 0
+
+
+def test_a_full_disk_under_the_database_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    small = "-c min_wal_size=32MB -c max_wal_size=48MB -c checkpoint_timeout=30s"
+    with (
+        postgres_server(small, disk_bytes=160 * 1024 * 1024) as database,
+        inbox() as received,
+        replicas(tmp_path, 2, database.url, **received.settings()) as running,
+    ):
+        trainers = trainers_of(running)
+        with training(trainers):
+            progress(trainers, 650)
+            ballast = database.folder / "ballast"
+            fill(ballast)
+            until(lambda: all(one.refusals[503] > 2 for one in trainers), 60)
+            ready = until(lambda: running[0].client.ask("GET", "/readyz").status == 503)
+            lives = running[0].client.ask("GET", "/healthz").status
+            ballast.unlink()
+            restart_if_dead(database)
+            progress(trainers, 200)
+        told = tally(running[0].client, trainers, received)
+
+    assert (ready, lives) == (True, 200)
+    assert told.clean(), told
+    assert told.edges >= RUNS * 2
+    assert sum(one.without_retry_after for one in trainers) == 0
+
+
+def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        primary = stack.enter_context(postgres_server())
+        standby = stack.enter_context(standby_of(primary))
+        received = stack.enter_context(inbox())
+        hosts = f"host=127.0.0.1:{primary.port}&host=127.0.0.1:{standby.port}"
+        url = f"postgresql+psycopg://postgres@/postgres?{hosts}&target_session_attrs=read-write"
+        running = stack.enter_context(replicas(tmp_path, 2, url, **received.settings()))
+        trainers = trainers_of(running)
+        with training(trainers):
+            progress(trainers, 650)
+            primary.stop("immediate")
+            standby.promote()
+            begun = time.monotonic()
+            progress(trainers, 10)
+            recovery_s = time.monotonic() - begun
+            progress(trainers, 200)
+        told = tally(running[0].client, trainers, received)
+        order = running[1].client.post("/runs/run-0/commands", {"kind": "halt"})
+        taken = running[0].client.send("run-0", upd(trainers[0].acknowledged + 50, x=1.0))
+        leader = until(lambda: clock_keepers(standby))
+
+    assert told.clean(), told
+    assert told.edges >= RUNS * 2
+    assert sum(one.without_retry_after for one in trainers) == 0
+    assert recovery_s < 5.0
+    assert order.status == 202
+    assert [one["kind"] for one in taken.json["commands"]] == ["halt"]
+    assert len(leader) == 1
+
+
+def fill(ballast: Path) -> None:
+    """Until not a byte is left."""
+    left = os.statvfs(ballast.parent)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
+
+
+def restart_if_dead(database: Server) -> None:
+    """As whoever keeps a database does: without room for its log it may have given up."""
+    until(lambda: not database.runs() or answers(database), 30)
+    if not database.runs():
+        (database.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        database.start()
+
+
+def answers(database: Server) -> bool:
+    import psycopg
+
+    try:
+        return bool(database.ask("SELECT 1"))
+    except psycopg.OperationalError:
+        return False
+
+
+def clock_keepers(database: Server) -> list[object]:
+    return database.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
