@@ -32,6 +32,8 @@ STEPS = 600
 """Updates of a supervised run."""
 UPDATES = 60
 """Updates of an on-policy run."""
+HARDER = "harder_data"
+"""No fault at all: data that become harder at once, which no loss can tell from one."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Loop:
 
     def run(self, watch: watchstep.Watch, draw: random.Random, fault: str) -> int:
         at = draw.randint(self.steps // 3, self.steps // 2) if fault else self.steps
+        at = STEPS // 2 + 1 if fault == HARDER else at
         watch.guard(self.optimizer)
         losses: list[float] = []
         for step in range(self.steps):
@@ -281,7 +284,7 @@ def _classes(draw: random.Random, *, repeat: bool = False, sgd: bool = False) ->
         with torch.no_grad():
             return float(functional.cross_entropy(model(held_points), held))
 
-    rate = draw.choice((0.03, 0.1)) if sgd else draw.choice((1e-3, 3e-3))
+    rate = draw.choice((0.01, 0.03)) if sgd else draw.choice((1e-3, 3e-3))
     optimizer: torch.optim.Optimizer = (
         torch.optim.SGD(model.parameters(), momentum=0.9)
         if sgd
@@ -486,7 +489,6 @@ _KINDS: Mapping[str, Callable[[random.Random], Loop]] = {
     "text_lstm": partial(_text, recurrent=True),
 }
 _HEALTHY_ONLY: Mapping[str, Callable[[random.Random], Loop]] = {
-    "regression_harder": partial(_regression, harder=True),
     "classes_memorised": partial(_classes, repeat=True),
     "text_restarts": partial(_text, rate=_restarts),
     "text_bf16": partial(_text, amp="bf16"),
@@ -510,6 +512,8 @@ def trainings() -> Iterator[Training]:
             if name.startswith("text") and fault in {"nan_input", "scaled_input"}:
                 continue  # symbols are no numbers
             yield Training(f"{name}-{fault}", "pretrain", _supervised(build), fault)
+    harder = _supervised(partial(_regression, harder=True))
+    yield Training("regression_harder", "pretrain", harder, HARDER)
     for fault in ("rate_x100", "reward_constant", "reward_nan"):
         yield Training(f"grpo-{fault}", "grpo", _grpo, fault)
 
