@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -36,7 +35,9 @@ else:
     os._exit(0)
 os.environ["RANK"] = str(rank)
 torch.set_num_threads(1)
-dist.init_process_group("gloo")
+# By a file: a free port that is looked for may be another's by the time it is used.
+meeting = f"file://{os.getcwd()}/meeting"
+dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
 
 def tell(**told):
     with open(f"told-{rank}", "w") as out:
@@ -53,13 +54,9 @@ def run_ranks(folder: Path, world: int, program: str) -> list[tuple[int, dict[st
     script = folder / "rank.py"
     begin = BEGIN.replace("PRELOADED", str("fsdp" in program))
     script.write_text(begin + textwrap.dedent(program))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**os.environ, **place, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"},
         cwd=folder,
         capture_output=True,
         text=True,
