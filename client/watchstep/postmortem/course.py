@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from watchstep.core.diagnosis.columns import CORE
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.updates import Action, Severity, Transition, Update
+from watchstep.postmortem.readers import endings
 
 HISTORY = 300
 """Updates before the worst moment that a diagnosis looks back on."""
@@ -25,24 +25,6 @@ MOST_EPISODES = 5_000
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
-
-SAYS_NONFINITE = re.compile(
-    r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|"
-    r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale|"
-    r"loss (?:is )?(?:probably )?(?:explod|diverg)|invalid multinomial distribution|"
-    r"normal expects all elements of std",
-    re.IGNORECASE,
-)
-"""An error that only numbers cause which are lost."""
-
-SAYS_LOSS_LOST = re.compile(
-    r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s*"
-    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|\bnan loss\b|invalid loss, terminating",
-    re.IGNORECASE,
-)
-"""Words beside the readings that say that the loss itself is lost, not one step's gradient."""
-
-_NAMES_UPDATE = re.compile(r"\bat (?:iteration|iter|step|update)\s*[=:#]?\s*(\d{1,15})\b", re.I)
 
 Observer = Callable[[int, Update, State], None]
 
@@ -156,8 +138,8 @@ class Course:
         It is the number that the words name, else the next one that would have been printed:
         what kills a trainer is in the update that it never comes to print.
         """
-        if self.failure is not None and SAYS_NONFINITE.search(self.failure):
-            named = _NAMES_UPDATE.search(self.failure)
+        if self.failure is not None and endings.SAYS_NONFINITE.search(self.failure):
+            named = endings.NAMES_UPDATE.search(self.failure)
             if named:
                 return int(named.group(1))
             return None if self.last is None else self.last + self.stride
@@ -210,7 +192,7 @@ def _count(course: Course, update: Update) -> None:
     if kind == "failed":
         course.failure = str((update.event or {}).get("error", ""))
         course.failed_attempt = update.attempt
-    elif kind == "log" and SAYS_LOSS_LOST.search(str((update.event or {}).get("text", ""))):
+    elif kind == "log" and endings.SAYS_LOSS_LOST.search(str((update.event or {}).get("text", ""))):
         course.said_lost = (course.count, update.step)
     elif kind == "checkpoint":
         _note_checkpoint(course, update)

@@ -7,7 +7,8 @@ from typing import Literal
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.course import DEATHS, SAYS_NONFINITE, Course
+from watchstep.postmortem.course import DEATHS, Course
+from watchstep.postmortem.readers.endings import SAYS_NONFINITE
 
 VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
 

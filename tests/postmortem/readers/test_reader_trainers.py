@@ -87,7 +87,7 @@ LOGGED = (
     ("keras_history.json", "json_columns", "pretrain", "diverged", 10, 9, 12),
     ("lightning_csv.csv", "csv", "pretrain", "diverged", 499, 449, 12),
     ("llamafactory.jsonl", "jsonl", "pretrain", "diverged", 90, 80, 11),
-    ("mmdet_json.json", "jsonl", "", "diverged", 500, 450, 13),
+    ("mmdet_json.json", "jsonl", "pretrain", "diverged", 500, 450, 12),
     ("mmengine_json.json", "jsonl", "pretrain", "diverged", 500, 450, 12),
     ("python_inf_json.jsonl", "jsonl", "pretrain", "diverged", 9, 8, 12),
     ("rllib_csv.csv", "csv", "ppo", "diverged", 9, 8, 11),

@@ -19,8 +19,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
 _CLOCK = re.compile(r"^\W{0,2}(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)")
 _RANK = re.compile(r"^(?:\[?(?:rank|default|trainer)\s?\d*(?:\|\d+)?\]?:\s?|\(\w+ pid=\d+[^)]*\) )")
 _PREFIX = re.compile(
-    r"^(?:\W{0,2}\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?[\s\])|:,-]*)?"
-    r"(?:\[?(?:INFO|DEBUG|WARNING)\]?[\s|:-]+)?(?:\[\d{4}-\d\d-\d\d [\d:,.]+\]\s*)?"
+    r"^(?:\W{0,2}\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?[\s\])|:,—-]*)?"
+    r"(?:[^=\d]{0,80}?\[?\b(?:INFO|DEBUG|WARNING)\b\]?[\s|:—-]+)?"
+    r"(?:\[\d{4}-\d\d-\d\d [\d:,.]+\]\s*)?"
 )
 _LONGEST_TEXT = 500
 
@@ -107,6 +108,7 @@ class ConsoleParser:
         self._block_number: int | None = None
         self._blocks = 0
         self._heading: int | None = None
+        self._counts = False
         self._columns = Columns()
         self._bar: tuple[int, int] | None = None
         self._bar_length: int | None = None
@@ -134,9 +136,10 @@ class ConsoleParser:
             yield Row({"loss_scale": self._scale}, number=number)
 
     def _line(self, text: str) -> Iterator[Row]:
-        if text.startswith("|") and text.rstrip().endswith("|") and text.count("|") == 3:
-            yield from self._table_line(text)
-        elif shapes.is_border(text):
+        bare = text.strip()
+        if bare.startswith("|") and bare.endswith("|") and bare.count("|") == 3:
+            yield from self._table_line(bare)
+        elif shapes.is_border(bare):
             yield from self._flush_table()
         elif len(text) > _LONGEST_ROW:
             self._log.note(f"lines of over {_LONGEST_ROW} characters are left out")
@@ -214,6 +217,10 @@ class ConsoleParser:
             row.number, unit, self._heading = self._heading, "iteration", None
         elif row.number is None and self._failed and self._last is not None:
             row.number = self._last.number  # It tells of the failure, as detectron2's loss_dict.
+        if not said.by_epoch:
+            self._counts = self._counts or said.number is not None
+        elif self._counts and self._last is not None:
+            row.number, unit = self._last.number, self._log.unit  # It sums up an epoch.
         self._recognised(name)
         if row.number is not None and unit != "row":
             self._log.unit = unit
@@ -236,7 +243,10 @@ class ConsoleParser:
         heading = bare_position(text)
         if heading is not None:
             yield from self._flush()
-            self._heading = heading
+            number, by_epoch = heading
+            self._counts = self._counts or not by_epoch
+            if not (by_epoch and self._counts):
+                self._heading = number
             return
         pair = lone_pair(text)
         if pair is None:

@@ -23,6 +23,7 @@ class Printed:
         number: The printed iteration or step, None where the line prints none.
         cut: Whether the line ends in something that would be a reading had it gone on.
         epoch, length: As in `Position`.
+        by_epoch: As in `Position`.
         finished: Whether it is the row that sums up a run that has ended.
     """
 
@@ -32,6 +33,7 @@ class Printed:
     cut: bool = False
     epoch: int | None = None
     length: int | None = None
+    by_epoch: bool = False
     finished: bool = False
 
 
@@ -179,7 +181,9 @@ def named(text: str) -> Printed | None:
     for counter in _COUNTERS.intersection(readings):
         if at.unit == "step" or counter != "epoch":
             del readings[counter]
-    return Printed(at.number, readings, at.unit, epoch=at.epoch, length=at.length)
+    return Printed(
+        at.number, readings, at.unit, epoch=at.epoch, length=at.length, by_epoch=at.by_epoch
+    )
 
 
 SHAPES: tuple[tuple[str, Callable[[str], Printed | None]], ...] = (

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from watchstep.postmortem.readers.naming import NUMBER
 
 TRACEBACK = "Traceback (most recent call last)"
 _LONGEST_TEXT = 500
+
+SAYS_NONFINITE = re.compile(
+    r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|"
+    r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale|"
+    r"loss (?:is )?(?:probably )?(?:explod|diverg)|invalid multinomial distribution|"
+    r"normal expects all elements of std",
+    re.IGNORECASE,
+)
+"""An error that only numbers cause which are lost."""
+
+SAYS_LOSS_LOST = re.compile(
+    r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s*"
+    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|\bnan loss\b|invalid loss, terminating",
+    re.IGNORECASE,
+)
+"""Words beside the readings that say that the loss itself is lost, not one step's gradient."""
+
+NAMES_UPDATE = re.compile(
+    r"\bat (?:iteration|iter|step|update)\s*[=:#]?\s*(\d{1,15})\b", re.IGNORECASE
+)
 
 _BARE_ERROR = re.compile(
     r"((?:ValueError|RuntimeError|FloatingPointError|AssertionError|ZeroDivisionError|"
@@ -79,3 +101,11 @@ def loss_scale(text: str) -> float | None:
     """The loss scale that a trainer says it has fallen to, after an overflow."""
     found = _SCALE.search(text[:1_000])
     return float(found.group(1).replace("_", "")) if found else None
+
+
+def tells(event: Mapping[str, Any] | None) -> bool:
+    """Whether an event says by itself how a run went, without any reading beside it."""
+    if event is None:
+        return False
+    said = str(event.get("text", ""))
+    return event["kind"] == "failed" or SAYS_LOSS_LOST.search(said) is not None

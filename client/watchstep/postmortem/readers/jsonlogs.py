@@ -33,7 +33,8 @@ def jsonl_rows(log: Log) -> Iterator[Row]:
             continue
         row = parsed(text)
         if isinstance(row, Mapping):
-            yield mapping_row(row, counter)
+            if "env_info" not in row:  # What mmdetection writes of the machine, once.
+                yield mapping_row(row, counter)
         elif text.endswith("\n"):
             log.tear("a line that is no JSON object is left out")
         else:

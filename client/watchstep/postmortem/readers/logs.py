@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from watchstep.core.updates import Update
+from watchstep.postmortem.readers.endings import tells
 
 Unit = Literal["iteration", "step", "row"]
 
@@ -68,8 +69,8 @@ class Log:
         partial: Whether part of the log could not be read. Final after iteration.
         names: Metric names seen so far.
         steady: Those that each of the first few updates has.
-        events: Whether the first few updates carry an event, as a log of nothing but an
-            error does.
+        events: Whether the first few updates carry an event that tells how the run went, as
+            a log of nothing but an error does.
         files: The files that are read.
     """
 
@@ -116,7 +117,7 @@ class Log:
         head = list(itertools.islice(stream, _LOOKAHEAD))
         read = [set(update.readings) for update in head if update.readings]
         self.steady = set.intersection(*read) if read else set()
-        self.events = any(update.event is not None for update in head)
+        self.events = any(tells(update.event) for update in head)
         self.updates = itertools.chain(head, stream)
         return len(head)
 

@@ -21,6 +21,8 @@ _NAMED = re.compile(
 )
 _SPACED = re.compile(rf"([A-Za-z][\w./-]*(?: [A-Za-z][\w./-]*){{0,2}}) ({_NUMBER}){_UNIT}\)?")
 _ALTERNATING = re.compile(rf"(?:[A-Za-z][\w./-]* {_NUMBER}{_UNIT}\s*){{2,}}")
+_IS = re.compile(rf"([A-Za-z][\w ]{{0,30}}?) is ({_NUMBER})\.?")
+_TENSOR = re.compile(rf"\btensor\(\s*({_NUMBER})[^()]*(?:\([^()]*\)[^()]*)?\)")
 _WORD_NUMBER = re.compile(rf"([A-Za-z][\w./-]*) ({_NUMBER}){_UNIT}")
 _WIDE = re.compile(
     rf"^\W{{0,4}}([A-Za-z][\w ./%()-]{{0,80}}?)(?:\s{{2,}}|\t)({_NUMBER}){_UNIT}\s*$"
@@ -64,6 +66,8 @@ def name_of(key: str) -> str:
 
 
 def _segments(text: str) -> list[str]:
+    if "tensor(" in text:
+        text = _TENSOR.sub(r"\1", text)
     text = _SEPARATED.sub(r"\1 ", _AFTER_NUMBER.sub("", text))
     return _SPLIT.split(text)
 
@@ -79,6 +83,9 @@ def _of_segment(segment: str) -> list[tuple[str, str]]:
     spaced = _SPACED.fullmatch(segment)
     if spaced:
         return [(spaced.group(1), spaced.group(2))]
+    said = _IS.fullmatch(segment)
+    if said:
+        return [(said.group(1), said.group(2))]
     if _ALTERNATING.fullmatch(segment):
         return _WORD_NUMBER.findall(segment)
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ class Position:
     Attributes:
         number: The iteration or step; the batch where batches are counted anew in each epoch.
         epoch: The epoch whose batches are counted, None where the number never starts anew.
+        by_epoch: Whether the number is that of an epoch, for want of any other.
         length: How far the number goes in one epoch, None when the line does not say.
         rest: The line without the words of its position.
     """
@@ -24,6 +26,7 @@ class Position:
     rest: str
     epoch: int | None = None
     length: int | None = None
+    by_epoch: bool = False
 
 
 _INT = r"\d{1,3}(?:,\d{3})+|\d{1,15}"
@@ -70,9 +73,9 @@ _EPOCH = re.compile(
     re.IGNORECASE,
 )
 _BARE = re.compile(
-    r"^\W*(?:(?:training|starting|begin\w*)\s+)?(?:epoch|iteration|step|update|batch)"
-    r"\s*[:#=]?\s*(\d{1,12})\s*(?:(?:/|of)\s*\d+)?\W*$|"
-    r"\[(?:step|batch|iter|iteration)=(\d{1,12})(?:/\d+)?(?:,\s*epoch=\d+)?\]:?\s*$",
+    r"^\W*(?:(?:training|starting|begin\w*)\s+)?(?P<word>epoch|iteration|step|update|batch)"
+    r"\s*[:#=]?\s*(?P<at>\d{1,12})\s*(?:(?:/|of)\s*\d+)?\W*$|"
+    r"\[(?:step|batch|iter|iteration)=(?P<in>\d{1,12})(?:/\d+)?(?:,\s*epoch=\d+)?\]:?\s*$",
     re.IGNORECASE,
 )
 
@@ -90,25 +93,36 @@ def position(text: str) -> Position | None:
         found = shape.search(text)
         if found:
             return _in_epoch(text, found)
+    return _counter(text) or _epoch_of(text)
+
+
+def _counter(text: str) -> Position | None:
     found = _SINGLE.search(text)
     if found:
         word = found.group("unit").lower()
         return _at(text, found, "iteration" if word.startswith(("it", "update")) else "step")
-    for shape in _LEADING:
+    for shape in (*_LEADING, _BAR):
         found = shape.search(text)
         if found:
             return _at(text, found, "step")
-    found = _BAR.search(text)
-    if found:
-        return _at(text, found, "step")
+    return None
+
+
+def _epoch_of(text: str) -> Position | None:
     found = _EPOCH.search(text)
-    return _at(text, found, "iteration") if found else None
+    if found is None:
+        return None
+    return dataclasses.replace(_at(text, found, "iteration"), by_epoch=True)
 
 
-def bare_position(text: str) -> int | None:
-    """The number of a line that holds nothing else, as a heading does; None for any other."""
+def bare_position(text: str) -> tuple[int, bool] | None:
+    """The number of a line that holds nothing else, as a heading does, and whether of an epoch."""
     found = _BARE.search(text)
-    return int(found.group(1) or found.group(2)) if found else None
+    if found is None:
+        return None
+    return int(found.group("at") or found.group("in")), (
+        found.group("word") or ""
+    ).lower() == "epoch"
 
 
 def bar_position(text: str) -> tuple[int, int] | None:
