@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,8 +79,8 @@ def _show(
             interval = f"{form.format(between.low)} to {form.format(between.high)}"
         table.add_row(
             Text(line.name),
-            form.format(line.old),
-            form.format(line.new),
+            _figure(form, line.old),
+            _figure(form, line.new),
             comparison.times_better(line),
             Text(interval, style="dim"),
             Text(line.judgement, style=_COLOURS.get(line.judgement, "")),
@@ -94,3 +95,8 @@ def _show(
             style="dim",
         )
     )
+
+
+def _figure(form: str, value: float) -> str:
+    """A side's figure; nothing was there to measure where it is NaN."""
+    return "-" if math.isnan(value) else form.format(value)

@@ -1,0 +1,127 @@
+"""What a trainer says beside its readings, and what it counts for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postmortem.kit_postmortem import examined
+from watchstep.postmortem.examination import Examination
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n    x()\n'
+
+
+def ended(folder: Path, words: str, after: int = 0) -> Examination:
+    """Thirty healthy rows, ten apart, then some words, and so many rows more."""
+    rows = [f"step {at}0 | loss: {3 - at / 100:.2f} | norm: 0.5\n" for at in range(1, 31 + after)]
+    path = folder / "out.log"
+    path.write_text("".join(rows[:30]) + words + "\n" + "".join(rows[30:]))
+    return examined(path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{TRACEBACK}torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        f"{TRACEBACK}RuntimeError: CUDA error: device-side assert triggered",
+        (
+            "[rank3]:[E301 10:00:00.0 ProcessGroupNCCL.cpp:616] [Rank 3] Watchdog caught collective "
+            "operation timeout: WorkNCCL(SeqNum=1234, OpType=ALLREDUCE)"
+        ),
+        "Killed",
+        "Segmentation fault (core dumped)",
+    ],
+)
+def test_a_death_of_something_else_leaves_every_printed_update_good(
+    words: str, tmp_path: Path
+) -> None:
+    found = ended(tmp_path, words)
+
+    assert found.verdict == "died"
+    assert (found.first_bad_update, found.last_good_update) == (None, 300)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"^C{TRACEBACK}KeyboardInterrupt",
+        "slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2025-03-01T12:00:00 DUE TO PREEMPTION ***",
+        "slurmstepd: error: *** STEP 1.0 CANCELLED AT 2025-03-01T12:00:00 DUE TO TIME LIMIT ***",
+        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15",
+    ],
+)
+def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: Path) -> None:
+    found = ended(tmp_path, words)
+
+    assert found.verdict == "healthy"
+    assert found.failure is None
+    assert not any("without saying" in said for said in found.not_checked)
+
+
+@pytest.mark.parametrize(
+    ("words", "first_bad"),
+    [
+        (f"{TRACEBACK}FloatingPointError: Loss became infinite or NaN at iteration=307!", 307),
+        (f"{TRACEBACK}FloatingPointError: Minimum loss scale reached (0.0001).", 310),
+        (
+            (
+                f"{TRACEBACK}Exception: Current loss scale already at minimum - cannot decrease scale "
+                "anymore. Exiting run."
+            ),
+            310,
+        ),
+        (
+            (
+                f"{TRACEBACK}ValueError: Expected parameter probs of distribution Categorical to "
+                "satisfy the constraint Simplex(), but found invalid values:\ntensor([[nan]])"
+            ),
+            310,
+        ),
+        (f"{TRACEBACK}RuntimeError: normal expects all elements of std >= 0.0", 310),
+        ("Loss is nan, stopping training", 300),
+        ("ERROR: training stopped since the loss became NaN", 300),
+    ],
+)
+def test_words_that_only_lost_numbers_cause_are_divergence(
+    words: str, first_bad: int, tmp_path: Path
+) -> None:
+    found = ended(tmp_path, words)
+
+    assert found.verdict == "diverged"
+    assert found.first_bad_update == first_bad
+
+
+def test_a_loss_that_was_nan_in_words_only_and_went_on_is_suspicious(tmp_path: Path) -> None:
+    assert ended(tmp_path, "WARNING: loss is nan, batch left out", after=20).verdict == "suspicious"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Gradient overflow.  Skipping step, loss scaler 0 reducing loss scale to 32768.0",
+        "found inf or nan in gradients, skipping step",
+        (
+            "[INFO] [deepspeed] OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 65536, "
+            "reducing to 32768"
+        ),
+    ],
+)
+def test_one_skipped_step_under_a_loss_scaler_is_healthy(words: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, words, after=20).verdict == "healthy"
+
+
+def test_a_run_that_says_that_it_is_done_has_its_end_checked(tmp_path: Path) -> None:
+    found = ended(tmp_path, "`Trainer.fit` stopped: `max_epochs=10` reached.")
+
+    assert found.verdict == "healthy"
+    assert not any("without saying" in said for said in found.not_checked)
+
+
+def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("step,accuracy\n" + "".join(f"{at},0.5\n" for at in range(20)))
+
+    found = examined(path)
+
+    assert found.not_checked[0] == "no rule knows any of the log's readings (accuracy)"
