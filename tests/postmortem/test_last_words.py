@@ -26,8 +26,8 @@ def ended(folder: Path, words: str, after: int = 0) -> Examination:
         f"{TRACEBACK}torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
         f"{TRACEBACK}RuntimeError: CUDA error: device-side assert triggered",
         (
-            "[rank3]:[E301 10:00:00.0 ProcessGroupNCCL.cpp:616] [Rank 3] Watchdog caught collective "
-            "operation timeout: WorkNCCL(SeqNum=1234, OpType=ALLREDUCE)"
+            "[rank3]:[E301 10:00:00.0 ProcessGroupNCCL.cpp:616] [Rank 3] Watchdog caught "
+            "collective operation timeout: WorkNCCL(SeqNum=1234, OpType=ALLREDUCE)"
         ),
         "Killed",
         "Segmentation fault (core dumped)",
@@ -66,8 +66,8 @@ def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: 
         (f"{TRACEBACK}FloatingPointError: Minimum loss scale reached (0.0001).", 310),
         (
             (
-                f"{TRACEBACK}Exception: Current loss scale already at minimum - cannot decrease scale "
-                "anymore. Exiting run."
+                f"{TRACEBACK}Exception: Current loss scale already at minimum - cannot decrease "
+                "scale anymore. Exiting run."
             ),
             310,
         ),
