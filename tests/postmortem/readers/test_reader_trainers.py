@@ -33,7 +33,7 @@ LOGGED = (
     ("fairseq_json.txt", "hf_print", "sft", "diverged", 1800, 1600, 12),
     ("fairseq_old.txt", "key_value", "pretrain", "diverged", 2700, 2400, 11),
     ("fastai.txt", "columns", "pretrain", "diverged", 9, 8, 12),
-    ("gan.txt", "key_value", "", "diverged", 1150, 1100, 12),
+    ("gan.txt", "key_value", "", "diverged", 1200, 1150, 15),
     ("garage_table.txt", "block", "", "diverged", 9, 8, 12),
     ("github_paste_md.txt", "key_value", "pretrain", "diverged", 100, 80, 6),
     ("github_table_md.txt", "columns", "grpo", "diverged", 9, 8, 11),
