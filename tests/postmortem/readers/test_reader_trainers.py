@@ -78,7 +78,7 @@ LOGGED = (
     ("torchtune_tqdm.txt", "key_value", "pretrain", "diverged", 9, 8, 11),
     ("trl_ppo.txt", "hf_print", "ppo", "diverged", 9, 8, 11),
     ("verl.txt", "key_value", "ppo", "diverged", 9, 8, 11),
-    ("yolo_console.txt", "columns", "", "diverged", 9, 8, 11),
+    ("yolo_console.txt", "columns", "", "diverged", 10, 9, 14),
     ("baselines_csv.csv", "csv", "ppo", "diverged", 9, 8, 11),
     ("csv_comment_header.csv", "csv", "pretrain", "diverged", 9, 8, 12),
     ("detectron2_json.json", "jsonl", "pretrain", "diverged", 199, 179, 12),
@@ -97,7 +97,7 @@ LOGGED = (
     ("spinup.txt", "csv", "", "diverged", 9, 8, 12),
     ("swift.jsonl", "jsonl", "pretrain", "diverged", 45, 40, 11),
     ("timm_summary.csv", "csv", "pretrain", "diverged", 9, 8, 12),
-    ("ultralytics.csv", "csv", "", "diverged", 9, 8, 12),
+    ("ultralytics.csv", "csv", "", "diverged", 10, 9, 15),
     ("wandb_csv.csv", "csv", "pretrain", "diverged", 9, 8, 12),
 )
 

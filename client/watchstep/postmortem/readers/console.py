@@ -332,6 +332,8 @@ class ConsoleParser:
             self._traceback = True
             return None
         event: dict[str, object] | None = None
+        if not self._traceback and not endings.may_speak(text):
+            return None
         if self._traceback:
             if text[:1].isspace():
                 return None

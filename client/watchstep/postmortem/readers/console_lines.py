@@ -72,6 +72,7 @@ _EVALUATION = re.compile(
     r"\bEpoch\(val\)|\bTest:",
     re.IGNORECASE,
 )
+_EVALUATION_WORDS = ("alid", "ALID", "est", "EST", "val", "Val", "EVAL")
 _EVALUATED = re.compile(r"^(?:val|valid|eval|test|best)", re.IGNORECASE)
 _RSL_ITERATION = re.compile(r"^\s*(?:#+\s*)?Learning iteration\s+(\d+)\s*/\s*\d+")
 _RSL_READING = re.compile(rf"^\s*([A-Za-z][\w ./()-]*?):\s*({NUMBER})\s*(?:s|steps/s)?\s*(?:\(|$)")
@@ -92,7 +93,7 @@ def megatron(text: str) -> Printed | None:
 
     Megatron leaves `lm loss` out when it is not finite: the reading then is absent here too.
     """
-    found = _MEGATRON.search(text)
+    found = _MEGATRON.search(text) if "iteration" in text else None
     if found is None:
         return None
     readings: dict[str, float] = {}
@@ -109,7 +110,7 @@ def megatron(text: str) -> Printed | None:
 
 def hugging_face(text: str) -> Printed | None:
     """`{'loss': 0.15, 'grad_norm': nan, 'epoch': 0.5}`, as the Trainer prints its logs."""
-    braces = _PRINTED_DICT.search(text)
+    braces = _PRINTED_DICT.search(text) if "{" in text else None
     if braces is None:
         return None
     found = _DICT_PAIR.findall(braces.group(0))
@@ -171,7 +172,7 @@ def named(text: str) -> Printed | None:
             return None
     elif not any(_TRAINING_WORDS.search(name) for name in readings):
         return None
-    if _EVALUATION.search(text):
+    if any(word in text for word in _EVALUATION_WORDS) and _EVALUATION.search(text):
         readings = {
             name if _EVALUATED.match(name) else f"val_{name}": value
             for name, value in readings.items()

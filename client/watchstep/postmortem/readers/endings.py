@@ -74,6 +74,21 @@ _SCALE = re.compile(
 )
 
 
+_SPEAKS = (
+    *("error", "kill", "fault", "dumped", "oom", "out of memory", "watchdog", "terminate called"),
+    *("nccl", "exitcode", "interrupt", "^c", "cancelled", "due to ", "preempt", "sigterm"),
+    *("signal", "stopped", "done", "finish", "complete", "overall", "nan", "finite", "overflow"),
+    *("skipping", "diverg", "invalid loss", "inf ", "infs", "inf,", "inf.", "infinit"),
+)
+"""Words, written small, of which one is in every line that this file looks for."""
+
+
+def may_speak(text: str) -> bool:
+    """Whether a line needs a look at all: nearly none does, and a look costs ten searches."""
+    small = text.lower()
+    return any(word in small for word in _SPEAKS)
+
+
 def failure(text: str) -> str | None:
     """An exception printed without its traceback, or a process that was killed."""
     found = _BARE_ERROR.search(text)

@@ -27,6 +27,7 @@ _WORD_NUMBER = re.compile(rf"([A-Za-z][\w./-]*) ({_NUMBER}){_UNIT}")
 _WIDE = re.compile(
     rf"^\W{{0,4}}([A-Za-z][\w ./%()-]{{0,80}}?)(?:\s{{2,}}|\t)({_NUMBER}){_UNIT}\s*$"
 )
+_HAS_NUMBER = re.compile(r"\d|nan|NaN|NAN|[Ii]nf|INF")
 _MOST_PAIRS = 1_000
 
 
@@ -38,7 +39,7 @@ def pairs(text: str) -> dict[str, float]:
     """
     readings: dict[str, float] = {}
     for segment in _segments(text):
-        for key, value in _of_segment(segment):
+        for key, value in _of_segment(segment) if _HAS_NUMBER.search(segment) else ():
             readings.setdefault(name_of(key), _float(value))
         if len(readings) > _MOST_PAIRS:
             break

@@ -35,6 +35,7 @@ _GLOBAL = re.compile(
     rf"(?P<at>{_INT})(?:\.0+)?(?![\w]|\.\d|/s)",
     re.IGNORECASE,
 )
+_GLOBAL_WORDS = ("global", "num_updates", "train_step", "opt_step")
 _BATCH = r"(?P<at>\d{1,12})\s*/\s*(?P<of>\d{1,12})"
 _IN_EPOCHS = (
     # mmdetection, mmengine, torchvision's references: Epoch [1][50/5808], Epoch: [0][ 10/5005].
@@ -86,10 +87,12 @@ def position(text: str) -> Position | None:
     A counter over the whole run wins over a batch within an epoch, which wins over other
     counters, over a progress bar, and last over an epoch.
     """
-    found = _GLOBAL.search(text)
+    small = text.lower()
+    found = _GLOBAL.search(text) if any(word in small for word in _GLOBAL_WORDS) else None
     if found:
         return _at(text, found, "step")
-    for shape in _IN_EPOCHS:
+    # Each search costs as much as the rest of the line: what cannot match is not looked for.
+    for shape in _IN_EPOCHS if "epoch" in small or "train:" in small else ():
         found = shape.search(text)
         if found:
             return _in_epoch(text, found)
@@ -101,7 +104,7 @@ def _counter(text: str) -> Position | None:
     if found:
         word = found.group("unit").lower()
         return _at(text, found, "iteration" if word.startswith(("it", "update")) else "step")
-    for shape in (*_LEADING, _BAR):
+    for shape in (*_LEADING, _BAR) if "%|" in text else _LEADING:
         found = shape.search(text)
         if found:
             return _at(text, found, "step")
@@ -109,7 +112,7 @@ def _counter(text: str) -> Position | None:
 
 
 def _epoch_of(text: str) -> Position | None:
-    found = _EPOCH.search(text)
+    found = _EPOCH.search(text) if "epoch" in text.lower() else None
     if found is None:
         return None
     return dataclasses.replace(_at(text, found, "iteration"), by_epoch=True)
