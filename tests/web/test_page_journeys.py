@@ -176,3 +176,13 @@ def test_two_runs_are_compared(open_page: OpenPage, service: str) -> None:
     page.get_by_role("row", name=re.compile("tag seed 7 8")).wait_for()
     page.locator(".chart[data-loaded]").first.wait_for()
     assert "b=ppo-good" in page.url
+
+
+def test_the_record_of_a_rule_stands_beside_it(open_page: OpenPage, service: str) -> None:
+    page = open_page(f"{service}/rules")
+
+    rule = page.locator("#AdvantagesBeyondBound")
+    rule.get_by_text("fired in").wait_for()
+
+    assert "diverged, failed, halted or stalled" in rule.inner_text()
+    assert "Backtest" in rule.inner_text()
