@@ -8,11 +8,14 @@ together with `generic`, as it is used; a rule that several packs hold is counte
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from watchstep.core.grammar import Node, parse
 from watchstep.postmortem.backtest_command import labelled
 from watchstep.postmortem.readers import open_logs
 from watchstep.rules import load
@@ -29,16 +32,38 @@ def main() -> None:
     document: dict[str, Any] = {"logs": {}, "healthy_updates": 0, "rules": {}}
     for pack in PACKS:
         rules = load([pack, "generic"])
-        report = backtest(rules, labelled(open_logs([Path(sys.argv[1])], unreadable=_say)))
+        logs = list(open_logs([Path(sys.argv[1])], unreadable=_say))
+        report = backtest(rules, labelled(iter(logs)))
+        reported = [{rules.canonical(name) for name in log.names} for log in logs]
         document["logs"] = dict(sorted(report.runs.items()))
         document["healthy_updates"] = report.healthy_updates
         for rule, row in zip(rules.rules, report.rows(), strict=True):
+            ways = list(needed(parse(rule.expr)))
             told = {name: row[name] for name in TOLD}
+            told["tried"] = sum(any(way <= names for way in ways) for names in reported)
             document["rules"].setdefault(mark_of(rule), {"rule": rule.name, **told})
     path = ROOT / "monitor" / "watchstep_monitor" / "web" / FIGURES
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     counted = document["logs"]
     print(f"{path.relative_to(ROOT)}: {len(document['rules'])} rules over {counted}")  # noqa: T201
+
+
+def needed(tree: Node) -> Iterator[frozenset[str]]:
+    """Sets of metrics of which one must be reported for a condition to be told at all."""
+    if tree.op == "metric":
+        yield frozenset({str(tree.value)})
+    elif tree.op == "or":
+        for part in tree.parts:
+            yield from needed(part)
+    elif tree.op == "call" and tree.value == "known":
+        # The first that is reported counts; a number at the end always is.
+        for part in tree.parts:
+            yield from needed(part)
+    elif tree.op == "call" and tree.value in {"present", "missing"}:
+        yield frozenset()
+    else:
+        for ways in itertools.product(*(list(needed(part)) for part in tree.parts)):
+            yield frozenset().union(*ways)
 
 
 def _say(path: Path, error: Exception) -> None:

@@ -53,6 +53,7 @@ SHOTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("rules", "/rules", "article.rule", DESK),
     ("receivers", "/receivers", "tbody tr", DESK),
     ("compare", "/compare?a=ppo-trading-7&b=ppo-trading-8", ".chart[data-loaded]", DESK),
+    ("postmortem", "/runs/ppo-trading-7/postmortem", "article .incident", DESK),
 )
 
 

@@ -58,7 +58,7 @@ def test_a_log_that_is_sent_is_examined_as_the_command_examines_it(client: Clien
 def test_every_format_that_can_be_read_can_be_sent(client: Client, path: Path) -> None:
     found = _send(client, path.read_bytes(), path.name)
 
-    assert found["runs"][0]["updates"] > 0
+    assert found["runs"][0]["verdict"]
 
 
 def test_a_log_whose_name_says_nothing_is_called_by_that_name_and_by_no_path(

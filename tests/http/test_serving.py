@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import subprocess
 import sys
@@ -142,3 +143,28 @@ def test_over_its_connections_it_says_when_to_come_back_and_answers_probes(tmp_p
     assert int(crowded.headers["retry-after"]) >= 1
     assert crowded.headers["content-type"] == "application/problem+json"
     assert (probes, again) == ([200, 200], True)
+
+
+def test_large_answers_are_packed_for_who_takes_it_and_streams_and_small_ones_never(
+    client: Client,
+) -> None:
+    client.send("packed", *[upd(n, train__loss=n / 7) for n in range(1, 400)])
+    path = "/api/v1/runs/packed/series?metric=train/loss"
+
+    packed = client.ask("GET", path, headers={"Accept-Encoding": "gzip"})
+    plain = client.ask("GET", path)
+    small = client.ask("GET", "/healthz", headers={"Accept-Encoding": "gzip"})
+    stream = socket.create_connection(("127.0.0.1", client.port), timeout=20)
+    stream.sendall(
+        b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n"
+    )
+    head = stream.recv(4_096)
+    stream.close()
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) * 4 < len(plain.body)
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in small.headers
+    assert b"text/event-stream" in head
+    assert b"content-encoding" not in head.lower()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+
+from watchstep.rules import load
+from watchstep_monitor.web.record import backtested
 
 
 def _runs(client: httpx.Client, **query: Any) -> list[str]:
@@ -152,3 +156,27 @@ def test_all_that_the_list_needs_weighs_little(client: httpx.Client) -> None:
     weight = sum(len(gzip.compress(client.get(path).content)) for path in files)
 
     assert weight < 40_000
+
+
+def test_a_rule_shows_its_record_over_labelled_logs_and_over_the_runs_here(
+    client: httpx.Client,
+) -> None:
+    record = client.get("/page/rules/record").json()
+
+    here = record["here"]["AdvantagesBeyondBound"]
+    assert (here["runs"], here["bad"]) == (1, 1)
+    assert record["backtest"]["healthy_updates"] > 1_000
+    for figures in record["backtest"]["rules"].values():
+        assert figures["tried"] <= sum(record["backtest"]["logs"].values())
+        assert figures["tried"] or not figures["firings"]
+
+
+def test_figures_are_not_shown_of_a_rule_that_has_changed_since_they_were_counted() -> None:
+    rules = load(["ppo", "generic"]).rules
+    shipped = backtested(rules)["rules"]
+    name = next(iter(shipped))
+    changed = [replace(rule, warmup=rule.warmup + 1) for rule in rules if rule.name == name]
+    reworded = [replace(rule, annotations={}) for rule in rules if rule.name == name]
+
+    assert backtested(changed)["rules"] == {}
+    assert backtested(reworded)["rules"] == {name: shipped[name]}

@@ -176,3 +176,49 @@ def test_two_runs_are_compared(open_page: OpenPage, service: str) -> None:
     page.get_by_role("row", name=re.compile("tag seed 7 8")).wait_for()
     page.locator(".chart[data-loaded]").first.wait_for()
     assert "b=ppo-good" in page.url
+
+
+def test_the_record_of_a_rule_stands_beside_it(open_page: OpenPage, service: str) -> None:
+    page = open_page(f"{service}/rules")
+
+    rule = page.locator("#AdvantagesBeyondBound")
+    rule.get_by_text("fired in").wait_for()
+
+    assert "diverged, failed, halted or stalled" in rule.inner_text()
+    assert "Backtest" in rule.inner_text()
+
+
+def test_who_is_at_a_button_by_the_keyboard_stays_there_while_the_run_goes_on(
+    open_page: OpenPage, service: str, client: httpx.Client
+) -> None:
+    trainer = Trainer(client, "walked").begin(project="walking")
+    tell_healthy(trainer, 30)
+    page = open_page(f"{service}/runs/walked")
+    page.get_by_role("button", name="Halt", exact=True).focus()
+    page.evaluate("window.held = document.activeElement")
+
+    tell_healthy(trainer, 5, seed=9)
+    page.get_by_text("35", exact=True).first.wait_for()
+
+    assert page.evaluate("document.activeElement.textContent") == "Halt"
+    assert page.evaluate("document.activeElement === window.held")
+
+
+def test_who_is_at_an_alert_by_the_keyboard_stays_there_when_another_one_fires(
+    open_page: OpenPage, service: str, client: httpx.Client
+) -> None:
+    trainer = Trainer(client, "tabbed").begin(project="walking")
+    tell_explosion(trainer, burst=60, after=3)
+    page = open_page(f"{service}/alerts?run=tabbed")
+    name = "Silence AdvantagesBeyondBound of tabbed"
+    page.get_by_role("button", name=name).focus()
+    shown = page.locator("tbody tr[data-alert]").count()
+
+    for late in range(8):
+        trainer.log(exploding_readings(63 + late, 60, random.Random(5)))
+    trainer.send()
+    page.wait_for_function(
+        "count => document.querySelectorAll('tbody tr[data-alert]').length > count", arg=shown
+    )
+
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name

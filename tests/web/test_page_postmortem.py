@@ -52,7 +52,7 @@ def test_the_post_mortem_of_a_run_is_reached_from_its_page_and_agrees_with_it(
 ) -> None:
     page = open_page(f"{service}/runs/ppo-bad")
 
-    page.get_by_role("link", name="Post-mortem").last.click()
+    page.locator("main").get_by_role("link", name="Post-mortem").click()
 
     page.wait_for_url("**/runs/ppo-bad/postmortem")
     report = page.get_by_role("article", name="Report on ppo-bad")

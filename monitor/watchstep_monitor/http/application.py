@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -24,6 +25,8 @@ from watchstep_monitor.http.stream import stream_routes
 from watchstep_monitor.service.postmortems import Postmortems
 
 PREFIX = "/api/v1"
+PACKED_FROM_BYTES = 2_048
+"""Below it, packing costs more than it saves on any network."""
 
 
 def build_application(
@@ -53,6 +56,9 @@ def build_application(
         openapi_url="/openapi.json",
         redirect_slashes=False,
     )
+    # For the page on a phone, and Prometheus: JSON of readings packs to a fifth. Streams of events
+    # and files that are packed already pass as they are, and so do answers to trainers.
+    app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM_BYTES, compresslevel=1)
     install_handlers(app)
     accept = accepting(context)
     app.router.routes.append(ingest_route(accept))

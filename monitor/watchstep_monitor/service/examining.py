@@ -30,8 +30,9 @@ MOST_RUNS = 12
 """Runs that are examined of one file; only a database holds more than one."""
 
 MOST_CHARTS = 10
-MOST_MEMORY_BYTES = 2 << 30
-"""Room for the interpreter and the largest log that is taken; a crafted one cannot have more."""
+MOST_MEMORY_BYTES = 512 << 20
+"""Ten times what the largest log takes that is read line by line; a crafted one gets no more. Two
+of them beside the service stay below the memory that the Kubernetes manifests allow."""
 
 NICENESS = 10
 """Watching goes before looking back."""
@@ -40,7 +41,7 @@ NICENESS = 10
 def main() -> None:
     """See the module."""
     job = Job(**json.load(sys.stdin))
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (job.processor_s, job.processor_s + 1))
     os.nice(NICENESS)
     folder = str(Path(job.path).parent)

@@ -1,7 +1,7 @@
 // Alerts of all runs, and the silences.
 
 import { get } from "./api.js";
-import { el, fill, trouble } from "./dom.js";
+import { el, fill, refill, trouble } from "./dom.js";
 import { level, number, runLink, when, whole } from "./format.js";
 import { handling } from "./incident.js";
 import { calm, listen } from "./live.js";
@@ -16,18 +16,24 @@ export async function show(place) {
   const asked = { state: given.has("run") ? null : "firing", severity: "", run: given.get("run") || "", cursor: null };
   const states = el("div", { class: "chips", role: "group", "aria-label": "State" });
   const severity = el("select", { onchange: () => change({ severity: severity.value }) }, SEVERITIES.map(([value, label]) => el("option", { value }, label)));
-  const run = el("input", { type: "search", value: asked.run, placeholder: "The run's whole name", onchange: () => change({ run: run.value.trim() }) });
+  const names = el("datalist", { id: "run-names" });
+  const run = el("input", { type: "search", value: asked.run, placeholder: "Part of a name, then choose", list: "run-names", oninput: calm(suggest, 200), onchange: () => change({ run: run.value.trim() }) });
   const list = el("div", {});
   const more = el("div", { class: "pages" });
   const silences = el("section", { class: "panel", "aria-label": "Silences" });
   fill(
     place,
     el("div", { class: "head" }, el("h1", {}, "Alerts"), el("span", { class: "grow" }), states),
-    el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() }, el("label", { class: "wide" }, "Run", run), el("label", {}, "Severity", severity)),
+    el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() }, el("label", { class: "wide" }, "Run", run), el("label", {}, "Severity", severity), names),
     list,
     more,
     silences,
   );
+
+  async function suggest() {
+    const found = await get("/page/runs", { q: run.value, sort: "attention", size: 30 });
+    fill(names, found.items.map((item) => el("option", { value: item.run })));
+  }
 
   function change(fields) {
     Object.assign(asked, { cursor: null }, fields);
@@ -35,12 +41,12 @@ export async function show(place) {
   }
 
   async function refresh() {
-    fill(states, STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    refill(states, asked.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
       const [found, quiet] = await Promise.all([get("/api/v1/alerts", { ...asked, limit: 100 }), get("/api/v1/silences")]);
-      fill(list, found.items.length ? table(found.items, refresh) : nothing(asked));
+      refill(list, [asked, found.items], () => (found.items.length ? table(found.items, refresh) : nothing(asked)));
       fill(more, asked.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
-      fill(silences, el("h2", {}, "Silences"), silenceTable(quiet.items, refresh));
+      refill(silences, quiet.items, () => [el("h2", {}, "Silences"), silenceTable(quiet.items, refresh)]);
     } catch (error) {
       fill(list, trouble(error, refresh));
     }

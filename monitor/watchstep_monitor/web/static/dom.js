@@ -2,6 +2,7 @@
 // file wrote is read as markup anywhere on the page.
 
 const SVG = "http://www.w3.org/2000/svg";
+const drawn = new WeakMap(); // What elements were made of, where `refill` made them.
 
 /** An element; `attributes` named on... are listeners, false and null ones are left out. */
 export function el(tag, attributes = {}, ...children) {
@@ -33,9 +34,27 @@ function append(node, children) {
 
 /** Replace everything in an element. */
 export function fill(node, ...children) {
+  drawn.delete(node);
   node.replaceChildren();
   append(node, children);
   return node;
+}
+
+/**
+ * Replace everything in an element where `told`, of which it is made, has changed. Whoever is at a
+ * control in it by the keyboard stays there, and what was unfolded stays so.
+ */
+export function refill(node, told, make) {
+  const text = JSON.stringify(told);
+  if (drawn.get(node) === text) return;
+  const named = (one) => `${one.tagName} ${one.getAttribute("aria-label") || one.textContent}`;
+  const all = () => [...node.querySelectorAll("a, button, summary, input, select")];
+  const at = node.contains(document.activeElement) && named(document.activeElement);
+  const open = [...node.querySelectorAll("details[open] > summary")].map(named);
+  fill(node, make());
+  drawn.set(node, text);
+  for (const one of all()) if (open.includes(named(one))) one.parentElement.open = true;
+  if (at) all().find((one) => named(one) === at)?.focus();
 }
 
 /** Say something to people, screen readers included; it fades by itself. */

@@ -1,7 +1,7 @@
 // Who is told, whether it works, and what was sent.
 
 import { get, post } from "./api.js";
-import { el, fill, tell, trouble } from "./dom.js";
+import { el, fill, refill, tell, trouble } from "./dom.js";
 import { runLink, when } from "./format.js";
 import { calm, listen } from "./live.js";
 
@@ -18,11 +18,11 @@ export async function show(place) {
   fill(place, el("h1", {}, "Receivers"), cards, el("div", { class: "head" }, el("h2", {}, "Deliveries"), el("span", { class: "grow" }), states), list, more);
 
   async function refresh() {
-    fill(states, STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    refill(states, asked.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
       const [receivers, found] = await Promise.all([get("/api/v1/receivers"), get("/api/v1/deliveries", { ...asked, limit: 100 })]);
-      fill(cards, receivers.items.length ? receivers.items.map((one) => card(one, refresh)) : none());
-      fill(list, found.items.length ? table(found.items, refresh) : el("p", { class: "quiet" }, "No such delivery."));
+      refill(cards, receivers.items, () => (receivers.items.length ? receivers.items.map((one) => card(one, refresh)) : none()));
+      refill(list, found.items, () => (found.items.length ? table(found.items, refresh) : el("p", { class: "quiet" }, "No such delivery.")));
       fill(more, found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
     } catch (error) {
       fill(cards, trouble(error, refresh));
@@ -66,6 +66,8 @@ async function test(name, button, changed) {
   } catch (error) {
     tell(error.message, "bad");
   }
+  button.disabled = false;
+  button.textContent = "Send a test";
   changed();
 }
 

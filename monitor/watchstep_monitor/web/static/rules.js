@@ -70,15 +70,27 @@ function rule(one, record) {
 
 /** What the rule did: over the labelled logs that it was tried on, and over the runs here. */
 function figures(one, { backtest, here }) {
-  const tried = backtest.rules[one.name];
   const seen = here[one.name];
-  const { faulty = 0, healthy = 0 } = backtest.logs;
-  const lag = tried?.median_lag_updates;
   return el(
     "dl",
     { class: "figures record" },
-    el("div", {}, el("dt", {}, "Backtest"), el("dd", {}, tried ? [`caught ${tried.caught} of ${faulty} faulty logs`, lag !== null && el("small", {}, timely(lag)), el("small", { class: tried.false_alarms ? "wrong" : "" }, `${whole(tried.false_alarms)} false ${tried.false_alarms === 1 ? "alarm" : "alarms"}; ${healthy} healthy logs, ${whole(backtest.healthy_updates)} updates`)] : el("small", {}, "none shipped: watchstep rules backtest LOGS"))),
+    el("div", {}, el("dt", {}, "Backtest"), backtestOf(backtest, backtest.rules[one.name])),
     el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted or stalled; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
+  );
+}
+
+function backtestOf({ logs, healthy_updates: updates }, told) {
+  if (!told) return el("dd", {}, el("small", {}, "none shipped: watchstep rules backtest LOGS"));
+  const all = Object.values(logs).reduce((sum, count) => sum + count, 0);
+  if (told.tried === 0) return el("dd", {}, el("small", {}, `not tried: none of ${all} logs reports what it reads`));
+  const lag = told.median_lag_updates;
+  return el(
+    "dd",
+    {},
+    `caught ${told.caught} of ${logs.faulty} faulty logs`,
+    lag !== null && el("small", {}, timely(lag)),
+    el("small", { class: told.false_alarms ? "wrong" : "" }, `${whole(told.false_alarms)} false ${told.false_alarms === 1 ? "alarm" : "alarms"} in ${logs.healthy} healthy logs, ${whole(updates)} updates`),
+    told.tried < all && el("small", {}, `${told.tried} of ${all} logs report what it reads`),
   );
 }
 

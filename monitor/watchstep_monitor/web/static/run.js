@@ -2,7 +2,7 @@
 
 import { all, get } from "./api.js";
 import { Charts } from "./charts.js";
-import { el, fill, trouble } from "./dom.js";
+import { el, fill, refill, trouble } from "./dom.js";
 import { metricName, number, reading, runPath, status, when, whole, zone, ZONES } from "./format.js";
 import { incidentPanel, order } from "./incident.js";
 import { calm, listen } from "./live.js";
@@ -46,16 +46,18 @@ export async function show(place) {
     Object.assign(known, { run: now, timeline: timeline.map(unfolded), scales, incident, deliveries: deliveries.items });
     known.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
     draw();
-    fill(story, incident && incidentPanel(known, () => again()));
-    fill(happened, el("h2", {}, "Timeline"), timelineList(known.timeline));
-    fill(about, el("h2", {}, "Configuration and tags"), configuration(now));
+    const { alerts: firing, deliveries: told } = known;
+    refill(story, [incident, firing, told, now.checkpoint, now.trainer_did, now.ended_at, now.commands, known.timeline], () => incident && incidentPanel(known, () => again()));
+    refill(happened, known.timeline, () => [el("h2", {}, "Timeline"), timelineList(known.timeline)]);
+    refill(about, [now.config, now.rules], () => [el("h2", {}, "Configuration and tags"), configuration(now)]);
     charts.order(inOrder(now));
     charts.refresh();
   }
 
   function draw() {
-    fill(head, heading(known.run, () => again()));
-    fill(figures, numbers(known));
+    const { run: now, incident } = known;
+    refill(head, [now.status, now.attempt, now.tags, now.project, now.trainer, now.ended_at, now.commands, now.error], () => heading(now, () => again()));
+    refill(figures, [now, incident], () => numbers(known));
   }
 
   async function again(fresh = undefined) {

@@ -48,6 +48,7 @@ export async function show(place) {
 
   function draw(found) {
     const open = found.open_incidents;
+    document.title = `${open ? `(${whole(open)}) ` : ""}Runs - watchstep`; // Seen in a tab among others.
     total.textContent = `${whole(found.total)} shown, ${open ? `${whole(open)} with an open incident` : "no open incident"}`;
     fill(chips, chip("all", null, sum(found.counts)), STATUSES.map((word) => chip(word, word, found.counts[word] || 0)));
     options(project, found.projects, asked.project);
