@@ -3,8 +3,8 @@
     python benchmarks/log_cost.py [--updates 20000] [--paced 600]
 
 Default pack, spool written. Four states of the service: none configured, up, refusing
-connections, and taking them without a word. Tight loop, and paced at 5 ms, where caches are cold and everything costs more.
-Figures are microseconds in the calling thread; the reference runs in the same process and
+connections, and taking them without a word. Tight loop, and paced at 5 ms, where caches are
+cold and everything costs more. Figures are microseconds in the calling thread; the reference runs in the same process and
 state of the machine.
 """
 
