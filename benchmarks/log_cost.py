@@ -4,8 +4,8 @@
 
 Default pack, spool written. Four states of the service: none configured, up, refusing
 connections, and taking them without a word. Tight loop, and paced at 5 ms, where caches are
-cold and everything costs more. Figures are microseconds in the calling thread; the reference runs in the same process and
-state of the machine.
+cold and everything costs more. Figures are microseconds in the calling thread; the reference
+runs in the same process and state of the machine.
 """
 
 from __future__ import annotations
