@@ -2,10 +2,10 @@
 
     python benchmarks/log_cost.py [--updates 20000] [--paced 600]
 
-Default pack, spool written. Three states of the service: none configured, up, and refusing
-connections. Tight loop, and paced at 5 ms, where caches are cold and everything costs more.
-Figures are microseconds in the calling thread; the reference runs in the same process and
-state of the machine.
+Default pack, spool written. Four states of the service: none configured, up, refusing
+connections, and taking them without a word. Tight loop, and paced at 5 ms, where caches are
+cold and everything costs more. Figures are microseconds in the calling thread; the reference
+runs in the same process and state of the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import argparse
 import json
 import os
 import random
+import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -98,18 +100,29 @@ def measure(updates: int, pace_s: float) -> None:
         base = statistics.median(took)
         show("json.dumps + append + flush", took, base)
         (folder / "data").mkdir()
-        with service(folder / "data") as url:
+        with service(folder / "data") as url, socket.create_server(("127.0.0.1", 0)) as hole:
+            silent = f"http://127.0.0.1:{hole.getsockname()[1]}"
             for state, target in (
                 ("no service", None),
                 ("service up", url),
                 ("service refuses", "http://127.0.0.1:9"),
+                ("service is a black hole", silent),
             ):
+                before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                begun = time.perf_counter()
                 watch = watchstep.init(
                     run=f"bench-{state.replace(' ', '-')}", url=target, directory=folder / "spool"
                 )
+                init_ms = (time.perf_counter() - begun) * 1e3
                 took = timed(lambda u, n, w=watch: w.log(u, step=n), updates, pace_s)  # type: ignore[misc]
                 show(f"watch.log, {state}", took, base)
+                begun = time.perf_counter()
                 watch.finish()
+                exit_s = time.perf_counter() - begun
+                grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+                print(
+                    f"    init {init_ms:.1f} ms, finish {exit_s:.2f} s, memory +{grown_mib:.1f} MiB"
+                )
 
 
 def main() -> None:

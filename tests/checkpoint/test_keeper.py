@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import itertools
 import math
 import os
 import random
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -399,16 +402,60 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_fills_while_torch_writes_is_told_as_such(run: Run) -> None:
+@pytest.mark.parametrize("elements", [10, 10_000_000])
+def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> None:
     from watchstep.checkpoint.durable import HashingFile
 
-    with (
-        Path("/dev/full").open("wb", buffering=0) as stream,
-        pytest.raises(OSError, match="No space") as caught,
-    ):
-        keeper_module._save_into(HashingFile(stream), {"state": run.model.state_dict()})
+    with Path("/dev/full").open("wb", buffering=0) as stream:
+        file = HashingFile(stream)
+
+        def save() -> None:
+            keeper_module._save_into(file, {"state": torch.zeros(elements)})
+            file.sync()
+
+        with pytest.raises(OSError, match="No space") as caught:
+            save()
+        file.close()
 
     assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4 << 20, (4 << 20) + 1, (17 << 20) + 4097])
+@pytest.mark.parametrize("folder", [Path("/dev/shm"), None])
+def test_a_file_of_any_length_is_written_and_hashed_with_direct_writes_and_without(
+    size: int, folder: Path | None, tmp_path: Path
+) -> None:
+    from watchstep.checkpoint.durable import write_synced
+
+    if folder is not None and not folder.exists():
+        pytest.skip("no tmpfs here")
+    content = random.Random(size).randbytes(size)
+    cuts = [0, min(1, size), min(5_000_001, size), size]
+
+    with tempfile.TemporaryDirectory(dir=folder or tmp_path) as place:
+        path = Path(place) / "file"
+        written = write_synced(
+            path,
+            lambda stream: [
+                stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
+            ],
+        )
+        found = path.read_bytes()
+
+    assert found == content
+    assert written.sha256() == hashlib.sha256(content).hexdigest()
+    assert written.size_bytes == size
+
+
+def test_no_thread_of_a_save_outlives_it(tmp_path: Path) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+    before = set(threading.enumerate())
+
+    keeper.save({"large": {"w": torch.zeros(8_000_000)}}, step=1)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10.0)
+
+    assert set(threading.enumerate()) <= before
 
 
 def test_litter_of_dead_processes_is_swept_and_of_living_ones_left(tmp_path: Path) -> None:

@@ -175,3 +175,39 @@ def test_restoring_where_nothing_was_saved_is_a_clear_error(tmp_path: Path) -> N
     model, _ = _trainer()
     with _watch(tmp_path) as watch, pytest.raises(CheckpointError, match="no "):
         watch.restore({"model": model})
+
+
+def test_a_save_in_the_background_is_told_once_it_is_durable(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    with _watch(tmp_path, async_checkpoints=True) as watch:
+        events: list[object] = []
+        assert watch._stream.outbound is not None
+        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        watch.log(HEALTHY, step=1)
+        assert watch.save({"model": model, "optimizer": optimizer}, step=1) is None
+        assert watch.keeper is not None
+        assert watch.keeper.flush(30.0)
+        watch.log(HEALTHY, step=2)
+        watch.log(HEALTHY, step=3)
+
+    told = [one for one in events if isinstance(one, dict) and one["kind"] == "checkpoint"]
+    assert {(one["step"], one["pinned"]) for one in told} == {(1, False), (1, True)}
+
+
+def test_a_save_that_fails_in_the_background_is_warned_of_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    model, _ = _trainer()
+    with _watch(tmp_path, async_checkpoints=True) as watch:
+        monkeypatch.setattr("watchstep.checkpoint.durable.os.fsync", full)
+        watch.save({"model": model}, step=1)
+        assert watch.keeper is not None
+        assert watch.keeper.flush(30.0)
+        with pytest.warns(UserWarning, match="not saved: No space left"):
+            watch.log(HEALTHY, step=1)
+        watch.log(HEALTHY, step=2)
+
+        assert watch.errors == {"CheckpointError": 1}

@@ -154,6 +154,22 @@ def test_the_hook_tells_how_it_is_doing(make: Any, monkeypatch: pytest.MonkeyPat
     assert "hook/spool_bytes" in told
 
 
+def test_an_error_inside_a_guard_is_counted_with_the_others(make: Any) -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = make()
+    watch.guard(optimizer, name="policy")
+
+    def broken(*_: Any) -> None:
+        raise OSError("not ours to raise")
+
+    watch._stream.judgement.optimizer_step = broken
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+
+    assert watch.errors == {"guard policy": 1}
+
+
 def test_a_run_that_ends_tells_what_was_lost(tmp_path: Path) -> None:
     watch = watchstep.init(run="ends", directory=tmp_path)
     with pytest.warns(UserWarning, match="leaves out"):

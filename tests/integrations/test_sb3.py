@@ -101,6 +101,22 @@ def test_a_healthy_agent_through_the_same_change_raises_nothing_serious(tmp_path
     assert serious == set()
 
 
+def test_a_second_training_with_the_same_callback_is_watched_as_the_next_attempt(
+    tmp_path: Path,
+) -> None:
+    agent = PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, n_epochs=1, device="cpu")
+    callback = WatchstepCallback(run="twice", directory=tmp_path / "spool")
+
+    agent.learn(64, callback=callback)
+    first = callback.watch
+    agent.learn(64, callback=callback)
+
+    assert callback.watch is not first
+    assert callback.watch is not None
+    assert callback.watch._stream.seq > 0
+    assert callback.watch.errors == {}
+
+
 def test_training_is_put_back_as_it_was(tmp_path: Path) -> None:
     agent = PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, n_epochs=1, device="cpu")
     with _watch(tmp_path) as watch:

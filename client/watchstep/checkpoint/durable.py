@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import queue
 import secrets
@@ -17,148 +20,184 @@ from typing import IO, TypeVar
 
 T = TypeVar("T")
 
-LARGE_BYTES = 256 << 10
-"""Below this a chunk is hashed before another thread would have woken up."""
+BLOCK_BYTES = 4 << 20
+_BLOCKS = 4
+"""At most 16 MiB of blocks: one being filled, hashed and written each, and one to spare."""
 
-SYNC_EVERY_BYTES = 32 << 20
-"""Bytes after which the disk is asked to begin, so that the last sync finds little left."""
+_SECTOR_BYTES = 4096
+"""What direct I/O is a multiple of; the last block is written through the cache."""
 
-_BLOCK_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".saving-"
 STRANGER_AGE_S = 24 * 3600.0
 """A temporary file of another machine is swept after a day: its process cannot be asked."""
 
 
 class HashingFile:
-    """A file that is hashed, and brought to the disk, while it is written.
+    """A file that is hashed while it is written, past the page cache.
 
-    Hashing takes about as long as writing, and the disk is idle meanwhile: so large chunks
-    are hashed by one thread while they are written by another, and a third has the disk
-    begin early. `close` ends these threads.
+    What is written is copied into blocks; one thread hashes them in order, another writes them.
+    Direct I/O leaves a trainer's page cache to its data, and does not depend on how fast the
+    machine finds free pages: measured on 400 MB, 0.27 to 0.3 s each time, against 0.26 to 1.1 s
+    through the cache. Where a file system has none, writes go through the cache.
 
     Attributes:
         size_bytes: Bytes written so far.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
-        self._hasher = Beside("watchstep-hash")
-        self._syncer = Beside("watchstep-sync")
-        self._unsynced_bytes = 0
+        """Begin; whoever made `stream` closes it after `close`."""
         self.size_bytes = 0
+        self._fd = stream.fileno()
+        self._digest = hashlib.sha256()
+        self._free: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+        self._to_hash: queue.SimpleQueue[_Filled | None] = queue.SimpleQueue()
+        self._to_write: queue.SimpleQueue[_Filled | None] = queue.SimpleQueue()
+        self._block: mmap.mmap | None = None
+        self._blocks = 0
+        self._filled = 0
+        self._started = False
+        self._direct = False
+        self._error: OSError | None = None
 
     def write(self, chunk: bytes) -> int:
         """Append all of it; `chunk` is not used any more after the call."""
-        if len(chunk) < LARGE_BYTES:
-            self._digest.update(chunk)
-            self._write_all(chunk)
-        else:
-            self._hasher.begin(lambda: self._digest.update(chunk))
-            try:
-                self._write_all(chunk)
-            finally:
-                self._hasher.wait()
-            self._sync_early(len(chunk))
+        rest = memoryview(chunk).cast("B")
+        while rest:
+            if self._block is None:
+                self._block, self._filled = self._next_block(), 0
+            taken = min(len(rest), BLOCK_BYTES - self._filled)
+            self._block[self._filled : self._filled + taken] = rest[:taken]
+            self._filled += taken
+            rest = rest[taken:]
+            if self._filled == BLOCK_BYTES:
+                self._hand_on()
         self.size_bytes += len(chunk)
         return len(chunk)
 
     def flush(self) -> None:
-        """Nothing is buffered; here because files have it."""
+        """Nothing that torch would have to wait for; here because files have it."""
 
     def sync(self) -> None:
-        """Return once every byte is on the disk."""
-        self._syncer.wait()
-        os.fsync(self._stream.fileno())
+        """Return once every byte is hashed, and on the disk; nothing may be written after it."""
+        if self._blocks > 1 or self._filled == BLOCK_BYTES:
+            self._hand_on()
+        elif self._block is not None:
+            # A small file: done before a thread would have woken up.
+            self._digest.update(memoryview(self._block)[: self._filled])
+            self._write_block((self._block, self._filled))
+            self._free.put(self._block)
+        for _ in range(self._blocks):
+            self._free.get()
+        self._blocks = 0
+        self._raise_error()
+        os.fsync(self._fd)
 
     def close(self) -> None:
         """End the threads; the file stays open."""
-        self._hasher.end()
-        self._syncer.end()
-
-    def _write_all(self, chunk: bytes) -> None:
-        rest = memoryview(chunk).cast("B")
-        while rest:
-            # An unbuffered write may take less than it was given.
-            rest = rest[self._stream.write(rest) :]
-
-    def _sync_early(self, written_bytes: int) -> None:
-        self._unsynced_bytes += written_bytes
-        if self._unsynced_bytes >= SYNC_EVERY_BYTES and self._syncer.idle:
-            self._unsynced_bytes = 0
-            # An error is told to one caller of fsync only, so it must not get lost here.
-            self._syncer.wait()
-            self._syncer.begin(lambda: os.fsync(self._stream.fileno()))
+        self._to_hash.put(None)
 
     def sha256(self) -> str:
-        """Of what was written so far, 64 hexadecimal digits."""
+        """Of all that was written before `sync`, 64 hexadecimal digits."""
         return self._digest.hexdigest()
 
+    def _next_block(self) -> mmap.mmap:
+        if self._blocks < _BLOCKS:
+            self._blocks += 1
+            return mmap.mmap(-1, BLOCK_BYTES)
+        block = self._free.get()
+        self._raise_error()
+        return block
 
-class Beside:
-    """A thread that does one piece of work at a time beside its owner's.
+    def _hand_on(self) -> None:
+        if self._block is None:
+            return
+        if not self._started:
+            self._started = True
+            self._direct = _without_cache(self._fd, on=True)
+            for work, name in ((self._hash_blocks, "hash"), (self._write_blocks, "write")):
+                threading.Thread(target=work, name=f"watchstep-{name}", daemon=True).start()
+        self._to_hash.put((self._block, self._filled))
+        self._block = None
 
-    It starts with the first piece, and does not keep the interpreter from ending.
-    """
+    def _hash_blocks(self) -> None:
+        while (filled := self._to_hash.get()) is not None:
+            block, size = filled
+            self._digest.update(memoryview(block)[:size])
+            self._to_write.put(filled)
+        self._to_write.put(None)
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._done = threading.Event()
-        self._done.set()
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+    def _write_blocks(self) -> None:
+        while (filled := self._to_write.get()) is not None:
+            if self._error is None:
+                self._write_block(filled)
+            self._free.put(filled[0])
 
-    @property
-    def idle(self) -> bool:
-        """Whether the last piece is done."""
-        return self._done.is_set()
+    def _write_block(self, filled: _Filled) -> None:
+        block, size = filled
+        try:
+            if size % _SECTOR_BYTES and self._direct:
+                self._direct = not _without_cache(self._fd, on=False)
+            rest = memoryview(block)[:size]
+            while rest:
+                # A disk that fills up may take less than it was given.
+                rest = rest[self._written(rest) :]
+        except OSError as error:
+            self._error = error
 
-    def begin(self, work: Callable[[], object]) -> None:
-        """Start a piece of work; the last one must have been waited for."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        self._done.clear()
-        self._work.put(work)
+    def _written(self, rest: memoryview) -> int:
+        try:
+            return os.write(self._fd, rest)
+        except OSError as error:
+            # Either a file system that promised more than it can, or a short write before.
+            if error.errno != errno.EINVAL or not self._direct:
+                raise
+            self._direct = not _without_cache(self._fd, on=False)
+            return os.write(self._fd, rest)
 
-    def wait(self) -> None:
-        """Return once the last piece is done, and raise what it raised."""
-        self._done.wait()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
-    def end(self) -> None:
-        """Let the thread end once its piece is done; what it raised is dropped."""
-        if self._thread is not None:
-            self._done.wait()
-            self._work.put(None)
 
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - raised again by the owner's wait
-                self._error = error
-            self._done.set()
+_Filled = tuple[mmap.mmap, int]
+"""A block, and how many of its bytes belong to the file."""
+
+
+def _without_cache(fd: int, *, on: bool) -> bool:
+    """Switch direct I/O on or off; whether it is as wanted."""
+    flag = getattr(os, "O_DIRECT", 0)
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | flag if on else flags & ~flag)
+    except OSError:
+        return not on
+    return bool(flag) or not on
 
 
 @contextlib.contextmanager
 def beside(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Do something in a thread of its own during a block; after it, the result or its error."""
     results: list[T] = []
-    thread = Beside(name)
-    thread.begin(lambda: results.append(work()))
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            errors.append(error)
 
     def result() -> T:
-        thread.wait()
+        if errors:
+            raise errors[0]
         return results[0]
 
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
     try:
         yield result
     finally:
-        thread.end()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -204,7 +243,7 @@ def copy_synced(source: Path, target: Path) -> None:
 def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
     """Length and SHA-256 of the rest of a stream."""
     digest, size_bytes = hashlib.sha256(), 0
-    while block := stream.read(_BLOCK_BYTES):
+    while block := stream.read(_READ_BYTES):
         digest.update(block)
         size_bytes += len(block)
     return size_bytes, digest.hexdigest()

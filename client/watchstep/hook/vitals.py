@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from watchstep.hook.boundary import Boundary
     from watchstep.sender import Outbound
 
 EVERY_S = 60.0
@@ -23,8 +22,7 @@ _CALLS = 512
 class Vitals:
     """Measures `log` itself, and gathers what else is known about the hook."""
 
-    def __init__(self, boundary: Boundary) -> None:
-        self._boundary = boundary
+    def __init__(self) -> None:
         self._next = time.monotonic() + EVERY_S
         self.took_ns: deque[int] = deque(maxlen=_CALLS)
 
@@ -33,7 +31,9 @@ class Vitals:
         """Whether it is time for the next readings."""
         return time.monotonic() >= self._next
 
-    def readings(self, outbound: Outbound | None, losses: Mapping[str, int]) -> dict[str, float]:
+    def readings(
+        self, outbound: Outbound | None, losses: Mapping[str, int], errors: Mapping[str, int]
+    ) -> dict[str, float]:
         """How things are now; counts are totals since the run began.
 
         `hook/log_p50_s` and `hook/log_p99_s` (of the last 512 calls), `hook/errors`,
@@ -43,9 +43,10 @@ class Vitals:
         Args:
             outbound: The sender, None where this process does not report.
             losses: Updates and readings lost so far, by reason.
+            errors: What failed inside so far, by kind.
         """
         self._next = time.monotonic() + EVERY_S
-        found = {"hook/errors": float(sum(self._boundary.errors.values()))}
+        found = {"hook/errors": float(sum(errors.values()))}
         took = sorted(self.took_ns)
         if took:
             found["hook/log_p50_s"] = took[len(took) // 2] / 1e9

@@ -62,7 +62,7 @@ class Watch:
         self._acting = Acting(options, self._stream, self._keeping, self._boundary, self._end)
         self._coercer = Coercer()
         self._arrivals = Arrivals()
-        self._vitals = Vitals(self._boundary)
+        self._vitals = Vitals()
         self._units: list[Units] = []
         self._command: Mapping[str, Any] | None = None
         self._termination: Termination | None = None
@@ -232,8 +232,9 @@ class Watch:
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """What failed inside, by kind of exception; each was warned of once."""
-        return self._boundary.errors
+        """What failed inside, by kind of exception, or "guard NAME"; each was warned of once."""
+        guards = {f"guard {one.name}": one.errors for one in self._acting.guards if one.errors}
+        return self._boundary.errors | guards
 
     @property
     def guards(self) -> Sequence[Guard]:
@@ -322,7 +323,7 @@ class Watch:
     ) -> Verdict:
         stream = self._stream
         if self._vitals.due:
-            readings.update(self._vitals.readings(stream.outbound, self.losses()))
+            readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
         self._keeping.observe()
@@ -377,7 +378,7 @@ class Watch:
             while (waiting := stream.events.next()) is not None:
                 stream.put({}, waiting)
             if error is None or (isinstance(error, SystemExit) and not error.code):
-                hook = self._vitals.readings(stream.outbound, self.losses())
+                hook = self._vitals.readings(stream.outbound, self.losses(), self.errors)
                 stream.put({}, {"kind": "finished", "hook": hook})
             elif not isinstance(error, TrainingHalted):
                 text = f"{type(error).__name__}: {error}"[:2_000]

@@ -16,11 +16,11 @@ import lightning
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from watchstep.errors import TrainingHalted
-from watchstep.guard import Guard
-from watchstep.hook import Watch, init
+from watchstep.hook import Watch
+from watchstep.integrations.watching import Watching
 
 
-class WatchstepCallback(Callback):
+class WatchstepCallback(Watching, Callback):
     """Watches one `fit()`.
 
     Args:
@@ -34,21 +34,11 @@ class WatchstepCallback(Callback):
         TrainingHalted: Out of `fit()`, when a halt was asked for.
     """
 
-    def __init__(
-        self,
-        watch: Watch | None = None,
-        *,
-        guard: bool = True,
-        save_every: int | None = 100,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        self.watch = watch
-        self._owns_watch = watch is None
-        self._options = options
-        self._wants_guard = guard
-        self._save_every = save_every
-        self._guards: list[Guard] = []
+    made_by = f"lightning {lightning.__version__}"
+    default_rules = "pretrain"
+
+    def __init__(self, watch: Watch | None = None, **choices: Any) -> None:
+        super().__init__(watch, **choices)
         self._loss: Any = None
         self._step = 0
         self._trained: set[str] = set()
@@ -56,15 +46,8 @@ class WatchstepCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch, and guard the optimizers."""
-        if self._owns_watch:
-            self._options.setdefault("trainer", f"lightning {lightning.__version__}")
-            self._options.setdefault("rules", "pretrain")
-            self.watch = init(**self._options)
-        assert self.watch is not None
+        self._begin(trainer.optimizers, group=True)
         self._step = trainer.global_step
-        if self._wants_guard:
-            found = [self.watch.guard(one, group=True) for one in trainer.optimizers]
-            self._guards = [guard for guard in found if guard is not None]
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -92,7 +75,7 @@ class WatchstepCallback(Callback):
             return
         self._step = trainer.global_step
         self.watch.log(self._readings(trainer), step=self._step)
-        if self._save_every and self._step % self._save_every == 0:
+        if self._is_due(self._step):
             self.watch.save(self.state(trainer, pl_module), step=self._step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,13 +118,3 @@ class WatchstepCallback(Callback):
             if value is not None:
                 readings[name], self._evaluated[name] = value, None
         return readings
-
-    def _end(self, error: BaseException | None) -> None:
-        if self.watch is None:
-            return
-        if self._owns_watch:
-            self.watch.finish(error)
-        else:
-            for guard in self._guards:
-                guard.detach()
-        self._guards = []

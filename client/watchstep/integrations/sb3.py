@@ -20,9 +20,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import safe_mean
 
-from watchstep.guard import Guard, observe_clipping
-from watchstep.hook import Watch, init
+from watchstep.guard import observe_clipping
+from watchstep.hook import Watch
 from watchstep.integrations.advantages import AdvantageTap
+from watchstep.integrations.watching import Watching
 
 _ALWAYS_EXCLUDED = (
     "time/iterations",
@@ -32,7 +33,7 @@ _ALWAYS_EXCLUDED = (
 )
 
 
-class WatchstepCallback(BaseCallback):
+class WatchstepCallback(Watching, BaseCallback):
     """Watches one `learn()` of a Stable-Baselines3 model.
 
     Args:
@@ -52,36 +53,26 @@ class WatchstepCallback(BaseCallback):
         TrainingHalted: Out of `learn()`, when a halt was asked for.
     """
 
+    made_by = f"stable-baselines3 {sb3_version}"
+
     def __init__(
         self,
         watch: Watch | None = None,
         *,
-        guard: bool = True,
         save_every: int | None = 1,
         log_every: int = 100,
-        **options: Any,
+        **choices: Any,
     ) -> None:
-        super().__init__()
-        self.watch = watch
-        self._owns_watch = watch is None
-        self._options = options
-        self._wants_guard = guard
-        self._save_every = save_every
+        super().__init__(watch, save_every=save_every, **choices)
         self._log_every = log_every
-        self._guards: list[Guard] = []
         self._tap: AdvantageTap | None = None
         self._undo: list[Callable[[], None]] = []
         self.updates = 0
         self.readings: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
-        if self.watch is None:
-            self._options.setdefault("trainer", f"stable-baselines3 {sb3_version}")
-            self.watch = init(**self._options)
+        self._begin(self._optimizers().values(), group=False)
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
-        if self._wants_guard:
-            found = [self.watch.guard(optimizer) for optimizer in self._optimizers().values()]
-            self._guards = [guard for guard in found if guard is not None]
         if self._on_policy:
             self._follow_advantages()
         self._replace(self.trained, "train", self._watched_train(self.trained.train))
@@ -96,8 +87,7 @@ class WatchstepCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._put_back()
-        if self._owns_watch and self.watch is not None:
-            self.watch.finish()
+        self._end(None)
 
     def _optimizers(self) -> dict[str, Any]:
         """The model's optimizers by the name their module has in it."""
@@ -142,8 +132,7 @@ class WatchstepCallback(BaseCallback):
                             train(*args, **kwargs)
             except BaseException as error:
                 self._put_back()
-                if self.watch is not None and self._owns_watch:
-                    self.watch.finish(error)
+                self._end(error)
                 raise
             self._after_train(raw)
 
@@ -165,7 +154,7 @@ class WatchstepCallback(BaseCallback):
         readings.update(self._episodes())
         self.readings = readings
         self.watch.log(readings, step=self.model.num_timesteps)
-        if self._save_every and self.updates % self._save_every == 0:
+        if self._is_due(self.updates):
             self.watch.save(self.state(), step=self.model.num_timesteps)
 
     def _raw_advantages(self) -> dict[str, float]:

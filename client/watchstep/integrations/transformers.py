@@ -20,15 +20,16 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import __version__ as transformers_version
 
-from watchstep.guard import Guard, observe_clipping
-from watchstep.hook import Watch, init
+from watchstep.guard import observe_clipping
+from watchstep.hook import Watch
+from watchstep.integrations.watching import Watching
 
 log = logging.getLogger("watchstep.transformers")
 
 _NOT_READINGS = ("loss", "learning_rate", "epoch", "step", "total_flos")
 
 
-class WatchstepCallback(TrainerCallback):
+class WatchstepCallback(Watching, TrainerCallback):
     """Watches one `Trainer.train()`.
 
     Give it as `callbacks=[...]`. A step is judged when the Trainer has logged it, before the next
@@ -48,20 +49,8 @@ class WatchstepCallback(TrainerCallback):
     default_rules = "pretrain"
     made_by = f"transformers {transformers_version}"
 
-    def __init__(
-        self,
-        watch: Watch | None = None,
-        *,
-        guard: bool = True,
-        save_every: int | None = 100,
-        **options: Any,
-    ) -> None:
-        self.watch = watch
-        self._owns_watch = watch is None
-        self._options = options
-        self._wants_guard = guard
-        self._save_every = save_every
-        self._guards: list[Guard] = []
+    def __init__(self, watch: Watch | None = None, **choices: Any) -> None:
+        super().__init__(watch, **choices)
         self._trainer: Trainer | None = None
         self._wraps_train = False
         self._undo = ExitStack()
@@ -86,16 +75,8 @@ class WatchstepCallback(TrainerCallback):
     ) -> None:
         """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
-        if self._owns_watch:
-            # The second training of a Trainer is the run's next attempt.
-            self._options.setdefault("trainer", self.made_by)
-            self._options.setdefault("rules", self.default_rules)
-            self.watch = init(**self._options)
-        assert self.watch is not None
-        if self._wants_guard:
-            guard = self.watch.guard(given["optimizer"], group=True)
-            self._guards = [] if guard is None else [guard]
-            self._undo.enter_context(observe_clipping(*self._guards))
+        self._begin([given["optimizer"]], group=True)
+        self._undo.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()
         if self._trainer is not None:
@@ -186,7 +167,7 @@ class WatchstepCallback(TrainerCallback):
             return
         step = due.pop("step")
         self.watch.log(due, step=step)
-        if self._save_every and step % self._save_every == 0 and self._trainer is not None:
+        if self._is_due(step) and self._trainer is not None:
             self.watch.save(self.state(), step=step)
 
     def state(self) -> dict[str, Any]:
@@ -227,14 +208,7 @@ class WatchstepCallback(TrainerCallback):
 
     def _end(self, error: BaseException | None) -> None:
         self._put_back()
-        if self.watch is None:
-            return
-        if self._owns_watch:
-            self.watch.finish(error)
-        else:
-            for guard in self._guards:
-                guard.detach()
-        self._guards = []
+        super()._end(error)
 
     def _put_back(self) -> None:
         self._undo.close()
