@@ -240,8 +240,8 @@ def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
             return None
         return dict(plain(asdict(worker.send_test(name))))
 
-    def resend(delivery_id: str) -> bool:
-        return opened.outbox.resend(delivery_id, clock.now())
+    def resend(delivery_id: str, projects: tuple[str, ...] | None) -> bool:
+        return opened.outbox.resend(delivery_id, clock.now(), projects)
 
     return Receivers(shown, test, resend)
 

@@ -23,9 +23,9 @@ TOKENS = {
 GROWTH_MOST = 64 * 1024 * 1024
 
 
-def resident(running: Running) -> int:
+def resident(running: Running, which: str = "VmRSS:") -> int:
     status = Path(f"/proc/{running.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    line = next(line for line in status.splitlines() if line.startswith(which))
     return int(line.split()[1]) * 1024
 
 
@@ -134,6 +134,8 @@ def test_giant_bodies_and_bombs_cost_no_memory(service: Running) -> None:
     bomb = gzip.compress(bytes(100_000_000), 6)
     client.send("m", upd(1, a=1.0))
     before = resident(service)
+    # From now on the kernel's high-water mark is that of what follows.
+    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5", "ascii")
 
     for _ in range(4):
         answer = client.post("/runs/m/updates", bomb, **{"Content-Encoding": "gzip"})
@@ -153,7 +155,7 @@ def test_giant_bodies_and_bombs_cost_no_memory(service: Running) -> None:
                 # Cut, as it should be.
                 pass
 
-    assert resident(service) - before < GROWTH_MOST
+    assert resident(service, "VmHWM:") - before < GROWTH_MOST
     assert client.ask("GET", "/metrics").status == 200
 
 
@@ -232,7 +234,7 @@ def test_any_json_ends_in_no_error_of_the_service(
     assert [client.ask(*call).status < 500 for call in calls] == [True] * 3
 
 
-@pytest.mark.parametrize("part", ["runs", "alerts"])
+@pytest.mark.parametrize("part", ["runs", "alerts", "others"])
 def test_the_described_api_holds_against_generated_calls(client: Client, part: str) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="a tool of development")
     base = f"http://127.0.0.1:{client.port}"
@@ -241,7 +243,8 @@ def test_the_described_api_holds_against_generated_calls(client: Client, part: s
     bad: list[str] = []
 
     for call in calls:
-        if f"/{part}" not in call.path or call.path.endswith("/events"):
+        found = next((name for name in ("runs", "alerts") if f"/{name}" in call.path), "others")
+        if found != part or call.path.endswith("/events"):
             continue
 
         @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

@@ -17,6 +17,7 @@ from watchstep_monitor.service.live import Fleet
 from watchstep_monitor.service.rulebook import RuleBook
 from watchstep_monitor.service.silencing import SilenceCache
 from watchstep_monitor.service.status import Hearing
+from watchstep_monitor.service.storage import DeliveryFilter
 from watchstep_monitor.service.telling import Route, TellingPolicy
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
@@ -100,7 +101,7 @@ class Bench:
 
     def notices(self) -> list[tuple[str, str]]:
         """(receiver, edge) of everything in the outbox, oldest first."""
-        found = self.opened.store.deliveries(None, None, 100, None).items
+        found = self.opened.store.deliveries(DeliveryFilter(), 100, None).items
         return [(one.receiver, one.edge) for one in reversed(found)]
 
 

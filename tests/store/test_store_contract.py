@@ -15,7 +15,7 @@ from watchstep.core.updates import Update
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.ingest import Batch
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
-from watchstep_monitor.service.storage import AlertFilter, RunFilter
+from watchstep_monitor.service.storage import AlertFilter, DeliveryFilter, RunFilter
 from watchstep_monitor.service.telling import Route
 
 
@@ -202,11 +202,14 @@ def test_dead_deliveries_stay_visible_and_can_be_sent_again(at: Bench) -> None:
     claimed = outbox.claim(now, 10, 60, ["pager"])[0]
     outbox.settle(claimed, Dead("HTTP 404"), now)
 
-    dead = at.opened.store.deliveries("dead", "a", 10, None).items
+    dead = at.opened.store.deliveries(DeliveryFilter(state="dead", run="a"), 10, None).items
     assert [(one.receiver, one.reason) for one in dead] == [("ops", "HTTP 404")]
-    assert outbox.resend(claimed.id, now)
+    other = DeliveryFilter(projects=("another",))
+    assert at.opened.store.deliveries(other, 10, None).items == ()
+    assert not outbox.resend(claimed.id, now, ("another",))
+    assert outbox.resend(claimed.id, now, ("default",))
     assert [one.id for one in outbox.claim(now, 10, 60, ["pager"])] == [claimed.id]
-    assert not outbox.resend("dl_" + "0" * 20, now)
+    assert not outbox.resend("dl_" + "0" * 20, now, None)
 
 
 def test_a_receiver_that_is_gone_takes_all_that_waits_for_it_along(at: Bench) -> None:

@@ -17,6 +17,7 @@ from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.ports import DeliveryState
+from watchstep_monitor.service.storage import DeliveryFilter
 
 
 def admin_routes(context: Context) -> APIRouter:
@@ -52,11 +53,9 @@ def admin_routes(context: Context) -> APIRouter:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Response:
-        if caller(request, context, "read").projects is not None:
-            if run is None:
-                raise ProblemError(403, "A token limited to projects must name a run.")
-            desk.view(run, caller(request, context, "read").projects)
-        found = desk.store.deliveries(state, run, min(limit, context.page), cursor)
+        projects = caller(request, context, "read").projects
+        wanted = DeliveryFilter(projects, state, run)
+        found = desk.store.deliveries(wanted, min(limit, context.page), cursor)
         return page(found, delivery_shown)
 
     @routes.post(
@@ -65,8 +64,8 @@ def admin_routes(context: Context) -> APIRouter:
         **documented(None, "Try a dead one again."),
     )
     async def resend(request: Request, delivery_id: Id) -> Response:
-        caller(request, context, "admin")
-        if not await run_in_threadpool(context.receivers.resend, delivery_id):
+        projects = caller(request, context, "admin").projects
+        if not await run_in_threadpool(context.receivers.resend, delivery_id, projects):
             raise NotFoundError("no such dead delivery")
         desk.nudge()
         return answer({"id": delivery_id, "state": "waiting"}, 202)

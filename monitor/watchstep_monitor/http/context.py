@@ -22,12 +22,13 @@ class Receivers:
     Attributes:
         shown: All receivers as plain JSON objects.
         test: Sends a test message; None for an unknown name, else a plain JSON object.
-        resend: Puts a dead delivery back in line; whether there was one.
+        resend: Puts a dead delivery of these projects (None: any) back in line; whether there
+            was one.
     """
 
     shown: Callable[[], list[dict[str, Any]]]
     test: Callable[[str], dict[str, Any] | None]
-    resend: Callable[[str], bool]
+    resend: Callable[[str, tuple[str, ...] | None], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,15 @@ class RunFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries to list; None means no restriction."""
+
+    projects: tuple[str, ...] | None = None
+    state: DeliveryState | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AlertFilter:
     """Which alerts a list shows; None does not filter."""
 
@@ -240,7 +249,7 @@ class Store(Protocol):
         """Whether there was one."""
 
     def deliveries(
-        self, state: DeliveryState | None, run: str | None, limit: int, cursor: str | None
+        self, wanted: DeliveryFilter, limit: int, cursor: str | None
     ) -> Page[DeliveryRecord]:
         """Deliveries, newest first."""
 

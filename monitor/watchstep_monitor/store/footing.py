@@ -24,15 +24,19 @@ class Footing:
         found = path.stat()
         self._identity = found.st_dev, found.st_ino
 
-    def trouble(self) -> str | None:
-        """None while the files are there and may be written; else one short sentence."""
+    def trouble(self, *, is_open: bool = True) -> str | None:
+        """None while the files are there and may be written; else one short sentence.
+
+        Args:
+            is_open: Whether a connection is; without one SQLite makes its other files anew.
+        """
         try:
             found = self._path.stat()
         except OSError:
             return "the database file is gone from its folder"
         if (found.st_dev, found.st_ino) != self._identity:
             return "another file has taken the database's place"
-        for file in self._files:
+        for file in self._files if is_open else self._files[:1]:
             if not os.access(file, os.W_OK):
                 return (
                     "the database has become read-only"

@@ -8,7 +8,18 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Select, and_, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    exists,
+    func,
+    select,
+    true,
+    update,
+)
 
 from watchstep_monitor.service.announcing import delivery_detail
 from watchstep_monitor.service.clock import from_us, to_us
@@ -123,19 +134,27 @@ class Outbox:
             self._leases.update((row["id"], lease_us) for row in free)
         return [_delivery(row) for row in free]
 
-    def resend(self, delivery_id: str, now: datetime) -> bool:
-        """Put a dead delivery back in line; whether there was one."""
+    def resend(self, delivery_id: str, now: datetime, projects: Collection[str] | None) -> bool:
+        """Put a dead delivery of these projects (None: any) back in line; whether there was one."""
         table = schema.outbox.c
+        mine = true() if projects is None else of_projects(projects)
 
         def job(transaction: Transaction) -> bool:
             changed = _connection(transaction).execute(
                 update(schema.outbox)
-                .where(table.id == delivery_id, table.state == "dead")
+                .where(table.id == delivery_id, table.state == "dead", mine)
                 .values(state="waiting", next_us=to_us(now), lease_us=0, reason="sent again")
             )
             return changed.rowcount > 0
 
         return self._writer.submit("", job).result(TIMEOUT_S)
+
+
+def of_projects(projects: Collection[str]) -> ColumnElement[bool]:
+    """Whether a delivery is about a run of these projects."""
+    runs = schema.runs.c
+    own = select(runs.run_key).where(runs.project.in_(projects))
+    return schema.outbox.c.run_key.in_(own)
 
 
 def _connection(transaction: Transaction) -> Connection:

@@ -18,7 +18,6 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
-from watchstep_monitor.service.ports import DeliveryState
 from watchstep_monitor.service.records import (
     AlertRecord,
     AttemptRecord,
@@ -30,9 +29,17 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
-from watchstep_monitor.service.storage import AlertFilter, Job, Point, RunFilter, Transaction
+from watchstep_monitor.service.storage import (
+    AlertFilter,
+    DeliveryFilter,
+    Job,
+    Point,
+    RunFilter,
+    Transaction,
+)
 from watchstep_monitor.store import blocks, packing, schema
 from watchstep_monitor.store.footing import Footing
+from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
@@ -261,15 +268,17 @@ class SqlStore:
         return self._writer.submit("", job).result(TIMEOUT_S)
 
     def deliveries(
-        self, state: DeliveryState | None, run: str | None, limit: int, cursor: str | None
+        self, wanted: DeliveryFilter, limit: int, cursor: str | None
     ) -> Page[DeliveryRecord]:
         """See the port."""
         table = schema.outbox.c
         query = select(schema.outbox)
-        if state is not None:
-            query = query.where(table.state == state)
-        if run is not None:
-            query = query.where(table.run_key == run_key(run))
+        if wanted.projects is not None:
+            query = query.where(of_projects(wanted.projects))
+        if wanted.state is not None:
+            query = query.where(table.state == wanted.state)
+        if wanted.run is not None:
+            query = query.where(table.run_key == run_key(wanted.run))
         rows = self._page(query, (table.created_us, table.id), limit, cursor)
         return _paged(rows, limit, ("created_us", "id"), _delivery)
 

@@ -139,7 +139,9 @@ class Writer:
             if not task.future.set_running_or_notify_cancel():
                 # Whoever asked has given up; what is sent again waits behind it.
                 continue
-            trouble = None if self._footing is None else self._footing.trouble()
+            trouble = None
+            if self._footing is not None:
+                trouble = self._footing.trouble(is_open=connection is not None)
             if trouble is not None:
                 # The connection is kept: should the files come back, it goes on as it was.
                 self._note_failure(trouble)
