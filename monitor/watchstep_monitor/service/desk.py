@@ -95,17 +95,24 @@ class Desk:
 
     # Trainers.
 
+    def admit(self) -> None:
+        """Ask whether one more batch may come, before anything is done for it.
+
+        Raises:
+            OverCapError: Too many wait already, or for too long.
+        """
+        crowded = self._waiting > CROWD and self._waited_s > LONGEST_QUEUE_S
+        if crowded or self._waiting >= self._options.queued_requests:
+            raise OverCapError(CROWDED, retry_after_s=1 + round(2 * self._waited_s))
+
     def accept(self, batch: Batch) -> Future[Receipt]:
         """Queue a batch; the future is done once it is durable.
 
         Raises:
-            OverCapError: Too many batches wait already, or for too long.
+            OverCapError: See `admit`.
         """
         with self._waiting_lock:
-            crowded = self._waiting > CROWD and self._waited_s > LONGEST_QUEUE_S
-            if crowded or self._waiting >= self._options.queued_requests:
-                retry_after_s = 1 + round(2 * self._waited_s)
-                raise OverCapError(CROWDED, retry_after_s=retry_after_s)
+            self.admit()
             self._waiting += 1
         now, began = self.clock.now(), self.clock.monotonic()
 
