@@ -92,10 +92,7 @@ class Line:
 
     async def _exchange(self, request: bytes, patience: Patience) -> Answered:
         if self._streams is None:
-            async with asyncio.timeout(patience.connect_s):
-                self._streams = await asyncio.open_connection(
-                    "127.0.0.1", self._port, local_addr=(self._source, 0)
-                )
+            self._streams = await self._connected(patience)
         reader, writer = self._streams
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -110,6 +107,21 @@ class Line:
             json.loads(content) if is_json else {},
             float(asked) if asked else None,
         )
+
+    async def _connected(
+        self, patience: Patience
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(patience.connect_s):
+                return await asyncio.open_connection(
+                    "127.0.0.1", self._port, local_addr=(self._source, 0)
+                )
+        except TimeoutError:
+            raise NoConnectionError from None
+
+
+class NoConnectionError(OSError):
+    """The connection was not accepted in time."""
 
 
 @dataclass(slots=True)

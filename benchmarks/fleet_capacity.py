@@ -60,7 +60,6 @@ class Cost:
     deadlocks: int = 0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
-    memory_mb: float = 0.0
     clean: bool = True
 
 
@@ -176,7 +175,6 @@ def _measured(
         deadlocks=deadlocks,
         p50_ms=counts.quantile_ms(0.5),
         p99_ms=counts.quantile_ms(0.99),
-        memory_mb=max(one.memory_bytes() for one in services) / 1e6,
         clean=verdict(services[0], fleet).clean,
     )
 

@@ -292,7 +292,9 @@ def tally(client: Client, trainers: Sequence[Trainer], received: Inbox | None = 
 
 
 def _count_updates(client: Client, one: Trainer, told: Tally) -> None:
-    status = client.get(f"/runs/{one.run}").json
+    answer = client.get(f"/runs/{one.run}")
+    assert answer.status == 200, answer.body
+    status = answer.json
     points = client.get(f"/runs/{one.run}/series?metric=train/grad_norm&points=10000").json
     assert not points["thinned"]
     seqs = [point["seq"] for point in points["points"]]

@@ -41,6 +41,8 @@ def accepting(context: Context) -> Accept:
         kind = media_type(request)
         if kind not in {"application/json", ROWS_TYPE}:
             raise ProblemError(415, f"The body must be application/json or {ROWS_TYPE}.")
+        # Before the body is looked at: turning away must cost less than serving.
+        desk.admit()
         body = await request.body()
         read = batches.read_rows if kind == ROWS_TYPE else batches.read
         batch = read(run, body, who.projects)

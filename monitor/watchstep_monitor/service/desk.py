@@ -44,11 +44,6 @@ Projects = tuple[str, ...] | None
 
 WRITE_TIMEOUT_S = 30.0
 CROWDED = "too many batches wait for a commit"
-CROWD = 64
-LONGEST_QUEUE_S = 2.0
-"""With a crowd waiting, and the last one done having waited for so long, the next are turned away:
-a trainer hangs up after 5 s, and what is then done for it is sent a second time."""
-
 MOST_SILENCES = 1_000
 MOST_GAUGED = 1_000
 """Runs that one replica of several shows as gauges: those heard of last."""
@@ -87,7 +82,6 @@ class Desk:
         self._options = options
         self._waiting = 0
         self._waiting_lock = threading.Lock()
-        self._waited_s = 0.0
         self.nudge: Callable[[], None] = lambda: None
         self.rules_changed: Callable[[], None] = lambda: None
         self.silences_changed: Callable[[], None] = lambda: None
@@ -95,25 +89,31 @@ class Desk:
 
     # Trainers.
 
+    def admit(self) -> None:
+        """Ask whether one more batch may come, before anything is done for it.
+
+        Raises:
+            OverCapError: Too many wait already.
+        """
+        if self._waiting >= self._options.queued_requests:
+            raise OverCapError(CROWDED, retry_after_s=1)
+
     def accept(self, batch: Batch) -> Future[Receipt]:
         """Queue a batch; the future is done once it is durable.
 
         Raises:
-            OverCapError: Too many batches wait already, or for too long.
+            OverCapError: See `admit`.
         """
         with self._waiting_lock:
-            crowded = self._waiting > CROWD and self._waited_s > LONGEST_QUEUE_S
-            if crowded or self._waiting >= self._options.queued_requests:
-                retry_after_s = 1 + round(2 * self._waited_s)
-                raise OverCapError(CROWDED, retry_after_s=retry_after_s)
+            self.admit()
             self._waiting += 1
-        now, began = self.clock.now(), self.clock.monotonic()
+        now = self.clock.now()
 
         def job(transaction: Transaction) -> Receipt:
             return self.ingest.accept(transaction, batch, now)
 
         future = self.store.write(batch.run, job, len(batch.updates))
-        future.add_done_callback(lambda _: self._taken(began))
+        future.add_done_callback(self._taken)
         return future
 
     def begin(self, beginning: Beginning) -> RunRecord:
@@ -381,10 +381,9 @@ class Desk:
 
         return self.store.write(run, job).result(WRITE_TIMEOUT_S)
 
-    def _taken(self, began: float) -> None:
+    def _taken(self, _: Future[Receipt]) -> None:
         with self._waiting_lock:
             self._waiting -= 1
-            self._waited_s = self.clock.monotonic() - began
 
     def _committed(self, change: Change) -> None:
         """In the writing thread, after a commit: tell listeners, wake the delivery worker."""

@@ -47,6 +47,23 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
         raise OperationalError("a pipeline", None, error) from error
 
 
+def roll_back(connection: Connection) -> None:
+    """End a transaction by the driver's own call, which also forgets its prepared statements.
+
+    A statement that was to be prepared behind one that failed never was, and the driver does not
+    notice: with a ROLLBACK as plain text it would ask for that statement for ever.
+
+    Raises:
+        OperationalError: The connection is gone.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    try:
+        raw.rollback()
+    except psycopg.Error as error:
+        raise OperationalError("a rollback", None, error) from error
+
+
 def guarded(change: str) -> str:
     """An UPDATE that is an error when it changes no row, for no one looks at its row count."""
     return f"WITH moved AS ({change} RETURNING 1) SELECT 1 / count(*) FROM moved"  # noqa: S608 - the statement is the schema's own

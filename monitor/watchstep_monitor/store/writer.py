@@ -20,7 +20,7 @@ from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Job
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.partitions import make_partitions
-from watchstep_monitor.store.pipeline import NoPartitionError
+from watchstep_monitor.store.pipeline import NoPartitionError, roll_back
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction
 
@@ -332,7 +332,10 @@ def _undo(connection: Connection, transaction: SqlTransaction) -> None:
 
 def _roll_back(connection: Connection) -> None:
     try:
-        connection.exec_driver_sql("ROLLBACK")
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("ROLLBACK")
+        else:
+            roll_back(connection)
     except SQLAlchemyError:
         # SQLite has rolled back by itself on a full disk; a lost connection has too.
         log.debug("nothing to roll back")
