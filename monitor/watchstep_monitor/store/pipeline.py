@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -24,8 +25,8 @@ class NoPartitionError(Exception):
 def send_together(connection: Connection, statements: Sequence[Statement]) -> None:
     """Send statements and wait once for all of their results.
 
-    The first that fails stops those behind it, a COMMIT too; the transaction is the caller's
-    to roll back.
+    The first that fails stops those behind it, a COMMIT too, and the transaction is rolled
+    back.
 
     Raises:
         StaleGuardError: See `guarded`.
@@ -35,9 +36,7 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     try:
-        with raw.pipeline(), raw.cursor() as cursor:
-            for text, values in statements:
-                cursor.execute(text, values or None)
+        _send(raw, statements)
     except psycopg.errors.DivisionByZero:
         raise StaleGuardError from None
     except psycopg.errors.CheckViolation as error:
@@ -45,6 +44,19 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
         raise NoPartitionError from error
     except psycopg.Error as error:
         raise OperationalError("a pipeline", None, error) from error
+
+
+def _send(raw: psycopg.Connection[Any], statements: Sequence[Statement]) -> None:
+    try:
+        with raw.pipeline(), raw.cursor() as cursor:
+            for text, values in statements:
+                cursor.execute(text, values or None)
+    except psycopg.Error:
+        # The driver's own rollback, not a statement: only this makes it forget the prepared
+        # statements that it asked for behind the failure and that therefore do not exist.
+        with suppress(psycopg.Error):
+            raw.rollback()
+        raise
 
 
 def guarded(change: str) -> str:
