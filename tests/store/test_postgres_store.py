@@ -220,6 +220,7 @@ def filled(folder: Path) -> Path:
                 run=f"r{n % 7}",
             )
         at.send(update(1, event={"kind": "log", "text": "\x00 \t \\N \U0001f600"}), run="odd")
+        at.send(*[grad(n, float(n)) for n in range(1, 600)], run="long")
         at.desk.command("r1", "halt", "tab\tand \\ and 'quote'", None)
         now = at.clock.now()
         at.desk.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
@@ -288,3 +289,23 @@ def test_a_source_that_is_none_is_one_line(
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         move_embedded(source, StoreOptions(tmp_path, url))
+
+
+def test_a_replica_that_is_overtaken_again_and_again_keeps_its_connections(
+    url: str, tmp_path: Path
+) -> None:
+    with (
+        bench(tmp_path / "one", database_url=url) as one,
+        bench(tmp_path / "two", database_url=url) as two,
+    ):
+        one.send(grad(1, 1.0))
+        with executing(url) as sql:
+            pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+            pids += " WHERE application_name = 'watchstep' AND datname = current_database()"
+            before = sql(pids).scalar_one()
+            for n in range(2, 62, 2):
+                two.send(grad(n, 1.0))
+                one.send(grad(n + 1, 1.0))
+
+            assert set(before) <= set(sql(pids).scalar_one())
+        assert two.desk.view("a", None).record.updates == 61

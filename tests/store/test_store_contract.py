@@ -266,3 +266,58 @@ def test_two_replicas_advance_one_run_in_strict_order(tmp_path: Path) -> None:
         assert fired == [("GradHigh", 11), ("GradExploded", 12)]
         assert two.desk.view("a", None).record.updates == 20
         assert len(one.notices()) == 2
+
+
+def long_run(at: Bench, last: int) -> None:
+    """One run of many batches, its `x` with a leap, a dip and every kind of non-finite number."""
+    odd = {5_003: math.nan, 7_007: math.inf, 7_008: -math.inf, 9_001: 1e30, 11_111: -1e30}
+    for first in range(1, last + 1, 500):
+        seqs = range(first, min(first + 500, last + 1))
+        at.send(*[update(n, x=odd.get(n, math.sin(n / 50)), y=float(n)) for n in seqs])
+
+
+def test_a_long_series_is_drawn_from_roll_ups_and_loses_nothing_worth_seeing(at: Bench) -> None:
+    long_run(at, 20_100)
+
+    coarse = at.opened.store.series("a", "x", None, None, 60)
+    kept, thinned = at.desk.series("a", "x", (None, None), 60)
+
+    seen = {point.seq: repr(point.value) for point in coarse.points}
+    assert not coarse.whole
+    assert thinned
+    assert len(seen) < 20_100 / 20
+    assert {1, 20_100} <= seen.keys()
+    wanted = {5_003: "nan", 7_007: "inf", 7_008: "-inf", 9_001: "1e+30", 11_111: "-1e+30"}
+    assert wanted.items() <= seen.items()
+    assert set(wanted) <= {point.seq for point in kept}
+    assert [point.step for point in kept] == sorted(point.step for point in kept)
+
+
+def test_what_a_roll_up_says_of_an_update_is_what_was_sent(at: Bench) -> None:
+    long_run(at, 5_000)
+
+    whole = {point.seq: point for point in at.opened.store.series("a", "y", None, None).points}
+    coarse = list(at.opened.store.series("a", "y", 10_000, 30_000, 10).points)
+
+    assert [point.value for point in coarse if point != whole[point.seq]] == []
+    assert (coarse[0].step, coarse[-1].step) == (10_000, 30_000)
+    assert len(coarse) < 1_200
+
+
+def test_a_short_series_comes_whole_however_few_points_are_wanted(at: Bench) -> None:
+    long_run(at, 600)
+
+    assert at.opened.store.series("a", "x", None, None, 60).whole
+
+
+def test_roll_ups_leave_no_hole_where_updates_were_lost_or_attempts_changed(at: Bench) -> None:
+    for n in range(1, 2_000, 7):
+        at.send(update(n, x=float(n)), update(n + 1, x=float(n)))
+    at.send(*[update(n, attempt=2, x=-float(n)) for n in range(1, 900)], attempt=2)
+
+    coarse = list(at.opened.store.series("a", "x", None, None, 2).points)
+
+    places = [(point.attempt, point.seq) for point in coarse]
+    assert places == sorted(set(places))
+    assert {(1, 1), (1, 1_997), (2, 1), (2, 899)} <= set(places)
+    assert at.opened.store.run("a").lost > 0

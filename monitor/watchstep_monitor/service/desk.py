@@ -153,11 +153,13 @@ class Desk:
             OverCapError: The run has more readings of it than one answer may look at.
         """
         found: list[Point] = []
-        for point in self.store.series(run, metric, *steps):
+        series = self.store.series(run, metric, *steps, points)
+        for point in series.points:
             found.append(point)
             if len(found) > MOST_POINTS_READ:
                 raise OverCapError("too many readings: give from_step and to_step")
-        return thin(found, points)
+        kept, thinned = thin(found, points)
+        return kept, thinned or not series.whole
 
     def alert(self, alert_id: str, projects: Projects) -> AlertRecord:
         """One alert.

@@ -143,6 +143,17 @@ class Point(NamedTuple):
     value: float
 
 
+class Series(NamedTuple):
+    """Readings of one metric in order, read as they are asked for.
+
+    Attributes:
+        whole: Whether none is left out.
+    """
+
+    points: Iterator[Point]
+    whole: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs a list shows.
@@ -226,9 +237,23 @@ class Store(Protocol):
         """Runs whose incident has a message due."""
 
     def series(
-        self, run: str, metric: str, from_step: int | None, to_step: int | None
-    ) -> Iterator[Point]:
-        """The readings of one metric in order, over all attempts, within inclusive steps."""
+        self,
+        run: str,
+        metric: str,
+        from_step: int | None,
+        to_step: int | None,
+        points: int | None = None,
+    ) -> Series:
+        """The readings of one metric in order, over all attempts, within inclusive steps.
+
+        Args:
+            run: Whose.
+            metric: Which.
+            from_step: None for no bound.
+            to_step: None for no bound.
+            points: To how many they will be thinned: where there are far more, only those
+                come that thinning could keep. None for all.
+        """
 
     def updates(self, run: str) -> Iterator[Update]:
         """All updates of a run in order, as far as retention has left them."""

@@ -15,6 +15,7 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep_monitor.service.plain import plain
 from watchstep_monitor.service.storage import Point
+from watchstep_monitor.store.rollups import Stretch
 
 MOST_UPDATES = 256
 """Updates in one block: reading one of them means reading all."""
@@ -87,6 +88,18 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
             event=events.get(str(at)),
             attempt=row.attempt,
         )
+
+
+def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
+    """A row taken apart, for a roll-up."""
+    count = row.last_seq - row.first_seq + 1
+    return Stretch(
+        names,
+        row.first_seq,
+        struct.unpack(f"<{count}q", row.steps),
+        struct.unpack(f"<{count}d", row.times),
+        struct.unpack(f"<{count * len(names)}d", row.readings),
+    )
 
 
 def block_points(row: Any, place: int, width: int) -> Iterator[Point]:

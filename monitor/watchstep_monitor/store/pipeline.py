@@ -24,8 +24,8 @@ class NoPartitionError(Exception):
 def send_together(connection: Connection, statements: Sequence[Statement]) -> None:
     """Send statements and wait once for all of their results.
 
-    The first that fails stops those behind it, a COMMIT too; the transaction is the caller's
-    to roll back.
+    The first that fails stops those behind it, a COMMIT too, and the transaction is rolled
+    back.
 
     Raises:
         StaleGuardError: See `guarded`.

@@ -107,7 +107,7 @@ rollups = Table(
     Column("last_seq", BigInteger, nullable=False),
     Column("least_step", BigInteger, nullable=False),
     Column("greatest_step", BigInteger, nullable=False),
-    Column("names", Text, nullable=False),
+    Column("shape", Integer, nullable=False),
     Column("points", LargeBinary, nullable=False),
 )
 

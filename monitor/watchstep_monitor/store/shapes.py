@@ -51,9 +51,9 @@ class Shapes:
     """Remembers the shapes of runs. Thread-safe for different runs.
 
     Attributes:
-        insert_updates, advance_run: The driver's own statements for what every batch does;
-            building them anew each time took longer than running them. On PostgreSQL
-            `advance_run` fails where it finds no row, see `pipeline.guarded`.
+        insert_updates, insert_rollups, advance_run: The driver's own statements for what
+            every batch does; building them anew each time took longer than running them. On
+            PostgreSQL `advance_run` fails where it finds no row, see `pipeline.guarded`.
         replace_row: By table, the statement that inserts a row or replaces the one with its
             key; its parameters are the columns in order.
     """
@@ -64,9 +64,9 @@ class Shapes:
         mark = "%s" if dialect.paramstyle in {"format", "pyformat"} else "?"
         # The week fills itself.
         columns = [column.name for column in schema.updates.columns if column.name != "week"]
-        marks = ", ".join(mark for _ in columns)
-        # The names in both statements are the schema's own.
-        self.insert_updates = f"INSERT INTO updates ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - see above
+        self.insert_updates = _inserting("updates", columns, mark)
+        columns = [column.name for column in schema.rollups.columns]
+        self.insert_rollups = _inserting("rollups", columns, mark)
         self.replace_row = {table.name: _replacing(table, mark) for table in _REPLACED}
         settings = ", ".join(f"{name} = {mark}" for name in ADVANCED_COLUMNS)
         guard = " AND ".join(
@@ -118,6 +118,12 @@ class Shapes:
     def _forget(self, key: int) -> None:
         with self._lock:
             self._codes.pop(key, None)
+
+
+def _inserting(table: str, columns: list[str], mark: str) -> str:
+    marks = ", ".join(mark for _ in columns)
+    # The names are the schema's own.
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - see above
 
 
 def _replacing(table: Table, mark: str) -> str:

@@ -33,14 +33,15 @@ from watchstep_monitor.service.storage import (
     AlertFilter,
     DeliveryFilter,
     Job,
-    Point,
     RunFilter,
+    Series,
     Transaction,
 )
 from watchstep_monitor.store import blocks, packing, schema
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.series_walk import SeriesWalk
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
 from watchstep_monitor.store.writer import Writer
@@ -52,7 +53,7 @@ LOOK_S = 1.0
 
 LOOK_TIMEOUT_S = 5.0
 BLOCKS_A_READ = 500
-"""Rows held at a time while a series is read; no read transaction stays open between."""
+"""Rows held at a time while a run is read; no read transaction stays open between."""
 
 
 class SqlStore:
@@ -149,38 +150,25 @@ class SqlStore:
         return [row["run"] for row in self._rows(query)]
 
     def series(
-        self, run: str, metric: str, from_step: int | None, to_step: int | None
-    ) -> Iterator[Point]:
+        self,
+        run: str,
+        metric: str,
+        from_step: int | None,
+        to_step: int | None,
+        points: int | None = None,
+    ) -> Series:
         """See the port."""
-        table, key = schema.updates.c, run_key(run)
+        key = run_key(run)
         shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
-        names = {row["shape"]: json.loads(row["names"]) for row in self._rows(shapes)}
+        names = {row["shape"]: tuple(json.loads(row["names"])) for row in self._rows(shapes)}
         places = {shape: each.index(metric) for shape, each in names.items() if metric in each}
-        low = -(2**63) if from_step is None else from_step
-        high = 2**63 - 1 if to_step is None else to_step
-        after = (-1, -1)
-        while places:
-            rows = self._blocks(
-                select(schema.updates)
-                .where(
-                    table.run_key == key,
-                    table.shape.in_(places),
-                    table.least_step <= high,
-                    table.greatest_step >= low,
-                    or_(
-                        table.attempt > after[0],
-                        and_(table.attempt == after[0], table.first_seq > after[1]),
-                    ),
-                )
-                .order_by(table.attempt, table.first_seq)
-                .limit(BLOCKS_A_READ)
-            )
-            for row in rows:
-                found = blocks.block_points(row, places[row.shape], len(names[row.shape]))
-                yield from (point for point in found if low <= point.step <= high)
-            if len(rows) < BLOCKS_A_READ:
-                return
-            after = (rows[-1].attempt, rows[-1].first_seq)
+        steps = (
+            -(2**63) if from_step is None else from_step,
+            2**63 - 1 if to_step is None else to_step,
+        )
+        if not places:
+            return Series(iter(()), whole=True)
+        return SeriesWalk(self._engine, key, names, places, steps).series(points)
 
     def updates(self, run: str) -> Iterator[Update]:
         """See the port."""

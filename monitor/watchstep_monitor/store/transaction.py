@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, delete, false, func, insert, or_, select, update
@@ -23,7 +24,7 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
-from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store import blocks, packing, rollups, schema
 from watchstep_monitor.store.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.replicas import tell_replicas
 from watchstep_monitor.store.shapes import ADVANCED_COLUMNS, Shapes
@@ -71,6 +72,8 @@ class SqlTransaction:
                 raise StaleRunError("another replica was faster") from None
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
         if self._is_postgres:
             self._unsent += [(statement, row) for row in rows]
         else:
@@ -135,13 +138,40 @@ class SqlTransaction:
     def append(self, run: str, updates: Sequence[Update]) -> None:
         """See the port."""
         key = run_key(run)
-
-        def shape_of(names: tuple[str, ...]) -> int:
-            shape = self._shapes.of(self, key).get(names)
-            return self._shapes.add(self, key, names) if shape is None else shape
-
-        rows = list(blocks.block_rows(key, updates, shape_of))
+        rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._shapes.insert_updates, rows)
+        if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
+            self._roll_up(key, updates[-1].attempt, updates[-1].seq)
+
+    def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
+        """Roll up what has been stored since the last time."""
+        mine = schema.rollups.c
+        query = select(func.max(mine.last_seq)).where(mine.run_key == key, mine.attempt == attempt)
+        rolled = self.connection.execute(query).scalar() or 0
+        rolled = max(rolled, last_seq - rollups.MOST_BEHIND)
+        table = schema.updates.c
+        rows = self.connection.execute(
+            select(schema.updates)
+            .where(table.run_key == key, table.attempt == attempt, table.first_seq > rolled)
+            .order_by(table.first_seq)
+        ).all()
+        stretches = [
+            blocks.block_stretch(row, self._shapes.names(self, key, row.shape)) for row in rows
+        ]
+        found: list[tuple[Any, ...]] = []
+        for group in rollups.gathered(stretches):
+            names, points = rollups.rolled_up(group)
+            steps = [step for one in group for step in one.steps]
+            last = group[-1].first_seq + len(group[-1].steps) - 1
+            # It also speaks for the numbers that are lost, so that no one looks for them.
+            place = (key, attempt, rolled + 1, last, min(steps), max(steps))
+            found.append((*place, self._shape_of(key, names), points))
+            rolled = last
+        self._write(self._shapes.insert_rollups, found)
+
+    def _shape_of(self, key: int, names: tuple[str, ...]) -> int:
+        shape = self._shapes.of(self, key).get(names)
+        return self._shapes.add(self, key, names) if shape is None else shape
 
     def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
         """See the port."""
@@ -201,6 +231,9 @@ class SqlTransaction:
         ]
         gone = self.connection.execute(
             delete(schema.updates).where(table.run_key == run_key(run), ~or_(false(), *windows))
+        )
+        self.connection.execute(
+            delete(schema.rollups).where(schema.rollups.c.run_key == run_key(run))
         )
         self.connection.execute(
             update(schema.runs).where(schema.runs.c.run_key == run_key(run)).values(thinned=1)

@@ -92,4 +92,4 @@ def _recent(desk: Desk, record: RunRecord, metric: str) -> list[Point]:
     if record.last_seq > RECENT_UPDATES:
         # Steps need not be updates; where they rise evenly this is the share that is recent.
         first = int(record.step * (1 - RECENT_UPDATES / record.last_seq))
-    return list(desk.store.series(record.run, metric, first, None))
+    return list(desk.store.series(record.run, metric, first, None).points)

@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("last_seq", sa.BigInteger, nullable=False),
         sa.Column("least_step", sa.BigInteger, nullable=False),
         sa.Column("greatest_step", sa.BigInteger, nullable=False),
-        sa.Column("names", sa.Text, nullable=False),
+        sa.Column("shape", sa.Integer, nullable=False),
         sa.Column("points", sa.LargeBinary, nullable=False),
     )
 

@@ -1,0 +1,136 @@
+"""Roll-ups: of some hundred updates the few points of each metric that a chart must show.
+
+Of every metric the first, last, least and greatest point and the first NaN, Infinity and
+-Infinity, which are the ones that `service.series.thin` keeps of a bucket. A run of a million
+updates is drawn from 4,000 roll-ups instead of from 160 MB.
+
+A roll-up's bytes, little-endian: the count u16 of updates that any metric has a point in, of
+each its number, its step (i64) and its time (f64); then for every name of the shape a count u8
+and as many pairs of the update's place in that list (u16) and the value (f64).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from watchstep_monitor.service.storage import Point
+
+UPDATES_A_ROLLUP = 256
+"""Updates that a roll-up waits for; it holds fewer than twice as many."""
+
+MOST_BEHIND = 4_096
+"""Updates that one append rolls up at most: a store from before there were roll-ups has more."""
+
+_COUNT = struct.Struct("<H")
+_PLACE = struct.Struct("<qqd")
+_POINTS = struct.Struct("<B")
+_VALUE = struct.Struct("<Hd")
+
+
+class Stretch(NamedTuple):
+    """A block of updates, taken apart.
+
+    Attributes:
+        values: Of the updates one after the other, each in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    first_seq: int
+    steps: Sequence[int]
+    times: Sequence[float]
+    values: Sequence[float]
+
+
+def is_due(before_seq: int, last_seq: int) -> bool:
+    """Whether a roll-up is due once an attempt has come from one number to another."""
+    return before_seq // UPDATES_A_ROLLUP != last_seq // UPDATES_A_ROLLUP
+
+
+def gathered(stretches: Iterable[Stretch]) -> Iterator[list[Stretch]]:
+    """The stretches in groups for one roll-up each; what is left over waits for the next."""
+    group: list[Stretch] = []
+    for stretch in stretches:
+        group.append(stretch)
+        if sum(len(one.steps) for one in group) >= UPDATES_A_ROLLUP:
+            yield group
+            group = []
+
+
+def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
+    """All names in a group, in the order of their first appearance, and the roll-up's bytes."""
+    names = tuple(dict.fromkeys(name for one in group for name in one.names))
+    bases = list(accumulate((len(one.steps) for one in group), initial=0))
+    kept = [_worth_keeping(group, bases, name) for name in names]
+    used = sorted({at for points in kept for at in points})
+    place = {at: number for number, at in enumerate(used)}
+    parts = [_COUNT.pack(len(used))]
+    parts += [_PLACE.pack(*_place_of(group, bases, at)) for at in used]
+    for points in kept:
+        parts.append(_POINTS.pack(len(points)))
+        parts += [_VALUE.pack(place[at], value) for at, value in sorted(points.items())]
+    return names, b"".join(parts)
+
+
+def rollup_points(row: Any, wanted: int) -> Iterator[Point]:
+    """The points of one metric in a roll-up, in order.
+
+    Args:
+        row: Of the table of roll-ups.
+        wanted: The metric's place among the names of the row's shape.
+    """
+    content = row.points
+    (used,) = _COUNT.unpack_from(content)
+    at = _COUNT.size + used * _PLACE.size
+    for _ in range(wanted):
+        at += _POINTS.size + content[at] * _VALUE.size
+    begin = at + _POINTS.size
+    for each in range(begin, begin + content[at] * _VALUE.size, _VALUE.size):
+        place, value = _VALUE.unpack_from(content, each)
+        seq, step, time = _PLACE.unpack_from(content, _COUNT.size + place * _PLACE.size)
+        yield Point(row.attempt, seq, step, time, value)
+
+
+def _place_of(group: Sequence[Stretch], bases: Sequence[int], at: int) -> tuple[int, int, float]:
+    index = next(number for number, base in enumerate(bases[1:]) if at < base)
+    stretch, within = group[index], at - bases[index]
+    return stretch.first_seq + within, stretch.steps[within], stretch.times[within]
+
+
+def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) -> dict[int, float]:
+    """Places in the group, and the values there."""
+    found: list[tuple[int, float]] = []
+    for base, stretch in zip(bases, group, strict=False):
+        if name in stretch.names:
+            width = len(stretch.names)
+            column = stretch.values[stretch.names.index(name) :: width]
+            found += [(base + at, column[at]) for at in _places(column)]
+    finite = [pair for pair in found if pair[1] - pair[1] == 0.0]
+    strange: dict[str, tuple[int, float]] = {}
+    for pair in found:
+        if pair[1] - pair[1] != 0.0:
+            strange.setdefault(repr(pair[1]), pair)
+    ends = [found[0], found[-1], *strange.values()]
+    if finite:
+        ends += [min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])]
+    return dict(ends)
+
+
+def _places(column: Sequence[float]) -> set[int]:
+    """Where in a column the points are that may be worth keeping."""
+    total = sum(column)
+    ends = {0, len(column) - 1}
+    if total - total == 0.0:
+        return ends | {column.index(min(column)), column.index(max(column))}
+    strange: dict[str, int] = {}
+    finite: list[int] = []
+    for at, value in enumerate(column):
+        if value - value == 0.0:
+            finite.append(at)
+        else:
+            strange.setdefault(repr(value), at)
+    if finite:
+        ends |= {min(finite, key=column.__getitem__), max(finite, key=column.__getitem__)}
+    return ends | set(strange.values())

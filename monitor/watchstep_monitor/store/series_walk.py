@@ -1,0 +1,102 @@
+"""One metric of one run in order, from the updates themselves or, where they do, from roll-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Select, func, select, tuple_
+
+from watchstep_monitor.service.storage import Point, Series
+from watchstep_monitor.store import schema
+from watchstep_monitor.store.blocks import block_points
+from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.rollups import rollup_points
+
+ROWS_A_READ = 500
+"""Rows held at a time; no read transaction stays open between."""
+
+POINTS_A_ROLLUP = 2
+"""How many points of a chart one roll-up is good for, its least and its greatest."""
+
+_Place = tuple[int, int]
+"""An attempt and a number in it."""
+
+_BEFORE_ALL: _Place = (-1, -1)
+_AFTER_ALL: _Place = (2**31 - 1, 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesWalk:
+    """What to read.
+
+    Attributes:
+        names: Of every shape of the run.
+        places: Of the shapes that have the metric, where it is among the names.
+        steps: The first and the last that are wanted.
+    """
+
+    engine: Engine
+    key: int
+    names: Mapping[int, tuple[str, ...]]
+    places: Mapping[int, int]
+    steps: tuple[int, int]
+
+    def series(self, most: int | None) -> Series:
+        """Every point, or what thinning to `most` points needs to see; see the port."""
+        if most is not None:
+            table = schema.rollups
+            with reading(self.engine) as connection:
+                there = connection.execute(self._within(select(func.count()), table)).scalar_one()
+            if there * POINTS_A_ROLLUP >= most:
+                return Series(self._rolled_up(), whole=False)
+        return Series(self._raw(_BEFORE_ALL, _AFTER_ALL), whole=True)
+
+    def _rolled_up(self) -> Iterator[Point]:
+        after = _BEFORE_ALL
+        for row in self._rows(schema.rollups, _BEFORE_ALL, _AFTER_ALL):
+            first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
+            if first != (after[0], after[1] + 1):
+                yield from self._raw(after, first)
+            if self._is_inside(row):
+                yield from rollup_points(row, self.places[row.shape])
+            else:
+                yield from self._raw((first[0], first[1] - 1), (last[0], last[1] + 1))
+            after = last
+        yield from self._raw(after, _AFTER_ALL)
+
+    def _is_inside(self, row: Any) -> bool:
+        return bool(self.steps[0] <= row.least_step and row.greatest_step <= self.steps[1])
+
+    def _raw(self, after: _Place, before: _Place) -> Iterator[Point]:
+        """The points of all updates between two places, both excluded."""
+        low, high = self.steps
+        for row in self._rows(schema.updates, after, before):
+            found = block_points(row, self.places[row.shape], len(self.names[row.shape]))
+            yield from (point for point in found if low <= point.step <= high)
+
+    def _rows(self, table: Any, after: _Place, before: _Place) -> Iterator[Any]:
+        place = tuple_(table.c.attempt, table.c.first_seq)
+        while True:
+            query = (
+                self._within(select(table), table)
+                .where(place > after, place < before)
+                .order_by(table.c.attempt, table.c.first_seq)
+                .limit(ROWS_A_READ)
+            )
+            with reading(self.engine) as connection:
+                rows: Sequence[Any] = connection.execute(query).all()
+            yield from rows
+            if len(rows) < ROWS_A_READ:
+                return
+            after = (rows[-1].attempt, rows[-1].first_seq)
+
+    def _within(self, query: Select[Any], table: Any) -> Select[Any]:
+        low, high = self.steps
+        return query.where(
+            table.c.run_key == self.key,
+            table.c.shape.in_(self.places),
+            table.c.least_step <= high,
+            table.c.greatest_step >= low,
+        )
