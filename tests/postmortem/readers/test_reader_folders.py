@@ -7,11 +7,11 @@ import json
 import math
 import shutil
 import sqlite3
-import struct
 from pathlib import Path
 
 import pytest
 
+from service.kit import bench, update
 from watchstep.core.updates import Update
 from watchstep.postmortem.readers import NothingReadableError, open_log, open_logs
 from watchstep.wire import Packer, frame, to_json
@@ -177,43 +177,32 @@ def test_a_fleet_is_opened_run_by_run(tmp_path: Path) -> None:
     assert sum(1 for _ in logs) == 298
 
 
-def stored(path: Path, application_id: int) -> None:
-    """The tables of the service's store that hold updates, with two runs in them."""
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"PRAGMA application_id = {application_id}")
-        database.execute("CREATE TABLE runs (run_key, run, tags, created_us)")
-        database.execute("CREATE TABLE shapes (run_key, shape, names)")
-        database.execute(
-            "CREATE TABLE updates (run_key, attempt, seq, step, time, shape, readings, event)"
-        )
-        for key, run in ((1, "first"), (2, "second")):
-            database.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?)", (key, run, '{"env": "x"}', key)
-            )
-            database.execute("INSERT INTO shapes VALUES (?, 1, ?)", (key, '["loss", "kl"]'))
-            for attempt, seq in ((2, 1), (1, 2), (1, 1)):
-                packed = struct.pack("<2d", math.nan, key)
-                event = '{"kind": "failed", "error": "x"}' if attempt == 2 else None
-                row = (key, attempt, seq, seq * 10, 1e9 + seq, 1, packed, event)
-                database.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+def test_the_services_own_database_gives_a_log_for_each_run(tmp_path: Path) -> None:
+    with bench(tmp_path) as stored:
+        for run in ("first", "second"):
+            early = [update(seq, train__loss=1.0 / seq, kl=0.5) for seq in (1, 2)]
+            stored.send(*early, update(3, train__loss=math.nan), run=run)
+            stored.send(update(1, train__loss=2.0, attempt=2), run=run, attempt=2)
+            died = {"kind": "failed", "error": "x"}
+            stored.send(update(2, event=died, attempt=2), run=run, attempt=2)
 
-
-def test_the_services_database_gives_a_log_for_each_run(tmp_path: Path) -> None:
-    stored(tmp_path / "watchstep.db", 0x57535450)
-
-    logs = list(open_logs([tmp_path]))
+    logs = list(open_logs([tmp_path / "data" / "watchstep.db"]))
     updates = list(logs[1].updates)
 
-    assert [(log.run, log.format, log.tags) for log in logs] == [
-        (run, "watchstep_database", {"env": "x"}) for run in ("first", "second")
+    assert [(log.run, log.format) for log in logs] == [
+        (run, "watchstep_database") for run in ("first", "second")
     ]
-    assert [(u.attempt, u.seq, u.step) for u in updates] == [(1, 1, 10), (1, 2, 20), (2, 1, 10)]
-    assert math.isnan(updates[0].readings["loss"])
-    assert updates[2].event == {"kind": "failed", "error": "x"}
+    places = [(one.attempt, one.seq, one.step) for one in updates]
+    assert places == [(1, 1, 10), (1, 2, 20), (1, 3, 30), (2, 1, 10), (2, 2, 20)]
+    assert updates[1].readings == {"train/loss": 0.5, "kl": 0.5}
+    assert math.isnan(updates[2].readings["train/loss"])
+    assert updates[4].event == {"kind": "failed", "error": "x"}
 
 
 def test_another_programs_database_is_no_log(tmp_path: Path) -> None:
-    stored(tmp_path / "other.db", 7)
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("PRAGMA application_id = 7")
+        database.execute("CREATE TABLE runs (run_key, run, tags, created_us)")
 
     with pytest.raises(NothingReadableError, match="without any run of ours"):
         open_log(tmp_path / "other.db")

@@ -19,10 +19,10 @@ MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID = 0x57535450
 """SQLite's mark of whose file it is: "WSTP", as the service's store writes it."""
 
-_UPDATES = """
-SELECT u.attempt, u.seq, u.step, u.time, u.readings, u.event, s.names
+_BLOCKS = """
+SELECT u.attempt, u.first_seq, u.steps, u.times, u.readings, u.events, s.names
 FROM updates AS u LEFT JOIN shapes AS s ON s.run_key = u.run_key AND s.shape = u.shape
-WHERE u.run_key = ? ORDER BY u.attempt, u.seq
+WHERE u.run_key = ? ORDER BY u.attempt, u.first_seq
 """
 
 
@@ -47,17 +47,8 @@ def rows(log: Log, key: int) -> Iterator[Row]:
     log.unit = "step"
     try:
         with contextlib.closing(_connect(log.files[0])) as connection:
-            for attempt, seq, step, time, readings, event, names in connection.execute(
-                _UPDATES, (key,)
-            ):
-                yield Row(
-                    _readings(readings, names),
-                    number=step,
-                    time=time,
-                    event=event_of(parsed(event)) if event else None,
-                    attempt=attempt,
-                    seq=seq,
-                )
+            for block in connection.execute(_BLOCKS, (key,)):
+                yield from _unpacked(*block)
     except (sqlite3.Error, ValueError, struct.error) as error:
         log.tear(f"reading the database stopped: {error}")
 
@@ -67,9 +58,32 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{name}?mode=ro", uri=True, timeout=5.0)
 
 
-def _readings(packed: bytes, names: str | None) -> dict[str, float]:
-    known = json.loads(names) if names else []
-    return dict(zip(known, struct.unpack(f"<{len(known)}d", packed), strict=True))
+def _unpacked(  # noqa: PLR0913, PLR0917 - the columns of a row
+    attempt: int,
+    first_seq: int,
+    steps: bytes,
+    times: bytes,
+    readings: bytes,
+    events: str | None,
+    names: str | None,
+) -> Iterator[Row]:
+    """The updates of a block: consecutive ones with the same metrics, each array little-endian."""
+    known: list[str] = json.loads(names) if names else []
+    count, width = len(steps) // 8, len(known)
+    numbers = struct.unpack(f"<{count}q", steps)
+    moments = struct.unpack(f"<{count}d", times)
+    values = struct.unpack(f"<{count * width}d", readings)
+    said = parsed(events) if events else {}
+    for at in range(count):
+        event = said.get(str(at)) if isinstance(said, dict) else None
+        yield Row(
+            dict(zip(known, values[at * width : (at + 1) * width], strict=True)),
+            number=numbers[at],
+            time=moments[at],
+            event=event_of(event) if event else None,
+            attempt=attempt,
+            seq=first_seq + at,
+        )
 
 
 def _tags(text: str) -> dict[str, str]:
