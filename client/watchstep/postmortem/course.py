@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from watchstep.core.diagnosis.columns import CORE
 from watchstep.core.engine import RuleSet, State, judge, step
+from watchstep.core.lastwords import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -138,7 +139,7 @@ class Course:
         It is the number that the words name, else the next one that would have been printed:
         what kills a trainer is in the update that it never comes to print.
         """
-        if self.failure is not None and endings.SAYS_NONFINITE.search(self.failure):
+        if self.failure is not None and SAYS_NONFINITE.search(self.failure):
             named = endings.NAMES_UPDATE.search(self.failure)
             if named:
                 return int(named.group(1))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from watchstep.core.engine import RuleSet
+from watchstep.core.lastwords import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity
 from watchstep.postmortem.course import DEATHS, Course
-from watchstep.postmortem.readers.endings import SAYS_NONFINITE
 
 VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import MEAN, NORM, SPREAD, Signs
 from watchstep.core.diagnosis.columns import CORE, SPIKING, Columns, median
+from watchstep.core.lastwords import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
 
 POLICY_LOSS = "train/policy_loss"
 CLIP_RANGE = "train/clip_range"
@@ -29,10 +30,6 @@ FLOORS = {
     "train/advantages_norm_max_abs": 20.0,
 }
 """Below these a tenfold record is growth, not a spike: the same as in the pack `ppo`."""
-_NAN = re.compile(
-    r"\bnan\b|\binf\b|non-?finite|infinity|found invalid values|expected parameter \w+ \(tensor",
-    re.IGNORECASE,
-)
 _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
@@ -267,7 +264,11 @@ def _ending(columns: Columns, seen: Signs) -> Signs:
         text = str(event.get("error") or event.get("text") or event.get("reason") or "")
         if event.get("kind") == "failed":
             found["failed"] = f"the trainer died: {text[:160]}" if text else "the trainer died"
-            if _NAN.search(text):
+            if SAYS_SCALE_EXHAUSTED.search(text):
+                found["died_of_scale"] = (
+                    "its last words are that the loss scale cannot fall further"
+                )
+            elif SAYS_NONFINITE.search(text):
                 found["died_of_nan"] = "its last words speak of NaN or infinity"
                 found |= _which_rows(text)
             elif text:

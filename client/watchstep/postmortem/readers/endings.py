@@ -11,15 +11,6 @@ from watchstep.postmortem.readers.naming import NUMBER
 TRACEBACK = "Traceback (most recent call last)"
 _LONGEST_TEXT = 500
 
-SAYS_NONFINITE = re.compile(
-    r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|"
-    r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale|"
-    r"loss (?:is )?(?:probably )?(?:explod|diverg)|invalid multinomial distribution|"
-    r"normal expects all elements of std",
-    re.IGNORECASE,
-)
-"""An error that only numbers cause which are lost."""
-
 SAYS_LOSS_LOST = re.compile(
     r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s*"
     r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|\bnan loss\b|invalid loss, terminating",
