@@ -24,8 +24,8 @@ class NoPartitionError(Exception):
 def send_together(connection: Connection, statements: Sequence[Statement]) -> None:
     """Send statements and wait once for all of their results.
 
-    The first that fails stops those behind it, a COMMIT too, and the transaction is rolled
-    back.
+    The first that fails stops those behind it, a COMMIT too; the caller ends the transaction
+    by `roll_back`.
 
     Raises:
         StaleGuardError: See `guarded`.
@@ -35,9 +35,7 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     try:
-        with raw.pipeline(), raw.cursor() as cursor:
-            for text, values in statements:
-                cursor.execute(text, values or None)
+        _send(raw, statements)
     except psycopg.errors.DivisionByZero:
         raise StaleGuardError from None
     except psycopg.errors.CheckViolation as error:
@@ -45,6 +43,24 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
         raise NoPartitionError from error
     except psycopg.Error as error:
         raise OperationalError("a pipeline", None, error) from error
+
+
+def _send(raw: psycopg.Connection[Any], statements: Sequence[Statement]) -> None:
+    failures: list[psycopg.Error] = []
+    try:
+        with raw.pipeline() as pipeline, raw.cursor() as cursor:
+            try:
+                for text, values in statements:
+                    cursor.execute(text, values or None)
+                pipeline.sync()
+            except psycopg.Error as error:
+                # Raised in here the driver would log a warning as well, once for each time that
+                # another replica was faster.
+                failures.append(error)
+    except psycopg.Error as error:
+        failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def roll_back(connection: Connection) -> None:
