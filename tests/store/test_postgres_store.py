@@ -23,8 +23,8 @@ from watchstep_monitor.store.moving import move_embedded
 from watchstep_monitor.store.opening import StoreOptions
 
 TABLES = {
-    "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents", "commands",
-    "timeline", "outbox", "silences",
+    "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
+    "commands", "timeline", "outbox", "silences",
 }  # fmt: skip
 
 
