@@ -22,6 +22,8 @@ from watchstep.guard import bit_hash
 if PRELOADED:
     import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp
 world = int(os.environ["WORLD_SIZE"])
+# By a file of this run's own: a free port may be another's by the time it is used.
+meeting = f"file://{os.getcwd()}/meeting-{os.getpid()}"
 children = {}
 for rank in range(world):
     pid = os.fork()
@@ -35,8 +37,6 @@ else:
     os._exit(0)
 os.environ["RANK"] = str(rank)
 torch.set_num_threads(1)
-# By a file: a free port that is looked for may be another's by the time it is used.
-meeting = f"file://{os.getcwd()}/meeting"
 dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
 
 def tell(**told):
