@@ -1,0 +1,55 @@
+"""Where the time of a post-mortem goes: reading the log, judging it, and the rest.
+
+    python benchmarks/replay_cost.py [--updates 40000]
+
+One JSONL log of 25 metrics, healthy, read and judged in one process. What it shows is why the
+judging of logs is not vectorised: it is the smaller part, and a column at a time would need
+the whole log in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine_cost import PACKS, folded, updates
+
+from watchstep.postmortem.examination import examine
+from watchstep.postmortem.readers import open_logs
+from watchstep.rules import load
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Best of three, of processor time."""
+    found = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=40_000)
+    count = parser.parse_args().updates
+    stream = updates(count)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "run.jsonl"
+        with log.open("w") as out:
+            for update in stream:
+                out.write(json.dumps({"step": update.step, **update.readings}) + "\n")
+        reading = seconds(lambda: [sum(1 for _ in one.updates) for one in open_logs([log])])
+        whole = seconds(lambda: [examine(one) for one in open_logs([log])])
+    judging = seconds(folded(load(PACKS), stream))
+    for name, took in (("reading", reading), ("judging", judging), ("whole post-mortem", whole)):
+        print(f"{name:20} {took:6.2f} s  {took / count * 1e6:6.1f} us an update")
+    print(f"share of judging     {judging / whole:6.0%}")
+
+
+if __name__ == "__main__":
+    main()
