@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -294,12 +296,16 @@ def test_a_database_that_another_program_locks_is_waited_for_and_then_refused(
     assert again.json["accepted"] == 1
 
 
-def damaged(path: Path) -> None:
-    """Nonsense over the middle of a file."""
+def damaged(path: Path, table: str) -> None:
+    """Nonsense over the first page of a table."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (page,) = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
     with path.open("r+b") as file:
-        size = path.stat().st_size
-        file.seek(size // 4)
-        file.write(b"\xa5" * (size // 2))
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
 
 
 def test_a_damaged_database_is_said_and_acknowledges_nothing(tmp_path: Path) -> None:
@@ -307,7 +313,7 @@ def test_a_damaged_database_is_said_and_acknowledges_nothing(tmp_path: Path) -> 
         for seq in range(1, 40):
             running.client.send("a", upd(seq, x=1.0))
         assert running.stop() == 0
-    damaged(tmp_path / "data" / "watchstep.db")
+    damaged(tmp_path / "data" / "watchstep.db", "runs")
 
     with served(tmp_path) as running:
         client = running.client

@@ -145,7 +145,8 @@ def _alert(teller: Teller, receiver: Receiver, halt: Halt) -> None:
     for number, message in enumerate(messages, start=1):
         told = message.body["watchstep"]
         when = f"{(message.arrived - halt.at) * 1000:+.0f} ms from the halt"
-        teller.say(f"message {number}, {when}: {message.severity}, {told['stage']}", style="bold")
+        state = told["status"] if told["status"] == "halted" else told["stage"]
+        teller.say(f"message {number}, {when}: {message.severity}, {state}", style="bold")
         for alert in message.body["alerts"]:
             teller.fact(alert["labels"]["alertname"], alert["annotations"].get("summary", ""))
         teller.fact("diagnosis", told["diagnosis"] or "not enough evidence yet")
