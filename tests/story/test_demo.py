@@ -23,7 +23,7 @@ def test_the_main_job_runs_end_to_end_on_real_training() -> None:
         "AdvantagesForeignDeviation",
         "AdvantagesVanishing",
         "bit-identical",
-        "critical, halted",
+        "from the halt: critical, ",  # "explosion", or "halted" where that came in the same batch
         "genuine",
         "status                     halted",
         'watchstep_alert_firing{rule="AdvantagesBeyondBound"',
