@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import DeliveryState
@@ -27,6 +27,7 @@ from watchstep_monitor.service.records import (
     StateSnapshot,
     TimelineEntry,
 )
+from watchstep_monitor.service.series import Series
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -131,27 +132,6 @@ class Job(Protocol[R_co]):
 
     def __call__(self, transaction: Transaction, /) -> R_co:
         """Do it."""
-
-
-class Point(NamedTuple):
-    """One reading in its place."""
-
-    attempt: int
-    seq: int
-    step: int
-    time: float
-    value: float
-
-
-class Series(NamedTuple):
-    """Readings of one metric in order, read as they are asked for.
-
-    Attributes:
-        whole: Whether none is left out.
-    """
-
-    points: Iterator[Point]
-    whole: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,12 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
+from watchstep_monitor.service.series import Series
 from watchstep_monitor.service.storage import (
     AlertFilter,
     DeliveryFilter,
     Job,
     RunFilter,
-    Series,
     Transaction,
 )
 from watchstep_monitor.store import blocks, packing, schema
