@@ -84,6 +84,9 @@ class Transaction(Protocol):
         has ended.
         """
 
+    def set_aside(self, run: str, week: int, kept: Sequence[tuple[int, int, int]]) -> None:
+        """Move a run's updates of a week out of it, those of windows (attempt, first, last)."""
+
     def snapshot(self, run: str) -> StateSnapshot | None:
         """The newest saved rule state."""
 
@@ -132,6 +135,18 @@ class Job(Protocol[R_co]):
 
     def __call__(self, transaction: Transaction, /) -> R_co:
         """Do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastWeek:
+    """A week of stored updates that may go as a whole.
+
+    Attributes:
+        incidents_of: Those of its runs that ever had an incident.
+    """
+
+    week: int
+    incidents_of: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +279,15 @@ class Store(Protocol):
         Args:
             before: Only those that ended earlier; None for all.
             limit: At most so many.
+        """
+
+    def over_weeks(self, before: datetime) -> list[PastWeek]:
+        """Weeks all of whose runs ended earlier, first to last; none where weeks are not apart."""
+
+    def drop_week(self, week: int, before: datetime) -> int:
+        """Drop all that is still in such a week; returns the rows.
+
+        None where one of its runs goes on again. What is to be kept was set aside.
         """
 
     def size_bytes(self) -> int:
