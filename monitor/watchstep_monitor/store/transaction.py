@@ -158,7 +158,13 @@ class SqlTransaction:
     def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
         mine = schema.rollups.c
-        query = select(func.max(mine.last_seq)).where(mine.run_key == key, mine.attempt == attempt)
+        # The last one by its key: the greatest `last_seq` would be looked for in all of them.
+        query = (
+            select(mine.last_seq)
+            .where(mine.run_key == key, mine.attempt == attempt)
+            .order_by(mine.first_seq.desc())
+            .limit(1)
+        )
         rolled = self.connection.execute(query).scalar() or 0
         rolled = max(rolled, last_seq - rollups.MOST_BEHIND)
         table = schema.updates.c
