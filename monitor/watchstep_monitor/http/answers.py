@@ -25,7 +25,7 @@ from watchstep_monitor.service.records import (
     SilenceRecord,
     TimelineEntry,
 )
-from watchstep_monitor.service.storage import Point
+from watchstep_monitor.service.series import Point
 from watchstep_monitor.service.telling import alert_view
 
 R = TypeVar("R")

@@ -32,10 +32,10 @@ from watchstep_monitor.service.records import (
     short_id,
 )
 from watchstep_monitor.service.rulebook import RuleBook
-from watchstep_monitor.service.series import thin
+from watchstep_monitor.service.series import Line, Point, thin
 from watchstep_monitor.service.silences import check_matcher, silencing
 from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import Point, RunFilter, Store, Transaction
+from watchstep_monitor.service.storage import RunFilter, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -152,13 +152,13 @@ class Desk:
         Raises:
             OverCapError: The run has more readings of it than one answer may look at.
         """
-        found: list[Point] = []
+        line = Line()
         series = self.store.series(run, metric, *steps, points)
-        for point in series.points:
-            found.append(point)
-            if len(found) > MOST_POINTS_READ:
+        for stretch in series.stretches:
+            line.append(stretch)
+            if len(line) > MOST_POINTS_READ:
                 raise OverCapError("too many readings: give from_step and to_step")
-        kept, thinned = thin(found, points)
+        kept, thinned = thin(line, points)
         return kept, thinned or not series.whole
 
     def alert(self, alert_id: str, projects: Projects) -> AlertRecord:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.records import IncidentRecord, RunRecord
-from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.storage import PastWeek, Transaction
 
 log = logging.getLogger(__name__)
 
 RUNS_A_LOOK = 200
+
+Windows = list[tuple[int, int, int]]
+"""Attempt, first and last number of what is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,17 @@ class Retention:
         removed = 0
         if self._policy.updates_s is not None:
             before = self._desk.clock.now() - timedelta(seconds=self._policy.updates_s)
+            for week in self._desk.store.over_weeks(before):
+                removed += self._drop(week, before)
             for record in self._desk.store.ended_with_updates(before, RUNS_A_LOOK):
                 removed += self._thin(record)
         most = self._policy.size_bytes
         if most is not None and self._desk.store.size_bytes() > most:
+            now = self._desk.clock.now()
+            for week in self._desk.store.over_weeks(now):
+                removed += self._drop(week, now)
+                if self._stop.is_set() or self._desk.store.size_bytes() <= most:
+                    return removed
             for record in self._desk.store.ended_with_updates(None, RUNS_A_LOOK):
                 removed += self._thin(record)
                 if self._stop.is_set() or self._desk.store.size_bytes() <= most:
@@ -76,22 +86,37 @@ class Retention:
             if removed:
                 log.info("old updates removed", extra={"rows": removed})
 
+    def _drop(self, past: PastWeek, before: datetime) -> int:
+        """Drop a week at once, which costs nothing for each row and gives its room back."""
+        for run in past.incidents_of:
+            kept = self._windows(run)
+
+            def job(transaction: Transaction, run: str = run, kept: Windows = kept) -> None:
+                transaction.set_aside(run, past.week, kept)
+
+            self._desk.store.write(run, job).result(60.0)
+        return self._desk.store.drop_week(past.week, before)
+
     def _thin(self, record: RunRecord) -> int:
-        incidents: list[IncidentRecord] = []
-        cursor: str | None = None
-        while True:
-            page = self._desk.store.incidents(None, record.run, 200, cursor)
-            incidents.extend(page.items)
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        around = self._policy.window_updates
-        kept = [
-            (known.attempt, known.first_bad - around, known.first_bad + around)
-            for known in incidents
-        ]
+        kept = self._windows(record.run)
 
         def job(transaction: Transaction) -> int:
             return transaction.remove_updates(record.run, kept)
 
         return self._desk.store.write(record.run, job).result(60.0)
+
+    def _windows(self, run: str) -> Windows:
+        """What to keep of a run: around the beginning of each of its incidents."""
+        incidents: list[IncidentRecord] = []
+        cursor: str | None = None
+        while True:
+            page = self._desk.store.incidents(None, run, 200, cursor)
+            incidents.extend(page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        around = self._policy.window_updates
+        return [
+            (known.attempt, known.first_bad - around, known.first_bad + around)
+            for known in incidents
+        ]

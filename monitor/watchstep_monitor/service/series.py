@@ -1,10 +1,15 @@
-"""Thinning of a series so that nothing worth seeing is lost."""
+"""Readings of one metric, held column by column, and thinned so that nothing worth seeing is lost.
+
+A chart of 1,600 points is drawn from up to millions of readings; an object for each of them
+would take most of the time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from watchstep_monitor.service.storage import Point
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 LEAST_POINTS = 7
 """What one bucket may need: first, last, least, greatest, and one of each non-finite kind."""
@@ -12,49 +17,124 @@ LEAST_POINTS = 7
 _FINITE_KINDS = 4
 
 
-def thin(points: Sequence[Point], most: int) -> tuple[list[Point], bool]:
-    """At most `most` of the points, in order, and whether any was left out.
+class Point(NamedTuple):
+    """One reading in its place."""
 
-    The points are split into buckets of equal length; of each its first, last, least and
-    greatest point survive, and its first NaN, Infinity and -Infinity.
+    attempt: int
+    seq: int
+    step: int
+    time: float
+    value: float
+
+
+class Readings(NamedTuple):
+    """Readings of one metric in one attempt, field by field, in order."""
+
+    attempt: int
+    seqs: Sequence[int]
+    steps: Sequence[int]
+    times: Sequence[float]
+    values: Sequence[float]
+
+
+class Series(NamedTuple):
+    """Readings of one metric in order, read as they are asked for.
+
+    Attributes:
+        whole: Whether none is left out.
+    """
+
+    stretches: Iterator[Readings]
+    whole: bool
+
+    @property
+    def points(self) -> Iterator[Point]:
+        """The same, one by one."""
+        for stretch in self.stretches:
+            for seq, step, time, value in zip(*stretch[1:], strict=True):
+                yield Point(stretch.attempt, seq, step, time, value)
+
+
+class Line:
+    """Readings of one metric put one after the other.
+
+    Attributes:
+        values: Of all of them.
+    """
+
+    def __init__(self, stretches: Iterable[Readings] = ()) -> None:
+        self.values = array("d")
+        self._starts: list[int] = []
+        self._stretches: list[Readings] = []
+        for stretch in stretches:
+            self.append(stretch)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def append(self, stretch: Readings) -> None:
+        """Put more behind the last."""
+        self._starts.append(len(self.values))
+        self._stretches.append(stretch)
+        self.values.extend(stretch.values)
+
+    def points(self, places: Iterable[int]) -> list[Point]:
+        """The readings in some places, counted from 0."""
+        return [self._point(at) for at in places]
+
+    def _point(self, at: int) -> Point:
+        index = bisect_right(self._starts, at) - 1
+        stretch, within = self._stretches[index], at - self._starts[index]
+        place = (stretch.seqs[within], stretch.steps[within], stretch.times[within])
+        return Point(stretch.attempt, *place, self.values[at])
+
+
+def thin(line: Line, most: int) -> tuple[list[Point], bool]:
+    """At most `most` of the readings, in order, and whether any was left out.
+
+    They are split into buckets of equal length, of each of which `worth_keeping` survives.
 
     Args:
-        points: In order.
+        line: In order.
         most: At least `LEAST_POINTS`; smaller values count as that.
     """
     most = max(most, LEAST_POINTS)
-    if len(points) <= most:
-        return list(points), False
-    kept = _thin(points, max(1, most // _FINITE_KINDS))
+    if len(line) <= most:
+        return line.points(range(len(line))), False
+    kept = _thin(line.values, max(1, most // _FINITE_KINDS))
     if len(kept) > most:
-        kept = _thin(points, max(1, most // LEAST_POINTS))
-    return kept, True
+        kept = _thin(line.values, max(1, most // LEAST_POINTS))
+    return line.points(kept), True
 
 
-def _thin(points: Sequence[Point], buckets: int) -> list[Point]:
-    kept: list[Point] = []
-    for bucket in range(buckets):
-        start = len(points) * bucket // buckets
-        end = len(points) * (bucket + 1) // buckets
-        kept.extend(points[at] for at in sorted(_worth_keeping(points, start, end)))
-    return kept
+def worth_keeping(column: Sequence[float]) -> set[int]:
+    """Where the first, last, least and greatest value are, and the first of each non-finite kind.
 
-
-def _worth_keeping(points: Sequence[Point], start: int, end: int) -> set[int]:
-    if start == end:
-        return set()
-    keep = {start, end - 1}
-    least = greatest = -1
+    Args:
+        column: At least one value.
+    """
+    ends = {0, len(column) - 1}
+    total = sum(column)
+    if total - total == 0.0:
+        return ends | {column.index(min(column)), column.index(max(column))}
+    # One of them is no finite number, or they are large enough to add up to none.
     strange: dict[str, int] = {}
-    for at in range(start, end):
-        value = points[at].value
-        if value - value != 0.0:
+    finite: list[int] = []
+    for at, value in enumerate(column):
+        if value - value == 0.0:
+            finite.append(at)
+        else:
             strange.setdefault(repr(value), at)
-            continue
-        if least < 0 or value < points[least].value:
-            least = at
-        if greatest < 0 or value > points[greatest].value:
-            greatest = at
-    keep.update(at for at in (least, greatest) if at >= 0)
-    keep.update(strange.values())
-    return keep
+    if finite:
+        ends |= {min(finite, key=column.__getitem__), max(finite, key=column.__getitem__)}
+    return ends | set(strange.values())
+
+
+def _thin(values: array[float], buckets: int) -> list[int]:
+    kept: list[int] = []
+    for bucket in range(buckets):
+        start = len(values) * bucket // buckets
+        end = len(values) * (bucket + 1) // buckets
+        if start < end:
+            kept.extend(start + at for at in sorted(worth_keeping(values[start:end])))
+    return kept

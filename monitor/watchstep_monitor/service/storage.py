@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import DeliveryState
@@ -27,6 +27,7 @@ from watchstep_monitor.service.records import (
     StateSnapshot,
     TimelineEntry,
 )
+from watchstep_monitor.service.series import Series
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -83,6 +84,9 @@ class Transaction(Protocol):
         has ended.
         """
 
+    def set_aside(self, run: str, week: int, kept: Sequence[tuple[int, int, int]]) -> None:
+        """Move a run's updates of a week out of it, those of windows (attempt, first, last)."""
+
     def snapshot(self, run: str) -> StateSnapshot | None:
         """The newest saved rule state."""
 
@@ -133,25 +137,16 @@ class Job(Protocol[R_co]):
         """Do it."""
 
 
-class Point(NamedTuple):
-    """One reading in its place."""
-
-    attempt: int
-    seq: int
-    step: int
-    time: float
-    value: float
-
-
-class Series(NamedTuple):
-    """Readings of one metric in order, read as they are asked for.
+@dataclass(frozen=True, slots=True)
+class PastWeek:
+    """A week of stored updates that may go as a whole.
 
     Attributes:
-        whole: Whether none is left out.
+        incidents_of: Those of its runs that ever had an incident.
     """
 
-    points: Iterator[Point]
-    whole: bool
+    week: int
+    incidents_of: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +279,15 @@ class Store(Protocol):
         Args:
             before: Only those that ended earlier; None for all.
             limit: At most so many.
+        """
+
+    def over_weeks(self, before: datetime) -> list[PastWeek]:
+        """Weeks all of whose runs ended earlier, first to last; none where weeks are not apart."""
+
+    def drop_week(self, week: int, before: datetime) -> int:
+        """Drop all that is still in such a week; returns the rows.
+
+        None where one of its runs goes on again. What is to be kept was set aside.
         """
 
     def size_bytes(self) -> int:

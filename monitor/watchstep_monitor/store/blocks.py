@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.plain import plain
-from watchstep_monitor.service.storage import Point
+from watchstep_monitor.service.series import Readings
 from watchstep_monitor.store.rollups import Stretch
 
 MOST_UPDATES = 256
@@ -102,17 +104,27 @@ def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
     )
 
 
-def block_points(row: Any, place: int, width: int) -> Iterator[Point]:
+def block_readings(row: Any, place: int, width: int, wanted: tuple[int, int]) -> Readings:
     """The readings of one metric in a row.
 
     Args:
         row: Of the table of updates.
         place: The metric's place among the block's names.
         width: How many names there are.
+        wanted: The first and the last step.
     """
-    count = row.last_seq - row.first_seq + 1
-    steps = struct.unpack(f"<{count}q", row.steps)
-    times = struct.unpack(f"<{count}d", row.times)
-    values = struct.unpack(f"<{count * width}d", row.readings)[place::width]
-    for at, value in enumerate(values):
-        yield Point(row.attempt, row.first_seq + at, steps[at], times[at], value)
+    seqs: Sequence[int] = range(row.first_seq, row.last_seq + 1)
+    steps, times = _column("q", row.steps), _column("d", row.times)
+    values = _column("d", row.readings)[place::width]
+    if wanted[0] <= row.least_step and row.greatest_step <= wanted[1]:
+        return Readings(row.attempt, seqs, steps, times, values)
+    inside = [wanted[0] <= step <= wanted[1] for step in steps]
+    columns = [list(compress(column, inside)) for column in (seqs, steps, times, values)]
+    return Readings(row.attempt, *columns)
+
+
+def _column(kind: str, content: bytes) -> array[Any]:
+    column = array(kind, content)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column

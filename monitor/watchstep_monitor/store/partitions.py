@@ -1,12 +1,14 @@
 """The weeks of stored updates on PostgreSQL: one partition each, made ahead, dropped whole.
 
-Week 0 is no week of the calendar: it keeps what must outlive its own week (see `drop_weeks`),
-and what a store held before it had partitions.
+Week 0 is no week of the calendar: it keeps what must outlive its own week (see
+`SqlTransaction.set_aside`), and what a store held before it had partitions.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
+
+from watchstep_monitor.service.storage import PastWeek
 
 WEEK_S = 604_800
 WEEKS_AHEAD = 4
@@ -38,6 +40,50 @@ def make_partitions(connection: Connection) -> None:
     except BaseException:
         connection.execute(text("ROLLBACK"))
         raise
+
+
+def over_weeks(connection: Connection, before_us: int) -> list[PastWeek]:
+    """The weeks all of whose runs ended before a moment, first to last.
+
+    Never this week or the last one, which a transaction that is still open may write to.
+    """
+    this_week = connection.execute(text(f"SELECT {THIS_WEEK}")).scalar_one()
+    weeks = [week for week in week_partitions(connection) if week < this_week - 1]
+    return [
+        PastWeek(week, _with_incidents(connection, week))
+        for week in weeks
+        if _is_over(connection, week, before_us)
+    ]
+
+
+def drop_week(connection: Connection, week: int, before_us: int) -> int:
+    """Drop a week's partition, unless one of its runs goes on again; returns the rows dropped.
+
+    Whoever reads or writes updates waits for as long as it takes to remove a file.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING_LOCK})
+    if week not in week_partitions(connection) or not _is_over(connection, week, before_us):
+        return 0
+    table = partition(week)
+    rows: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608 - our own name
+    connection.execute(text(f"DROP TABLE {table}"))
+    return rows
+
+
+def _is_over(connection: Connection, week: int, before_us: int) -> bool:
+    query = text(
+        f"SELECT NOT EXISTS (SELECT FROM runs WHERE (ended_us IS NULL OR ended_us >= :before)"  # noqa: S608 - our own name
+        f" AND EXISTS (SELECT FROM {partition(week)} AS mine WHERE mine.run_key = runs.run_key))"
+    )
+    return bool(connection.execute(query, {"before": before_us}).scalar_one())
+
+
+def _with_incidents(connection: Connection, week: int) -> tuple[str, ...]:
+    query = text(
+        f"SELECT DISTINCT run FROM incidents AS one WHERE EXISTS"  # noqa: S608 - our own name
+        f" (SELECT FROM {partition(week)} AS mine WHERE mine.run_key = one.run_key) ORDER BY run"
+    )
+    return tuple(connection.execute(query).scalars())
 
 
 def week_partitions(connection: Connection) -> list[int]:

@@ -1,7 +1,7 @@
 """Roll-ups: of some hundred updates the few points of each metric that a chart must show.
 
 Of every metric the first, last, least and greatest point and the first NaN, Infinity and
--Infinity, which are the ones that `service.series.thin` keeps of a bucket. A run of a million
+-Infinity, which are the ones that `service.series.worth_keeping` names. A run of a million
 updates is drawn from 4,000 roll-ups instead of from 160 MB.
 
 A roll-up's bytes, little-endian: the count u16 of updates that any metric has a point in, of
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from watchstep_monitor.service.storage import Point
+from watchstep_monitor.service.series import Readings, worth_keeping
 
 UPDATES_A_ROLLUP = 256
 """Updates that a roll-up waits for; it holds fewer than twice as many."""
@@ -74,8 +74,8 @@ def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
     return names, b"".join(parts)
 
 
-def rollup_points(row: Any, wanted: int) -> Iterator[Point]:
-    """The points of one metric in a roll-up, in order.
+def rollup_readings(row: Any, wanted: int) -> Readings:
+    """The readings of one metric in a roll-up.
 
     Args:
         row: Of the table of roll-ups.
@@ -87,10 +87,10 @@ def rollup_points(row: Any, wanted: int) -> Iterator[Point]:
     for _ in range(wanted):
         at += _POINTS.size + content[at] * _VALUE.size
     begin = at + _POINTS.size
-    for each in range(begin, begin + content[at] * _VALUE.size, _VALUE.size):
-        place, value = _VALUE.unpack_from(content, each)
-        seq, step, time = _PLACE.unpack_from(content, _COUNT.size + place * _PLACE.size)
-        yield Point(row.attempt, seq, step, time, value)
+    pairs = list(_VALUE.iter_unpack(content[begin : begin + content[at] * _VALUE.size]))
+    places = [_PLACE.unpack_from(content, _COUNT.size + at * _PLACE.size) for at, _ in pairs]
+    seqs, steps, times = zip(*places, strict=True)
+    return Readings(row.attempt, seqs, steps, times, [value for _, value in pairs])
 
 
 def _place_of(group: Sequence[Stretch], bases: Sequence[int], at: int) -> tuple[int, int, float]:
@@ -106,7 +106,7 @@ def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) ->
         if name in stretch.names:
             width = len(stretch.names)
             column = stretch.values[stretch.names.index(name) :: width]
-            found += [(base + at, column[at]) for at in _places(column)]
+            found += [(base + at, column[at]) for at in worth_keeping(column)]
     finite = [pair for pair in found if pair[1] - pair[1] == 0.0]
     strange: dict[str, tuple[int, float]] = {}
     for pair in found:
@@ -116,21 +116,3 @@ def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) ->
     if finite:
         ends += [min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])]
     return dict(ends)
-
-
-def _places(column: Sequence[float]) -> set[int]:
-    """Where in a column the points are that may be worth keeping."""
-    total = sum(column)
-    ends = {0, len(column) - 1}
-    if total - total == 0.0:
-        return ends | {column.index(min(column)), column.index(max(column))}
-    strange: dict[str, int] = {}
-    finite: list[int] = []
-    for at, value in enumerate(column):
-        if value - value == 0.0:
-            finite.append(at)
-        else:
-            strange.setdefault(repr(value), at)
-    if finite:
-        ends |= {min(finite, key=column.__getitem__), max(finite, key=column.__getitem__)}
-    return ends | set(strange.values())

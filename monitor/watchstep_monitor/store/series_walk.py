@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, func, select, tuple_
 
-from watchstep_monitor.service.storage import Point, Series
+from watchstep_monitor.service.series import Readings, Series
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.blocks import block_points
+from watchstep_monitor.store.blocks import block_readings
 from watchstep_monitor.store.reading import reading
-from watchstep_monitor.store.rollups import rollup_points
+from watchstep_monitor.store.rollups import rollup_readings
 
 ROWS_A_READ = 500
 """Rows held at a time; no read transaction stays open between."""
@@ -53,14 +53,14 @@ class SeriesWalk:
                 return Series(self._rolled_up(), whole=False)
         return Series(self._raw(_BEFORE_ALL, _AFTER_ALL), whole=True)
 
-    def _rolled_up(self) -> Iterator[Point]:
+    def _rolled_up(self) -> Iterator[Readings]:
         after = _BEFORE_ALL
         for row in self._rows(schema.rollups, _BEFORE_ALL, _AFTER_ALL):
             first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
             if first != (after[0], after[1] + 1):
                 yield from self._raw(after, first)
             if self._is_inside(row):
-                yield from rollup_points(row, self.places[row.shape])
+                yield rollup_readings(row, self.places[row.shape])
             else:
                 yield from self._raw((first[0], first[1] - 1), (last[0], last[1] + 1))
             after = last
@@ -69,12 +69,11 @@ class SeriesWalk:
     def _is_inside(self, row: Any) -> bool:
         return bool(self.steps[0] <= row.least_step and row.greatest_step <= self.steps[1])
 
-    def _raw(self, after: _Place, before: _Place) -> Iterator[Point]:
-        """The points of all updates between two places, both excluded."""
-        low, high = self.steps
+    def _raw(self, after: _Place, before: _Place) -> Iterator[Readings]:
+        """The readings of all updates between two places, both excluded."""
         for row in self._rows(schema.updates, after, before):
-            found = block_points(row, self.places[row.shape], len(self.names[row.shape]))
-            yield from (point for point in found if low <= point.step <= high)
+            width = len(self.names[row.shape])
+            yield block_readings(row, self.places[row.shape], width, self.steps)
 
     def _rows(self, table: Any, after: _Place, before: _Place) -> Iterator[Any]:
         place = tuple_(table.c.attempt, table.c.first_seq)

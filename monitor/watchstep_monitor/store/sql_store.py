@@ -29,15 +29,16 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
+from watchstep_monitor.service.series import Series
 from watchstep_monitor.service.storage import (
     AlertFilter,
     DeliveryFilter,
     Job,
+    PastWeek,
     RunFilter,
-    Series,
     Transaction,
 )
-from watchstep_monitor.store import blocks, packing, schema
+from watchstep_monitor.store import blocks, packing, partitions, schema
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.reading import reading
@@ -278,6 +279,22 @@ class SqlStore:
             query = query.where(table.ended_us < to_us(before))
         rows = self._rows(query.order_by(table.ended_us).limit(limit))
         return [packing.run_record(row) for row in rows]
+
+    def over_weeks(self, before: datetime) -> list[PastWeek]:
+        """See the port."""
+        if self.exclusive:
+            return []
+        with reading(self._engine) as connection:
+            return partitions.over_weeks(connection, to_us(before))
+
+    def drop_week(self, week: int, before: datetime) -> int:
+        """See the port."""
+
+        def job(transaction: Transaction) -> int:
+            connection = cast("SqlTransaction", transaction).connection
+            return partitions.drop_week(connection, week, to_us(before))
+
+        return self._writer.submit("", job).result(TIMEOUT_S)
 
     def size_bytes(self) -> int:
         """See the port."""

@@ -7,7 +7,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, false, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from watchstep.core.updates import Update
@@ -146,7 +158,13 @@ class SqlTransaction:
     def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
         mine = schema.rollups.c
-        query = select(func.max(mine.last_seq)).where(mine.run_key == key, mine.attempt == attempt)
+        # The last one by its key: the greatest `last_seq` would be looked for in all of them.
+        query = (
+            select(mine.last_seq)
+            .where(mine.run_key == key, mine.attempt == attempt)
+            .order_by(mine.first_seq.desc())
+            .limit(1)
+        )
         rolled = self.connection.execute(query).scalar() or 0
         rolled = max(rolled, last_seq - rollups.MOST_BEHIND)
         table = schema.updates.c
@@ -225,12 +243,8 @@ class SqlTransaction:
     def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
         """See the port."""
         table = schema.updates.c
-        windows = [
-            and_(table.attempt == attempt, table.first_seq <= last, table.last_seq >= first)
-            for attempt, first, last in kept
-        ]
         gone = self.connection.execute(
-            delete(schema.updates).where(table.run_key == run_key(run), ~or_(false(), *windows))
+            delete(schema.updates).where(table.run_key == run_key(run), ~_within(kept))
         )
         self.connection.execute(
             delete(schema.rollups).where(schema.rollups.c.run_key == run_key(run))
@@ -239,6 +253,16 @@ class SqlTransaction:
             update(schema.runs).where(schema.runs.c.run_key == run_key(run)).values(thinned=1)
         )
         return gone.rowcount
+
+    def set_aside(self, run: str, week: int, kept: Sequence[tuple[int, int, int]]) -> None:
+        """See the port."""
+        table = schema.updates.c
+        # PostgreSQL moves the rows to the partition of week 0.
+        self.connection.execute(
+            update(schema.updates)
+            .where(table.run_key == run_key(run), table.week == week, _within(kept))
+            .values(week=0)
+        )
 
     def snapshot(self, run: str) -> StateSnapshot | None:
         """See the port."""
@@ -396,6 +420,15 @@ class SqlTransaction:
         row = {**key, **values}
         parameters = tuple(row[column.name] for column in table.columns)
         self._write(self._shapes.replace_row[table.name], [parameters])
+
+
+def _within(windows: Sequence[tuple[int, int, int]]) -> ColumnElement[bool]:
+    table = schema.updates.c
+    reaching = [
+        and_(table.attempt == attempt, table.first_seq <= last, table.last_seq >= first)
+        for attempt, first, last in windows
+    ]
+    return or_(false(), *reaching)
 
 
 def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:

@@ -11,8 +11,7 @@ from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.live import RunView
 from watchstep_monitor.service.plain import number
 from watchstep_monitor.service.records import SEVERITIES, RunRecord
-from watchstep_monitor.service.series import thin
-from watchstep_monitor.service.storage import Point
+from watchstep_monitor.service.series import Line, Point, thin
 
 RECENT_UPDATES = 2_000
 """How far back a sparkline reaches, about; reading more of a long run would slow the list."""
@@ -39,15 +38,16 @@ def _glance(desk: Desk, view: RunView) -> dict[str, Any]:
     firing.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.first_seq))
     worst = worst_zone(view.zones(), [alert.metric for alert in firing])
     metric = _telling_metric(view, worst)
-    points = _recent(desk, record, metric) if metric else []
-    kept, _ = thin(points, SPARK_POINTS)
+    line = _recent(desk, record, metric) if metric else Line()
+    kept, _ = thin(line, SPARK_POINTS)
+    newest = line.points(range(max(0, len(line) - SPEED_POINTS), len(line)))
     return {
         "run": record.run,
         "worst": None if worst is None else {"metric": worst[0], "zone": worst[1]},
         "firing": len(firing),
         "metric": metric,
         "spark": [number(point.value) for point in kept],
-        "steps_per_s": speed(points[-SPEED_POINTS:]),
+        "steps_per_s": speed(newest),
     }
 
 
@@ -87,9 +87,9 @@ def _telling_metric(view: RunView, worst: tuple[str, str] | None) -> str:
     return next(iter(view.latest), "")
 
 
-def _recent(desk: Desk, record: RunRecord, metric: str) -> list[Point]:
+def _recent(desk: Desk, record: RunRecord, metric: str) -> Line:
     first = None
     if record.last_seq > RECENT_UPDATES:
         # Steps need not be updates; where they rise evenly this is the share that is recent.
         first = int(record.step * (1 - RECENT_UPDATES / record.last_seq))
-    return list(desk.store.series(record.run, metric, first, None).points)
+    return Line(desk.store.series(record.run, metric, first, None).stretches)

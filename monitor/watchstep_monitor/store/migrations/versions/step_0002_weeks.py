@@ -1,8 +1,9 @@
 """Updates by the week on PostgreSQL, and roll-ups for charts.
 
 Only adds. Replicas of the version before go on writing while this one takes over: the new
-column fills itself. What is stored already becomes the partition of week 0 as it is, without
-being copied; its primary key is built anew, which takes seconds for a million rows.
+column fills itself, and the partitions of the next weeks are there when the step commits. What
+is stored already becomes the partition of week 0 as it is, without being copied; its primary
+key is built anew, which takes seconds for a million rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+oldest_code = "0001"
 
+# As many weeks as `partitions` makes ahead; written out, for a step never changes again.
+_WEEKS = 5
 # The number of the week since 1970, by the database's clock.
 _THIS_WEEK = "floor(extract(epoch FROM now()) / 604800)::integer"
 _COLUMNS = """
@@ -64,3 +68,8 @@ def _split_by_week() -> None:
         " PRIMARY KEY (run_key, attempt, first_seq, week)) PARTITION BY RANGE (week)"
     )
     op.execute("ALTER TABLE updates ATTACH PARTITION updates_kept FOR VALUES FROM (0) TO (1)")
+    (week,) = op.get_bind().exec_driver_sql(f"SELECT {_THIS_WEEK}").one()
+    for at in range(week, week + _WEEKS):
+        op.execute(
+            f"CREATE TABLE updates_w{at} PARTITION OF updates FOR VALUES FROM ({at}) TO ({at + 1})"
+        )

@@ -1,0 +1,145 @@
+"""Rows that can live apart: every key begins with the run, and no transaction spans two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.kit import Bench, bench, grad, postgres_database, update
+from watchstep_monitor.service.ports import Delivered
+from watchstep_monitor.service.records import run_key
+from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.store import pipeline, schema, transaction
+
+RUNS = [f"run-{at}" for at in range(12)]
+KEYS = {run_key(run) for run in RUNS}
+OF_NO_RUN = {"silences"}
+
+
+def test_every_key_begins_with_the_run() -> None:
+    tables = [table for table in schema.metadata.sorted_tables if table.name not in OF_NO_RUN]
+
+    firsts = {table.name: next(iter(table.primary_key.columns)).name for table in tables}
+
+    assert set(firsts.values()) == {"run_key"}
+    assert len(firsts) == 11
+
+
+def test_the_shipped_distribution_knows_every_table_and_no_other() -> None:
+    path = Path(__file__).parents[2] / "deploy/citus/distribute.sql"
+    calls = re.findall(r"^SELECT (\w+)\('(\w+)'(?:, '(\w+)')?", path.read_text(), re.MULTILINE)
+
+    apart = {
+        table
+        for call, table, key in calls
+        if (call, key) == ("create_distributed_table", "run_key")
+    }
+    copied = {table for call, table, _ in calls if call == "create_reference_table"}
+
+    assert apart | copied == set(schema.metadata.tables)
+    assert copied == OF_NO_RUN
+
+
+class Recorded:
+    """Of every transaction of a writer that ended, the runs that its statements name."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, list[tuple[str, set[int]]]] = {}
+        self.ended: list[list[tuple[str, set[int]]]] = []
+
+    def note(self, connection: int, statement: str, parameters: Any) -> None:
+        word = statement.split(None, 1)[0].upper()
+        if word == "BEGIN":
+            self.open[connection] = []
+        elif word in {"COMMIT", "ROLLBACK"}:
+            self.ended.append(self.open.pop(connection, []))
+        elif connection in self.open:
+            named = numbers(parameters) & KEYS
+            self.open[connection].append((statement, named))
+
+
+def numbers(parameters: Any) -> set[int]:
+    if isinstance(parameters, dict):
+        return numbers(list(parameters.values()))
+    if isinstance(parameters, (list, tuple)):
+        return set().union(*[numbers(one) for one in parameters])
+    return {parameters} if isinstance(parameters, int) else set()
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    found = Recorded()
+    sent = pipeline.send_together
+
+    def send_together(connection: Any, statements: Any) -> None:
+        for statement, parameters in statements:
+            found.note(id(connection), statement, parameters)
+        sent(connection, statements)
+
+    monkeypatch.setattr(transaction, "send_together", send_together)
+    return found
+
+
+@pytest.fixture
+def at(recorded: Recorded, tmp_path: Path) -> Iterator[Bench]:
+    from sqlalchemy import event
+
+    with postgres_database() as url, bench(tmp_path, database_url=url) as made:
+
+        def note(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+            recorded.note(id(connection), statement, parameters)
+
+        event.listen(made.opened._engines[0], "before_cursor_execute", note)
+        yield made
+
+
+def kind(statement: str) -> str:
+    """The verb and the first table of a statement."""
+    table = re.search(r"(?:FROM|INTO|UPDATE) (\w+)", statement)
+    return f"{statement.split(None, 1)[0]} {table.group(1) if table else ''}"
+
+
+def test_no_transaction_of_updates_alerts_commands_or_retention_names_two_runs(
+    at: Bench, recorded: Recorded
+) -> None:
+    for first in range(1, 601, 100):
+        for run in RUNS:
+            seqs = range(first, first + 100)
+            at.send(*[grad(n, 500.0 if n == 250 else 1.0) for n in seqs], run=run)
+    at.desk.command(RUNS[0], "halt", "by hand", None)
+    for run in RUNS:
+        at.send(update(601, event={"kind": "finished"}), run=run)
+    due = at.opened.outbox.claim(at.clock.now(), 100, 60, [])
+    for delivery in due:
+        at.opened.outbox.settle(delivery, Delivered(), at.clock.now())
+    at.clock.move(100)
+    Retention(at.desk, RetentionPolicy(50.0, None, 2, 60.0)).look()
+
+    spanning = [
+        [statement for statement, _ in one]
+        for one in recorded.ended
+        if len(set().union(*[named for _, named in one])) > 1
+    ]
+    tables = {
+        table
+        for one in recorded.ended
+        for statement, _ in one
+        for table in re.findall(r"(?:INTO|UPDATE|DELETE FROM) (\w+)", statement)
+    }
+    # The claim of deliveries takes what is due of all runs; it changes nothing but leases.
+    assert {one for statements in spanning for one in map(kind, statements)} <= {
+        "SELECT outbox",
+        "UPDATE outbox",
+    }
+    assert len(recorded.ended) > 12 * 7
+    assert tables >= set(schema.metadata.tables) - OF_NO_RUN
+
+
+def test_what_names_two_runs_would_be_seen(at: Bench, recorded: Recorded) -> None:
+    at.opened.store.write(RUNS[0], lambda t: [t.load_run(RUNS[0]), t.load_run(RUNS[1])]).result(10)
+
+    assert [len(set().union(*[named for _, named in one])) for one in recorded.ended] == [2]
