@@ -85,7 +85,7 @@ class HostBuffers:
         copies, self._copies = self._copies, []
         if copies:
             buffers, values = zip(*copies, strict=True)
-            torch._foreach_copy_(buffers, values, non_blocking=True)  # noqa: SLF001 - as torch.optim does
+            torch._foreach_copy_(buffers, values, non_blocking=True)
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:
