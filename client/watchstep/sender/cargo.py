@@ -110,8 +110,8 @@ class LiveCargo:
         if self._rows:
             return self._unpacker.unframe_rows([(seq, framed) for seq, framed, _ in records])
         found: list[Parcel] = []
-        for one in records:
-            found.append(self._unpacker.unframe(one.framed))
+        for record in records:
+            found.append(self._unpacker.unframe(record.framed))
             _breathe(len(found))
         return found
 
