@@ -28,6 +28,8 @@ DAMAGED = "spool_error"
 # memory need none: a whole batch of 500 is 0.3 ms, and each pause would hand the GIL over twice.
 _BREATH_UPDATES = 4
 _BREATH_S = 50e-6
+# Rows from disk take a fifth of JSON's time.
+_BREATH_ROWS = 32
 
 _STEP_AND_TIME = struct.Struct("<qd")
 
@@ -50,7 +52,7 @@ class LiveCargo:
         self._backlog = backlog
         self._losses = losses
         self._spool = spool
-        self._reader = Reader(spool.folder, _breathe) if spool is not None else None
+        self._reader = Reader(spool.folder, self._breathe) if spool is not None else None
         self._unpacker = Unpacker()
         self._near: tuple[int, float] = (0, 0.0)
         self._explained: set[int] = set()
@@ -96,6 +98,10 @@ class LiveCargo:
     def refused(self, seq: int, reason: str) -> None:
         if self._losses.reason_for(seq) is None:
             self._losses.count(reason)
+
+    def _breathe(self, read: int) -> None:
+        if not self._rows or read % _BREATH_ROWS == 0:
+            _breathe(read)
 
     def _from_disk(self, found: list[Parcel], from_seq: int, until_seq: int, limit: int) -> None:
         if self._reader is None or self._spool is None or len(found) >= limit:

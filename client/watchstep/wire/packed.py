@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from watchstep.core.updates import Update
@@ -47,8 +46,7 @@ _ROW_AT = _PREFIX.size + _NAMES_ID.size
 _TABLES_MAX = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame found in a file.
 
     Attributes:
