@@ -5,12 +5,16 @@
 Default pack, spool written. Four states of the service: none configured, up, refusing
 connections, and taking them without a word. Tight loop, and paced at 5 ms, where caches are
 cold and everything costs more. Figures are microseconds in the calling thread; the reference
-runs in the same process and state of the machine.
+runs in the same process and state of the machine. CPU is that of the whole process, sender and
+acknowledged delivery included; bytes are those of request bodies. Then a loop that computes for
+10 ms, without the hook, again without, and with it, in turns; and what a fresh process takes to
+begin and end.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import random
@@ -86,6 +90,96 @@ def show(name: str, took: list[float], reference: float) -> None:
     print(f"  {name:<34} p50 {middle:8.1f}   p99 {late:8.1f}   {middle / reference:5.2f}x")
 
 
+@contextmanager
+def bodies() -> Iterator[list[int]]:
+    """The sizes of what is sent, after compression."""
+    sizes: list[int] = []
+    whole = http.client.HTTPConnection.request
+
+    def request(self: http.client.HTTPConnection, *args: object, **kwargs: object) -> None:
+        body = args[2] if len(args) > 2 else None
+        sizes.append(len(body) if isinstance(body, bytes) else 0)
+        whole(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    http.client.HTTPConnection.request = request  # type: ignore[method-assign]
+    try:
+        yield sizes
+    finally:
+        http.client.HTTPConnection.request = whole  # type: ignore[method-assign]
+
+
+def compute(seconds: float) -> None:
+    """Work of a fixed amount, about so long; not a sleep, which would hide what is added."""
+    total = 0.0
+    for number in range(int(seconds * STEPS_PER_S)):
+        total += number * 0.5
+
+
+STEPS_PER_S = 20_000_000
+
+
+def step_times(log: Callable[[dict[str, float], int], object] | None, steps: int) -> list[float]:
+    """Milliseconds of each step of a loop that computes, with the hook or without."""
+    generator = random.Random(1)
+    took: list[float] = []
+    for number in range(steps):
+        update = readings(generator)
+        begun = time.perf_counter()
+        compute(0.010)
+        if log is not None:
+            log(update, number)
+        took.append((time.perf_counter() - begun) * 1e3)
+    return took
+
+
+def loops(steps: int) -> None:
+    """A/A and A/B of a 10 ms loop, in turns so that a slow phase meets all alike."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "data").mkdir()
+        with service(folder / "data") as url:
+            watch = watchstep.init(run="bench-loop", url=url, directory=folder / "spool")
+            kinds: dict[str, list[float]] = {"no hook": [], "no hook again": [], "hook": []}
+            for _ in range(5):
+                for kind, took in kinds.items():
+                    log = (lambda u, n: watch.log(u, step=n)) if kind == "hook" else None
+                    took.extend(step_times(log, steps // 5))
+            watch.finish()
+    base = statistics.median(kinds["no hook"])
+    for kind, took in kinds.items():
+        middle = statistics.median(took)
+        print(f"  {kind:<34} p50 {middle:8.3f} ms {(middle / base - 1) * 100:+6.2f} %")
+
+
+FRESH = """
+import sys, tempfile, time
+{before}
+begun = time.perf_counter()
+import watchstep
+imported = time.perf_counter()
+watch = watchstep.init(run="fresh", directory=tempfile.mkdtemp(), url="http://127.0.0.1:9")
+ready = time.perf_counter()
+watch.log({{"loss": 1.0}})
+logged = time.perf_counter()
+watch.finish()
+print((imported - begun) * 1e3, (ready - imported) * 1e3, (time.perf_counter() - logged) * 1e3)
+"""
+
+
+def fresh(before: str, times: int = 7) -> None:
+    """What a process that never saw watchstep takes to begin and end; the least of some."""
+    runs = []
+    for _ in range(times):
+        command = [sys.executable, "-c", FRESH.format(before=before)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        runs.append([float(word) for word in told.split()])
+    best = [min(column) for column in zip(*runs, strict=True)]
+    print(
+        f"  {before or 'nothing imported before':<34} import {best[0]:.1f} ms,"
+        f" init {best[1]:.1f} ms, finish {best[2]:.1f} ms"
+    )
+
+
 def measure(updates: int, pace_s: float) -> None:
     """All states at one pace."""
     with tempfile.TemporaryDirectory() as name:
@@ -96,7 +190,9 @@ def measure(updates: int, pace_s: float) -> None:
                 file.write(json.dumps({"step": number, **update}) + "\n")
                 file.flush()
 
+            begun_s = time.process_time()
             took = timed(reference, updates, pace_s)
+            reference_cpu_s = time.process_time() - begun_s
         base = statistics.median(took)
         show("json.dumps + append + flush", took, base)
         (folder / "data").mkdir()
@@ -114,8 +210,14 @@ def measure(updates: int, pace_s: float) -> None:
                     run=f"bench-{state.replace(' ', '-')}", url=target, directory=folder / "spool"
                 )
                 init_ms = (time.perf_counter() - begun) * 1e3
-                took = timed(lambda u, n, w=watch: w.log(u, step=n), updates, pace_s)  # type: ignore[misc]
+                begun_s = time.process_time()
+                with bodies() as sizes:
+                    took = timed(lambda u, n, w=watch: w.log(u, step=n), updates, pace_s)  # type: ignore[misc]
+                    delivered = state == "service up" and watch.flush(30.0)
+                    cpu_s = time.process_time() - begun_s
                 show(f"watch.log, {state}", took, base)
+                told = f", {sum(sizes) / updates:.0f} B an update sent" if delivered else ""
+                print(f"    CPU {cpu_s / reference_cpu_s:.2f}x of the reference's{told}")
                 begun = time.perf_counter()
                 watch.finish()
                 exit_s = time.perf_counter() - begun
@@ -137,6 +239,11 @@ def main() -> None:
     measure(chosen.updates, 0.0)
     print(f"paced at 5 ms, {chosen.paced} updates:")
     measure(chosen.paced, 0.005)
+    print("a loop that computes for 10 ms, service up:")
+    loops(500)
+    print("a fresh process, the best of seven, service refuses:")
+    fresh("")
+    fresh("import torch")
 
 
 if __name__ == "__main__":

@@ -592,16 +592,22 @@ def test_a_failed_asynchronous_save_is_counted_and_not_raised(
     assert kept_files(tmp_path) == []
 
 
-def test_an_asynchronous_save_of_a_poisoned_state_is_refused_at_once(
+def test_an_asynchronous_save_of_a_poisoned_state_is_refused_in_the_background(
     tmp_path: Path, run: Run
 ) -> None:
     keeper = CheckpointKeeper(tmp_path, asynchronous=True)
     run.model[0].bias.data[0] = math.nan
 
-    refused = keeper.save(run.state, step=1)
+    returned = keeper.save(run.state, step=1)
+    run.model[0].bias.data[0] = 0.0
+    keeper.flush(30)
 
-    assert refused is not None
+    (refused,) = keeper.finished()
+    assert returned is None
     assert refused.bad_tensor == "model.0.bias"
+    assert not refused.finite
+    assert keeper.refused == 1
+    assert kept_files(tmp_path) == []
 
 
 def test_tied_weights_are_stored_once(tmp_path: Path) -> None:

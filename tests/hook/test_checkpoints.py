@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -211,3 +214,61 @@ def test_a_save_that_fails_in_the_background_is_warned_of_and_counted(
         watch.log(HEALTHY, step=2)
 
         assert watch.errors == {"CheckpointError": 1}
+
+
+def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_next_update(
+    tmp_path: Path,
+) -> None:
+    model, _ = _trainer()
+    with _watch(tmp_path, async_checkpoints=True) as watch:
+        events: list[object] = []
+        assert watch._stream.outbound is not None
+        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        watch.log(HEALTHY, step=1)
+        next(model.parameters()).data.view(-1)[0] = math.nan
+        assert watch.save({"model": model}, step=1) is None
+        assert watch.keeper is not None
+        assert watch.keeper.flush(30.0)
+        assert not watch.firing
+        watch.log(HEALTHY, step=2)
+
+        assert watch.keeper.list() == []
+        assert watch.firing == ("ParametersNonFinite",)
+    told = [one for one in events if isinstance(one, dict) and one["kind"] == "checkpoint"]
+    assert [(one["step"], one["finite"]) for one in told] == [(1, False)]
+
+
+def test_the_end_of_a_run_waits_for_the_save_in_flight_and_tells_of_it(tmp_path: Path) -> None:
+    model, optimizer = _trainer()
+    events: list[object] = []
+    with _watch(tmp_path, async_checkpoints=True, exit_s=30.0) as watch:
+        assert watch._stream.outbound is not None
+        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        watch.log(HEALTHY, step=1)
+        watch.save({"model": model, "optimizer": optimizer}, step=1)
+
+    kinds = [one["kind"] for one in events if isinstance(one, dict)]
+    assert kinds == ["started", "checkpoint", "finished"]
+
+
+def test_the_end_of_a_run_has_one_budget_for_a_hung_disk_and_a_silent_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    model, _ = _trainer()
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        url = f"http://127.0.0.1:{hole.getsockname()[1]}"
+        watch = _watch(tmp_path, async_checkpoints=True, exit_s=0.5, url=url)
+        monkeypatch.setattr(
+            "watchstep.checkpoint.durable.os.fsync", lambda _: released.wait(30) and None
+        )
+        watch.log(HEALTHY, step=1)
+        watch.save({"model": model}, step=1)
+
+        begun = time.monotonic()
+        with pytest.warns(UserWarning, match="leaves a save unfinished"):
+            watch.finish()
+        took_s = time.monotonic() - begun
+        released.set()
+
+    assert 0.5 <= took_s < 0.9

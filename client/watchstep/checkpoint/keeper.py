@@ -131,8 +131,8 @@ class CheckpointKeeper:
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if the state is
-            not finite. None if it is being written in the background (see `finished`), or
-            was skipped because one is.
+            not finite. None if it is being looked at and written in the background (see
+            `finished`), or was skipped because one is.
 
         Raises:
             CheckpointError: If something in the state cannot be kept, or the disk refuses;
@@ -146,14 +146,13 @@ class CheckpointKeeper:
         content = {name: plain(value, name) for name, value in state.items()}
         draft = self._draft(step, update, SUFFIX)
         whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
-        if not self._asynchronous:
-            return self._write(whole, lambda: self._inspected(draft, content))
-        checkpoint = self._inspected(draft, content)
-        if checkpoint.finite:
-            self._start_writing(checkpoint, self._buffers.copy(whole))
+        if self._asynchronous:
+            # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
+            # the ones that are written.
+            copied = self._buffers.copy(whole)
+            self._start_writing(copied, lambda: self._inspected(draft, copied["state"]))
             return None
-        self.refused += 1
-        return checkpoint
+        return self._write(whole, lambda: self._inspected(draft, content))
 
     def _inspected(self, draft: Checkpoint, content: Mapping[str, Any]) -> Checkpoint:
         found = inspect(content, self._exempt)
@@ -281,7 +280,7 @@ class CheckpointKeeper:
         return found
 
     def finished(self) -> Sequence[Checkpoint]:
-        """Checkpoints that became durable in the background since the last call."""
+        """What became of saves in the background since the last call: durable, or refused."""
         with self._lock:
             finished, self._finished = self._finished, []
         return finished
@@ -309,16 +308,16 @@ class CheckpointKeeper:
             self.flush()
         return not self._in_flight()
 
-    def _start_writing(self, checkpoint: Checkpoint, whole: Mapping[str, Any]) -> None:
+    def _start_writing(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> None:
         def write() -> None:
             try:
-                durable = self._write(whole, lambda: checkpoint)
+                found = self._write(whole, look)
             except Exception as error:  # noqa: BLE001 - a failed save must not end training
                 self.failures += 1
                 self.last_error = error
                 return
             with self._lock:
-                self._finished.append(durable)
+                self._finished.append(found)
 
         self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
         self._writer.start()

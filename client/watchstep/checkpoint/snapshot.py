@@ -21,6 +21,7 @@ class HostBuffers:
 
     def __init__(self) -> None:
         self._buffers: dict[str, torch.Tensor] = {}
+        self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def copy(self, state: Any) -> Any:
         """`state` with every tensor replaced by one in host memory.
@@ -33,6 +34,7 @@ class HostBuffers:
         twins: dict[tuple[Any, ...], torch.Tensor] = {}
         with torch.no_grad():
             copied = self._copied(state, "", used, twins)
+            self._carry_out()
         # Buffers of tensors that are gone are released.
         self._buffers = used
         if cuda_is_in_use():
@@ -73,7 +75,17 @@ class HostBuffers:
         if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
             pinned = value.is_cuda
             buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned)
-        return buffer.copy_(value.detach(), non_blocking=True)
+        self._copies.append((buffer, value.detach()))
+        return buffer
+
+    def _carry_out(self) -> None:
+        """All copies in one call: small tensors cost more to name than to copy."""
+        import torch
+
+        copies, self._copies = self._copies, []
+        if copies:
+            buffers, values = zip(*copies, strict=True)
+            torch._foreach_copy_(buffers, values, non_blocking=True)
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:

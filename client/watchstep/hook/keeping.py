@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.errors import CheckpointError
@@ -82,19 +82,33 @@ class Keeping:
             raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")
         return self.keeper.restore(targets, step=step)
 
-    def observe(self) -> None:
-        """After an update: move the pin if it may move, and tell what became durable."""
+    def observe(self) -> Sequence[Checkpoint]:
+        """After an update: move the pin if it may move, and tell what became durable.
+
+        Returns:
+            Saves in the background that were refused, which are an update of their own.
+        """
         if self._keeper is None:
-            return
+            return ()
         healthy = not self._stream.judgement.open_alerts()
         pinned = self._keeper.observe(healthy=healthy, update=self._stream.seq)
-        for found in self._keeper.finished():
-            self._stream.events.checkpoint(found)
+        refused = self.finished()
         if pinned is not None:
             self._stream.events.checkpoint(pinned)
+        return refused
+
+    def finished(self) -> Sequence[Checkpoint]:
+        """Tell what became of saves in the background; returns those that were refused."""
+        if self._keeper is None:
+            return ()
+        finished = self._keeper.finished()
+        for found in finished:
+            if found.finite:
+                self._stream.events.checkpoint(found)
         if self._keeper.failures > self._failures and self._keeper.last_error is not None:
             self._failures = self._keeper.failures
             self._boundary.count(self._keeper.last_error)
+        return [found for found in finished if not found.finite]
 
     def flush(self, timeout_s: float) -> bool:
         """Wait for a save in the background; whether none is any more."""

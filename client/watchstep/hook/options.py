@@ -38,7 +38,8 @@ class Options:
         strict: Read device tensors at once, at the price of a synchronisation each update.
         capture_text: Whether `warnings` and `logging` lines from WARNING up become events.
         obey_commands: Whether halt commands from the service are obeyed.
-        exit_s: Longest wait for the service when the process ends.
+        exit_s: What the run's end may take, for a save in the background and the service
+            together. With the default a process is gone within 2 s.
         report: Whether this process reports, and writes checkpoints that others hold alike.
             None: rank 0 of a distributed job does (torch.distributed, or RANK, SLURM_PROCID,
             OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
@@ -66,7 +67,7 @@ class Options:
     strict: bool = False
     capture_text: bool = True
     obey_commands: bool = True
-    exit_s: float = 2.0
+    exit_s: float = 1.5
     report: bool | None = None
     catch_sigterm: bool = False
 

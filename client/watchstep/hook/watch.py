@@ -213,14 +213,18 @@ class Watch:
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until saves are on disk and updates are acknowledged, or the time is over."""
+        deadline = time.monotonic() + timeout_s
         saved = bool(self._boundary.survive(self._keeping.flush, timeout_s))
         outbound = self._stream.outbound
-        return saved and (
-            outbound is None or bool(self._boundary.survive(outbound.flush, timeout_s))
-        )
+        left_s = max(deadline - time.monotonic(), 0.0)
+        return saved and (outbound is None or bool(self._boundary.survive(outbound.flush, left_s)))
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the run: `finished`, or `failed` with the error's text. Twice is harmless."""
+        """End the run: `finished`, or `failed` with the error's text. Twice is harmless.
+
+        Takes `exit_s` at most, whatever the service and the disk do; what is unsent stays in
+        the spool, and a save that is not done by then is abandoned (see `flush`).
+        """
         if not self._disabled and not self._stream.ended:
             self._boundary.survive(self._finish, error)
 
@@ -326,7 +330,8 @@ class Watch:
             readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
-        self._keeping.observe()
+        for refused in self._keeping.observe():
+            self._refuse(refused)
         if self._command is not None:
             self._obey()
         if self._termination is not None and self._termination.asked:
@@ -336,12 +341,19 @@ class Watch:
     def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
         found = self._keeping.save(state, step)
         if found is not None and not found.finite:
-            readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
             with self._stream.lock:
-                verdict = self._stream.put(readings, checkpoint_event(found), step)
-                if verdict.action >= Action.HALT:
-                    self._acting.together(verdict)
+                self._refuse(found)
         return found
+
+    def _refuse(self, found: Checkpoint) -> None:
+        """Tell of a state that is not finite, and act on what the rules say to it."""
+        verdict = self._tell_refused(found)
+        if verdict.action >= Action.HALT:
+            self._acting.together(verdict)
+
+    def _tell_refused(self, found: Checkpoint) -> Verdict:
+        readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
+        return self._stream.put(readings, checkpoint_event(found), found.step)
 
     # Commands, ends and errors
 
@@ -375,6 +387,8 @@ class Watch:
         with stream.lock:
             for numbers, step, event in self._arrivals.arrived(all_of_them=True):
                 stream.put(numbers, event, step)
+            deadline = time.monotonic() + self.options.exit_s
+            self._boundary.survive(self._last_save)
             while (waiting := stream.events.next()) is not None:
                 stream.put({}, waiting)
             if error is None or (isinstance(error, SystemExit) and not error.code):
@@ -383,10 +397,27 @@ class Watch:
             elif not isinstance(error, TrainingHalted):
                 text = f"{type(error).__name__}: {error}"[:2_000]
                 stream.put({}, {"kind": "failed", "error": text})
-            self._end()
+            self._end(deadline)
 
-    def _end(self) -> None:
-        """Let go of everything; what is unsent stays in the spool."""
+    def _last_save(self) -> None:
+        """Wait for the save in the background, so that the run's end tells what became of it."""
+        if not self._keeping.flush(self.options.exit_s):
+            self._boundary.complain(
+                "checkpoint",
+                f"watchstep leaves a save unfinished that took more than {self.options.exit_s:g} s;"
+                " call flush() with a longer time before the end",
+            )
+        for refused in self._keeping.finished():
+            self._tell_refused(refused)
+
+    def _end(self, deadline: float | None = None) -> None:
+        """Let go of everything; what is unsent stays in the spool.
+
+        Args:
+            deadline: On the monotonic clock; default: `exit_s` from now, for all of it.
+        """
+        if deadline is None:
+            deadline = time.monotonic() + self.options.exit_s
         self._stream.ended = True
         texts.stop(self._stream.events.overheard)
         for guard in self._acting.guards:
@@ -396,9 +427,10 @@ class Watch:
         atexit.unregister(self._at_exit)
         if self._termination is not None:
             self._termination.stop()
-        self._boundary.survive(self._keeping.flush, self.options.exit_s)
+        self._boundary.survive(self._keeping.flush, max(deadline - time.monotonic(), 0.0))
         if self._stream.outbound is not None:
-            self._boundary.survive(self._stream.outbound.close, self.options.exit_s)
+            left_s = max(deadline - time.monotonic(), 0.0)
+            self._boundary.survive(self._stream.outbound.close, left_s)
 
     def _at_exit(self) -> None:
         self.finish(pending_exception())

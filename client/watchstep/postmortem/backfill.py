@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -133,7 +133,7 @@ class Importer:
             last = update
         if last is not None and (last.event or {}).get("kind") not in ("finished", "failed"):
             event = {"kind": "finished", "imported": True}
-            ending = replace(last, seq=last.seq + 1, readings={}, event=event)
+            ending = last._replace(seq=last.seq + 1, readings={}, event=event)
             batch.append(encode_update(ending))
         self._flush(result, served, batch)
 
@@ -196,7 +196,7 @@ def _renumbered(updates: Iterator[Update], fallback: float) -> Iterator[Update]:
             real, attempt, seq = update.attempt, attempt + 1, 0
         seq += 1
         moment = update.time if update.time > _CLOCKLESS else fallback
-        yield replace(update, seq=seq, attempt=attempt, step=max(update.step, 0), time=moment)
+        yield update._replace(seq=seq, attempt=attempt, step=max(update.step, 0), time=moment)
 
 
 def _encoded(update: Update, result: Imported) -> bytes:
@@ -204,11 +204,11 @@ def _encoded(update: Update, result: Imported) -> bytes:
     readings = _most_telling(update.readings)
     result.dropped_metrics += len(update.readings) - len(readings)
     try:
-        return encode_update(replace(update, readings=readings))
+        return encode_update(update._replace(readings=readings))
     except WireError as error:
         result.rejected += 1
         event = {"kind": "log", "level": "warning", "text": f"not importable: {error}"}
-        return encode_update(replace(update, readings={}, event=event))
+        return encode_update(update._replace(readings={}, event=event))
 
 
 def _most_telling(readings: Mapping[str, float]) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import bisect
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -133,15 +134,16 @@ class Backlog:
     def take(self, limit: int) -> list[Record]:
         """The oldest records, in order; the same ones again until `settle` covers them."""
         with self._lock:
-            while len(self._in_hand) < limit and (self._kept or self._queue):
-                source = self._kept or self._queue
-                self._in_hand.append(source.popleft())
+            for source in (self._kept, self._queue):
+                # The trainer appends without the lock, and only at the other end.
+                wanted = min(limit - len(self._in_hand), len(source))
+                self._in_hand += [source.popleft() for _ in range(wanted)]
             return self._in_hand[:limit]
 
     def settle(self, seq: int) -> None:
         """Forget every record up to `seq`."""
         with self._lock:
-            self._in_hand = list(itertools.dropwhile(lambda one: one.seq <= seq, self._in_hand))
+            del self._in_hand[: bisect.bisect_right(self._in_hand, seq, key=itemgetter(0))]
             for source in (self._kept, self._queue):
                 while source and source[0].seq <= seq:
                     source.popleft()

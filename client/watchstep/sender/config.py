@@ -60,7 +60,7 @@ class OutboundConfig:
     mode: Literal["online", "offline"] = "online"
     queue_updates: int = 4096
     spool_bytes: int = 64 * 1024 * 1024
-    exit_s: float = 2.0
+    exit_s: float = 1.5
     flush_s: float = 0.2
     poll_s: float = 2.0
     patience: Patience = Patience()

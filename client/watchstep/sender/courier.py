@@ -165,9 +165,12 @@ class Courier:
             self._cargo.acknowledge(last_seq)
 
     def _batch(self) -> list[Parcel]:
+        found = self._cargo.read(self.acked + 1, self._limit, rows=self._rows)
+        if not self._replaced and sum(len(one.body) + 1 for one in found) <= BATCH_BYTES:
+            return found
         batch: list[Parcel] = []
         size = 0
-        for parcel in self._cargo.read(self.acked + 1, self._limit, rows=self._rows):
+        for parcel in found:
             chosen = self._replaced.get(parcel.seq, parcel)
             if batch and size + len(chosen.body) > BATCH_BYTES:
                 break

@@ -177,6 +177,11 @@ def read_header(path: Path) -> Header | None:
     return None
 
 
+# A batch of 500 updates of 20 readings is 108 KB: with all of a segment read, each batch of a
+# sender that has fallen behind would read 4 MiB.
+_READ_BYTES = 128 * 1024
+
+
 class Reader:
     """Reads a session's updates in order, also while its owner goes on writing.
 
@@ -210,7 +215,8 @@ class Reader:
             until_seq: None reads to the end.
             limit: Updates at most.
         """
-        if from_seq != self._next_seq:
+        # What comes later stands later in the files: only a step back begins anew.
+        if from_seq < self._next_seq:
             self._place = ("", 0)
         self._learn_names()
         found: list[Parcel] = []
@@ -248,14 +254,21 @@ class Reader:
                 yield from self._frames_of(path)
 
     def _frames_of(self, path: Path) -> Iterator[tuple[Path, int, Frame]]:
-        begin = self._place[1] if path.name == self._place[0] else 0
-        data = _bytes_of(path, begin)
-        at = 0
-        for one in scan(data):
-            self.damaged += one.damaged
-            self._unpacker.learn(one)
-            yield path, begin + at, one
-            at = one.end
+        at = self._place[1] if path.name == self._place[0] else 0
+        most = _READ_BYTES
+        while True:
+            begin = at
+            data = _bytes_of(path, begin, most)
+            for one in scan(data):
+                self.damaged += one.damaged
+                self._unpacker.learn(one)
+                yield path, at, one
+                at = begin + one.end
+            if len(data) < most:
+                return
+            if at == begin:
+                # A frame longer than that, or a long stretch of damage.
+                most *= 2
 
     def _learn_names(self) -> None:
         data = _bytes_of(self._folder.names_path)
@@ -291,10 +304,10 @@ def _header(told: Mapping[str, Any]) -> Header:
     )
 
 
-def _bytes_of(path: Path, begin: int = 0) -> bytes:
+def _bytes_of(path: Path, begin: int = 0, most: int = -1) -> bytes:
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             file.seek(begin)
-            return file.read()
+            return file.read(most)
     except OSError:
         return b""

