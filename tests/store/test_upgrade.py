@@ -199,7 +199,7 @@ def updates_in(url: str) -> dict[str, int]:
             "SELECT tableoid::regclass::text, sum(last_seq - first_seq + 1)::int"
             " FROM updates GROUP BY 1"
         )
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
 
 def test_what_was_stored_stays_in_the_partition_of_week_0_and_what_comes_goes_to_its_week(

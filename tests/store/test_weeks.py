@@ -178,3 +178,12 @@ def test_a_rule_state_survives_the_drop_of_the_week_that_it_was_built_in(
 
     assert receipt.accepted == 2
     assert at.alerts()["GradExploded"] == "firing"
+
+
+def test_a_full_store_takes_no_rows_where_that_gives_no_room_back(at: Bench, weeks: Weeks) -> None:
+    ended(at, "lately")
+    at.clock.move(1)
+
+    assert look(at, None, 1) == 0
+    assert stored(at, "lately") == list(range(1, 22))
+    assert weeks.this_week in weeks.there()
