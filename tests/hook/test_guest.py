@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +19,8 @@ import pytest
 import torch
 
 import watchstep
-from watchstep import Watch
 from watchstep.hook import process, vitals
 from watchstep.sender.session import Reader, sessions, take_over
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WATCHSTEP_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Any]:
-    made: list[Watch] = []
-
-    def make_watch(**given: Any) -> Watch:
-        given.setdefault("run", "test")
-        given.setdefault("directory", tmp_path / "spool")
-        made.append(watchstep.init(**given))
-        return made[-1]
-
-    yield make_watch
-    for watch in made:
-        watch.finish()
 
 
 def spooled(root: Path) -> list[Mapping[str, Any]]:

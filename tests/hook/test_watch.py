@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,6 @@ from watchstep.hook.options import Options
 from watchstep.rules import load
 
 HEALTHY = {"train/policy_loss": 0.01, "train/value_loss": 0.5, "train/grad_norm": 0.4}
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WATCHSTEP_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Any]:
-    made: list[Watch] = []
-
-    def make_watch(**given: Any) -> Watch:
-        given.setdefault("run", "test")
-        given.setdefault("directory", tmp_path / "spool")
-        watch = watchstep.init(**given)
-        made.append(watch)
-        return watch
-
-    yield make_watch
-    for watch in made:
-        watch.finish()
 
 
 def test_a_healthy_update_asks_for_nothing(make: Any) -> None:

@@ -140,10 +140,11 @@ class Watch:
 
         Args:
             optimizer: A torch optimizer.
-            choices: `skip_budget`, `strict`, `name`, `slow_every` of `watchstep.guard.Guard`;
-                and `group`: a torch.distributed process group, or True for all processes there
-                are, whose worst verdict decides for all of them in the same step. Every process
-                of it must guard so. Implies `strict` where there are several.
+            choices: `skip_budget`, `strict`, `name`, `slow_every` of `watchstep.guard.Guard`,
+                where `skip_budget` is None by default if `on_critical` is "alert": nobody asked
+                for a halt; and `group`: a torch.distributed process group, or True for all
+                processes there are, whose worst verdict decides for all of them in the same
+                step. Every process of it must guard so. Implies `strict` where there are several.
 
         Returns:
             The guard, or None where the optimizer cannot be guarded (warned of) or
