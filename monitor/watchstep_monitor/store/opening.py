@@ -37,7 +37,6 @@ from watchstep_monitor.store.outbox import Outbox
 from watchstep_monitor.store.partitions import make_partitions
 from watchstep_monitor.store.reading import stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
-from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
@@ -134,20 +133,18 @@ def open_store(
             lock.close()
         raise
     write_engine, read_engine = engines
-    shapes = Shapes(write_engine.dialect)
     exclusive = options.database_url is None
     footing = Footing(options.data_dir / FILE_NAME) if exclusive else None
     if footing is not None:
         stand_on(read_engine, footing)
     writer = Writer(
         write_engine,
-        shapes,
         threads=1 if exclusive else options.writers,
         group=options.group,
         metrics=metrics,
         footing=footing,
     )
-    store = SqlStore(read_engine, writer, shapes, footing)
+    store = SqlStore(read_engine, writer, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
     replicas = None if exclusive else _replicas(write_engine, read_engine, clock or SharedClock())
     return OpenedStore(store, outbox, writer, replicas, engines, lock)

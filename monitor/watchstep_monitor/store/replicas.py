@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, func, select
 from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.pipeline import Statement
 from watchstep_monitor.store.reading import reading
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Told:
 Heard = Callable[[Told], None]
 
 
-def tell_replicas(connection: Connection, key: int, entries: list[int]) -> None:
-    """Have the transaction announce, when it commits, timeline entries of one run.
+def telling_replicas(connection: Connection, key: int, entries: list[int]) -> Statement:
+    """The statement that announces, when its transaction commits, timeline entries of one run.
 
     Args:
         connection: Of a writing engine on PostgreSQL.
@@ -90,7 +91,7 @@ def tell_replicas(connection: Connection, key: int, entries: list[int]) -> None:
     """
     origin = connection.info.get(ORIGIN, "")
     payload = f"{origin} {key} {min(entries)} {max(entries)}"
-    connection.execute(select(func.pg_notify(CHANNEL, payload)))
+    return "SELECT pg_notify(%s, %s)", (CHANNEL, payload)
 
 
 def tell_of_delivery(

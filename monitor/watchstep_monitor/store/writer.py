@@ -22,6 +22,7 @@ from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.partitions import make_partitions
 from watchstep_monitor.store.pipeline import NoPartitionError, roll_back
 from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,6 @@ class Writer:
     def __init__(
         self,
         engine: Engine,
-        shapes: Shapes,
         *,
         threads: int,
         group: GroupCommit,
@@ -81,7 +81,8 @@ class Writer:
         self._engine = engine
         self._footing = footing
         self._failing = False
-        self._shapes = shapes
+        self._statements = Statements(engine.dialect)
+        self._shapes = Shapes()
         self._group = group
         self._metrics = metrics
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -212,7 +213,7 @@ class Writer:
     def _commit_one(self, connection: Connection, task: _Task) -> None:
         for _ in range(MOST_TRIES):
             began = time.monotonic()
-            transaction = SqlTransaction(connection, self._shapes)
+            transaction = SqlTransaction(connection, self._statements, self._shapes)
             try:
                 result = task.job(transaction)
                 transaction.commit()
@@ -242,7 +243,7 @@ class Writer:
         """Do one job of a group inside a savepoint, so that its failure is its own."""
         failure: BaseException = StorageTroubleError("the run keeps changing")
         for _ in range(2):
-            transaction = SqlTransaction(connection, self._shapes)
+            transaction = SqlTransaction(connection, self._statements, self._shapes)
             connection.exec_driver_sql("SAVEPOINT job")
             try:
                 result = task.job(transaction)
