@@ -23,6 +23,7 @@ from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.pipeline import Statement
 from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.sessions import limit_silence
 
 if TYPE_CHECKING:
     import psycopg
@@ -165,6 +166,7 @@ class Replicas:
         while not self._stop.is_set():
             try:
                 with psycopg.connect(**self._target, autocommit=True) as connection:
+                    limit_silence(connection)
                     connection.execute(f"SET idle_session_timeout = {FROZEN_MS}")
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._hold(connection)
