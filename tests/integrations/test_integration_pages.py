@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "integrations").glob("*.md"))
 NEEDS = {
     "pytorch": ["torch"],
+    "cleanrl": ["torch", "gymnasium"],
     "ddp": ["torch"],
     "distributed": ["torch"],
     "sb3": ["stable_baselines3"],
@@ -36,6 +37,10 @@ EXAMPLES = {
     "rllib": "caught: GradientStaysNonFinite after ",
     "ddp": "AdvantagesBeyondBound: rank 1: ",
 }
+
+
+# What the code on a page prints, where it shows a failure.
+PRINTED = {"cleanrl": "LossNonFinite: train/advantages_mean_raw = inf"}
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -88,3 +93,4 @@ def test_the_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
     done = _run([str(script)], tmp_path)
 
     assert done.returncode == 0, done.stderr[-2_000:]
+    assert PRINTED.get(page.stem, "") in done.stdout
