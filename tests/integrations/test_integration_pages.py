@@ -59,7 +59,8 @@ def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 def _skip_without(name: str) -> None:
     for package in NEEDS[name]:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"needs {package}, of the extra for {name}")
+            found_by = "make test-rllib" if name == "rllib" else f"the extra for {name}"
+            pytest.skip(f"needs {package}: {found_by}")
 
 
 def test_every_example_is_tried_and_short() -> None:
