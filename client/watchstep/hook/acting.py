@@ -74,6 +74,13 @@ class Acting:
         self.guards.append(guard)
         return guard
 
+    def note(self, readings: Mapping[str, Any]) -> None:
+        """As `Watch.note`."""
+        for name, value in readings.items():
+            number = float(value)
+            for guard in self.guards:
+                guard.note(name, number)
+
     def readings(self) -> dict[str, float]:
         """What the guards have seen since the last update."""
         from watchstep.guard import merged
