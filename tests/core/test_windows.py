@@ -9,20 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchstep.core.arithmetic import ratio
 from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.grammar import Span
+from watchstep.core.moments import MomentWindow, TrendWindow
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Update
 from watchstep.core.windows import (
     CountWindow,
-    ExtremeWindow,
     MedianWindow,
-    MomentWindow,
     RecordWindow,
     RepeatWindow,
-    TrendWindow,
     fewest,
-    ratio,
 )
 
 numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1e30, -1e30, 1e-30, 7.0]))
@@ -200,7 +199,8 @@ def test_values_repeat_exactly_where_a_window_without_tolerance_is_flat(values, 
 
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
-    monkeypatch.setattr("watchstep.core.windows.LONGEST_WINDOW", 20)
+    for module in ("windows", "extremes", "moments"):
+        monkeypatch.setattr(f"watchstep.core.{module}.LONGEST_WINDOW", 20)
     kinds = (MedianWindow, ExtremeWindow, MomentWindow, TrendWindow)
     windows = [kind(Span(seconds=1e6)) for kind in kinds]
 
@@ -209,7 +209,7 @@ def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> N
             window.push(float(number), float(number))
 
     assert len(windows[0].queue) == 20
-    assert windows[1].size == 20
+    assert len(windows[1].values) == 20
     assert len(windows[2].queue) == 20
     assert windows[3].moments()[0] == 20.0
     assert windows[1].smallest() == 30.0
