@@ -104,19 +104,18 @@ def cost(node: Node) -> int:
 
 
 def constant(node: Node) -> float | None:
-    """The value of a node that looks at nothing; None for every other."""
+    """The value of a node that looks at nothing; None for every other, and where it is NaN."""
     if node.op == "number":
         return float(str(node.value))
     if node.op != "call" or node.value not in _CONSTANT:
         return None
     parts = [constant(part) for part in node.parts]
-    return None if None in parts else _CONSTANT[str(node.value)](*parts)
+    value = math.nan if None in parts else _CONSTANT[str(node.value)](*parts)
+    return value if value == value else None
 
 
 def literal(value: float) -> str:
     """A number as it stands in the generated text."""
-    if value != value:
-        return "_nan"
     return repr(value) if math.isfinite(value) else "_inf" if value > 0 else "(-_inf)"
 
 

@@ -83,7 +83,7 @@ class MomentWindow:
         left = self.left = self.left + 1
         size, shift = len(self.queue), self.shift
         if (
-            # NaN, which infinite sums leave behind, is in no range.
+            # Infinite sums forget what leaves, and NaN, which they turn into, is in no range.
             not 1e-4 * self.peak <= squares < math.inf
             or abs(shift * size + total) < 1e-4 * abs(shift) * size
             or left >= max(256, size)
@@ -91,13 +91,10 @@ class MomentWindow:
             self.sum_again()
 
     def sum_again(self) -> None:
-        """Make the sums anew from the values, unless it is the squares alone that overflow."""
-        if self.squares == math.inf and math.isfinite(self.total) and self.left < 256:
-            return
+        """Make the sums anew from the values."""
         self.shift = _mean(self.queue) if self.queue else 0.0
         away = [value - self.shift for value in self.queue]
-        # Two of the largest floats can be further apart than any float says.
-        self.total = math.fsum(away) if all(map(math.isfinite, away)) else 0.0
+        self.total = _sum_about_mean(away)
         self.squares = self.peak = sum(part * part for part in away)
         self.left = 0
 
@@ -276,6 +273,15 @@ def _mean(values: Collection[float]) -> float:
         return math.fsum(values) / len(values)
     except OverflowError:
         return math.fsum(value * _TINY for value in values) / len(values) / _TINY
+
+
+def _sum_about_mean(away: Collection[float]) -> float:
+    """Nothing but rounding, and nothing where the largest floats leave no room for that."""
+    try:
+        total = math.fsum(away)
+    except (OverflowError, ValueError):
+        return 0.0
+    return total if math.isfinite(total) else 0.0
 
 
 def _joined(a: Moments, b: Moments) -> Moments:

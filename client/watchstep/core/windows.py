@@ -17,6 +17,9 @@ from watchstep.core.functions import SMALLEST_BASELINE
 from watchstep.core.grammar import LONGEST_WINDOW, Span
 
 
+_NEITHER = object()
+
+
 class Window(Protocol):
     """History that can be written down and read back exactly."""
 
@@ -162,7 +165,7 @@ class CountWindow:
     an alert.
 
     Attributes:
-        steady: The condition that changes nothing where it is told once more; None if both do.
+        steady: The condition that changes nothing where it is told once more, if there is one.
         count: Updates at which it held.
     """
 
@@ -173,7 +176,7 @@ class CountWindow:
         self.seconds = span.seconds
         self.queue: deque[tuple[bool, float]] = deque()
         self.count = 0.0
-        self.steady: bool | None = False
+        self.steady: object = False
 
     def push(self, held: bool | None, time: float) -> float:
         """The count; UNKNOWN where the present condition is."""
@@ -193,10 +196,10 @@ class CountWindow:
         self.steady = self._steady()
         return self.count
 
-    def _steady(self) -> bool | None:
+    def _steady(self) -> object:
         if not self.queue:
             return False
-        return True if self.seconds is None and self.count == self.limit else None
+        return True if self.seconds is None and self.count == self.limit else _NEITHER
 
     def dump(self) -> Any:
         return [[int(held), time] for held, time in self.queue]
