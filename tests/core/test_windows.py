@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -99,6 +100,21 @@ def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span,
         assert close(window.slope(), fitted_slope(values), values)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.lists(st.tuples(st.floats(-100, 100), st.booleans()), max_size=60))
+def test_a_slope_is_the_same_however_seldom_it_was_asked_for(length: int, stream) -> None:
+    seldom, always = TrendWindow(Span(updates=length)), TrendWindow(Span(updates=length))
+
+    for value, asked in stream:
+        seldom.push(value, 0.0)
+        always.push(value, 0.0)
+        always.slope()
+        if asked:
+            assert repr(seldom.slope()) == repr(always.slope())
+
+    assert seldom.dump() == always.dump()
+
+
 @pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow])
 def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
     touched, clean = kind(Span(updates=10)), kind(Span(updates=10))
@@ -136,6 +152,27 @@ def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, strea
         assert json.dumps(copy.dump()) == json.dumps(window.dump())
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(numbers, min_size=1, max_size=30), st.lists(numbers, max_size=30))
+def test_extremes_go_on_from_what_the_first_release_wrote_down(before, after) -> None:
+    span, count = Span(updates=12), len(before)
+    held = list(enumerate(before, start=1))[-12:]
+    low = [(x, n) for n, x in held if all(x < later for m, later in held if m > n)]
+    high = [(x, n) for n, x in held if all(x > later for m, later in held if m > n)]
+    window = ExtremeWindow(span)
+
+    window.load([low, high, [], count, len(held)])
+
+    assert [[x for x, _ in queue] for queue in window.dump()[:2]] == [
+        [x for x, _ in queue] for queue in (low, high)
+    ]
+    for number, value in enumerate(after, start=1):
+        window.push(value, 0.0)
+        values = [*before, *after[:number]][-12:]
+        if len(values) >= fewest(span):
+            assert (window.smallest(), window.largest()) == (min(values), max(values))
+
+
 @pytest.mark.parametrize("kind", [MomentWindow, TrendWindow])
 def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json(kind) -> None:
     window = kind(Span(updates=4))
@@ -146,6 +183,24 @@ def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json(
     copy.load(json.loads(json.dumps(window.dump(), allow_nan=False)))
 
     assert repr(copy.dump()) == repr(window.dump())
+
+
+@pytest.mark.parametrize("values", [[1.7e308] * 12, [1.7e308, -1.7e308] * 6, [1e200, 3e200] * 6])
+def test_the_largest_floats_have_a_mean_and_a_deviation_too(values: list[float]) -> None:
+    window = MomentWindow(Span(updates=12))
+    for value in [*values, *values]:
+        window.push(value, 0.0)
+    mean = sum(map(Fraction, values)) / len(values)
+    squares = sum((Fraction(value) - mean) ** 2 for value in values) / len(values)
+
+    assert math.isclose(window.mean(), float(mean), abs_tol=1e290)
+    assert math.isclose(window.std(), math.isqrt(int(squares)), rel_tol=1e-9)
+
+    for number in range(12):
+        window.push(float(number), 0.0)
+
+    assert math.isclose(window.mean(), 5.5)
+    assert math.isclose(window.std(), math.sqrt(143 / 12))
 
 
 def test_a_record_is_measured_against_all_that_came_before() -> None:
