@@ -16,7 +16,6 @@ from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.functions import SMALLEST_BASELINE
 from watchstep.core.grammar import LONGEST_WINDOW, Span
 
-
 _NEITHER = object()
 
 
