@@ -89,10 +89,11 @@ class Acting:
 
     def on_update(self, verdict: Verdict) -> Verdict:
         """Act on the verdict about an update; what was done is in the verdict returned."""
-        rolled_back, self._rolled_back = self._rolled_back, False
         if verdict.action < Action.HALT:
+            self._rolled_back = False
             return verdict
-        if rolled_back:
+        if self._rolled_back:
+            self._rolled_back = False
             # What this update shows was done before the rollback that it has already led to.
             return dataclasses.replace(verdict, action=Action.ROLLBACK)
         verdict = self.together(verdict)

@@ -337,7 +337,7 @@ class Watch:
         self, readings: dict[str, float], step: int, event: Mapping[str, Any] | None
     ) -> Verdict:
         stream = self._stream
-        if self._vitals.due:
+        if time.monotonic() >= self._vitals.due:
             readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
