@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RLLIB := .venv-rllib
 RLLIB_STAMP := $(RLLIB)/.installed
 
-.PHONY: demo test test-rllib check bench packs format install clean
+.PHONY: demo test test-rllib test-packaging check bench packs format install clean
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test: $(STAMP)
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)
 	$(RLLIB)/bin/python -m pytest -k rllib tests/integrations/test_rllib.py tests/integrations/test_integration_pages.py
+
+# The steps of the container image, and the dashboards by Grafana's own schema: both install packages.
+test-packaging: $(STAMP)
+	WATCHSTEP_SLOW=1 $(BIN)/python -m pytest tests/deploy/test_container_steps.py tests/deploy/test_dashboards.py
 
 $(RLLIB_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RLLIB)
