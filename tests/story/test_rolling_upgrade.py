@@ -1,17 +1,21 @@
 """Two versions of the service on one database: a schema that grows under load, then shrinks.
 
-The newer versions are copies of this one with further steps of the schema, so that the code is
-real and the steps stay the test's own.
+The older versions are commits of this repository. Newer ones do not exist yet: they are copies
+of this one with further steps of the schema.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import pytest
 
 import watchstep_monitor
 from service.http_kit import Running, environment, served
@@ -19,6 +23,15 @@ from service.kit import postgres_database
 from story.postgres_kit import inbox
 from story.replica_kit import Trainer, progress, tally, training
 from watchstep_monitor.store import schema
+
+LANDED = {
+    "0001": "f8c7556cb7def16287b09676141ff68b9344a20e",
+    "0002": "1238d66b2d57874e2bbf7b0d65beac09334a1b82",
+}
+"""By schema, the newest commit before it grew."""
+
+RESTARTS_FROM = "0002"
+"""Code from before it does not know that a schema may be newer than itself."""
 
 GROWN, SHRUNK = "9001", "9002"
 RUNS = 4
@@ -65,6 +78,19 @@ def version(folder: Path, head: str, *steps: str) -> dict[str, str]:
     for at, step in enumerate(steps):
         (package / f"store/migrations/versions/step_900{at + 1}.py").write_text(step)
     return {"PYTHONPATH": str(folder)}
+
+
+def landed(folder: Path, commit: str) -> dict[str, str]:
+    """A commit's client and service; the environment that runs it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    known = subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], check=False)
+    if known.returncode:
+        pytest.skip(f"the history of this checkout does not reach back to {commit[:7]}")
+    top = subprocess.check_output([*git, "rev-parse", "--show-toplevel"], text=True).strip()
+    packed = subprocess.check_output(["git", "-C", top, "archive", commit, "client", "monitor"])
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    return {"PYTHONPATH": f"{folder / 'client'}:{folder / 'monitor'}"}
 
 
 def upgraded(url: str, folder: Path, code: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -122,6 +148,41 @@ def test_replicas_are_replaced_one_by_one_across_a_schema_that_grows(tmp_path: P
 
     assert [one.problems for one in trainers] == [[]] * RUNS
     assert revision == GROWN
+    assert told.clean(), told
+    assert told.edges >= RUNS * 2
+
+
+@pytest.mark.parametrize("revision", LANDED)
+def test_replicas_of_an_older_version_are_replaced_one_by_one(
+    revision: str, tmp_path: Path
+) -> None:
+    older = landed(tmp_path / "code", LANDED[revision])
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres_database())
+        received = stack.enter_context(inbox())
+        settings = {"WATCHSTEP_DATABASE_URL": url, **received.settings()}
+        old = stack.enter_context(served(tmp_path / "old", **settings, **older))
+        assert revision_of(url) == revision
+        running = [old]
+        with fleet_of(running) as trainers:
+            progress(trainers, 600)
+            new = stack.enter_context(served(tmp_path / "new", **settings))
+            running.append(new)
+            progress(trainers, 300)
+            if revision >= RESTARTS_FROM:
+                old.kill()
+                running[:] = [new]
+                progress(trainers, 20)
+                old = stack.enter_context(served(tmp_path / "old", **settings, **older))
+                running.append(old)
+                progress(trainers, 100)
+            running[:] = [new]
+            assert old.stop() == 0
+            progress(trainers, 100)
+        told = tally(new.client, trainers, received)
+        assert revision_of(url) == schema.HEAD
+
+    assert [one.problems for one in trainers] == [[]] * RUNS
     assert told.clean(), told
     assert told.edges >= RUNS * 2
 
