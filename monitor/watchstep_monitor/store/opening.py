@@ -39,6 +39,7 @@ from watchstep_monitor.store.reading import stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
 from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.sql_store import SqlStore
+from watchstep_monitor.store.tokens import Tokens
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,10 @@ _PATIENCE = {
 
 WAL_BYTES = 67_108_864
 """Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
+
+
+class FolderInUseError(SettingsError):
+    """Another process has the embedded store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class OpenedStore:
-    """An open store and its outbox.
+    """An open store, its outbox and its tokens.
 
     Attributes:
         replicas: What connects this process with others on the same PostgreSQL; None on SQLite.
@@ -88,6 +93,7 @@ class OpenedStore:
 
     store: SqlStore
     outbox: Outbox
+    tokens: Tokens
     writer: Writer
     replicas: Replicas | None
     _engines: tuple[Engine, ...]
@@ -126,8 +132,8 @@ def open_store(
     try:
         if lock is not None:
             refuse_foreign(options.data_dir / FILE_NAME)
-        engines = _engines(options)
-        with _opening(engines[0]) as connection:
+        engines = engines_for(options)
+        with opening(engines[0]) as connection:
             _prepare(connection, options)
     except SettingsError:
         if lock is not None:
@@ -150,7 +156,8 @@ def open_store(
     store = SqlStore(read_engine, writer, shapes, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
     replicas = None if exclusive else _replicas(write_engine, read_engine, clock or SharedClock())
-    return OpenedStore(store, outbox, writer, replicas, engines, lock)
+    tokens = Tokens(read_engine, writer)
+    return OpenedStore(store, outbox, tokens, writer, replicas, engines, lock)
 
 
 def backup_sqlite(data_dir: Path, target: Path) -> None:
@@ -185,7 +192,7 @@ def own_folder(folder: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise SettingsError(f"data_dir {folder}: another watchstep process uses it") from None
+        raise FolderInUseError(f"data_dir {folder}: another watchstep process uses it") from None
     if not os.access(folder, os.W_OK):
         lock.close()
         raise SettingsError(f"data_dir {folder}: permission denied")
@@ -209,7 +216,7 @@ def refuse_foreign(path: Path) -> None:
         raise SettingsError(f"{path}: another program's database, not watchstep's")
 
 
-def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
+def engines_for(options: StoreOptions) -> tuple[Engine, Engine]:
     """One engine that writes, one that only reads; both begin transactions by hand."""
     if options.database_url is None:
         url = f"sqlite:///{options.data_dir / FILE_NAME}"
@@ -261,7 +268,7 @@ def _tune_session(raw: Any, wait_ms: int) -> None:
 
 
 def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
-    with _opening(write) as connection:
+    with opening(write) as connection:
         origin = str(connection.info[ORIGIN])
         asked_at = time.monotonic()
         told = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
@@ -288,7 +295,8 @@ def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
 
 
 @contextmanager
-def _opening(engine: Engine) -> Iterator[Connection]:
+def opening(engine: Engine) -> Iterator[Connection]:
+    """A connection, the failure to get which is one line for whoever starts the program."""
     try:
         with engine.connect() as connection:
             yield connection
@@ -318,7 +326,7 @@ def _prepare(connection: Connection, options: StoreOptions) -> None:
 
 def _upgrade(connection: Connection, options: StoreOptions) -> None:
     """Bring the schema to `schema.HEAD`, with a backup first where that is a file copy."""
-    have = _revision(connection)
+    have = revision_in(connection)
     if have == schema.HEAD:
         return
     if have is not None and have > schema.HEAD:
@@ -343,15 +351,16 @@ def revision_of(options: StoreOptions) -> str | None:
     Raises:
         SettingsError: It cannot be reached.
     """
-    _, read = _engines(options)
+    _, read = engines_for(options)
     try:
-        with _opening(read) as connection:
-            return _revision(connection)
+        with opening(read) as connection:
+            return revision_in(connection)
     finally:
         read.dispose()
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_in(connection: Connection) -> str | None:
+    """The schema of what it is connected to; None for an empty one."""
     if "alembic_version" not in inspect(connection).get_table_names():
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
