@@ -22,8 +22,9 @@ SELECT create_distributed_table('commands', 'run_key', colocate_with => 'runs');
 SELECT create_distributed_table('timeline', 'run_key', colocate_with => 'runs');
 SELECT create_distributed_table('outbox', 'run_key', colocate_with => 'runs');
 
--- Belong to no run; silences are few and read everywhere.
+-- Belong to no run; they are few and read everywhere.
 SELECT create_reference_table('silences');
+SELECT create_reference_table('tokens');
 
 -- LISTEN, NOTIFY and advisory locks work on one node: all replicas connect to the coordinator.
 -- Lists over all runs, the look for due deliveries and the sweep of timelines ask every node.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,10 +45,12 @@ from watchstep_monitor.service.silencing import SilenceCache
 from watchstep_monitor.service.status import Hearing
 from watchstep_monitor.service.telling import Route, TellingPolicy
 from watchstep_monitor.service.ticker import Ticker
+from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
-from watchstep_monitor.store.replicas import RELOAD, Told
+from watchstep_monitor.store.replicas import RELOAD, TOKENS, Told
+from watchstep_monitor.store.token_file import adopt_filed
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
 
@@ -90,9 +93,14 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     instruments = Instruments(clock)
     routes = routes_of(settings)
     opened = open_store(store_options(settings), instruments, shared)
+    tokens = TokenWatch(opened.tokens, clock)
     try:
-        service = _assembled(settings, base_url, clock, book, instruments, opened, routes)
+        adopt_filed(opened.tokens, settings.data_dir)
+        tokens.start()
+        _refuse_open_doors(settings, tokens)
+        service = _assembled(settings, base_url, clock, book, instruments, opened, routes, tokens)
     except Exception:
+        tokens.stop()
         opened.close()
         raise
     retention = Retention(service.desk, _retention_policy(settings))
@@ -105,7 +113,27 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
         retention.stop()
         service.ticker.stop()
         service.worker.stop()
+        tokens.stop()
         opened.close()
+
+
+def _refuse_open_doors(settings: Settings, tokens: TokenWatch) -> None:
+    """Without tokens, only this machine may reach the service."""
+    if not (settings.auth.tokens or tokens.current() or is_loopback(settings.host)):
+        raise SettingsError(
+            f"host {settings.host}: reachable by others, and no token is configured; "
+            "run `watchstep token create` first"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is its own noun
@@ -116,6 +144,7 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     instruments: Instruments,
     opened: OpenedStore,
     routes: list[Route],
+    tokens: TokenWatch,
 ) -> Service:
     outbox = AnnouncingOutbox(opened.outbox)
     worker = _worker(settings, outbox, clock, instruments)
@@ -135,7 +164,7 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     replicas = opened.replicas
     if replicas is not None:
         desk.rules_changed = replicas.tell_of_reload
-        replicas.start(functools.partial(_hear, desk))
+        replicas.start(functools.partial(_hear, desk, tokens))
     ticker = Ticker(
         desk,
         settings.stall.check_interval_s,
@@ -143,7 +172,8 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         keep_ended_s=settings.gauges.keep_after_end_s,
     )
     stopping = asyncio.Event()
-    context = _context(settings, desk, opened, worker, instruments, clock)
+    keyring = Keyring(settings.auth.tokens, tokens, clock)
+    context = _context(settings, desk, opened, worker, instruments, clock, keyring)
     asgi = build_application(
         context,
         RequestLimits(
@@ -176,8 +206,11 @@ def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
     )
 
 
-def _hear(desk: Desk, told: Told) -> None:
+def _hear(desk: Desk, tokens: TokenWatch, told: Told) -> None:
     """Take notice of what another replica did: mostly by telling this one's listeners."""
+    if told.kind == TOKENS:
+        tokens.look_soon()
+        return
     if told.kind == RELOAD:
         try:
             desk.read_rules()
@@ -187,13 +220,14 @@ def _hear(desk: Desk, told: Told) -> None:
     desk.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
 
 
-def _context(
+def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
     settings: Settings,
     desk: Desk,
     opened: OpenedStore,
     worker: Worker,
     instruments: Instruments,
     clock: Clock,
+    keyring: Keyring,
 ) -> Context:
     exposition = Exposition(
         instruments,
@@ -215,7 +249,7 @@ def _context(
     limits = settings.limits
     return Context(
         desk=desk,
-        keyring=Keyring(settings.auth.tokens, settings.data_dir),
+        keyring=keyring,
         batches=BatchReader(
             BatchLimits(limits.updates_per_batch, limits.metrics_per_update, limits.event_bytes)
         ),

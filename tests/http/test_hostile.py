@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.http_kit import Client, Running, served, upd
+from service.http_kit import Client, Running, made_token, served, upd
 from watchstep.wire import ROWS_TYPE
+from watchstep_monitor.store.opening import StoreOptions
 
 TOKENS = {
     "mine": ("admin", "ingest", "read"),
@@ -32,15 +33,11 @@ def resident(running: Running, which: str = "VmRSS:") -> int:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, dict[str, str]]]:
     """A service with two projects' tokens, few requests a second and little patience."""
-    from watchstep_monitor.http.tokens import create_token
-
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "data").mkdir()
-    made = {
-        name: create_token(folder / "data", name, scopes, [name])[0]
-        for name, scopes in TOKENS.items()
-    }
-    made["busy"] = create_token(folder / "data", "busy", ["read"], [])[0]
+    store = StoreOptions(folder / "data")
+    made = {name: made_token(store, name, scopes, [name]) for name, scopes in TOKENS.items()}
+    made["busy"] = made_token(store, "busy", ["read"])
     limits = {
         "WATCHSTEP_LIMITS__REQUESTS_PER_S": "4",
         "WATCHSTEP_LIMITS__HEAD_READ_S": "0.5",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.http_kit import Client, Running, served, until, upd
+from service.http_kit import Client, Running, made_token, served, until, upd
+from watchstep_monitor.store.opening import StoreOptions
 
 LOGS = Path(__file__).parents[1] / "postmortem" / "logs"
 LOST = b"".join(
@@ -211,6 +212,4 @@ TOKENS = (("mine", "trading"), ("other", "robotics"))
 
 
 def _token(folder: str, name: str, scope: str, project: str) -> str:
-    from watchstep_monitor.http.tokens import create_token
-
-    return create_token(Path(folder), name, [scope], [project] if project else [])[0]
+    return made_token(StoreOptions(Path(folder)), name, [scope], [project] if project else [])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from service.http_kit import Client, environment, served, until, upd
+from service.http_kit import Client, environment, made_token, served, until, upd
+from watchstep_monitor.store.opening import StoreOptions
 
 
 def refused(folder: Path, *options: str, **settings: str) -> str:
@@ -86,8 +89,9 @@ def token(folder: Path, *arguments: str) -> str:
 
 def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
     trainer = token(tmp_path, "create", "trainer", "--scope", "ingest", "--project", "mine")
-    reader = token(tmp_path, "create", "reader", "--scope", "read", "--project", "theirs")
-    boss = token(tmp_path, "create", "boss", "--scope", "admin")
+    data = StoreOptions(tmp_path / "data")
+    reader = made_token(data, "reader", ["read"], ["theirs"])
+    boss = made_token(data, "boss", ["admin"])
 
     with served(tmp_path, "--host", "0.0.0.0") as running:
         port = running.client.port
@@ -105,13 +109,21 @@ def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
         read = {name: one.get("/runs/a").status for name, one in clients.items()}
         probes = [clients["none"].ask("GET", path).status for path in ("/healthz", "/metrics")]
         token(tmp_path, "revoke", "boss")
-        revoked = clients["boss"].get("/runs").status
+        until(lambda: clients["boss"].get("/runs").status == 401)
+        late = made_token(data, "late", ["read"])
+        until(lambda: Client(port, late).get("/runs").status == 200)
+        listed = json.loads(token(tmp_path, "list", "--json"))["items"]
 
     assert sent == {"none": 401, "bad": 401, "trainer": 202, "reader": 403, "boss": 202}
     assert read == {"none": 401, "bad": 401, "trainer": 403, "reader": 404, "boss": 200}
     assert probes == [200, 401]
-    assert revoked == 401
-    assert trainer not in (tmp_path / "data" / "tokens.json").read_text()
+    states = {one["name"]: one["state"] for one in listed}
+    used = {one["name"] for one in listed if one["used_on"] is not None}
+    assert states == {"boss": "revoked", "late": "good", "reader": "good", "trainer": "good"}
+    assert used >= {"boss", "reader", "trainer"}
+    kept = b"".join(one.read_bytes() for one in (tmp_path / "data").iterdir())
+    assert hashlib.sha256(trainer.encode()).hexdigest().encode() in kept
+    assert trainer.encode() not in kept
     assert boss not in (tmp_path / "log").read_text()
 
 

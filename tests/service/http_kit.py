@@ -11,13 +11,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from service.kit import RULES
+from watchstep_monitor.service.tokens import new_token
+from watchstep_monitor.store.beside import tokens_of
+from watchstep_monitor.store.opening import StoreOptions
 
 READY_S = 60.0
 
@@ -79,6 +83,16 @@ class Client:
 def upd(seq: int, **readings: object) -> dict[str, Any]:
     named = {name.replace("__", "/"): value for name, value in readings.items()}
     return {"seq": seq, "step": seq * 10, "time": 1_700_000_000.5 + seq, "metrics": named}
+
+
+def made_token(
+    store: StoreOptions, name: str, scopes: Sequence[str], projects: Sequence[str] = ()
+) -> str:
+    """A token in a store, as `watchstep token create` makes it."""
+    secret, token = new_token(name, scopes, projects, datetime.now(UTC))
+    with tokens_of(store) as tokens:
+        assert tokens.create(token)
+    return secret
 
 
 @dataclass

@@ -19,7 +19,7 @@ from watchstep_monitor.store import pipeline, schema, transaction
 
 RUNS = [f"run-{at}" for at in range(12)]
 KEYS = {run_key(run) for run in RUNS}
-OF_NO_RUN = {"silences"}
+OF_NO_RUN = {"silences", "tokens"}
 
 
 def test_every_key_begins_with_the_run() -> None:

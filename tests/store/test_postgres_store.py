@@ -18,13 +18,14 @@ from watchstep.errors import SettingsError
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Delivered
 from watchstep_monitor.service.records import Matcher
+from watchstep_monitor.service.tokens import new_token
 from watchstep_monitor.store import open_store, replicas
 from watchstep_monitor.store.moving import move_embedded
 from watchstep_monitor.store.opening import StoreOptions
 
 TABLES = {
     "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
-    "commands", "timeline", "outbox", "silences",
+    "commands", "timeline", "outbox", "silences", "tokens",
 }  # fmt: skip
 
 
@@ -247,6 +248,7 @@ def filled(folder: Path) -> Path:
         at.desk.command("r1", "halt", "tab\tand \\ and 'quote'", None)
         now = at.clock.now()
         at.desk.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
+        at.opened.tokens.create(new_token("ada", ["read"], ["mine"], now)[1])
     return folder / "data" / "watchstep.db"
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from watchstep.errors import RuleError, SettingsError
-from watchstep_monitor.app import notify_config, routes_of, store_options
+from watchstep_monitor.app import is_loopback, notify_config, routes_of, store_options
 from watchstep_monitor.commands.serving import address_for_links, is_any
-from watchstep_monitor.http.tokens import Keyring
+from watchstep_monitor.http.tokens import configured_tokens
 from watchstep_monitor.notify import ReceiverConfig
 from watchstep_monitor.notify.carriers import check
 from watchstep_monitor.notify.targets import TargetRefusedError, system_resolver, vetted
 from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.settings import Settings
+from watchstep_monitor.store.beside import stored_tokens
 from watchstep_monitor.store.looking import look_at
+from watchstep_monitor.store.token_file import filed_tokens
 
 LEAST_FREE_BYTES = 1_000_000_000
 LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -66,14 +71,28 @@ def _rules(settings: Settings) -> str:
 
 
 def _tokens(settings: Settings) -> str:
-    tokens = Keyring(settings.auth.tokens, settings.data_dir).tokens()
-    good = sum(token.revoked_at is None for token in tokens)
-    if not tokens and settings.host not in LOCAL:
+    tokens = all_tokens(settings)
+    if not tokens and not is_loopback(settings.host):
         raise SettingsError(
             f"none, but host {settings.host} is reachable by others: the service will not start; "
             "run `watchstep token create`"
         )
-    return f"{good} good, {len(tokens) - good} revoked" if tokens else "none: loopback only"
+    if not tokens:
+        return "none: loopback only"
+    states = Counter(token.state(datetime.now(UTC)) for token in tokens)
+    return ", ".join(f"{states[state]} {state}" for state in ("good", "revoked", "expired"))
+
+
+def all_tokens(settings: Settings) -> list[TokenRecord]:
+    """Those of the settings, of the store, and of a file that the service has yet to take over.
+
+    Raises:
+        SettingsError: The store cannot be reached, or the file is damaged.
+    """
+    known = {token.sha256: token for token in configured_tokens(settings.auth.tokens)}
+    known |= {token.sha256: token for token in filed_tokens(settings.data_dir)}
+    known |= {token.sha256: token for token in stored_tokens(store_options(settings))}
+    return sorted(known.values(), key=lambda token: token.name)
 
 
 def _disk(settings: Settings) -> str:

@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from watchstep.errors import RuleError, SettingsError
+from watchstep_monitor.service.errors import StorageTroubleError
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file; default watchstep.yaml.")
@@ -60,7 +63,7 @@ def serve(
         serve_until_stopped(loaded.settings)
 
 
-def create(
+def create(  # noqa: PLR0913, PLR0917 - one for each option
     name: Annotated[str, typer.Argument(help="For people and logs.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="ingest, read or admin; may be repeated.")
@@ -68,24 +71,31 @@ def create(
     project: Annotated[
         list[str] | None, typer.Option(help="Limit to this project; may be repeated.")
     ] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0.0, max=36_500.0, help="Void after so many days.")
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a token and print it: it is shown only now."""
-    from watchstep_monitor.http.tokens import create_token
+    """Create a token and print it: it is shown only now. Good at once, on every replica."""
+    from watchstep_monitor.service.tokens import new_token
     from watchstep_monitor.settings import TokenSettings
 
     scopes = scope or ["ingest", "read"]
+    now = datetime.now(UTC)
+    ends = None if days is None else now + timedelta(days=days)
     with _one_line():
         _check_token(TokenSettings, name, scopes)
-        folder = _load(config, data_dir=data_dir).settings.data_dir
-        secret, token = create_token(folder, name, scopes, project or [])
+        secret, token = new_token(name, scopes, project or [], now, ends)
+        with _tokens(_load(config, data_dir=data_dir).settings) as tokens:
+            if not tokens.create(token):
+                raise SettingsError(f"a token named {name} exists already; revoke it first")
     if as_json:
-        _print_json({"name": name, "token": secret, "sha256": token.sha256, "scopes": scopes})
+        _print_json({**_shown(token, now), "token": secret, "sha256": token.sha256})
     else:
         typer.echo(secret)
-        typer.echo(f"sha256 {token.sha256}, for auth.tokens of other machines", err=True)
+        typer.echo(f"sha256 {token.sha256}, for auth.tokens of other services", err=True)
 
 
 def revoke(
@@ -93,47 +103,61 @@ def revoke(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a token void at once."""
-    from watchstep_monitor.http.tokens import revoke_token
-
-    with _one_line():
-        folder = _load(config, data_dir=data_dir).settings.data_dir
-        if not revoke_token(folder, name):
+    """Make a token void, within a second and on every replica."""
+    with (
+        _one_line(),
+        _tokens(_load(config, data_dir=data_dir).settings) as tokens,
+    ):
+        if not tokens.revoke(name, datetime.now(UTC)):
             raise SettingsError(f"there is no token named {name}")
     typer.echo(f"revoked {name}")
 
 
 def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List tokens; the tokens themselves are not kept."""
+    """List tokens and the day on which each was last used; the tokens themselves are not kept."""
     from watchstep.cli.tables import print_table
-    from watchstep_monitor.http.tokens import Keyring
+    from watchstep_monitor.commands.checkup import all_tokens
 
     with _one_line():
-        settings = _load(config, data_dir=data_dir).settings
-        tokens = Keyring(settings.auth.tokens, settings.data_dir).tokens()
+        found = all_tokens(_load(config, data_dir=data_dir).settings)
+    rows = [_shown(token, datetime.now(UTC)) for token in found]
     if as_json:
-        rows = [
-            {
-                "name": token.name,
-                "scopes": token.scopes,
-                "projects": token.projects,
-                "created_at": token.created_at,
-                "revoked_at": token.revoked_at,
-            }
-            for token in tokens
-        ]
         _print_json({"items": rows})
         return
     table = [
         (
-            token.name,
-            "revoked" if token.revoked_at else "good",
-            ",".join(token.scopes),
-            ",".join(token.projects) or "all",
+            row["name"],
+            row["state"],
+            ",".join(row["scopes"]),
+            ",".join(row["projects"]) or "all",
+            row["expires_at"] or "never",
+            row["used_on"] or "-",
         )
-        for token in tokens
+        for row in rows
     ]
-    print_table(("NAME", "STATE", "SCOPES", "PROJECTS"), table, wide="NAME,PROJECTS")
+    heads = ("NAME", "STATE", "SCOPES", "PROJECTS", "EXPIRES", "LAST USED")
+    print_table(heads, table, wide="NAME,PROJECTS")
+
+
+@contextmanager
+def _tokens(settings: Any) -> Iterator[Any]:
+    """The store's tokens, those of an older version's file among them."""
+    from watchstep_monitor.app import store_options
+    from watchstep_monitor.store.beside import tokens_of
+    from watchstep_monitor.store.token_file import adopt_filed
+
+    with tokens_of(store_options(settings)) as tokens:
+        adopt_filed(tokens, settings.data_dir)
+        yield tokens
+
+
+def _shown(token: Any, now: datetime) -> dict[str, Any]:
+    from watchstep_monitor.service.plain import plain
+
+    row = asdict(token)
+    del row["sha256"]
+    shown: dict[str, Any] = plain(row)
+    return {**shown, "state": token.state(now), "used_on": token.used_on and str(token.used_on)}
 
 
 def show(
@@ -253,10 +277,10 @@ def _print_json(document: object) -> None:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """A wrong setting or rule file is one line on stderr and exit code 2."""
+    """What went wrong is one line on stderr and exit code 2."""
     try:
         yield
-    except (SettingsError, RuleError) as error:
+    except (SettingsError, RuleError, StorageTroubleError) as error:
         line = " ".join(str(error).split())
         print(f"watchstep: {line}", file=sys.stderr)  # noqa: T201 - the command's own voice
         raise typer.Exit(USAGE) from None

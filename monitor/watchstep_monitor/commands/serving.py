@@ -20,7 +20,6 @@ import uvicorn
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import Service, running
 from watchstep_monitor.http.connections import files_for, watching
-from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.service.logs import configure
 from watchstep_monitor.settings import Settings
 
@@ -52,7 +51,6 @@ def serve_until_stopped(settings: Settings) -> None:
     configure(settings.log.level, settings.log.format)
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         raise SettingsError("PROMETHEUS_MULTIPROC_DIR: unset it, this service is one process")
-    _refuse_open_doors(settings)
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
         base_url = _address(host, port)
@@ -126,17 +124,6 @@ def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
     )
 
 
-def _refuse_open_doors(settings: Settings) -> None:
-    """Without tokens, only this machine may reach the service."""
-    if Keyring(settings.auth.tokens, settings.data_dir).required():
-        return
-    if not _is_loopback(settings.host):
-        raise SettingsError(
-            f"host {settings.host}: reachable by others, and no token is configured; "
-            "run `watchstep token create` first"
-        )
-
-
 def address_for_links(host: str, port: int) -> str:
     """Where people may find what listens there; public_url knows better.
 
@@ -155,15 +142,6 @@ def is_any(host: str) -> bool:
 
 def _address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager

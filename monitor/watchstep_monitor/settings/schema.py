@@ -65,7 +65,7 @@ class AuthSettings(Section):
 
     tokens: tuple[TokenSettings, ...] = Field(
         default=(),
-        description="Tokens besides those that `watchstep token create` keeps in the data folder. "
+        description="Tokens besides those that `watchstep token create` keeps in the store. "
         "With none at all the service listens on loopback only.",
     )
 
@@ -362,7 +362,7 @@ class Settings(Section):
     port: int = Field(default=8420, ge=0, le=65_535, description="TCP port; 0 picks a free one.")
     data_dir: Path = Field(
         default=Path("watchstep-data"),
-        description="Folder of the store, its backups and tokens.",
+        description="Folder of the embedded store and its backups.",
     )
     database_url: SecretStr | None = Field(
         default=None,

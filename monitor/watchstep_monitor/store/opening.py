@@ -40,6 +40,7 @@ from watchstep_monitor.store.reading import reach_by, stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
 from watchstep_monitor.store.sessions import PATIENCE, limit_silence, prepare_writing
 from watchstep_monitor.store.sql_store import SqlStore
+from watchstep_monitor.store.tokens import Tokens
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ MIGRATION_LOCK = 0x57535450
 
 WAL_BYTES = 67_108_864
 """Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
+
+
+class FolderInUseError(SettingsError):
+    """Another process has the embedded store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class OpenedStore:
-    """An open store and its outbox.
+    """An open store, its outbox and its tokens.
 
     Attributes:
         replicas: What connects this process with others on the same PostgreSQL; None on SQLite.
@@ -80,6 +85,7 @@ class OpenedStore:
 
     store: SqlStore
     outbox: Outbox
+    tokens: Tokens
     writer: Writer
     replicas: Replicas | None
     _engines: tuple[Engine, ...]
@@ -121,8 +127,8 @@ def open_store(
     try:
         if lock is not None:
             refuse_foreign(options.data_dir / FILE_NAME)
-        engines = _engines(options)
-        with _opening(engines[0]) as connection:
+        engines = engines_for(options)
+        with opening(engines[0]) as connection:
             _prepare(connection, options)
     except SettingsError:
         if lock is not None:
@@ -147,7 +153,8 @@ def open_store(
     store = SqlStore(read_engine, writer, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
     replicas = None if exclusive else _replicas(write_engine, read_engine, clock or SharedClock())
-    return OpenedStore(store, outbox, writer, replicas, engines, reach, lock)
+    tokens = Tokens(read_engine, writer)
+    return OpenedStore(store, outbox, tokens, writer, replicas, engines, reach, lock)
 
 
 def backup_sqlite(data_dir: Path, target: Path) -> None:
@@ -182,7 +189,7 @@ def own_folder(folder: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise SettingsError(f"data_dir {folder}: another watchstep process uses it") from None
+        raise FolderInUseError(f"data_dir {folder}: another watchstep process uses it") from None
     if not os.access(folder, os.W_OK):
         lock.close()
         raise SettingsError(f"data_dir {folder}: permission denied")
@@ -206,7 +213,7 @@ def refuse_foreign(path: Path) -> None:
         raise SettingsError(f"{path}: another program's database, not watchstep's")
 
 
-def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
+def engines_for(options: StoreOptions) -> tuple[Engine, Engine]:
     """One engine that writes, one that only reads; both begin transactions by hand."""
     if options.database_url is None:
         url = f"sqlite:///{options.data_dir / FILE_NAME}"
@@ -247,7 +254,7 @@ def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
 
 
 def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
-    with _opening(write) as connection:
+    with opening(write) as connection:
         origin = str(connection.info[ORIGIN])
         asked_at = time.monotonic()
         told = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
@@ -274,7 +281,8 @@ def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
 
 
 @contextmanager
-def _opening(engine: Engine) -> Iterator[Connection]:
+def opening(engine: Engine) -> Iterator[Connection]:
+    """A connection, the failure to get which is one line for whoever starts the program."""
     try:
         with engine.connect() as connection:
             yield connection
@@ -304,7 +312,7 @@ def _prepare(connection: Connection, options: StoreOptions) -> None:
 
 def _upgrade(connection: Connection, options: StoreOptions) -> None:
     """Bring the schema to `schema.HEAD`, with a backup first where that is a file copy."""
-    have = _revision(connection)
+    have = revision_in(connection)
     if have == schema.HEAD:
         return
     if have is not None and have > schema.HEAD:
@@ -329,15 +337,16 @@ def revision_of(options: StoreOptions) -> str | None:
     Raises:
         SettingsError: It cannot be reached.
     """
-    _, read = _engines(options)
+    _, read = engines_for(options)
     try:
-        with _opening(read) as connection:
-            return _revision(connection)
+        with opening(read) as connection:
+            return revision_in(connection)
     finally:
         read.dispose()
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_in(connection: Connection) -> str | None:
+    """The schema of what it is connected to; None for an empty one."""
     if "alembic_version" not in inspect(connection).get_table_names():
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -57,6 +57,7 @@ REMEMBERED = 20_000
 MOST_A_LOOK = 1_000
 
 RELOAD = "reload"
+TOKENS = "tokens"
 DELIVERY = "delivery"
 MOST_NOTICE_BYTES = 7_900
 """PostgreSQL takes notifications of less than 8,000 bytes."""
@@ -67,8 +68,9 @@ class Told:
     """One thing that another replica committed.
 
     Attributes:
-        kind: As listeners are told it; a timeline's kind, or "delivery". Or "reload": no
-            commit, but rule files to be read again, wherever they are.
+        kind: As listeners are told it; a timeline's kind, or "delivery". Or "tokens": some
+            were made or revoked. Or "reload": no commit, but rule files to be read again,
+            wherever they are.
         at_us: Of the timeline entry; None for a delivery.
     """
 
@@ -102,6 +104,13 @@ def tell_of_delivery(
     told = json.dumps({"run": run, "project": project, "detail": dict(detail)})
     payload = f"{connection.info.get(ORIGIN, '')} {DELIVERY} {told}"
     if len(payload.encode()) < MOST_NOTICE_BYTES:
+        connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+def tell_of_tokens(connection: Connection) -> None:
+    """Have the transaction announce, when it commits, that tokens changed."""
+    if connection.dialect.name == "postgresql":
+        payload = f"{connection.info.get(ORIGIN, '')} {TOKENS}"
         connection.execute(select(func.pg_notify(CHANNEL, payload)))
 
 
@@ -209,9 +218,9 @@ class Replicas:
 
     def _hear(self, payload: str) -> None:
         origin, _, rest = payload.partition(" ")
-        if rest == RELOAD:
+        if rest in {RELOAD, TOKENS}:
             if origin != self._origin and self._heard is not None:
-                self._heard(Told(RELOAD, "", "", {}))
+                self._heard(Told(rest, "", "", {}))
             return
         if rest.startswith(DELIVERY):
             if origin != self._origin and self._heard is not None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -221,4 +221,18 @@ silences = Table(
     Column("id", Text, primary_key=True),
     Column("created_us", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("projects", Text, nullable=False),
+    Column("created_us", BigInteger),
+    Column("expires_us", BigInteger),
+    Column("revoked_us", BigInteger),
+    # Days since the epoch.
+    Column("used_day", Integer),
 )

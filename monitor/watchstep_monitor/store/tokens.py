@@ -1,0 +1,141 @@
+"""Tokens in SQL; see the port in `service.tokens` for what each call means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, func, insert, or_, select, update
+
+from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.tokens import TokenRecord
+from watchstep_monitor.store import schema
+from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.replicas import tell_of_tokens
+from watchstep_monitor.store.transaction import SqlTransaction
+from watchstep_monitor.store.writer import Writer
+
+T = TypeVar("T")
+TIMEOUT_S = 60.0
+EPOCH = date(1970, 1, 1)
+
+
+class Tokens:
+    """See `service.tokens.TokenStore`."""
+
+    def __init__(self, engine: Engine, writer: Writer) -> None:
+        self._engine = engine
+        self._writer = writer
+
+    def tokens(self) -> list[TokenRecord]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return read_tokens(connection)
+
+    def create(self, token: TokenRecord) -> bool:
+        """See the port."""
+        table = schema.tokens.c
+        good = select(func.count()).where(table.name == token.name, table.revoked_us.is_(None))
+
+        def job(connection: Connection) -> bool:
+            if connection.execute(good).scalar_one():
+                return False
+            connection.execute(insert(schema.tokens), _row(token))
+            tell_of_tokens(connection)
+            return True
+
+        return self._write(job)
+
+    def adopt(self, tokens: Sequence[TokenRecord]) -> int:
+        """See the port."""
+
+        def job(connection: Connection) -> int:
+            known = set(connection.execute(select(schema.tokens.c.sha256)).scalars())
+            new = [_row(token) for token in tokens if token.sha256 not in known]
+            if new:
+                connection.execute(insert(schema.tokens), new)
+                tell_of_tokens(connection)
+            return len(new)
+
+        return self._write(job)
+
+    def revoke(self, name: str, now: datetime) -> bool:
+        """See the port."""
+        table = schema.tokens.c
+        change = (
+            update(schema.tokens)
+            .where(table.name == name, table.revoked_us.is_(None))
+            .values(revoked_us=to_us(now))
+        )
+
+        def job(connection: Connection) -> bool:
+            changed = connection.execute(change).rowcount > 0
+            tell_of_tokens(connection)
+            return changed
+
+        return self._write(job)
+
+    def note_used(self, used: Mapping[str, date]) -> None:
+        """See the port."""
+        table = schema.tokens.c
+
+        def job(connection: Connection) -> None:
+            for sha256, day in sorted(used.items()):
+                number = (day - EPOCH).days
+                older = or_(table.used_day.is_(None), table.used_day < number)
+                connection.execute(
+                    update(schema.tokens)
+                    .where(table.sha256 == sha256, older)
+                    .values(used_day=number)
+                )
+
+        self._write(job)
+
+    def _write(self, job: Callable[[Connection], T]) -> T:
+        def within(transaction: Transaction) -> T:
+            return job(cast("SqlTransaction", transaction).connection)
+
+        return self._writer.submit("", within).result(TIMEOUT_S)
+
+
+def read_tokens(connection: Connection) -> list[TokenRecord]:
+    """All, by name."""
+    query = select(schema.tokens).order_by(schema.tokens.c.name, schema.tokens.c.created_us)
+    return [_token(row) for row in connection.execute(query)]
+
+
+def _row(token: TokenRecord) -> dict[str, Any]:
+    return {
+        "sha256": token.sha256,
+        "name": token.name,
+        "scopes": json.dumps(token.scopes),
+        "projects": json.dumps(token.projects),
+        "created_us": _us(token.created_at),
+        "expires_us": _us(token.expires_at),
+        "revoked_us": _us(token.revoked_at),
+        "used_day": None if token.used_on is None else (token.used_on - EPOCH).days,
+    }
+
+
+def _token(row: Any) -> TokenRecord:
+    return TokenRecord(
+        name=row.name,
+        sha256=row.sha256,
+        scopes=tuple(json.loads(row.scopes)),
+        projects=tuple(json.loads(row.projects)),
+        created_at=_moment(row.created_us),
+        expires_at=_moment(row.expires_us),
+        revoked_at=_moment(row.revoked_us),
+        used_on=None if row.used_day is None else EPOCH + timedelta(days=row.used_day),
+    )
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment)
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
