@@ -8,12 +8,14 @@ from __future__ import annotations
 from watchstep.checkpoint.finite import all_finite, first_nonfinite
 from watchstep.checkpoint.keeper import CheckpointKeeper
 from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.roll_call import RollCall
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.verify import verify
 
 __all__ = [
     "Checkpoint",
     "CheckpointKeeper",
+    "RollCall",
     "all_finite",
     "first_nonfinite",
     "is_sharded",

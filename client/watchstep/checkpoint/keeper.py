@@ -32,6 +32,7 @@ from watchstep.checkpoint.record import (
     manifest_bytes,
     manifest_path,
 )
+from watchstep.checkpoint.roll_call import RollCall
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.snapshot import HostBuffers
 from watchstep.checkpoint.targets import load_all
@@ -99,6 +100,7 @@ class CheckpointKeeper:
         self._finished: list[Checkpoint] = []
         self._writer: threading.Thread | None = None
         self._ranks: Ranks | None = None
+        self._restores = 0
 
     def __enter__(self) -> CheckpointKeeper:
         return self
@@ -135,11 +137,14 @@ class CheckpointKeeper:
             `finished`), or was skipped because one is.
 
         Raises:
-            CheckpointError: If something in the state cannot be kept, or the disk refuses;
-                earlier checkpoints are untouched.
+            CheckpointError: If something in the state cannot be kept, the disk refuses, or of
+                several processes one holds it whole and another one shards of it; earlier
+                checkpoints are untouched.
         """
+        call = RollCall(self.directory, "save", step)
         if is_sharded(state):
-            return self._save_sharded(state, step, update)
+            return self._save_sharded(state, self._draft(step, update, SHARDED_SUFFIX), call)
+        call.whole()
         if self._asynchronous and not self._ready_for_another(wait=wait):
             self.skipped_saves += 1
             return None
@@ -164,9 +169,10 @@ class CheckpointKeeper:
             tensors=found.tensors,
         )
 
-    def _save_sharded(self, state: Mapping[str, Any], step: int, update: int) -> Checkpoint:
-        ranks = self._all_ranks()
-        draft = self._draft(step, update, SHARDED_SUFFIX)
+    def _save_sharded(
+        self, state: Mapping[str, Any], draft: Checkpoint, call: RollCall
+    ) -> Checkpoint:
+        ranks = self._all_ranks(call)
         try:
             found = save_together(state, draft, self._folder, ranks)
         except OSError as error:
@@ -188,9 +194,14 @@ class CheckpointKeeper:
             unchecked=self._exempt,
         )
 
-    def _all_ranks(self) -> Ranks:
+    def _all_ranks(self, call: RollCall) -> Ranks:
+        """All processes, once they have come to a save or restore with shards."""
+        call.sharded()
         if self._ranks is None:
+            call.wait(call.meeting())
             self._ranks = Ranks()
+        else:
+            call.wait(self._ranks.all_here())
         return self._ranks
 
     def observe(self, *, healthy: bool, update: int) -> Checkpoint | None:
@@ -233,6 +244,7 @@ class CheckpointKeeper:
 
         Args:
             targets: Name to object, as for `save`; a part of what was saved may be asked for.
+                Sharded ones also take what was saved whole: each process reads all of it.
             step: Only checkpoints of this step, good or not.
             rng: Whether to put the global random generators back too.
             unproven: Whether checkpoints newer than the pin count, unless under an alert:
@@ -242,8 +254,12 @@ class CheckpointKeeper:
             CheckpointError: If there is none, or it does not fit; no target was changed then.
         """
         candidates = self._candidates(step, unproven=unproven)
+        self._restores += 1
+        call = RollCall(self.directory, "restore", self._restores)
         if is_sharded(targets):
-            return self._restore_sharded(targets, candidates, step, rng=rng)
+            ranks = self._all_ranks(call)
+            return self._restore_sharded(targets, candidates, ranks, step, rng=rng)
+        call.whole()
         reasons: list[str] = []
         for candidate in candidates:
             try:
@@ -266,11 +282,11 @@ class CheckpointKeeper:
         self,
         targets: Mapping[str, Any],
         candidates: Sequence[Checkpoint],
+        ranks: Ranks,
         step: int | None,
         *,
         rng: bool,
     ) -> Checkpoint:
-        ranks = self._all_ranks()
         found, passed = restore_together(targets, candidates, ranks, rng=rng)
         for candidate, _, damaged in passed:
             if damaged and ranks.leads:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from watchstep.errors import CheckpointError
@@ -53,6 +54,25 @@ class Ranks:
         """Whether this is the process that renames, pins and prunes."""
         return self.rank == 0
 
+    def all_here(self) -> Callable[[], bool]:
+        """Come to the next meeting; what is returned tells whether all have.
+
+        Raises:
+            TogetherError: Out of what is returned: one died.
+        """
+        import torch.distributed as dist
+
+        arrival: Any = dist.barrier(group=self.group, async_op=True)
+
+        def arrived() -> bool:
+            if not arrival.is_completed():
+                return False
+            with _peers():
+                arrival.wait()
+            return True
+
+        return arrived
+
     def agreed(self, work: Callable[[], T]) -> list[T]:
         """Do something in every process; what each got, by rank.
 
@@ -85,9 +105,15 @@ class Ranks:
         import torch.distributed as dist
 
         gathered: list[Any] = [None] * self.world
-        try:
+        with _peers():
             dist.all_gather_object(gathered, own, group=self.group)
-        except RuntimeError as error:
-            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
-            raise TogetherError(f"another process is gone: {error}", damaged=False) from error
         return gathered
+
+
+@contextlib.contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+        raise TogetherError(f"another process is gone: {error}", damaged=False) from error

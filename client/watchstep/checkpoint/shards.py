@@ -166,6 +166,57 @@ def read_shards(
     return {**rest, "state": _put_together(state, _fetched(reader, metadata, wanted))}
 
 
+def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state that was saved whole, sharded as its targets are; nothing is sent for it.
+
+    Args:
+        targets: What it is for; what is not among them is left out.
+        state: As `plain` made it, the same in every process.
+    """
+    import torch
+
+    found: dict[str, Any] = {}
+    for name, target in targets.items():
+        if name not in state:
+            continue
+        if isinstance(target, torch.optim.Optimizer):
+            found[name] = _optimizer_like(target, state[name])
+        elif hasattr(target, "state_dict"):
+            found[name] = _shards_of(state[name], target.state_dict())
+        else:
+            found[name] = state[name]
+    return found
+
+
+def _optimizer_like(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    indices = (index for group in state["param_groups"] for index in group["params"])
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    moments = dict(state["state"])
+    for index, parameter in zip(indices, parameters, strict=False):
+        if index in moments:
+            moments[index] = {
+                key: _shards_of(entry, parameter) for key, entry in moments[index].items()
+            }
+    return {**state, "state": moments}
+
+
+def _shards_of(value: Any, live: Any) -> Any:
+    """A whole tensor as a DTensor where one of its shape is live; all else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if not hasattr(live, "placements") or value.shape != live.shape:
+            return value
+        # Not imported above: it takes a second, and whoever has a DTensor has it.
+        from torch.distributed.tensor import distribute_tensor
+
+        here = value.to(live.device)
+        return distribute_tensor(here, live.device_mesh, live.placements, src_data_rank=None)
+    if isinstance(value, Mapping) and isinstance(live, Mapping):
+        return {key: _shards_of(one, live.get(key)) for key, one in value.items()}
+    return value
+
+
 def _part(path: Path) -> Part:
     with path.open("rb") as stream:
         size_bytes, sha256 = hash_stream(stream)

@@ -13,9 +13,15 @@ from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
 from watchstep.checkpoint.ranks import Ranks, TogetherError
-from watchstep.checkpoint.reading import check_finite, vouched
+from watchstep.checkpoint.reading import check_finite, read_kept, vouched
 from watchstep.checkpoint.record import Checkpoint, Part, manifest_bytes, manifest_path
-from watchstep.checkpoint.shards import check_parts, read_shards, sealed, write_shards
+from watchstep.checkpoint.shards import (
+    check_parts,
+    read_shards,
+    sealed,
+    sharded_like,
+    write_shards,
+)
 from watchstep.checkpoint.targets import load_all
 from watchstep.errors import CheckpointError
 
@@ -122,14 +128,15 @@ def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder
 
 
 def _check(candidate: Checkpoint, ranks: Ranks) -> None:
-    """Each process checks its share of the files."""
+    """Each process checks its share of the files; one that was saved whole is read by all."""
     manifest = vouched(candidate.path)
-    if not manifest.parts:
-        raise OSError(f"{candidate.path}: was not saved sharded, and the targets are")
     check_parts(manifest, manifest.parts[ranks.rank :: ranks.world])
 
 
 def _read(candidate: Checkpoint, targets: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
+    if not candidate.parts:
+        _, whole = read_kept(candidate.path)
+        return {**whole, "state": sharded_like(targets, whole["state"])}
     try:
         content = read_shards(candidate.path, targets, rank=ranks.rank)
     except (KeyError, ValueError, RuntimeError, AssertionError, pickle.UnpicklingError) as error:
