@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from watchstep.core.engine import RuleSet
-from watchstep.core.grammar import Span, parse, parse_span
+from watchstep.core.grammar import parse, parse_span
 from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule
 from watchstep.core.silence import clocked
+from watchstep.core.spans import Span
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
 from watchstep.rules.baked import tree
