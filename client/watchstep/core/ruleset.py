@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -124,6 +122,9 @@ class RuleSet:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes what the rules do, in hex."""
+        import hashlib
+        import json
+
         named = [asdict(alias) for alias in self.aliases]
         text = json.dumps([[canonical_form(rule) for rule in self.rules], named], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
