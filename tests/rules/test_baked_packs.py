@@ -16,7 +16,7 @@ from watchstep.rules.baked.making import MADE, PACKS, modules
 from watchstep.rules.examining import examine
 from watchstep.rules.files import unknown_rules
 
-ROWS = [name.split("_with_") for name in PROGRAMS]
+ROWS = [name.split("_with_") for name in PROGRAMS if name != "nothing"]
 
 
 def test_the_baked_packs_are_current() -> None:
@@ -45,6 +45,10 @@ def test_packs_are_loaded_without_compiling_them(row: list[str]) -> None:
 
     assert rules.program is baked.program(row, rules.rules)
     assert list(unknown_rules(rules.rules, rules.index)) == []
+
+
+def test_a_run_that_is_not_judged_needs_no_compiler_either() -> None:
+    assert load([]).program is baked.program([], [])
 
 
 def test_every_pack_has_a_program_beside_generic() -> None:

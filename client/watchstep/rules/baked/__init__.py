@@ -38,8 +38,8 @@ def program(sources: Sequence[str], rules: Iterable[Rule]) -> Program | None:
 
 
 def program_name(sources: Sequence[str]) -> str:
-    """What the program of a row of packs is called."""
-    return "_with_".join(sources)
+    """What the program of a row of packs is called; with none a run is not judged at all."""
+    return "_with_".join(sources) or "nothing"
 
 
 def key(rules: Iterable[Rule]) -> int:

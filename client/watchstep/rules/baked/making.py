@@ -48,9 +48,8 @@ def modules() -> dict[str, str]:
     texts = {path.stem: path.read_bytes() for path in PACKS.glob("*.yaml")}
     files = {name: _read(name, texts[name]) for name in sorted(texts)}
     # The pack `generic` joins every other in the trainer.
-    rows = [
-        (name,) if name == "generic" else (name, "generic") for name in files if name != VOCABULARY
-    ]
+    rows: list[tuple[str, ...]] = [(), ("generic",)]
+    rows += [(name, "generic") for name in files if name not in {VOCABULARY, "generic"}]
     names = [program_name(row) for row in rows]
     index = f"\nFILES = {tuple(files)!r}\nPROGRAMS = {tuple(names)!r}\n"
     found = {"__init__.py": _HEAD + index}

@@ -3,4 +3,4 @@
 # mypy: ignore-errors
 
 FILES = ('generic', 'grpo', 'ppo', 'ppo-seed', 'pretrain', 'vocabulary')
-PROGRAMS = ('generic', 'grpo_with_generic', 'ppo_with_generic', 'ppo-seed_with_generic', 'pretrain_with_generic')
+PROGRAMS = ('nothing', 'generic', 'grpo_with_generic', 'ppo_with_generic', 'ppo-seed_with_generic', 'pretrain_with_generic')
