@@ -54,7 +54,7 @@ bench: $(STAMP)
 
 # After a change to a pack: parse them all once, so that trainers need not.
 packs: $(STAMP)
-	$(BIN)/python -c "from watchstep.rules.baked import main; main()"
+	$(BIN)/python -c "from watchstep.rules.baked.making import main; main()"
 
 format: $(STAMP)
 	$(BIN)/ruff format .

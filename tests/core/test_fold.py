@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.grammar import Span
 from watchstep.core.rules import Rule
+from watchstep.core.spans import Span
 from watchstep.core.updates import Action, Tick, Transition, Update
 from watchstep.errors import RuleError
 

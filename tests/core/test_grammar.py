@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchstep.core.compiling import written
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.functions import FUNCTIONS
 from watchstep.core.grammar import parse, parse_span
@@ -136,7 +137,8 @@ def test_no_name_or_text_of_a_rule_is_ever_run(name: str) -> None:
     _, found = step(rules, State(rules), Update(1, 1, 0.0, {quoted: 2.0}))
 
     assert len(found) == 1
-    assert quoted not in rules.program.text.replace(repr(quoted), "")
+    _, text = written(rules.rules)
+    assert quoted not in text.replace(repr(quoted), "")
 
 
 def test_numbers_are_read_as_written() -> None:

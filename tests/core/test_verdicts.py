@@ -12,8 +12,9 @@ import pytest
 
 from watchstep.core import arithmetic
 from watchstep.core.engine import RuleSet, State
-from watchstep.core.grammar import Node, Span, parse
+from watchstep.core.grammar import Node, parse
 from watchstep.core.rules import Rule
+from watchstep.core.spans import Span
 from watchstep.core.updates import Update
 from watchstep.core.windows import fewest
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from watchstep.core.arithmetic import ratio
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.extremes import ExtremeWindow
-from watchstep.core.grammar import Span
 from watchstep.core.moments import MomentWindow, TrendWindow
 from watchstep.core.rules import Rule
+from watchstep.core.spans import Span
 from watchstep.core.updates import Update
 from watchstep.core.windows import (
     CountWindow,

@@ -13,7 +13,7 @@ from watchstep.core.updates import Action
 from watchstep.errors import RuleError
 from watchstep.rules import combine, load, packs, read_text
 from watchstep.rules.check import check
-from watchstep.rules.files import examine
+from watchstep.rules.examining import examine
 from watchstep.rules.strict_yaml import read
 
 PACK = (resources.files("watchstep.rules") / "packs" / "ppo.yaml").read_bytes()

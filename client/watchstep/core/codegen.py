@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core import arithmetic
-from watchstep.core.grammar import Node, Span
+from watchstep.core.grammar import Node
 from watchstep.core.inline import READINGS, ask, push, reading_of
-from watchstep.core.windows import CountWindow, RepeatWindow, Window
+from watchstep.core.program import Site
+from watchstep.core.spans import Span
+from watchstep.core.windows import CountWindow, RepeatWindow
 from watchstep.errors import RuleError
 
 if TYPE_CHECKING:
@@ -25,15 +27,6 @@ if TYPE_CHECKING:
 
 DEEPEST_BRANCH = 20
 """Branches within branches; Python's own tokenizer gives up at a hundred."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A window of the program: where its state lives and how to make a fresh one."""
-
-    key: str
-    make: Callable[[Span], Window]
-    span: Span
 
 
 @dataclass(frozen=True, slots=True)

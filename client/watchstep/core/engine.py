@@ -14,7 +14,6 @@ from typing import Any
 
 from watchstep.core.program import Held
 from watchstep.core.ruleset import Plan, RuleSet
-from watchstep.core.silence import silent
 from watchstep.core.updates import Action, Change, Tick, Transition, Update, Verdict
 from watchstep.core.windows import Window
 
@@ -277,6 +276,9 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
 
 
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
+    # Ticks come in the service alone, where the parser is at hand.
+    from watchstep.core.silence import silent
+
     found: list[Transition] = []
     for at, tree in rules.clocked.items():
         condition = silent(tree, tick)

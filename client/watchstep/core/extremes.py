@@ -10,7 +10,7 @@ from operator import ge, le
 from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN
-from watchstep.core.grammar import LONGEST_WINDOW, Span
+from watchstep.core.spans import LONGEST_WINDOW, Span
 from watchstep.core.windows import fewest
 
 _Numbered = list[tuple[float, int]]

@@ -11,13 +11,6 @@ from typing import Literal
 
 Kind = Literal["number", "bool", "text", "window", "constant", "globs", "rule", "metric"]
 
-SMALLEST_BASELINE = 10
-"""Finite values a window must hold before a comparison with it means anything.
-
-Smaller windows need themselves full. Ten is where the rule "ten times the largest so far"
-was measured to raise nothing on 64 healthy runs.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Function:

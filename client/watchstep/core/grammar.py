@@ -10,33 +10,15 @@ from functools import lru_cache
 from typing import Literal
 
 from watchstep.core.functions import FUNCTIONS, Function, Kind
+from watchstep.core.spans import LONGEST_SECONDS, LONGEST_WINDOW, Span
 from watchstep.errors import RuleError
 
 LONGEST_EXPRESSION = 4_096
 DEEPEST_NESTING = 40
 DEEPEST_TREE = 120
 """Levels of the whole tree, long rows of `and` included: later stages descend it."""
-LONGEST_WINDOW = 100_000
-LONGEST_SECONDS = 30 * 86_400.0
 
 Type = Literal["number", "bool", "text"]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A length of history: in updates or in seconds, one of them."""
-
-    updates: int | None = None
-    seconds: float | None = None
-
-    def __str__(self) -> str:
-        """As written in an expression."""
-        return str(self.updates) if self.seconds is None else f"{self.seconds:g}s"
-
-    @property
-    def words(self) -> str:
-        """As written in a rule file, such as "3 updates" or "30s"."""
-        return f"{self.updates} updates" if self.seconds is None else str(self)
 
 
 @dataclass(frozen=True, slots=True)

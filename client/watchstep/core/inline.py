@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchstep.core.extremes import ExtremeWindow
-from watchstep.core.grammar import Node, Span
+from watchstep.core.grammar import Node
 from watchstep.core.moments import MomentWindow, TrendWindow
+from watchstep.core.spans import Span
 from watchstep.core.windows import MedianWindow, RecordWindow, RepeatWindow, fewest
 
 _PUSHES: dict[type[Any], str] = {

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
-from watchstep.core.grammar import LONGEST_WINDOW, Span
+from watchstep.core.spans import LONGEST_WINDOW, Span
 from watchstep.core.windows import fewest
 
 Moments = tuple[float, float, float, float, float]

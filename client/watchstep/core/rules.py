@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from watchstep.core.grammar import Span
+from watchstep.core.spans import Span
 from watchstep.core.updates import Action, Severity
 
 ZONE_NAMES = ("ok", "watch", "warning", "danger", "explosion")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import cached_property
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from watchstep.core.codegen import Compiled
-from watchstep.core.grammar import parse
-from watchstep.core.program import Program, compile_rules
+from watchstep.core.program import Program
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
-from watchstep.core.silence import clocked
 from watchstep.errors import RuleError
+
+if TYPE_CHECKING:
+    from watchstep.core.grammar import Node
 
 MOST_PLANS = 64
 """Distinct sets of metric names remembered a rule set; a trainer has a handful."""
@@ -81,6 +81,7 @@ class RuleSet:
             the canonical name itself beats them all.
         absent: Names of rules that others may ask about although they are not in the set,
             since they watch other runs; they never fired.
+        program: What these very rules were compiled to beforehand; None compiles them.
 
     Raises:
         RuleError: A rule cannot be compiled, or two have one name.
@@ -92,6 +93,7 @@ class RuleSet:
         bands: Iterable[Bands] = (),
         aliases: Iterable[Alias] = (),
         absent: Iterable[str] = (),
+        program: Program | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.bands = {band.metric: band for band in bands}
@@ -101,22 +103,28 @@ class RuleSet:
             names = [rule.name for rule in self.rules]
             twice = next(name for name in names if names.count(name) > 1)
             raise RuleError(f"two rules are called {twice!r}")
-        absent = frozenset(absent)
-        self.program: Program = compile_rules(
-            [_compiled(rule) for rule in self.rules], list(self.index), absent
-        )
+        self.program = program or _compiled(self.rules, absent)
         self.slot = {name: at for at, name in enumerate(self.program.slots)}
-        trees = {at: clocked(rule) for at, rule in enumerate(self.rules)}
-        self.clocked = {at: tree for at, tree in trees.items() if tree is not None}
         self._aliases: dict[str, list[tuple[str, int, float]]] = {}
         for rank, alias in enumerate(self.aliases, start=1):
             self._aliases.setdefault(alias.name, []).append((alias.metric, rank, alias.factor))
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._by_tags: dict[tuple[str, ...], RuleSet] = {}
 
+    @cached_property
+    def clocked(self) -> dict[int, Node]:
+        """The trees of the rules about silence, by index."""
+        from watchstep.core.silence import clocked
+
+        trees = {at: clocked(self.rules[at]) for at in self.program.clocked}
+        return {at: tree for at, tree in trees.items() if tree is not None}
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes what the rules do, in hex."""
+        import hashlib
+        import json
+
         named = [asdict(alias) for alias in self.aliases]
         text = json.dumps([[canonical_form(rule) for rule in self.rules], named], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -187,16 +195,8 @@ class RuleSet:
         return plan
 
 
-def _compiled(rule: Rule) -> Compiled:
-    """The checked trees of a rule.
+def _compiled(rules: Sequence[Rule], absent: Iterable[str]) -> Program:
+    # What ships is compiled already, and then a trainer's start can do without the compiler.
+    from watchstep.core.compiling import compile_rules
 
-    Raises:
-        RuleError: An expression is wrong.
-    """
-    return Compiled(
-        condition=parse(rule.expr),
-        unless=None if rule.unless is None else parse(rule.unless),
-        clear=None if rule.clear is None else parse(rule.clear),
-        warmup=rule.warmup,
-        fires_on_nan=rule.on_nan == "fire",
-    )
+    return compile_rules(rules, absent)

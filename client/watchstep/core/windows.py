@@ -13,8 +13,7 @@ from itertools import repeat
 from typing import Any, Protocol
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
-from watchstep.core.functions import SMALLEST_BASELINE
-from watchstep.core.grammar import LONGEST_WINDOW, Span
+from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
 
 _NEITHER = object()
 

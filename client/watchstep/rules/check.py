@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
+from watchstep.rules.examining import examine
 from watchstep.rules.files import (
-    examine,
     packs,
     read_bytes,
     read_source,
