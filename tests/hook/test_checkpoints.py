@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import watchstep
+from sender.fake_service import FakeService
 from watchstep import Action, TrainingHalted
 from watchstep.errors import CheckpointError
 from watchstep.guard import bit_hash
@@ -272,3 +273,45 @@ def test_the_end_of_a_run_has_one_budget_for_a_hung_disk_and_a_silent_service(
         released.set()
 
     assert 0.5 <= took_s < 0.9
+
+
+def test_a_save_that_is_abandoned_at_the_end_is_told_to_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, released = FakeService(), threading.Event()
+    model, _ = _trainer()
+    watch = _watch(tmp_path, async_checkpoints=True, exit_s=1.0, url=service.url)
+    monkeypatch.setattr(
+        "watchstep.checkpoint.durable.os.fsync", lambda _: released.wait(30) and None
+    )
+    watch.log(HEALTHY, step=1)
+    watch.save({"model": model}, step=1)
+
+    with pytest.warns(UserWarning, match="leaves a save unfinished"):
+        watch.finish()
+
+    told = [one["event"] for one in service.updates() if "event" in one]
+    released.set()
+    service.stop()
+    assert [one["kind"] for one in told] == ["started", "log", "finished"]
+    assert told[1]["text"] == "the run ended before its last save was on disk"
+
+
+def test_a_halt_that_abandons_a_save_warns_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    model, _ = _trainer()
+    watch = _watch(tmp_path, async_checkpoints=True, exit_s=0.2, on_critical="halt")
+    monkeypatch.setattr(
+        "watchstep.checkpoint.durable.os.fsync", lambda _: released.wait(30) and None
+    )
+    watch.save({"model": model}, step=1)
+
+    with (
+        pytest.warns(UserWarning, match="leaves a save unfinished"),
+        pytest.raises(TrainingHalted),
+    ):
+        watch.log({**HEALTHY, "train/policy_loss": math.nan}, step=2)
+
+    released.set()

@@ -22,7 +22,7 @@ from sender.fake_service import (
     status,
 )
 from watchstep.core.updates import Update
-from watchstep.sender import replay
+from watchstep.sender.replay import replay
 from watchstep.sender.session import sessions
 
 

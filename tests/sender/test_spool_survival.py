@@ -14,7 +14,8 @@ import pytest
 
 from sender.fake_service import poll_until, status
 from watchstep.core.updates import Update
-from watchstep.sender import replay, spool
+from watchstep.sender import spool
+from watchstep.sender.replay import replay
 from watchstep.sender.session import sessions
 
 TRAINER = Path(__file__).with_name("doomed_trainer.py")

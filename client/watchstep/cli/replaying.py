@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from watchstep.sender import replay
+from watchstep.sender.replay import replay
 
 
 def register(app: typer.Typer) -> None:

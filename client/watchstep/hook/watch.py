@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from watchstep.guard import Guard, Units
 
 _HEALTHY = Verdict()
+# Of `exit_s`, what a hung disk must leave for telling the service of the end.
+_SENDERS_SHARE = 0.25
 
 
 class Watch:
@@ -234,7 +236,9 @@ class Watch:
         """End the run: `finished`, or `failed` with the error's text. Twice is harmless.
 
         Takes `exit_s` at most, whatever the service and the disk do; what is unsent stays in
-        the spool, and a save that is not done by then is abandoned (see `flush`).
+        the spool. A save in the background has three quarters of it, or all without a service;
+        one that is not done by then is abandoned (see `flush`), which a warning and an event
+        tell.
         """
         if not self._disabled and not self._stream.ended:
             self._boundary.survive(self._finish, error)
@@ -399,7 +403,7 @@ class Watch:
             for numbers, step, event in self._arrivals.arrived(all_of_them=True):
                 stream.put(numbers, event, step)
             deadline = time.monotonic() + self.options.exit_s
-            self._boundary.survive(self._last_save)
+            self._boundary.survive(self._last_save, deadline)
             while (waiting := stream.events.next()) is not None:
                 stream.put({}, waiting)
             if error is None or (isinstance(error, SystemExit) and not error.code):
@@ -410,25 +414,34 @@ class Watch:
                 stream.put({}, {"kind": "failed", "error": text})
             self._end(deadline)
 
-    def _last_save(self) -> None:
+    def _last_save(self, deadline: float) -> None:
         """Wait for the save in the background, so that the run's end tells what became of it."""
-        if not self._keeping.flush(self.options.exit_s):
-            self._boundary.complain(
-                "checkpoint",
-                f"watchstep leaves a save unfinished that took more than {self.options.exit_s:g} s;"
-                " call flush() with a longer time before the end",
-            )
+        if not self._await_save(deadline):
+            text = "the run ended before its last save was on disk"
+            self._stream.put({}, {"kind": "log", "level": "warning", "text": text})
         for refused in self._keeping.finished():
             self._tell_refused(refused)
+
+    def _await_save(self, deadline: float) -> bool:
+        """Whether the save in the background was done in time to tell the service the rest."""
+        begun = time.monotonic()
+        reserve_s = 0.0 if self.options.url is None else self.options.exit_s * _SENDERS_SHARE
+        if self._keeping.flush(max(deadline - reserve_s - begun, 0.0)):
+            return True
+        self._boundary.complain(
+            "checkpoint",
+            "watchstep leaves a save unfinished that took more than"
+            f" {time.monotonic() - begun:.2g} s; call flush() with a longer time before the end",
+        )
+        return False
 
     def _end(self, deadline: float | None = None) -> None:
         """Let go of everything; what is unsent stays in the spool.
 
         Args:
-            deadline: On the monotonic clock; default: `exit_s` from now, for all of it.
+            deadline: On the monotonic clock, of an end that has waited for its save; default:
+                `exit_s` from now, for all of it.
         """
-        if deadline is None:
-            deadline = time.monotonic() + self.options.exit_s
         self._stream.ended = True
         texts.stop(self._stream.events.overheard)
         for guard in self._acting.guards:
@@ -438,7 +451,9 @@ class Watch:
         atexit.unregister(self._at_exit)
         if self._termination is not None:
             self._termination.stop()
-        self._boundary.survive(self._keeping.flush, max(deadline - time.monotonic(), 0.0))
+        if deadline is None:
+            deadline = time.monotonic() + self.options.exit_s
+            self._boundary.survive(self._await_save, deadline)
         if self._stream.outbound is not None:
             left_s = max(deadline - time.monotonic(), 0.0)
             self._boundary.survive(self._stream.outbound.close, left_s)

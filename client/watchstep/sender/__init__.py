@@ -1,13 +1,12 @@
 """Brings updates from the trainer to the service, and never harms the trainer.
 
 `Outbound` writes each update into a spool on disk and into a bounded queue, and one daemon
-thread sends them. `replay` sends what trainers that died have left in a spool.
+thread sends them. `sender.replay` sends what trainers that died have left in a spool.
 """
 
 from __future__ import annotations
 
 from watchstep.sender.config import OutboundConfig
 from watchstep.sender.outbound import Outbound, OutboundStats
-from watchstep.sender.replay import ReplayResult, replay
 
-__all__ = ["Outbound", "OutboundConfig", "OutboundStats", "ReplayResult", "replay"]
+__all__ = ["Outbound", "OutboundConfig", "OutboundStats"]

@@ -7,7 +7,6 @@ import math
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -317,7 +316,7 @@ _living: set[Outbound] = set()
 
 def _header_of(config: OutboundConfig) -> Header:
     made = Header(
-        session=str(uuid.uuid4()),
+        session=os.urandom(16).hex(),
         run=config.run,
         project=config.project,
         tags=config.tags,

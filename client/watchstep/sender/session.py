@@ -1,7 +1,7 @@
 """One session's folder in the spool: its lock, its header, and reading it back.
 
 ```
-SPOOL/0001764000000-<uuid>/
+SPOOL/0000001764000000-<session>/
     lock        held by flock for as long as a process owns the session
     names       header frame, then every table of metric names
     000001.seg  header frame, tables of names, updates
@@ -17,8 +17,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import struct
-import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ KEPT = "kept.seg"
 _LOCK = "lock"
 _NAMES = "names"
 _ACK = "ack"
+# The session is 128 random bits, with the hyphens of a UUID or without.
+_SESSION_FOLDER = re.compile(r"[0-9]+-[0-9a-f-]{32,36}")
 _ACK_RECORD = struct.Struct("<QI")
 
 
@@ -286,11 +288,7 @@ class Reader:
 
 
 def _is_session(name: str) -> bool:
-    head, _, tail = name.partition("-")
-    try:
-        return head.isdigit() and bool(uuid.UUID(tail))
-    except ValueError:
-        return False
+    return _SESSION_FOLDER.fullmatch(name) is not None
 
 
 def _header(told: Mapping[str, Any]) -> Header:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import time
 import urllib.parse
 import zlib
@@ -24,6 +23,7 @@ from watchstep.sender.config import Patience
 # start otherwise.
 if TYPE_CHECKING:
     import http.client
+    import socket
 
 REPLY_MAX_BYTES = 64 * 1024
 """Longer answers are not from watchstep's service."""
@@ -244,6 +244,8 @@ class _TimedReader(io.RawIOBase):
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    import socket
+
     failure: OSError = OSError("the host has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
