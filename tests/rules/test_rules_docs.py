@@ -6,7 +6,7 @@ from pathlib import Path
 
 from watchstep.core import grammar
 from watchstep.core.functions import FUNCTIONS
-from watchstep.rules import files, load, packs, unit_tests
+from watchstep.rules import examining, load, packs, unit_tests
 from watchstep.rules.series import expand
 from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES
 
@@ -36,7 +36,7 @@ def test_every_key_of_a_rule_and_no_other_is_described() -> None:
 
     described = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
-    assert sorted(described) == sorted(files._RULE_KEYS)
+    assert sorted(described) == sorted(examining._RULE_KEYS)
 
 
 def test_every_key_of_a_unit_test_is_shown() -> None:
@@ -58,7 +58,7 @@ def test_limits_are_the_ones_in_force() -> None:
         grammar.LONGEST_EXPRESSION,
         grammar.LONGEST_WINDOW,
         LARGEST_FILE_BYTES,
-        files.MOST_RULES,
+        examining.MOST_RULES,
     ):
         assert f"{limit:,}" in TEXT
     for levels in (grammar.DEEPEST_NESTING, grammar.DEEPEST_TREE):
