@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -347,7 +348,9 @@ def test_data_loader_workers_of_every_kind_leave_the_watch_alone(way: str, tmp_p
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # On a busy machine Python's own tracker of semaphores may complain of workers that were quick.
+    said = re.sub(r"\S+resource_tracker\.py:.*\n.*\n", "", done.stderr)
+    assert said == ""
     told = spooled(tmp_path / "spool")
     assert [one["seq"] for one in told] == list(range(1, 10))
     assert told[-1]["event"]["kind"] == "finished"
