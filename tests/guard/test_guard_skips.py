@@ -417,9 +417,7 @@ def test_a_healthy_step_renews_the_skip_budget() -> None:
     assert guard.skipped == 3
 
 
-def test_an_error_in_the_judge_costs_nothing_but_the_judgement(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_an_error_in_the_judge_costs_nothing_but_the_judgement() -> None:
     def broken(_: Mapping[str, float]) -> Verdict:
         raise KeyError("rule")
 
@@ -427,15 +425,17 @@ def test_an_error_in_the_judge_costs_nothing_but_the_judgement(
     optimizer, other = Adam(model.parameters()), Adam(twin.parameters())
     guard = Guard(optimizer, broken)
 
-    for seed in (1, 2, 3):
+    def both_step() -> None:
         for m, o in ((model, optimizer), (twin, other)):
-            fill_gradients(m, seed)
+            fill_gradients(m, seed=1)
             o.step()
 
+    with pytest.warns(UserWarning, match="guard of Adam goes on after KeyError: 'rule'"):
+        both_step()
+    both_step()
+    both_step()
+
     assert guard.errors == 3
-    assert [record.message for record in caplog.records] == [
-        "guard failed, training goes on unguarded"
-    ]
     assert bit_hash(model, optimizer) == bit_hash(twin, other)
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError, TrainingHalted
 from watchstep.guard.device import (
@@ -57,7 +58,7 @@ class Guard:
 
     The guard has no opinion of its own: with a judge that answers NONE to non-finite
     gradients they reach the weights. Any error inside the guard or the judge is counted in
-    `errors`, logged once per kind, and the step happens: only a halt leaves the guard.
+    `errors`, warned of once per kind, and the step happens: only a halt leaves the guard.
 
     A step with a closure is judged after each evaluation of the closure. LBFGS, and classes
     that are not torch's own, are copied before such a step so that it can be undone exactly:
@@ -81,7 +82,6 @@ class Guard:
         skipped: Steps of these that the guard skipped.
         nonfinite: Steps whose gradients were not all finite.
         scaler_skipped: Steps that an AMP loss scaler skipped inside a fused optimizer.
-        errors: Errors inside the guard, its judge or `on_rollback`, that training survived.
         last_norm: Pre-clip L2 gradient norm of the last judged step; NaN before the first.
     """
 
@@ -132,7 +132,7 @@ class Guard:
             raise ValueError(f"slow_every must be at least 1, not {slow_every}")
         self.optimizer = _hookable(optimizer)
         self.name = name or type(self.optimizer).__name__
-        self.steps = self.skipped = self.nonfinite = self.scaler_skipped = self.errors = 0
+        self.steps = self.skipped = self.nonfinite = self.scaler_skipped = 0
         self.last_norm = math.nan
         self._judge = judge
         self._on_rollback = on_rollback
@@ -141,7 +141,7 @@ class Guard:
         self._strict = strict
         self._slow_every = slow_every
         self._tally = Tally()
-        self._complained: set[str] = set()
+        self._boundary = Boundary(f"watchstep's guard of {self.name}")
         self._notes: dict[str, float] = {}
         self._skipped_in_a_row = 0
         self._unclipped: Measured | None = None
@@ -169,6 +169,11 @@ class Guard:
         if _guard_of(self.optimizer) is self:
             del _guarded[self.optimizer]
 
+    @property
+    def errors(self) -> int:
+        """Errors inside the guard, its judge or `on_rollback`, that training survived."""
+        return sum(self._boundary.errors.values())
+
     def note(self, name: str, value: float) -> None:
         """Give the judge one more reading for the next step, then it is forgotten."""
         self._notes[name] = value
@@ -186,7 +191,7 @@ class Guard:
 
     def before_clipping(self, parameters: Sequence[torch.Tensor]) -> None:
         """Measure now if these parameters, which are about to be clipped, are the guard's."""
-        try:
+        with self._boundary:
             own = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
             if not any(id(p) in own for p in parameters):
                 return
@@ -197,8 +202,6 @@ class Guard:
             # Groups may be clipped one after the other: the first call saw all of them whole.
             elif self._unclipped is None:
                 self._unclipped = self._measure(gradients)
-        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
-            self._survive(error)
 
     def _before_step(
         self, _: torch.optim.Optimizer, args: Any, kwargs: Any
@@ -206,27 +209,22 @@ class Guard:
         self._forget_step()
         self.steps += 1
         self._tally.step()
-        try:
+        with self._boundary:
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is not None:
                 return self._with_judged_closure(closure, args, kwargs)
             self._decide()
-        except TrainingHalted:
-            raise
-        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
-            self._release()
-            self._survive(error)
+            return None
+        # It failed: the step happens as it would have.
+        self._boundary.survive(self._release)
         return None
 
     def _after_step(self, *_: Any) -> None:
-        try:
+        with self._boundary:
             self._release()
             if self._step_size is not None and not self._skipping:
                 self._report_slowly(UPDATE_RATIO, self._step_size.ratio())
-        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
-            self._survive(error)
-        finally:
-            self._forget_step()
+        self._forget_step()
 
     def _forget_step(self) -> None:
         """Drop what an earlier step left, also one that never came to its end."""
@@ -269,14 +267,12 @@ class Guard:
 
     def _decide_in_closure(self) -> None:
         try:
-            self._decide()
+            self._boundary.survive(self._decide)
         except TrainingHalted:
             # LBFGS may have moved since the step began.
             self._skipping = True
             self._release()
             raise
-        except Exception as error:  # noqa: BLE001 - training goes on whatever fails in the guard
-            self._survive(error)
 
     def _decide(self) -> None:
         lane = self._lane_for(gradients_of(self.optimizer))
@@ -383,14 +379,8 @@ class Guard:
     def _roll_back(self) -> None:
         # What is still to arrive was measured on weights that are no more.
         self._late.clear()
-        if self._on_rollback is None:
-            return
-        try:
-            self._on_rollback()
-        except TrainingHalted:
-            raise
-        except Exception as error:  # noqa: BLE001 - the step is skipped all the same
-            self._survive(error)
+        if self._on_rollback is not None:
+            self._boundary.survive(self._on_rollback)
 
     def _skip(self, verdict: Verdict) -> None:
         if self._skip_budget is not None and self._skipped_in_a_row >= self._skip_budget:
@@ -423,13 +413,6 @@ class Guard:
         self._lane.copies.send(
             value.double().reshape(1), lambda values: self._tally.slow(name, values[0])
         )
-
-    def _survive(self, error: Exception) -> None:
-        self.errors += 1
-        kind = type(error).__name__
-        if kind not in self._complained:
-            self._complained.add(kind)
-            log.warning("guard failed, training goes on unguarded", exc_info=error)
 
 
 def _hookable(optimizer: Any) -> torch.optim.Optimizer:

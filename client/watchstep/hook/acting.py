@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
-from watchstep.hook.boundary import Boundary
 from watchstep.hook.keeping import Keeping
 from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from watchstep.boundary import Boundary, text_of
 from watchstep.errors import CheckpointError
-from watchstep.hook.boundary import Boundary
 from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream
 
@@ -82,7 +82,14 @@ class Keeping:
         targets = self.targets if targets is None else targets
         if targets is None:
             raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")
-        return self.keeper.restore(targets, step=step)
+        try:
+            return self.keeper.restore(targets, step=step)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Whoever has no way back must be able to catch that by one name.
+            reason = text_of(error.__str__)
+            raise CheckpointError(f"cannot restore: {type(error).__name__}: {reason}") from error
 
     def observe(self) -> Sequence[Checkpoint]:
         """After an update: move the pin if it may move, and tell what became durable.

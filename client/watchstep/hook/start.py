@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from watchstep.boundary import Boundary
 from watchstep.core.engine import RuleSet
 from watchstep.errors import RuleError, SettingsError, warn
 from watchstep.hook.options import DEFAULT_RULES, Options, from_environment
@@ -58,23 +59,34 @@ def init(  # noqa: PLR0913 - the contract names them; all have defaults
         "config": config,
         **more,
     }
+    if strict_init:
+        return _begun(given, strict=True)
+    watch = Boundary("watchstep is off for this run, training").survive(_begun, given)
+    return _off() if watch is None else watch
+
+
+def _begun(given: Mapping[str, Any], *, strict: bool = False) -> Watch:
     try:
         options = from_environment(given)
     except (SettingsError, TypeError) as error:
-        if strict_init:
+        if strict:
             raise SettingsError(str(error)) from error
         warn(f"watchstep is off for this run: {error}")
-        return Watch(Options(run="off", mode="disabled"), load([]))
+        return _off()
     if options.mode == "disabled":
         return Watch(options, load([]))
-    return Watch(options, _rules(options, strict_init=strict_init))
+    return Watch(options, _rules(options, strict=strict))
 
 
-def _rules(options: Options, *, strict_init: bool) -> RuleSet:
+def _off() -> Watch:
+    return Watch(Options(run="off", mode="disabled"), load([]))
+
+
+def _rules(options: Options, *, strict: bool) -> RuleSet:
     try:
         return load(options.rules).for_tags(options.tags)
     except RuleError as error:
-        if strict_init:
+        if strict:
             raise
         warn(f"watchstep uses its default rules: {error}")
         return load(DEFAULT_RULES).for_tags(options.tags)

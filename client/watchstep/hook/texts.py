@@ -13,6 +13,8 @@ import warnings
 from collections import deque
 from typing import Any
 
+from watchstep.boundary import text_of
+
 MOST_TEXTS = 20
 LONGEST_TEXT = 500
 
@@ -74,10 +76,8 @@ def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     factory = _before[0] if _before else logging.LogRecord
     record: logging.LogRecord = factory(*args, **kwargs)
     if record.levelno >= logging.WARNING and not record.name.startswith("watchstep"):
-        try:
-            text = record.getMessage()
-        except Exception:  # noqa: BLE001 - a stranger's __str__; the record itself goes on
-            text = str(record.msg)
+        unsaid = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        text = text_of(record.getMessage, unsaid)
         level = "error" if record.levelno >= logging.ERROR else "warning"
         for listener in _listeners:
             listener.hear(level, text)
@@ -86,6 +86,7 @@ def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 def _showwarning(message: Any, category: Any, *args: Any, **kwargs: Any) -> None:
     for listener in _listeners:
-        listener.hear("warning", f"{category.__name__}: {message}")
+        said = text_of(lambda: f"{category.__name__}: {message}", category.__name__)
+        listener.hear("warning", said)
     if _before:
         _before[1](message, category, *args, **kwargs)

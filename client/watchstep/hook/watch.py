@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from watchstep.boundary import Boundary, text_of
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, warn
 from watchstep.hook import texts
 from watchstep.hook.acting import Acting
-from watchstep.hook.boundary import Boundary
 from watchstep.hook.events import checkpoint_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.keeping import Keeping
@@ -215,10 +215,10 @@ class Watch:
             step: A certain checkpoint instead of the newest good one.
 
         Raises:
-            CheckpointError: There is none, or it does not fit the targets.
+            CheckpointError: There is none, or it does not fit the targets; nothing else raises.
         """
         found = self._keeping.restore(targets, step)
-        with self._stream.lock:
+        with self._boundary, self._stream.lock:
             self._stream.judgement.forget_steps()
             if not self._disabled and not self._stream.ended:
                 self._stream.tell(f"restored the checkpoint of step {found.step}")
@@ -242,6 +242,8 @@ class Watch:
         """
         if not self._disabled and not self._stream.ended:
             self._boundary.survive(self._finish, error)
+        if not self._disabled and not self._stream.ended:
+            self._boundary.survive(self._end)
 
     def losses(self) -> Mapping[str, int]:
         """Updates and readings that were lost, by reason; empty when none were."""
@@ -410,7 +412,8 @@ class Watch:
                 hook = self._vitals.readings(stream.outbound, self.losses(), self.errors)
                 stream.put({}, {"kind": "finished", "hook": hook})
             elif not isinstance(error, TrainingHalted):
-                text = f"{type(error).__name__}: {error}"[:2_000]
+                kind = type(error).__name__
+                text = text_of(lambda: f"{kind}: {error}", kind)[:2_000]
                 stream.put({}, {"kind": "failed", "error": text})
             self._end(deadline)
 

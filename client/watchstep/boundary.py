@@ -1,0 +1,71 @@
+"""The line between watchstep and the training loop: only a halt crosses it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from watchstep.errors import TrainingHalted, warn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("watchstep")
+
+
+class Boundary:
+    """Holds our own failures back from a training loop that must go on.
+
+    As a context manager it ends a block at the first error; halts and interrupts pass.
+
+    Args:
+        who: What fails, in warnings.
+
+    Attributes:
+        errors: What failed inside, by kind, how often. Each kind is warned of once; its
+            traceback is in the log at DEBUG.
+    """
+
+    def __init__(self, who: str = "watchstep") -> None:
+        self.errors: dict[str, int] = {}
+        self._who = who
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: object, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, TrainingHalted):
+            return False
+        self.count(error)
+        return True
+
+    def survive(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """The function's result, or None if it failed."""
+        with self:
+            return function(*args, **kwargs)
+        return None
+
+    def count(self, error: Exception) -> None:
+        """Count an error that training does not see."""
+        kind = type(error).__name__
+        self.complain(kind, f"{self._who} goes on after {kind}: {text_of(error.__str__)}")
+        if self.errors[kind] == 1:
+            log.debug("survived", exc_info=error)
+
+    def complain(self, kind: str, text: str) -> None:
+        """Count something by its kind, and warn of the first."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        if self.errors[kind] == 1:
+            warn(text)
+
+
+def text_of(said: Callable[[], str], otherwise: str = "(it cannot say)") -> str:
+    """What a stranger's object says, whose `__str__` may raise anything."""
+    try:
+        return said()
+    except Exception:  # noqa: BLE001 - it is a stranger's code, and only its text is wanted
+        return otherwise

@@ -1,0 +1,73 @@
+"""Every catch of whatever may be raised has its reason here; there are no others."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "client" / "watchstep"
+BROAD = {"Exception", "BaseException"}
+REASONS = {
+    "boundary.text_of": "a stranger's __str__",
+    "checkpoint/durable.run": "raised again in the thread that waits for it",
+    "checkpoint/keeper.write": "a thread: told at the next update",
+    "checkpoint/ranks.agreed": "raised again in every process, none of which may wait in vain",
+    "checkpoint/reading.load_safely": "torch.load raises whatever its parsers stumble over",
+    "checkpoint/shards._metadata": "unpickling raises whatever its bytes make it stumble over",
+    "checkpoint/targets.load_all": "all targets are put back, then CheckpointError",
+    "hook/keeping.restore": "CheckpointError, the only one that a restore may raise",
+    "integrations/rllib.told": "told as the run's end, and raised again",
+    "integrations/sb3.watched": "told as the run's end, and raised again",
+    "integrations/transformers.watched": "told as the run's end, and raised again",
+    "integrations/transformers.training_step": "told as the run's end, and raised again",
+    "sender/loop._guarded_turn": "the sender's loop: counted, tried again",
+    "sender/outbound.close": "the end of a run",
+    "sender/outbound.put": "the one call on the way of every update",
+    "sender/transport._connected": "closed, and raised again",
+}
+ENDS_A_BLOCK = {"boundary.__exit__": "the line between watchstep and the training loop"}
+
+
+def _named(path: Path, function: str) -> str:
+    return f"{path.relative_to(CLIENT).with_suffix('')}.{function}"
+
+
+def _innermost(tree: ast.AST, wanted: ast.AST) -> str:
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(inner is wanted for inner in ast.walk(node))
+    ]
+    return max(around, key=lambda node: node.lineno).name
+
+
+def _is_broad(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return caught is None or any(isinstance(one, ast.Name) and one.id in BROAD for one in names)
+
+
+def test_each_broad_catch_of_the_trainers_side_is_listed_with_its_reason() -> None:
+    found: Counter[str] = Counter()
+    for path in CLIENT.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler) and _is_broad(node):
+                found[_named(path, _innermost(tree, node))] += 1
+
+    assert found == Counter(dict.fromkeys(REASONS, 1))
+
+
+def test_one_context_manager_alone_swallows_what_ends_its_block() -> None:
+    found = set()
+    for path in CLIENT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "__exit__":
+                returns = node.returns
+                if not (isinstance(returns, ast.Constant) and returns.value is None):
+                    found.add(_named(path, node.name))
+
+    assert found == set(ENDS_A_BLOCK)
