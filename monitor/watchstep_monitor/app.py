@@ -49,8 +49,9 @@ from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
-from watchstep_monitor.store.replicas import RELOAD, TOKENS, Told
+from watchstep_monitor.store.replicas import RELOAD, Told
 from watchstep_monitor.store.token_file import adopt_filed
+from watchstep_monitor.store.voice import TOKENS
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
 

@@ -138,6 +138,8 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
     }
     assert len(due) == 12
     assert spanning == []
+    # One that tells makes every other commit wait for its own sync.
+    assert not [one for one in recorded.ended if any("pg_notify" in said for said, _ in one)]
     assert len(recorded.ended) > 12 * 7
     assert tables >= set(schema.metadata.tables) - OF_NO_RUN
 

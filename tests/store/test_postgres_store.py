@@ -90,6 +90,27 @@ def test_each_replica_hears_once_of_what_another_committed_and_not_of_its_own(
         assert heard_one.count(("a", "transition", 2)) == 1
 
 
+def test_a_replica_whose_voice_was_cut_off_is_heard_again(url: str, tmp_path: Path) -> None:
+    with (
+        bench(tmp_path / "one", database_url=url) as one,
+        bench(tmp_path / "two", database_url=url) as two,
+        executing(url) as sql,
+    ):
+        heard = listened(two)
+        until(lambda: listens(url, 1))
+        one.send(grad(1, 50.0))
+        until(lambda: ("a", "transition", 1) in heard)
+        cut = sql(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE query LIKE 'SELECT pg_notify%%' AND datname = current_database()"
+        ).scalar_one()
+
+        one.send(grad(2, 1.0))
+
+        until(lambda: ("a", "transition", 2) in heard)
+        assert cut == 1
+
+
 def test_how_a_delivery_went_is_heard_at_the_other_replica(url: str, tmp_path: Path) -> None:
     with (
         bench(tmp_path / "one", database_url=url) as one,

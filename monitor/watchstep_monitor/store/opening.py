@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -37,10 +36,11 @@ from watchstep_monitor.store.outbox import Outbox
 from watchstep_monitor.store.partitions import make_partitions
 from watchstep_monitor.store.reach import Reach
 from watchstep_monitor.store.reading import reach_by, stand_on
-from watchstep_monitor.store.replicas import ORIGIN, Replicas
+from watchstep_monitor.store.replicas import Replicas
 from watchstep_monitor.store.sessions import PATIENCE, limit_silence, prepare_writing
 from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.tokens import Tokens
+from watchstep_monitor.store.voice import VOICE, Voice
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ class OpenedStore:
         if self.replicas is not None:
             self.replicas.stop()
         self.writer.close()
+        if self.replicas is not None:
+            self.replicas.voice.close()
         if self._reach is not None:
             self._reach.close()
         for engine in self._engines:
@@ -235,14 +237,14 @@ def engines_for(options: StoreOptions) -> tuple[Engine, Engine]:
     arguments = {**PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
     write = create_engine(parsed, pool_size=options.writers + 1, connect_args=arguments, **common)
     read = create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
-    origin, wait_ms = secrets.token_hex(8), round(options.busy_timeout_s * 1000)
+    voice, wait_ms = Voice(), round(options.busy_timeout_s * 1000)
 
     def prepare_reader(raw: Any, _: Any) -> None:
         with raw.cursor() as cursor:
             limit_silence(cursor)
 
     def prepare_writer(raw: Any, record: Any) -> None:
-        record.info[ORIGIN] = origin
+        record.info[VOICE] = voice
         with raw.cursor() as cursor:
             limit_silence(cursor)
             prepare_writing(cursor, wait_ms)
@@ -255,7 +257,7 @@ def engines_for(options: StoreOptions) -> tuple[Engine, Engine]:
 
 def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
     with opening(write) as connection:
-        origin = str(connection.info[ORIGIN])
+        voice: Voice = connection.info[VOICE]
         asked_at = time.monotonic()
         told = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         clock.told(told, asked_at, time.monotonic())
@@ -263,7 +265,8 @@ def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
     _, named = write.dialect.create_connect_args(write.url)
     given = {name: value for name, value in named.items() if name != "context"}
     arguments = {**given, **PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
-    return Replicas(arguments, read, origin, clock)
+    voice.target = arguments
+    return Replicas(arguments, read, voice, clock)
 
 
 def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:

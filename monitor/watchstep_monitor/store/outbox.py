@@ -40,8 +40,8 @@ from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.storage import Job, Transaction
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
-from watchstep_monitor.store.replicas import tell_of_delivery
 from watchstep_monitor.store.transaction import SqlTransaction
+from watchstep_monitor.store.voice import tell_of_delivery
 from watchstep_monitor.store.writer import Writer
 
 MOST_REASON = 300
@@ -202,7 +202,9 @@ class Outbox:
             )
             if not self._exclusive:
                 detail = delivery_detail(delivery, outcome)
-                tell_of_delivery(connection, run, project, detail)
+                transaction.on_commit(
+                    functools.partial(tell_of_delivery, connection, run, project, detail)
+                )
 
         self._writer.submit(run, job).result(TIMEOUT_S)
         if isinstance(outcome, ReceiverGone):

@@ -1,8 +1,8 @@
 """What replicas on one PostgreSQL say to each other: what time it is, who ticks, what happened.
 
-One connection of its own per replica. It listens for what others committed, holds the lock of
-the one that ticks, asks for the database's time, and looks at the timeline itself every few
-seconds, should a notification have been lost with a connection.
+One connection of its own per replica, beside its `voice`. It listens for what others committed,
+holds the lock of the one that ticks, asks for the database's time, and looks at the timeline itself
+every few seconds, should a notification have been lost with a connection.
 """
 
 from __future__ import annotations
@@ -16,26 +16,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Engine, select
 
 from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.pipeline import Statement
 from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.sessions import limit_silence
+from watchstep_monitor.store.voice import CHANNEL, DELIVERY, REMEMBERED, TOKENS, Voice
 
 if TYPE_CHECKING:
     import psycopg
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "watchstep"
 CLOCK_LOCK = 0x5753544B
 """Key of the advisory lock whose holder ticks; PostgreSQL frees it with its connection."""
-
-ORIGIN = "watchstep_origin"
-"""Where a writing connection keeps the name of its replica."""
 
 WAIT_S = 1.0
 """Between tries for the lock: half of what a hand-over may take."""
@@ -53,14 +49,9 @@ process keeps its connection, and no one else would tick."""
 SETTLED_US = 2_000_000
 """What is younger a look leaves to its notification, which is under way."""
 
-REMEMBERED = 20_000
 MOST_A_LOOK = 1_000
 
 RELOAD = "reload"
-TOKENS = "tokens"
-DELIVERY = "delivery"
-MOST_NOTICE_BYTES = 7_900
-"""PostgreSQL takes notifications of less than 8,000 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +75,27 @@ class Told:
 Heard = Callable[[Told], None]
 
 
-def telling_replicas(connection: Connection, key: int, entries: list[int]) -> Statement:
-    """The statement that announces, when its transaction commits, timeline entries of one run.
-
-    Args:
-        connection: Of a writing engine on PostgreSQL.
-        key: The run's.
-        entries: Their moments, microseconds.
-    """
-    origin = connection.info.get(ORIGIN, "")
-    payload = f"{origin} {key} {min(entries)} {max(entries)}"
-    return "SELECT pg_notify(%s, %s)", (CHANNEL, payload)
-
-
-def tell_of_delivery(
-    connection: Connection, run: str, project: str, detail: Mapping[str, Any]
-) -> None:
-    """Have the transaction announce, when it commits, how an attempt at a delivery ended."""
-    told = json.dumps({"run": run, "project": project, "detail": dict(detail)})
-    payload = f"{connection.info.get(ORIGIN, '')} {DELIVERY} {told}"
-    if len(payload.encode()) < MOST_NOTICE_BYTES:
-        connection.execute(select(func.pg_notify(CHANNEL, payload)))
-
-
-def tell_of_tokens(connection: Connection) -> None:
-    """Have the transaction announce, when it commits, that tokens changed."""
-    if connection.dialect.name == "postgresql":
-        payload = f"{connection.info.get(ORIGIN, '')} {TOKENS}"
-        connection.execute(select(func.pg_notify(CHANNEL, payload)))
-
-
 class Replicas:
-    """One thread with one connection; reconnects for ever."""
+    """One thread with one connection; reconnects for ever.
+
+    Attributes:
+        voice: What tells the others; still speaks after `stop`, until it is closed.
+    """
 
     def __init__(
-        self, target: Mapping[str, Any], engine: Engine, origin: str, clock: SharedClock
+        self, target: Mapping[str, Any], engine: Engine, voice: Voice, clock: SharedClock
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
             target: What to connect to, as psycopg takes it.
             engine: To read with.
-            origin: This replica's name among them, as its writing connections have it.
+            voice: This replica's own.
             clock: Told the database's time every second.
         """
         self._target = target
         self._engine = engine
-        self._origin = origin
+        self.voice = voice
         self._clock = clock
         self._heard: Heard | None = None
         self._stop = threading.Event()
@@ -192,7 +157,7 @@ class Replicas:
             self._ask_the_time(connection)
             self._take_lock(connection)
             if self._reloaded.is_set():
-                told = (CHANNEL, f"{self._origin} {RELOAD}")
+                told = (CHANNEL, f"{self.voice.origin} {RELOAD}")
                 connection.execute("SELECT pg_notify(%s, %s)", told)
                 self._reloaded.clear()
             for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
@@ -218,23 +183,21 @@ class Replicas:
 
     def _hear(self, payload: str) -> None:
         origin, _, rest = payload.partition(" ")
+        if origin == self.voice.origin or self._heard is None:
+            return
         if rest in {RELOAD, TOKENS}:
-            if origin != self._origin and self._heard is not None:
-                self._heard(Told(rest, "", "", {}))
+            self._heard(Told(rest, "", "", {}))
             return
         if rest.startswith(DELIVERY):
-            if origin != self._origin and self._heard is not None:
-                self._heard(Told(DELIVERY, **json.loads(rest.removeprefix(DELIVERY))))
+            self._heard(Told(DELIVERY, **json.loads(rest.removeprefix(DELIVERY))))
             return
         parts = payload.split(" ")
         if len(parts) != 4 or not all(part.lstrip("-").isdigit() for part in parts[1:]):
             return
         key, first_us, last_us = (int(part) for part in parts[1:])
         table = schema.timeline.c
-        self._tell(
-            _entries().where(table.run_key == key, table.at_us.between(first_us, last_us)),
-            silently=parts[0] == self._origin,
-        )
+        entries = _entries().where(table.run_key == key, table.at_us.between(first_us, last_us))
+        self._tell(entries, silently=False)
 
     def _sweep(self) -> None:
         settled_us = to_us(self._clock.now()) - SETTLED_US
@@ -249,7 +212,7 @@ class Replicas:
 
         Args:
             query: Which.
-            silently: Only remember them: they are this replica's own, or older than it.
+            silently: Only remember them: they are older than this replica.
         """
         try:
             with reading(self._engine) as connection:
@@ -258,6 +221,7 @@ class Replicas:
         except StorageTroubleError:
             # The next sweep looks again.
             return
+        self._remember_own()
         for row in rows:
             mark = (row.run_key, row.at_us)
             if mark in self._known:
@@ -268,6 +232,13 @@ class Replicas:
                 self._heard(_told(row))
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+    def _remember_own(self) -> None:
+        own = self.voice.own
+        while own:
+            mark = own.popleft()
+            self._known[mark] = None
+            self._newest_us = max(self._newest_us, mark[1])
 
 
 def _entries() -> Any:

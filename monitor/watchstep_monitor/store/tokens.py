@@ -14,8 +14,8 @@ from watchstep_monitor.service.storage import Transaction
 from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
-from watchstep_monitor.store.replicas import tell_of_tokens
 from watchstep_monitor.store.transaction import SqlTransaction
+from watchstep_monitor.store.voice import tell_of_tokens
 from watchstep_monitor.store.writer import Writer
 
 T = TypeVar("T")
@@ -44,7 +44,6 @@ class Tokens:
             if connection.execute(good).scalar_one():
                 return False
             connection.execute(insert(schema.tokens), _row(token))
-            tell_of_tokens(connection)
             return True
 
         return self._write(job)
@@ -57,7 +56,6 @@ class Tokens:
             new = [_row(token) for token in tokens if token.sha256 not in known]
             if new:
                 connection.execute(insert(schema.tokens), new)
-                tell_of_tokens(connection)
             return len(new)
 
         return self._write(job)
@@ -72,9 +70,7 @@ class Tokens:
         )
 
         def job(connection: Connection) -> bool:
-            changed = connection.execute(change).rowcount > 0
-            tell_of_tokens(connection)
-            return changed
+            return connection.execute(change).rowcount > 0
 
         return self._write(job)
 
@@ -96,7 +92,9 @@ class Tokens:
 
     def _write(self, job: Callable[[Connection], T]) -> T:
         def within(transaction: Transaction) -> T:
-            return job(cast("SqlTransaction", transaction).connection)
+            connection = cast("SqlTransaction", transaction).connection
+            transaction.on_commit(lambda: tell_of_tokens(connection))
+            return job(connection)
 
         return self._writer.submit("", within).result(TIMEOUT_S)
 

@@ -37,9 +37,9 @@ from watchstep_monitor.service.records import (
 )
 from watchstep_monitor.store import blocks, packing, rollups, schema
 from watchstep_monitor.store.pipeline import StaleGuardError, Statement, send_together
-from watchstep_monitor.store.replicas import telling_replicas
 from watchstep_monitor.store.shapes import Codes, Shapes
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
+from watchstep_monitor.store.voice import tell_of_entries
 
 
 class SqlTransaction:
@@ -386,9 +386,8 @@ class SqlTransaction:
         self._insert(schema.timeline, rows)
         if self._is_postgres:
             moments = [entry.at_us for entry in entries]
-            self._unsent.append(
-                telling_replicas(self._connection, run_key(entries[0].run), moments)
-            )
+            key = run_key(entries[0].run)
+            self.on_commit(partial(tell_of_entries, self._connection, key, moments))
 
     def commands(self, run: str) -> list[CommandRecord]:
         """See the port."""
