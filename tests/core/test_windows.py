@@ -4,25 +4,25 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchstep.core.arithmetic import ratio
 from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.grammar import Span
+from watchstep.core.moments import MomentWindow, TrendWindow
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Update
 from watchstep.core.windows import (
     CountWindow,
-    ExtremeWindow,
     MedianWindow,
-    MomentWindow,
     RecordWindow,
     RepeatWindow,
-    TrendWindow,
     fewest,
-    ratio,
 )
 
 numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1e30, -1e30, 1e-30, 7.0]))
@@ -100,6 +100,21 @@ def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span,
         assert close(window.slope(), fitted_slope(values), values)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.lists(st.tuples(st.floats(-100, 100), st.booleans()), max_size=60))
+def test_a_slope_is_the_same_however_seldom_it_was_asked_for(length: int, stream) -> None:
+    seldom, always = TrendWindow(Span(updates=length)), TrendWindow(Span(updates=length))
+
+    for value, asked in stream:
+        seldom.push(value, 0.0)
+        always.push(value, 0.0)
+        always.slope()
+        if asked:
+            assert repr(seldom.slope()) == repr(always.slope())
+
+    assert seldom.dump() == always.dump()
+
+
 @pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow])
 def test_a_huge_outlier_leaves_no_trace_once_it_has_left(kind: type) -> None:
     touched, clean = kind(Span(updates=10)), kind(Span(updates=10))
@@ -137,6 +152,27 @@ def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, strea
         assert json.dumps(copy.dump()) == json.dumps(window.dump())
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(numbers, min_size=1, max_size=30), st.lists(numbers, max_size=30))
+def test_extremes_go_on_from_what_the_first_release_wrote_down(before, after) -> None:
+    span, count = Span(updates=12), len(before)
+    held = list(enumerate(before, start=1))[-12:]
+    low = [(x, n) for n, x in held if all(x < later for m, later in held if m > n)]
+    high = [(x, n) for n, x in held if all(x > later for m, later in held if m > n)]
+    window = ExtremeWindow(span)
+
+    window.load([low, high, [], count, len(held)])
+
+    assert [[x for x, _ in queue] for queue in window.dump()[:2]] == [
+        [x for x, _ in queue] for queue in (low, high)
+    ]
+    for number, value in enumerate(after, start=1):
+        window.push(value, 0.0)
+        values = [*before, *after[:number]][-12:]
+        if len(values) >= fewest(span):
+            assert (window.smallest(), window.largest()) == (min(values), max(values))
+
+
 @pytest.mark.parametrize("kind", [MomentWindow, TrendWindow])
 def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json(kind) -> None:
     window = kind(Span(updates=4))
@@ -147,6 +183,24 @@ def test_squares_beyond_the_range_of_floats_still_make_a_snapshot_of_plain_json(
     copy.load(json.loads(json.dumps(window.dump(), allow_nan=False)))
 
     assert repr(copy.dump()) == repr(window.dump())
+
+
+@pytest.mark.parametrize("values", [[1.7e308] * 12, [1.7e308, -1.7e308] * 6, [1e200, 3e200] * 6])
+def test_the_largest_floats_have_a_mean_and_a_deviation_too(values: list[float]) -> None:
+    window = MomentWindow(Span(updates=12))
+    for value in [*values, *values]:
+        window.push(value, 0.0)
+    mean = sum(map(Fraction, values)) / len(values)
+    squares = sum((Fraction(value) - mean) ** 2 for value in values) / len(values)
+
+    assert math.isclose(window.mean(), float(mean), abs_tol=1e290)
+    assert math.isclose(window.std(), math.isqrt(int(squares)), rel_tol=1e-9)
+
+    for number in range(12):
+        window.push(float(number), 0.0)
+
+    assert math.isclose(window.mean(), 5.5)
+    assert math.isclose(window.std(), math.sqrt(143 / 12))
 
 
 def test_a_record_is_measured_against_all_that_came_before() -> None:
@@ -200,7 +254,8 @@ def test_values_repeat_exactly_where_a_window_without_tolerance_is_flat(values, 
 
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
-    monkeypatch.setattr("watchstep.core.windows.LONGEST_WINDOW", 20)
+    for module in ("windows", "extremes", "moments"):
+        monkeypatch.setattr(f"watchstep.core.{module}.LONGEST_WINDOW", 20)
     kinds = (MedianWindow, ExtremeWindow, MomentWindow, TrendWindow)
     windows = [kind(Span(seconds=1e6)) for kind in kinds]
 
@@ -209,7 +264,7 @@ def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> N
             window.push(float(number), float(number))
 
     assert len(windows[0].queue) == 20
-    assert windows[1].size == 20
+    assert len(windows[1].values) == 20
     assert len(windows[2].queue) == 20
     assert windows[3].moments()[0] == 20.0
     assert windows[1].smallest() == 30.0

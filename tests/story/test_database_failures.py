@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,10 +197,11 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> No
 
 
 def fill(ballast: Path) -> None:
-    """Until not a byte is left."""
-    left = os.statvfs(ballast.parent)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
+    """Until not a byte is left, while the database writes beside it."""
+    block = bytes(64 * 1024)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(block)
 
 
 def restart_if_dead(database: Server) -> None:

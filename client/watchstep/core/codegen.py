@@ -8,22 +8,16 @@ that could not change the outcome; whatever advances a window stands outside of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from watchstep.core import arithmetic
 from watchstep.core.grammar import Node, Span
-from watchstep.core.windows import (
-    CountWindow,
-    ExtremeWindow,
-    MedianWindow,
-    MomentWindow,
-    RecordWindow,
-    RepeatWindow,
-    TrendWindow,
-    Window,
-)
+from watchstep.core.inline import READINGS, ask, push, reading_of
+from watchstep.core.windows import CountWindow, RepeatWindow, Window
 from watchstep.errors import RuleError
 
 if TYPE_CHECKING:
@@ -53,39 +47,9 @@ class Compiled:
     fires_on_nan: bool
 
 
-_WINDOWS: dict[str, tuple[type[Any], str, str]] = {
-    # function: window, what is pushed into it, what is asked of it
-    "median": (MedianWindow, "{x}", "{w}.median()"),
-    "spike": (MedianWindow, "abs({x})", "_ratio(abs({x}), {w}.median())"),
-    "drop": (MedianWindow, "abs({x})", "_ratio({w}.median(), abs({x}))"),
-    "mean": (MomentWindow, "{x}", "{w}.mean()"),
-    "std": (MomentWindow, "{x}", "{w}.std()"),
-    "zscore": (MomentWindow, "{x}", "{w}.zscore({x})"),
-    "slope": (TrendWindow, "{x}", "{w}.slope() if {x} - {x} == 0.0 else _nan"),
-    "eta": (
-        TrendWindow,
-        "_log10(abs({x}))",
-        "{w}.updates_until({n}) if {x} - {x} == 0.0 else _nan",
-    ),
-    "min": (ExtremeWindow, "{x}", "{w}.smallest()"),
-    "max": (ExtremeWindow, "{x}", "{w}.largest()"),
-    "flat": (ExtremeWindow, "{x}", "{w}.is_flat({n}) if {x} - {x} == 0.0 else None"),
-    # `flat` without a tolerance, over updates: see `_window`.
-    "repeated": (RepeatWindow, "{x}", "{w}.lasts({n}) if {x} - {x} == 0.0 else None"),
-    "record": (RecordWindow, "{x}", "{w}.times_largest({x}, {n})"),
-    "lowest": (RecordWindow, "{x}", "{w}.lowest({n})"),
-    "previous": (RecordWindow, "{x}", "{w}.last"),
-    "changed": (
-        RecordWindow,
-        "{x}",
-        "({x} != {w}.last) if {x} == {x} and {w}.last == {w}.last else None",
-    ),
-}
-_INCLUDING_NOW = {"slope", "eta", "flat", "repeated"}
 _OPERATIONS = {
     "negate": "-{a}",
     "not": "None if {a} is None else not {a}",
-    "/": "_ratio({a}, {b})",
 }
 _JOINED = {
     "and": "{b} if {a} else (False if {a} is False or {b} is False else None)",
@@ -106,29 +70,85 @@ SIMPLE = {
     "silence": "0.0",
     "stalled": "False",
 }
+_WITHOUT_CALL = {
+    # For arguments that may be written several times.
+    "sqrt": "(_root({0}) if {0} >= 0.0 else _nan)",
+    "bound": "(_root({0} - 1.0) if {0} >= 2.0 else _nan)",
+    "least": "({1} if {1} < {0} or {1} != {1} else {0})",
+    "greatest": "({1} if {1} > {0} or {1} != {1} else {0})",
+    "known": "({0} if {0} == {0} else {1})",
+}
+_CONSTANT: dict[str, Callable[..., float]] = {
+    "abs": abs,
+    "sqrt": arithmetic.sqrt,
+    "log10": arithmetic.log10,
+    "bound": arithmetic.bound,
+    "least": arithmetic.least,
+    "greatest": arithmetic.greatest,
+}
+_PLAIN = re.compile(r"[a-z]?[0-9][0-9.e+-]*")
+_WITHIN = {"<": "-{c} < {x} < {c}", "<=": "-{c} <= {x} <= {c}"}
+_BEYOND = {">": "{x} > {c} or {x} < -{c}", ">=": "{x} >= {c} or {x} <= -{c}"}
 _DEAR = 6
 _COSTS = {"number": 0, "metric": 0, "and": 0, "or": 0}
-
-
-def _window(node: Node) -> str:
-    """The row of the table that a call reads its window by."""
-    name = str(node.value)
-    if name == "flat":
-        span = node.parts[1].value
-        tolerances = [float(str(part.value)) for part in node.parts[2:]]
-        if isinstance(span, Span) and span.updates and not any(tolerances):
-            return "repeated"
-    return name
 
 
 def cost(node: Node) -> int:
     """Rough price of a node in additions, to decide which operand comes first."""
     if node.op == "call":
         name = str(node.value)
-        own = _DEAR if name in _WINDOWS or name == "fired" else 1
+        own = _DEAR if name in READINGS or name == "fired" else 1
     else:
         own = _COSTS.get(node.op, 1)
     return own + sum(cost(part) for part in node.parts)
+
+
+def constant(node: Node) -> float | None:
+    """The value of a node that looks at nothing; None for every other, and where it is NaN."""
+    if node.op == "number":
+        return float(str(node.value))
+    if node.op != "call" or node.value not in _CONSTANT:
+        return None
+    parts = [constant(part) for part in node.parts]
+    value = math.nan if None in parts else _CONSTANT[str(node.value)](*parts)
+    return value if value == value else None
+
+
+def literal(value: float) -> str:
+    """A number as it stands in the generated text."""
+    return repr(value) if math.isfinite(value) else "_inf" if value > 0 else "(-_inf)"
+
+
+def simple(name: str, parts: list[str]) -> str:
+    """A call of a function that has no window, without a call where that is cheap."""
+    repeated = parts[:1] if name == "known" else parts
+    plain = all(_PLAIN.fullmatch(part) for part in repeated)
+    form = _WITHOUT_CALL.get(name) if plain else None
+    return (form or SIMPLE[name]).format(*parts)
+
+
+def arithmetic_of(operator: str, a: str, b: str) -> str:
+    """One of + - * /, the last of which only a literal other than zero makes safe."""
+    if operator == "/" and not (b[0].isdigit() and float(b) != 0.0):
+        return f"_ratio({a}, {b})"
+    return f"{a} {operator} {b}"
+
+
+def magnitude_within(node: Node) -> Node | None:
+    """What a comparison compares the magnitude of with a positive number; None for others."""
+    if node.op not in {"<", "<=", ">", ">="}:
+        return None
+    a, limit = node.parts[0], constant(node.parts[1])
+    if a.op == "call" and a.value == "abs" and limit is not None and 0 < limit < math.inf:
+        return a.parts[0]
+    return None
+
+
+def against_magnitude(node: Node, operator: str, x: str) -> str:
+    """A comparison of |x| with a positive number, by two of x, false for NaN."""
+    limit = constant(node.parts[1])
+    assert limit is not None
+    return {**_WITHIN, **_BEYOND}[operator].format(x=x, c=literal(limit))
 
 
 class Writer:
@@ -138,7 +158,7 @@ class Writer:
         self.rules = rules
         self.absent = absent
         self.lines: list[str] = []
-        self.pushes: list[str] = []
+        self.pushes: dict[str, list[str]] = {}
         self.pushed: set[str] = set()
         self.names: dict[str, str] = {}
         self.slots: dict[str, int] = {}
@@ -206,8 +226,8 @@ class Writer:
             self.prepare(part)
         if node.op != "call":
             return
-        if node.value in _WINDOWS:
-            self.advance(node, _window(node))
+        if node.value in READINGS:
+            self.advance(node, reading_of(node))
         elif node.value == "count":
             self.write(node)
 
@@ -217,26 +237,30 @@ class Writer:
         if window in self.pushed:
             return
         self.pushed.add(window)
-        now = name in _INCLUDING_NOW
+        reading = READINGS[name]
         if span.seconds is not None:
             self.line(f"{window}.expire(time)")
-        pushed = _WINDOWS[name][1].format(x=x)
         # Zero has no logarithm, and is no point on a line through logarithms.
-        finite = f"{x} - {x} == 0.0" + (f" != {x}" if name == "eta" else "")
-        text = f"if {finite}: {window}.push({pushed}, time)"
-        if now:
-            self.line(text)
+        finite = f"if {x} - {x} == 0.0" + (f" != {x}:" if name == "eta" else ":")
+        pushed = reading.pushed.format(x=x)
+        lines = [] if pushed == x else [f"_x = {pushed}"]
+        lines += push(reading.window, span, window, "_x" if lines else x)
+        if reading.now:
+            with self.branch(finite):
+                for line in lines:
+                    self.line(line)
         else:
-            self.pushes.append(text)
+            self.pushes.setdefault(finite, []).extend(lines)
 
     def site(self, node: Node, name: str) -> tuple[str, Span]:
         """The window that a call reads, by what is pushed into it and when."""
-        kind, pushed, _ = _WINDOWS[name]
+        reading = READINGS[name]
         spans = [part.value for part in node.parts if isinstance(part.value, Span)]
-        span = spans[0] if spans and kind is not RepeatWindow else Span()
-        now = ", now" if name in _INCLUDING_NOW else ""
-        key = f"{kind.__name__}({pushed.format(x=node.parts[0])}, {span}{now})"
-        return self.numbered(key, kind, span), span
+        span = spans[0] if spans and reading.window is not RepeatWindow else Span()
+        now = ", now" if reading.now else ""
+        pushed = reading.pushed.format(x=node.parts[0])
+        key = f"{reading.window.__name__}({pushed}, {span}{now})"
+        return self.numbered(key, reading.window, span), span
 
     def numbered(self, key: str, kind: type[Any], span: Span) -> str:
         if key not in self.sites:
@@ -245,30 +269,34 @@ class Writer:
 
     def write(self, node: Node) -> str:
         """Name or literal of a node's value, writing what it needs first."""
-        if node.op == "number":
-            value = float(str(node.value))
-            return repr(value) if math.isfinite(value) else "_inf" if value > 0 else "(-_inf)"
+        value = constant(node)
+        if value is not None:
+            return literal(value)
         if node.op == "metric":
             return f"v{self.slot(str(node.value))}"
         known = self.names.get(str(node))
-        if known is not None:
-            return known
-        if node.op == "call":
-            return self.call(node)
+        return self.named(node) if known is None else known
+
+    def named(self, node: Node) -> str:
+        """The name of a value that has none yet."""
         if node.op in _JOINED:
             return self.joined(node)
-        parts = [self.write(part) for part in node.parts]
-        return self.fresh(self.operation(node, parts), node)
+        return self.fresh(self.call(node) if node.op == "call" else self.operation(node), node)
 
-    def operation(self, node: Node, parts: list[str]) -> str:
+    def operation(self, node: Node) -> str:
+        magnitude = magnitude_within(node)
+        if magnitude is not None:
+            x = self.write(magnitude)
+            return f"({against_magnitude(node, node.op, x)}) if {x} == {x} else None"
+        parts = [self.write(part) for part in node.parts]
         a, b = parts[0], parts[-1]
         if node.op in _OPERATIONS:
-            return _OPERATIONS[node.op].format(a=a, b=b)
+            return _OPERATIONS[node.op].format(a=a)
         if node.op in COMPARISONS:
             known = [f"{part} == {part}" for part in dict.fromkeys(parts) if part[0] in "tv"]
             check = " and ".join(known) or "True"
             return f"({a} {node.op} {b}) if {check} else None"
-        return f"{a} {node.op} {b}"
+        return arithmetic_of(node.op, a, b)
 
     def by_cost(self, node: Node) -> tuple[Node, Node]:
         """The operands of `and` or `or`, the cheaper one first."""
@@ -288,46 +316,49 @@ class Writer:
 
     def call(self, node: Node) -> str:
         if node.value in SIMPLE:
-            parts = [self.write(part) for part in node.parts]
-            return self.fresh(SIMPLE[str(node.value)].format(*parts), node)
-        return self.fresh(self.source(node), node)
+            return simple(str(node.value), [self.write(part) for part in node.parts])
+        return self.source(node)
 
     def source(self, node: Node) -> str:
         """Expression for a call of anything that is not simple; its windows are prepared."""
         name = str(node.value)
-        if name in _WINDOWS:
+        if name in READINGS:
             return self.asked(node)
         return str(getattr(self, f"call_{name}")(node))
 
     def asked(self, node: Node) -> str:
-        name = _window(node)
+        name = reading_of(node)
         x = self.write(node.parts[0])
         constants = [part.value for part in node.parts[1:] if part.op == "number"]
         number = float(str(constants[0])) if constants else 0.0
         if name == "eta":
             number = math.log10(number)
         elif name == "repeated":
-            span = node.parts[1].value
-            assert isinstance(span, Span)
-            number = float(span.updates or 0)
-        window, _ = self.site(node, name)
-        return _WINDOWS[name][2].format(x=x, w=window, n=repr(number))
+            number = float(str(node.parts[1].value))
+        window, span = self.site(node, name)
+        return ask(name, span, window, x, number)
+
+    def repeats(self, node: Node) -> str:
+        """Whether `flat` without a tolerance is True, at no more than a comparison."""
+        window, _ = self.site(node, "repeated")
+        x = self.write(node.parts[0])
+        return f"{window}.repeats >= {node.parts[1].value} and {x} - {x} == 0.0"
 
     def call_count(self, node: Node) -> str:
         held = self.write(node.parts[0])
         span = node.parts[1].value
         assert isinstance(span, Span)
         window = self.numbered(f"CountWindow({node.parts[0]}, {span})", CountWindow, span)
+        pushed = f"{window}.push({held}, time)"
         if span.seconds is not None:
-            return f"{window}.push({held}, time)"
-        # Nearly always nothing holds and nothing held, and then there is nothing to remember.
-        idle = f"0.0 if {held} is False else _nan"
-        return f"{window}.push({held}, time) if {held} or {window}.held else ({idle})"
+            return pushed
+        # Nearly always the condition is what it was throughout, which changes nothing.
+        unknown = f"_nan if {held} is None else {pushed}"
+        return f"{window}.count if {held} is {window}.steady else {unknown}"
 
     def call_nonfinite(self, node: Node) -> str:
         index = self.globs.setdefault(patterns_of(node), len(self.globs))
-        calm = f"g{index} is False and not suspicious"
-        return f"False if {calm} else st.nonfinite({index})"
+        return f"st.nonfinite({index}) if suspicious else g{index}"
 
     def call_missing(self, node: Node) -> str:
         updates = float(str(node.parts[1].value))

@@ -83,7 +83,7 @@ class State:
         self.lives = [_Life() for _ in rules.rules]
         self.present: frozenset[int] = frozenset()
         self._fresh_history()
-        self._values: list[float] = []
+        self._values: Sequence[float] = ()
         self._plan: Plan | None = None
         self._raw: list[float] = []
         self.event: Mapping[str, Any] | None = None
@@ -174,24 +174,32 @@ class State:
             state.seen[at] = snapshot["seen"].get(rules.program.slots[slot], 0)
         return state
 
-    def take(self, update: Update) -> list[float]:
+    def take(self, update: Update) -> Sequence[float]:
         """Lay the readings of an update into their slots."""
         readings = update.readings
-        plan = self.rules.plan(tuple(readings))
+        names = tuple(readings)
+        plan = self._plan
+        if plan is None or plan.names != names:
+            plan = self._plan = self.rules.plan(names)
+            self.present, self.calm = plan.present, plan.calm
         raw = self._raw = list(readings.values())
         total = sum(raw)
         # Also true where finite readings overflow together; who asks looks again.
         self.suspicious = total - total != 0.0
-        values = self._values = plan.lay(raw)
-        self._plan, self.present, self.calm, self.event = (
-            plan,
-            plan.present,
-            plan.calm,
+        if raw:
+            self.age += 1
+        self.seq, self.training_step, self.time, self.event = (
+            update.seq,
+            update.step,
+            update.time,
             update.event,
         )
-        self.seq, self.training_step, self.time = update.seq, update.step, update.time
-        self.age += bool(raw)
+        values = self._values = plan.lay(raw)
         return values
+
+    def forget_readings(self) -> None:
+        """Before a judgement that no reading has a part in."""
+        self._plan, self.present, self.suspicious = None, frozenset(), False
 
     # What the generated function asks of a state:
 
@@ -274,7 +282,7 @@ def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
         condition = silent(tree, tick)
         if condition or state.active[at]:
             time, state.time = state.time, tick.now
-            state.present, state.suspicious = frozenset(), False
+            state.forget_readings()
             found.extend(_transitions(state, [(at, condition, True)]))
             state.time = time
     return found

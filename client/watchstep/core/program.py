@@ -12,16 +12,35 @@ or None, and None is "cannot be told": a comparison with NaN, or with what was n
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from watchstep.core import arithmetic
 from watchstep.core.codegen import Compiled, Site, Writer, metrics_of, patterns_of
 from watchstep.core.quiet import idle_condition, share
-from watchstep.core.windows import ratio
 
 Held = list[tuple[int, bool | None, bool | None]]
 Advance = Callable[[Sequence[float], list[Any], Any, list[int]], Held]
+
+
+_SCOPE: dict[str, Any] = {
+    "_ratio": arithmetic.ratio,
+    "_sqrt": arithmetic.sqrt,
+    "_log10": arithmetic.log10,
+    "_bound": arithmetic.bound,
+    "_least": arithmetic.least,
+    "_greatest": arithmetic.greatest,
+    "_differ": arithmetic.differ,
+    "_known": arithmetic.known,
+    "_root": math.sqrt,
+    "_insort": insort,
+    "_bisect": bisect_left,
+    "_nan": math.nan,
+    "_inf": math.inf,
+}
+"""What the generated function may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +54,9 @@ class Program:
         watched: Slots whose presence is remembered, for `missing` and `reported`.
         metrics: For every rule, the slots it reads, in order of appearance.
         looked_over: For every rule, the indices in `globs` of its `nonfinite` calls.
-        advance: Evaluates every rule and pushes the update into the windows. Returns rule
-            index, condition and clear condition for the rules that hold or are not idle.
+        advance: Evaluates every rule and pushes the update into the windows. Takes values in
+            slot order and two more, see `Plan.lay`. Returns rule index, condition and clear
+            condition for the rules that hold or are not idle.
         text: The generated source, for tests and the curious.
     """
 
@@ -76,18 +96,7 @@ def compile_rules(
         tuple(writer.slot(metric) for metric in metrics_of(rule.condition)) for rule in rules
     ]
     text = _text(writer)
-    scope: dict[str, Any] = {
-        "_ratio": ratio,
-        "_sqrt": _sqrt,
-        "_log10": _log10,
-        "_bound": _bound,
-        "_least": _least,
-        "_greatest": _greatest,
-        "_differ": _differ,
-        "_known": _known,
-        "_nan": math.nan,
-        "_inf": math.inf,
-    }
+    scope = dict(_SCOPE)
     exec(compile(text, "<rules>", "exec"), scope)  # noqa: S102 - text made from checked nodes only
     return Program(
         slots=tuple(writer.slots),
@@ -130,55 +139,30 @@ def _text(writer: Writer) -> str:
     watched = [
         f"if {slot} in st.present: st.seen[{at}] = st.age" for slot, at in writer.watched.items()
     ]
+    pushes = [
+        line
+        for finite, lines in writer.pushes.items()
+        for line in [finite, *(f"    {line}" for line in lines)]
+    ]
     lines = [
         "out = []",
         "time, event, suspicious = st.time, st.event, st.suspicious",
-        _unpacking("v", len(writer.slots), "v"),
+        _unpacking("v", len(writer.slots), "v", "_, _"),
         _unpacking("w", len(writer.sites), "w"),
         _unpacking("g", len(writer.globs), "st.calm"),
         *watched,
         *writer.lines,
-        *writer.pushes,
+        *pushes,
         "return out",
     ]
     return "def advance(v, w, st, active):\n" + "".join(f"    {line}\n" for line in lines)
 
 
-def _unpacking(letter: str, count: int, source: str) -> str:
+def _unpacking(letter: str, count: int, source: str, rest: str = "") -> str:
     names = "".join(f"{letter}{at}, " for at in range(count))
-    return f"({names}) = {source}"
+    return f"({names}{rest}) = {source}"
 
 
 def _looked_over(rule: Compiled, globs: dict[tuple[str, ...], int]) -> tuple[int, ...]:
     calls = (node for node in rule.condition.walk() if node.value == "nonfinite")
     return tuple(globs[patterns_of(node)] for node in calls if node.op == "call")
-
-
-def _sqrt(x: float) -> float:
-    return math.sqrt(x) if x >= 0 else math.nan
-
-
-def _log10(x: float) -> float:
-    if x > 0:
-        return math.log10(x)
-    return -math.inf if x == 0 else math.nan
-
-
-def _bound(n: float) -> float:
-    return math.sqrt(n - 1.0) if n >= 2.0 else math.nan
-
-
-def _least(a: float, b: float) -> float:
-    return min(a, b) if a == a and b == b else math.nan
-
-
-def _greatest(a: float, b: float) -> float:
-    return max(a, b) if a == a and b == b else math.nan
-
-
-def _differ(a: float, b: float) -> bool:
-    return a != b and a == a and b == b
-
-
-def _known(a: float, b: float) -> float:
-    return a if a == a else b

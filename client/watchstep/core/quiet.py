@@ -11,8 +11,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from watchstep.core.codegen import COMPARISONS, SIMPLE, Compiled, Writer, cost
+from watchstep.core.codegen import (
+    COMPARISONS,
+    SIMPLE,
+    Compiled,
+    Writer,
+    against_magnitude,
+    arithmetic_of,
+    constant,
+    cost,
+    literal,
+    magnitude_within,
+    simple,
+)
 from watchstep.core.grammar import Node
+from watchstep.core.inline import reading_of
 
 DEEPEST_EXPRESSION = 40
 """Levels of a tree that may become one expression; CPython's parser has limits of its own."""
@@ -51,7 +64,8 @@ def share(rules: Sequence[Compiled], writer: Writer) -> None:
                 made.update({str(node) for node in tree.walk() if node.op == "call"})
         always |= {str(node): node for node in _certain(rule.condition)}
     for text, node in always.items():
-        if made[text] > 1 and text not in writer.names and cost(node) > 1:
+        shared = made[text] > 1 and cost(node) > 1 and reading_of(node) != "repeated"
+        if shared and text not in writer.names:
             writer.fresh(writer.source(node), node)
 
 
@@ -79,6 +93,8 @@ def _holds(node: Node, writer: Writer) -> str:
         return _fails(node.parts[0], writer)
     if node.op in COMPARISONS:
         return _compared(node, node.op, writer)
+    if node.op == "call" and reading_of(node) == "repeated":
+        return f"({writer.repeats(node)})"
     return f"({_value(node, writer)})"
 
 
@@ -107,6 +123,15 @@ def _fails(node: Node, writer: Writer) -> str:
 
 
 def _compared(node: Node, operator: str, writer: Writer) -> str:
+    pairs = _split(node, operator, writer)
+    if pairs:
+        parts = [_compared(pair, operator, writer) for pair in sorted(pairs, key=cost)]
+        return f"({' and '.join(parts)})"
+    magnitude = magnitude_within(node)
+    if magnitude is not None:
+        x = _value(magnitude, writer)
+        if x.isidentifier():
+            return f"({against_magnitude(node, operator, x)})"
     a, b = (_value(part, writer) for part in node.parts)
     if operator == "!=":
         # Of all comparisons the only one that NaN would make true.
@@ -114,18 +139,30 @@ def _compared(node: Node, operator: str, writer: Writer) -> str:
     return f"({a} {operator} {b})"
 
 
+def _split(node: Node, operator: str, writer: Writer) -> list[Node]:
+    """The two comparisons that one with `greatest` or `least` amounts to; none for others."""
+    left, right = node.parts
+    above, below = ("least", "greatest") if operator in {">", ">="} else ("greatest", "least")
+    if operator in {"==", "!="}:
+        return []
+    if left.op == "call" and left.value == above and str(left) not in writer.names:
+        return [Node(operator, "bool", parts=(part, right)) for part in left.parts]
+    if right.op == "call" and right.value == below and str(right) not in writer.names:
+        return [Node(operator, "bool", parts=(left, part)) for part in right.parts]
+    return []
+
+
 def _value(node: Node, writer: Writer) -> str:
-    if node.op in {"number", "metric"} or str(node) in writer.names:
+    value = constant(node)
+    if value is not None:
+        return literal(value)
+    if node.op == "metric" or str(node) in writer.names:
         return writer.write(node)
     if node.op == "call" and node.value not in SIMPLE:
         return f"({writer.source(node)})"
     parts = [_value(part, writer) for part in node.parts]
     if node.op == "call":
-        plain = node.value == "known" and node.parts[0].op == "metric"
-        form = "({0} if {0} == {0} else {1})" if plain else SIMPLE[str(node.value)]
-        return form.format(*parts)
+        return simple(str(node.value), parts)
     if node.op == "negate":
         return f"(-{parts[0]})"
-    if node.op == "/":
-        return f"_ratio({parts[0]}, {parts[1]})"
-    return f"({parts[0]} {node.op} {parts[1]})"
+    return f"({arithmetic_of(node.op, *parts)})"

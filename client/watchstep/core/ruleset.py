@@ -55,10 +55,17 @@ class Plan:
         ]
         self.calm = [False if found else None for found in self.matches]
 
-    def lay(self, readings: list[float]) -> list[float]:
-        """Values in slot order, NaN where nothing was reported."""
-        values = list(self._pick([*readings, math.nan]))
-        del values[-2:]
+    def lay(self, readings: list[float]) -> Sequence[float]:
+        """Values in slot order, NaN where nothing was reported, and two NaN more.
+
+        Args:
+            readings: In the order of the names; a NaN is put behind them.
+        """
+        readings.append(math.nan)
+        picked: tuple[float, ...] = self._pick(readings)
+        if not self._scaled:
+            return picked
+        values = list(picked)
         for slot, factor in self._scaled:
             values[slot] *= factor
         return values

@@ -9,10 +9,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
+from watchstep.core.arithmetic import ratio
 from watchstep.core.grammar import Node, parse
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Tick
-from watchstep.core.windows import ratio
 from watchstep.errors import RuleError
 
 CLOCK_FUNCTIONS = frozenset({"silence", "stalled"})

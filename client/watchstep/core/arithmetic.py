@@ -1,0 +1,53 @@
+"""Arithmetic of the rule language: IEEE 754 where Python would raise, NaN for the unknown."""
+
+from __future__ import annotations
+
+import math
+
+UNKNOWN = math.nan
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """Division as IEEE 754 has it, where Python would raise."""
+    if denominator:
+        return numerator / denominator
+    if numerator != numerator or not numerator or denominator != denominator:
+        return UNKNOWN
+    return math.copysign(math.inf, numerator) * math.copysign(1.0, denominator)
+
+
+def sqrt(x: float) -> float:
+    """Square root; unknown below zero."""
+    return math.sqrt(x) if x >= 0 else UNKNOWN
+
+
+def log10(x: float) -> float:
+    """Decimal logarithm; -inf at zero, unknown below."""
+    if x > 0:
+        return math.log10(x)
+    return -math.inf if x == 0 else UNKNOWN
+
+
+def bound(n: float) -> float:
+    """The largest magnitude that n values standardised by themselves can have."""
+    return math.sqrt(n - 1.0) if n >= 2.0 else UNKNOWN
+
+
+def least(a: float, b: float) -> float:
+    """The smaller one; unknown if either is."""
+    return min(a, b) if a == a and b == b else UNKNOWN
+
+
+def greatest(a: float, b: float) -> float:
+    """The larger one; unknown if either is."""
+    return max(a, b) if a == a and b == b else UNKNOWN
+
+
+def differ(a: float, b: float) -> bool:
+    """Whether both are known and not equal."""
+    return a != b and a == a and b == b
+
+
+def known(a: float, b: float) -> float:
+    """The first where it is known, else the second."""
+    return a if a == a else b

@@ -1,0 +1,131 @@
+"""Smallest and largest of the last values, in constant time on average."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from itertools import accumulate
+from operator import ge, le
+from typing import Any
+
+from watchstep.core.arithmetic import UNKNOWN
+from watchstep.core.grammar import LONGEST_WINDOW, Span
+from watchstep.core.windows import fewest
+
+_Numbered = list[tuple[float, int]]
+
+
+class ExtremeWindow:
+    """Smallest and largest of the last values.
+
+    The older values are a stack of running extremes, oldest on top, so that the oldest leaves by
+    a pop; of the newer ones only the extremes are known. When the stack is used up, all values
+    become a new one. A window of updates that is not full yet counts as one that was full of
+    nothing, so that at every push one leaves.
+
+    Attributes:
+        values: All of them; a full window of updates drops its oldest by itself.
+        highs, lows: The stacks, each upon a sentinel.
+        high, low: Of the newer values.
+    """
+
+    __slots__ = ("high", "highs", "least", "limit", "low", "lows", "seconds", "times", "values")
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates
+        self.seconds = span.seconds
+        self.least = fewest(span)
+        self.values: deque[float] = deque(maxlen=span.updates)
+        self.times: deque[float] = deque()
+        self.highs = [-math.inf]
+        self.lows = [math.inf]
+        self.high = -math.inf
+        self.low = math.inf
+
+    def push(self, value: float, time: float) -> None:
+        if self.limit is not None:
+            if len(self.highs) == 1:
+                self.turn()
+            self.highs.pop()
+            self.lows.pop()
+        self.values.append(value)
+        self.high, self.low = max(value, self.high), min(value, self.low)
+        if self.limit is None:
+            self.times.append(time)
+            self.expire(time)
+            if len(self.values) > LONGEST_WINDOW:
+                self.forget()
+
+    def turn(self) -> None:
+        """Make a new stack of all values."""
+        newest_first = list(reversed(self.values))
+        self.highs = [-math.inf, *accumulate(newest_first, max)]
+        self.lows = [math.inf, *accumulate(newest_first, min)]
+        if self.limit is not None:
+            room = self.limit - len(newest_first)
+            self.highs += self.highs[-1:] * room
+            self.lows += self.lows[-1:] * room
+        self.high, self.low = -math.inf, math.inf
+
+    def forget(self) -> None:
+        if len(self.highs) == 1:
+            self.turn()
+        self.values.popleft()
+        self.times.popleft()
+        self.highs.pop()
+        self.lows.pop()
+
+    def expire(self, now: float) -> None:
+        if self.seconds is not None:
+            while self.times and self.times[0] < now - self.seconds:
+                self.forget()
+
+    def smallest(self) -> float:
+        return UNKNOWN if len(self.values) < self.least else min(self.low, self.lows[-1])
+
+    def largest(self) -> float:
+        return UNKNOWN if len(self.values) < self.least else max(self.high, self.highs[-1])
+
+    def is_flat(self, tolerance: float) -> bool | None:
+        """Whether the full window spans at most `tolerance` of its largest magnitude."""
+        if len(self.values) < (self.limit or self.least):
+            return None
+        low, high = self.smallest(), self.largest()
+        return high - low <= tolerance * max(abs(low), abs(high))
+
+    def dump(self) -> Any:
+        """The values that can still become an extreme, numbered from the oldest."""
+        low, high = _candidates(self.values, ge), _candidates(self.values, le)
+        return [low, high, list(self.times), len(self.values), len(self.values)]
+
+    def load(self, dumped: Any) -> None:
+        low, high, times, newest, size = dumped
+        self.values = deque(_filled(low, high, newest, size), maxlen=self.limit)
+        self.times = deque(map(float, times))
+        self.turn()
+
+
+def _candidates(values: Iterable[float], beaten: Any) -> _Numbered:
+    found: _Numbered = []
+    for number, value in enumerate(values, start=1):
+        while found and beaten(found[-1][0], value):
+            found.pop()
+        found.append((value, number))
+    return found
+
+
+def _filled(low: _Numbered, high: _Numbered, newest: int, size: int) -> list[float]:
+    """Values with these candidates and no others.
+
+    What is not written down was beaten on both sides, so the next candidate's value serves for
+    it: a later one is as high, and a later one as low.
+    """
+    known = {number: value for value, number in [*low, *high]}
+    found: list[float] = []
+    tops = {number: value for value, number in high}
+    value = UNKNOWN
+    for number in range(newest, newest - size, -1):
+        value = tops.get(number, value)
+        found.append(float(known.get(number, value)))
+    return found[::-1]
