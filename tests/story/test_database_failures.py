@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from service.http_kit import Running, until, upd
-from story.postgres_kit import Server, inbox, postgres_server, standby_of
+from story.postgres_kit import Inbox, Server, inbox, postgres_server, standby_of
 from story.replica_kit import (
     LENGTH,
     Spooling,
@@ -26,9 +29,30 @@ RUNS = 4
 CUTS = round(5 * LENGTH)
 
 
-def trainers_of(running: list[Running]) -> list[Trainer]:
+def trainers_of(running: list[Running], name: str = "run") -> list[Trainer]:
     clients = [one.client for one in running]
-    return [Trainer(f"run-{at}", to_any(clients, at)) for at in range(RUNS)]
+    return [Trainer(f"{name}-{at}", to_any(clients, at)) for at in range(RUNS)]
+
+
+@dataclass
+class Cluster:
+    """What the tests share that leave the database as it was."""
+
+    database: Server
+    received: Inbox
+    running: list[Running]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with (
+        postgres_server() as database,
+        inbox() as received,
+        replicas(
+            tmp_path_factory.mktemp("cluster"), 2, database.url, **received.settings()
+        ) as running,
+    ):
+        yield Cluster(database, received, running)
 
 
 @contextmanager
@@ -56,30 +80,30 @@ def spooling(folder: Path, running: list[Running]) -> Iterator[list[Spooling]]:
 
 
 def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
-    tmp_path: Path,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
-    with (
-        postgres_server() as database,
-        inbox() as received,
-        replicas(tmp_path, 2, database.url, **received.settings()) as running,
-    ):
-        trainers = trainers_of(running)
-        with spooling(tmp_path / "spool", running) as clients, training(trainers):
-            progress(trainers, 650)
-            database.stop("immediate")
-            until(lambda: all(one.refusals[503] > 2 for one in trainers))
-            until(lambda: all(one.outbound.stats().http_failures for one in clients))
-            asked = time.monotonic()
-            away = [running[0].client.send(f"new-{at}", upd(1, x=1.0)) for at in range(20)]
-            answered_s = time.monotonic() - asked
-            database.start()
-            back = time.monotonic()
-            progress(trainers, 10)
-            recovery_s = time.monotonic() - back
-            progress(trainers, 200)
-        told = tally(running[0].client, trainers, received)
-        spooled = tally(running[1].client, clients)
-        lost = [one.outbound.losses() for one in clients]
+    database, running = cluster.database, cluster.running
+    client = running[0].client
+    trainers = trainers_of(running, "restart")
+    with spooling(tmp_path, running) as clients, training(trainers):
+        progress(trainers, 650)
+        database.stop("immediate")
+        until(lambda: all(one.refusals[503] > 2 for one in trainers))
+        until(lambda: all(one.outbound.stats().http_failures for one in clients))
+        asked = time.monotonic()
+        away = [client.send(f"new-{at}", upd(1, x=1.0)) for at in range(20)]
+        away += [client.get("/runs/restart-0"), client.ask("GET", "/readyz")]
+        answered_s = time.monotonic() - asked
+        lives = client.ask("GET", "/healthz").status
+        database.start()
+        back = time.monotonic()
+        progress(trainers, 10)
+        recovery_s = time.monotonic() - back
+        until(lambda: client.ask("GET", "/readyz").status == 200)
+        progress(trainers, 200)
+    told = tally(client, trainers, cluster.received)
+    spooled = tally(running[1].client, clients)
+    lost = [one.outbound.losses() for one in clients]
 
     assert [one.problems for one in trainers] == [[]] * RUNS
     assert told.clean(), told
@@ -90,28 +114,24 @@ def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
     assert sum(one.without_retry_after for one in trainers) == 0
     assert recovery_s < 5.0
     assert {one.status for one in away} == {503}
+    assert lives == 200
     assert answered_s < 5.0, "no one waits for a database that is away"
 
 
-def test_connections_that_the_database_cuts_under_load_cost_nothing(tmp_path: Path) -> None:
-    with (
-        postgres_server() as database,
-        inbox() as received,
-        replicas(tmp_path, 2, database.url, **received.settings()) as running,
-    ):
-        trainers = trainers_of(running)
-        cut = 0
-        with training(trainers):
-            for _ in range(CUTS):
-                progress(trainers, 150)
-                cut += len(
-                    database.ask(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                        " WHERE application_name LIKE 'watchstep/%'"
-                    )
+def test_connections_that_the_database_cuts_under_load_cost_nothing(cluster: Cluster) -> None:
+    trainers = trainers_of(cluster.running, "cut")
+    cut = 0
+    with training(trainers):
+        for _ in range(CUTS):
+            progress(trainers, 150)
+            cut += len(
+                cluster.database.ask(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'watchstep/%'"
                 )
-            progress(trainers, 100)
-        told = tally(running[0].client, trainers, received)
+            )
+        progress(trainers, 100)
+    told = tally(cluster.running[0].client, trainers, cluster.received)
 
     assert cut >= CUTS * 4
     assert told.clean(), told
