@@ -53,6 +53,11 @@ WAL_BYTES = 67_108_864
 """Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
 
 
+IDLE_MS = 60_000
+"""How long one that upgrades the schema may think in a transaction; a slow machine takes seconds,
+and one that was stopped must not keep the others out for good."""
+
+
 class FolderInUseError(SettingsError):
     """Another process has the embedded store."""
 
@@ -296,18 +301,18 @@ def opening(engine: Engine) -> Iterator[Connection]:
 
 def _prepare(connection: Connection, options: StoreOptions) -> None:
     if connection.dialect.name != "sqlite":
-        # However long another replica's migration takes, this one waits for it.
-        wait = connection.execute(text("SHOW lock_timeout")).scalar_one()
-        connection.execute(text("SET lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        wait_ms = round(options.busy_timeout_s * 1000)
         try:
-            connection.execute(
-                text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait}
-            )
+            # However long another replica's migration takes, this one waits for it.
+            connection.exec_driver_sql("SET lock_timeout = 0")
+            connection.exec_driver_sql(f"SET idle_in_transaction_session_timeout = {IDLE_MS}")
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.exec_driver_sql(f"SET lock_timeout = {wait_ms}")
             _upgrade(connection, options)
             make_partitions(connection)
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+            # Ends the session, and with it the lock and these settings.
+            connection.invalidate()
         return
     _upgrade(connection, options)
     connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
