@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RLLIB := .venv-rllib
+RLLIB_STAMP := $(RLLIB)/.installed
 
-.PHONY: demo test check bench packs format install clean
+.PHONY: demo test test-rllib test-packaging check bench packs format install clean
 
 install: $(STAMP)
 
@@ -21,6 +23,22 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
+test-rllib: $(RLLIB_STAMP)
+	$(RLLIB)/bin/python -m pytest -k rllib tests/integrations/test_rllib.py tests/integrations/test_integration_pages.py
+
+# The steps of the container image, and the dashboards by Grafana's own schema: both install packages.
+test-packaging: $(STAMP)
+	WATCHSTEP_SLOW=1 $(BIN)/python -m pytest tests/deploy/test_container_steps.py tests/deploy/test_dashboards.py
+
+$(RLLIB_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RLLIB)
+	grep -v "^gymnasium==" constraints.txt > $(RLLIB)/constraints.txt
+	$(RLLIB)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RLLIB)/bin/python -m pip install --quiet --constraint $(RLLIB)/constraints.txt torch
+	$(RLLIB)/bin/python -m pip install --quiet --constraint $(RLLIB)/constraints.txt --editable ".[rllib]" --group dev
+	touch $(RLLIB_STAMP)
 
 # Seconds: style, types, layers, sizes.
 check: $(STAMP)
@@ -43,4 +61,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RLLIB) .mypy_cache .ruff_cache .pytest_cache .hypothesis

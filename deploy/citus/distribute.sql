@@ -2,7 +2,7 @@
 -- that takes the same calls), a run's rows all in one place.
 --
 -- NOT RUN on such an engine: there was none to be had. What is tested is what it rests on: every
--- key begins with the run, and no transaction of an update touches a second one
+-- key begins with the run, and no transaction writes to two runs
 -- (tests/store/test_one_run_a_transaction.py).
 --
 -- Once, before any replica serves: `watchstep db upgrade` on the coordinator makes the schema,
@@ -26,4 +26,4 @@ SELECT create_distributed_table('outbox', 'run_key', colocate_with => 'runs');
 SELECT create_reference_table('silences');
 
 -- LISTEN, NOTIFY and advisory locks work on one node: all replicas connect to the coordinator.
--- Lists over all runs, the claim of deliveries and the sweep of timelines ask every node.
+-- Lists over all runs, the look for due deliveries and the sweep of timelines ask every node.

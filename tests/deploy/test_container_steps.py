@@ -27,7 +27,7 @@ import pytest
 from deploy.kit import DEPLOY, ROOT, ask, free_port, read_yaml, running, tell, wait_until
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("WATCHSTEP_SLOW") != "1", reason="slow, installs packages: WATCHSTEP_SLOW=1"
+    os.environ.get("WATCHSTEP_SLOW") != "1", reason="slow, installs packages: make test-packaging"
 )
 
 UID = 10001

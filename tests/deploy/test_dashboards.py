@@ -18,7 +18,7 @@ from watchstep_monitor.gauges import Exposition, Instruments, ServiceState
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
 
 slow = pytest.mark.skipif(
-    os.environ.get("WATCHSTEP_SLOW") != "1", reason="slow, installs packages: WATCHSTEP_SLOW=1"
+    os.environ.get("WATCHSTEP_SLOW") != "1", reason="slow, installs packages: make test-packaging"
 )
 
 

@@ -8,7 +8,8 @@ from http.server import HTTPServer
 
 import pytest
 
-from service.http_kit import Client, Running, served
+from service.described import DescribedClient
+from service.http_kit import Running, served
 from service.receiver import Receiver
 
 
@@ -35,6 +36,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, receiver: int) -> Iterator
         yield running
 
 
-@pytest.fixture
-def client(service: Running) -> Client:
-    return service.client
+@pytest.fixture(scope="session")
+def client(service: Running) -> DescribedClient:
+    return DescribedClient(service.client)

@@ -77,6 +77,7 @@ def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
     acked = client.post(f"/alerts/{alert['id']}/ack", {"by": "ada"})
     made = client.post("/silences", {"matchers": ['run="c4"'], "duration_s": 60})
     silenced = client.get(f"/alerts/{alert['id']}").json
+    listed = client.get("/silences").json["items"]
     ended = client.ask("DELETE", f"/api/v1/silences/{made.json['id']}")
 
     wanted = (
@@ -99,6 +100,7 @@ def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
     assert set(wanted) <= set(alert)
     assert (alert["first_update"], alert["reading"]) == (1, 50.0)
     assert acked.json["acknowledged"] is True
+    assert made.json in listed
     assert (made.status, silenced["silenced"], ended.status) == (201, True, 204)
     assert client.get(f"/alerts/{alert['id']}").json["silenced"] is False
 
@@ -141,7 +143,9 @@ def test_incidents_rules_receivers_and_docs_answer(client: Client) -> None:
     assert client.get("/receivers").json["items"][0]["name"] == "ops"
     assert (test.status, test.json["delivered"]) == (200, True)
     assert client.post("/receivers/nobody/test", b"").status == 404
-    assert client.ask("GET", "/docs").status == 200
+    docs = client.ask("GET", "/docs").body.decode()
+    assert 'page of <a href="#Incident">Incident</a>' in docs
+    assert '<h3 id="Incident">' in docs
     assert "/api/v1/runs/{run}/updates" in client.ask("GET", "/openapi.json").json["paths"]
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "integrations").glob("*.md"))
 NEEDS = {
     "pytorch": ["torch"],
+    "cleanrl": ["torch", "gymnasium"],
     "ddp": ["torch"],
     "distributed": ["torch"],
     "sb3": ["stable_baselines3"],
@@ -38,6 +39,10 @@ EXAMPLES = {
 }
 
 
+# What the code on a page prints, where it shows a failure.
+PRINTED = {"cleanrl": "LossNonFinite: train/advantages_mean_raw = inf"}
+
+
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     clean = {name: one for name, one in os.environ.items() if not name.startswith("WATCHSTEP_")}
     return subprocess.run(
@@ -54,7 +59,8 @@ def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 def _skip_without(name: str) -> None:
     for package in NEEDS[name]:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"needs {package}, of the extra for {name}")
+            found_by = "make test-rllib" if name == "rllib" else f"the extra for {name}"
+            pytest.skip(f"needs {package}: {found_by}")
 
 
 def test_every_example_is_tried_and_short() -> None:
@@ -88,3 +94,4 @@ def test_the_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
     done = _run([str(script)], tmp_path)
 
     assert done.returncode == 0, done.stderr[-2_000:]
+    assert PRINTED.get(page.stem, "") in done.stdout

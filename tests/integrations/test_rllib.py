@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray.rllib", reason="needs the extra rllib")
+pytest.importorskip("ray.rllib", reason="needs Ray: make test-rllib")
 
 import ray
 import torch

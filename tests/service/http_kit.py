@@ -40,9 +40,10 @@ def _refuse(token: str) -> None:
 class Client:
     """One connection per request, so that no test depends on another's."""
 
-    def __init__(self, port: int, token: str = "") -> None:
+    def __init__(self, port: int, token: str = "", host: str = "127.0.0.1") -> None:
         self.port = port
         self.token = token
+        self.host = host
 
     def ask(
         self,
@@ -57,7 +58,7 @@ class Client:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
         try:
             connection.request(method, path, raw, sent)
             reply = connection.getresponse()

@@ -105,6 +105,29 @@ def test_how_a_delivery_went_is_heard_at_the_other_replica(url: str, tmp_path: P
         assert ("a", "delivery", 0) not in heard_one
 
 
+def test_two_replicas_that_claim_at_once_share_what_is_due_and_leave_nothing(
+    url: str, tmp_path: Path
+) -> None:
+    with (
+        bench(tmp_path / "one", database_url=url) as one,
+        bench(tmp_path / "two", database_url=url) as two,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for n in range(100):
+            one.send(grad(1, 50.0), run=f"r{n}")
+
+        def claim_all(at: Bench) -> list[str]:
+            ids = []
+            while found := at.opened.outbox.claim(one.clock.now(), 3, 60, []):
+                ids += [delivery.id for delivery in found]
+            return ids
+
+        first, second = pool.map(claim_all, (one, two))
+
+    assert len(first) + len(second) == len({*first, *second}) == 100
+    assert min(len(first), len(second)) > 10
+
+
 def test_what_no_notification_told_is_found_by_looking(url: str, tmp_path: Path) -> None:
     with bench(tmp_path, database_url=url) as at:
         at.send(grad(1, 1.0))

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from service.kit import START, Bench, bench, grad, postgres_database, update
+from store.kit_runs import one_run_a_transaction
 from watchstep.core.updates import Update
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.ingest import Batch
+from watchstep_monitor.service.notice_json import notice_to_json
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
+from watchstep_monitor.service.records import NewDelivery
 from watchstep_monitor.service.storage import AlertFilter, DeliveryFilter, RunFilter
 from watchstep_monitor.service.telling import Route
 
@@ -28,6 +31,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with (
         postgres_database() as url,
         bench(tmp_path, database_url=url, routes=ROUTES) as made,
+        one_run_a_transaction(url),
     ):
         yield made
 
@@ -221,6 +225,33 @@ def test_a_receiver_that_is_gone_takes_all_that_waits_for_it_along(at: Bench) ->
     outbox.settle(claimed, ReceiverGone(), now)
 
     assert outbox.outbox_depth() == {"waiting": 2, "delivered": 0, "dead": 2}
+
+
+def test_a_run_with_hundreds_due_does_not_keep_the_others_waiting(at: Bench) -> None:
+    outbox, now = at.opened.outbox, at.clock.now()
+    at.send(grad(1, 50.0), run="hog")
+    first = outbox.claim(now, 1, 60, ["pager"])[0]
+    notice = notice_to_json(first.notice)
+    many = [NewDelivery(f"dl_{n}", "hog", f"in_{n}", "ops", 1, notice, now) for n in range(300)]
+    at.opened.store.write("hog", lambda t: t.enqueue(many)).result(10)
+    at.clock.move(1)
+    for run in ("x", "y", "z"):
+        at.send(grad(1, 50.0), run=run)
+
+    claimed = [outbox.claim(at.clock.now(), 1, 60, ["pager"])[0] for _ in range(8)]
+
+    assert [one.notice.run for one in claimed] == ["hog", "x", "y", "z", "hog", "hog", "hog", "hog"]
+
+
+def test_all_that_is_due_is_claimed_once_however_many_runs_it_is_of(at: Bench) -> None:
+    for n in range(60):
+        at.send(grad(1, 50.0), run=f"r{n}")
+
+    claimed = []
+    while found := at.opened.outbox.claim(at.clock.now(), 7, 60, []):
+        claimed += found
+
+    assert len(claimed) == len({one.id for one in claimed}) == 120
 
 
 def test_next_due_is_none_when_nothing_waits(at: Bench) -> None:

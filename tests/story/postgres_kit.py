@@ -30,15 +30,17 @@ class Server:
 
     Attributes:
         settings: Of postgresql.conf, as on a command line.
+        host: Address that it listens on.
     """
 
     folder: Path
     port: int
     settings: str = ""
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://postgres@{self.host}:{self.port}/postgres"
 
     def start(self) -> None:
         self._control("start", "-w", "-l", str(self.folder / "log"))
@@ -51,19 +53,20 @@ class Server:
 
     def runs(self) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex((self.host, self.port)) == 0
 
     def ask(self, statement: str) -> list[Any]:
         """The rows of one statement, outside of any transaction."""
         import psycopg
 
-        target = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        # By its file, which is there in every network.
+        target = f"host={self.folder} port={self.port} user=postgres dbname=postgres"
         with psycopg.connect(target, autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def _control(self, *words: str) -> None:
-        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 {self.settings}"
+        options = f"-p {self.port} -k {self.folder} -h {self.host} {self.settings}"
         run_as_postgres("pg_ctl", "-D", str(self.folder / "data"), "-o", options, *words)
 
 
@@ -81,16 +84,21 @@ def run_as_postgres(program: str, *words: str) -> None:
 
 
 @contextmanager
-def postgres_server(settings: str = "", disk_bytes: int | None = None) -> Iterator[Server]:
+def postgres_server(
+    settings: str = "", disk_bytes: int | None = None, host: str = "127.0.0.1"
+) -> Iterator[Server]:
     """A cluster that nobody else uses; skips where none can be made.
 
     Args:
         settings: Of postgresql.conf, as on a command line.
         disk_bytes: Size of a disk of its own in memory; None for a common folder.
+        host: Address to listen on; its neighbours are let in.
     """
     with _folder(disk_bytes) as folder:
         run_as_postgres("initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust")
-        with _started(folder, settings) as server:
+        with (folder / "data/pg_hba.conf").open("a") as allowed:
+            allowed.write(f"host all all {host}/16 trust\n")
+        with _started(folder, settings, host) as server:
             yield server
 
 
@@ -101,7 +109,7 @@ def standby_of(primary: Server) -> Iterator[Server]:
         place = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
         data = str(folder / "data")
         run_as_postgres("pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", *place)
-        with _started(folder, "") as server:
+        with _started(folder, "", "127.0.0.1") as server:
             primary.ask("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (*)'")
             primary.ask("SELECT pg_reload_conf()")
             until(lambda: primary.ask("SELECT 1 FROM pg_stat_replication WHERE sync_state='sync'"))
@@ -109,10 +117,10 @@ def standby_of(primary: Server) -> Iterator[Server]:
 
 
 @contextmanager
-def _started(folder: Path, settings: str) -> Iterator[Server]:
+def _started(folder: Path, settings: str, host: str) -> Iterator[Server]:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Server(folder, free.getsockname()[1], settings)
+        free.bind((host, 0))
+        server = Server(folder, free.getsockname()[1], settings, host)
     try:
         server.start()
         yield server
@@ -149,14 +157,15 @@ def _folder(disk_bytes: int | None) -> Iterator[Path]:
 class Inbox:
     """What a receiver was sent, in order."""
 
+    host: str
     port: int = 0
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def settings(self) -> dict[str, str]:
         return {
             "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
-            "WATCHSTEP_RECEIVERS__OPS__URL": f"http://127.0.0.1:{self.port}/",
-            "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
+            "WATCHSTEP_RECEIVERS__OPS__URL": f"http://{self.host}:{self.port}/",
+            "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": f"{self.host}/32",
             "WATCHSTEP_NOTIFY__RATE_PER_MINUTE": "100000",
         }
 
@@ -165,9 +174,9 @@ class Inbox:
 
 
 @contextmanager
-def inbox() -> Iterator[Inbox]:
+def inbox(host: str = "127.0.0.1") -> Iterator[Inbox]:
     """A receiver that takes everything."""
-    found = Inbox()
+    found = Inbox(host)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -179,7 +188,7 @@ def inbox() -> Iterator[Inbox]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, 0), Handler)
     found.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

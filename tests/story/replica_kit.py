@@ -24,6 +24,8 @@ import pytest
 
 from service.http_kit import Answer, Client, Running, served, until, upd
 from story.postgres_kit import Inbox
+from watchstep.core.updates import Update
+from watchstep.sender import Outbound
 from watchstep_monitor.service.records import short_id
 
 log = logging.getLogger(__name__)
@@ -215,6 +217,30 @@ class Trainer:
         return True
 
 
+@dataclass
+class Spooling:
+    """One run's real client, which trains on whatever the service does.
+
+    Attributes:
+        longest_put_s: The longest that training was held up by one update.
+    """
+
+    run: str
+    outbound: Outbound
+    acknowledged: int = 0
+    longest_put_s: float = 0.0
+
+    def train(self, stop: threading.Event) -> None:
+        seq = 0
+        while not stop.wait(0.01):
+            seq += 1
+            readings = {"train/grad_norm": value_of(seq)}
+            begun = time.monotonic()
+            self.outbound.put(Update(seq, seq * 10, 1_700_000_000.5 + seq, readings))
+            self.longest_put_s = max(self.longest_put_s, time.monotonic() - begun)
+        self.acknowledged = seq
+
+
 def to_any(clients: Sequence[Client], seed: int) -> Callable[[str, Sequence[dict]], Answer]:
     """Each batch to a client picked at random."""
     chance = random.Random(seed)
@@ -283,7 +309,7 @@ def tally(client: Client, trainers: Sequence[Trainer], received: Inbox | None = 
         _count_updates(client, one, told)
         _count_edges(client, one, told)
     if received is not None:
-        _count_messages(client, received, told)
+        _count_messages(client, {one.run for one in trainers}, received, told)
     # Shown by --log-cli-level=INFO; the docs quote them.
     log.info("%s", told)
     longest = max((getattr(one, "longest_wait_s", 0.0) for one in trainers), default=0.0)
@@ -323,15 +349,17 @@ def _count_edges(client: Client, one: Trainer, told: Tally) -> None:
     told.edges_wrong += found != edges_of(last_seq)
 
 
-def _count_messages(client: Client, received: Inbox, told: Tally) -> None:
+def _count_messages(client: Client, runs: set[str], received: Inbox, told: Tally) -> None:
     until(lambda: not client.get("/deliveries?state=waiting").json["items"], 60)
-    promised, cursor = set(), ""
+    promised, others, cursor = set(), set(), ""
     while cursor is not None:
         page = client.get(f"/deliveries?limit=500{cursor}").json
-        promised |= {one["id"] for one in page["items"]}
+        promised |= {one["id"] for one in page["items"] if one["run"] in runs}
+        others |= {one["id"] for one in page["items"] if one["run"] not in runs}
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
     # Ids of deliveries are made of webhook ids, since one message may go to several.
     ids = [short_id("dl", one, "ops") for one in received.ids()]
+    ids = [one for one in ids if one not in others]
     told.messages = len(promised)
     told.messages_missing = max(told.edges - len(promised), 0)
     told.messages_lost = len(promised - set(ids))

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from service.http_kit import Running, until, upd
 from story.postgres_kit import Server, inbox, postgres_server, standby_of
 from story.replica_kit import (
     LENGTH,
+    Spooling,
     Trainer,
     progress,
     replicas,
     tally,
     to_any,
     training,
-    value_of,
 )
-from watchstep.core.updates import Update
 from watchstep.sender import Outbound, OutboundConfig
 
 RUNS = 4
@@ -32,23 +29,6 @@ CUTS = round(5 * LENGTH)
 def trainers_of(running: list[Running]) -> list[Trainer]:
     clients = [one.client for one in running]
     return [Trainer(f"run-{at}", to_any(clients, at)) for at in range(RUNS)]
-
-
-@dataclass
-class Spooling:
-    """One run's real client, which trains on whatever the service does."""
-
-    run: str
-    outbound: Outbound
-    acknowledged: int = 0
-
-    def train(self, stop: threading.Event) -> None:
-        seq = 0
-        while not stop.wait(0.01):
-            seq += 1
-            readings = {"train/grad_norm": value_of(seq)}
-            self.outbound.put(Update(seq, seq * 10, 1_700_000_000.5 + seq, readings))
-        self.acknowledged = seq
 
 
 @contextmanager
@@ -197,10 +177,11 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> No
 
 
 def fill(ballast: Path) -> None:
-    """Until not a byte is left."""
-    left = os.statvfs(ballast.parent)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
+    """Until not a byte is left, while the database writes beside it."""
+    block = bytes(64 * 1024)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(block)
 
 
 def restart_if_dead(database: Server) -> None:

@@ -14,7 +14,7 @@ _NAMES = ("clip_grad_norm_", "clip_grads_with_norm_")
 
 
 @contextmanager
-def observe_clipping(*guards: Guard) -> Iterator[None]:
+def observe_clipping(*guards: Guard | None) -> Iterator[None]:
     """Measure gradients just before `torch.nn.utils.clip_grad_norm_` changes them.
 
     Inside the block, a call of `torch.nn.utils.clip_grad_norm_` or `clip_grads_with_norm_`
@@ -27,15 +27,16 @@ def observe_clipping(*guards: Guard) -> Iterator[None]:
     torch demands anyway: otherwise the norm is that of scaled gradients.
 
     Args:
-        guards: Those that should see it. Without any, nothing is wrapped.
+        guards: Those that should see it; None, as `Watch.guard` returns it where watchstep is
+            disabled, is nobody. Without any, nothing is wrapped.
     """
     import torch
     from torch.nn.utils import clip_grad
 
     places = [(torch.nn.utils, name) for name in _NAMES]
     places += [(clip_grad, name) for name in _NAMES if hasattr(clip_grad, name)]
-    watching = _Watching(guards)
-    wrapped = [_wrap(place, name, watching) for place, name in places if guards]
+    watching = _Watching(tuple(guard for guard in guards if guard is not None))
+    wrapped = [_wrap(place, name, watching) for place, name in places if watching.guards]
     try:
         yield
     finally:

@@ -74,6 +74,13 @@ class Acting:
         self.guards.append(guard)
         return guard
 
+    def note(self, readings: Mapping[str, Any]) -> None:
+        """As `Watch.note`."""
+        for name, value in readings.items():
+            number = float(value)
+            for guard in self.guards:
+                guard.note(name, number)
+
     def readings(self) -> dict[str, float]:
         """What the guards have seen since the last update."""
         from watchstep.guard import merged
@@ -82,10 +89,11 @@ class Acting:
 
     def on_update(self, verdict: Verdict) -> Verdict:
         """Act on the verdict about an update; what was done is in the verdict returned."""
-        rolled_back, self._rolled_back = self._rolled_back, False
         if verdict.action < Action.HALT:
+            self._rolled_back = False
             return verdict
-        if rolled_back:
+        if self._rolled_back:
+            self._rolled_back = False
             # What this update shows was done before the rollback that it has already led to.
             return dataclasses.replace(verdict, action=Action.ROLLBACK)
         verdict = self.together(verdict)

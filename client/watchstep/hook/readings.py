@@ -11,7 +11,6 @@ from watchstep.hook.options import is_metric_name
 MOST_READINGS = 256
 """Metrics an update may hold; the service's default limit."""
 _MOST_SHAPES = 1_024
-_FLOATS = {float}
 MOST_UPDATES_BEHIND = 2
 """Updates whose device readings may be under way before the oldest is waited for."""
 
@@ -28,6 +27,7 @@ class Coercer:
         self.counts: dict[str, int] = {}
         self.news: dict[str, str] = {}
         self._good_shapes: set[tuple[Any, ...]] = set()
+        self._last_shape: tuple[Any, ...] | None = None
 
     def readings(self, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
         """Split metrics into numbers and tensors that live on a device.
@@ -36,9 +36,13 @@ class Coercer:
             metrics: Name to int, float, 0-d array or one-element tensor; nested mappings are
                 flattened with "/". Anything else is left out and counted.
         """
-        # Two loops in C: the usual update costs 0.6 us so, and 1.3 us one by one.
-        if tuple(metrics) in self._good_shapes and set(map(type, metrics.values())) == _FLOATS:
-            return dict(metrics), {}
+        # Loops in C alone: the usual update costs 0.6 us so, and 1.3 us one by one. Comparing
+        # with the last names is three times as fast as hashing them all.
+        shape = tuple(metrics)
+        if shape == self._last_shape or shape in self._good_shapes:
+            self._last_shape = shape
+            if [*map(type, metrics.values())].count(float) == len(shape):
+                return dict(metrics), {}
         return self._slowly(metrics)
 
     def _slowly(self, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:

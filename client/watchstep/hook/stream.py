@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Transition, Update, Verdict
@@ -51,12 +51,17 @@ class Stream:
         where = self.step if step is None else step
         update = Update(self.seq, where, time.time(), readings, event)
         verdict, transitions = self.judgement.update(update)
-        if transitions:
-            self.transitions.extend(transitions)
         if self.outbound is not None:
             self.outbound.put(update)
+        if transitions:
+            self._remember(transitions)
         return verdict
 
     def tell(self, text: str) -> None:
         """An update that only says something to people."""
         self.put({}, {"kind": "log", "level": "info", "text": text})
+
+    def _remember(self, transitions: Sequence[Transition]) -> None:
+        self.transitions.extend(transitions)
+        if self.outbound is not None and any(one.change == "firing" for one in transitions):
+            self.outbound.hurry()

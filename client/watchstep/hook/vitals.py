@@ -20,16 +20,16 @@ _CALLS = 512
 
 
 class Vitals:
-    """Measures `log` itself, and gathers what else is known about the hook."""
+    """Measures `log` itself, and gathers what else is known about the hook.
+
+    Attributes:
+        due: When the next readings are, on the monotonic clock.
+        took_ns: Of the newest calls of `log`.
+    """
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + EVERY_S
+        self.due = time.monotonic() + EVERY_S
         self.took_ns: deque[int] = deque(maxlen=_CALLS)
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next readings."""
-        return time.monotonic() >= self._next
 
     def readings(
         self, outbound: Outbound | None, losses: Mapping[str, int], errors: Mapping[str, int]
@@ -45,7 +45,7 @@ class Vitals:
             losses: Updates and readings lost so far, by reason.
             errors: What failed inside so far, by kind.
         """
-        self._next = time.monotonic() + EVERY_S
+        self.due = time.monotonic() + EVERY_S
         found = {"hook/errors": float(sum(errors.values()))}
         took = sorted(self.took_ns)
         if took:

@@ -154,6 +154,16 @@ class Watch:
             return None
         return self._boundary.survive(self._acting.guard, optimizer, choices)
 
+    def note(self, readings: Mapping[str, Any]) -> None:
+        """Tell every guard what stands in the loss, for its verdict on the next step.
+
+        Args:
+            readings: Name to number, such as `standardize_advantages` returns. Read at once: a
+                device's tensor costs a synchronisation.
+        """
+        if not self._disabled:
+            self._boundary.survive(self._acting.note, readings)
+
     def observe(self, model: Any, *, every: int = 50) -> Units | None:
         """Measure now and then which units of a model carry nothing; see `guard.units.Units`.
 
@@ -327,7 +337,7 @@ class Watch:
         self, readings: dict[str, float], step: int, event: Mapping[str, Any] | None
     ) -> Verdict:
         stream = self._stream
-        if self._vitals.due:
+        if time.monotonic() >= self._vitals.due:
             readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict

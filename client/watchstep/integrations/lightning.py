@@ -46,7 +46,8 @@ class WatchstepCallback(Watching, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch, and guard the optimizers."""
-        self._begin(trainer.optimizers, group=True)
+        named = {f"optimizer{at}": one for at, one in enumerate(trainer.optimizers)}
+        self._begin(named, group=True)
         self._step = trainer.global_step
 
     def on_before_optimizer_step(

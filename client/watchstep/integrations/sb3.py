@@ -1,4 +1,4 @@
-"""Stable-Baselines3 (PPO, A2C; off-policy algorithms in their basics).
+"""Stable-Baselines3: PPO and A2C; the optimizers and checkpoints of DQN, SAC, TD3 and the like.
 
     model.learn(100_000, callback=WatchstepCallback(run="ppo-7", on_critical="halt"))
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3 import __version__ as sb3_version
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -71,7 +72,7 @@ class WatchstepCallback(Watching, BaseCallback):
         self.readings: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
-        self._begin(self._optimizers().values(), group=False)
+        self._begin(self._optimizers(), group=False)
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
         if self._on_policy:
             self._follow_advantages()
@@ -90,16 +91,17 @@ class WatchstepCallback(Watching, BaseCallback):
         self._end(None)
 
     def _optimizers(self) -> dict[str, Any]:
-        """The model's optimizers by the name their module has in it."""
+        """The model's optimizers, by what each is of."""
         if hasattr(self.model.policy, "optimizer") and self.model.policy.optimizer is not None:
             return {"optimizer": self.model.policy.optimizer}
         names = ("actor", "critic", "q_net")
         parts = {name: getattr(self.model.policy, name, None) for name in names}
-        return {
-            f"{name}_optimizer": part.optimizer
-            for name, part in parts.items()
-            if part is not None and getattr(part, "optimizer", None) is not None
+        found = {
+            f"{name}_optimizer": getattr(part, "optimizer", None) for name, part in parts.items()
         }
+        # SAC's is no part of its policy.
+        found["ent_coef_optimizer"] = getattr(self.model, "ent_coef_optimizer", None)
+        return {name: one for name, one in found.items() if one is not None}
 
     def _follow_advantages(self) -> None:
         buffer = self.trained.rollout_buffer
@@ -177,8 +179,17 @@ class WatchstepCallback(Watching, BaseCallback):
         }
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds, and what `Watch.restore` fills: policy and optimizers."""
-        return {"policy": self.model.policy, **self._optimizers()}
+        """What a checkpoint holds, and what `Watch.restore` fills: policy and optimizers.
+
+        For SAC that is its entropy coefficient too, without which actor and critic would go on
+        with another one than they were trained with.
+        """
+        state = {"policy": self.model.policy, **self._optimizers()}
+        if "ent_coef_optimizer" in state:
+            holder = torch.nn.Module()
+            holder.register_buffer("log_ent_coef", self.trained.log_ent_coef)
+            state["ent_coef"] = holder
+        return state
 
     def _replace(self, place: Any, name: str, value: Any) -> None:
         """Set an instance attribute and remember how to undo it."""

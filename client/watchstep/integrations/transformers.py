@@ -75,7 +75,7 @@ class WatchstepCallback(Watching, TrainerCallback):
     ) -> None:
         """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
-        self._begin([given["optimizer"]], group=True)
+        self._begin({"optimizer": given["optimizer"]}, group=True)
         self._undo.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from watchstep.guard import Guard
@@ -41,17 +41,19 @@ class Watching:
         self._save_every = save_every
         self._guards: list[Guard] = []
 
-    def _begin(self, optimizers: Iterable[Any], *, group: bool) -> Watch:
+    def _begin(self, optimizers: Mapping[str, Any], *, group: bool) -> Watch:
         """Begin to watch, and guard the optimizers if that is wanted.
 
         Args:
-            optimizers: Those that will be stepped.
+            optimizers: Those that will be stepped, by the names that messages call them.
             group: Whether all processes of a distributed training decide together.
         """
         if self._owns_watch or self.watch is None:
             self.watch = init(**self._options)
         if self._wants_guard:
-            found = [self.watch.guard(one, group=group) for one in optimizers]
+            found = [
+                self.watch.guard(one, name=name, group=group) for name, one in optimizers.items()
+            ]
             self._guards = [guard for guard in found if guard is not None]
         return self.watch
 

@@ -44,7 +44,9 @@ class OutboundConfig:
         queue_updates: Updates held in memory at most.
         spool_bytes: Size on disk at most, for this session.
         exit_s: What closing may take at most when the interpreter exits; 0 waits for nothing.
-        flush_s: How long an ordinary update may wait for company in a request.
+        flush_s: Time between requests, unless something is urgent: an update after a silence is
+            sent at once, those that come fast share a request. One costs the trainer's process
+            0.6 ms of CPU: at 200 updates a second that is 3 us an update, and 15 us at 0.2 s.
         poll_s: After this long without a request an empty one asks for commands.
         trust_env: Whether proxies named in the environment are used.
     """
@@ -61,7 +63,7 @@ class OutboundConfig:
     queue_updates: int = 4096
     spool_bytes: int = 64 * 1024 * 1024
     exit_s: float = 1.5
-    flush_s: float = 0.2
+    flush_s: float = 1.0
     poll_s: float = 2.0
     patience: Patience = Patience()
     trust_env: bool = False

@@ -73,6 +73,10 @@ class SenderLoop:
     """One daemon thread that brings a living session over, after the dead ones of its run.
 
     Made by the trainer's thread, which then only calls `start`, `nudge`, `press` and `stop`.
+
+    Attributes:
+        idle: Whether the thread sleeps with nothing to send, and wants a nudge from the next
+            update, urgent or not.
     """
 
     def __init__(
@@ -89,13 +93,16 @@ class SenderLoop:
         self._cargo = cargo
         self._complain = complain
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._urgent = False
         self._pressed = False
         self._thorough = False
         self._stopping = False
         self._last_request = 0.0
+        self._last_turn = 0.0
         self._elders: list[Path] | None = None
         self._elder: tuple[Courier, DeadCargo] | None = None
         self._thread: threading.Thread | None = None
+        self.idle = True
         self.pacer = Pacer(config.patience)
         self.changed = threading.Condition()
         self.last_ack = 0.0
@@ -115,8 +122,15 @@ class SenderLoop:
         self._thread = threading.Thread(target=self._run, name="watchstep-sender", daemon=True)
         self._thread.start()
 
-    def nudge(self) -> None:
-        """Wake the thread before its time; cheap, takes no lock."""
+    def nudge(self, *, urgent: bool) -> None:
+        """Wake the thread; cheap, takes no lock.
+
+        Args:
+            urgent: To send at once; otherwise to see for itself what its time is now.
+        """
+        self.idle = False
+        if urgent:
+            self._urgent = True
         # Bounded: while a request hangs nobody empties the queue.
         if self._bell.qsize() < _RINGS_MAX:
             self._bell.put(None)
@@ -124,12 +138,12 @@ class SenderLoop:
     def press(self) -> None:
         """Ask for one try at once, of everything, whatever the pacer says."""
         self._pressed = True
-        self.nudge()
+        self.nudge(urgent=True)
 
     def stop(self) -> None:
         """Let the thread end after the request it is in; does not wait."""
         self._stopping = True
-        self.nudge()
+        self.nudge(urgent=True)
 
     def abandon(self) -> None:
         """In a forked child: drop the parent's files and connection."""
@@ -144,6 +158,7 @@ class SenderLoop:
                 due = self._thorough or time.monotonic() >= self.pacer.not_before
                 if due and not self._stopping:
                     self._guarded_turn()
+                    self._last_turn = time.monotonic()
                     with self.changed:
                         self.changed.notify_all()
         finally:
@@ -151,12 +166,27 @@ class SenderLoop:
             self._transport.close()
 
     def _wait(self) -> None:
-        if self._pressed:
-            return
-        try:
-            self._bell.get(timeout=self._config.flush_s)
-        except queue.Empty:
-            return
+        """Sleep until the next turn is due, or something is urgent."""
+        while not self._urgent:
+            left_s = self._next_turn() - time.monotonic()
+            if left_s <= 0:
+                break
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=left_s)
+        self._urgent = False
+
+    def _next_turn(self) -> float:
+        """When the next turn is due, on the monotonic clock.
+
+        Turns are `flush_s` apart, so that updates that come fast share a request; one that
+        comes after a silence finds its time over and goes at once.
+        """
+        # In this order: an update that is put after the look at `newest` sees `idle`.
+        self.idle = True
+        if self._courier.acked < self._cargo.newest:
+            self.idle = False
+        pause_s = self._config.poll_s if self.idle else self._config.flush_s
+        return max(self._last_turn + pause_s, self.pacer.not_before)
 
     def _guarded_turn(self) -> None:
         try:

@@ -110,6 +110,11 @@ class Outbound:
         except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
             self._internal_errors += 1
 
+    def hurry(self) -> None:
+        """Have what was put sent at once, as is done anyhow with events and non-finite readings."""
+        if self._loop is not None and not self._silent:
+            self._loop.nudge(urgent=True)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until the service has everything put so far.
 
@@ -188,17 +193,19 @@ class Outbound:
         elif not self._writing:
             self._losses.add(seq, seq, DAMAGED)
         self._cargo.newest = seq
-        if self._loop is not None and (urgent or seq % BATCH_UPDATES == 0 or not self._started):
-            self._wake(self._loop)
+        if self._loop is not None:
+            urgent = urgent or seq % BATCH_UPDATES == 0
+            if urgent or self._loop.idle:
+                self._wake(self._loop, urgent=urgent)
 
-    def _wake(self, loop: SenderLoop) -> None:
+    def _wake(self, loop: SenderLoop, *, urgent: bool) -> None:
         if not self._started:
             self._started = True
             try:
                 loop.start()
             except RuntimeError:
                 self._complain("thread", "watchstep cannot start its thread; nothing is sent")
-        loop.nudge()
+        loop.nudge(urgent=urgent)
 
     def _await(self, target: int, deadline: float, *, ends_on_failure: bool = False) -> bool:
         loop = self._loop

@@ -67,6 +67,8 @@ class Packer:
 
     def __init__(self) -> None:
         self._tables: dict[tuple[str, ...], tuple[int, struct.Struct]] = {}
+        self._last_names: tuple[str, ...] | None = None
+        self._last_table: tuple[int, struct.Struct] | None = None
 
     def pack(self, update: Update) -> tuple[bytes, bytes]:
         """One update as a frame, and the frame of its names where they are new, else b"".
@@ -76,10 +78,11 @@ class Packer:
         """
         readings = update.readings
         names = tuple(readings)
-        known = self._tables.get(names)
+        # Mostly those of the last update, and comparing is three times as fast as hashing.
+        known = self._last_table if names == self._last_names else self._tables.get(names)
         if known is None and len(self._tables) >= _TABLES_MAX:
             return frame(PLAIN, _PLAIN_SEQ.pack(update.seq) + encode_update(update)), b""
-        number, shape = known or self._table_for(names)
+        number, shape = table = known or self._table_for(names)
         try:
             payload = shape.pack(number, update.seq, update.step, update.time, *readings.values())
         except (struct.error, TypeError, OverflowError) as error:
@@ -87,11 +90,13 @@ class Packer:
         if update.event is not None:
             payload += event_to_json(update.event)
         framed = frame(UPDATE, payload)
-        if known is not None:
-            return framed, b""
         # Only now: a table counts as introduced once its introduction is handed out.
-        self._tables[names] = (number, shape)
-        return framed, _names_frame(number, names)
+        introduction = b""
+        if known is None:
+            introduction = _names_frame(number, names)
+            self._tables[names] = table
+        self._last_names, self._last_table = names, table
+        return framed, introduction
 
     def _table_for(self, names: tuple[str, ...]) -> tuple[int, struct.Struct]:
         template(names)  # Refuses an illegal name before it reaches the disk.

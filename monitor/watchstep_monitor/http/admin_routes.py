@@ -10,6 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchstep_monitor.http.alert_routes import Id, RunQuery
+from watchstep_monitor.http.answer_types import (
+    Delivery,
+    Health,
+    Ready,
+    ReceiverState,
+    Reloaded,
+    Resent,
+    Rules,
+    Trial,
+)
 from watchstep_monitor.http.answers import answer, delivery_shown, page, rules_shown
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
@@ -25,17 +35,19 @@ def admin_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["service"])
     desk = context.desk
 
-    @routes.get("/rules", **documented(None, "The rules that judge every run."))
+    @routes.get("/rules", **documented(None, "The rules that judge every run.", Rules))
     def live_rules(request: Request) -> Response:
         caller(request, context, "read")
         return answer(rules_shown(desk.book.rules))
 
-    @routes.get("/receivers", **documented(None, "Receivers and how they fare."))
+    @routes.get(
+        "/receivers", **documented(None, "Receivers and how they fare.", ReceiverState, listed=True)
+    )
     def list_receivers(request: Request) -> Response:
         caller(request, context, "read")
         return answer({"items": context.receivers.shown(), "next_cursor": None})
 
-    @routes.post("/receivers/{name}/test", **documented(None, "Send a test message now."))
+    @routes.post("/receivers/{name}/test", **documented(None, "Send a test message now.", Trial))
     async def test_receiver(
         request: Request, name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     ) -> Response:
@@ -45,7 +57,9 @@ def admin_routes(context: Context) -> APIRouter:
             raise NotFoundError("no such receiver")
         return answer(result)
 
-    @routes.get("/deliveries", **documented(None, "Deliveries, newest first."))
+    @routes.get(
+        "/deliveries", **documented(None, "Deliveries, newest first.", Delivery, listed=True)
+    )
     def list_deliveries(
         request: Request,
         state: DeliveryState | None = None,
@@ -60,8 +74,7 @@ def admin_routes(context: Context) -> APIRouter:
 
     @routes.post(
         "/deliveries/{delivery_id}/resend",
-        status_code=202,
-        **documented(None, "Try a dead one again."),
+        **documented(None, "Try a dead one again.", Resent, status=202),
     )
     async def resend(request: Request, delivery_id: Id) -> Response:
         projects = caller(request, context, "admin").projects
@@ -78,24 +91,24 @@ def root_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["service"])
     desk = context.desk
 
-    @routes.post("/-/reload", **documented(None, "Load the rule files again."))
+    @routes.post("/-/reload", **documented(None, "Load the rule files again.", Reloaded))
     async def reload(request: Request) -> Response:
         caller(request, context, "admin")
         await run_in_threadpool(desk.reload)
         return answer({"rules": len(desk.book.rules.rules)})
 
-    @routes.get("/healthz", **documented(None, "Whether the process lives."))
+    @routes.get("/healthz", **documented(None, "Whether the process lives.", Health))
     async def healthz() -> Response:
         return answer({"status": "ok"})
 
-    @routes.get("/readyz", **documented(None, "Whether updates can be committed."))
+    @routes.get("/readyz", **documented(None, "Whether updates can be committed.", Ready))
     def readyz() -> Response:
         trouble = desk.store.ready()
         if trouble is not None:
             raise ProblemError(503, trouble, headers={"Retry-After": "5"})
         return answer({"status": "ok", "rules": len(desk.book.rules.rules)})
 
-    @routes.get("/metrics", **documented(None, "Gauges for Prometheus."))
+    @routes.get("/metrics", **documented(None, "Gauges for Prometheus.", "text/plain"))
     def metrics(request: Request) -> Response:
         caller(request, context, "read")
         text, media_type = context.exposition()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchstep_monitor.http.answer_types import Alert, Incident, Silence
 from watchstep_monitor.http.answers import (
     alert_shown,
     answer,
@@ -42,10 +43,10 @@ def alert_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["alerts"])
     desk = context.desk
 
-    def shown(alert: AlertRecord) -> dict[str, Any]:
+    def shown(alert: AlertRecord) -> Alert:
         return alert_shown(alert, desk.newest_seq(alert), silenced=desk.is_silenced(alert))
 
-    @routes.get("/alerts", **documented(None, "List alerts, newest first."))
+    @routes.get("/alerts", **documented(None, "List alerts, newest first.", Alert, listed=True))
     def list_alerts(
         request: Request,
         state: Literal["pending", "firing", "resolved"] | None = None,
@@ -58,14 +59,14 @@ def alert_routes(context: Context) -> APIRouter:
         wanted = AlertFilter(projects, state, run, severity)
         return page(desk.store.alerts(wanted, min(limit, context.page), cursor), shown)
 
-    @routes.get("/alerts/{alert_id}", **documented(None, "One alert."))
+    @routes.get("/alerts/{alert_id}", **documented(None, "One alert.", Alert))
     def one_alert(request: Request, alert_id: Id) -> Response:
         projects = caller(request, context, "read").projects
         return answer(shown(desk.alert(alert_id, projects)))
 
     @routes.post(
         "/alerts/{alert_id}/ack",
-        **documented(AcknowledgeBody, "Someone looks after it: no more reminders."),
+        **documented(AcknowledgeBody, "Someone looks after it: no more reminders.", Alert),
     )
     async def acknowledge(request: Request, alert_id: Id) -> Response:
         who = caller(request, context, "admin")
@@ -74,7 +75,9 @@ def alert_routes(context: Context) -> APIRouter:
         alert = await run_in_threadpool(desk.acknowledge, alert_id, by, who.projects)
         return answer(shown(alert))
 
-    @routes.get("/incidents", **documented(None, "List incidents, newest first."))
+    @routes.get(
+        "/incidents", **documented(None, "List incidents, newest first.", Incident, listed=True)
+    )
     def list_incidents(
         request: Request, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
@@ -90,7 +93,9 @@ def silence_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["alerts"])
     desk = context.desk
 
-    @routes.get("/silences", **documented(None, "List silences, newest first."))
+    @routes.get(
+        "/silences", **documented(None, "List silences, newest first.", Silence, listed=True)
+    )
     def list_silences(request: Request) -> Response:
         projects = caller(request, context, "read").projects
         now = desk.clock.now()
@@ -98,7 +103,7 @@ def silence_routes(context: Context) -> APIRouter:
         items = [silence_shown(silence, now) for silence in found]
         return answer({"items": items, "next_cursor": None})
 
-    @routes.post("/silences", status_code=201, **documented(SilenceBody, "Silence alerts."))
+    @routes.post("/silences", **documented(SilenceBody, "Silence alerts.", Silence, status=201))
     async def make_silence(request: Request) -> Response:
         who = caller(request, context, "admin")
         body = await body_of(request, SilenceBody)
@@ -115,7 +120,7 @@ def silence_routes(context: Context) -> APIRouter:
         )
         return answer(silence_shown(silence, now), 201)
 
-    @routes.delete("/silences/{silence_id}", status_code=204, **documented(None, "End a silence."))
+    @routes.delete("/silences/{silence_id}", **documented(None, "End a silence.", None, status=204))
     def end_silence(request: Request, silence_id: Id) -> Response:
         projects = caller(request, context, "admin").projects
         known = (one for one in desk.store.silences() if one.id == silence_id)

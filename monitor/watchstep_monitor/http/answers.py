@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from starlette.responses import Response
 
 from watchstep.core.engine import RuleSet
 from watchstep.wire import ROWS_TYPE
+from watchstep_monitor.http.answer_types import (
+    Alert,
+    Begun,
+    Cause,
+    Command,
+    Delivery,
+    Incident,
+    Phase,
+    Point,
+    Reading,
+    Receipt,
+    Rules,
+    Run,
+    RunBase,
+    RunDetail,
+    Silence,
+)
+from watchstep_monitor.service import ingest, series
 from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
-from watchstep_monitor.service.ingest import Receipt
 from watchstep_monitor.service.live import RunView
 from watchstep_monitor.service.plain import number, plain
+from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.records import (
     AlertRecord,
     CommandRecord,
@@ -25,7 +43,6 @@ from watchstep_monitor.service.records import (
     SilenceRecord,
     TimelineEntry,
 )
-from watchstep_monitor.service.series import Point
 from watchstep_monitor.service.telling import alert_view
 
 R = TypeVar("R")
@@ -37,34 +54,31 @@ def answer(document: Any, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def page(found: Page[R], shown: Callable[[R], dict[str, Any]]) -> Response:
+def page(found: Page[R], shown: Callable[[R], Mapping[str, Any]]) -> Response:
     """One page of a list."""
     return answer(
         {"items": [shown(item) for item in found.items], "next_cursor": found.next_cursor}
     )
 
 
-def receipt_shown(receipt: Receipt) -> Response:
-    """The answer to a batch."""
-    return answer(
-        {
-            "accepted": receipt.accepted,
-            "duplicates": receipt.duplicates,
-            "rejected": [
-                {
-                    "index": one.index,
-                    "errors": [{"loc": list(one.loc), "type": one.kind, "msg": one.reason}],
-                }
-                for one in receipt.rejected
-            ],
-            "last_seq": receipt.last_seq,
-            "commands": [command_shown(command) for command in receipt.commands],
-        },
-        202,
-    )
+def receipt_shown(receipt: ingest.Receipt) -> Receipt:
+    """What became of a batch."""
+    return {
+        "accepted": receipt.accepted,
+        "duplicates": receipt.duplicates,
+        "rejected": [
+            {
+                "index": one.index,
+                "errors": [{"loc": list(one.loc), "type": one.kind, "msg": one.reason}],
+            }
+            for one in receipt.rejected
+        ],
+        "last_seq": receipt.last_seq,
+        "commands": [command_shown(command) for command in receipt.commands],
+    }
 
 
-def begun_shown(record: RunRecord, rules: RuleSet) -> dict[str, Any]:
+def begun_shown(record: RunRecord, rules: RuleSet) -> Begun:
     """The answer to a trainer that began or resumed an attempt."""
     return {
         "run": record.run,
@@ -79,42 +93,31 @@ def begun_shown(record: RunRecord, rules: RuleSet) -> dict[str, Any]:
     }
 
 
-def run_shown(record: RunRecord, status: str) -> dict[str, Any]:
+def run_shown(record: RunRecord, status: RunStatus) -> Run:
     """A run as lists show it."""
     return {
-        "run": record.run,
-        "project": record.project,
-        "status": status,
-        "attempt": record.attempt,
-        "step": record.step,
-        "last_seq": record.last_seq,
+        **_run_base(record, status),
         "counts": {"updates": record.updates, "lost": record.lost},
-        "tags": record.tags,
-        "trainer": record.trainer,
-        "created_at": rfc3339(record.created_at),
-        "last_update_at": _moment(record.heard_at),
-        "last_update_time": rfc3339_or_none(record.time) if record.last_seq else None,
-        "ended_at": _moment(record.ended_at),
-        "checkpoint": record.checkpoint,
-        "trainer_did": record.trainer_did,
-        "error": record.error,
     }
 
 
 def status_shown(
-    view: RunView, status: str, is_silenced: Callable[[AlertRecord], bool]
-) -> dict[str, Any]:
+    view: RunView, status: RunStatus, is_silenced: Callable[[AlertRecord], bool]
+) -> RunDetail:
     """A run with its readings, alerts and incident."""
     record, zones = view.record, view.zones()
     firing = [alert for alert in view.alerts if alert.state == "firing"]
-    pending = sum(alert.state == "pending" for alert in view.alerts)
-    shown = run_shown(record, status)
-    shown["counts"].update(firing=len(firing), pending=pending)
     return {
-        **shown,
-        "config": record.config,
+        **_run_base(record, status),
+        "counts": {
+            "updates": record.updates,
+            "lost": record.lost,
+            "firing": len(firing),
+            "pending": sum(alert.state == "pending" for alert in view.alerts),
+        },
+        "config": dict(record.config),
         "readings": {
-            name: {"value": number(value), "zone": zones.get(name)}
+            name: Reading(value=number(value), zone=zones.get(name))
             for name, value in view.latest.items()
         },
         "alerts": [
@@ -131,7 +134,27 @@ def status_shown(
     }
 
 
-def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> dict[str, Any]:
+def _run_base(record: RunRecord, status: RunStatus) -> RunBase:
+    return {
+        "run": record.run,
+        "project": record.project,
+        "status": status,
+        "attempt": record.attempt,
+        "step": record.step,
+        "last_seq": record.last_seq,
+        "tags": dict(record.tags),
+        "trainer": record.trainer,
+        "created_at": rfc3339(record.created_at),
+        "last_update_at": _moment(record.heard_at),
+        "last_update_time": rfc3339_or_none(record.time) if record.last_seq else None,
+        "ended_at": _moment(record.ended_at),
+        "checkpoint": None if record.checkpoint is None else dict(record.checkpoint),
+        "trainer_did": record.trainer_did,
+        "error": record.error,
+    }
+
+
+def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> Alert:
     """An alert."""
     view = alert_view(alert, last_seq=last_seq, silenced=silenced)
     return {
@@ -157,12 +180,12 @@ def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> 
         "description": view.description,
         "cause": view.cause,
         "runbook_url": view.runbook_url,
-        "labels": alert.labels,
+        "labels": dict(alert.labels),
         "incident": alert.incident,
     }
 
 
-def incident_shown(incident: IncidentRecord) -> dict[str, Any]:
+def incident_shown(incident: IncidentRecord) -> Incident:
     """An incident."""
     return {
         "id": incident.id,
@@ -178,15 +201,15 @@ def incident_shown(incident: IncidentRecord) -> dict[str, Any]:
         "first_bad_step": incident.first_bad_step,
         "last_good_update": incident.last_good,
         "damage_update": incident.damage,
-        "stages": incident.phases,
+        "stages": cast(list[Phase], list(incident.phases)),
         "diagnosis": incident.diagnosis,
         "confidence": incident.confidence,
-        "causes": incident.causes,
+        "causes": cast(list[Cause], list(incident.causes)),
         "notices": incident.notices,
     }
 
 
-def command_shown(command: CommandRecord) -> dict[str, Any]:
+def command_shown(command: CommandRecord) -> Command:
     """A command."""
     return {
         "id": command.id,
@@ -199,7 +222,7 @@ def command_shown(command: CommandRecord) -> dict[str, Any]:
     }
 
 
-def point_shown(point: Point) -> dict[str, Any]:
+def point_shown(point: series.Point) -> Point:
     """One reading of a series."""
     return {
         "attempt": point.attempt,
@@ -238,12 +261,11 @@ def entry_shown(entry: TimelineEntry, first_sign: TimelineEntry | None) -> dict[
     }
 
 
-def silence_shown(silence: SilenceRecord, now: datetime) -> dict[str, Any]:
+def silence_shown(silence: SilenceRecord, now: datetime) -> Silence:
     """A silence."""
-    state = "pending" if now < silence.starts_at else "active"
     return {
         "id": silence.id,
-        "state": "expired" if now >= silence.ends_at else state,
+        "state": _silence_state(silence, now),
         "matchers": [
             {
                 "name": matcher.name,
@@ -261,7 +283,15 @@ def silence_shown(silence: SilenceRecord, now: datetime) -> dict[str, Any]:
     }
 
 
-def delivery_shown(delivery: DeliveryRecord) -> dict[str, Any]:
+def _silence_state(
+    silence: SilenceRecord, now: datetime
+) -> Literal["pending", "active", "expired"]:
+    if now >= silence.ends_at:
+        return "expired"
+    return "pending" if now < silence.starts_at else "active"
+
+
+def delivery_shown(delivery: DeliveryRecord) -> Delivery:
     """A delivery."""
     return {
         "id": delivery.id,
@@ -278,7 +308,7 @@ def delivery_shown(delivery: DeliveryRecord) -> dict[str, Any]:
     }
 
 
-def rules_shown(rules: RuleSet) -> dict[str, Any]:
+def rules_shown(rules: RuleSet) -> Rules:
     """The live rules."""
     return {
         "fingerprint": rules.fingerprint,

@@ -17,7 +17,7 @@ from watchstep_monitor.http.context import Context
 from watchstep_monitor.http.docs_page import docs_page
 from watchstep_monitor.http.envelope import Envelope, RequestLimits
 from watchstep_monitor.http.ingest_route import PATH, accepting, ingest_first, ingest_route
-from watchstep_monitor.http.openapi import batch_operation
+from watchstep_monitor.http.openapi import answer_schemas, batch_operation
 from watchstep_monitor.http.postmortem_routes import LOG_PATH, postmortem_routes
 from watchstep_monitor.http.problems import install_handlers
 from watchstep_monitor.http.run_routes import history_routes, run_routes
@@ -86,6 +86,7 @@ def _describe(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         schema = generate()
         schema["paths"].setdefault(PATH, {})["post"] = batch_operation()
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(answer_schemas())
         return schema
 
     app.openapi = described  # type: ignore[method-assign]

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from watchstep.wire import ROWS_TYPE, RUN_NAME
-from watchstep_monitor.http.answers import receipt_shown
+from watchstep_monitor.http.answers import answer, receipt_shown
 from watchstep_monitor.http.bodies import media_type
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.problems import Flaw, ProblemError
@@ -51,7 +51,7 @@ def accepting(context: Context) -> Accept:
         if metrics is not None:
             metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
             metrics.ingest_took(time.perf_counter() - began)
-        return receipt_shown(receipt)
+        return answer(receipt_shown(receipt), 202)
 
     return accept
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from starlette.responses import Response
 
 from watchstep.wire import ROWS_TYPE
+from watchstep_monitor.http.answer_types import ANSWERS, Receipt
+
+_COMPONENT = "#/components/schemas/{model}"
 
 _PROBLEM = {
     "type": "object",
@@ -37,6 +41,25 @@ NUMBER = {
         {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
     ],
 }
+_UPDATE = {
+    "type": "object",
+    "required": ["seq", "step", "time"],
+    "additionalProperties": False,
+    "properties": {
+        "seq": {"type": "integer", "minimum": 1, "maximum": 2**53},
+        "step": {"type": "integer", "minimum": 0, "maximum": 2**53},
+        "time": {
+            "anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
+            "description": "Epoch seconds or RFC 3339.",
+        },
+        "metrics": {"type": "object", "additionalProperties": NUMBER},
+        "event": {
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"type": "string"}},
+        },
+    },
+}
 _REFUSALS = {
     "400": "Malformed bytes.",
     "401": "No good token.",
@@ -51,20 +74,72 @@ _REFUSALS = {
 }
 
 
-def documented(body: type[BaseModel] | None, summary: str) -> dict[str, Any]:
-    """Arguments of a route: its summary, its body and how it refuses."""
+def documented(
+    body: type[BaseModel] | None,
+    summary: str,
+    answers: type | str | None,
+    *,
+    listed: bool = False,
+    status: int = 200,
+) -> dict[str, Any]:
+    """Arguments of a route: its summary, its body, what it answers and how it refuses.
+
+    Args:
+        body: What it takes as JSON, or None.
+        summary: One line for people.
+        answers: One of `ANSWERS`, the media type of what is not JSON, or None for no body.
+        listed: Whether it answers a page of these.
+        status: Of an answer that is no refusal.
+    """
     extra: dict[str, Any] = {}
     if body is not None:
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = body.model_json_schema(ref_template=_COMPONENT)
         extra["requestBody"] = {
             "content": {"application/json": {"schema": _inlined(schema)}},
             "required": any(field.is_required() for field in body.model_fields.values()),
         }
+    responses = refusals()
+    if isinstance(answers, str):
+        responses[status] = {"content": {answers: {"schema": {"type": "string"}}}}
+    elif answers is not None:
+        told = _page_of(answers) if listed else _reference(answers)
+        responses[status] = {"content": {"application/json": {"schema": told}}}
     return {
         "summary": summary,
         "openapi_extra": extra,
-        "responses": refusals(),
+        "responses": responses,
         "response_model": None,
+        "response_class": Response,
+        "status_code": status,
+    }
+
+
+def answer_schemas() -> dict[str, Any]:
+    """The schema of every answer and of what it holds, by name."""
+    adapters: list[TypeAdapter[Any]] = [TypeAdapter(answer) for answer in ANSWERS]
+    _, told = TypeAdapter.json_schemas(
+        [(at, "serialization", adapter) for at, adapter in enumerate(adapters)],
+        ref_template=_COMPONENT,
+    )
+    schemas: dict[str, Any] = told["$defs"]
+    return schemas
+
+
+def _reference(answers: type) -> dict[str, Any]:
+    return {"$ref": _COMPONENT.format(model=answers.__name__)}
+
+
+def _page_of(answers: type) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["items", "next_cursor"],
+        "properties": {
+            "items": {"type": "array", "items": _reference(answers)},
+            "next_cursor": {
+                "anyOf": [{"type": "string"}, {"type": "null"}],
+                "description": "For the next page; null at the end.",
+            },
+        },
     }
 
 
@@ -81,25 +156,6 @@ def refusals() -> dict[int | str, dict[str, Any]]:
 
 def batch_operation() -> dict[str, Any]:
     """The operation of the plain route for batches."""
-    update = {
-        "type": "object",
-        "required": ["seq", "step", "time"],
-        "additionalProperties": False,
-        "properties": {
-            "seq": {"type": "integer", "minimum": 1, "maximum": 2**53},
-            "step": {"type": "integer", "minimum": 0, "maximum": 2**53},
-            "time": {
-                "anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}],
-                "description": "Epoch seconds or RFC 3339.",
-            },
-            "metrics": {"type": "object", "additionalProperties": NUMBER},
-            "event": {
-                "type": "object",
-                "required": ["kind"],
-                "properties": {"kind": {"type": "string"}},
-            },
-        },
-    }
     return {
         "tags": ["runs"],
         "summary": "Store and judge a batch; 202 once it is durable.",
@@ -117,7 +173,7 @@ def batch_operation() -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {
                             "attempt": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
-                            "updates": {"type": "array", "items": update},
+                            "updates": {"type": "array", "items": _UPDATE},
                         },
                     }
                 },
@@ -136,7 +192,10 @@ def batch_operation() -> dict[str, Any]:
             },
         },
         "responses": {
-            "202": {"description": "Durable.", "content": {"application/json": {}}},
+            "202": {
+                "description": "Durable.",
+                "content": {"application/json": {"schema": _reference(Receipt)}},
+            },
             **{str(status): told for status, told in refusals().items()},
         },
     }

@@ -11,11 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchstep_monitor.http.answer_types import Postmortem
 from watchstep_monitor.http.answers import answer
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.problems import Flaw, ProblemError
-from watchstep_monitor.http.run_routes import Run
+from watchstep_monitor.http.run_routes import RunName
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.postmortems import PostmortemLimits, Postmortems, file_name
 
@@ -40,8 +41,11 @@ def postmortem_routes(context: Context, postmortems: Postmortems) -> APIRouter:
             await _receive(request, path, postmortems.limits)
             return answer(await postmortems.of_log(path, path.name))
 
-    @routes.get("/runs/{run}/postmortem", **documented(None, "What a run's stored updates tell."))
-    async def examine_run(request: Request, run: Run) -> Response:
+    @routes.get(
+        "/runs/{run}/postmortem",
+        **documented(None, "What a run's stored updates tell.", Postmortem),
+    )
+    async def examine_run(request: Request, run: RunName) -> Response:
         projects = caller(request, context, "read").projects
         view = await run_in_threadpool(context.desk.view, run, projects)
         rules = context.desk.book.sources(view.record.tags)
@@ -52,7 +56,7 @@ def postmortem_routes(context: Context, postmortems: Postmortems) -> APIRouter:
 
 
 def _documented(summary: str) -> dict[str, Any]:
-    told = documented(None, summary)
+    told = documented(None, summary, Postmortem)
     schema = {"type": "string", "format": "binary"}
     body = {"content": {"application/octet-stream": {"schema": schema}}, "required": True}
     return {**told, "openapi_extra": {"requestBody": body}}

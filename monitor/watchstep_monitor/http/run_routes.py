@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchstep_monitor.http.answer_types import Begun, Command, Entry, Run, RunDetail, Series
 from watchstep_monitor.http.answers import (
     answer,
     begun_shown,
@@ -39,7 +40,7 @@ from watchstep_monitor.service.series import LEAST_POINTS
 from watchstep_monitor.service.status import shown_status
 from watchstep_monitor.service.storage import RunFilter
 
-Run = Annotated[str, Path(pattern=RUN_PATTERN, description="The run's name.")]
+RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="The run's name.")]
 Step = Annotated[int | None, Query(ge=0, le=2**53, description="Inclusive.")]
 Cursor = Annotated[
     str | None, Query(max_length=512, description="`next_cursor` of the page before.")
@@ -52,8 +53,8 @@ def run_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["runs"])
     desk = context.desk
 
-    @routes.put("/runs/{run}", **documented(BeginBody, "Begin or resume an attempt."))
-    async def begin_run(request: Request, run: Run) -> Response:
+    @routes.put("/runs/{run}", **documented(BeginBody, "Begin or resume an attempt.", Begun))
+    async def begin_run(request: Request, run: RunName) -> Response:
         who = caller(request, context, "ingest")
         body = await body_of(request, BeginBody, optional=True)
         if size_of([body.tags, body.config]) > context.config_bytes:
@@ -63,7 +64,7 @@ def run_routes(context: Context) -> APIRouter:
         record = await run_in_threadpool(desk.begin, beginning)
         return answer(begun_shown(record, desk.book.for_tags(record.tags)))
 
-    @routes.get("/runs", **documented(None, "List runs, newest heard of first."))
+    @routes.get("/runs", **documented(None, "List runs, newest heard of first.", Run, listed=True))
     def list_runs(
         request: Request,
         status: RunStatus | None = None,
@@ -77,18 +78,19 @@ def run_routes(context: Context) -> APIRouter:
         found = desk.store.runs(wanted, min(limit, context.page), cursor)
         return page(found, lambda record: run_shown(record, shown_status(record, now, hearing)))
 
-    @routes.get("/runs/{run}", **documented(None, "A run's status, readings and alerts."))
-    def run_status(request: Request, run: Run) -> Response:
+    @routes.get(
+        "/runs/{run}", **documented(None, "A run's status, readings and alerts.", RunDetail)
+    )
+    def run_status(request: Request, run: RunName) -> Response:
         view = desk.view(run, caller(request, context, "read").projects)
         status = shown_status(view.record, desk.clock.now(), desk.policy.hearing)
         return answer(status_shown(view, status, desk.is_silenced))
 
     @routes.post(
         "/runs/{run}/commands",
-        status_code=202,
-        **documented(CommandBody, "Ask the trainer for something."),
+        **documented(CommandBody, "Ask the trainer for something.", Command, status=202),
     )
-    async def command_run(request: Request, run: Run) -> Response:
+    async def command_run(request: Request, run: RunName) -> Response:
         who = caller(request, context, "admin")
         body = await body_of(request, CommandBody)
         kind: Literal["halt", "checkpoint"] = body.kind
@@ -103,10 +105,12 @@ def history_routes(context: Context) -> APIRouter:
     routes = APIRouter(tags=["runs"])
     desk = context.desk
 
-    @routes.get("/runs/{run}/series", **documented(None, "Readings of one metric, thinned."))
+    @routes.get(
+        "/runs/{run}/series", **documented(None, "Readings of one metric, thinned.", Series)
+    )
     def run_series(
         request: Request,
-        run: Run,
+        run: RunName,
         metric: Annotated[str, Query(pattern=METRIC_PATTERN)],
         from_step: Step = None,
         to_step: Step = None,
@@ -120,9 +124,11 @@ def history_routes(context: Context) -> APIRouter:
         shown = [point_shown(point) for point in kept]
         return answer({"metric": metric, "points": shown, "thinned": thinned})
 
-    @routes.get("/runs/{run}/timeline", **documented(None, "What happened, in order."))
+    @routes.get(
+        "/runs/{run}/timeline", **documented(None, "What happened, in order.", Entry, listed=True)
+    )
     def run_timeline(
-        request: Request, run: Run, limit: Limit = 500, cursor: Cursor = None
+        request: Request, run: RunName, limit: Limit = 500, cursor: Cursor = None
     ) -> Response:
         desk.view(run, caller(request, context, "read").projects)
         found = desk.store.timeline(run, min(limit, context.page), cursor)

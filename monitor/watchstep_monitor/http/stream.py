@@ -38,7 +38,7 @@ def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
     routes = APIRouter(tags=["service"])
     desk = context.desk
 
-    @routes.get("/events", **documented(None, "Server-sent events."))
+    @routes.get("/events", **documented(None, "Server-sent events.", "text/event-stream"))
     async def events(request: Request) -> Response:
         who = caller(request, context, "read")
         if desk.broadcast.listening() >= context.event_streams:

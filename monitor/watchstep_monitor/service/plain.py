@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from watchstep_monitor.service.clock import rfc3339
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A reading as JSON holds it."""
 
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def number(value: float) -> float | str:
+def number(value: float) -> Number:
     """A reading as JSON holds it: NaN and infinities as words."""
     if value - value == 0.0:
         return value

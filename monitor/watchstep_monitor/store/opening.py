@@ -35,9 +35,10 @@ from watchstep_monitor.store.compatibility import (
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import Outbox
 from watchstep_monitor.store.partitions import make_partitions
-from watchstep_monitor.store.reading import stand_on
+from watchstep_monitor.store.reach import Reach
+from watchstep_monitor.store.reading import reach_by, stand_on
 from watchstep_monitor.store.replicas import ORIGIN, Replicas
-from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.sessions import PATIENCE, limit_silence, prepare_writing
 from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
@@ -46,15 +47,6 @@ log = logging.getLogger(__name__)
 FILE_NAME = "watchstep.db"
 MIGRATION_LOCK = 0x57535450
 """Key of PostgreSQL's advisory lock around migrations."""
-
-_PATIENCE = {
-    "connect_timeout": 5,
-    # A host that vanishes without a word is noticed in these, not after the system's 15 minutes.
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
 
 WAL_BYTES = 67_108_864
 """Size to which SQLite cuts its write-ahead log; a commit of ten batches is 200 kB."""
@@ -91,6 +83,7 @@ class OpenedStore:
     writer: Writer
     replicas: Replicas | None
     _engines: tuple[Engine, ...]
+    _reach: Reach | None
     _lock: IO[bytes] | None
 
     def close(self) -> None:
@@ -98,6 +91,8 @@ class OpenedStore:
         if self.replicas is not None:
             self.replicas.stop()
         self.writer.close()
+        if self._reach is not None:
+            self._reach.close()
         for engine in self._engines:
             engine.dispose()
         if self._lock is not None:
@@ -134,23 +129,25 @@ def open_store(
             lock.close()
         raise
     write_engine, read_engine = engines
-    shapes = Shapes(write_engine.dialect)
     exclusive = options.database_url is None
     footing = Footing(options.data_dir / FILE_NAME) if exclusive else None
+    reach = None if exclusive else Reach()
     if footing is not None:
         stand_on(read_engine, footing)
+    if reach is not None:
+        reach_by(read_engine, reach)
     writer = Writer(
         write_engine,
-        shapes,
+        reach,
         threads=1 if exclusive else options.writers,
         group=options.group,
         metrics=metrics,
         footing=footing,
     )
-    store = SqlStore(read_engine, writer, shapes, footing)
+    store = SqlStore(read_engine, writer, footing)
     outbox = Outbox(read_engine, writer, exclusive=exclusive)
     replicas = None if exclusive else _replicas(write_engine, read_engine, clock or SharedClock())
-    return OpenedStore(store, outbox, writer, replicas, engines, lock)
+    return OpenedStore(store, outbox, writer, replicas, engines, reach, lock)
 
 
 def backup_sqlite(data_dir: Path, target: Path) -> None:
@@ -228,36 +225,25 @@ def _engines(options: StoreOptions) -> tuple[Engine, Engine]:
     parsed = parsed.set(drivername="postgresql+psycopg")
     common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": True}
     # Server-side prepared plans do not survive a failover behind a connection pooler.
-    arguments = {**_PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
+    arguments = {**PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
     write = create_engine(parsed, pool_size=options.writers + 1, connect_args=arguments, **common)
     read = create_engine(parsed, pool_size=options.readers, connect_args=arguments, **common)
     origin, wait_ms = secrets.token_hex(8), round(options.busy_timeout_s * 1000)
 
-    def prepare_session(raw: Any, record: Any) -> None:
-        record.info[ORIGIN] = origin
-        _tune_session(raw, wait_ms)
+    def prepare_reader(raw: Any, _: Any) -> None:
         with raw.cursor() as cursor:
+            limit_silence(cursor)
+
+    def prepare_writer(raw: Any, record: Any) -> None:
+        record.info[ORIGIN] = origin
+        with raw.cursor() as cursor:
+            limit_silence(cursor)
+            prepare_writing(cursor, wait_ms)
             refuse_newer(cursor)
 
-    event.listen(write, "connect", prepare_session)
+    event.listen(read, "connect", prepare_reader)
+    event.listen(write, "connect", prepare_writer)
     return write, read
-
-
-def _tune_session(raw: Any, wait_ms: int) -> None:
-    """Settings of a writing session on PostgreSQL, which a database may have set otherwise."""
-    with raw.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {wait_ms}")
-        # A process that was stopped or cut off in a transaction lets its run go before those
-        # that wait for it give up.
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {max(wait_ms // 2, 1)}")
-        # Cut short, a commit that waits for a standby would look like one that succeeded.
-        cursor.execute("SET statement_timeout = 0")
-        # Acknowledged means synced, also by standbys that the cluster calls synchronous;
-        # anything above "on" is left as it is.
-        cursor.execute(
-            "SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-        )
 
 
 def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
@@ -269,7 +255,7 @@ def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
     # As the engine connects: a URL with several hosts reads differently to libpq.
     _, named = write.dialect.create_connect_args(write.url)
     given = {name: value for name, value in named.items() if name != "context"}
-    arguments = {**given, **_PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
+    arguments = {**given, **PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
     return Replicas(arguments, read, origin, clock)
 
 

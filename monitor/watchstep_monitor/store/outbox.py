@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import random
 import threading
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -12,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Select,
     and_,
     exists,
     func,
@@ -23,9 +26,9 @@ from sqlalchemy import (
 
 from watchstep_monitor.service.announcing import delivery_detail
 from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.notice_json import notice_from_json
 from watchstep_monitor.service.ports import (
-    Dead,
     Delivered,
     Delivery,
     DeliveryState,
@@ -34,7 +37,7 @@ from watchstep_monitor.service.ports import (
     Retry,
 )
 from watchstep_monitor.service.records import run_key
-from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.storage import Job, Transaction
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.replicas import tell_of_delivery
@@ -45,12 +48,30 @@ MOST_REASON = 300
 TIMEOUT_S = 60.0
 """Longest wait for the writing thread; a commit takes milliseconds."""
 
+LOOKED_AT = 32
+"""Due deliveries that a claim picks from: several times what a worker starts at once, so that
+replicas seldom pick the same."""
+
+MOST_SERVED = 500
+"""Runs that are kept waiting for their next turn; beyond it the turns begin anew."""
+
+RUNS_A_READ = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    run_key: int
+    run: str
+    id: str
+
 
 class Outbox:
     """See `DeliveryStore`.
 
-    Where no other process can claim, leases live in memory: a claim then costs no commit, and
-    after a crash what was under way falls due at once.
+    Where other processes claim too, each claim is a transaction of one run. It is not synced:
+    a lease that is lost with the database lets a receiver see a notice twice, as the port says.
+    Where none can, leases live in memory: a claim then costs no commit, and after a crash what
+    was under way falls due at once.
     """
 
     def __init__(self, engine: Engine, writer: Writer, *, exclusive: bool) -> None:
@@ -59,6 +80,7 @@ class Outbox:
         self._exclusive = exclusive
         self._lock = threading.Lock()
         self._leases: dict[str, int] = {}
+        self._served: set[int] = set()
 
     def claim(
         self, now: datetime, limit: int, lease_s: float, busy: Collection[str]
@@ -68,17 +90,97 @@ class Outbox:
         Raises:
             StorageTroubleError: The store cannot commit.
         """
-        if self._exclusive:
-            return self._claim_here(to_us(now), limit, to_us(_later(now, lease_s)), busy)
-        due = self.next_due()
-        if due is None or due > now:
-            return []
+        now_us, until_us = to_us(now), to_us(now + timedelta(seconds=lease_s))
+        claimed: list[Delivery] = []
+        passed: set[str] = set()
+        while len(claimed) < limit:
+            with self._lock:
+                dealt = self._dealt(now_us, limit - len(claimed), busy, passed)
+                if self._exclusive:
+                    self._leases.update((one.id, until_us) for one in dealt)
+            if not dealt:
+                break
+            passed.update(one.id for one in dealt)
+            if self._exclusive:
+                claimed += self._read(dealt)
+                continue
+            found, trouble = self._lease(dealt, now_us, until_us)
+            claimed += found
+            if trouble is not None:
+                if claimed:
+                    # They are ours: not sent now, they would wait for their lease to end.
+                    break
+                raise trouble
+        return claimed
 
-        def job(transaction: Transaction) -> list[Delivery]:
-            connection = _connection(transaction)
-            return _claim(connection, to_us(now), limit, to_us(_later(now, lease_s)), busy)
+    def _dealt(
+        self, now_us: int, limit: int, busy: Collection[str], passed: Collection[str]
+    ) -> list[_Due]:
+        """What to claim next: a delivery of each run in turn, the oldest first.
 
-        return self._writer.submit("", job).result(TIMEOUT_S)
+        A run that has more than it is dealt now comes again after all others.
+        """
+        self._leases = {one: until for one, until in self._leases.items() if until > now_us}
+        rows = self._look(now_us, busy, passed)
+        if not rows and self._served:
+            self._served.clear()
+            rows = self._look(now_us, busy, passed)
+        if passed and not self._exclusive:
+            # Others work on the oldest as well: elsewhere they are not in the way.
+            random.shuffle(rows)
+        dealt, left = _in_turn(rows, limit)
+        self._served |= left
+        if len(self._served) > MOST_SERVED:
+            self._served.clear()
+        return dealt
+
+    def _look(self, now_us: int, busy: Collection[str], passed: Collection[str]) -> list[_Due]:
+        table = schema.outbox.c
+        query = (
+            select(table.run_key, table.run, table.id)
+            .where(
+                *_is_due(now_us),
+                table.receiver.not_in(list(busy)),
+                table.run_key.not_in(list(self._served)),
+            )
+            .order_by(table.next_us, table.created_us, table.number)
+            .limit(LOOKED_AT + len(self._leases) + len(passed))
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        free = (_Due(row.run_key, row.run, row.id) for row in rows)
+        return [one for one in free if one.id not in self._leases and one.id not in passed]
+
+    def _read(self, dealt: Collection[_Due]) -> list[Delivery]:
+        table = schema.outbox.c
+        found: dict[str, Delivery] = {}
+        with reading(self._engine) as connection:
+            for one in dealt:
+                query = select(schema.outbox).where(
+                    table.run_key == one.run_key, table.id == one.id, table.state == "waiting"
+                )
+                rows = connection.execute(query).mappings()
+                found.update((one.id, _delivery(dict(row))) for row in rows)
+        return [found[one.id] for one in dealt if one.id in found]
+
+    def _lease(
+        self, dealt: Iterable[_Due], now_us: int, until_us: int
+    ) -> tuple[list[Delivery], StorageTroubleError | None]:
+        """Claim those that are still free, run by run; what could be had, and what went wrong."""
+        runs: dict[str, list[_Due]] = {}
+        for one in dealt:
+            runs.setdefault(one.run, []).append(one)
+        leases = [
+            self._writer.submit(run, _leasing(ones, now_us, until_us)) for run, ones in runs.items()
+        ]
+        claimed: list[Delivery] = []
+        trouble: StorageTroubleError | None = None
+        for lease in leases:
+            try:
+                claimed += lease.result(TIMEOUT_S)
+            except StorageTroubleError as error:
+                trouble = error
+        return claimed, trouble
 
     def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
         """See the port.
@@ -86,18 +188,46 @@ class Outbox:
         Raises:
             StorageTroubleError: The store cannot commit.
         """
-        key = run_key(delivery.notice.run)
+        run, project = delivery.notice.run, delivery.notice.project
+        columns = _settled_columns(outcome, to_us(now))
 
         def job(transaction: Transaction) -> None:
             connection = _connection(transaction)
-            _settle(connection, key, delivery, outcome, to_us(now))
+            table = schema.outbox.c
+            mine = and_(table.run_key == run_key(run), table.id == delivery.id)
+            connection.execute(
+                update(schema.outbox)
+                .where(mine, table.state == "waiting")
+                .values(attempts=delivery.attempt, **columns)
+            )
             if not self._exclusive:
                 detail = delivery_detail(delivery, outcome)
-                tell_of_delivery(connection, delivery.notice.run, delivery.notice.project, detail)
+                tell_of_delivery(connection, run, project, detail)
 
-        self._writer.submit(delivery.notice.run, job).result(TIMEOUT_S)
+        self._writer.submit(run, job).result(TIMEOUT_S)
+        if isinstance(outcome, ReceiverGone):
+            self._give_up(delivery.receiver, columns)
         with self._lock:
             self._leases.pop(delivery.id, None)
+
+    def _give_up(self, receiver: str, columns: Mapping[str, Any]) -> None:
+        """Make dead, run by run, what waits for a receiver that is gone."""
+        table = schema.outbox.c
+        theirs = and_(table.receiver == receiver, table.state == "waiting")
+        query = select(table.run).where(theirs).distinct().limit(RUNS_A_READ)
+
+        def job(transaction: Transaction, run: str) -> None:
+            mine = update(schema.outbox).where(table.run_key == run_key(run), theirs)
+            _connection(transaction).execute(mine.values(**columns))
+
+        while True:
+            with reading(self._engine) as connection:
+                runs = connection.execute(query).scalars().all()
+            if not runs:
+                return
+            given_up = [self._writer.submit(run, functools.partial(job, run=run)) for run in runs]
+            for one in given_up:
+                one.result(TIMEOUT_S)
 
     def next_due(self) -> datetime | None:
         """See the port."""
@@ -122,32 +252,26 @@ class Outbox:
         states: tuple[DeliveryState, ...] = ("waiting", "delivered", "dead")
         return {state: found.get(state, 0) for state in states}
 
-    def _claim_here(
-        self, now_us: int, limit: int, lease_us: int, busy: Collection[str]
-    ) -> list[Delivery]:
-        with self._lock:
-            self._leases = {one: until for one, until in self._leases.items() if until > now_us}
-            most = limit + len(self._leases)
-            with reading(self._engine) as connection:
-                rows = connection.execute(_due(now_us, most, busy)).mappings().all()
-            free = [dict(row) for row in rows if row["id"] not in self._leases][:limit]
-            self._leases.update((row["id"], lease_us) for row in free)
-        return [_delivery(row) for row in free]
-
     def resend(self, delivery_id: str, now: datetime, projects: Collection[str] | None) -> bool:
         """Put a dead delivery of these projects (None: any) back in line; whether there was one."""
         table = schema.outbox.c
         mine = true() if projects is None else of_projects(projects)
+        query = select(table.run).where(table.id == delivery_id, table.state == "dead", mine)
+        with reading(self._engine) as connection:
+            run = connection.execute(query).scalar()
+        if run is None:
+            return False
 
         def job(transaction: Transaction) -> bool:
             changed = _connection(transaction).execute(
                 update(schema.outbox)
-                .where(table.id == delivery_id, table.state == "dead", mine)
+                .where(table.run_key == run_key(run), table.id == delivery_id)
+                .where(table.state == "dead")
                 .values(state="waiting", next_us=to_us(now), lease_us=0, reason="sent again")
             )
             return changed.rowcount > 0
 
-        return self._writer.submit("", job).result(TIMEOUT_S)
+        return self._writer.submit(run, job).result(TIMEOUT_S)
 
 
 def of_projects(projects: Collection[str]) -> ColumnElement[bool]:
@@ -161,26 +285,46 @@ def _connection(transaction: Transaction) -> Connection:
     return cast("SqlTransaction", transaction).connection
 
 
-def _later(moment: datetime, seconds: float) -> datetime:
-    return moment + timedelta(seconds=seconds)
-
-
-def _claim(
-    connection: Connection, now_us: int, limit: int, lease_us: int, busy: Collection[str]
-) -> list[Delivery]:
-    table = schema.outbox
-    query = _due(now_us, limit, busy).with_for_update(skip_locked=True, of=table)
-    rows = connection.execute(query).mappings().all()
+def _in_turn(rows: Iterable[_Due], limit: int) -> tuple[list[_Due], set[int]]:
+    """At most so many, of each run one after the other; and the runs that have more."""
+    waiting: dict[int, deque[_Due]] = {}
     for row in rows:
-        connection.execute(
-            update(table)
-            .where(table.c.run_key == row["run_key"], table.c.id == row["id"])
-            .values(lease_us=lease_us)
-        )
-    return [_delivery(dict(row)) for row in rows]
+        waiting.setdefault(row.run_key, deque()).append(row)
+    dealt: list[_Due] = []
+    while waiting and len(dealt) < limit:
+        for key in list(waiting)[: limit - len(dealt)]:
+            dealt.append(waiting[key].popleft())
+            if not waiting[key]:
+                del waiting[key]
+    return dealt, {one.run_key for one in dealt} & set(waiting)
 
 
-def _due(now_us: int, limit: int, busy: Collection[str]) -> Select[Any]:
+def _leasing(ones: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Delivery]]:
+    """The job that claims those deliveries of one run that no one else has claimed."""
+    table = schema.outbox
+    key, places = ones[0].run_key, {one.id: at for at, one in enumerate(ones)}
+    free = (
+        select(table.c.id)
+        .where(table.c.run_key == key, table.c.id.in_(places), *_is_due(now_us))
+        .with_for_update(skip_locked=True, of=table)
+    )
+    lease = (
+        update(table)
+        .where(table.c.run_key == key, table.c.id.in_(free))
+        .values(lease_us=until_us)
+        .returning(table)
+    )
+
+    def job(transaction: Transaction) -> list[Delivery]:
+        connection = _connection(transaction)
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        rows = connection.execute(lease).mappings().all()
+        return [_delivery(dict(row)) for row in sorted(rows, key=lambda row: places[row["id"]])]
+
+    return job
+
+
+def _is_due(now_us: int) -> list[ColumnElement[bool]]:
     """What may be sent now: of one receiver and incident only the oldest that waits."""
     table = schema.outbox
     earlier = table.alias("earlier")
@@ -193,18 +337,12 @@ def _due(now_us: int, limit: int, busy: Collection[str]) -> Select[Any]:
             earlier.c.state == "waiting",
         )
     )
-    return (
-        select(table)
-        .where(
-            table.c.state == "waiting",
-            table.c.next_us <= now_us,
-            table.c.lease_us <= now_us,
-            table.c.receiver.not_in(list(busy)),
-            ~overtakes,
-        )
-        .order_by(table.c.next_us, table.c.created_us, table.c.number)
-        .limit(limit)
-    )
+    return [
+        table.c.state == "waiting",
+        table.c.next_us <= now_us,
+        table.c.lease_us <= now_us,
+        ~overtakes,
+    ]
 
 
 def _delivery(row: Mapping[str, Any]) -> Delivery:
@@ -218,24 +356,10 @@ def _delivery(row: Mapping[str, Any]) -> Delivery:
     )
 
 
-def _settle(
-    connection: Connection, key: int, delivery: Delivery, outcome: Outcome, now_us: int
-) -> None:
-    table = schema.outbox.c
-    mine = and_(table.run_key == key, table.id == delivery.id, table.state == "waiting")
-    if isinstance(outcome, ReceiverGone):
-        mine = and_(table.receiver == delivery.receiver, table.state == "waiting")
-    connection.execute(
-        update(schema.outbox).where(mine).values(**_settled_columns(delivery, outcome, now_us))
-    )
-
-
-def _settled_columns(delivery: Delivery, outcome: Outcome, now_us: int) -> dict[str, Any]:
-    columns: dict[str, Any] = {"attempts": delivery.attempt, "lease_us": 0}
+def _settled_columns(outcome: Outcome, now_us: int) -> dict[str, Any]:
     if isinstance(outcome, Delivered):
-        return {**columns, "state": "delivered", "settled_us": now_us, "reason": ""}
-    if isinstance(outcome, Retry):
-        return {**columns, "next_us": to_us(outcome.at), "reason": outcome.reason[:MOST_REASON]}
+        return {"lease_us": 0, "state": "delivered", "settled_us": now_us, "reason": ""}
     reason = outcome.reason[:MOST_REASON]
-    assert isinstance(outcome, Dead | ReceiverGone)
-    return {**columns, "state": "dead", "settled_us": now_us, "reason": reason}
+    if isinstance(outcome, Retry):
+        return {"lease_us": 0, "next_us": to_us(outcome.at), "reason": reason}
+    return {"lease_us": 0, "state": "dead", "settled_us": now_us, "reason": reason}

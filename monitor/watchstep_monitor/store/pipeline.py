@@ -14,7 +14,7 @@ Statement = tuple[str, tuple[Any, ...]]
 
 
 class StaleGuardError(Exception):
-    """A statement that had to find its row did not: someone else changed it."""
+    """A row that had to be there was not, or one that had not: someone else was faster."""
 
 
 class NoPartitionError(Exception):
@@ -28,7 +28,7 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
     by `roll_back`.
 
     Raises:
-        StaleGuardError: See `guarded`.
+        StaleGuardError: See `guarded`; or a row with its key is there already.
         NoPartitionError: See there.
         OperationalError: Anything else.
     """
@@ -36,7 +36,7 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
     assert isinstance(raw, psycopg.Connection)
     try:
         _send(raw, statements)
-    except psycopg.errors.DivisionByZero:
+    except (psycopg.errors.DivisionByZero, psycopg.errors.UniqueViolation):
         raise StaleGuardError from None
     except psycopg.errors.CheckViolation as error:
         # What PostgreSQL calls a row that no partition takes.

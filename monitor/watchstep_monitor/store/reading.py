@@ -10,13 +10,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store.footing import Footing
+from watchstep_monitor.store.reach import Reach
 
 _FOOTING = "watchstep.footing"
+_REACH = "watchstep.reach"
 
 
 def stand_on(engine: Engine, footing: Footing) -> None:
     """Have the files looked at before each reading of this engine."""
     engine.update_execution_options(**{_FOOTING: footing})
+
+
+def reach_by(engine: Engine, reach: Reach) -> None:
+    """Have readings of this engine refused at once while the database is away."""
+    engine.update_execution_options(**{_REACH: reach})
 
 
 @contextmanager
@@ -26,12 +33,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
     Raises:
         StorageTroubleError: The store cannot be read now.
     """
-    footing: Footing | None = engine.get_execution_options().get(_FOOTING)
+    options = engine.get_execution_options()
+    footing: Footing | None = options.get(_FOOTING)
+    reach: Reach | None = options.get(_REACH)
     trouble = None if footing is None else footing.trouble()
     if trouble is not None:
         raise StorageTroubleError(trouble)
     try:
-        with engine.connect() as connection:
+        with engine.connect() if reach is None else reach.connect(engine) as connection:
             yield connection
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ConnectionError) as error:
         raise StorageTroubleError("the store cannot be read") from error

@@ -21,7 +21,9 @@ from sqlalchemy import Connection, Engine, func, select
 from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
+from watchstep_monitor.store.pipeline import Statement
 from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.sessions import limit_silence
 
 if TYPE_CHECKING:
     import psycopg
@@ -80,8 +82,8 @@ class Told:
 Heard = Callable[[Told], None]
 
 
-def tell_replicas(connection: Connection, key: int, entries: list[int]) -> None:
-    """Have the transaction announce, when it commits, timeline entries of one run.
+def telling_replicas(connection: Connection, key: int, entries: list[int]) -> Statement:
+    """The statement that announces, when its transaction commits, timeline entries of one run.
 
     Args:
         connection: Of a writing engine on PostgreSQL.
@@ -90,7 +92,7 @@ def tell_replicas(connection: Connection, key: int, entries: list[int]) -> None:
     """
     origin = connection.info.get(ORIGIN, "")
     payload = f"{origin} {key} {min(entries)} {max(entries)}"
-    connection.execute(select(func.pg_notify(CHANNEL, payload)))
+    return "SELECT pg_notify(%s, %s)", (CHANNEL, payload)
 
 
 def tell_of_delivery(
@@ -164,6 +166,7 @@ class Replicas:
         while not self._stop.is_set():
             try:
                 with psycopg.connect(**self._target, autocommit=True) as connection:
+                    limit_silence(connection)
                     connection.execute(f"SET idle_session_timeout = {FROZEN_MS}")
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._hold(connection)

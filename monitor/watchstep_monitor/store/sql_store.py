@@ -43,7 +43,6 @@ from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.reading import reading
 from watchstep_monitor.store.series_walk import SeriesWalk
-from watchstep_monitor.store.shapes import Shapes
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
 from watchstep_monitor.store.writer import Writer
 
@@ -64,13 +63,10 @@ class SqlStore:
         exclusive: See the port.
     """
 
-    def __init__(
-        self, engine: Engine, writer: Writer, shapes: Shapes, footing: Footing | None
-    ) -> None:
+    def __init__(self, engine: Engine, writer: Writer, footing: Footing | None) -> None:
         """Take what it reads and writes with; without a footing other processes write too."""
         self._engine = engine
         self._writer = writer
-        self._shapes = shapes
         self._footing = footing
         self._looking = threading.Lock()
         self._looked_at = -math.inf

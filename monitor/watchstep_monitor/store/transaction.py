@@ -15,7 +15,6 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    insert,
     or_,
     select,
     update,
@@ -38,8 +37,9 @@ from watchstep_monitor.service.records import (
 )
 from watchstep_monitor.store import blocks, packing, rollups, schema
 from watchstep_monitor.store.pipeline import StaleGuardError, Statement, send_together
-from watchstep_monitor.store.replicas import tell_replicas
-from watchstep_monitor.store.shapes import ADVANCED_COLUMNS, Shapes
+from watchstep_monitor.store.replicas import telling_replicas
+from watchstep_monitor.store.shapes import Codes, Shapes
+from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
 
 
 class SqlTransaction:
@@ -49,10 +49,12 @@ class SqlTransaction:
     together: a batch costs one round trip.
     """
 
-    def __init__(self, connection: Connection, shapes: Shapes) -> None:
+    def __init__(self, connection: Connection, statements: Statements, shapes: Shapes) -> None:
         self._connection = connection
         self._unsent: list[Statement] = []
+        self._statements = statements
         self._shapes = shapes
+        self._read: set[int] = set()
         self.committed: list[Callable[[], None]] = []
         self.rolled_back: list[Callable[[], None]] = []
         self._is_postgres = connection.dialect.name == "postgresql"
@@ -102,9 +104,10 @@ class SqlTransaction:
     def create_run(self, record: RunRecord) -> None:
         """See the port."""
         try:
-            self.connection.execute(insert(schema.runs), packing.run_row(record))
+            self._insert(schema.runs, [packing.run_row(record)])
         except IntegrityError:
             raise StaleRunError(record.run) from None
+        self._remember(record.key, {})
 
     def advance(self, record: RunRecord, seen: RunRecord) -> None:
         """See the port."""
@@ -120,9 +123,9 @@ class SqlTransaction:
         parameters = (*values, seen.key, seen.attempt, seen.last_seq, seen.version)
         if self._is_postgres:
             # The statement itself fails where it finds no row.
-            self._write(self._shapes.advance_run, [parameters])
+            self._write(self._statements.advance_run, [parameters])
             return
-        changed = self._connection.exec_driver_sql(self._shapes.advance_run, parameters)
+        changed = self._connection.exec_driver_sql(self._statements.advance_run, parameters)
         if changed.rowcount != 1:
             raise StaleRunError(record.run)
 
@@ -151,7 +154,7 @@ class SqlTransaction:
         """See the port."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
-        self._write(self._shapes.insert_updates, rows)
+        self._write(self._statements.insert["updates"], rows)
         if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
             self._roll_up(key, updates[-1].attempt, updates[-1].seq)
 
@@ -173,9 +176,7 @@ class SqlTransaction:
             .where(table.run_key == key, table.attempt == attempt, table.first_seq > rolled)
             .order_by(table.first_seq)
         ).all()
-        stretches = [
-            blocks.block_stretch(row, self._shapes.names(self, key, row.shape)) for row in rows
-        ]
+        stretches = [blocks.block_stretch(row, self._names_of(key, row.shape)) for row in rows]
         found: list[tuple[Any, ...]] = []
         for group in rollups.gathered(stretches):
             names, points = rollups.rolled_up(group)
@@ -185,11 +186,42 @@ class SqlTransaction:
             place = (key, attempt, rolled + 1, last, min(steps), max(steps))
             found.append((*place, self._shape_of(key, names), points))
             rolled = last
-        self._write(self._shapes.insert_rollups, found)
+        self._write(self._statements.insert["rollups"], found)
 
     def _shape_of(self, key: int, names: tuple[str, ...]) -> int:
-        shape = self._shapes.of(self, key).get(names)
-        return self._shapes.add(self, key, names) if shape is None else shape
+        codes = self._codes(key)
+        if names not in codes and key not in self._read:
+            # Another replica may have added it since this one looked.
+            codes = self._read_codes(key)
+        if names not in codes:
+            codes[names] = max(codes.values(), default=0) + 1
+            row = {"run_key": key, "shape": codes[names], "names": json.dumps(names)}
+            self._insert(schema.shapes, [row])
+        return codes[names]
+
+    def _names_of(self, key: int, shape: int) -> tuple[str, ...]:
+        for look in (self._codes, self._read_codes):
+            for names, number in look(key).items():
+                if number == shape:
+                    return names
+        raise LookupError(f"shape {shape} is not stored")
+
+    def _codes(self, key: int) -> Codes:
+        codes = self._shapes.of(key)
+        return self._read_codes(key) if codes is None else codes
+
+    def _read_codes(self, key: int) -> Codes:
+        query = select(schema.shapes.c.names, schema.shapes.c.shape).where(
+            schema.shapes.c.run_key == key
+        )
+        codes = {tuple(json.loads(row.names)): row.shape for row in self.connection.execute(query)}
+        self._remember(key, codes)
+        return codes
+
+    def _remember(self, key: int, codes: Codes) -> None:
+        self._read.add(key)
+        self._shapes.remember(key, codes)
+        self.on_rollback(lambda: self._shapes.forget(key))
 
     def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
         """See the port."""
@@ -238,7 +270,7 @@ class SqlTransaction:
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
         key = run_key(run)
         for row in self.connection.execute(query):
-            yield from blocks.block_updates(row, self._shapes.names(self, key, row.shape))
+            yield from blocks.block_updates(row, self._names_of(key, row.shape))
 
     def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
         """See the port."""
@@ -351,10 +383,12 @@ class SqlTransaction:
             }
             for entry in entries
         ]
-        self.connection.execute(insert(schema.timeline), rows)
+        self._insert(schema.timeline, rows)
         if self._is_postgres:
             moments = [entry.at_us for entry in entries]
-            tell_replicas(self.connection, run_key(entries[0].run), moments)
+            self._unsent.append(
+                telling_replicas(self._connection, run_key(entries[0].run), moments)
+            )
 
     def commands(self, run: str) -> list[CommandRecord]:
         """See the port."""
@@ -401,7 +435,7 @@ class SqlTransaction:
             }
             for delivery in deliveries
         ]
-        self.connection.execute(insert(schema.outbox), rows)
+        self._insert(schema.outbox, rows)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """See the port."""
@@ -415,11 +449,16 @@ class SqlTransaction:
         texts = self.connection.execute(query).scalars()
         return [packing.record_from(AlertRecord, text) for text in texts]
 
+    def _insert(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        names = columns(table)
+        parameters = [tuple(row[name] for name in names) for row in rows]
+        self._write(self._statements.insert[table.name], parameters)
+
     def _replace(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
         """Insert the row of this key, or put it in the place of the one that is there."""
         row = {**key, **values}
         parameters = tuple(row[column.name] for column in table.columns)
-        self._write(self._shapes.replace_row[table.name], [parameters])
+        self._write(self._statements.replace[table.name], [parameters])
 
 
 def _within(windows: Sequence[tuple[int, int, int]]) -> ColumnElement[bool]:

@@ -21,7 +21,9 @@ from watchstep_monitor.service.storage import Job
 from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.partitions import make_partitions
 from watchstep_monitor.store.pipeline import NoPartitionError, roll_back
+from watchstep_monitor.store.reach import Reach
 from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class Writer:
     def __init__(
         self,
         engine: Engine,
-        shapes: Shapes,
+        reach: Reach | None,
         *,
         threads: int,
         group: GroupCommit,
@@ -80,8 +82,10 @@ class Writer:
     ) -> None:
         self._engine = engine
         self._footing = footing
+        self._reach = reach
         self._failing = False
-        self._shapes = shapes
+        self._statements = Statements(engine.dialect)
+        self._shapes = Shapes()
         self._group = group
         self._metrics = metrics
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -102,6 +106,9 @@ class Writer:
         future: Future[T] = Future()
         if self._closed:
             future.set_exception(StorageTroubleError("the store is closing"))
+            return future
+        if self._reach is not None and self._reach.is_away:
+            future.set_exception(StorageTroubleError("the database cannot be reached"))
             return future
         at = run_key(run) % len(self._queues) if run else 0
         self._queues[at].put(_Task(job, updates, future))
@@ -167,7 +174,9 @@ class Writer:
     def _connected(self, tasks: queue.SimpleQueue[_Task | None]) -> Connection:
         """A new connection; if there is none to be had, for no one who waits now."""
         try:
-            return self._engine.connect()
+            return (
+                self._engine.connect() if self._reach is None else self._reach.connect(self._engine)
+            )
         except (SQLAlchemyError, OSError) as error:
             # One after the other, each would wait for the same attempt to time out.
             for _ in range(tasks.qsize()):
@@ -212,7 +221,7 @@ class Writer:
     def _commit_one(self, connection: Connection, task: _Task) -> None:
         for _ in range(MOST_TRIES):
             began = time.monotonic()
-            transaction = SqlTransaction(connection, self._shapes)
+            transaction = SqlTransaction(connection, self._statements, self._shapes)
             try:
                 result = task.job(transaction)
                 transaction.commit()
@@ -242,7 +251,7 @@ class Writer:
         """Do one job of a group inside a savepoint, so that its failure is its own."""
         failure: BaseException = StorageTroubleError("the run keeps changing")
         for _ in range(2):
-            transaction = SqlTransaction(connection, self._shapes)
+            transaction = SqlTransaction(connection, self._statements, self._shapes)
             connection.exec_driver_sql("SAVEPOINT job")
             try:
                 result = task.job(transaction)
