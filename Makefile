@@ -52,7 +52,7 @@ bench: $(STAMP)
 	for name in engine_cost diagnosis_cost log_cost ingest_cost alert_latency finite_cost checkpoint_cost; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-# After a change to a pack: parse them all once, so that trainers need not.
+# After a change to a pack or to the compiler: read and compile them once, so that trainers need not.
 packs: $(STAMP)
 	$(BIN)/python -c "from watchstep.rules.baked.making import main; main()"
 
