@@ -45,9 +45,14 @@ class Boundary:
 
     def survive(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The function's result, or None if it failed."""
-        with self:
+        # On the way of every update: a `with` would cost each 0.4 us more.
+        try:
             return function(*args, **kwargs)
-        return None
+        except TrainingHalted:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary to the training loop
+            self.count(error)
+            return None
 
     def count(self, error: Exception) -> None:
         """Count an error that training does not see."""

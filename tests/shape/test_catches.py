@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "watchstep"
 BROAD = {"Exception", "BaseException"}
 REASONS = {
+    "boundary.survive": "the line between watchstep and the training loop",
     "boundary.text_of": "a stranger's __str__",
     "checkpoint/durable.run": "raised again in the thread that waits for it",
     "checkpoint/keeper.write": "a thread: told at the next update",
@@ -27,7 +28,7 @@ REASONS = {
     "sender/outbound.put": "the one call on the way of every update",
     "sender/transport._connected": "closed, and raised again",
 }
-ENDS_A_BLOCK = {"boundary.__exit__": "the line between watchstep and the training loop"}
+ENDS_A_BLOCK = {"boundary.__exit__": "the same line, for a block"}
 
 
 def _named(path: Path, function: str) -> str:
