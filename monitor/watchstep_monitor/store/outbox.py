@@ -52,7 +52,7 @@ LOOKED_AT = 32
 """Due deliveries that a claim picks from: several times what a worker starts at once, so that
 replicas seldom pick the same."""
 
-MOST_SERVED = 500
+MOST_SERVED = 100
 """Runs that are kept waiting for their next turn; beyond it the turns begin anew."""
 
 RUNS_A_READ = 500
@@ -97,12 +97,12 @@ class Outbox:
             with self._lock:
                 dealt = self._dealt(now_us, limit - len(claimed), busy, passed)
                 if self._exclusive:
+                    claimed += self._read(dealt)
                     self._leases.update((one.id, until_us) for one in dealt)
             if not dealt:
                 break
             passed.update(one.id for one in dealt)
             if self._exclusive:
-                claimed += self._read(dealt)
                 continue
             found, trouble = self._lease(dealt, now_us, until_us)
             claimed += found
