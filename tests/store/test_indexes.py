@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from sqlalchemy import event
 
 from service.kit import START, Bench, bench, grad, postgres_database, update
 from watchstep_monitor.service.clock import to_us
+from watchstep_monitor.service.notice_json import notice_to_json
+from watchstep_monitor.service.records import NewDelivery
 from watchstep_monitor.service.storage import AlertFilter, DeliveryFilter, RunFilter
 from watchstep_monitor.store import pipeline, transaction
 
@@ -230,6 +234,28 @@ def test_a_batch_looks_for_nothing_in_a_whole_table(at: Bench, name: str) -> Non
         WRITES[name](at)
 
     assert plans.found
+    assert plans.wasteful == []
+
+
+def test_a_claim_in_an_alert_storm_reads_no_more_than_it_picks_from(tmp_path: Path) -> None:
+    with postgres_database() as url, bench(tmp_path, database_url=url) as storm:
+        outbox, now = storm.opened.outbox, storm.clock.now()
+        storm.send(grad(1, 50.0))
+        notice = notice_to_json(outbox.claim(now, 1, 60, [])[0].notice)
+        many = [
+            NewDelivery(f"d{n}", "a", f"i{n}", "ops", 1, notice, now + timedelta(microseconds=n))
+            for n in range(5_000)
+        ]
+        with storm.opened._engines[0].connect() as connection:
+            # Statistics of before, as a storm always meets them.
+            connection.exec_driver_sql("ALTER TABLE outbox SET (autovacuum_enabled = off)")
+            connection.exec_driver_sql("ANALYZE outbox")
+        storm.opened.store.write("a", lambda t: t.enqueue(many)).result(60)
+
+        with Plans(storm) as plans:
+            claimed = outbox.claim(now + timedelta(seconds=1), 4, 60, [])
+
+    assert len(claimed) == 4
     assert plans.wasteful == []
 
 

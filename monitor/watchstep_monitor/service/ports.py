@@ -97,7 +97,7 @@ class DeliveryStore(Protocol):
     def claim(
         self, now: datetime, limit: int, lease_s: float, busy: Collection[str]
     ) -> list[Delivery]:
-        """Lease up to `limit` deliveries that are due, oldest first.
+        """Lease up to `limit` deliveries that are due, the oldest of each run in turn.
 
         Of one (receiver, incident) only the oldest undelivered one is ever given out, so
         that a "resolved" never overtakes its "opened". A lease that runs out is given out
