@@ -15,14 +15,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[server,sb3,postmortem]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[server,sb3]" --group dev
 	touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/watchstep demo
 
+# Files by turns in three processes: some fill a core, and much of the rest waits for services.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)
