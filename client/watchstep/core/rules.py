@@ -157,3 +157,13 @@ def canonical_form(rule: Rule) -> dict[str, Any]:
         "where": dict(sorted(rule.where.items())),
         "inhibited_by": list(rule.inhibited_by),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """What one file holds."""
+
+    source: str
+    rules: tuple[Rule, ...]
+    bands: tuple[Bands, ...]
+    aliases: tuple[Alias, ...]

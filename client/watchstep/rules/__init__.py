@@ -1,8 +1,8 @@
 """Rule files, packs and the tools around them."""
 
+from watchstep.core.rules import RuleFile
 from watchstep.rules.files import (
     PACKS_TAG,
-    RuleFile,
     combine,
     load,
     packs,

@@ -10,12 +10,11 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from watchstep.core.grammar import parse, parse_span
-from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule
+from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule, RuleFile
 from watchstep.core.silence import clocked
 from watchstep.core.spans import Span
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
-from watchstep.rules.files import RuleFile
 from watchstep.rules.strict_yaml import Mapped, read
 
 _GROUP_KEYS = ("name", "rules")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from watchstep.core.rules import Alias, Bands, Rule
+from watchstep.core.rules import Rule, RuleFile
 from watchstep.core.ruleset import RuleSet
 from watchstep.errors import RuleError
 from watchstep.rules import baked
@@ -18,16 +17,6 @@ VOCABULARY = "vocabulary"
 
 PACKS_TAG = "packs"
 """The tag by which a run tells the packs that its trainer judges it by."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFile:
-    """What one file holds."""
-
-    source: str
-    rules: tuple[Rule, ...]
-    bands: tuple[Bands, ...]
-    aliases: tuple[Alias, ...]
 
 
 def packs() -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 from zlib import crc32
 
 from watchstep.core.compiling import written
+from watchstep.core.rules import RuleFile
 from watchstep.rules.baked import key, program_name
 from watchstep.rules.examining import examine
-from watchstep.rules.files import VOCABULARY, RuleFile
+from watchstep.rules.files import VOCABULARY
 
 PACKS = Path(__file__).parents[1] / "packs"
 MADE = Path(__file__).parent / "made"
