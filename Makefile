@@ -21,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/watchstep demo
 
-# Files by turns in three processes: some fill a core, and much of the rest waits for services.
+# Files by turns in two processes: some fill a core, and much of the rest waits for services.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)

@@ -102,7 +102,8 @@ def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state
             if rank == late:
                 # The others are there, and wait if they must.
                 come = RollCall(Path(name), kind, 9)._key("sharded" if rank == 1 else "whole")
-                while not store.check([come]) or not store.get(come).startswith(kind.encode()):
+                words = b"save 9" if kind == "save" else b"restore"
+                while not store.check([come]) or not store.get(come).startswith(words):
                     time.sleep(0.01)
             try:
                 keeper.save(state, step=9) if kind == "save" else keeper.restore(state)
