@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RLLIB := .venv-rllib
+PROCESSES ?= 2
 RLLIB_STAMP := $(RLLIB)/.installed
 
 .PHONY: demo test test-rllib test-packaging check bench packs format install clean
@@ -23,7 +24,7 @@ demo: $(STAMP)
 
 # Files by turns in two processes: some fill a core, and much of the rest waits for services.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)
