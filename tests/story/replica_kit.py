@@ -334,7 +334,7 @@ def tally(
         _count_updates(client, one, told)
         _count_edges(client, one, told)
     if received is not None:
-        # What could not be settled while the database was in trouble waits for its lease of a minute.
+        # What was not settled while the database was in trouble waits for its lease of a minute.
         until(lambda: _all_settled(client, url), 120)
         _count_messages(client, {one.run for one in trainers}, received, told)
     # Shown by --log-cli-level=INFO; the docs quote them.
