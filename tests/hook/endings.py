@@ -64,6 +64,8 @@ def no_memory(_: Training) -> None:
 
 
 def interrupt(_: Training) -> None:
+    # Ignored where tests are run in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)
 
