@@ -20,7 +20,7 @@ from watchstep.postmortem.backtest_command import labelled
 from watchstep.postmortem.readers import open_logs
 from watchstep.rules import load
 from watchstep.rules.backtest import backtest
-from watchstep_monitor.web.record import FIGURES, mark_of
+from watchstep_monitor.web.rule_history import FIGURES, mark_of
 
 ROOT = Path(__file__).parents[1]
 PACKS = ("ppo", "pretrain", "grpo")

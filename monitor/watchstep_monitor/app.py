@@ -29,29 +29,29 @@ from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
+from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
+from watchstep_monitor.service.alerting.silences import parse_matcher
 from watchstep_monitor.service.announcing import AnnouncingOutbox
 from watchstep_monitor.service.clock import SharedClock, SystemClock
-from watchstep_monitor.service.desk import Desk, DeskOptions
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.ingest import IngestPolicy
-from watchstep_monitor.service.live import Fleet
-from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.ingest.ingest import IngestPolicy
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import Clock, DeliveryStore
-from watchstep_monitor.service.postmortems import PostmortemLimits, Postmortems
+from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
-from watchstep_monitor.service.rulebook import RuleBook
-from watchstep_monitor.service.silences import parse_matcher
+from watchstep_monitor.service.run_service import RunService, RunServiceOptions
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.run_cache import RunCache
+from watchstep_monitor.service.run_state.status import Liveness
+from watchstep_monitor.service.scheduler import Scheduler
 from watchstep_monitor.service.silencing import SilenceCache
-from watchstep_monitor.service.status import Hearing
-from watchstep_monitor.service.telling import Route, TellingPolicy
-from watchstep_monitor.service.ticker import Ticker
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
-from watchstep_monitor.store.replicas import RELOAD, Told
+from watchstep_monitor.store.postgres.notify import TOKENS
+from watchstep_monitor.store.postgres.replicas import RELOAD, Told
 from watchstep_monitor.store.token_file import adopt_filed
-from watchstep_monitor.store.voice import TOKENS
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
 
@@ -68,10 +68,10 @@ class Service:
     """
 
     asgi: ASGIApp
-    desk: Desk
+    run_service: RunService
     opened: OpenedStore
     worker: Worker
-    ticker: Ticker
+    scheduler: Scheduler
     stopping: asyncio.Event
 
 
@@ -104,15 +104,15 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
         tokens.stop()
         opened.close()
         raise
-    retention = Retention(service.desk, _retention_policy(settings))
+    retention = Retention(service.run_service, _retention_policy(settings))
     try:
         service.worker.start()
-        service.ticker.start()
+        service.scheduler.start()
         retention.start()
         yield service
     finally:
         retention.stop()
-        service.ticker.stop()
+        service.scheduler.stop()
         service.worker.stop()
         tokens.stop()
         opened.close()
@@ -151,30 +151,31 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     worker = _worker(settings, outbox, clock, instruments)
     silences = SilenceCache(opened.store, clock)
     policy = _ingest_policy(settings, base_url, clock, silences, routes, worker)
-    fleet = Fleet(book, settings.store.cached_runs)
-    desk = Desk(
+    fleet = RunCache(book, settings.store.cached_runs)
+    run_service = RunService(
         opened.store,
         book,
         fleet,
         clock,
         policy,
-        DeskOptions(settings.commands.expire_s, settings.limits.queued_requests),
+        RunServiceOptions(settings.commands.expire_s, settings.limits.queued_requests),
     )
-    desk.nudge, desk.metrics, desk.silences_changed = worker.nudge, instruments, silences.forget
-    outbox.broadcast = desk.broadcast
+    run_service.nudge, run_service.metrics = worker.nudge, instruments
+    run_service.silences_changed = silences.forget
+    outbox.broadcast = run_service.broadcast
     replicas = opened.replicas
     if replicas is not None:
-        desk.rules_changed = replicas.tell_of_reload
-        replicas.start(functools.partial(_hear, desk, tokens))
-    ticker = Ticker(
-        desk,
+        run_service.rules_changed = replicas.tell_of_reload
+        replicas.start(functools.partial(_hear, run_service, tokens))
+    scheduler = Scheduler(
+        run_service,
         settings.stall.check_interval_s,
         leads=replicas.leads if replicas is not None else lambda: True,
         keep_ended_s=settings.gauges.keep_after_end_s,
     )
     stopping = asyncio.Event()
     keyring = Keyring(settings.auth.tokens, tokens, clock)
-    context = _context(settings, desk, opened, worker, instruments, clock, keyring)
+    context = _context(settings, run_service, opened, worker, instruments, clock, keyring)
     asgi = build_application(
         context,
         RequestLimits(
@@ -188,13 +189,13 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         postmortems=_postmortems(settings, opened),
         pages=[
             page_routes(
-                desk,
+                run_service,
                 lambda request: caller(request, context, "read").projects,
                 watchstep.__version__,
             )
         ],
     )
-    return Service(asgi, desk, opened, worker, ticker, stopping)
+    return Service(asgi, run_service, opened, worker, scheduler, stopping)
 
 
 def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
@@ -207,23 +208,23 @@ def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
     )
 
 
-def _hear(desk: Desk, tokens: TokenWatch, told: Told) -> None:
+def _hear(run_service: RunService, tokens: TokenWatch, told: Told) -> None:
     """Take notice of what another replica did: mostly by telling this one's listeners."""
     if told.kind == TOKENS:
         tokens.look_soon()
         return
     if told.kind == RELOAD:
         try:
-            desk.read_rules()
+            run_service.read_rules()
         except RuleError as error:
             log.warning("the rules stay as they were", extra={"reason": str(error)})
         return
-    desk.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
+    run_service.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
 
 
 def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
     settings: Settings,
-    desk: Desk,
+    run_service: RunService,
     opened: OpenedStore,
     worker: Worker,
     instruments: Instruments,
@@ -232,7 +233,7 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
 ) -> Context:
     exposition = Exposition(
         instruments,
-        desk,
+        run_service,
         clock,
         ServiceState(
             outbox_depth=opened.outbox.outbox_depth,
@@ -249,7 +250,7 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
     )
     limits = settings.limits
     return Context(
-        desk=desk,
+        run_service=run_service,
         keyring=keyring,
         batches=BatchReader(
             BatchLimits(limits.updates_per_batch, limits.metrics_per_update, limits.event_bytes)
@@ -303,7 +304,7 @@ def _ingest_policy(
             silences=silences.current,
             base_url=(settings.public_url or base_url).rstrip("/"),
         ),
-        hearing=Hearing(clock.now(), settings.stall.timeout_s),
+        hearing=Liveness(clock.now(), settings.stall.timeout_s),
         snapshot_every=settings.store.snapshot_updates,
         most_runs=settings.limits.runs,
         most_metrics_per_run=settings.limits.metrics_per_run,

@@ -8,7 +8,7 @@ from service.http_kit import Client, made_token, until
 from service.kit import RULES, postgres_database
 from story.replica_kit import replicas
 from watchstep_monitor.service.clock import SystemClock
-from watchstep_monitor.store.beside import tokens_of
+from watchstep_monitor.store.offline_tokens import tokens_of
 from watchstep_monitor.store.opening import StoreOptions
 
 EXTRA = """

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
-from watchstep_monitor.service.notices import AlertView, Notice
+from watchstep_monitor.service.alerting.notice import AlertView, Notice
 from watchstep_monitor.service.ports import (
     Dead,
     Delivered,

@@ -9,7 +9,6 @@ import pytest
 
 from notify.kit import START, config
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.lanes import Lane
 from watchstep_monitor.notify.outcomes import (
     Refused,
     Taken,
@@ -17,6 +16,7 @@ from watchstep_monitor.notify.outcomes import (
     outcome_of,
     retry_after_s,
 )
+from watchstep_monitor.notify.receiver_state import ReceiverState
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
 
 
@@ -95,7 +95,7 @@ def test_a_taken_notice_is_delivered_whatever_the_attempt():
 
 
 def test_a_lane_opens_wide_only_after_a_success():
-    lane = Lane(ReceiverConfig("ops", "slack", "https://h.example.org"), 4, 60)
+    lane = ReceiverState(ReceiverConfig("ops", "slack", "https://h.example.org"), 4, 60)
 
     before = lane.room(0.0)
     lane.healthy = True
@@ -104,7 +104,9 @@ def test_a_lane_opens_wide_only_after_a_success():
 
 
 def test_a_lane_counts_starts_over_the_last_sixty_seconds():
-    lane = Lane(ReceiverConfig("ops", "slack", "https://h.example.org"), 9, 2, healthy=True)
+    lane = ReceiverState(
+        ReceiverConfig("ops", "slack", "https://h.example.org"), 9, 2, healthy=True
+    )
     lane.begin(10.0, START)
     lane.begin(30.0, START)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from service.kit import RULES
 from watchstep_monitor.service.tokens import new_token
-from watchstep_monitor.store.beside import tokens_of
+from watchstep_monitor.store.offline_tokens import tokens_of
 from watchstep_monitor.store.opening import StoreOptions
 
 READY_S = 60.0

@@ -1,4 +1,4 @@
-"""A desk over a real store, a clock that tests move, and rules small enough to reason about."""
+"""A run service over a real store, a clock that tests move, and small rules."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.desk import Desk, DeskOptions
-from watchstep_monitor.service.ingest import Batch, IngestPolicy, Receipt
-from watchstep_monitor.service.live import Fleet
-from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
+from watchstep_monitor.service.ingest.ingest import Batch, IngestPolicy, Receipt
+from watchstep_monitor.service.run_service import RunService, RunServiceOptions
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.run_cache import RunCache
+from watchstep_monitor.service.run_state.status import Liveness
+from watchstep_monitor.service.run_state.storage import DeliveryFilter
 from watchstep_monitor.service.silencing import SilenceCache
-from watchstep_monitor.service.status import Hearing
-from watchstep_monitor.service.storage import DeliveryFilter
-from watchstep_monitor.service.telling import Route, TellingPolicy
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 
@@ -85,19 +85,19 @@ def grad(seq: int, value: float, *, attempt: int = 1) -> Update:
 
 @dataclass
 class Bench:
-    """A desk and all that a test wants to reach around it."""
+    """A run service and all that a test wants to reach around it."""
 
-    desk: Desk
+    run_service: RunService
     opened: OpenedStore
     clock: MovedClock
     rules: Path
 
     def send(self, *updates: Update, run: str = "a", attempt: int = 1) -> Receipt:
         batch = Batch(run, attempt, list(enumerate(updates)))
-        return self.desk.accept(batch).result(10)
+        return self.run_service.accept(batch).result(10)
 
     def alerts(self, run: str = "a") -> dict[str, str]:
-        return {alert.rule: alert.state for alert in self.desk.view(run, None).alerts}
+        return {alert.rule: alert.state for alert in self.run_service.view(run, None).alerts}
 
     def notices(self) -> list[tuple[str, str]]:
         """(receiver, edge) of everything in the outbox, oldest first."""
@@ -128,14 +128,16 @@ def bench(
             TellingPolicy(
                 group_wait_s, 5.0, 3600.0, lambda: routes, silences.current, "http://localhost"
             ),
-            Hearing(clock.now(), 300.0),
+            Liveness(clock.now(), 300.0),
             snapshot_every,
             100,
             50,
         )
-        desk = Desk(opened.store, book, Fleet(book, 100), clock, policy, DeskOptions(600.0, 1_000))
-        desk.silences_changed = silences.forget
-        yield Bench(desk, opened, clock, path)
+        run_service = RunService(
+            opened.store, book, RunCache(book, 100), clock, policy, RunServiceOptions(600.0, 1_000)
+        )
+        run_service.silences_changed = silences.forget
+        yield Bench(run_service, opened, clock, path)
     finally:
         opened.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.kit import RULES, Bench, bench, grad, update
-from watchstep_monitor.service.telling import Route
+from watchstep_monitor.service.alerting.notifications import Route
 
 INFO = """
       - alert: Noticed
@@ -41,7 +41,7 @@ def test_an_incident_names_its_likeliest_cause_with_its_evidence(tmp_path: Path)
     with bench(tmp_path) as at:
         beyond_bound(at)
 
-        incident = at.desk.view("a", None).incident
+        incident = at.run_service.view("a", None).incident
         best = incident.causes[0]
         assert best["cause"] == "wrong-sample-normalisation"
         assert incident.diagnosis == best["title"]
@@ -54,7 +54,7 @@ def test_the_message_carries_the_cause_and_how_sure_it_is(tmp_path: Path) -> Non
     with bench(tmp_path) as at:
         beyond_bound(at)
 
-        incident = at.desk.view("a", None).incident
+        incident = at.run_service.view("a", None).incident
         notice = at.opened.outbox.claim(at.clock.now(), 10, 60, [])[-1].notice
         assert notice.diagnosis.startswith("Advantages are standardised")
         assert 0.5 < notice.confidence <= 1.0
@@ -65,10 +65,10 @@ def test_stages_have_their_updates_and_survive_a_restart(tmp_path: Path) -> None
     with bench(tmp_path) as at:
         beyond_bound(at)
         at.send(update(44, train__policy_loss=math.nan))
-        told = at.desk.view("a", None).incident
+        told = at.run_service.view("a", None).incident
 
     with bench(tmp_path) as at:
-        again = at.desk.view("a", None).incident
+        again = at.run_service.view("a", None).incident
 
     assert again == told
     assert [(one["stage"], one["first_update"]) for one in told.phases] == [
@@ -83,7 +83,7 @@ def test_nothing_that_stands_out_is_no_diagnosis(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 50.0))
 
-        incident = at.desk.view("a", None).incident
+        incident = at.run_service.view("a", None).incident
         assert (incident.diagnosis, incident.confidence) == ("", 0.0)
         assert incident.causes[0]["cause"] == "not-enough-evidence"
 
@@ -108,7 +108,7 @@ def test_a_healthy_update_reads_nothing_back(
 def test_an_alert_that_comes_and_goes_is_not_diagnosed_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watchstep_monitor.service import diagnosing
+    from watchstep_monitor.service.alerting import diagnosis as diagnosing
 
     looked = []
     whole = diagnosing.diagnose
@@ -126,7 +126,7 @@ def test_an_alert_that_comes_and_goes_is_not_diagnosed_each_time(
 def test_a_diagnosis_that_stumbles_keeps_no_alert_from_being_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watchstep_monitor.service import diagnosing
+    from watchstep_monitor.service.alerting import diagnosis as diagnosing
 
     def stumbles(*_: object) -> None:
         raise OverflowError
@@ -143,7 +143,7 @@ def test_an_info_alert_opens_no_incident_and_tells_no_one(tmp_path: Path) -> Non
         at.send(update(1, my__own=9.0))
 
         assert at.alerts() == {"Noticed": "firing"}
-        assert at.desk.view("a", None).incident is None
+        assert at.run_service.view("a", None).incident is None
         assert at.notices() == []
 
 
@@ -163,11 +163,11 @@ def test_an_info_alert_that_joins_makes_no_message_and_keeps_nothing_open(tmp_pa
         at.clock.move(60)
         at.send(update(2, my__own=9.0, train__grad_norm=50.0))
         at.clock.move(60)
-        at.desk.tick("a")
+        at.run_service.tick("a")
         joined = at.notices()
         at.send(update(3, my__own=9.0, train__grad_norm=1.0))
 
         assert joined == [("all", "opened")]
         assert at.notices() == [("all", "opened"), ("all", "resolved")]
         assert at.alerts() == {"Noticed": "firing"}
-        assert at.desk.view("a", None).incident is None
+        assert at.run_service.view("a", None).incident is None

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from service.kit import Bench, bench, grad, update
-from watchstep_monitor.service.ingest import Beginning
-from watchstep_monitor.service.notices import Notice
+from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.alerting.notifications import Route
+from watchstep_monitor.service.ingest.ingest import Beginning
 from watchstep_monitor.service.ports import Delivered
-from watchstep_monitor.service.records import Matcher
-from watchstep_monitor.service.telling import Route
+from watchstep_monitor.service.run_state.records import Matcher
 
 
 def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path:
             update(6, event={"kind": "halted", "reason": "LossGone"}),
         ):
             at.send(one)
-            incident = at.desk.view("a", None).incident
+            incident = at.run_service.view("a", None).incident
             stages.append(incident.stage if incident else None)
 
         assert stages == [
@@ -37,7 +37,7 @@ def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path:
             "divergence",
             "aftermath",
         ]
-        incident = at.desk.view("a", None).incident
+        incident = at.run_service.view("a", None).incident
         assert (incident.first_bad, incident.last_good) == (2, 1)
         assert [phase["stage"] for phase in incident.phases] == [
             "early signs",
@@ -58,10 +58,10 @@ def test_alerts_that_join_are_told_together_after_the_interval(tmp_path: Path) -
     with bench(tmp_path) as at:
         at.send(update(1, train__policy_loss=math.nan))
         at.send(update(2, train__grad_norm=50.0))
-        at.desk.tick("a")
+        at.run_service.tick("a")
         early = at.notices()
         at.clock.move(6)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert early == [("ops", "opened")]
         assert at.notices() == [("ops", "opened"), ("ops", "changed")]
@@ -84,7 +84,7 @@ def test_the_end_is_told_to_those_who_heard_of_the_beginning(tmp_path: Path) -> 
         at.send(grad(2, 1.0))
 
         assert at.notices() == [("ops", "opened"), ("ops", "resolved")]
-        assert at.desk.view("a", None).incident is None
+        assert at.run_service.view("a", None).incident is None
 
 
 def test_group_wait_gathers_before_the_first_message(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_group_wait_gathers_before_the_first_message(tmp_path: Path) -> None:
         waiting = at.notices()
         at.clock.move(21)
         assert at.opened.store.due_incidents(at.clock.now(), 10) == ["a"]
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert waiting == []
         delivery = at.opened.outbox.claim(at.clock.now(), 10, 60, [])[0]
@@ -109,13 +109,13 @@ def test_a_reminder_comes_after_the_repeat_interval_until_someone_acknowledges(
         at.send(grad(1, 50.0))
         at.clock.move(3601)
         at.send()
-        at.desk.tick("a")
+        at.run_service.tick("a")
         reminded = at.notices()
 
-        at.desk.acknowledge(at.desk.view("a", None).alerts[0].id, "ada", None)
+        at.run_service.acknowledge(at.run_service.view("a", None).alerts[0].id, "ada", None)
         at.clock.move(3601)
         at.send()
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert reminded == [("ops", "opened"), ("ops", "repeat")]
         assert at.notices() == reminded
@@ -125,11 +125,11 @@ def test_silenced_alerts_tell_no_one_until_the_silence_ends(tmp_path: Path) -> N
     with bench(tmp_path) as at:
         until = at.clock.now() + timedelta(seconds=100)
         span = (at.clock.now(), until)
-        at.desk.silence([Matcher("rule", "=", "GradHigh")], span, "known", "ada")
+        at.run_service.silence([Matcher("rule", "=", "GradHigh")], span, "known", "ada")
         at.send(grad(1, 50.0))
         quiet = at.notices()
         at.clock.move(101)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert quiet == []
         assert at.alerts() == {"GradHigh": "firing"}
@@ -151,11 +151,11 @@ def test_silence_of_a_run_fires_once_and_its_next_word_resolves_it(tmp_path: Pat
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
         at.clock.move(299)
-        at.desk.tick("a")
+        at.run_service.tick("a")
         early = at.alerts()
         at.clock.move(2)
-        at.desk.tick("a")
-        at.desk.tick("a")
+        at.run_service.tick("a")
+        at.run_service.tick("a")
         silent = at.alerts()
         at.clock.move(1)
         at.send(grad(2, 1.0))
@@ -169,7 +169,7 @@ def test_an_ended_run_is_not_silent(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0), update(2, event={"kind": "finished"}))
         at.clock.move(1000)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert at.alerts() == {}
 
@@ -182,11 +182,11 @@ def test_the_services_own_absence_is_no_silence_of_the_trainer(tmp_path: Path) -
 
     with bench(tmp_path, clock=clock) as at:
         clock.move(200)
-        at.desk.view("a", None)
-        at.desk.tick("a")
+        at.run_service.view("a", None)
+        at.run_service.tick("a")
         young = at.alerts()
         clock.move(101)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert young == {}
         assert at.alerts() == {"Silent": "firing"}
@@ -197,8 +197,8 @@ def test_a_reload_resolves_alerts_whose_rule_is_gone_and_keeps_the_others(tmp_pa
         at.send(grad(1, 50.0), update(2, train__policy_loss=math.nan))
         text = at.rules.read_text().replace("GradHigh", "GradLarge")
         at.rules.write_text(text)
-        at.desk.reload()
-        at.desk.tick("a")
+        at.run_service.reload()
+        at.run_service.tick("a")
         at.send(grad(3, 50.0))
 
         assert at.alerts() == {"LossGone": "firing", "GradLarge": "firing"}
@@ -212,7 +212,7 @@ def test_a_bad_rule_file_leaves_the_old_rules_live(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.rules.write_text("groups: [{name: x, rules: [{alert: A, expr: '1 >'}]}]")
         with pytest.raises(RuleError):
-            at.desk.reload()
+            at.run_service.reload()
 
         at.send(grad(1, 50.0))
         assert at.alerts() == {"GradHigh": "firing"}
@@ -222,7 +222,7 @@ def test_the_pinned_checkpoint_and_what_the_trainer_did_are_in_the_message(
     tmp_path: Path,
 ) -> None:
     with bench(tmp_path) as at:
-        at.desk.begin(Beginning("a", project="p"))
+        at.run_service.begin(Beginning("a", project="p"))
         kept = {"kind": "checkpoint", "path": "ckpt/1", "step": 10, "finite": True, "pinned": True}
         at.send(update(1, event=kept))
         at.send(
@@ -267,7 +267,7 @@ def test_what_the_same_batch_says_of_the_halt_and_the_pin_is_in_the_first_messag
         assert notice.trainer_did == "halted at update 4"
         assert notice.checkpoint == {"path": "ckpt/1", "step": 10}
         at.clock.move(10_000)
-        at.desk.tick("a")
+        at.run_service.tick("a")
         assert told(at) == []
 
 
@@ -276,13 +276,13 @@ def test_a_halt_after_the_first_message_is_told_once(tmp_path: Path) -> None:
         at.send(update(1, train__policy_loss=math.nan))
         first = told(at)
         at.send(update(2, event={"kind": "halted"}))
-        at.desk.tick("a")
+        at.run_service.tick("a")
         early = told(at)
         at.clock.move(6)
-        at.desk.tick("a")
+        at.run_service.tick("a")
         late = told(at)
         at.clock.move(10_000)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         assert [(one.edge, one.status) for one in first] == [("opened", "diverged")]
         assert early == []
@@ -304,7 +304,7 @@ def test_a_silent_run_is_called_stalled_and_no_explosion(tmp_path: Path) -> None
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
         at.clock.move(400)
-        at.desk.tick("a")
+        at.run_service.tick("a")
 
         (notice,) = told(at)
         assert (notice.status, notice.stage) == ("stalled", "aftermath")

@@ -9,7 +9,7 @@ import pytest
 
 from service.kit import bench, grad, update
 from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
-from watchstep_monitor.service.ingest import Batch, Beginning
+from watchstep_monitor.service.ingest.ingest import Batch, Beginning
 
 
 def test_a_batch_is_stored_and_its_last_number_answered(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_the_same_batch_again_has_no_second_effect(tmp_path: Path) -> None:
 
         assert (receipt.accepted, receipt.duplicates) == (0, 2)
         assert at.notices() == before
-        assert at.desk.view("a", None).record.updates == 2
+        assert at.run_service.view("a", None).record.updates == 2
 
 
 def test_a_nan_sent_twice_is_a_duplicate_and_no_conflict(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_skipped_numbers_count_as_lost_and_latecomers_are_rejected(tmp_path: Pat
 
         receipt = at.send(grad(3, 1.0))
 
-        assert at.desk.view("a", None).record.lost == 3
+        assert at.run_service.view("a", None).record.lost == 3
         assert [one.kind for one in receipt.rejected] == ["late"]
         assert receipt.last_seq == 5
 
@@ -70,7 +70,7 @@ def test_updates_in_disorder_within_a_batch_are_put_in_order(tmp_path: Path) -> 
     with bench(tmp_path) as at:
         receipt = at.send(grad(2, 2.0), grad(1, 1.0), grad(3, 3.0))
 
-        points, _ = at.desk.series("a", "train/grad_norm", (None, None), 100)
+        points, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
         assert receipt.accepted == 3
         assert [point.value for point in points] == [1.0, 2.0, 3.0]
 
@@ -86,7 +86,9 @@ def test_a_rule_for_two_updates_fires_at_exactly_the_second_whatever_is_restarte
         at.send(grad(3, 500.0))
 
         assert at.alerts()["GradExploded"] == "firing"
-        alert = next(one for one in at.desk.view("a", None).alerts if one.rule == "GradExploded")
+        alert = next(
+            one for one in at.run_service.view("a", None).alerts if one.rule == "GradExploded"
+        )
         assert (alert.first_seq, alert.last_seq) == (2, 3)
 
 
@@ -116,7 +118,7 @@ def test_a_new_attempt_resolves_nothing_but_its_healthy_updates_do(tmp_path: Pat
     with bench(tmp_path) as at:
         at.send(grad(1, 50.0))
 
-        at.desk.begin(Beginning("a"))
+        at.run_service.begin(Beginning("a"))
         begun = at.alerts()
         at.send(grad(1, 1.0, attempt=2), attempt=2)
 
@@ -126,10 +128,10 @@ def test_a_new_attempt_resolves_nothing_but_its_healthy_updates_do(tmp_path: Pat
 
 def test_the_same_session_is_the_same_attempt_and_another_one_the_next(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        first = at.desk.begin(Beginning("a", session="one"))
+        first = at.run_service.begin(Beginning("a", session="one"))
         at.send(grad(1, 1.0))
-        again = at.desk.begin(Beginning("a", session="one"))
-        other = at.desk.begin(Beginning("a", session="two"))
+        again = at.run_service.begin(Beginning("a", session="one"))
+        other = at.run_service.begin(Beginning("a", session="two"))
 
         assert (first.attempt, first.last_seq) == (1, 0)
         assert (again.attempt, again.last_seq) == (1, 1)
@@ -140,37 +142,37 @@ def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
     tmp_path: Path,
 ) -> None:
     with bench(tmp_path) as at:
-        at.desk.begin(Beginning("a", session="one"))
+        at.run_service.begin(Beginning("a", session="one"))
         at.send(grad(1, 1.0))
-        at.desk.begin(Beginning("a", session="two"))
+        at.run_service.begin(Beginning("a", session="two"))
         at.send(grad(1, 9.0, attempt=2), attempt=2)
 
-        resumed = at.desk.begin(Beginning("a", session="one"))
+        resumed = at.run_service.begin(Beginning("a", session="one"))
         late = at.send(grad(1, 1.0), grad(2, 2.0), attempt=1)
 
         assert (resumed.attempt, resumed.last_seq) == (1, 1)
         assert (late.accepted, late.duplicates, late.last_seq) == (1, 1, 2)
-        points, _ = at.desk.series("a", "train/grad_norm", (None, None), 100)
+        points, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
         assert [point.value for point in points] == [1.0, 2.0, 9.0]
-        assert at.desk.view("a", None).record.attempt == 2
+        assert at.run_service.view("a", None).record.attempt == 2
 
 
 def test_asking_for_an_attempt_that_is_over_is_a_conflict(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        at.desk.begin(Beginning("a", attempt=3))
+        at.run_service.begin(Beginning("a", attempt=3))
 
         with pytest.raises(ConflictError):
-            at.desk.begin(Beginning("a", attempt=2))
+            at.run_service.begin(Beginning("a", attempt=2))
 
 
 def test_a_run_of_another_project_does_not_exist_for_a_limited_caller(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        at.desk.begin(Beginning("a", project="theirs"))
+        at.run_service.begin(Beginning("a", project="theirs"))
 
         with pytest.raises(NotFoundError):
-            at.desk.accept(Batch("a", 1, [(0, grad(1, 1.0))], (), ("mine",))).result(10)
+            at.run_service.accept(Batch("a", 1, [(0, grad(1, 1.0))], (), ("mine",))).result(10)
         with pytest.raises(NotFoundError):
-            at.desk.view("a", ("mine",))
+            at.run_service.view("a", ("mine",))
 
 
 def test_a_run_with_more_metrics_than_it_may_have_is_refused_whole(tmp_path: Path) -> None:
@@ -186,8 +188,8 @@ def test_a_run_with_more_metrics_than_it_may_have_is_refused_whole(tmp_path: Pat
 def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
-        asked = at.desk.command("a", "halt", "stop it", None)
-        again = at.desk.command("a", "halt", "really", None)
+        asked = at.run_service.command("a", "halt", "stop it", None)
+        again = at.run_service.command("a", "halt", "really", None)
 
         told = at.send().commands
         at.send(update(2, event={"kind": "halted", "reason": "asked to"}))
@@ -195,25 +197,25 @@ def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:
         assert again.id == asked.id
         assert [command.id for command in told] == [asked.id]
         assert at.send().commands == ()
-        assert at.desk.view("a", None).record.status == "halted"
+        assert at.run_service.view("a", None).record.status == "halted"
 
 
 def test_a_command_is_void_for_the_next_attempt_and_after_it_expired(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
-        at.desk.command("a", "halt", "", None)
-        at.desk.begin(Beginning("a"))
+        at.run_service.command("a", "halt", "", None)
+        at.run_service.begin(Beginning("a"))
         assert at.send(attempt=2).commands == ()
 
         at.send(grad(1, 1.0, attempt=2), attempt=2)
-        at.desk.command("a", "halt", "", None)
+        at.run_service.command("a", "halt", "", None)
         at.clock.move(601)
 
         assert at.send(attempt=2).commands == ()
 
 
 def _all():
-    from watchstep_monitor.service.storage import AlertFilter
+    from watchstep_monitor.service.run_state.storage import AlertFilter
 
     return AlertFilter()
 

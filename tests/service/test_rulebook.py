@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from watchstep.errors import RuleError
-from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.run_state.rulebook import RuleBook
 
 MINE = """
 groups:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from watchstep_monitor.service.alerting.silences import matches, parse_matcher
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.silences import matches, parse_matcher
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from service.kit import bench, grad, update
-from watchstep_monitor.service.ticker import Ticker
+from watchstep_monitor.service.scheduler import Scheduler
 
 
 def test_runs_that_gauges_still_show_are_there_after_a_restart(tmp_path: Path) -> None:
@@ -22,8 +22,8 @@ def test_runs_that_gauges_still_show_are_there_after_a_restart(tmp_path: Path) -
     clock.move(60)
 
     with bench(tmp_path, clock=clock) as at:
-        Ticker(at.desk, 1.0, keep_ended_s=600.0).remember()
-        shown = {run.run: (run.status, bool(run.firing)) for run in at.desk.iter_runs()}
+        Scheduler(at.run_service, 1.0, keep_ended_s=600.0).remember()
+        shown = {run.run: (run.status, bool(run.firing)) for run in at.run_service.iter_runs()}
 
     assert shown == {
         "running": ("running", False),

@@ -19,9 +19,10 @@ from sqlalchemy import event
 from service.kit import START, Bench, bench, grad, postgres_database, update
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.notice_json import notice_to_json
-from watchstep_monitor.service.records import NewDelivery
-from watchstep_monitor.service.storage import AlertFilter, DeliveryFilter, RunFilter
-from watchstep_monitor.store import pipeline, transaction
+from watchstep_monitor.service.run_state.records import NewDelivery
+from watchstep_monitor.service.run_state.storage import AlertFilter, DeliveryFilter, RunFilter
+from watchstep_monitor.store import transaction
+from watchstep_monitor.store.postgres import pipeline
 
 RUNS, UPDATES = 10, 320
 COPIES = 20_000
@@ -72,7 +73,7 @@ WRITES: dict[str, Asking] = {
     ),
     "the first batch of a run": lambda at: at.send(grad(1, 50.0), run="new"),
     "a batch of a run that was forgotten": lambda at: [
-        at.desk.fleet.forget("run-8"),
+        at.run_service.fleet.forget("run-8"),
         at.send(grad(UPDATES + 1, 50.0), run="run-8"),
     ],
 }
@@ -95,7 +96,7 @@ def live(at: Bench) -> None:
         for first in range(1, UPDATES, 32):
             seqs = range(first, first + 32)
             at.send(*[grad(seq, 50.0 if seq == 40 else 1.0) for seq in seqs], run=name)
-        at.desk.command(name, "halt", "by hand", None)
+        at.run_service.command(name, "halt", "by hand", None)
     for n in range(1, RUNS, 2):
         at.send(update(UPDATES + 1, event={"kind": "finished"}), run=f"run-{n}")
 

@@ -13,9 +13,10 @@ import pytest
 from service.kit import Bench, bench, grad, postgres_database, update
 from store.kit_runs import SpanningError, one_run_a_transaction
 from watchstep_monitor.service.ports import Delivered, ReceiverGone
-from watchstep_monitor.service.records import run_key
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
-from watchstep_monitor.store import pipeline, schema, transaction
+from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.store import schema, transaction
+from watchstep_monitor.store.postgres import pipeline
 
 RUNS = [f"run-{at}" for at in range(12)]
 KEYS = {run_key(run) for run in RUNS}
@@ -114,7 +115,7 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
         for run in RUNS:
             seqs = range(first, first + 100)
             at.send(*[grad(n, 500.0 if n == 250 else 1.0) for n in seqs], run=run)
-    at.desk.command(RUNS[0], "halt", "by hand", None)
+    at.run_service.command(RUNS[0], "halt", "by hand", None)
     for run in RUNS:
         at.send(update(601, event={"kind": "finished"}), run=run)
     due = at.opened.outbox.claim(at.clock.now(), 100, 60, [])
@@ -123,7 +124,7 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
     at.opened.outbox.settle(due[-1], ReceiverGone(), at.clock.now())
     at.opened.outbox.resend(due[-1].id, at.clock.now(), None)
     at.clock.move(100)
-    Retention(at.desk, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
 
     spanning = [
         [statement for statement, _ in one]

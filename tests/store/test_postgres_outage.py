@@ -10,8 +10,8 @@ import pytest
 
 from service.kit import Bench, bench, grad, postgres_database, update
 from watchstep_monitor.service.errors import StorageTroubleError
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.ticker import Ticker
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.scheduler import Scheduler
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -24,7 +24,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-def away(at: Bench, ticker: Ticker, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def away(at: Bench, scheduler: Scheduler, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store cannot be reached for so long, while the clock goes on."""
 
     def fail(*_: object) -> None:
@@ -33,23 +33,25 @@ def away(at: Bench, ticker: Ticker, seconds: float, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         for name in ("due_incidents", "runs", "write"):
             patch.setattr(at.opened.store, name, fail)
-        ticker._guarded(ticker.send_due)
+        scheduler._guarded(scheduler.send_due)
         at.clock.move(seconds)
-        ticker._guarded(ticker.send_due)
+        scheduler._guarded(scheduler.send_due)
 
 
 def status(at: Bench) -> str:
-    return shown_status(at.desk.view("a", None).record, at.clock.now(), at.desk.policy.hearing)
+    return shown_status(
+        at.run_service.view("a", None).record, at.clock.now(), at.run_service.policy.hearing
+    )
 
 
 def test_runs_that_could_not_be_heard_are_not_called_silent_when_the_database_is_back(
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    ticker = Ticker(at.desk, 1.0)
-    away(at, ticker, 600, monkeypatch)
+    scheduler = Scheduler(at.run_service, 1.0)
+    away(at, scheduler, 600, monkeypatch)
 
-    ticker._guarded(ticker.look)
+    scheduler._guarded(scheduler.look)
 
     assert "Silent" not in at.alerts()
     assert status(at) == "running"
@@ -59,12 +61,12 @@ def test_a_run_that_stays_silent_after_the_outage_is_called_so(
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    ticker = Ticker(at.desk, 1.0)
-    away(at, ticker, 600, monkeypatch)
-    ticker._guarded(ticker.look)
+    scheduler = Scheduler(at.run_service, 1.0)
+    away(at, scheduler, 600, monkeypatch)
+    scheduler._guarded(scheduler.look)
     at.clock.move(301)
 
-    ticker._guarded(ticker.look)
+    scheduler._guarded(scheduler.look)
 
     assert at.alerts()["Silent"] == "firing"
     assert status(at) == "stalled"
@@ -74,21 +76,21 @@ def test_a_moment_of_trouble_does_not_put_off_a_silence(
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    ticker = Ticker(at.desk, 1.0)
+    scheduler = Scheduler(at.run_service, 1.0)
     at.clock.move(299)
-    away(at, ticker, 2, monkeypatch)
+    away(at, scheduler, 2, monkeypatch)
 
-    ticker._guarded(ticker.look)
+    scheduler._guarded(scheduler.look)
 
     assert at.alerts()["Silent"] == "firing"
 
 
 def test_a_diverged_run_that_falls_silent_is_called_so_too(at: Bench) -> None:
     at.send(update(1, train__loss=math.nan))
-    ticker = Ticker(at.desk, 1.0)
+    scheduler = Scheduler(at.run_service, 1.0)
     at.clock.move(301)
 
-    ticker.look()
+    scheduler.look()
 
     assert at.alerts() == {"LossGone": "firing", "Silent": "firing"}
 
@@ -102,7 +104,7 @@ def test_a_run_that_another_replica_heard_last_is_called_silent(tmp_path: Path) 
         one.send(grad(1, 1.0))
         two.clock.move(301)
 
-        Ticker(two.desk, 1.0).look()
+        Scheduler(two.run_service, 1.0).look()
 
         assert two.alerts()["Silent"] == "firing"
         one.send(grad(2, 1.0))
@@ -114,6 +116,6 @@ def test_a_replica_that_does_not_keep_the_clock_leaves_silent_runs_alone(tmp_pat
         at.send(grad(1, 1.0))
         at.clock.move(301)
 
-        Ticker(at.desk, 1.0, leads=lambda: False).look()
+        Scheduler(at.run_service, 1.0, leads=lambda: False).look()
 
         assert at.alerts() == {}

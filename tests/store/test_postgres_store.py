@@ -17,11 +17,12 @@ from service.kit import Bench, bench, grad, postgres_database, update
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Delivered
-from watchstep_monitor.service.records import Matcher
+from watchstep_monitor.service.run_state.records import Matcher
 from watchstep_monitor.service.tokens import new_token
-from watchstep_monitor.store import open_store, replicas
-from watchstep_monitor.store.moving import move_embedded
+from watchstep_monitor.store import open_store
+from watchstep_monitor.store.import_sqlite import move_embedded
 from watchstep_monitor.store.opening import StoreOptions
+from watchstep_monitor.store.postgres import replicas
 
 TABLES = {
     "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
@@ -266,9 +267,9 @@ def filled(folder: Path) -> Path:
             )
         at.send(update(1, event={"kind": "log", "text": "\x00 \t \\N \U0001f600"}), run="odd")
         at.send(*[grad(n, float(n)) for n in range(1, 600)], run="long")
-        at.desk.command("r1", "halt", "tab\tand \\ and 'quote'", None)
+        at.run_service.command("r1", "halt", "tab\tand \\ and 'quote'", None)
         now = at.clock.now()
-        at.desk.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
+        at.run_service.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
         at.opened.tokens.create(new_token("ada", ["read"], ["mine"], now)[1])
     return folder / "data" / "watchstep.db"
 
@@ -276,16 +277,16 @@ def filled(folder: Path) -> Path:
 def test_an_embedded_store_moves_whole_and_goes_on_where_it_was(url: str, tmp_path: Path) -> None:
     source = filled(tmp_path / "old")
     with bench(tmp_path / "old") as at:
-        before = {run: at.desk.view(run, None).record for run in ("r1", "odd")}
-        series, _ = at.desk.series("r1", "x", (None, None), 1_000)
+        before = {run: at.run_service.view(run, None).record for run in ("r1", "odd")}
+        series, _ = at.run_service.series("r1", "x", (None, None), 1_000)
 
     moved = move_embedded(f"sqlite:///{source}", StoreOptions(tmp_path, url))
 
     assert {one.table for one in moved} == TABLES
     assert all(one.rows > 0 and len(one.sha256) == 64 for one in moved)
     with bench(tmp_path / "new", database_url=url) as at:
-        assert {run: at.desk.view(run, None).record for run in before} == before
-        assert repr(at.desk.series("r1", "x", (None, None), 1_000)[0]) == repr(series)
+        assert {run: at.run_service.view(run, None).record for run in before} == before
+        assert repr(at.run_service.series("r1", "x", (None, None), 1_000)[0]) == repr(series)
         assert at.send(grad(500, 50.0), run="r1").accepted == 1
 
 
@@ -354,4 +355,4 @@ def test_a_replica_that_is_overtaken_again_and_again_keeps_its_connections(
                 one.send(grad(n + 1, 1.0))
 
             assert set(before) <= set(sql(pids).scalar_one())
-        assert two.desk.view("a", None).record.updates == 61
+        assert two.run_service.view("a", None).record.updates == 61

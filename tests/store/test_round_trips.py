@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import event
 
 from service.kit import Bench, bench, grad, postgres_database, update
-from watchstep_monitor.store import pipeline, transaction
+from watchstep_monitor.store import transaction
+from watchstep_monitor.store.postgres import pipeline
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from service.kit import START, Bench, bench, grad, postgres_database, update
 from store.kit_runs import one_run_a_transaction
 from watchstep.core.updates import Update
+from watchstep_monitor.service.alerting.notifications import Route
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
-from watchstep_monitor.service.ingest import Batch
+from watchstep_monitor.service.ingest.ingest import Batch
 from watchstep_monitor.service.notice_json import notice_to_json
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
-from watchstep_monitor.service.records import NewDelivery
-from watchstep_monitor.service.storage import AlertFilter, DeliveryFilter, RunFilter
-from watchstep_monitor.service.telling import Route
+from watchstep_monitor.service.run_state.records import NewDelivery
+from watchstep_monitor.service.run_state.storage import AlertFilter, DeliveryFilter, RunFilter
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,7 +43,7 @@ def test_readings_come_back_as_they_were_sent_bit_for_bit(at: Bench) -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan]
     at.send(*[update(n, x=value) for n, value in enumerate(values, 1)])
 
-    found, _ = at.desk.series("a", "x", (None, None), 100)
+    found, _ = at.run_service.series("a", "x", (None, None), 100)
 
     assert [repr(point.value) for point in found] == [repr(value) for value in values]
 
@@ -93,14 +93,14 @@ def test_all_updates_of_a_run_come_back_whole_and_in_order(at: Bench) -> None:
 def test_steps_narrow_a_series_at_both_ends_inclusively(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 11)])
 
-    found, _ = at.desk.series("a", "train/grad_norm", (30, 50), 100)
+    found, _ = at.run_service.series("a", "train/grad_norm", (30, 50), 100)
 
     assert [point.step for point in found] == [30, 40, 50]
 
 
 def test_a_writer_that_is_behind_is_told_so_and_nothing_of_it_stays(at: Bench) -> None:
     at.send(grad(1, 1.0))
-    seen = at.desk.view("a", None).record
+    seen = at.run_service.view("a", None).record
     at.send(grad(2, 1.0))
 
     def stale(transaction) -> None:
@@ -118,7 +118,7 @@ def test_what_one_job_raises_leaves_the_others_of_its_commit_alone(at: Bench) ->
     def fail(_) -> None:
         raise ValueError("only mine")
 
-    futures = [at.desk.accept(Batch(f"r{n}", 1, [(0, grad(1, 1.0))])) for n in range(5)]
+    futures = [at.run_service.accept(Batch(f"r{n}", 1, [(0, grad(1, 1.0))])) for n in range(5)]
     failed = at.opened.store.write("r2", fail)
 
     assert [future.result(10).accepted for future in futures] == [1] * 5
@@ -270,9 +270,9 @@ def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
     at.send(update(31, event={"kind": "finished"}))
     at.clock.move(100)
 
-    removed = Retention(at.desk, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    removed = Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
 
-    found, _ = at.desk.series("a", "train/grad_norm", (None, None), 100)
+    found, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
     assert removed == 31 - 5
     assert [point.seq for point in found] == [13, 14, 15, 16, 17]
     assert at.opened.store.ended_with_updates(at.clock.now(), 10) == []
@@ -295,7 +295,7 @@ def test_two_replicas_advance_one_run_in_strict_order(tmp_path: Path) -> None:
             if entry.detail.get("change") == "firing"
         ]
         assert fired == [("GradHigh", 11), ("GradExploded", 12)]
-        assert two.desk.view("a", None).record.updates == 20
+        assert two.run_service.view("a", None).record.updates == 20
         assert len(one.notices()) == 2
 
 
@@ -311,7 +311,7 @@ def test_a_long_series_is_drawn_from_roll_ups_and_loses_nothing_worth_seeing(at:
     long_run(at, 20_100)
 
     coarse = at.opened.store.series("a", "x", None, None, 60)
-    kept, thinned = at.desk.series("a", "x", (None, None), 60)
+    kept, thinned = at.run_service.series("a", "x", (None, None), 60)
 
     seen = {point.seq: repr(point.value) for point in coarse.points}
     assert not coarse.whole

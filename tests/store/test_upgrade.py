@@ -17,10 +17,10 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 
 from service.kit import Bench, bench, grad, postgres_database, update
-from watchstep_monitor.service.records import run_key
+from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.store import open_store, schema
 from watchstep_monitor.store.opening import FILE_NAME, StoreOptions
-from watchstep_monitor.store.partitions import partition, week_partitions
+from watchstep_monitor.store.postgres.partitions import partition, week_partitions
 
 FIRST_TABLES = (
     "runs", "attempts", "shapes", "updates", "run_states", "alerts", "incidents", "commands",
@@ -105,8 +105,8 @@ def story_of(at: Bench) -> dict[str, Any]:
     for run in ("long", "a", "b"):
         told[run] = (
             [repr(one) for one in at.opened.store.updates(run)],
-            [repr(at.desk.series(run, name, (None, None), 9_999)) for name in ("x", "y")],
-            at.desk.view(run, None).record,
+            [repr(at.run_service.series(run, name, (None, None), 9_999)) for name in ("x", "y")],
+            at.run_service.view(run, None).record,
             at.alerts(run),
             [repr(one) for one in at.opened.store.timeline(run, 1_000, None).items],
             at.opened.store.attempts(run),

@@ -27,7 +27,7 @@ from service.http_kit import Answer, Client, Running, served, until, upd
 from story.postgres_kit import Inbox
 from watchstep.core.updates import Update
 from watchstep.sender import Outbound
-from watchstep_monitor.service.records import short_id
+from watchstep_monitor.service.run_state.records import short_id
 
 log = logging.getLogger(__name__)
 

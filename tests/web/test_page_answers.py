@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from watchstep.rules import load
-from watchstep_monitor.web.record import backtested
+from watchstep_monitor.web.rule_history import backtested
 
 
 def _runs(client: httpx.Client, **query: Any) -> list[str]:

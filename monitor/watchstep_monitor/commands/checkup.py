@@ -15,13 +15,13 @@ from watchstep_monitor.app import is_loopback, notify_config, routes_of, store_o
 from watchstep_monitor.commands.serving import address_for_links, is_any
 from watchstep_monitor.http.tokens import configured_tokens
 from watchstep_monitor.notify import ReceiverConfig
-from watchstep_monitor.notify.carriers import check
+from watchstep_monitor.notify.dispatch import check
 from watchstep_monitor.notify.targets import TargetRefusedError, system_resolver, vetted
-from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.settings import Settings
-from watchstep_monitor.store.beside import stored_tokens
-from watchstep_monitor.store.looking import look_at
+from watchstep_monitor.store.inspect import look_at
+from watchstep_monitor.store.offline_tokens import stored_tokens
 from watchstep_monitor.store.token_file import filed_tokens
 
 LEAST_FREE_BYTES = 1_000_000_000

@@ -143,7 +143,7 @@ def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson
 def _tokens(settings: Any) -> Iterator[Any]:
     """The store's tokens, those of an older version's file among them."""
     from watchstep_monitor.app import store_options
-    from watchstep_monitor.store.beside import tokens_of
+    from watchstep_monitor.store.offline_tokens import tokens_of
     from watchstep_monitor.store.token_file import adopt_filed
 
     with tokens_of(store_options(settings)) as tokens:
@@ -152,7 +152,7 @@ def _tokens(settings: Any) -> Iterator[Any]:
 
 
 def _shown(token: Any, now: datetime) -> dict[str, Any]:
-    from watchstep_monitor.service.plain import plain
+    from watchstep_monitor.service.json_values import plain
 
     row = asdict(token)
     del row["sha256"]
@@ -213,7 +213,7 @@ def migrate_from(
 ) -> None:
     """Move an embedded store into the empty PostgreSQL of the settings, and verify the copy."""
     from watchstep_monitor.app import store_options
-    from watchstep_monitor.store.moving import move_embedded
+    from watchstep_monitor.store.import_sqlite import move_embedded
 
     with _one_line():
         settings = _load(config).settings

@@ -174,7 +174,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 def _reload_on_hangup(service: Service) -> Iterator[None]:
     def reload(_: int, __: FrameType | None) -> None:
         try:
-            service.desk.reload()
+            service.run_service.reload()
         except RuleError as error:
             log.warning("the rules stay as they were", extra={"reason": str(error)})
 

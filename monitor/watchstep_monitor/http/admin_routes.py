@@ -20,25 +20,25 @@ from watchstep_monitor.http.answer_types import (
     Rules,
     Trial,
 )
-from watchstep_monitor.http.answers import answer, delivery_shown, page, rules_shown
+from watchstep_monitor.http.answers import answer, delivery_json, page, rules_json
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.ports import DeliveryState
-from watchstep_monitor.service.storage import DeliveryFilter
+from watchstep_monitor.service.run_state.storage import DeliveryFilter
 
 
 def admin_routes(context: Context) -> APIRouter:
     """The routes, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["service"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.get("/rules", **documented(None, "The rules that judge every run.", Rules))
     def live_rules(request: Request) -> Response:
         caller(request, context, "read")
-        return answer(rules_shown(desk.book.rules))
+        return answer(rules_json(run_service.book.rules))
 
     @routes.get(
         "/receivers", **documented(None, "Receivers and how they fare.", ReceiverState, listed=True)
@@ -69,8 +69,8 @@ def admin_routes(context: Context) -> APIRouter:
     ) -> Response:
         projects = caller(request, context, "read").projects
         wanted = DeliveryFilter(projects, state, run)
-        found = desk.store.deliveries(wanted, min(limit, context.page), cursor)
-        return page(found, delivery_shown)
+        found = run_service.store.deliveries(wanted, min(limit, context.page), cursor)
+        return page(found, delivery_json)
 
     @routes.post(
         "/deliveries/{delivery_id}/resend",
@@ -80,7 +80,7 @@ def admin_routes(context: Context) -> APIRouter:
         projects = caller(request, context, "admin").projects
         if not await run_in_threadpool(context.receivers.resend, delivery_id, projects):
             raise NotFoundError("no such dead delivery")
-        desk.nudge()
+        run_service.nudge()
         return answer({"id": delivery_id, "state": "waiting"}, 202)
 
     return routes
@@ -89,13 +89,13 @@ def admin_routes(context: Context) -> APIRouter:
 def root_routes(context: Context) -> APIRouter:
     """Routes at the root, where probes and Prometheus look."""
     routes = APIRouter(tags=["service"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.post("/-/reload", **documented(None, "Load the rule files again.", Reloaded))
     async def reload(request: Request) -> Response:
         caller(request, context, "admin")
-        await run_in_threadpool(desk.reload)
-        return answer({"rules": len(desk.book.rules.rules)})
+        await run_in_threadpool(run_service.reload)
+        return answer({"rules": len(run_service.book.rules.rules)})
 
     @routes.get("/healthz", **documented(None, "Whether the process lives.", Health))
     async def healthz() -> Response:
@@ -103,10 +103,10 @@ def root_routes(context: Context) -> APIRouter:
 
     @routes.get("/readyz", **documented(None, "Whether updates can be committed.", Ready))
     def readyz() -> Response:
-        trouble = desk.store.ready()
+        trouble = run_service.store.ready()
         if trouble is not None:
             raise ProblemError(503, trouble, headers={"Retry-After": "5"})
-        return answer({"status": "ok", "rules": len(desk.book.rules.rules)})
+        return answer({"status": "ok", "rules": len(run_service.book.rules.rules)})
 
     @routes.get("/metrics", **documented(None, "Gauges for Prometheus.", "text/plain"))
     def metrics(request: Request) -> Response:

@@ -13,11 +13,11 @@ from starlette.responses import Response
 
 from watchstep_monitor.http.answer_types import Alert, Incident, Silence
 from watchstep_monitor.http.answers import (
-    alert_shown,
+    alert_json,
     answer,
-    incident_shown,
+    incident_json,
     page,
-    silence_shown,
+    silence_json,
 )
 from watchstep_monitor.http.bodies import (
     RUN_PATTERN,
@@ -29,10 +29,10 @@ from watchstep_monitor.http.bodies import (
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.run_routes import Cursor, Limit
+from watchstep_monitor.service.alerting.silences import check_matcher, parse_matcher
 from watchstep_monitor.service.errors import InvalidError, NotFoundError
-from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecord
-from watchstep_monitor.service.silences import check_matcher, parse_matcher
-from watchstep_monitor.service.storage import AlertFilter
+from watchstep_monitor.service.run_state.records import AlertRecord, Matcher, SilenceRecord
+from watchstep_monitor.service.run_state.storage import AlertFilter
 
 Id = Annotated[str, Path(pattern=r"^[a-z]{2}_[0-9a-f]{20}$")]
 RunQuery = Annotated[str | None, Query(pattern=RUN_PATTERN)]
@@ -41,10 +41,12 @@ RunQuery = Annotated[str | None, Query(pattern=RUN_PATTERN)]
 def alert_routes(context: Context) -> APIRouter:
     """The routes, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["alerts"])
-    desk = context.desk
+    run_service = context.run_service
 
     def shown(alert: AlertRecord) -> Alert:
-        return alert_shown(alert, desk.newest_seq(alert), silenced=desk.is_silenced(alert))
+        return alert_json(
+            alert, run_service.newest_seq(alert), silenced=run_service.is_silenced(alert)
+        )
 
     @routes.get("/alerts", **documented(None, "List alerts, newest first.", Alert, listed=True))
     def list_alerts(
@@ -57,12 +59,12 @@ def alert_routes(context: Context) -> APIRouter:
     ) -> Response:
         projects = caller(request, context, "read").projects
         wanted = AlertFilter(projects, state, run, severity)
-        return page(desk.store.alerts(wanted, min(limit, context.page), cursor), shown)
+        return page(run_service.store.alerts(wanted, min(limit, context.page), cursor), shown)
 
     @routes.get("/alerts/{alert_id}", **documented(None, "One alert.", Alert))
     def one_alert(request: Request, alert_id: Id) -> Response:
         projects = caller(request, context, "read").projects
-        return answer(shown(desk.alert(alert_id, projects)))
+        return answer(shown(run_service.alert(alert_id, projects)))
 
     @routes.post(
         "/alerts/{alert_id}/ack",
@@ -72,7 +74,7 @@ def alert_routes(context: Context) -> APIRouter:
         who = caller(request, context, "admin")
         body = await body_of(request, AcknowledgeBody, optional=True)
         by = body.by or who.name
-        alert = await run_in_threadpool(desk.acknowledge, alert_id, by, who.projects)
+        alert = await run_in_threadpool(run_service.acknowledge, alert_id, by, who.projects)
         return answer(shown(alert))
 
     @routes.get(
@@ -82,8 +84,8 @@ def alert_routes(context: Context) -> APIRouter:
         request: Request, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
         projects = caller(request, context, "read").projects
-        found = desk.store.incidents(projects, run, min(limit, context.page), cursor)
-        return page(found, incident_shown)
+        found = run_service.store.incidents(projects, run, min(limit, context.page), cursor)
+        return page(found, incident_json)
 
     return routes
 
@@ -91,23 +93,23 @@ def alert_routes(context: Context) -> APIRouter:
 def silence_routes(context: Context) -> APIRouter:
     """The routes, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["alerts"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.get(
         "/silences", **documented(None, "List silences, newest first.", Silence, listed=True)
     )
     def list_silences(request: Request) -> Response:
         projects = caller(request, context, "read").projects
-        now = desk.clock.now()
-        found = (one for one in desk.store.silences() if _is_within(one, projects))
-        items = [silence_shown(silence, now) for silence in found]
+        now = run_service.clock.now()
+        found = (one for one in run_service.store.silences() if _is_within(one, projects))
+        items = [silence_json(silence, now) for silence in found]
         return answer({"items": items, "next_cursor": None})
 
     @routes.post("/silences", **documented(SilenceBody, "Silence alerts.", Silence, status=201))
     async def make_silence(request: Request) -> Response:
         who = caller(request, context, "admin")
         body = await body_of(request, SilenceBody)
-        now = desk.clock.now()
+        now = run_service.clock.now()
         start = body.starts_at or now
         end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
         if end <= max(now, start):
@@ -116,17 +118,17 @@ def silence_routes(context: Context) -> APIRouter:
         if who.projects is not None:
             matchers.append(_own_projects(who.projects))
         silence = await run_in_threadpool(
-            desk.silence, matchers, (start, end), body.comment, body.created_by or who.name
+            run_service.silence, matchers, (start, end), body.comment, body.created_by or who.name
         )
-        return answer(silence_shown(silence, now), 201)
+        return answer(silence_json(silence, now), 201)
 
     @routes.delete("/silences/{silence_id}", **documented(None, "End a silence.", None, status=204))
     def end_silence(request: Request, silence_id: Id) -> Response:
         projects = caller(request, context, "admin").projects
-        known = (one for one in desk.store.silences() if one.id == silence_id)
+        known = (one for one in run_service.store.silences() if one.id == silence_id)
         if not all(_is_within(one, projects) for one in known):
             raise NotFoundError("no such silence")
-        desk.end_silence(silence_id)
+        run_service.end_silence(silence_id)
         return Response(status_code=204)
 
     return routes

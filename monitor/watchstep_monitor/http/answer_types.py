@@ -10,9 +10,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from watchstep.core.updates import Severity
-from watchstep_monitor.service.plain import Number
+from watchstep_monitor.service.json_values import Number
 from watchstep_monitor.service.ports import DeliveryState, RunStatus
-from watchstep_monitor.service.records import Stage, TimelineKind
+from watchstep_monitor.service.run_state.records import Stage, TimelineKind
 
 Moment = Annotated[
     str, Field(description="RFC 3339 in UTC.", json_schema_extra={"format": "date-time"})

@@ -28,12 +28,13 @@ from watchstep_monitor.http.answer_types import (
     RunDetail,
     Silence,
 )
-from watchstep_monitor.service import ingest, series
+from watchstep_monitor.service import series
+from watchstep_monitor.service.alerting.notifications import alert_view
 from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
-from watchstep_monitor.service.live import RunView
-from watchstep_monitor.service.plain import number, plain
+from watchstep_monitor.service.ingest import ingest
+from watchstep_monitor.service.json_values import number, plain
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
     DeliveryRecord,
@@ -43,7 +44,7 @@ from watchstep_monitor.service.records import (
     SilenceRecord,
     TimelineEntry,
 )
-from watchstep_monitor.service.telling import alert_view
+from watchstep_monitor.service.run_state.run_cache import RunView
 
 R = TypeVar("R")
 
@@ -61,7 +62,7 @@ def page(found: Page[R], shown: Callable[[R], Mapping[str, Any]]) -> Response:
     )
 
 
-def receipt_shown(receipt: ingest.Receipt) -> Receipt:
+def receipt_json(receipt: ingest.Receipt) -> Receipt:
     """What became of a batch."""
     return {
         "accepted": receipt.accepted,
@@ -74,11 +75,11 @@ def receipt_shown(receipt: ingest.Receipt) -> Receipt:
             for one in receipt.rejected
         ],
         "last_seq": receipt.last_seq,
-        "commands": [command_shown(command) for command in receipt.commands],
+        "commands": [command_json(command) for command in receipt.commands],
     }
 
 
-def begun_shown(record: RunRecord, rules: RuleSet) -> Begun:
+def begun_json(record: RunRecord, rules: RuleSet) -> Begun:
     """The answer to a trainer that began or resumed an attempt."""
     return {
         "run": record.run,
@@ -93,7 +94,7 @@ def begun_shown(record: RunRecord, rules: RuleSet) -> Begun:
     }
 
 
-def run_shown(record: RunRecord, status: RunStatus) -> Run:
+def run_json(record: RunRecord, status: RunStatus) -> Run:
     """A run as lists show it."""
     return {
         **_run_base(record, status),
@@ -101,7 +102,7 @@ def run_shown(record: RunRecord, status: RunStatus) -> Run:
     }
 
 
-def status_shown(
+def status_json(
     view: RunView, status: RunStatus, is_silenced: Callable[[AlertRecord], bool]
 ) -> RunDetail:
     """A run with its readings, alerts and incident."""
@@ -121,15 +122,15 @@ def status_shown(
             for name, value in view.latest.items()
         },
         "alerts": [
-            alert_shown(
+            alert_json(
                 alert,
                 record.last_seq if alert.attempt == record.attempt else None,
                 silenced=is_silenced(alert),
             )
             for alert in firing
         ],
-        "incident": None if view.incident is None else incident_shown(view.incident),
-        "commands": [command_shown(command) for command in view.commands],
+        "incident": None if view.incident is None else incident_json(view.incident),
+        "commands": [command_json(command) for command in view.commands],
         "rules": view.rules.fingerprint,
     }
 
@@ -154,7 +155,7 @@ def _run_base(record: RunRecord, status: RunStatus) -> RunBase:
     }
 
 
-def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> Alert:
+def alert_json(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> Alert:
     """An alert."""
     view = alert_view(alert, last_seq=last_seq, silenced=silenced)
     return {
@@ -185,7 +186,7 @@ def alert_shown(alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> 
     }
 
 
-def incident_shown(incident: IncidentRecord) -> Incident:
+def incident_json(incident: IncidentRecord) -> Incident:
     """An incident."""
     return {
         "id": incident.id,
@@ -209,7 +210,7 @@ def incident_shown(incident: IncidentRecord) -> Incident:
     }
 
 
-def command_shown(command: CommandRecord) -> Command:
+def command_json(command: CommandRecord) -> Command:
     """A command."""
     return {
         "id": command.id,
@@ -222,7 +223,7 @@ def command_shown(command: CommandRecord) -> Command:
     }
 
 
-def point_shown(point: series.Point) -> Point:
+def point_json(point: series.Point) -> Point:
     """One reading of a series."""
     return {
         "attempt": point.attempt,
@@ -233,7 +234,7 @@ def point_shown(point: series.Point) -> Point:
     }
 
 
-def entry_shown(entry: TimelineEntry, first_sign: TimelineEntry | None) -> dict[str, Any]:
+def entry_json(entry: TimelineEntry, first_sign: TimelineEntry | None) -> dict[str, Any]:
     """One thing that happened.
 
     Args:
@@ -261,7 +262,7 @@ def entry_shown(entry: TimelineEntry, first_sign: TimelineEntry | None) -> dict[
     }
 
 
-def silence_shown(silence: SilenceRecord, now: datetime) -> Silence:
+def silence_json(silence: SilenceRecord, now: datetime) -> Silence:
     """A silence."""
     return {
         "id": silence.id,
@@ -291,7 +292,7 @@ def _silence_state(
     return "pending" if now < silence.starts_at else "active"
 
 
-def delivery_shown(delivery: DeliveryRecord) -> Delivery:
+def delivery_json(delivery: DeliveryRecord) -> Delivery:
     """A delivery."""
     return {
         "id": delivery.id,
@@ -308,7 +309,7 @@ def delivery_shown(delivery: DeliveryRecord) -> Delivery:
     }
 
 
-def rules_shown(rules: RuleSet) -> Rules:
+def rules_json(rules: RuleSet) -> Rules:
     """The live rules."""
     return {
         "fingerprint": rules.fingerprint,

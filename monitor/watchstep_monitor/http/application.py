@@ -22,7 +22,7 @@ from watchstep_monitor.http.postmortem_routes import LOG_PATH, postmortem_routes
 from watchstep_monitor.http.problems import install_handlers
 from watchstep_monitor.http.run_routes import history_routes, run_routes
 from watchstep_monitor.http.stream import stream_routes
-from watchstep_monitor.service.postmortems import Postmortems
+from watchstep_monitor.service.postmortem.runner import Postmortems
 
 PREFIX = "/api/v1"
 PACKED_FROM_BYTES = 2_048

@@ -14,8 +14,8 @@ from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import read_json
 from watchstep_monitor.http.usual_json import MOST_COUNTER, UsualBatch, read_usual
-from watchstep_monitor.service.ingest import Batch, Rejected
-from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.ingest.ingest import Batch, Rejected
+from watchstep_monitor.service.json_values import plain
 
 MOST_ATTEMPT = 1_000_000
 _REMEMBERED_NAMES = 4_096

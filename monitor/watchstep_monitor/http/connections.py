@@ -27,7 +27,7 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 CROWDED_RETRY_S = 1
 
 
-class HeadWatch(HttpToolsProtocol):
+class SlowClientGuard(HttpToolsProtocol):
     """Uvicorn's protocol, which by itself waits for headers forever and takes any number of them.
 
     Attributes:
@@ -104,7 +104,7 @@ class HeadWatch(HttpToolsProtocol):
 def watching(head_read_s: float, most_connections: int) -> Callable[..., Any]:
     """The protocol with its limits, as `uvicorn.Config` takes it."""
     limits = {"head_read_s": head_read_s, "most_connections": most_connections}
-    return type("HeadWatch", (HeadWatch,), limits)
+    return type("SlowClientGuard", (SlowClientGuard,), limits)
 
 
 def files_for(connections: int) -> int:

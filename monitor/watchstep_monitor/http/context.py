@@ -1,4 +1,4 @@
-"""What the routes share: the desk, the keys, and the limits that callers can ask up to."""
+"""What the routes share: the run service, the keys, and the limits that callers can ask up to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from starlette.requests import Request
 from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring
-from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.ports import ServiceMetrics
+from watchstep_monitor.service.run_service import RunService
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Context:
         exposition: The text for Prometheus and its media type.
     """
 
-    desk: Desk
+    run_service: RunService
     keyring: Keyring
     batches: BatchReader
     receivers: Receivers

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from watchstep.wire import ROWS_TYPE, RUN_NAME
-from watchstep_monitor.http.answers import answer, receipt_shown
+from watchstep_monitor.http.answers import answer, receipt_json
 from watchstep_monitor.http.bodies import media_type
 from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.problems import Flaw, ProblemError
@@ -30,7 +30,7 @@ Accept = Callable[[Request, str], Awaitable[Response]]
 
 def accepting(context: Context) -> Accept:
     """What answers a request to store updates of the run that is named."""
-    desk, batches, metrics = context.desk, context.batches, context.metrics
+    run_service, batches, metrics = context.run_service, context.batches, context.metrics
 
     async def accept(request: Request, run: str) -> Response:
         began = time.perf_counter()
@@ -42,16 +42,16 @@ def accepting(context: Context) -> Accept:
         if kind not in {"application/json", ROWS_TYPE}:
             raise ProblemError(415, f"The body must be application/json or {ROWS_TYPE}.")
         # Before the body is looked at: turning away must cost less than serving.
-        desk.admit()
+        run_service.admit()
         body = await request.body()
         read = batches.read_rows if kind == ROWS_TYPE else batches.read
         batch = read(run, body, who.projects)
         async with asyncio.timeout(context.commit_wait_s):
-            receipt = await asyncio.wrap_future(desk.accept(batch))
+            receipt = await asyncio.wrap_future(run_service.accept(batch))
         if metrics is not None:
             metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
             metrics.ingest_took(time.perf_counter() - began)
-        return answer(receipt_shown(receipt), 202)
+        return answer(receipt_json(receipt), 202)
 
     return accept
 

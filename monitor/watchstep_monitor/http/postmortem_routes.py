@@ -18,7 +18,7 @@ from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.run_routes import RunName
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.postmortems import PostmortemLimits, Postmortems, file_name
+from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems, file_name
 
 LOG_PATH = "/api/v1/postmortem"
 """Whose body is a log, read by the route itself; see `Envelope`."""
@@ -47,8 +47,8 @@ def postmortem_routes(context: Context, postmortems: Postmortems) -> APIRouter:
     )
     async def examine_run(request: Request, run: RunName) -> Response:
         projects = caller(request, context, "read").projects
-        view = await run_in_threadpool(context.desk.view, run, projects)
-        rules = context.desk.book.sources(view.record.tags)
+        view = await run_in_threadpool(context.run_service.view, run, projects)
+        rules = context.run_service.book.sources(view.record.tags)
         async with postmortems.turn() as folder:
             return answer(await postmortems.of_run(folder, view.record, rules))
 

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from watchstep_monitor.http.answer_types import Begun, Command, Entry, Run, RunDetail, Series
 from watchstep_monitor.http.answers import (
     answer,
-    begun_shown,
-    command_shown,
-    entry_shown,
+    begun_json,
+    command_json,
+    entry_json,
     page,
-    point_shown,
-    run_shown,
-    status_shown,
+    point_json,
+    run_json,
+    status_json,
 )
 from watchstep_monitor.http.bodies import (
     METRIC_PATTERN,
@@ -33,12 +33,12 @@ from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.ingest import Beginning
+from watchstep_monitor.service.ingest.ingest import Beginning
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.records import TimelineEntry
+from watchstep_monitor.service.run_state.records import TimelineEntry
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.run_state.storage import RunFilter
 from watchstep_monitor.service.series import LEAST_POINTS
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import RunFilter
 
 RunName = Annotated[str, Path(pattern=RUN_PATTERN, description="The run's name.")]
 Step = Annotated[int | None, Query(ge=0, le=2**53, description="Inclusive.")]
@@ -51,7 +51,7 @@ Limit = Annotated[int, Query(ge=1, le=100_000, description="Items of a page; cap
 def run_routes(context: Context) -> APIRouter:
     """Routes about a run's present, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["runs"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.put("/runs/{run}", **documented(BeginBody, "Begin or resume an attempt.", Begun))
     async def begin_run(request: Request, run: RunName) -> Response:
@@ -61,8 +61,8 @@ def run_routes(context: Context) -> APIRouter:
             flaw = Flaw(("body", "config"), "too_long", f"at most {context.config_bytes} bytes")
             raise ProblemError(413, "The run's description is too large.", flaws=[flaw])
         beginning = Beginning(run=run, projects=who.projects, **dict(body))
-        record = await run_in_threadpool(desk.begin, beginning)
-        return answer(begun_shown(record, desk.book.for_tags(record.tags)))
+        record = await run_in_threadpool(run_service.begin, beginning)
+        return answer(begun_json(record, run_service.book.for_tags(record.tags)))
 
     @routes.get("/runs", **documented(None, "List runs, newest heard of first.", Run, listed=True))
     def list_runs(
@@ -73,18 +73,18 @@ def run_routes(context: Context) -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         projects = _narrowed(caller(request, context, "read").projects, project)
-        now, hearing = desk.clock.now(), desk.policy.hearing
+        now, hearing = run_service.clock.now(), run_service.policy.hearing
         wanted = RunFilter(projects, status, hearing.silent_before(now))
-        found = desk.store.runs(wanted, min(limit, context.page), cursor)
-        return page(found, lambda record: run_shown(record, shown_status(record, now, hearing)))
+        found = run_service.store.runs(wanted, min(limit, context.page), cursor)
+        return page(found, lambda record: run_json(record, shown_status(record, now, hearing)))
 
     @routes.get(
         "/runs/{run}", **documented(None, "A run's status, readings and alerts.", RunDetail)
     )
     def run_status(request: Request, run: RunName) -> Response:
-        view = desk.view(run, caller(request, context, "read").projects)
-        status = shown_status(view.record, desk.clock.now(), desk.policy.hearing)
-        return answer(status_shown(view, status, desk.is_silenced))
+        view = run_service.view(run, caller(request, context, "read").projects)
+        status = shown_status(view.record, run_service.clock.now(), run_service.policy.hearing)
+        return answer(status_json(view, status, run_service.is_silenced))
 
     @routes.post(
         "/runs/{run}/commands",
@@ -94,8 +94,8 @@ def run_routes(context: Context) -> APIRouter:
         who = caller(request, context, "admin")
         body = await body_of(request, CommandBody)
         kind: Literal["halt", "checkpoint"] = body.kind
-        command = await run_in_threadpool(desk.command, run, kind, body.reason, who.projects)
-        return answer(command_shown(command), 202)
+        command = await run_in_threadpool(run_service.command, run, kind, body.reason, who.projects)
+        return answer(command_json(command), 202)
 
     return routes
 
@@ -103,7 +103,7 @@ def run_routes(context: Context) -> APIRouter:
 def history_routes(context: Context) -> APIRouter:
     """Routes about a run's past, to be mounted under `/api/v1`."""
     routes = APIRouter(tags=["runs"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.get(
         "/runs/{run}/series", **documented(None, "Readings of one metric, thinned.", Series)
@@ -118,10 +118,10 @@ def history_routes(context: Context) -> APIRouter:
             int, Query(ge=1, le=1_000_000, description=f"At least {LEAST_POINTS} are kept.")
         ] = 1_000,
     ) -> Response:
-        desk.view(run, caller(request, context, "read").projects)
+        run_service.view(run, caller(request, context, "read").projects)
         most = min(points, context.series_points)
-        kept, thinned = desk.series(run, metric, (from_step, to_step), most)
-        shown = [point_shown(point) for point in kept]
+        kept, thinned = run_service.series(run, metric, (from_step, to_step), most)
+        shown = [point_json(point) for point in kept]
         return answer({"metric": metric, "points": shown, "thinned": thinned})
 
     @routes.get(
@@ -130,10 +130,10 @@ def history_routes(context: Context) -> APIRouter:
     def run_timeline(
         request: Request, run: RunName, limit: Limit = 500, cursor: Cursor = None
     ) -> Response:
-        desk.view(run, caller(request, context, "read").projects)
-        found = desk.store.timeline(run, min(limit, context.page), cursor)
+        run_service.view(run, caller(request, context, "read").projects)
+        found = run_service.store.timeline(run, min(limit, context.page), cursor)
         signs = first_signs(found.items)
-        return page(found, lambda entry: entry_shown(entry, signs.get(entry.attempt)))
+        return page(found, lambda entry: entry_json(entry, signs.get(entry.attempt)))
 
     return routes
 

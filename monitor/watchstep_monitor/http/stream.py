@@ -16,8 +16,8 @@ from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.service.errors import OverCapError
 from watchstep_monitor.service.events import Happening
-from watchstep_monitor.service.plain import plain
-from watchstep_monitor.service.records import TimelineEntry
+from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.service.run_state.records import TimelineEntry
 
 PING_S = 15.0
 """Between comments on a quiet stream; proxies close after 60 s of silence."""
@@ -36,19 +36,19 @@ def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
         stopping: Set when the service ends; open streams end with it.
     """
     routes = APIRouter(tags=["service"])
-    desk = context.desk
+    run_service = context.run_service
 
     @routes.get("/events", **documented(None, "Server-sent events.", "text/event-stream"))
     async def events(request: Request) -> Response:
         who = caller(request, context, "read")
-        if desk.broadcast.listening() >= context.event_streams:
+        if run_service.broadcast.listening() >= context.event_streams:
             raise OverCapError("too many event streams are open", retry_after_s=10)
         after = _last_event_id(request)
         stream = _Stream(asyncio.get_running_loop())
-        recent, complete = desk.broadcast.listen(stream.offer, after)
+        recent, complete = run_service.broadcast.listen(stream.offer, after)
         missed: list[TimelineEntry] = []
         if after is not None and not complete:
-            missed = await run_in_threadpool(desk.store.timeline_since, after, CATCH_UP)
+            missed = await run_in_threadpool(run_service.store.timeline_since, after, CATCH_UP)
         known = {entry.at_us for entry in missed}
         project_of = await run_in_threadpool(_projects, context, missed)
         first = [_from_entry(entry, project_of[entry.run]) for entry in missed]
@@ -63,7 +63,7 @@ def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
                 async for text in stream.texts(first, may_hear, stopping):
                     yield text
             finally:
-                desk.broadcast.leave(stream.offer)
+                run_service.broadcast.leave(stream.offer)
 
         return StreamingResponse(
             body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
@@ -132,6 +132,6 @@ def _from_entry(entry: TimelineEntry, project: str) -> Happening:
 def _projects(context: Context, entries: list[TimelineEntry]) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in {entry.run for entry in entries}:
-        record = context.desk.store.run(run)
+        record = context.run_service.store.run(run)
         found[run] = "" if record is None else record.project
     return found

@@ -5,7 +5,7 @@ outbox.
 """
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.lanes import ReceiverStatus
+from watchstep_monitor.notify.receiver_state import ReceiverStatus
 from watchstep_monitor.notify.worker import DeliveryObserver, TestResult, Worker
 
 __all__ = [

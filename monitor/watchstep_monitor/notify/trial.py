@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from watchstep_monitor.service.notices import AlertView, Notice
+from watchstep_monitor.service.alerting.notice import AlertView, Notice
 
 
-def trial_notice(now: datetime) -> Notice:
+def test_notice(now: datetime) -> Notice:
     """A notice that looks like a real one and says plainly that it is none."""
     alert = AlertView(
         id="test",

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from watchstep_monitor.notify.carriers import Carriers, check
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.lanes import Lane, ReceiverStatus
+from watchstep_monitor.notify.dispatch import Carriers, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
+from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
 from watchstep_monitor.notify.targets import Resolver, system_resolver
-from watchstep_monitor.notify.trial import trial_notice
+from watchstep_monitor.notify.trial import test_notice
 from watchstep_monitor.service.ports import (
     Clock,
     Dead,
@@ -105,7 +105,7 @@ class Worker:
         self._observer = observer
         self._chance = chance
         self._lanes = {
-            receiver.name: Lane(receiver, config.at_once, config.rate_per_minute)
+            receiver.name: ReceiverState(receiver, config.at_once, config.rate_per_minute)
             for receiver in config.receivers
         }
         self._carriers = Carriers(config, resolve)
@@ -250,7 +250,7 @@ class Worker:
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
 
-    async def _deliver(self, delivery: Delivery, lane: Lane | None) -> None:
+    async def _deliver(self, delivery: Delivery, lane: ReceiverState | None) -> None:
         if lane is None:
             await self._settle(delivery, Dead("no receiver of that name is configured"))
             self._wake.set()
@@ -282,7 +282,7 @@ class Worker:
             log.error("delivery broke", extra={"receiver": receiver.name, "error": kind})  # noqa: TRY400 - a traceback's last line quotes the exception
             return Refused(f"internal error: {kind}")
 
-    def _book(self, lane: Lane, outcome: Outcome, seconds: float) -> None:
+    def _book(self, lane: ReceiverState, outcome: Outcome, seconds: float) -> None:
         name = lane.receiver.name
         lane.healthy = isinstance(outcome, Delivered)
         if isinstance(outcome, Delivered):
@@ -321,12 +321,12 @@ class Worker:
         # Not recorded: when its lease ends it is sent once more, under the same id.
         log.error("delivery not recorded", extra={"receiver": delivery.receiver})
 
-    async def _try_out(self, lane: Lane) -> TestResult:
+    async def _try_out(self, lane: ReceiverState) -> TestResult:
         name = lane.receiver.name
         if lane.disabled:
             return TestResult(name, delivered=False, reason=lane.disabled, took_s=0.0)
         now, started = self._clock.now(), self._clock.monotonic()
-        delivery = Delivery("test", name, trial_notice(now), 1, now, now)
+        delivery = Delivery("test", name, test_notice(now), 1, now, now)
         lane.begin(started, now)
         try:
             answer = await self._attempt(lane.receiver, delivery)

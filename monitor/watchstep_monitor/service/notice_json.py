@@ -7,8 +7,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from watchstep_monitor.service.notices import AlertView, Notice
-from watchstep_monitor.service.plain import plain, reading
+from watchstep_monitor.service.alerting.notice import AlertView, Notice
+from watchstep_monitor.service.json_values import plain, reading
 
 
 def notice_to_json(notice: Notice) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from watchstep.core.updates import Severity
-from watchstep_monitor.service.notices import Notice
+from watchstep_monitor.service.alerting.notice import Notice
 
 RunStatus = Literal["running", "finished", "halted", "diverged", "stalled", "failed"]
 """Every word that a run's status may be."""

@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.errors import ServiceError
-from watchstep_monitor.service.records import IncidentRecord, RunRecord
-from watchstep_monitor.service.storage import PastWeek, Transaction
+from watchstep_monitor.service.run_service import RunService
+from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
+from watchstep_monitor.service.run_state.storage import PastWeek, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class RetentionPolicy:
 class Retention:
     """One thread; it does nothing where the policy keeps all."""
 
-    def __init__(self, desk: Desk, policy: RetentionPolicy) -> None:
-        self._desk = desk
+    def __init__(self, run_service: RunService, policy: RetentionPolicy) -> None:
+        self._run_service = run_service
         self._policy = policy
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
@@ -58,24 +58,24 @@ class Retention:
         """Remove what may go now; returns how many rows of updates went."""
         removed = 0
         if self._policy.updates_s is not None:
-            before = self._desk.clock.now() - timedelta(seconds=self._policy.updates_s)
-            for week in self._desk.store.over_weeks(before):
+            before = self._run_service.clock.now() - timedelta(seconds=self._policy.updates_s)
+            for week in self._run_service.store.over_weeks(before):
                 removed += self._drop(week, before)
-            for record in self._desk.store.ended_with_updates(before, RUNS_A_LOOK):
+            for record in self._run_service.store.ended_with_updates(before, RUNS_A_LOOK):
                 removed += self._thin(record)
         most = self._policy.size_bytes
-        if most is not None and self._desk.store.size_bytes() > most:
-            now = self._desk.clock.now()
-            for week in self._desk.store.over_weeks(now):
+        if most is not None and self._run_service.store.size_bytes() > most:
+            now = self._run_service.clock.now()
+            for week in self._run_service.store.over_weeks(now):
                 removed += self._drop(week, now)
-                if self._stop.is_set() or self._desk.store.size_bytes() <= most:
+                if self._stop.is_set() or self._run_service.store.size_bytes() <= most:
                     return removed
-            if not self._desk.store.exclusive:
+            if not self._run_service.store.exclusive:
                 # A database server gives no room back for rows: all runs would lose theirs.
                 return removed
-            for record in self._desk.store.ended_with_updates(None, RUNS_A_LOOK):
+            for record in self._run_service.store.ended_with_updates(None, RUNS_A_LOOK):
                 removed += self._thin(record)
-                if self._stop.is_set() or self._desk.store.size_bytes() <= most:
+                if self._stop.is_set() or self._run_service.store.size_bytes() <= most:
                     break
         return removed
 
@@ -97,8 +97,8 @@ class Retention:
             def job(transaction: Transaction, run: str = run, kept: Windows = kept) -> None:
                 transaction.set_aside(run, past.week, kept)
 
-            self._desk.store.write(run, job).result(60.0)
-        return self._desk.store.drop_week(past.week, before)
+            self._run_service.store.write(run, job).result(60.0)
+        return self._run_service.store.drop_week(past.week, before)
 
     def _thin(self, record: RunRecord) -> int:
         kept = self._windows(record.run)
@@ -106,14 +106,14 @@ class Retention:
         def job(transaction: Transaction) -> int:
             return transaction.remove_updates(record.run, kept)
 
-        return self._desk.store.write(record.run, job).result(60.0)
+        return self._run_service.store.write(record.run, job).result(60.0)
 
     def _windows(self, run: str) -> Windows:
         """What to keep of a run: around the beginning of each of its incidents."""
         incidents: list[IncidentRecord] = []
         cursor: str | None = None
         while True:
-            page = self._desk.store.incidents(None, run, 200, cursor)
+            page = self._run_service.store.incidents(None, run, 200, cursor)
             incidents.extend(page.items)
             cursor = page.next_cursor
             if cursor is None:

@@ -7,8 +7,8 @@ import threading
 
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Clock
-from watchstep_monitor.service.records import SilenceRecord
-from watchstep_monitor.service.storage import Store
+from watchstep_monitor.service.run_state.records import SilenceRecord
+from watchstep_monitor.service.run_state.storage import Store
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from itertools import chain, compress
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.series import Readings
 from watchstep_monitor.store.rollups import Stretch
 

@@ -23,7 +23,9 @@ from watchstep.errors import SettingsError
 from watchstep_monitor.service.clock import SharedClock
 from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.compatibility import (
+from watchstep_monitor.store.circuit_breaker import Reach
+from watchstep_monitor.store.outbox import Outbox
+from watchstep_monitor.store.postgres.compatibility import (
     PROGRAM,
     note_oldest,
     noted_oldest,
@@ -31,16 +33,18 @@ from watchstep_monitor.store.compatibility import (
     refuse_newer,
     wait_for_no_older,
 )
-from watchstep_monitor.store.footing import Footing
-from watchstep_monitor.store.outbox import Outbox
-from watchstep_monitor.store.partitions import make_partitions
-from watchstep_monitor.store.reach import Reach
-from watchstep_monitor.store.reading import reach_by, stand_on
-from watchstep_monitor.store.replicas import Replicas
-from watchstep_monitor.store.sessions import PATIENCE, limit_silence, prepare_writing
+from watchstep_monitor.store.postgres.notify import VOICE, Voice
+from watchstep_monitor.store.postgres.partitions import make_partitions
+from watchstep_monitor.store.postgres.replicas import Replicas
+from watchstep_monitor.store.postgres.session_settings import (
+    PATIENCE,
+    limit_silence,
+    prepare_writing,
+)
+from watchstep_monitor.store.read_connection import reach_by, stand_on
 from watchstep_monitor.store.sql_store import SqlStore
+from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.tokens import Tokens
-from watchstep_monitor.store.voice import VOICE, Voice
 from watchstep_monitor.store.writer import GroupCommit, Writer
 
 log = logging.getLogger(__name__)

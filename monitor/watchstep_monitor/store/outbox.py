@@ -35,12 +35,12 @@ from watchstep_monitor.service.ports import (
     ReceiverGone,
     Retry,
 )
-from watchstep_monitor.service.records import run_key
-from watchstep_monitor.service.storage import Job, Transaction
+from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.service.run_state.storage import Job, Transaction
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.postgres.notify import tell_of_delivery
+from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.transaction import SqlTransaction
-from watchstep_monitor.store.voice import tell_of_delivery
 from watchstep_monitor.store.writer import Writer
 
 MOST_REASON = 300

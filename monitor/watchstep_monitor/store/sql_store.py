@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
     DeliveryRecord,
@@ -29,8 +29,7 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
-from watchstep_monitor.service.series import Series
-from watchstep_monitor.service.storage import (
+from watchstep_monitor.service.run_state.storage import (
     AlertFilter,
     DeliveryFilter,
     Job,
@@ -38,11 +37,14 @@ from watchstep_monitor.service.storage import (
     RunFilter,
     Transaction,
 )
-from watchstep_monitor.store import blocks, packing, partitions, schema
-from watchstep_monitor.store.footing import Footing
+from watchstep_monitor.service.series import Series
+from watchstep_monitor.store import blocks, schema
+from watchstep_monitor.store import row_mapping as packing
 from watchstep_monitor.store.outbox import of_projects
-from watchstep_monitor.store.reading import reading
-from watchstep_monitor.store.series_walk import SeriesWalk
+from watchstep_monitor.store.postgres import partitions
+from watchstep_monitor.store.read_connection import reading
+from watchstep_monitor.store.series_reader import SeriesWalk
+from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
 from watchstep_monitor.store.writer import Writer
 

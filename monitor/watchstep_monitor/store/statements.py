@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Dialect, Table
 
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.pipeline import guarded
+from watchstep_monitor.store.postgres.pipeline import guarded
 
 ADVANCED_COLUMNS = (
     "trainer",

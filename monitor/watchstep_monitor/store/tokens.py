@@ -10,12 +10,12 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, func, insert, or_, select, update
 
 from watchstep_monitor.service.clock import from_us, to_us
-from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.run_state.storage import Transaction
 from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.postgres.notify import tell_of_tokens
+from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.transaction import SqlTransaction
-from watchstep_monitor.store.voice import tell_of_tokens
 from watchstep_monitor.store.writer import Writer
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import StaleRunError
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
     CommandRecord,
@@ -35,11 +35,12 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     run_key,
 )
-from watchstep_monitor.store import blocks, packing, rollups, schema
-from watchstep_monitor.store.pipeline import StaleGuardError, Statement, send_together
-from watchstep_monitor.store.shapes import Codes, Shapes
+from watchstep_monitor.store import blocks, rollups, schema
+from watchstep_monitor.store import row_mapping as packing
+from watchstep_monitor.store.metric_sets import Codes, Shapes
+from watchstep_monitor.store.postgres.notify import tell_of_entries
+from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
-from watchstep_monitor.store.voice import tell_of_entries
 
 
 class SqlTransaction:

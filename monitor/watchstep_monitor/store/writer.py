@@ -16,13 +16,13 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.ports import ServiceMetrics
-from watchstep_monitor.service.records import run_key
-from watchstep_monitor.service.storage import Job
-from watchstep_monitor.store.footing import Footing
-from watchstep_monitor.store.partitions import make_partitions
-from watchstep_monitor.store.pipeline import NoPartitionError, roll_back
-from watchstep_monitor.store.reach import Reach
-from watchstep_monitor.store.shapes import Shapes
+from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.service.run_state.storage import Job
+from watchstep_monitor.store.circuit_breaker import Reach
+from watchstep_monitor.store.metric_sets import Shapes
+from watchstep_monitor.store.postgres.partitions import make_partitions
+from watchstep_monitor.store.postgres.pipeline import NoPartitionError, roll_back
+from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
 

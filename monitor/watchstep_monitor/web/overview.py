@@ -11,11 +11,16 @@ from datetime import datetime
 from typing import Any, Literal
 
 from watchstep_monitor.service.clock import rfc3339
-from watchstep_monitor.service.desk import Desk, Projects
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.records import SEVERITIES, STAGES, IncidentRecord, RunRecord
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import RunFilter
+from watchstep_monitor.service.run_service import Projects, RunService
+from watchstep_monitor.service.run_state.records import (
+    SEVERITIES,
+    STAGES,
+    IncidentRecord,
+    RunRecord,
+)
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.run_state.storage import RunFilter
 
 Sort = Literal["attention", "heard", "name"]
 
@@ -57,8 +62,8 @@ class Question:
 class Overview:
     """Answers questions about all runs. Thread-safe."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
         self._lock = threading.Lock()
         self._read_at = self._read_whole_at = -math.inf
         self._records: dict[str, RunRecord] = {}
@@ -71,7 +76,7 @@ class Overview:
             asked: See there.
             projects: What the caller may see; None for everything.
         """
-        now, hearing = self._desk.clock.now(), self._desk.policy.hearing
+        now, hearing = self._run_service.clock.now(), self._run_service.policy.hearing
         records, incidents = self._all()
         visible = [one for one in records if projects is None or one.project in projects]
         fitting = [
@@ -99,13 +104,13 @@ class Overview:
 
     def _all(self) -> tuple[list[RunRecord], dict[str, IncidentRecord]]:
         with self._lock:
-            now = self._desk.clock.monotonic()
+            now = self._run_service.clock.monotonic()
             if now - self._read_at > FRESH_S:
                 whole = now - self._read_whole_at > WHOLE_S
                 self._records = self._newest(whole=whole)
                 # Read after the runs: an incident of an unknown run would have no row.
-                self._incidents = {one.run: one for one in _open_incidents(self._desk)}
-                self._read_at = self._desk.clock.monotonic()
+                self._incidents = {one.run: one for one in _open_incidents(self._run_service)}
+                self._read_at = self._run_service.clock.monotonic()
                 self._read_whole_at = self._read_at if whole else self._read_whole_at
             return list(self._records.values()), self._incidents
 
@@ -119,7 +124,7 @@ class Overview:
         fresh: dict[str, RunRecord] = {}
         size, cursor = ROWS_A_READ if whole or not known else ROWS_A_LOOK, None
         while True:
-            page = self._desk.store.runs(RunFilter(), size, cursor)
+            page = self._run_service.store.runs(RunFilter(), size, cursor)
             fresh |= {record.run: record for record in page.items}
             cursor = page.next_cursor
             if cursor is None:
@@ -133,8 +138,8 @@ def _is_known(record: RunRecord, known: Mapping[str, RunRecord]) -> bool:
     return before is not None and before.version == record.version
 
 
-def _open_incidents(desk: Desk) -> Iterable[IncidentRecord]:
-    page = desk.store.incidents(None, None, MOST_INCIDENTS, None)
+def _open_incidents(run_service: RunService) -> Iterable[IncidentRecord]:
+    page = run_service.store.incidents(None, None, MOST_INCIDENTS, None)
     return (incident for incident in page.items if incident.state == "open")
 
 

@@ -17,15 +17,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from watchstep_monitor.service.desk import Desk, Projects
+from watchstep_monitor.service.chart_scales import scales
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.plain import plain
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.scales import scales
+from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.web.assets import Assets
-from watchstep_monitor.web.glances import glances
 from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
-from watchstep_monitor.web.record import Record, backtested
+from watchstep_monitor.web.rule_history import Record, backtested
+from watchstep_monitor.web.run_previews import glances
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
@@ -67,11 +67,11 @@ _MOST_GLANCES = 100
 Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
 
 
-def page_routes(desk: Desk, may_read: MayRead, version: str) -> APIRouter:
+def page_routes(run_service: RunService, may_read: MayRead, version: str) -> APIRouter:
     """The routes, to be mounted at the root.
 
     Args:
-        desk: Answers the questions.
+        run_service: Answers the questions.
         may_read: See `MayRead`.
         version: Of watchstep, shown at the foot of the page.
     """
@@ -79,7 +79,7 @@ def page_routes(desk: Desk, may_read: MayRead, version: str) -> APIRouter:
     assets = Assets()
     _add_shells(routes, assets, version)
     _add_files(routes, assets)
-    _add_answers(routes, desk, may_read)
+    _add_answers(routes, run_service, may_read)
     return routes
 
 
@@ -126,8 +126,8 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
         return file(request, "icon.svg")
 
 
-def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
-    overview, record = Overview(desk), Record(desk)
+def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) -> None:
+    overview, record = Overview(run_service), Record(run_service)
 
     @routes.get("/page/runs")
     def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
@@ -146,19 +146,19 @@ def _add_answers(routes: APIRouter, desk: Desk, may_read: MayRead) -> None:
 
     @routes.get("/page/glances")
     def list_glances(request: Request, run: Names) -> Response:
-        return _json({"items": glances(desk, run, may_read(request))})
+        return _json({"items": glances(run_service, run, may_read(request))})
 
     @routes.get("/page/rules/record")
     def rules_record(request: Request) -> Response:
         projects = may_read(request)
-        shipped = backtested(desk.book.rules.rules)
+        shipped = backtested(run_service.book.rules.rules)
         return _json({"backtest": shipped, "here": record.here(projects)})
 
     @routes.get("/page/runs/{run}/scales")
     def run_scales(
         request: Request, run: Annotated[str, PathParameter(max_length=128)]
     ) -> Response:
-        view = desk.view(run, may_read(request))
+        view = run_service.view(run, may_read(request))
         return _json(scales(view.rules, view.latest))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from watchstep_monitor.notify.render.plain import clip, line, number
-from watchstep_monitor.service.notices import AlertView, Notice
+from watchstep_monitor.service.alerting.notice import AlertView, Notice
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time: what Alertmanager writes for the end of an alert that still fires."""

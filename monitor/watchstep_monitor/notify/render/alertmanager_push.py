@@ -7,7 +7,7 @@ from datetime import timedelta
 from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render import alertmanager
 from watchstep_monitor.notify.render.plain import dumped
-from watchstep_monitor.service.notices import AlertView, Notice
+from watchstep_monitor.service.alerting.notice import AlertView, Notice
 
 HOLD = timedelta(hours=24)
 """How long Alertmanager keeps a firing alert that it hears no more of.

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.records import AlertRecord, Matcher, SilenceRecord
+from watchstep_monitor.service.run_state.records import AlertRecord, Matcher, SilenceRecord
 
 _WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
 MOST_MATCHERS = 16

@@ -14,15 +14,15 @@ from typing import Any
 from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Action, Transition, Update
-from watchstep_monitor.service.change import Change
-from watchstep_monitor.service.live import LiveRun
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     STAGES,
     AlertRecord,
     IncidentRecord,
     RunRecord,
 )
+from watchstep_monitor.service.run_state.run_cache import LiveRun
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ MOST_TOLD = 5
 """Causes kept with an incident, likeliest first."""
 
 
-def diagnosed(change: Change, incident: IncidentRecord, *, worse: bool) -> IncidentRecord:
+def diagnosed(change: UnitOfWork, incident: IncidentRecord, *, worse: bool) -> IncidentRecord:
     """The incident with its causes, stages and bounds as the newest updates tell them.
 
     Args:
@@ -94,11 +94,11 @@ def _with_causes(incident: IncidentRecord, causes: Sequence[Cause]) -> IncidentR
         incident,
         diagnosis=best.title if is_named else "",
         confidence=best.confidence if is_named else 0.0,
-        causes=tuple(_cause_shown(cause) for cause in causes[:MOST_TOLD]),
+        causes=tuple(_cause_json(cause) for cause in causes[:MOST_TOLD]),
     )
 
 
-def _cause_shown(cause: Cause) -> dict[str, Any]:
+def _cause_json(cause: Cause) -> dict[str, Any]:
     return {
         "cause": cause.name,
         "kind": cause.kind,

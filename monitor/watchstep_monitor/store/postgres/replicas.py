@@ -21,9 +21,9 @@ from sqlalchemy import Engine, select
 from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.reading import reading
-from watchstep_monitor.store.sessions import limit_silence
-from watchstep_monitor.store.voice import CHANNEL, DELIVERY, REMEMBERED, TOKENS, Voice
+from watchstep_monitor.store.postgres.notify import CHANNEL, DELIVERY, REMEMBERED, TOKENS, Voice
+from watchstep_monitor.store.postgres.session_settings import limit_silence
+from watchstep_monitor.store.read_connection import reading
 
 if TYPE_CHECKING:
     import psycopg

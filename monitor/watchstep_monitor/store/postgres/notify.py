@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from watchstep_monitor.store.sessions import limit_silence
+from watchstep_monitor.store.postgres.session_settings import limit_silence
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from watchstep.core.ruleset import RuleSet
-from watchstep_monitor.service.desk import Desk
 from watchstep_monitor.service.errors import ServiceError, StorageTroubleError
-from watchstep_monitor.service.live import RunView
-from watchstep_monitor.service.records import RunRecord
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import RunFilter
+from watchstep_monitor.service.run_service import RunService
+from watchstep_monitor.service.run_state.records import RunRecord
+from watchstep_monitor.service.run_state.run_cache import RunView
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.run_state.storage import RunFilter
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ LEAST_DEAF_S = 5.0
 """Trouble with the store that lasted so long counts as absence of the service."""
 
 
-class Ticker:
+class Scheduler:
     """One thread; what it does takes effect in the writing threads."""
 
     def __init__(
         self,
-        desk: Desk,
+        run_service: RunService,
         check_interval_s: float,
         leads: Callable[[], bool] = lambda: True,
         *,
@@ -43,20 +43,20 @@ class Ticker:
         """Prepare; nothing ticks before `start`.
 
         Args:
-            desk: Whose runs.
+            run_service: Whose runs.
             check_interval_s: Between looks for silent runs.
             leads: Whether it is this process that ticks, where several share a store.
             keep_ended_s: How long gauges show runs that ended.
         """
         self._keep_ended_s = keep_ended_s
-        self._desk = desk
+        self._run_service = run_service
         self._leads = leads
         self._check_interval_s = check_interval_s
         self._stop = threading.Event()
         self._stalled: set[str] = set()
         self._deaf_since: datetime | None = None
-        self._rules_version = desk.book.version
-        self._thread = threading.Thread(target=self._serve, name="ticker", daemon=True)
+        self._rules_version = run_service.book.version
+        self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -70,25 +70,25 @@ class Ticker:
 
     def look(self) -> None:
         """Tick every run that the clock concerns now."""
-        now = self._desk.clock.now()
-        reloaded = self._rules_version != self._desk.book.version
-        self._rules_version = self._desk.book.version
+        now = self._run_service.clock.now()
+        reloaded = self._rules_version != self._run_service.book.version
+        self._rules_version = self._run_service.book.version
         if not self._leads():
             self._stalled.clear()
             # Nothing to do but to notice when the store is away.
-            self._desk.store.due_incidents(now, 1)
+            self._run_service.store.due_incidents(now, 1)
             return
         for view in self._views(now):
             self._note_status(view, now)
             if reloaded or self._is_due(view, now):
-                self._desk.tick(view.record.run)
+                self._run_service.tick(view.record.run)
 
     def send_due(self) -> None:
         """Write the messages whose time has come."""
         if not self._leads():
             return
-        for run in self._desk.store.due_incidents(self._desk.clock.now(), MOST_DUE):
-            self._desk.tick(run)
+        for run in self._run_service.store.due_incidents(self._run_service.clock.now(), MOST_DUE):
+            self._run_service.tick(run)
 
     def remember(self) -> None:
         """Bring into memory what was there before the service was restarted.
@@ -96,7 +96,7 @@ class Ticker:
         Runs that had not ended, so that their silence is noticed and their alerts are shown,
         and runs that ended so recently that gauges still show them.
         """
-        since = self._desk.clock.now() - timedelta(seconds=self._keep_ended_s)
+        since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
         for status in ("running", "diverged"):
             self._remember(status, lambda record: record.ended_at is None)
         self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
@@ -109,19 +109,19 @@ class Ticker:
     ) -> None:
         """Load the wanted runs of a status, newest heard of first, until `more` says no."""
         cursor: str | None = None
-        while self._desk.store.exclusive and not self._stop.is_set():
-            page = self._desk.store.runs(RunFilter(status=status), 200, cursor)
+        while self._run_service.store.exclusive and not self._stop.is_set():
+            page = self._run_service.store.runs(RunFilter(status=status), 200, cursor)
             for record in page.items:
                 if not more(record):
                     return
                 if wanted(record):
-                    self._desk.view(record.run, None)
+                    self._run_service.view(record.run, None)
             cursor = page.next_cursor
             if cursor is None:
                 return
 
     def _serve(self) -> None:
-        clock = self._desk.clock
+        clock = self._run_service.clock
         looked = clock.monotonic()
         pause_s = min(MESSAGES_INTERVAL_S, self._check_interval_s)
         self._guarded(self.remember)
@@ -132,9 +132,9 @@ class Ticker:
                 self._guarded(self.look)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        now = self._desk.clock.now()
+        now = self._run_service.clock.now()
         try:
-            if self._deaf_since is not None or self._desk.store.failing:
+            if self._deaf_since is not None or self._run_service.store.failing:
                 self._require_store()
             work()
         except ServiceError as error:
@@ -154,36 +154,36 @@ class Ticker:
         Raises:
             StorageTroubleError: They do not.
         """
-        trouble = self._desk.store.commit_trouble()
+        trouble = self._run_service.store.commit_trouble()
         if trouble is not None:
             raise StorageTroubleError(trouble)
 
     def _excuse_silence(self, deaf_since: datetime, now: datetime) -> None:
-        hearing = self._desk.policy.hearing
+        hearing = self._run_service.policy.hearing
         # A short trouble must not put off the silence of a run that is really gone.
         if (now - deaf_since).total_seconds() >= min(LEAST_DEAF_S, hearing.timeout_s / 2):
             hearing.up_since = now
 
     def _views(self, now: datetime) -> Iterator[RunView]:
         """The runs that the clock may concern."""
-        desk = self._desk
-        if desk.store.exclusive:
-            yield from desk.fleet.views()
+        run_service = self._run_service
+        if run_service.store.exclusive:
+            yield from run_service.fleet.views()
             return
         # Memory knows little of runs that speak to other replicas; their rows know enough.
         back = set(self._stalled)
         for record in self._silent_records(now):
             back.discard(record.run)
-            view = desk.fleet.view(record.run)
+            view = run_service.fleet.view(record.run)
             known = view is not None and view.record.version == record.version
-            yield view if view is not None and known else desk.view(record.run, None)
+            yield view if view is not None and known else run_service.view(record.run, None)
         for run in back:
-            yield desk.view(run, None)
+            yield run_service.view(run, None)
 
     def _silent_records(self, now: datetime) -> Iterator[RunRecord]:
         """Rows of runs that may have fallen silent, whoever heard them last."""
-        desk = self._desk
-        least = _least_silence_s(desk.book.rules, desk.policy.hearing.timeout_s)
+        run_service = self._run_service
+        least = _least_silence_s(run_service.book.rules, run_service.policy.hearing.timeout_s)
         silent = now - timedelta(seconds=least)
         yield from self._records(RunFilter(status="stalled", stalled_before=silent))
         for record in self._records(RunFilter(status="diverged")):
@@ -196,7 +196,7 @@ class Ticker:
     def _records(self, wanted: RunFilter) -> Iterator[RunRecord]:
         cursor: str | None = None
         while not self._stop.is_set():
-            page = self._desk.store.runs(wanted, 200, cursor)
+            page = self._run_service.store.runs(wanted, 200, cursor)
             yield from page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -209,14 +209,14 @@ class Ticker:
         firing = {alert.rule for alert in view.alerts if alert.state == "firing"}
         if all(view.rules.rules[at].name in firing for at in view.rules.clocked):
             return False
-        silence = now - self._desk.policy.hearing.last_heard(record)
-        least = _least_silence_s(view.rules, self._desk.policy.hearing.timeout_s)
+        silence = now - self._run_service.policy.hearing.last_heard(record)
+        least = _least_silence_s(view.rules, self._run_service.policy.hearing.timeout_s)
         return silence >= timedelta(seconds=least)
 
     def _note_status(self, view: RunView, now: datetime) -> None:
         """Tell listeners when a run falls silent; its own words announce the way back."""
         run = view.record.run
-        stalled = shown_status(view.record, now, self._desk.policy.hearing) == "stalled"
+        stalled = shown_status(view.record, now, self._run_service.policy.hearing) == "stalled"
         if stalled and run not in self._stalled:
             self._stalled.add(run)
             self._publish(view, "stalled")
@@ -227,7 +227,7 @@ class Ticker:
     def _publish(self, view: RunView, status: str) -> None:
         record = view.record
         detail = {"status": status, "attempt": record.attempt, "seq": record.last_seq}
-        self._desk.broadcast.publish("status", record.run, record.project, detail)
+        self._run_service.broadcast.publish("status", record.run, record.project, detail)
 
 
 def _least_silence_s(rules: RuleSet, timeout_s: float) -> float:

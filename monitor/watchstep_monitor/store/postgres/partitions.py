@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from watchstep_monitor.service.storage import PastWeek
+from watchstep_monitor.service.run_state.storage import PastWeek
 
 WEEK_S = 604_800
 WEEKS_AHEAD = 4

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from watchstep.core.rules import ZONE_NAMES
-from watchstep_monitor.service.desk import Desk, Projects
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.live import RunView
-from watchstep_monitor.service.plain import number
-from watchstep_monitor.service.records import SEVERITIES, RunRecord
+from watchstep_monitor.service.json_values import number
+from watchstep_monitor.service.run_service import Projects, RunService
+from watchstep_monitor.service.run_state.records import SEVERITIES, RunRecord
+from watchstep_monitor.service.run_state.run_cache import RunView
 from watchstep_monitor.service.series import Line, Point, thin
 
 RECENT_UPDATES = 2_000
@@ -21,24 +21,26 @@ SPEED_POINTS = 100
 _FAVOURITES = ("rollout/ep_rew_mean", "reward", "eval/loss", "train/loss", "loss")
 
 
-def glances(desk: Desk, runs: Sequence[str], projects: Projects) -> list[dict[str, Any]]:
+def glances(
+    run_service: RunService, runs: Sequence[str], projects: Projects
+) -> list[dict[str, Any]]:
     """A glance at each of the runs; those that this caller may not see are left out."""
     found = []
     for run in runs:
         try:
-            found.append(_glance(desk, desk.view(run, projects)))
+            found.append(_glance(run_service, run_service.view(run, projects)))
         except NotFoundError:
             continue
     return found
 
 
-def _glance(desk: Desk, view: RunView) -> dict[str, Any]:
+def _glance(run_service: RunService, view: RunView) -> dict[str, Any]:
     record = view.record
     firing = [alert for alert in view.alerts if alert.state == "firing"]
     firing.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.first_seq))
     worst = worst_zone(view.zones(), [alert.metric for alert in firing])
     metric = _telling_metric(view, worst)
-    line = _recent(desk, record, metric) if metric else Line()
+    line = _recent(run_service, record, metric) if metric else Line()
     kept, _ = thin(line, SPARK_POINTS)
     newest = line.points(range(max(0, len(line) - SPEED_POINTS), len(line)))
     return {
@@ -87,9 +89,9 @@ def _telling_metric(view: RunView, worst: tuple[str, str] | None) -> str:
     return next(iter(view.latest), "")
 
 
-def _recent(desk: Desk, record: RunRecord, metric: str) -> Line:
+def _recent(run_service: RunService, record: RunRecord, metric: str) -> Line:
     first = None
     if record.last_seq > RECENT_UPDATES:
         # Steps need not be updates; where they rise evenly this is the share that is recent.
         first = int(record.step * (1 - RECENT_UPDATES / record.last_seq))
-    return Line(desk.store.series(record.run, metric, first, None).stretches)
+    return Line(run_service.store.series(record.run, metric, first, None).stretches)

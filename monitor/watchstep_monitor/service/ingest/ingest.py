@@ -12,28 +12,28 @@ from typing import Any
 
 from watchstep.core.engine import State, step
 from watchstep.core.updates import Tick, Transition, Update
-from watchstep_monitor.service.alerts import (
+from watchstep_monitor.service.alerting.alerts import (
     apply_transition,
     cancel_pending,
     disagreements,
     switch_rules,
 )
-from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.alerting.incidents import fold_incident, note_halt
+from watchstep_monitor.service.alerting.notifications import TellingPolicy, tell_if_due
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
-from watchstep_monitor.service.incidents import fold_incident, note_halt
-from watchstep_monitor.service.live import Fleet, LiveRun
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.ingest.trainer_events import take_event
+from watchstep_monitor.service.run_state.records import (
     DEFAULT_PROJECT,
     AttemptRecord,
     CommandRecord,
     RunRecord,
 )
-from watchstep_monitor.service.rulebook import RuleBook
-from watchstep_monitor.service.status import Hearing, settled_status
-from watchstep_monitor.service.storage import Transaction
-from watchstep_monitor.service.telling import TellingPolicy, tell_if_due
-from watchstep_monitor.service.trainer_events import take_event
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
+from watchstep_monitor.service.run_state.status import Liveness, settled_status
+from watchstep_monitor.service.run_state.storage import Transaction
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 ROOM_SHARE = 16
 """Of the runs that may still be added, one in so many is added before they are counted again."""
@@ -109,7 +109,7 @@ class IngestPolicy:
     """What ingest needs to know of the settings."""
 
     telling: TellingPolicy
-    hearing: Hearing
+    hearing: Liveness
     snapshot_every: int
     most_runs: int
     most_metrics_per_run: int
@@ -130,9 +130,9 @@ class Ingest:
     def __init__(
         self,
         book: RuleBook,
-        fleet: Fleet,
+        fleet: RunCache,
         policy: IngestPolicy,
-        committed: Callable[[Change], None],
+        committed: Callable[[UnitOfWork], None],
     ) -> None:
         """Take what it works with.
 
@@ -218,12 +218,12 @@ class Ingest:
         if changed or due:
             self._finish(transaction, change)
 
-    def alter(self, transaction: Transaction, run: str, now: datetime) -> Change | None:
+    def alter(self, transaction: Transaction, run: str, now: datetime) -> UnitOfWork | None:
         """Begin any other change of a run; `commit_change` ends it. None: no such run."""
         live = self._fleet.find(transaction, run)
         return None if live is None else self._change(transaction, live, now)
 
-    def commit_change(self, transaction: Transaction, change: Change) -> None:
+    def commit_change(self, transaction: Transaction, change: UnitOfWork) -> None:
         """Write a change that `alter` began."""
         self._finish(transaction, change)
 
@@ -264,14 +264,14 @@ class Ingest:
             self._room = max(left // ROOM_SHARE, 1)
         self._room -= 1
 
-    def _change(self, transaction: Transaction, live: LiveRun, now: datetime) -> Change:
+    def _change(self, transaction: Transaction, live: LiveRun, now: datetime) -> UnitOfWork:
         """A change of a run whose live state is dropped if the change comes to nothing."""
         run = live.record.run
         transaction.on_rollback(lambda: self._fleet.forget(run))
         stored = live.record.version > 0
-        return Change(transaction, live, live.record if stored else None, now)
+        return UnitOfWork(transaction, live, live.record if stored else None, now)
 
-    def _finish(self, transaction: Transaction, change: Change) -> None:
+    def _finish(self, transaction: Transaction, change: UnitOfWork) -> None:
         live = change.live
         firing = [alert for alert in live.alerts.values() if alert.state == "firing"]
         status = settled_status(live.record, firing, core_is_bad=bool(live.bad_core))
@@ -283,12 +283,12 @@ class Ingest:
         change.write(transaction, self._policy.snapshot_every)
         transaction.on_commit(lambda: self._publish(live, change))
 
-    def _publish(self, live: LiveRun, change: Change) -> None:
+    def _publish(self, live: LiveRun, change: UnitOfWork) -> None:
         self._fleet.publish(live)
         self._committed(change)
 
     def _begin_attempt(
-        self, transaction: Transaction, change: Change, attempt: int, session: str | None
+        self, transaction: Transaction, change: UnitOfWork, attempt: int, session: str | None
     ) -> None:
         record = change.live.record
         for known in transaction.attempts(record.run) if change.seen else ():
@@ -312,7 +312,7 @@ class Ingest:
         change.tell("attempt", {"attempt": attempt})
         fold_incident(change, (), self._policy.telling)
 
-    def _describe(self, change: Change, beginning: Beginning) -> None:
+    def _describe(self, change: UnitOfWork, beginning: Beginning) -> None:
         record = change.live.record
         change.alter(
             tags=record.tags if beginning.tags is None else dict(beginning.tags),
@@ -327,7 +327,7 @@ class Ingest:
             live.rules = rules
             change.needs_snapshot = True
 
-    def _take_rules(self, change: Change) -> bool:
+    def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
         switch_rules(live, self._book)
         made = list(disagreements(live))
@@ -336,7 +336,7 @@ class Ingest:
             change.needs_snapshot = True
         return bool(made)
 
-    def _listen(self, change: Change, heard_at: datetime) -> bool:
+    def _listen(self, change: UnitOfWork, heard_at: datetime) -> bool:
         """Fold one tick; whether anything came of it."""
         live = change.live
         if not live.rules.clocked:
@@ -354,11 +354,11 @@ class Ingest:
         self._judge(change, transitions)
         return True
 
-    def _judge(self, change: Change, transitions: Iterable[Transition]) -> None:
+    def _judge(self, change: UnitOfWork, transitions: Iterable[Transition]) -> None:
         edges = [apply_transition(change, transition) for transition in transitions]
         fold_incident(change, [alert for alert in edges if alert is not None], self._policy.telling)
 
-    def _fold(self, change: Change, fresh: Sequence[Update]) -> None:
+    def _fold(self, change: UnitOfWork, fresh: Sequence[Update]) -> None:
         live = change.live
         self._take_rules(change)
         if fresh and any(rule in live.alerts for rule in _clocked_names(live)):
@@ -396,7 +396,9 @@ class Ingest:
             heard_at=change.now,
         )
 
-    def _take(self, change: Change, update: Update, transitions: Collection[Transition]) -> None:
+    def _take(
+        self, change: UnitOfWork, update: Update, transitions: Collection[Transition]
+    ) -> None:
         """An update that says something, or at which the rules do."""
         if any(one.change == "resolved" for one in transitions):
             # Told while it is so: an incident may begin and end within one batch.
@@ -409,10 +411,10 @@ class Ingest:
         self._judge(change, transitions)
 
     @staticmethod
-    def _move(change: Change, update: Update) -> None:
+    def _move(change: UnitOfWork, update: Update) -> None:
         change.alter(last_seq=update.seq, step=update.step, time=update.time)
 
-    def _heard(self, transaction: Transaction, change: Change, batch: Batch) -> Receipt:
+    def _heard(self, transaction: Transaction, change: UnitOfWork, batch: Batch) -> Receipt:
         """An empty batch: the trainer lives, and asks whether there are commands."""
         live = change.live
         change.alter(heard_at=change.now)

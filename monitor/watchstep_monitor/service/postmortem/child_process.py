@@ -1,4 +1,6 @@
-"""The process in which one post-mortem is made: `python -m watchstep_monitor.service.examining`.
+"""Makes one post-mortem in a process of its own.
+
+Run as `python -m watchstep_monitor.service.postmortem.child_process`.
 
 A log is a stranger's file, and examining it takes seconds of a processor: here it can neither
 hold up the service nor take its memory. Reads one `Job` as JSON from stdin, and answers with one
@@ -22,9 +24,9 @@ from watchstep.postmortem.page import render
 from watchstep.postmortem.readers import Log, open_logs
 from watchstep.postmortem.sketch import Series
 from watchstep.postmortem.verdict import VERDICTS
-from watchstep_monitor.service.plain import number, plain
-from watchstep_monitor.service.postmortems import Job
-from watchstep_monitor.service.scales import scales
+from watchstep_monitor.service.chart_scales import scales
+from watchstep_monitor.service.json_values import number, plain
+from watchstep_monitor.service.postmortem.runner import Job
 
 MOST_RUNS = 12
 """Runs that are examined of one file; only a database holds more than one."""

@@ -37,7 +37,7 @@ class ReceiverStatus:
 
 
 @dataclass(slots=True)
-class Lane:
+class ReceiverState:
     """Owned by the worker's loop; nothing else writes to it.
 
     A receiver that has not just proved healthy gets one attempt at a time: so a dead one

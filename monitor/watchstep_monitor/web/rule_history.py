@@ -14,10 +14,10 @@ from typing import Any
 
 from watchstep.core.rules import Rule
 from watchstep_monitor.service.clock import rfc3339
-from watchstep_monitor.service.desk import Desk, Projects
-from watchstep_monitor.service.records import AlertRecord
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import AlertFilter, RunFilter
+from watchstep_monitor.service.run_service import Projects, RunService
+from watchstep_monitor.service.run_state.records import AlertRecord
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter
 
 FIGURES = "backtest.json"
 """Written by `docs/make_backtest.py`, which needs the labelled logs."""
@@ -69,8 +69,8 @@ class _Firing:
 class Record:
     """What the rules did over the runs in the store. Thread-safe."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
         self._lock = threading.Lock()
         self._counted_at = -math.inf
         self._firings: list[_Firing] = []
@@ -91,7 +91,7 @@ class Record:
 
     def _all(self) -> list[_Firing]:
         with self._lock:
-            now = self._desk.clock.monotonic()
+            now = self._run_service.clock.monotonic()
             if now - self._counted_at > FRESH_S:
                 self._firings = self._counted()
                 self._counted_at = now
@@ -109,7 +109,7 @@ class Record:
     def _newest(self) -> Iterable[AlertRecord]:
         cursor, seen = None, 0
         while seen < MOST_ALERTS:
-            page = self._desk.store.alerts(AlertFilter(), ROWS_A_READ, cursor)
+            page = self._run_service.store.alerts(AlertFilter(), ROWS_A_READ, cursor)
             yield from page.items
             seen += len(page.items)
             cursor = page.next_cursor
@@ -117,11 +117,11 @@ class Record:
                 return
 
     def _bad_runs(self) -> set[str]:
-        now, hearing = self._desk.clock.now(), self._desk.policy.hearing
+        now, hearing = self._run_service.clock.now(), self._run_service.policy.hearing
         found: set[str] = set()
         cursor = None
         while True:
-            page = self._desk.store.runs(RunFilter(), ROWS_A_READ, cursor)
+            page = self._run_service.store.runs(RunFilter(), ROWS_A_READ, cursor)
             found |= {one.run for one in page.items if shown_status(one, now, hearing) in _BAD}
             cursor = page.next_cursor
             if cursor is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.alerting.silences import check_matcher, silencing
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
     ConflictError,
@@ -20,10 +20,9 @@ from watchstep_monitor.service.errors import (
     StorageTroubleError,
 )
 from watchstep_monitor.service.events import Broadcast
-from watchstep_monitor.service.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
-from watchstep_monitor.service.live import Fleet, RunView
+from watchstep_monitor.service.ingest.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
 from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge, ServiceMetrics
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
     Matcher,
@@ -31,11 +30,12 @@ from watchstep_monitor.service.records import (
     SilenceRecord,
     short_id,
 )
-from watchstep_monitor.service.rulebook import RuleBook
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.run_cache import RunCache, RunView
+from watchstep_monitor.service.run_state.status import shown_status
+from watchstep_monitor.service.run_state.storage import RunFilter, Store, Transaction
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 from watchstep_monitor.service.series import Line, Point, thin
-from watchstep_monitor.service.silences import check_matcher, silencing
-from watchstep_monitor.service.status import shown_status
-from watchstep_monitor.service.storage import RunFilter, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +53,24 @@ MOST_POINTS_READ = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class DeskOptions:
-    """What the desk needs beside the policy of ingest; see the settings of the same names."""
+class RunServiceOptions:
+    """What a run service needs beside the policy of ingest; see the settings so named."""
 
     command_expire_s: float
     queued_requests: int
 
 
-class Desk:
+class RunService:
     """Thread-safe. Writes go through the store's writing threads, reads do not wait for them."""
 
     def __init__(
         self,
         store: Store,
         book: RuleBook,
-        fleet: Fleet,
+        fleet: RunCache,
         clock: Clock,
         policy: IngestPolicy,
-        options: DeskOptions,
+        options: RunServiceOptions,
     ) -> None:
         self.store = store
         self.book = book
@@ -366,7 +366,7 @@ class Desk:
     def _newest_records(self) -> Sequence[RunRecord]:
         return self.store.runs(RunFilter(), MOST_GAUGED, None).items
 
-    def _altering(self, transaction: Transaction, run: str, now: datetime) -> Change:
+    def _altering(self, transaction: Transaction, run: str, now: datetime) -> UnitOfWork:
         change = self.ingest.alter(transaction, run, now)
         if change is None:
             raise NotFoundError("no such run")
@@ -387,7 +387,7 @@ class Desk:
         with self._waiting_lock:
             self._waiting -= 1
 
-    def _committed(self, change: Change) -> None:
+    def _committed(self, change: UnitOfWork) -> None:
         """In the writing thread, after a commit: tell listeners, wake the delivery worker."""
         project = change.live.record.project
         for entry in change.timeline:

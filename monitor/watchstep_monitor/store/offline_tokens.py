@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.footing import Footing
 from watchstep_monitor.store.opening import (
     FILE_NAME,
     FolderInUseError,
@@ -18,6 +17,7 @@ from watchstep_monitor.store.opening import (
     opening,
     revision_in,
 )
+from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.tokens import Tokens, read_tokens
 from watchstep_monitor.store.writer import Writer
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from watchstep.core.engine import State
 from watchstep.core.updates import Transition
-from watchstep_monitor.service.change import Change
-from watchstep_monitor.service.live import LiveRun
-from watchstep_monitor.service.records import AlertRecord, short_id
-from watchstep_monitor.service.rulebook import RuleBook, rule_named
+from watchstep_monitor.service.run_state.records import AlertRecord, short_id
+from watchstep_monitor.service.run_state.rulebook import RuleBook, rule_named
+from watchstep_monitor.service.run_state.run_cache import LiveRun
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 
-def apply_transition(change: Change, transition: Transition) -> AlertRecord | None:
+def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord | None:
     """Move the rule's alert along; returns it if it began or ceased to fire just now.
 
     A rule that fires again in a later attempt while its alert is still open changes nothing:
@@ -48,7 +48,7 @@ def apply_transition(change: Change, transition: Transition) -> AlertRecord | No
     return alert
 
 
-def cancel_pending(change: Change) -> None:
+def cancel_pending(change: UnitOfWork) -> None:
     """Forget what was pending: a new attempt starts every streak anew."""
     for alert in list(change.live.alerts.values()):
         if alert.state == "pending":
@@ -101,7 +101,7 @@ def _made(live: LiveRun, name: str, change: str, reason: str) -> Transition:
     return told if rule is None else replace(told, severity=rule.severity, action=rule.action)
 
 
-def _begun(change: Change, transition: Transition, state: str) -> AlertRecord:
+def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
     return AlertRecord(
@@ -124,7 +124,7 @@ def _begun(change: Change, transition: Transition, state: str) -> AlertRecord:
     )
 
 
-def _firing(change: Change, transition: Transition, known: AlertRecord | None) -> AlertRecord:
+def _firing(change: UnitOfWork, transition: Transition, known: AlertRecord | None) -> AlertRecord:
     begun = known if known is not None else _begun(change, transition, "firing")
     return replace(
         begun,
@@ -138,7 +138,7 @@ def _firing(change: Change, transition: Transition, known: AlertRecord | None) -
     )
 
 
-def _note(change: Change, transition: Transition, alert: AlertRecord) -> None:
+def _note(change: UnitOfWork, transition: Transition, alert: AlertRecord) -> None:
     detail = {
         "alert": alert.id,
         "rule": transition.rule,

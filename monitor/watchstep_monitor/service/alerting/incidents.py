@@ -6,17 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from watchstep_monitor.service.change import Change
-from watchstep_monitor.service.diagnosing import diagnosed
-from watchstep_monitor.service.records import (
-    STAGES,
-    AlertRecord,
-    IncidentRecord,
-    Stage,
-    short_id,
-)
-from watchstep_monitor.service.status import shows_divergence
-from watchstep_monitor.service.telling import (
+from watchstep_monitor.service.alerting.diagnosis import diagnosed
+from watchstep_monitor.service.alerting.notifications import (
     TellingPolicy,
     counts,
     inhibited,
@@ -24,9 +15,18 @@ from watchstep_monitor.service.telling import (
     rank,
     tell_resolved,
 )
+from watchstep_monitor.service.run_state.records import (
+    STAGES,
+    AlertRecord,
+    IncidentRecord,
+    Stage,
+    short_id,
+)
+from watchstep_monitor.service.run_state.status import shows_divergence
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 
-def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingPolicy) -> None:
+def fold_incident(change: UnitOfWork, edges: Sequence[AlertRecord], policy: TellingPolicy) -> None:
     """Let alerts that began or ceased to fire open, change or resolve the run's incident.
 
     Alerts of severity info are kept with an incident that others opened, and neither open one,
@@ -49,7 +49,7 @@ def fold_incident(change: Change, edges: Sequence[AlertRecord], policy: TellingP
         change.keep_incident(tell_resolved(change, policy, over))
 
 
-def note_halt(change: Change, policy: TellingPolicy) -> None:
+def note_halt(change: UnitOfWork, policy: TellingPolicy) -> None:
     """Let those who were told of the incident hear that its trainer stopped."""
     incident = change.live.incident
     if incident is None or not incident.told:
@@ -60,7 +60,7 @@ def note_halt(change: Change, policy: TellingPolicy) -> None:
     change.keep_incident(replace(incident, due_at=due, due_edge="changed"))
 
 
-def _join(change: Change, alert: AlertRecord, policy: TellingPolicy) -> None:
+def _join(change: UnitOfWork, alert: AlertRecord, policy: TellingPolicy) -> None:
     incident = change.live.incident
     if incident is not None:
         incident = _grown(change, incident, alert, policy)
@@ -72,7 +72,7 @@ def _join(change: Change, alert: AlertRecord, policy: TellingPolicy) -> None:
     change.keep_alert(replace(alert, incident=incident.id))
 
 
-def _take_in_infos(change: Change, incident: IncidentRecord) -> None:
+def _take_in_infos(change: UnitOfWork, incident: IncidentRecord) -> None:
     """What was noticed before belongs to the picture."""
     for alert in list(change.live.alerts.values()):
         if alert.state == "firing" and alert.incident != incident.id:
@@ -80,7 +80,7 @@ def _take_in_infos(change: Change, incident: IncidentRecord) -> None:
 
 
 def _look_again(
-    change: Change, before: IncidentRecord | None, edges: Sequence[AlertRecord]
+    change: UnitOfWork, before: IncidentRecord | None, edges: Sequence[AlertRecord]
 ) -> None:
     incident = change.live.incident
     if incident is None:
@@ -92,7 +92,7 @@ def _look_again(
     change.keep_incident(diagnosed(change, incident, worse=worse))
 
 
-def _opened(change: Change, alert: AlertRecord, policy: TellingPolicy) -> IncidentRecord:
+def _opened(change: UnitOfWork, alert: AlertRecord, policy: TellingPolicy) -> IncidentRecord:
     record = change.live.record
     return IncidentRecord(
         id=short_id("in", record.run, alert.id),
@@ -112,7 +112,7 @@ def _opened(change: Change, alert: AlertRecord, policy: TellingPolicy) -> Incide
 
 
 def _grown(
-    change: Change, incident: IncidentRecord, alert: AlertRecord, policy: TellingPolicy
+    change: UnitOfWork, incident: IncidentRecord, alert: AlertRecord, policy: TellingPolicy
 ) -> IncidentRecord:
     rises = rank(alert.severity) > rank(incident.worst)
     grown = replace(incident, worst=alert.severity) if rises else incident
@@ -137,7 +137,7 @@ def _change_due(
     return max(due, incident.noticed_at + timedelta(seconds=policy.group_interval_s))
 
 
-def _advance_stage(change: Change, before: IncidentRecord | None) -> None:
+def _advance_stage(change: UnitOfWork, before: IncidentRecord | None) -> None:
     incident = change.live.incident
     if incident is None:
         return
@@ -147,7 +147,7 @@ def _advance_stage(change: Change, before: IncidentRecord | None) -> None:
         change.tell("stage", {"incident": incident.id, "stage": stage})
 
 
-def _stage(change: Change, incident: IncidentRecord) -> Stage:
+def _stage(change: UnitOfWork, incident: IncidentRecord) -> Stage:
     live = change.live
     if live.record.ended_at is not None or live.record.attempt > incident.attempt:
         return "aftermath"

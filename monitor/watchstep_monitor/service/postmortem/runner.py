@@ -18,12 +18,12 @@ from typing import Any
 
 from watchstep.wire import encode_update
 from watchstep_monitor.service.errors import InvalidError, OverCapError
-from watchstep_monitor.service.records import RunRecord
-from watchstep_monitor.service.storage import Store
+from watchstep_monitor.service.run_state.records import RunRecord
+from watchstep_monitor.service.run_state.storage import Store
 
 log = logging.getLogger(__name__)
 
-PROCESS = ("-I", "-m", "watchstep_monitor.service.examining")
+PROCESS = ("-I", "-m", "watchstep_monitor.service.postmortem.child_process")
 RETRY_S = 5
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _LONGEST_NAME = 80

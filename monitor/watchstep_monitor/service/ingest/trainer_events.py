@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.change import Change
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
 """What a guard's verdict was, told as done."""
 
 
-def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None:
+def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
     """Let what the trainer says of itself change the run's row and its commands."""
     kind = event.get("kind")
     record = change.live.record
@@ -44,7 +44,7 @@ def take_event(change: Change, update: Update, event: Mapping[str, Any]) -> None
         _answer_commands(change, _text(event, "id") or _text(event, "command"))
 
 
-def _answer_commands(change: Change, which: str) -> None:
+def _answer_commands(change: UnitOfWork, which: str) -> None:
     for command in list(change.live.commands):
         if which in {command.id, command.kind}:
             change.live.commands.remove(command)

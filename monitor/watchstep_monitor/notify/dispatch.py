@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from watchstep_monitor.notify import bridge, mail
+from watchstep_monitor.notify import apprise as bridge
+from watchstep_monitor.notify import mail
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig, ReceiverKind
 from watchstep_monitor.notify.outcomes import Answer
 from watchstep_monitor.notify.post import Poster
@@ -22,7 +23,7 @@ from watchstep_monitor.notify.render import (
 )
 from watchstep_monitor.notify.signing import check_secrets, signed_headers
 from watchstep_monitor.notify.targets import Resolver
-from watchstep_monitor.service.notices import Notice
+from watchstep_monitor.service.alerting.notice import Notice
 
 _RENDERERS: Mapping[ReceiverKind, Renderer] = {
     "webhook": webhook.body,

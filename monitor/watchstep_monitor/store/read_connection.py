@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchstep_monitor.service.errors import StorageTroubleError
-from watchstep_monitor.store.footing import Footing
-from watchstep_monitor.store.reach import Reach
+from watchstep_monitor.store.circuit_breaker import Reach
+from watchstep_monitor.store.sqlite_file_check import Footing
 
 _FOOTING = "watchstep.footing"
 _REACH = "watchstep.reach"

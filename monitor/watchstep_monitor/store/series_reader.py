@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Select, func, select, tuple_
 from watchstep_monitor.service.series import Readings, Series
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.blocks import block_readings
-from watchstep_monitor.store.reading import reading
+from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.rollups import rollup_readings
 
 ROWS_A_READ = 500

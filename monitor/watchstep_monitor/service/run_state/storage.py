@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import DeliveryState
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
     CommandRecord,

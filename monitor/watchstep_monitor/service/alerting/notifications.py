@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from watchstep.core.updates import Severity
-from watchstep_monitor.service.change import Change
-from watchstep_monitor.service.live import LiveRun
+from watchstep_monitor.service.alerting.notice import AlertView, Edge, Notice
+from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
 from watchstep_monitor.service.notice_json import notice_to_json
-from watchstep_monitor.service.notices import AlertView, Edge, Notice
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,
     IncidentRecord,
@@ -21,8 +20,9 @@ from watchstep_monitor.service.records import (
     SilenceRecord,
     short_id,
 )
-from watchstep_monitor.service.rulebook import rule_named
-from watchstep_monitor.service.silences import labels_of, matches, silencing
+from watchstep_monitor.service.run_state.rulebook import rule_named
+from watchstep_monitor.service.run_state.run_cache import LiveRun
+from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 MOST_ALERTS = 50
 """Alerts in one message; the worst come first, and no one reads more."""
@@ -115,7 +115,7 @@ def run_links(base_url: str, run: str) -> dict[str, str]:
     return {"run": f"{base_url}/runs/{name}", "status": f"{base_url}/api/v1/runs/{name}"}
 
 
-def tell_if_due(change: Change, policy: TellingPolicy) -> None:
+def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
     """Write the message of the run's incident if its time has come."""
     incident = change.live.incident
     if incident is None or incident.due_at is None or incident.due_at > change.now:
@@ -150,7 +150,7 @@ def tell_if_due(change: Change, policy: TellingPolicy) -> None:
 
 
 def tell_resolved(
-    change: Change, policy: TellingPolicy, incident: IncidentRecord
+    change: UnitOfWork, policy: TellingPolicy, incident: IncidentRecord
 ) -> IncidentRecord:
     """Tell those who heard of an incident that it is over; returns it with the count raised."""
     if not incident.told:
@@ -161,7 +161,7 @@ def tell_resolved(
     )
 
 
-def _loud(change: Change, policy: TellingPolicy) -> tuple[list[AlertRecord], datetime | None]:
+def _loud(change: UnitOfWork, policy: TellingPolicy) -> tuple[list[AlertRecord], datetime | None]:
     """Firing alerts that someone should hear of; if none, when that may change."""
     silences = list(policy.silences())
     loud: list[AlertRecord] = []
@@ -178,7 +178,7 @@ def _loud(change: Change, policy: TellingPolicy) -> tuple[list[AlertRecord], dat
 
 
 def _send(
-    change: Change,
+    change: UnitOfWork,
     policy: TellingPolicy,
     incident: IncidentRecord,
     edge: Edge,
@@ -204,7 +204,9 @@ def _send(
     return numbered
 
 
-def _notice(change: Change, policy: TellingPolicy, incident: IncidentRecord, edge: Edge) -> Notice:
+def _notice(
+    change: UnitOfWork, policy: TellingPolicy, incident: IncidentRecord, edge: Edge
+) -> Notice:
     live = change.live
     silences = list(policy.silences())
     members = sorted(

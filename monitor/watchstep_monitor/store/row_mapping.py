@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from watchstep_monitor.service.clock import from_us, to_us
-from watchstep_monitor.service.plain import plain, reading
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.json_values import plain, reading
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
     IncidentRecord,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.records import AlertRecord, RunRecord, StoredStatus
+from watchstep_monitor.service.run_state.records import AlertRecord, RunRecord, StoredStatus
 
 _CORE = re.compile(r"(^|[/_])loss($|_)|(^|/)(approx_)?kl($|_)|(^|/)entropy|(^|/)advantages?_")
 """Readings without which there is no training.
@@ -19,7 +19,7 @@ norm, which a loss scaler may overflow once in a healthy run: rules look at thos
 
 
 @dataclass(slots=True)
-class Hearing:
+class Liveness:
     """What silence is measured against; owned by the clock's thread, read by all.
 
     Attributes:
@@ -70,7 +70,7 @@ def settled_status(
     return "finished" if record.ended_at is not None else "running"
 
 
-def shown_status(record: RunRecord, now: datetime, hearing: Hearing) -> RunStatus:
+def shown_status(record: RunRecord, now: datetime, hearing: Liveness) -> RunStatus:
     """Status as people and gauges see it now."""
     if record.status == "running":
         silence = now - hearing.last_heard(record)

@@ -9,9 +9,8 @@ from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import to_us
-from watchstep_monitor.service.live import LiveRun
-from watchstep_monitor.service.plain import plain
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
     CommandRecord,
@@ -21,11 +20,12 @@ from watchstep_monitor.service.records import (
     TimelineEntry,
     TimelineKind,
 )
-from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.run_state.run_cache import LiveRun
+from watchstep_monitor.service.run_state.storage import Transaction
 
 
 @dataclass(slots=True)
-class Change:
+class UnitOfWork:
     """What one transaction does to one run.
 
     Attributes:
@@ -63,7 +63,7 @@ class Change:
         return [*self._before, *(one for one in self.updates if one.seq <= last_seq)][-count:]
 
     def alter(self, **fields: Any) -> None:
-        """Change fields of the run's row."""
+        """UnitOfWork fields of the run's row."""
         self.live.record = replace(self.live.record, **fields)
 
     def tell(

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.updates import Update
-from watchstep_monitor.service.records import (
+from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
     IncidentRecord,
     RunRecord,
     StateSnapshot,
 )
-from watchstep_monitor.service.rulebook import RuleBook
-from watchstep_monitor.service.status import is_core
-from watchstep_monitor.service.storage import Transaction
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.status import is_core
+from watchstep_monitor.service.run_state.storage import Transaction
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class RunView:
         return {name: zone for name, zone in found if zone is not None}
 
 
-class Fleet:
+class RunCache:
     """The runs held in memory, least recently used ones dropped first."""
 
     def __init__(self, book: RuleBook, most_runs: int) -> None:

@@ -1,0 +1,1 @@
+"""Alerts, silences and incidents of a run, and what is told of them."""

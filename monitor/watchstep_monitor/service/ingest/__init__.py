@@ -1,0 +1,1 @@
+"""From a batch of updates to one transaction."""

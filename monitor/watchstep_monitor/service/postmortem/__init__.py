@@ -1,0 +1,1 @@
+"""Uploaded logs, examined in a process of their own."""

@@ -1,0 +1,1 @@
+"""What the service keeps of each run, and how it changes."""
