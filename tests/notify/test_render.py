@@ -23,7 +23,7 @@ from watchstep_monitor.notify.render import (
     webhook,
 )
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.notify.trial import test_notice
+from watchstep_monitor.notify.trial import notice_for_test
 
 KINDS = {
     "webhook": webhook.body,
@@ -148,7 +148,7 @@ def test_a_silenced_alert_does_not_head_the_message():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_renders_every_edge(kind, edge):
     assert sent(kind, notice(edge=edge))
-    assert sent(kind, replace(test_notice(START), edge=edge))
+    assert sent(kind, replace(notice_for_test(START), edge=edge))
     if kind != "alertmanager":
         assert sent(kind, notice(edge=edge, alerts=(), readings={}, links={}))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from watchstep_monitor.service.alerting.notice import AlertView, Notice
 
 
-def test_notice(now: datetime) -> Notice:
+def notice_for_test(now: datetime) -> Notice:
     """A notice that looks like a real one and says plainly that it is none."""
     alert = AlertView(
         id="test",

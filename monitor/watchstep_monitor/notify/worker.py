@@ -19,7 +19,7 @@ from watchstep_monitor.notify.dispatch import Carriers, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
 from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
 from watchstep_monitor.notify.targets import Resolver, system_resolver
-from watchstep_monitor.notify.trial import test_notice
+from watchstep_monitor.notify.trial import notice_for_test
 from watchstep_monitor.service.ports import (
     Clock,
     Dead,
@@ -326,7 +326,7 @@ class Worker:
         if lane.disabled:
             return TestResult(name, delivered=False, reason=lane.disabled, took_s=0.0)
         now, started = self._clock.now(), self._clock.monotonic()
-        delivery = Delivery("test", name, test_notice(now), 1, now, now)
+        delivery = Delivery("test", name, notice_for_test(now), 1, now, now)
         lane.begin(started, now)
         try:
             answer = await self._attempt(lane.receiver, delivery)
