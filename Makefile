@@ -7,7 +7,7 @@ RLLIB := .venv-rllib
 PROCESSES ?= 2
 RLLIB_STAMP := $(RLLIB)/.installed
 
-.PHONY: demo test test-rllib test-packaging check bench packs format install clean
+.PHONY: demo test test-rllib test-packaging check map bench packs format install clean
 
 install: $(STAMP)
 
@@ -42,13 +42,19 @@ $(RLLIB_STAMP): pyproject.toml constraints.txt
 	$(RLLIB)/bin/python -m pip install --quiet --constraint $(RLLIB)/constraints.txt --editable ".[rllib]" --group dev
 	touch $(RLLIB_STAMP)
 
-# Seconds: style, types, layers, sizes.
+# Seconds: style, types, layers, sizes, and documentation without a dead link.
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/shape
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# The pictures of who imports whom in CONTRIBUTING.md. Needs Graphviz (Debian: graphviz).
+map: $(STAMP)
+	$(BIN)/import-linter drawgraph watchstep | dot -Tsvg > docs/map-trainer.svg
+	$(BIN)/import-linter drawgraph watchstep_monitor | dot -Tsvg > docs/map-service.svg
 
 bench: $(STAMP)
 	for name in engine_cost diagnosis_cost log_cost ingest_cost alert_latency finite_cost checkpoint_cost; do \

@@ -1,6 +1,6 @@
 """DistributedDataParallel: one rank's advantages are of other data, and all ranks stop together.
 
-    pip install "watchstep[torch]" && torchrun --nproc-per-node 2 with_ddp.py
+    pip install ".[torch]" && torchrun --nproc-per-node 2 with_ddp.py
 
 After the gradients have been averaged nothing shows which rank was wrong. Each rank's guard judges
 what that rank knows, and the worst verdict decides for all of them in the same step.

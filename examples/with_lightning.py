@@ -1,6 +1,6 @@
 """Lightning: one batch in the data set holds an infinity.
 
-    pip install "watchstep[lightning]" && python with_lightning.py
+    pip install ".[lightning]" && python with_lightning.py
 
 Its step is skipped in the trainer, weights and optimizer state keep every bit, and training goes
 on; with on_critical="halt" it would stop here instead.

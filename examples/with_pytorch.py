@@ -1,6 +1,6 @@
 """A plain PyTorch loop: policy gradient on a bandit whose sensor breaks after 40 updates.
 
-    pip install "watchstep[torch]" && python with_pytorch.py
+    pip install ".[torch]" && python with_pytorch.py
 
 The rewards become NaN. The optimizer step with them never happens, the halt names the reading,
 and the last good checkpoint is restored.

@@ -1,6 +1,6 @@
 """RLlib: a NaN loss whose gradients RLlib would set to zero, with no more than a log line.
 
-    pip install "watchstep[rllib]" && python with_rllib.py
+    pip install ".[rllib]" && python with_rllib.py
 
 The callback sees the gradients before that, skips the step, and halts when they stay NaN.
 """

@@ -1,6 +1,6 @@
 """Stable-Baselines3: a PPO that divides advantages by a deviation of earlier rollouts.
 
-    pip install "watchstep[sb3]" && python with_sb3.py
+    pip install ".[sb3]" && python with_sb3.py
 
 While the market is closed the advantages shrink, and the running deviation follows them. When it
 opens they are divided by a deviation that is not theirs. No correct code can produce the result,

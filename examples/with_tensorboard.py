@@ -1,6 +1,6 @@
 """A loop that nobody wants to touch: it writes to TensorBoard, in CleanRL's manner.
 
-    pip install "watchstep[tensorboard]" && python with_tensorboard.py
+    pip install ".[tensorboard]" && python with_tensorboard.py
 
 Two lines before it mirror its scalars. Its learning rate is far too high, the critic diverges, and
 the loop is stopped out of `add_scalar`.

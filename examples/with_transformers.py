@@ -1,6 +1,6 @@
 """Transformers: a NaN loss that the Trainer's own log does not show.
 
-    pip install "watchstep[transformers]" && python with_transformers.py
+    pip install ".[transformers]" && python with_transformers.py
 
 The Trainer prints the mean of earlier losses where a loss is NaN. The callback reads the loss
 itself: the step is skipped, and the run halts.

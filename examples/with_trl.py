@@ -1,6 +1,6 @@
 """TRL: a GRPO trainer whose advantages are divided by a leave-one-out deviation.
 
-    pip install "watchstep[trl]" && python with_trl.py
+    pip install ".[trl]" && python with_trl.py
 
 Where all other completions of a group earn the same, the deviation of the others is next to
 nothing, and one advantage becomes huge. Divided by the group's own deviation it never could.
