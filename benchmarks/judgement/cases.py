@@ -70,11 +70,13 @@ class Recording:
         updates: One object an update: step, attempt and metrics under the trainer's own names.
         start, outcome: The quality before the first update and after the last, lower is better
             (a return is negated). NaN when it could not be computed.
+        failure: The exception that ended it, as its traceback says it last; "" without one.
     """
 
     updates: list[dict[str, Any]] = field(default_factory=list)
     start: float = math.nan
     outcome: float = math.nan
+    failure: str = ""
     attempt: int = 1
 
     @property

@@ -80,7 +80,7 @@ FAULTS: dict[str, Kind] = {
     "bf16_lost": Kind("updates-below-resolution", _RL, early=1.0, variant="low_rate"),
     "resume_weights": Kind("lost-at-resume", _RL, "weights"),
     "resume_rate": Kind("lost-at-resume", ("rate", *_RL), "rate", sizes=(10.0, 30.0)),
-    "bit_flip": Kind("corrupted-parameters", _RL, sizes=(30.0, 29.0, 28.0)),
+    "bit_flip": Kind("corrupted-parameters", _RL, sizes=(30.0, 30.0, 25.0)),
     "slow_growth": Kind("", ("weight", *_RL), sizes=(0.05, 0.1, 0.25)),
     "loss_sign": Kind("", _RL, early=0.5),
     "warmup_missing": Kind("learning-rate", ("rate", *_RL), "warm-up", sizes=(5.0, 20.0), early=1.0),

@@ -1,6 +1,6 @@
 """A run on disk: `updates.jsonl` and `truth.json` in a folder of its own.
 
-This is the bench's public format, so that other tools can be scored on the same runs.
+A run that an exception ended has a last line with nothing but `failure`, its text. This is the bench's public format, so that other tools can be scored on the same runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Truth:
     Attributes:
         fault: What was broken; None in a healthy run.
         fault_from_update: First update in which it acts, from 1; 0 in a healthy run.
-        harm: Whether the run ended clearly worse than its healthy twin.
+        harm: Whether the run ended clearly worse than its healthy twin, or with a metric of the
+            chain at 1,000 times what the twin's ever was.
         lost: Whether it ended no better than it began, or not finite.
         chain: Names of the metrics that the fault works through, as the run logs them.
         cause: Slug of the right cause; "" where no log can tell it.
@@ -65,17 +66,21 @@ class Run:
 
     Attributes:
         updates: One object an update: step, attempt and metrics.
+        failure: The exception that ended it; "" without one.
     """
 
     name: str
     truth: Truth
     updates: Sequence[Mapping[str, Any]]
+    failure: str = ""
 
 
 def write(folder: Path, truth: Truth, recording: Recording) -> None:
     """Keep a run. The truth is written last: a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(_worded(update)) for update in recording.updates]
+    if recording.failure:
+        lines.append(json.dumps({"failure": recording.failure}))
     (folder / "updates.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     text = json.dumps(asdict(truth), indent=1)
     (folder / "truth.json").write_text(text + "\n", encoding="utf-8")
@@ -86,8 +91,10 @@ def read(folder: Path, root: Path | None = None) -> Run:
     document = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     document["chain"] = tuple(document["chain"])
     lines = (folder / "updates.jsonl").read_text(encoding="utf-8").splitlines()
-    updates = [_numbered(json.loads(line)) for line in lines]
-    return Run(str(folder.relative_to(root or folder.parent)), Truth(**document), updates)
+    rows = [json.loads(line) for line in lines]
+    failure = rows.pop()["failure"] if rows and "failure" in rows[-1] else ""
+    name = str(folder.relative_to(root or folder.parent))
+    return Run(name, Truth(**document), [_numbered(row) for row in rows], failure)
 
 
 def runs_below(root: Path) -> Iterator[Run]:

@@ -13,6 +13,10 @@ from benchmarks.judgement.runs import Truth, finite_or_none
 
 HARMED, LOST = 0.6, 0.1
 """Shares of the twin's progress: a run that made less was harmed, or is lost."""
+UNMEASURED = frozenset({"constant_reward", "curriculum", "memorised", "short"})
+"""Difficulties in which the quality need not improve although all is well."""
+GROWN = 1000.0
+"""By how much a metric has to exceed all that the twin logged to have grown out of all measure."""
 WINDOW = 10
 """Reports over which the level of a metric is compared with the twin's."""
 
@@ -20,7 +24,7 @@ WINDOW = 10
 def truth_of(
     case: Case, trainer: Trainer, recording: Recording, twin: Recording | None
 ) -> Truth | None:
-    """The truth; None where the twin learnt nothing, so that no harm could be measured."""
+    """The truth; None where the healthy run learnt nothing: it is no yardstick, and not healthy."""
     half = half_of(case.trainer, case.seed)
     if case.trainer in MEASURE_ONLY_TRAINERS or case.fault.name in MEASURE_ONLY_FAULTS:
         half = "measure"
@@ -36,14 +40,15 @@ def truth_of(
         "updates": len(recording.updates),
     }
     if twin is None:
-        return Truth(**common)
-    if not twin.outcome < twin.start - 1e-3 * abs(twin.start):
+        return Truth(**common) if case.variant in UNMEASURED or _learnt(recording) else None
+    if not _learnt(twin):
         return None
     kind = FAULTS[case.fault.name]
     logged = {name for update in recording.updates for name in update["metrics"]}
     names = [name for group in kind.chain for name in trainer.metrics.get(group, ())]
     chain = tuple(name for name in dict.fromkeys(names) if name in logged)
     harm, lost = _harm(case, recording, twin)
+    harm = harm or any(_ends_grown(name, recording, twin) for name in chain)
     evidence = [_differs(name, recording, twin, case.fault.at) for name in chain]
     grown = [_grows(name, recording, twin, case.fault.at) for name in chain]
     return Truth(
@@ -60,6 +65,10 @@ def truth_of(
         evidence_update=_first(evidence),
         grown_update=_first(grown),
     )
+
+
+def _learnt(recording: Recording) -> bool:
+    return recording.outcome < recording.start - 0.02 * abs(recording.start)
 
 
 def _first(updates: Iterable[int | None]) -> int | None:
@@ -119,8 +128,14 @@ def _apart(window: Sequence[tuple[int, float]], theirs: Mapping[int, float]) -> 
 
 def _grows(name: str, recording: Recording, twin: Recording, at: int) -> int | None:
     sizes = [abs(value) for _, value in _series(name, twin) if math.isfinite(value)]
-    limit = 1000.0 * max(sizes, default=math.inf)
+    limit = GROWN * max(sizes, default=math.inf)
     for number, value in _series(name, recording):
         if number >= at and limit > 0.0 and not abs(value) <= limit:
             return number
     return None
+
+
+def _ends_grown(name: str, recording: Recording, twin: Recording) -> bool:
+    """Whether a metric's last report is 1,000 times what the twin's ever was, or not finite."""
+    last = _series(name, recording)[-1][0]
+    return _grows(name, recording, twin, last) is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.judgement.cases import Trainer
 
-MODULES = ("plain",)
+MODULES = ("plain", "cleanrl", "sb3")
 
 
 def trainers() -> Iterator[Trainer]:

@@ -17,28 +17,26 @@ from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Lo
 
 
 class TinyGPT(nn.Module):
-    """Two layers of causal attention over 24 characters."""
+    """One layer of causal attention and one of feed-forward, over 24 characters."""
 
     def __init__(self, vocabulary: int = 24, width: int = 32, context: int = 16) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.places = nn.Parameter(torch.randn(context, width) * 0.02)
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, 2, 4 * width, dropout=0.0, batch_first=True, norm_first=True
-            )
-            for _ in range(2)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.attention = nn.Linear(width, 3 * width)
+        self.forward_layer = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(context))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = self.tokens(tokens) + self.places[: tokens.shape[1]]
-        mask = self.mask[: tokens.shape[1], : tokens.shape[1]]
-        for layer in self.layers:
-            hidden = layer(hidden, src_mask=mask, is_causal=True)
-        return self.head(self.norm(hidden))
+        hidden = self.tokens(tokens) + self.places
+        query, key, value = self.attention(self.norms[0](hidden)).chunk(3, -1)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        hidden = hidden + mixed
+        hidden = hidden + self.forward_layer(self.norms[1](hidden))
+        return self.head(self.norms[2](hidden))
 
 
 class WordLSTM(nn.Module):
@@ -86,7 +84,8 @@ def _text_task(seed: int, model: Callable[[], nn.Module], names: Callable[[Row],
         losses=_next_token,
         names=names,
         judge=lambda model: {"loss": float(_next_token(model, held_out)["loss"])},
-        rate=3e-3,
+        rate=5e-3,
+        every=1,
     )
 
 
@@ -309,7 +308,7 @@ def _task(name: str, seed: int) -> Task:
         return _text_task(seed, TinyGPT, _nanogpt_names)
     if name == "torchtitan":
         task = _text_task(seed, TinyGPT, _titan_names)
-        task.updates, task.every = 320, 1
+        task.size = 16
         return task
     if name == "lstm":
         task = _text_task(seed, WordLSTM, _word_model_names)
@@ -371,7 +370,6 @@ TRAINERS = (
             "speed": ("throughput(tps)",),
             "scale": ("loss_scale",),
         },
-        updates=320,
         without=_TOKENS,
     ),
     _trainer(

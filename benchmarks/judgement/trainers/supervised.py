@@ -6,12 +6,11 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
 import torch
 from torch import nn
 
-from benchmarks.judgement.cases import Case, Recording
+from benchmarks.judgement.cases import Case, Fault, Recording
+from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
 
 FAULTS = (
     "rate_10x",
@@ -202,21 +201,15 @@ class Loop:
             rate *= 0.5 * (1.0 + math.cos(math.pi * progress))
         elif self.schedule == "restarts":
             rate *= 0.5 * (1.0 + math.cos(math.pi * (progress * 4.0 % 1.0)))
-        for name in ("rate_10x", "rate_100x", "rate_high", "resume_rate"):
-            if self.fault.on(name, update):
-                rate *= self.fault.size
         if self.fault.name == "warmup_missing" and step < warm * 2:
             return self.task.rate * self.fault.size
-        return 0.0 if self.fault.on("rate_zero", update) else rate
+        return rate * rate_factor(self.fault, update)
 
     def _begin(self, update: int) -> None:
         """What happens between two updates."""
         fault = self.fault
-        if fault.first("frozen", update):
-            for parameter in list(self.model.parameters())[:-1]:
-                parameter.requires_grad_(False)
-        if fault.first("bit_flip", update):
-            _flip(self.model, int(fault.size))
+        if fault.name in {"frozen", "bit_flip"}:
+            meddle(self.model, fault, update)
         if fault.name in {"resume_weights", "resume_rate"} and update == fault.at:
             self.recording.attempt = 2
             if fault.name == "resume_weights":
@@ -267,13 +260,13 @@ class Loop:
         else:
             closure()
             norm = self._descend(update)
-        self._after_step(update, rate)
+        self._after_step(update)
         return kept, norm
 
     def _losses(self, batch: Batch, weight: float, update: int) -> dict[str, torch.Tensor]:
         handles = []
         if self.fault.on("detached", update):
-            handles = [_cut(self.model)]
+            handles = [detach_trunk(self.model)]
         losses = self.task.losses(self.model, batch)
         for handle in handles:
             handle.remove()
@@ -306,17 +299,15 @@ class Loop:
         return self.scale > 2.0**18
 
     @torch.no_grad()
-    def _after_step(self, update: int, rate: float) -> None:
-        if self.fault.on("slow_growth", update):
-            # Weight decay of the wrong sign: weights grow by a constant factor.
-            for parameter in self.model.parameters():
-                parameter.mul_(1.0 + self.fault.size / self.task.every)
+    def _after_step(self, update: int) -> None:
+        if self.fault.name == "slow_growth":
+            meddle(self.model, self.fault, update, 1.0 / self.task.every)
         if self.fault.on("bf16_lost", update):
             for parameter in self.model.parameters():
                 parameter.copy_(parameter.bfloat16().float())
 
 
-def spoiled(batch: Batch, fault: Any, update: int, random: torch.Generator) -> Batch:
+def spoiled(batch: Batch, fault: Fault, update: int, random: torch.Generator) -> Batch:
     """The batch as the fault leaves it: inputs are first, targets second."""
     inputs, *rest = batch
     floating = inputs.is_floating_point()
@@ -340,20 +331,6 @@ def spoiled(batch: Batch, fault: Any, update: int, random: torch.Generator) -> B
             inputs = inputs.clone()
             inputs.view(-1)[0] = number
     return (inputs, *rest)
-
-
-def _flip(model: nn.Module, bit: int) -> None:
-    """Flip one bit of one weight of the largest tensor, as bad memory does."""
-    weight = max(model.parameters(), key=lambda parameter: parameter.numel())
-    with torch.no_grad():
-        numbers = weight.view(-1)[:1].clone().view(torch.int32)
-        weight.view(-1)[:1] = (numbers ^ (1 << bit)).view(torch.float32)
-
-
-def _cut(model: nn.Module) -> Any:
-    """Detach what enters the model's last layer."""
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-    return last.register_forward_pre_hook(lambda _layer, args: (args[0].detach(), *args[1:]))
 
 
 def _norm(model: nn.Module) -> float:
