@@ -30,13 +30,13 @@ from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
-from watchstep_monitor.service.alerting.silences import parse_matcher
-from watchstep_monitor.service.announcing import AnnouncingOutbox
+from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
 from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
+from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
 from watchstep_monitor.service.json_values import plain
-from watchstep_monitor.service.ports import Clock, DeliveryStore
+from watchstep_monitor.service.ports import Clock
 from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
@@ -44,14 +44,13 @@ from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache
 from watchstep_monitor.service.run_state.status import Liveness
 from watchstep_monitor.service.scheduler import Scheduler
-from watchstep_monitor.service.silencing import SilenceCache
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.postgres.notify import TOKENS
 from watchstep_monitor.store.postgres.replicas import RELOAD, Told
-from watchstep_monitor.store.token_file import adopt_filed
+from watchstep_monitor.store.tokens import adopt_filed
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
 
@@ -147,25 +146,24 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     routes: list[Route],
     tokens: TokenWatch,
 ) -> Service:
-    outbox = AnnouncingOutbox(opened.outbox)
-    worker = _worker(settings, outbox, clock, instruments)
+    bus = EventBus(clock)
+    instruments.listen_to(bus)
+    worker = _worker(settings, opened, clock, bus)
     silences = SilenceCache(opened.store, clock)
+    bus.subscribe(SilencesChanged, lambda _: silences.forget())
     policy = _ingest_policy(settings, base_url, clock, silences, routes, worker)
     fleet = RunCache(book, settings.store.cached_runs)
     run_service = RunService(
         opened.store,
-        book,
         fleet,
         clock,
+        bus,
         policy,
         RunServiceOptions(settings.commands.expire_s, settings.limits.queued_requests),
     )
-    run_service.nudge, run_service.metrics = worker.nudge, instruments
-    run_service.silences_changed = silences.forget
-    outbox.broadcast = run_service.broadcast
     replicas = opened.replicas
     if replicas is not None:
-        run_service.rules_changed = replicas.tell_of_reload
+        bus.subscribe(RulesRead, replicas.tell_of_reload)
         replicas.start(functools.partial(_hear, run_service, tokens))
     scheduler = Scheduler(
         run_service,
@@ -215,11 +213,11 @@ def _hear(run_service: RunService, tokens: TokenWatch, told: Told) -> None:
         return
     if told.kind == RELOAD:
         try:
-            run_service.read_rules()
+            run_service.read_rules(asked_here=False)
         except RuleError as error:
             log.warning("the rules stay as they were", extra={"reason": str(error)})
         return
-    run_service.broadcast.publish(told.kind, told.run, told.project, told.detail, told.at_us)
+    run_service.bus.happened(told.kind, told.run, told.project, told.detail, told.at_us)
 
 
 def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
@@ -311,11 +309,9 @@ def _ingest_policy(
     )
 
 
-def _worker(
-    settings: Settings, outbox: DeliveryStore, clock: Clock, instruments: Instruments
-) -> Worker:
+def _worker(settings: Settings, opened: OpenedStore, clock: Clock, bus: EventBus) -> Worker:
     try:
-        return Worker(outbox, notify_config(settings), clock, observer=instruments)
+        return Worker(opened.outbox, notify_config(settings), clock, bus=bus)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

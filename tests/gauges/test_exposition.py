@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from watchstep_monitor.gauges import (
@@ -24,10 +25,16 @@ from watchstep_monitor.gauges import (
     Instruments,
     ServiceState,
 )
-from watchstep_monitor.gauges.exposition import FleetCollector
 from watchstep_monitor.gauges.families import STATUSES, fleet_families
 from watchstep_monitor.gauges.text import clean, written
 from watchstep_monitor.service.errors import StorageTroubleError
+from watchstep_monitor.service.events import (
+    AlertChanged,
+    DeliveryAttempted,
+    EventBus,
+    OutboxTrouble,
+    RulesRead,
+)
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -130,11 +137,16 @@ def test_the_service_shows_what_it_counts():
     instruments.updates_stored(7, 2, 1)
     instruments.ingest_took(0.004)
     instruments.commit_took(0.002, 7)
-    instruments.rules_reloaded(ok=True)
-    instruments.rules_reloaded(ok=False)
-    instruments.alert_changed("critical", "firing")
-    instruments.attempt_ended("ops", "delivered", 0.01)
-    instruments.worker_error()
+    bus = EventBus(clock)
+    instruments.listen_to(bus)
+    for event in (
+        RulesRead(ok=True),
+        RulesRead(ok=False),
+        AlertChanged("critical", "firing"),
+        DeliveryAttempted("ops", "delivered", 0.01),
+        OutboxTrouble(),
+    ):
+        bus.publish(event)
 
     found = samples(exposition(clock=clock, instruments=instruments).render())
 
@@ -251,6 +263,21 @@ def test_the_cap_on_series_holds_whatever_the_runs_are():
         assert shown.series - len(STATUSES) <= cap
 
 
+class LibraryFleet:
+    """The same families for the library's own writer."""
+
+    def __init__(self, fleet):
+        self.families = fleet.families
+
+    def collect(self):
+        for family in self.families:
+            kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+            metric = kind(family.name, family.about, labels=family.labels)
+            for values, value in family.rows:
+                metric.add_metric(values, value)
+            yield metric
+
+
 HOSTILE = st.text(
     st.characters(categories=("Lu", "Cs", "Cc", "Zl", "Po", "Sm"), include_characters='"\\\n{}=,')
 )
@@ -274,7 +301,7 @@ def test_both_writers_say_the_same_of_the_most_hostile_runs(drawn):
     ]
     fleet = fleet_families(runs, GaugeLimits(), NOW.timestamp())
     registry = CollectorRegistry()
-    registry.register(FleetCollector(fleet))
+    registry.register(LibraryFleet(fleet))
 
     quick, library = samples(written(fleet.families)), samples(generate_latest(registry))
 
@@ -364,9 +391,11 @@ PROMTOOL = shutil.which(os.environ.get("WATCHSTEP_PROMTOOL", "promtool"))
 @pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (Debian package prometheus)")
 @pytest.mark.parametrize("runs", [1, 250])
 def test_promtool_finds_nothing_to_say(runs):
-    instruments = Instruments(StoppedClock())
-    instruments.attempt_ended('o"ps', "delivered", 0.1)
-    instruments.rules_reloaded(ok=True)
+    clock = StoppedClock()
+    instruments, bus = Instruments(clock), EventBus(clock)
+    instruments.listen_to(bus)
+    bus.publish(DeliveryAttempted('o"ps', "delivered", 0.1))
+    bus.publish(RulesRead(ok=True))
     text = exposition(
         *(run(f'r"{n}\\', project="a\nb\ud800") for n in range(runs)), instruments=instruments
     ).render()

@@ -172,7 +172,7 @@ def test_a_poisoned_rollout_costs_one_rollback_however_many_steps_it_has(tmp_pat
 
         assert verdict.action is Action.ROLLBACK
         assert bit_hash(model, optimizer) == good
-        assert watch._acting.rollbacks == 1
+        assert watch._actions.rollbacks == 1
 
 
 def test_restoring_where_nothing_was_saved_is_a_clear_error(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_random_numbers_of_the_trainer_are_never_touched(make: Any) -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_log_lines_and_warnings_are_overheard_and_still_go_where_they_went(
+def test_log_lines_and_warnings_are_captured_and_still_go_where_they_went(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     import logging

@@ -160,13 +160,13 @@ def test_a_halt_leaves_fit_and_is_no_failure(tmp_path: Path) -> None:
 def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
     watch, _ = watch_in(tmp_path)
     norms: list[float] = []
-    judge = watch._acting.on_step
+    judge = watch._actions.on_step
 
     def judged(name: str, readings: Any, *more: Any) -> Any:
         norms.append(readings["train/grad_norm"])
         return judge(name, readings, *more)
 
-    watch._acting.on_step = judged  # type: ignore[method-assign]
+    watch._actions.on_step = judged  # type: ignore[method-assign]
     trainer_in(tmp_path, WatchstepCallback(watch), gradient_clip_val=1e-4).fit(
         Regression(), loader()
     )

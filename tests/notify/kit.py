@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
-from watchstep_monitor.service.alerting.notice import AlertView, Notice
 from watchstep_monitor.service.ports import (
+    AlertView,
     Dead,
     Delivered,
     Delivery,
     DeliveryState,
+    Notice,
     Outcome,
     ReceiverGone,
     Retry,

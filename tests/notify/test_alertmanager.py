@@ -80,12 +80,12 @@ def test_a_real_alertmanager_shows_the_alert_while_it_fires_and_drops_it_after(a
     since = now - timedelta(minutes=2)
     with running(Worker(outbox, config(am), SystemClock())) as worker:
         outbox.put("am", notice(alerts=(alert(since=since),), at=now), now)
-        worker.nudge()
+        worker.wake()
         outbox.until_settled(1)
         shown = until(lambda: get(f"{alertmanager}/api/v2/alerts"), "the alert")
         over = alert(since=since, state="resolved", resolved_at=now)
         outbox.put("am", notice(edge="resolved", alerts=(over,), at=now), now)
-        worker.nudge()
+        worker.wake()
         outbox.until_settled(2)
         until(lambda: get(f"{alertmanager}/api/v2/alerts") == [], "its end")
 

@@ -17,7 +17,7 @@ import pytest
 from notify.kit import START, alert, notice
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.render import (
-    alertmanager_push,
+    alertmanager,
     discord,
     email_message,
     pagerduty,
@@ -155,7 +155,7 @@ SHOWN = {
         name: lambda body=body, name=name: as_json(body(OPENED, receiver(name)))
         for name, body in {
             "webhook": webhook.body,
-            "alertmanager": alertmanager_push.body,
+            "alertmanager": alertmanager.body,
             "slack": slack.body,
             "discord": discord.body,
             "teams": teams.body,

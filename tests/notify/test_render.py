@@ -13,7 +13,7 @@ import pytest
 from notify.kit import START, alert, notice
 from watchstep_monitor.notify import ReceiverConfig
 from watchstep_monitor.notify.render import (
-    alertmanager_push,
+    alertmanager,
     discord,
     email_message,
     pagerduty,
@@ -23,11 +23,11 @@ from watchstep_monitor.notify.render import (
     webhook,
 )
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.notify.trial import notice_for_test
+from watchstep_monitor.notify.worker import notice_for_test
 
 KINDS = {
     "webhook": webhook.body,
-    "alertmanager": alertmanager_push.body,
+    "alertmanager": alertmanager.body,
     "slack": slack.body,
     "discord": discord.body,
     "teams": teams.body,

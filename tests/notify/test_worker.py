@@ -25,6 +25,7 @@ from notify.kit import (
 )
 from watchstep_monitor.notify import ReceiverConfig, Worker
 from watchstep_monitor.service.clock import SystemClock
+from watchstep_monitor.service.events import DeliveryAttempted, EventBus, OutboxTrouble
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
 
 
@@ -33,11 +34,14 @@ class Tally:
         self.results = []
         self.errors = 0
         self.broke = threading.Event()
+        self.bus = EventBus(ManualClock())
+        self.bus.subscribe(DeliveryAttempted, self._attempted)
+        self.bus.subscribe(OutboxTrouble, self._broken)
 
-    def attempt_ended(self, receiver, result, seconds):  # noqa: ARG002 - the port has it
-        self.results.append((receiver, result))
+    def _attempted(self, event):
+        self.results.append((event.receiver, event.result))
 
-    def worker_error(self):
+    def _broken(self, _):
         self.errors += 1
         self.broke.set()
 
@@ -48,7 +52,7 @@ def test_what_waits_in_the_outbox_arrives_and_is_settled():
         ops = ReceiverConfig("ops", "webhook", server.url)
         outbox.put("ops", notice())
 
-        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)) as worker:
+        with running(Worker(outbox, config(ops), ManualClock(), bus=tally.bus)) as worker:
             outbox.until_settled(1)
             status = worker.receivers()[0]
 
@@ -67,7 +71,7 @@ def test_a_500_is_tried_again_under_the_same_id_until_it_is_taken():
         ops = ReceiverConfig("ops", "webhook", server.url)
         outbox.put("ops", notice())
 
-        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)):
+        with running(Worker(outbox, config(ops), ManualClock(), bus=tally.bus)):
             outbox.until_settled(3)
 
         assert [type(outcome) for outcome in outbox.outcomes()] == [Retry, Retry, Delivered]
@@ -85,12 +89,12 @@ def test_retry_after_is_waited_for_before_the_next_attempt():
         with running(Worker(outbox, config(ops), clock)) as worker:
             outbox.until_settled(1)
             clock.passed_s = 89.0
-            worker.nudge()
+            worker.wake()
             outbox.put("ops", notice(incident="inc-2"))
             outbox.until_settled(2)
             before = len(server.requests)
             clock.passed_s = 90.0
-            worker.nudge()
+            worker.wake()
             outbox.until_settled(3)
 
         first = outbox.rows[0].outcomes[0]
@@ -109,10 +113,10 @@ def test_a_receiver_that_is_gone_is_never_called_again_and_shows_it():
         for number in range(6):
             outbox.put("ops", notice(incident=f"inc-{number}"))
 
-        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)) as worker:
+        with running(Worker(outbox, config(ops), ManualClock(), bus=tally.bus)) as worker:
             outbox.until(lambda rows: all(row.state == "dead" for row in rows))
             outbox.put("ops", notice(incident="later"))
-            worker.nudge()
+            worker.wake()
             outbox.until(lambda rows: rows[-1].state == "dead")
             trial = worker.send_test("ops")
             status = worker.receivers()[0]
@@ -285,15 +289,15 @@ def test_the_rate_cap_holds_over_a_minute_and_loses_nothing():
             clock.passed_s = 59.9
             # The other receiver's delivery proves that the worker has looked again.
             outbox.put("other", notice())
-            worker.nudge()
+            worker.wake()
             other.until(1)
             outbox.until_settled(5)
             in_first_minute = len(server.requests)
             clock.passed_s = 60.0
-            worker.nudge()
+            worker.wake()
             outbox.until_settled(9)
             clock.passed_s = 120.0
-            worker.nudge()
+            worker.wake()
             outbox.until_settled(11)
 
         assert in_first_minute == 4
@@ -322,7 +326,7 @@ def test_an_outbox_in_trouble_is_counted_and_deliveries_go_on_after_it():
         outbox.fail_with = RuntimeError("disk full at /secret/place")
         outbox.put("ops", notice())
 
-        with running(Worker(outbox, config(ops), ManualClock(), observer=tally)):
+        with running(Worker(outbox, config(ops), ManualClock(), bus=tally.bus)):
             assert tally.broke.wait(20)
             outbox.fail_with = None
             outbox.until_settled(1)
@@ -386,7 +390,7 @@ def test_stopping_waits_for_what_is_under_way_and_starts_nothing_more():
 
         assert outbox.outcomes() == [Delivered()]
         assert len(server.requests) == 1
-        worker.nudge()
+        worker.wake()
         with pytest.raises(RuntimeError, match="not running"):
             worker.send_test("ops")
 
@@ -426,7 +430,7 @@ def test_settings_that_can_never_work_are_refused_at_the_start():
     assert "hush" not in str(caught.value)
 
 
-def test_a_nudge_reaches_the_receiver_long_before_the_next_look():
+def test_a_wake_up_reaches_the_receiver_long_before_the_next_look():
     outbox, took_s = MemoryOutbox(), []
     with http_receiver() as server:
         ops = ReceiverConfig("ops", "webhook", server.url, secret="whsec_MTIzNDU2Nzg=")
@@ -436,7 +440,7 @@ def test_a_nudge_reaches_the_receiver_long_before_the_next_look():
                 told = notice(incident=f"i{number}", alerts=(alert(),) * 5)
                 started = time.monotonic()
                 outbox.put("ops", replace(told, id=f"n{number}"))
-                worker.nudge()
+                worker.wake()
                 server.until(number + 1)
                 took_s.append(time.monotonic() - started)
                 outbox.until_settled(number + 1)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
+from watchstep_monitor.service.alerting.silences import SilenceCache
+from watchstep_monitor.service.events import EventBus, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import Batch, IngestPolicy, Receipt
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
 from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache
 from watchstep_monitor.service.run_state.status import Liveness
 from watchstep_monitor.service.run_state.storage import DeliveryFilter
-from watchstep_monitor.service.silencing import SilenceCache
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 
@@ -134,9 +135,14 @@ def bench(
             50,
         )
         run_service = RunService(
-            opened.store, book, RunCache(book, 100), clock, policy, RunServiceOptions(600.0, 1_000)
+            opened.store,
+            RunCache(book, 100),
+            clock,
+            EventBus(clock),
+            policy,
+            RunServiceOptions(600.0, 1_000),
         )
-        run_service.silences_changed = silences.forget
+        run_service.bus.subscribe(SilencesChanged, lambda _: silences.forget())
         yield Bench(run_service, opened, clock, path)
     finally:
         opened.close()

@@ -18,7 +18,7 @@ REASONS = {
     "checkpoint/reading.load_safely": "torch.load raises whatever its parsers stumble over",
     "checkpoint/shards._metadata": "unpickling raises whatever its bytes make it stumble over",
     "checkpoint/targets.load_all": "all targets are put back, then CheckpointError",
-    "hook/keeping.restore": "CheckpointError, the only one that a restore may raise",
+    "hook/watch_checkpoints.restore": "CheckpointError, the only one that a restore may raise",
     "integrations/rllib.told": "told as the run's end, and raised again",
     "integrations/sb3.watched": "told as the run's end, and raised again",
     "integrations/transformers.watched": "told as the run's end, and raised again",

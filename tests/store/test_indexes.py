@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import event
 
 from service.kit import START, Bench, bench, grad, postgres_database, update
+from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.clock import to_us
-from watchstep_monitor.service.notice_json import notice_to_json
 from watchstep_monitor.service.run_state.records import NewDelivery
 from watchstep_monitor.service.run_state.storage import AlertFilter, DeliveryFilter, RunFilter
 from watchstep_monitor.store import transaction

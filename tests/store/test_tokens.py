@@ -24,7 +24,7 @@ from watchstep_monitor.settings import TokenSettings
 from watchstep_monitor.store import open_store
 from watchstep_monitor.store.offline_tokens import stored_tokens, tokens_of
 from watchstep_monitor.store.opening import FILE_NAME, StoreOptions
-from watchstep_monitor.store.token_file import adopt_filed
+from watchstep_monitor.store.tokens import adopt_filed
 
 DAY = START.date()
 

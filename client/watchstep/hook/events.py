@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from watchstep.hook.texts import Overheard
+from watchstep.hook.captured_logs import CapturedLogs
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint
@@ -21,7 +21,7 @@ class PendingEvents:
     """
 
     def __init__(self) -> None:
-        self.overheard = Overheard()
+        self.captured = CapturedLogs()
         self._started: Event | None = {"kind": "started"}
         self._pinned: Event | None = None
         self._saved: Event | None = None
@@ -35,7 +35,7 @@ class PendingEvents:
 
     def next(self) -> Event | None:
         """The next event to attach, or None."""
-        heard = self.overheard.take()
+        heard = self.captured.take()
         if heard is not None:
             return heard
         if self._started is not None:

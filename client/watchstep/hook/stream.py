@@ -64,4 +64,4 @@ class Stream:
     def _remember(self, transitions: Sequence[Transition]) -> None:
         self.transitions.extend(transitions)
         if self.outbound is not None and any(one.change == "firing" for one in transitions):
-            self.outbound.hurry()
+            self.outbound.wake()

@@ -11,11 +11,9 @@ from watchstep.boundary import Boundary, text_of
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, warn
-from watchstep.hook import texts
-from watchstep.hook.acting import Acting
+from watchstep.hook import captured_logs
 from watchstep.hook.events import checkpoint_event
 from watchstep.hook.judgement import Judgement
-from watchstep.hook.keeping import Keeping
 from watchstep.hook.options import Options
 from watchstep.hook.process import (
     Termination,
@@ -26,7 +24,9 @@ from watchstep.hook.process import (
 )
 from watchstep.hook.readings import Arrivals, Coercer
 from watchstep.hook.stream import Stream
+from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
+from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
@@ -60,8 +60,10 @@ class Watch:
         most = Action.SKIP if options.on_critical == "alert" else Action.ROLLBACK
         self._stream = Stream(Judgement(rules, most=most))
         reports = is_reporting_rank() if options.report is None else options.report
-        self._keeping = Keeping(options, self._stream, self._boundary, writes=reports)
-        self._acting = Acting(options, self._stream, self._keeping, self._boundary, self._end)
+        self._checkpoints = WatchCheckpoints(options, self._stream, self._boundary, writes=reports)
+        self._actions = VerdictActions(
+            options, self._stream, self._checkpoints, self._boundary, self._end
+        )
         self._coercer = Coercer()
         self._arrivals = Arrivals()
         self._vitals = Vitals()
@@ -75,7 +77,7 @@ class Watch:
     def _begin(self, *, reports: bool) -> None:
         on_fork(self._disable)
         if self.options.capture_text:
-            texts.listen(self._stream.events.overheard)
+            captured_logs.listen(self._stream.events.captured)
         if reports:
             self._report()
         if self.options.catch_sigterm:
@@ -154,7 +156,7 @@ class Watch:
         """
         if self._disabled:
             return None
-        return self._boundary.survive(self._acting.guard, optimizer, choices)
+        return self._boundary.survive(self._actions.guard, optimizer, choices)
 
     def note(self, readings: Mapping[str, Any]) -> None:
         """Tell every guard what stands in the loss, for its verdict on the next step.
@@ -164,7 +166,7 @@ class Watch:
                 device's tensor costs a synchronisation.
         """
         if not self._disabled:
-            self._boundary.survive(self._acting.note, readings)
+            self._boundary.survive(self._actions.note, readings)
 
     def observe(self, model: Any, *, every: int = 50) -> Units | None:
         """Measure now and then which units of a model carry nothing; see `guard.units.Units`.
@@ -199,7 +201,7 @@ class Watch:
             (`checkpoints=`), while one is being written in the background, where another
             process writes it, or when disabled.
         """
-        if self._disabled or not self._keeping.wanted:
+        if self._disabled or not self._checkpoints.wanted:
             return None
         where = self._stream.step if step is None else step
         return self._boundary.survive(self._save, state, where)
@@ -217,7 +219,7 @@ class Watch:
         Raises:
             CheckpointError: There is none, or it does not fit the targets; nothing else raises.
         """
-        found = self._keeping.restore(targets, step)
+        found = self._checkpoints.restore(targets, step)
         with self._boundary, self._stream.lock:
             self._stream.judgement.forget_steps()
             if not self._disabled and not self._stream.ended:
@@ -227,7 +229,7 @@ class Watch:
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until saves are on disk and updates are acknowledged, or the time is over."""
         deadline = time.monotonic() + timeout_s
-        saved = bool(self._boundary.survive(self._keeping.flush, timeout_s))
+        saved = bool(self._boundary.survive(self._checkpoints.flush, timeout_s))
         outbound = self._stream.outbound
         left_s = max(deadline - time.monotonic(), 0.0)
         return saved and (outbound is None or bool(self._boundary.survive(outbound.flush, left_s)))
@@ -254,13 +256,13 @@ class Watch:
     @property
     def errors(self) -> Mapping[str, int]:
         """What failed inside, by kind of exception, or "guard NAME"; each was warned of once."""
-        guards = {f"guard {one.name}": one.errors for one in self._acting.guards if one.errors}
+        guards = {f"guard {one.name}": one.errors for one in self._actions.guards if one.errors}
         return self._boundary.errors | guards
 
     @property
     def guards(self) -> Sequence[Guard]:
         """The guards of this watch, in the order of the calls."""
-        return self._acting.guards
+        return self._actions.guards
 
     @property
     def transitions(self) -> Sequence[Transition]:
@@ -275,14 +277,14 @@ class Watch:
     @property
     def pinned(self) -> Checkpoint | None:
         """The last checkpoint proven good, safe from retention."""
-        return self._boundary.survive(lambda: self._keeping.pinned)
+        return self._boundary.survive(lambda: self._checkpoints.pinned)
 
     @property
     def keeper(self) -> CheckpointKeeper | None:
         """The checkpoint keeper, or None without `checkpoints=`."""
-        if self._disabled or not self._keeping.wanted:
+        if self._disabled or not self._checkpoints.wanted:
             return None
-        return self._boundary.survive(lambda: self._keeping.keeper)
+        return self._boundary.survive(lambda: self._checkpoints.keeper)
 
     def __enter__(self) -> Self:
         return self
@@ -327,8 +329,8 @@ class Watch:
         stream.step = stream.step + 1 if step is None else int(step)
         if self._coercer.news:
             self._warn_of_refused()
-        if self._acting.guards:
-            readings.update(self._acting.readings())
+        if self._actions.guards:
+            readings.update(self._actions.readings())
         if waiting and self.options.strict:
             readings.update({name: float(tensor) for name, tensor in waiting.items()})
         elif waiting or self._arrivals:
@@ -347,16 +349,16 @@ class Watch:
             readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
-        for refused in self._keeping.observe():
+        for refused in self._checkpoints.observe():
             self._refuse(refused)
         if self._command is not None:
             self._obey()
         if self._termination is not None and self._termination.asked:
             self._terminate()
-        return self._acting.on_update(verdict)
+        return self._actions.on_update(verdict)
 
     def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        found = self._keeping.save(state, step)
+        found = self._checkpoints.save(state, step)
         if found is not None and not found.finite:
             with self._stream.lock:
                 self._refuse(found)
@@ -366,7 +368,7 @@ class Watch:
         """Tell of a state that is not finite, and act on what the rules say to it."""
         verdict = self._tell_refused(found)
         if verdict.action >= Action.HALT:
-            self._acting.together(verdict)
+            self._actions.together(verdict)
 
     def _tell_refused(self, found: Checkpoint) -> Verdict:
         readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
@@ -388,9 +390,9 @@ class Watch:
         self._stream.put({}, told)
         if kind == "halt":
             verdict = Verdict(Action.HALT, (), f"halted by command: {reason}", self.firing)
-            raise self._acting.halted(verdict)
-        if self._keeping.targets is not None and self._keeping.wanted:
-            self._save(self._keeping.targets, self._stream.step)
+            raise self._actions.halted(verdict)
+        if self._checkpoints.targets is not None and self._checkpoints.wanted:
+            self._save(self._checkpoints.targets, self._stream.step)
 
     def _terminate(self) -> None:
         """Say that the process was told to end, and let it end as it would have."""
@@ -422,14 +424,14 @@ class Watch:
         if not self._await_save(deadline):
             text = "the run ended before its last save was on disk"
             self._stream.put({}, {"kind": "log", "level": "warning", "text": text})
-        for refused in self._keeping.finished():
+        for refused in self._checkpoints.finished():
             self._tell_refused(refused)
 
     def _await_save(self, deadline: float) -> bool:
         """Whether the save in the background was done in time to tell the service the rest."""
         begun = time.monotonic()
         reserve_s = 0.0 if self.options.url is None else self.options.exit_s * _SENDERS_SHARE
-        if self._keeping.flush(max(deadline - reserve_s - begun, 0.0)):
+        if self._checkpoints.flush(max(deadline - reserve_s - begun, 0.0)):
             return True
         self._boundary.complain(
             "checkpoint",
@@ -446,8 +448,8 @@ class Watch:
                 `exit_s` from now, for all of it.
         """
         self._stream.ended = True
-        texts.stop(self._stream.events.overheard)
-        for guard in self._acting.guards:
+        captured_logs.stop(self._stream.events.captured)
+        for guard in self._actions.guards:
             guard.detach()
         for units in self._units:
             units.detach()

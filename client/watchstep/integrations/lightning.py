@@ -17,10 +17,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from watchstep.errors import TrainingHalted
 from watchstep.hook import Watch
-from watchstep.integrations.watching import Watching
+from watchstep.integrations.callback_base import CallbackBase
 
 
-class WatchstepCallback(Watching, Callback):
+class WatchstepCallback(CallbackBase, Callback):
     """Watches one `fit()`.
 
     Args:

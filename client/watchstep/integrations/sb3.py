@@ -24,7 +24,7 @@ from stable_baselines3.common.utils import safe_mean
 from watchstep.guard import observe_clipping
 from watchstep.hook import Watch
 from watchstep.integrations.advantages import AdvantageTap
-from watchstep.integrations.watching import Watching
+from watchstep.integrations.callback_base import CallbackBase
 
 _ALWAYS_EXCLUDED = (
     "time/iterations",
@@ -34,7 +34,7 @@ _ALWAYS_EXCLUDED = (
 )
 
 
-class WatchstepCallback(Watching, BaseCallback):
+class WatchstepCallback(CallbackBase, BaseCallback):
     """Watches one `learn()` of a Stable-Baselines3 model.
 
     Args:

@@ -22,14 +22,14 @@ from transformers import __version__ as transformers_version
 
 from watchstep.guard import observe_clipping
 from watchstep.hook import Watch
-from watchstep.integrations.watching import Watching
+from watchstep.integrations.callback_base import CallbackBase
 
 log = logging.getLogger("watchstep.transformers")
 
 _NOT_READINGS = ("loss", "learning_rate", "epoch", "step", "total_flos")
 
 
-class WatchstepCallback(Watching, TrainerCallback):
+class WatchstepCallback(CallbackBase, TrainerCallback):
     """Watches one `Trainer.train()`.
 
     Give it as `callbacks=[...]`. A step is judged when the Trainer has logged it, before the next

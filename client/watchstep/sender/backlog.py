@@ -16,13 +16,13 @@ class Record(NamedTuple):
 
     Attributes:
         framed: The whole frame as `watchstep.wire.Packer` made it.
-        precious: The first one, one with an event, or one with a non-finite reading: dropped
+        keep_when_full: The first one, one with an event, or one with a non-finite reading: dropped
             only when there is nothing else to drop.
     """
 
     seq: int
     framed: bytes
-    precious: bool
+    keep_when_full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Backlog:
     def _make_room(self, oldest: Record) -> None:
         if self._is_safe(oldest.seq):
             return
-        if not oldest.precious:
+        if not oldest.keep_when_full:
             self._on_drop(oldest.seq)
             return
         self._kept.append(oldest)

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchstep.errors import UnreachableError
-from watchstep.sender.cargo import DeadCargo, LiveCargo
 from watchstep.sender.config import OutboundConfig, Patience
-from watchstep.sender.courier import BATCH_UPDATES, Courier, SetbackError
 from watchstep.sender.session import Header, read_header, sessions, take_over
+from watchstep.sender.session_sender import BATCH_UPDATES, SessionSender, SetbackError
+from watchstep.sender.sources import LiveSource, SpooledSource
 from watchstep.sender.transport import Transport
 
 _log = logging.getLogger(__name__)
 
 # Consecutive failures after which the service counts as down, in `Pacer.is_open`.
 _BREAKER_FAILURES = 5
-_RINGS_MAX = 4
+_WAKEUPS_MAX = 4
 
 
 class Pacer:
@@ -72,10 +72,10 @@ class Pacer:
 class SenderLoop:
     """One daemon thread that brings a living session over, after the dead ones of its run.
 
-    Made by the trainer's thread, which then only calls `start`, `nudge`, `press` and `stop`.
+    Made by the trainer's thread, which then only calls `start`, `wake` and `stop`.
 
     Attributes:
-        idle: Whether the thread sleeps with nothing to send, and wants a nudge from the next
+        idle: Whether the thread sleeps with nothing to send, and is to be woken by the next
             update, urgent or not.
     """
 
@@ -83,24 +83,24 @@ class SenderLoop:
         self,
         config: OutboundConfig,
         transport: Transport,
-        courier: Courier,
-        cargo: LiveCargo,
+        sender: SessionSender,
+        source: LiveSource,
         complain: Callable[[str, str], None],
     ) -> None:
         self._config = config
         self._transport = transport
-        self._courier = courier
-        self._cargo = cargo
+        self._sender = sender
+        self._source = source
         self._complain = complain
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._urgent = False
-        self._pressed = False
-        self._thorough = False
+        self._everything_wanted = False
+        self._everything = False
         self._stopping = False
         self._last_request = 0.0
         self._last_turn = 0.0
-        self._elders: list[Path] | None = None
-        self._elder: tuple[Courier, DeadCargo] | None = None
+        self._dead_sessions: list[Path] | None = None
+        self._dead: tuple[SessionSender, SpooledSource] | None = None
         self._thread: threading.Thread | None = None
         self.idle = True
         self.pacer = Pacer(config.patience)
@@ -122,47 +122,45 @@ class SenderLoop:
         self._thread = threading.Thread(target=self._run, name="watchstep-sender", daemon=True)
         self._thread.start()
 
-    def nudge(self, *, urgent: bool) -> None:
+    def wake(self, *, urgent: bool, everything: bool = False) -> None:
         """Wake the thread; cheap, takes no lock.
 
         Args:
             urgent: To send at once; otherwise to see for itself what its time is now.
+            everything: To try once, at once, to send all there is, whatever the pacer says.
         """
         self.idle = False
+        if everything:
+            self._everything_wanted = True
         if urgent:
             self._urgent = True
         # Bounded: while a request hangs nobody empties the queue.
-        if self._bell.qsize() < _RINGS_MAX:
-            self._bell.put(None)
-
-    def press(self) -> None:
-        """Ask for one try at once, of everything, whatever the pacer says."""
-        self._pressed = True
-        self.nudge(urgent=True)
+        if self._wakeups.qsize() < _WAKEUPS_MAX:
+            self._wakeups.put(None)
 
     def stop(self) -> None:
         """Let the thread end after the request it is in; does not wait."""
         self._stopping = True
-        self.nudge(urgent=True)
+        self.wake(urgent=True)
 
     def abandon(self) -> None:
         """In a forked child: drop the parent's files and connection."""
-        self._let_elder_go()
+        self._release_dead()
         self._transport.close()
 
     def _run(self) -> None:
         try:
             while not self._stopping:
                 self._wait()
-                self._thorough, self._pressed = self._pressed, False
-                due = self._thorough or time.monotonic() >= self.pacer.not_before
+                self._everything, self._everything_wanted = self._everything_wanted, False
+                due = self._everything or time.monotonic() >= self.pacer.not_before
                 if due and not self._stopping:
                     self._guarded_turn()
                     self._last_turn = time.monotonic()
                     with self.changed:
                         self.changed.notify_all()
         finally:
-            self._let_elder_go()
+            self._release_dead()
             self._transport.close()
 
     def _wait(self) -> None:
@@ -172,7 +170,7 @@ class SenderLoop:
             if left_s <= 0:
                 break
             with contextlib.suppress(queue.Empty):
-                self._bell.get(timeout=left_s)
+                self._wakeups.get(timeout=left_s)
         self._urgent = False
 
     def _next_turn(self) -> float:
@@ -183,7 +181,7 @@ class SenderLoop:
         """
         # In this order: an update that is put after the look at `newest` sees `idle`.
         self.idle = True
-        if self._courier.acked < self._cargo.newest:
+        if self._sender.acked < self._source.newest:
             self.idle = False
         pause_s = self._config.poll_s if self.idle else self._config.flush_s
         return max(self._last_turn + pause_s, self.pacer.not_before)
@@ -208,35 +206,35 @@ class SenderLoop:
     def _turn(self) -> None:
         """Send until nothing is left, the dead sessions of this run first."""
         while not self._stopping:
-            courier = self._next_courier()
+            sender = self._next_sender()
             now = time.monotonic()
-            poll = courier is self._courier and now - self._last_request >= self._config.poll_s
-            before = courier.acked
-            if courier.advance(poll=poll):
+            poll = sender is self._sender and now - self._last_request >= self._config.poll_s
+            before = sender.acked
+            if sender.advance(poll=poll):
                 self._last_request = time.monotonic()
                 self.pacer.succeeded()
-            elif courier is self._courier:
+            elif sender is self._sender:
                 return
             else:
-                self._finish_elder()
+                self._finish_dead()
                 continue
-            if courier is self._courier:
+            if sender is self._sender:
                 self.last_ack = self._last_request
                 with self.changed:
                     self.changed.notify_all()
-                if self._may_rest(courier.acked - before):
+                if self._may_rest(sender.acked - before):
                     return
 
     def _may_rest(self, moved: int) -> bool:
         """Whether what is left may wait for company: else each update made its own request."""
-        left = self._cargo.newest - self._courier.acked
-        return moved > 0 and left < BATCH_UPDATES // 2 and not self._thorough
+        left = self._source.newest - self._sender.acked
+        return moved > 0 and left < BATCH_UPDATES // 2 and not self._everything
 
     def _set_back(self, setback: SetbackError) -> None:
-        elder = self._elder is not None
-        if setback.kind == "session" and elder:
+        dead = self._dead is not None
+        if setback.kind == "session" and dead:
             self._complain("session", f"an earlier session of the run is not taken: {setback}")
-            self._let_elder_go()
+            self._release_dead()
             return
         hopeless = setback.kind in ("shut", "session")
         self.pacer.failed(setback.retry_after_s, hopeless=hopeless)
@@ -247,30 +245,30 @@ class SenderLoop:
                 "Check WATCHSTEP_URL and WATCHSTEP_TOKEN",
             )
 
-    def _next_courier(self) -> Courier:
-        if self._elders is None:
-            self._elders = sessions(self._config.directory)
-        while self._elder is None and self._elders:
-            path = self._elders.pop(0)
+    def _next_sender(self) -> SessionSender:
+        if self._dead_sessions is None:
+            self._dead_sessions = sessions(self._config.directory)
+        while self._dead is None and self._dead_sessions:
+            path = self._dead_sessions.pop(0)
             header = read_header(path)
             if header is not None and header.run == self._config.run:
                 self._take_up(path, header)
-        return self._elder[0] if self._elder is not None else self._courier
+        return self._dead[0] if self._dead is not None else self._sender
 
     def _take_up(self, path: Path, header: Header) -> None:
         folder = take_over(path)
         if folder is not None:
-            cargo = DeadCargo(folder)
-            self._elder = (Courier(self._transport, header, cargo), cargo)
+            source = SpooledSource(folder)
+            self._dead = (SessionSender(self._transport, header, source), source)
 
-    def _finish_elder(self) -> None:
-        if self._elder is not None:
+    def _finish_dead(self) -> None:
+        if self._dead is not None:
             # It stays where it cannot be removed; sending it again has no second effect.
             with contextlib.suppress(OSError):
-                self._elder[1].folder.remove()
-            self._let_elder_go()
+                self._dead[1].folder.remove()
+            self._release_dead()
 
-    def _let_elder_go(self) -> None:
-        if self._elder is not None:
-            self._elder[1].folder.release()
-            self._elder = None
+    def _release_dead(self) -> None:
+        if self._dead is not None:
+            self._dead[1].folder.release()
+            self._dead = None

@@ -14,11 +14,11 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep.errors import SettingsError, WireError, warn
 from watchstep.sender.backlog import Backlog, Losses, Record
-from watchstep.sender.cargo import DAMAGED, LiveCargo
 from watchstep.sender.config import OutboundConfig
-from watchstep.sender.courier import BATCH_UPDATES, Courier
 from watchstep.sender.loop import SenderLoop
 from watchstep.sender.session import Folder, Header, create
+from watchstep.sender.session_sender import BATCH_UPDATES, SessionSender
+from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool, SpoolBrokenError
 from watchstep.sender.transport import Target, Transport
 from watchstep.wire import Packer
@@ -85,15 +85,15 @@ class Outbound:
         self._backlog = Backlog(
             config.queue_updates, is_safe=self._is_on_disk, on_drop=self._dropped
         )
-        self._cargo = LiveCargo(self._backlog, self._losses, self._spool)
-        self._courier: Courier | None = None
+        self._source = LiveSource(self._backlog, self._losses, self._spool)
+        self._sender: SessionSender | None = None
         self._loop = self._make_loop()
         _living.add(self)
 
     @property
     def attempt(self) -> int | None:
         """The attempt that the service assigned; None before it was heard."""
-        return self._courier.attempt if self._courier is not None else None
+        return self._sender.attempt if self._sender is not None else None
 
     def put(self, update: Update) -> None:
         """Take one update; `seq` must be one higher than the last.
@@ -109,10 +109,10 @@ class Outbound:
         except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
             self._internal_errors += 1
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Have what was put sent at once, as is done anyhow with events and non-finite readings."""
         if self._loop is not None and not self._silent:
-            self._loop.nudge(urgent=True)
+            self._loop.wake(urgent=True)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the service has everything put so far.
@@ -120,10 +120,10 @@ class Outbound:
         Returns:
             Whether it has; False when the time is up, or nothing is ever sent.
         """
-        target = self._cargo.newest
+        target = self._source.newest
         if self._silent or self._loop is None or not self._loop.alive:
-            return self._cargo.acked >= target
-        self._loop.press()
+            return self._source.acked >= target
+        self._loop.wake(urgent=True, everything=True)
         return self._await(target, time.monotonic() + timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -164,7 +164,7 @@ class Outbound:
             spool_bytes=self._spool.size_bytes if self._spool is not None else 0,
             on_disk=self._writing,
             last_ack_age_s=time.monotonic() - heard if heard else None,
-            sent=self._courier.sent if self._courier is not None else 0,
+            sent=self._sender.sent if self._sender is not None else 0,
             http_failures=loop.pacer.total_failures if loop is not None else 0,
             circuit_open=loop is not None and loop.pacer.is_open,
             internal_errors=self._internal_errors + (loop.internal_errors if loop else 0),
@@ -176,22 +176,22 @@ class Outbound:
             framed, names = self._packer.pack(update)
         except WireError:
             self._losses.add(seq, seq, "unencodable")
-            self._cargo.newest = seq
+            self._source.newest = seq
             return
         urgent = update.event is not None or not math.isfinite(sum(update.readings.values()))
-        precious = urgent or seq == 1
+        keep_when_full = urgent or seq == 1
         if self._writing and self._spool is not None:
             try:
-                self._spool.append(seq, framed, names, precious=precious)
+                self._spool.append(seq, framed, names, keep_when_full=keep_when_full)
             except SpoolBrokenError as error:
                 self._lose_disk(str(error))
         if self._loop is not None:
             if names:
-                self._cargo.introductions.append(names)
-            self._backlog.append(Record(seq, framed, precious))
+                self._source.introductions.append(names)
+            self._backlog.append(Record(seq, framed, keep_when_full))
         elif not self._writing:
             self._losses.add(seq, seq, DAMAGED)
-        self._cargo.newest = seq
+        self._source.newest = seq
         if self._loop is not None:
             urgent = urgent or seq % BATCH_UPDATES == 0
             if urgent or self._loop.idle:
@@ -204,7 +204,7 @@ class Outbound:
                 loop.start()
             except RuntimeError:
                 self._complain("thread", "watchstep cannot start its thread; nothing is sent")
-        loop.nudge(urgent=urgent)
+        loop.wake(urgent=urgent)
 
     def _await(self, target: int, deadline: float, *, ends_on_failure: bool = False) -> bool:
         loop = self._loop
@@ -212,7 +212,7 @@ class Outbound:
             return False
         failures = loop.pacer.total_failures
         with loop.changed:
-            while self._cargo.acked < target:
+            while self._source.acked < target:
                 left = deadline - time.monotonic()
                 if left <= 0 or not loop.alive:
                     return False
@@ -225,16 +225,16 @@ class Outbound:
         loop = self._loop
         if loop is None or not loop.alive:
             return
-        if timeout_s > 0 and self._cargo.acked < self._cargo.newest:
-            loop.press()
-            self._await(self._cargo.newest, time.monotonic() + timeout_s, ends_on_failure=True)
+        if timeout_s > 0 and self._source.acked < self._source.newest:
+            loop.wake(urgent=True, everything=True)
+            self._await(self._source.newest, time.monotonic() + timeout_s, ends_on_failure=True)
         loop.stop()
 
     def _let_go(self) -> None:
         if self._spool is None or self._folder is None:
             return
-        everything = self._cargo.acked >= self._cargo.newest and self._loop is not None
-        untouched = self._cargo.newest == 0 and self._spool.last_seq == 0
+        everything = self._source.acked >= self._source.newest and self._loop is not None
+        untouched = self._source.newest == 0 and self._spool.last_seq == 0
         self._spool.shut(remove=everything or untouched)
 
     def _lose_disk(self, reason: str) -> None:
@@ -298,8 +298,8 @@ class Outbound:
         except SettingsError as error:
             self._complain("settings", f"watchstep sends nothing: {error}")
             return None
-        self._courier = Courier(transport, self._header, self._cargo, on_commands=self._obey)
-        return SenderLoop(config, transport, self._courier, self._cargo, self._complain)
+        self._sender = SessionSender(transport, self._header, self._source, on_commands=self._obey)
+        return SenderLoop(config, transport, self._sender, self._source, self._complain)
 
     def _silence_in_child(self) -> None:
         self._silent = True

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from watchstep.errors import UnreachableError
-from watchstep.sender.cargo import DeadCargo
 from watchstep.sender.config import Patience
-from watchstep.sender.courier import Courier, SetbackError
 from watchstep.sender.loop import Pacer
 from watchstep.sender.session import Folder, Header, read_header, sessions, take_over
+from watchstep.sender.session_sender import SessionSender, SetbackError
+from watchstep.sender.sources import SpooledSource
 from watchstep.sender.transport import Target, Transport
 
 # With the usual patience about 15 s of trying before a person is told.
@@ -116,10 +116,10 @@ def _dead_sessions(directory: Path, result: ReplayResult) -> list[tuple[Header, 
 
 
 def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayResult) -> None:
-    cargo = DeadCargo(folder)
-    courier = Courier(way.transport, header, cargo)
+    source = SpooledSource(folder)
+    sender = SessionSender(way.transport, header, source)
     try:
-        _send_all(way, courier, header.run)
+        _send_all(way, sender, header.run)
         folder.remove()
         result.sessions += 1
     except SetbackError as setback:
@@ -129,17 +129,17 @@ def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayRes
             result.failure = str(setback)
     except (UnreachableError, OSError) as error:
         result.failure = str(error)
-    result.updates += courier.sent
-    result.damaged += cargo.damaged
-    for reason in cargo.lost.values():
+    result.updates += sender.sent
+    result.damaged += source.damaged
+    for reason in source.lost.values():
         result.lost[reason] = result.lost.get(reason, 0) + 1
 
 
-def _send_all(way: Delivery, courier: Courier, run: str) -> None:
+def _send_all(way: Delivery, sender: SessionSender, run: str) -> None:
     pacer = Pacer(way.patience)
     while True:
         try:
-            if not courier.advance():
+            if not sender.advance():
                 return
             pacer.succeeded()
         except (UnreachableError, SetbackError) as error:
@@ -149,4 +149,4 @@ def _send_all(way: Delivery, courier: Courier, run: str) -> None:
             pacer.failed(error.retry_after_s if isinstance(error, SetbackError) else None)
             time.sleep(max(pacer.not_before - time.monotonic(), 0.0))
         if way.progress is not None:
-            way.progress(run, courier.acked)
+            way.progress(run, sender.acked)

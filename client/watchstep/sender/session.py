@@ -194,12 +194,12 @@ class Reader:
         rows: Whether updates are wanted as rows, where they can be rows.
 
     Args:
-        breathe: Called after each update that is read, with how many there are so far.
+        yield_gil: Called after each update that is read, with how many there are so far.
     """
 
-    def __init__(self, folder: Folder, breathe: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, folder: Folder, yield_gil: Callable[[int], None] = lambda _: None) -> None:
         self._folder = folder
-        self._breathe = breathe
+        self._yield_gil = yield_gil
         self._unpacker = Unpacker()
         self._names_read = -1
         self._place: tuple[str, int] = ("", 0)
@@ -238,7 +238,7 @@ class Reader:
             expected = seq + 1
             if parcel is not None:
                 found.append(parcel)
-                self._breathe(len(found))
+                self._yield_gil(len(found))
         self._next_seq = expected
         return found
 

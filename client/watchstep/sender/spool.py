@@ -20,7 +20,7 @@ from watchstep.sender.session import KEPT, Folder, Header
 _SEGMENTS = 16
 _SEGMENT_MIN_BYTES = 16 * 1024
 _SEGMENT_MAX_BYTES = 4 * 1024 * 1024
-_PRECIOUS_PER_SEGMENT = 512
+_KEPT_PER_SEGMENT = 512
 
 # A hung disk must not hang training. The time of a write includes waiting for the GIL, of
 # which another busy thread of the trainer takes 5 ms turns: so the limit is above that, and
@@ -38,7 +38,7 @@ class _Segment:
     first_seq: int
     last_seq: int = 0
     size_bytes: int = 0
-    precious: list[tuple[int, bytes]] = field(default_factory=list)
+    keep_when_full: list[tuple[int, bytes]] = field(default_factory=list)
 
 
 class SpoolBrokenError(Exception):
@@ -90,14 +90,14 @@ class Spool:
         segments = self._segments
         return bool(segments) and segments[0].first_seq <= seq <= self.last_seq
 
-    def append(self, seq: int, record: bytes, names: bytes, *, precious: bool) -> None:
+    def append(self, seq: int, record: bytes, names: bytes, *, keep_when_full: bool) -> None:
         """Put one framed update on disk; it survives the death of this process.
 
         Args:
             seq: Its sequence number, higher than any before.
             record: Its frame.
             names: The frame of its table of names when that is new, else empty.
-            precious: To be saved when the size limit throws its segment away.
+            keep_when_full: To be saved when the size limit throws its segment away.
 
         Raises:
             SpoolBrokenError: The update may not be on disk, and no further one will be.
@@ -114,8 +114,8 @@ class Spool:
             raise SpoolBrokenError(os.strerror(error.errno or 0)) from error
         segment.size_bytes += size
         segment.last_seq = self.last_seq = seq
-        if precious and len(segment.precious) < _PRECIOUS_PER_SEGMENT:
-            segment.precious.append((seq, record))
+        if keep_when_full and len(segment.keep_when_full) < _KEPT_PER_SEGMENT:
+            segment.keep_when_full.append((seq, record))
 
     def acknowledge(self, seq: int) -> None:
         """Persist the position and delete segments that are wholly with the service.
@@ -201,16 +201,16 @@ class Spool:
                 if len(self._segments) < 2:
                     return
                 oldest = self._segments[0]
-            saved = self._save_precious(oldest)
+            saved = self._save_kept(oldest)
             with self._lock:
                 self._segments = [one for one in self._segments if one is not oldest]
             oldest.path.unlink(missing_ok=True)
             self._report_lost(oldest, saved)
 
-    def _save_precious(self, segment: _Segment) -> list[int]:
+    def _save_kept(self, segment: _Segment) -> list[int]:
         saved: list[int] = []
         batch = b"" if self._kept_bytes else self._preamble
-        for seq, record in segment.precious:
+        for seq, record in segment.keep_when_full:
             if seq <= self._acknowledged:
                 continue
             if self._kept_bytes + len(batch) + len(record) > self._limit_bytes // 8:

@@ -5,15 +5,27 @@ Standard library only: both the trainer and the service speak through this packa
 
 from __future__ import annotations
 
-from watchstep.wire.numbers import METRIC_NAME, RUN_NAME, number_from_json, number_to_json
+from watchstep.wire.names import (
+    METRIC_NAME,
+    PROJECT_NAME,
+    RUN_NAME,
+    TAG_NAME,
+    legal_metric_name,
+    legal_project_name,
+    legal_run_name,
+    legal_tag_name,
+)
+from watchstep.wire.numbers import number_from_json, number_to_json
 from watchstep.wire.packed import Frame, Packer, Unpacker, frame, scan, seq_of
 from watchstep.wire.rows import ROWS_TYPE, Parcel, decode_rows, encode_rows
 from watchstep.wire.text import decode_update, encode_batch, encode_update, event_to_json, to_json
 
 __all__ = [
     "METRIC_NAME",
+    "PROJECT_NAME",
     "ROWS_TYPE",
     "RUN_NAME",
+    "TAG_NAME",
     "Frame",
     "Packer",
     "Parcel",
@@ -25,6 +37,10 @@ __all__ = [
     "encode_update",
     "event_to_json",
     "frame",
+    "legal_metric_name",
+    "legal_project_name",
+    "legal_run_name",
+    "legal_tag_name",
     "number_from_json",
     "number_to_json",
     "scan",

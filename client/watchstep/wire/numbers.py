@@ -1,19 +1,11 @@
-"""Names and numbers, as they cross the wire."""
+"""Numbers, as they cross the wire."""
 
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from watchstep.errors import WireError
-
-# `\Z` and ASCII classes: `$` would let a trailing newline through, `\w` other alphabets.
-METRIC_NAME = re.compile(r"[A-Za-z0-9_./:-]{1,128}\Z")
-"""What a metric may be called; use with `match`."""
-
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
-"""What a run may be called; use with `match`."""
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from watchstep.core.updates import EVENT_KINDS, Update
 from watchstep.errors import WireError
-from watchstep.wire.numbers import METRIC_NAME, number_from_json, number_to_json
+from watchstep.wire.names import METRIC_NAME
+from watchstep.wire.numbers import number_from_json, number_to_json
 
 MAX_COUNTER = 2**63 - 1
 """Largest `seq` and `step`: what a signed 64-bit column holds."""

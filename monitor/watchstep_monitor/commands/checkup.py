@@ -22,7 +22,7 @@ from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store.inspect import look_at
 from watchstep_monitor.store.offline_tokens import stored_tokens
-from watchstep_monitor.store.token_file import filed_tokens
+from watchstep_monitor.store.tokens import filed_tokens
 
 LEAST_FREE_BYTES = 1_000_000_000
 LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})

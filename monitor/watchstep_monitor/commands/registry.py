@@ -144,7 +144,7 @@ def _tokens(settings: Any) -> Iterator[Any]:
     """The store's tokens, those of an older version's file among them."""
     from watchstep_monitor.app import store_options
     from watchstep_monitor.store.offline_tokens import tokens_of
-    from watchstep_monitor.store.token_file import adopt_filed
+    from watchstep_monitor.store.tokens import adopt_filed
 
     with tokens_of(store_options(settings)) as tokens:
         adopt_filed(tokens, settings.data_dir)

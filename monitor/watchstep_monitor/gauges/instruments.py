@@ -7,8 +7,14 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-from watchstep.core.updates import Severity
 from watchstep_monitor.gauges.text import clean
+from watchstep_monitor.service.events import (
+    AlertChanged,
+    DeliveryAttempted,
+    EventBus,
+    OutboxTrouble,
+    RulesRead,
+)
 from watchstep_monitor.service.ports import Clock
 
 # Half a millisecond to ten seconds: a group commit takes 1 to 5 ms, a client gives up after 5 s.
@@ -21,8 +27,8 @@ _UPDATES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 class Instruments:
     """The service's counters and histograms.
 
-    Takes what the service reports (`service.ports.ServiceMetrics`) and what the delivery
-    worker reports (`notify.DeliveryObserver`). Every call is thread-safe, takes a few
+    Takes what the service reports (`service.ports.ServiceMetrics`) and what is published on its
+    bus. Every call is thread-safe, takes a few
     microseconds and does not raise.
 
     Attributes:
@@ -58,26 +64,26 @@ class Instruments:
         self._commit.observe(seconds)
         self._commit_updates.observe(updates)
 
-    def rules_reloaded(self, ok: bool) -> None:
-        """Note whether the newest attempt to load the rules succeeded."""
-        self._reloads.labels(result="ok" if ok else "failed").inc()
-        self._reload_ok.set(1 if ok else 0)
-        if ok:
+    def listen_to(self, bus: EventBus) -> None:
+        """Count what is published there."""
+        bus.subscribe(RulesRead, self._rules_read)
+        bus.subscribe(AlertChanged, self._alert_changed)
+        bus.subscribe(DeliveryAttempted, self._delivery_attempted)
+        bus.subscribe(OutboxTrouble, lambda _: self._worker_errors.inc())
+
+    def _rules_read(self, event: RulesRead) -> None:
+        self._reloads.labels(result="ok" if event.ok else "failed").inc()
+        self._reload_ok.set(1 if event.ok else 0)
+        if event.ok:
             self._reload_at.set(self._clock.now().timestamp())
 
-    def alert_changed(self, severity: Severity, state: str) -> None:
-        """Count an alert entering `state`."""
-        self._alerts.labels(severity=severity, state=clean(state)).inc()
+    def _alert_changed(self, event: AlertChanged) -> None:
+        self._alerts.labels(severity=event.severity, state=clean(event.state)).inc()
 
-    def attempt_ended(self, receiver: str, result: str, seconds: float) -> None:
-        """Count one attempt at a delivery, and note how long it took."""
-        name = clean(receiver)
-        self._deliveries.labels(receiver=name, result=result).inc()
-        self._delivery.labels(receiver=name).observe(seconds)
-
-    def worker_error(self) -> None:
-        """Count a time at which the outbox could not be read or written."""
-        self._worker_errors.inc()
+    def _delivery_attempted(self, event: DeliveryAttempted) -> None:
+        name = clean(event.receiver)
+        self._deliveries.labels(receiver=name, result=event.result).inc()
+        self._delivery.labels(receiver=name).observe(event.seconds)
 
     def _build_ingest(self) -> None:
         self._accepted = self._counter("watchstep_updates_total", "Updates stored.")

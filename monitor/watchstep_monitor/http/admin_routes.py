@@ -26,6 +26,7 @@ from watchstep_monitor.http.openapi import documented
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.errors import NotFoundError
+from watchstep_monitor.service.events import DeliveriesDue
 from watchstep_monitor.service.ports import DeliveryState
 from watchstep_monitor.service.run_state.storage import DeliveryFilter
 
@@ -80,7 +81,7 @@ def admin_routes(context: Context) -> APIRouter:
         projects = caller(request, context, "admin").projects
         if not await run_in_threadpool(context.receivers.resend, delivery_id, projects):
             raise NotFoundError("no such dead delivery")
-        run_service.nudge()
+        run_service.bus.publish(DeliveriesDue())
         return answer({"id": delivery_id, "state": "waiting"}, 202)
 
     return routes

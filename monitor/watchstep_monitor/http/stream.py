@@ -41,11 +41,11 @@ def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
     @routes.get("/events", **documented(None, "Server-sent events.", "text/event-stream"))
     async def events(request: Request) -> Response:
         who = caller(request, context, "read")
-        if run_service.broadcast.listening() >= context.event_streams:
+        if run_service.bus.listening() >= context.event_streams:
             raise OverCapError("too many event streams are open", retry_after_s=10)
         after = _last_event_id(request)
         stream = _Stream(asyncio.get_running_loop())
-        recent, complete = run_service.broadcast.listen(stream.offer, after)
+        recent, complete = run_service.bus.listen(stream.offer, after)
         missed: list[TimelineEntry] = []
         if after is not None and not complete:
             missed = await run_in_threadpool(run_service.store.timeline_since, after, CATCH_UP)
@@ -63,7 +63,7 @@ def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
                 async for text in stream.texts(first, may_hear, stopping):
                     yield text
             finally:
-                run_service.broadcast.leave(stream.offer)
+                run_service.bus.leave(stream.offer)
 
         return StreamingResponse(
             body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}

@@ -1,15 +1,14 @@
 """Telling people: claims deliveries from the outbox, renders, signs, sends, records the end.
 
-The application builds one `Worker` and calls `nudge` after every commit that wrote to the
+The application builds one `Worker` and calls `wake` after every commit that wrote to the
 outbox.
 """
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.receiver_state import ReceiverStatus
-from watchstep_monitor.notify.worker import DeliveryObserver, TestResult, Worker
+from watchstep_monitor.notify.worker import TestResult, Worker
 
 __all__ = [
-    "DeliveryObserver",
     "NotifyConfig",
     "ReceiverConfig",
     "ReceiverStatus",

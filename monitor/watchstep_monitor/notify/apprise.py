@@ -10,7 +10,7 @@ from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken
 from watchstep_monitor.notify.render import plain_text
 from watchstep_monitor.notify.targets import in_daemon_thread
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 
 async def send(receiver: ReceiverConfig, notice: Notice) -> Answer:

@@ -91,7 +91,7 @@ class NotifyConfig:
         at_once: Most attempts to one receiver at the same time, once it has proved healthy.
         lease_s: After it another process may send what this one claimed and did not finish;
             never shorter in effect than one attempt and the time to write its end down.
-        poll_s: Longest time between two looks at the outbox when nobody nudges.
+        poll_s: Longest time between two looks at the outbox when nobody wakes it.
         allow_private_cidrs: Networks that a receiver may be in although they are not public.
     """
 

@@ -13,7 +13,7 @@ from watchstep_monitor.notify.outcomes import Answer
 from watchstep_monitor.notify.post import Poster
 from watchstep_monitor.notify.render import (
     Renderer,
-    alertmanager_push,
+    alertmanager,
     discord,
     email_message,
     pagerduty,
@@ -23,11 +23,11 @@ from watchstep_monitor.notify.render import (
 )
 from watchstep_monitor.notify.signing import check_secrets, signed_headers
 from watchstep_monitor.notify.targets import Resolver
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 _RENDERERS: Mapping[ReceiverKind, Renderer] = {
     "webhook": webhook.body,
-    "alertmanager": alertmanager_push.body,
+    "alertmanager": alertmanager.body,
     "slack": slack.body,
     "discord": discord.body,
     "teams": teams.body,

@@ -8,24 +8,33 @@ import heapq
 import logging
 import random
 import threading
+import uuid
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.dispatch import Carriers, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
 from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
 from watchstep_monitor.notify.targets import Resolver, system_resolver
-from watchstep_monitor.notify.trial import notice_for_test
+from watchstep_monitor.service.events import (
+    DeliveriesDue,
+    DeliveryAttempted,
+    EventBus,
+    OutboxTrouble,
+    delivery_detail,
+)
 from watchstep_monitor.service.ports import (
+    AlertView,
     Clock,
     Dead,
     Delivered,
     Delivery,
     DeliveryStore,
+    Notice,
     Outcome,
     ReceiverGone,
     Retry,
@@ -34,24 +43,11 @@ from watchstep_monitor.service.ports import (
 log = logging.getLogger(__name__)
 _Done = TypeVar("_Done")
 
-RESULTS = ("delivered", "retry", "dead", "gone")
-"""How an attempt may end, as `DeliveryObserver` is told."""
-
 # Four settles may wait for one group commit together; more would only queue in the store.
 _STORE_THREADS = 4
 _STORE_PAUSE_S = 1.0
 _SETTLE_PAUSES_S = (0.1, 0.5, 2.0)
 _STOPPED = "the delivery worker is not running"
-
-
-class DeliveryObserver(Protocol):
-    """Who counts attempts. Called on the worker's thread; must not raise or block."""
-
-    def attempt_ended(self, receiver: str, result: str, seconds: float) -> None:
-        """One attempt ended with one of `RESULTS` after so many seconds."""
-
-    def worker_error(self) -> None:
-        """The outbox could not be read or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ class Worker:
         config: NotifyConfig,
         clock: Clock,
         *,
-        observer: DeliveryObserver | None = None,
+        bus: EventBus | None = None,
         resolve: Resolver = system_resolver,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -91,7 +87,7 @@ class Worker:
             store: The outbox.
             config: Receivers and manners.
             clock: When things are due, and how long they took.
-            observer: Who counts attempts; None for nobody.
+            bus: Told of attempts and of settled deliveries; wakes this worker. None for none.
             resolve: Name lookup, blocking; called in a thread of its own.
             chance: Numbers in [0, 1) for jitter.
 
@@ -102,7 +98,8 @@ class Worker:
         self._store = store
         self._config = config
         self._clock = clock
-        self._observer = observer
+        self._bus = bus or EventBus(clock)
+        self._bus.subscribe(DeliveriesDue, lambda _: self.wake())
         self._chance = chance
         self._lanes = {
             receiver.name: ReceiverState(receiver, config.at_once, config.rate_per_minute)
@@ -127,7 +124,7 @@ class Worker:
         self._thread.start()
         self._started.wait()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look at the outbox now. From any thread, at any time; returns at once."""
         loop = self._loop
         if loop is None:
@@ -145,7 +142,7 @@ class Worker:
         """
         self._stopping = True
         self._grace_s = timeout_s
-        self.nudge()
+        self.wake()
         if self._thread is not None:
             self._thread.join(timeout_s + 2.0)
 
@@ -202,10 +199,10 @@ class Worker:
             limit, busy = self._room()
             if limit == 0 or self._stopping:
                 return self._pause_s(None)
-            found = await self._in_store(functools.partial(self._look, limit, busy))
-            if found is None:
+            looked = await self._in_store(functools.partial(self._look, limit, busy))
+            if looked is None:
                 return _STORE_PAUSE_S
-            claimed, due = found
+            claimed, due = looked
             for delivery in claimed:
                 self._launch(delivery)
             if len(claimed) < limit:
@@ -306,12 +303,14 @@ class Worker:
         log.warning("delivery given up", extra=fields)
 
     def _count(self, receiver: str, result: str, seconds: float) -> None:
-        if self._observer is not None:
-            self._observer.attempt_ended(receiver, result, seconds)
+        self._bus.publish(DeliveryAttempted(receiver, result, seconds))
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
         def write() -> bool:
             self._store.settle(delivery, outcome, self._clock.now())
+            notice = delivery.notice
+            detail = delivery_detail(delivery, outcome)
+            self._bus.happened("delivery", notice.run, notice.project, detail)
             return True
 
         for pause_s in _SETTLE_PAUSES_S:
@@ -348,7 +347,45 @@ class Worker:
         try:
             return await loop.run_in_executor(self._store_threads, work)
         except Exception as error:  # noqa: BLE001 - around the worker's loop: nobody is told anything once it dies
-            if self._observer is not None:
-                self._observer.worker_error()
+            self._bus.publish(OutboxTrouble())
             log.error("outbox in trouble", extra={"error": type(error).__name__})  # noqa: TRY400 - SQL errors quote rows
             return None
+
+
+def notice_for_test(now: datetime) -> Notice:
+    """A notice that looks like a real one and says plainly that it is none."""
+    alert = AlertView(
+        id="test",
+        rule="WatchstepTest",
+        severity="info",
+        state="firing",
+        run="watchstep-test",
+        project="watchstep",
+        attempt=1,
+        since=now,
+        first_update=1,
+        last_update=1,
+        resolved_at=None,
+        metric="",
+        reading=float("nan"),
+        action="none",
+        reason="Somebody asked for a test message.",
+        summary="This is a test: the receiver works, and no run is in trouble.",
+    )
+    return Notice(
+        id=f"test-{uuid.uuid4()}",
+        run=alert.run,
+        project=alert.project,
+        attempt=1,
+        incident="watchstep-test",
+        edge="test",
+        stage="",
+        diagnosis="",
+        confidence=0.0,
+        alerts=(alert,),
+        readings={},
+        checkpoint=None,
+        trainer_did="",
+        links={},
+        at=now,
+    )

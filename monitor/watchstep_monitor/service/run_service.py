@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from watchstep.errors import RuleError
 from watchstep_monitor.service.alerting.silences import check_matcher, silencing
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
@@ -19,9 +20,15 @@ from watchstep_monitor.service.errors import (
     ServiceError,
     StorageTroubleError,
 )
-from watchstep_monitor.service.events import Broadcast
+from watchstep_monitor.service.events import (
+    AlertChanged,
+    DeliveriesDue,
+    EventBus,
+    RulesRead,
+    SilencesChanged,
+)
 from watchstep_monitor.service.ingest.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
-from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge, ServiceMetrics
+from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
@@ -30,7 +37,6 @@ from watchstep_monitor.service.run_state.records import (
     SilenceRecord,
     short_id,
 )
-from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache, RunView
 from watchstep_monitor.service.run_state.status import shown_status
 from watchstep_monitor.service.run_state.storage import RunFilter, Store, Transaction
@@ -66,26 +72,22 @@ class RunService:
     def __init__(
         self,
         store: Store,
-        book: RuleBook,
         fleet: RunCache,
         clock: Clock,
+        bus: EventBus,
         policy: IngestPolicy,
         options: RunServiceOptions,
     ) -> None:
         self.store = store
-        self.book = book
+        self.book = fleet.book
         self.fleet = fleet
         self.clock = clock
-        self.broadcast = Broadcast(clock)
+        self.bus = bus
         self.policy = policy
-        self.ingest = Ingest(book, fleet, policy, self._committed)
+        self.ingest = Ingest(fleet, policy, self._committed)
         self._options = options
         self._waiting = 0
         self._waiting_lock = threading.Lock()
-        self.nudge: Callable[[], None] = lambda: None
-        self.rules_changed: Callable[[], None] = lambda: None
-        self.silences_changed: Callable[[], None] = lambda: None
-        self.metrics: ServiceMetrics | None = None
 
     # Trainers.
 
@@ -277,7 +279,7 @@ class RunService:
             created_at=now,
         )
         self.store.save_silence(record)
-        self.silences_changed()
+        self.bus.publish(SilencesChanged())
         return record
 
     def end_silence(self, silence_id: str) -> None:
@@ -288,7 +290,7 @@ class RunService:
         """
         if not self.store.delete_silence(silence_id):
             raise NotFoundError("no such silence")
-        self.silences_changed()
+        self.bus.publish(SilencesChanged())
 
     def reload(self) -> None:
         """Load the rule files again, here and wherever else this store is served.
@@ -296,19 +298,16 @@ class RunService:
         Raises:
             RuleError: A file is wrong; the old rules stay live, everywhere.
         """
-        self.read_rules()
-        self.rules_changed()
+        self.read_rules(asked_here=True)
 
-    def read_rules(self) -> None:
+    def read_rules(self, *, asked_here: bool) -> None:
         """Load the rule files again, here only; see `reload`."""
         try:
             self.book.reload()
-        except Exception:
-            if self.metrics is not None:
-                self.metrics.rules_reloaded(ok=False)
+        except RuleError:
+            self.bus.publish(RulesRead(ok=False, asked_here=asked_here))
             raise
-        if self.metrics is not None:
-            self.metrics.rules_reloaded(ok=True)
+        self.bus.publish(RulesRead(ok=True, asked_here=asked_here))
         log.info("rules loaded", extra={"rules": len(self.book.rules.rules)})
 
     # The clock.
@@ -388,16 +387,15 @@ class RunService:
             self._waiting -= 1
 
     def _committed(self, change: UnitOfWork) -> None:
-        """In the writing thread, after a commit: tell listeners, wake the delivery worker."""
+        """In the writing thread, after a commit: publish what it changed."""
         project = change.live.record.project
         for entry in change.timeline:
             detail = {**entry.detail, "attempt": entry.attempt, "seq": entry.seq}
-            self.broadcast.publish(entry.kind, entry.run, project, detail, entry.at_us)
-        if self.metrics is not None:
-            for alert in (*change.alerts.values(),):
-                self.metrics.alert_changed(alert.severity, alert.state)
+            self.bus.happened(entry.kind, entry.run, project, detail, entry.at_us)
+        for alert in change.alerts.values():
+            self.bus.publish(AlertChanged(alert.severity, alert.state))
         if change.deliveries:
-            self.nudge()
+            self.bus.publish(DeliveriesDue())
 
 
 def _may_see(project: str, projects: Projects) -> bool:

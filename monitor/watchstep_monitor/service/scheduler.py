@@ -227,7 +227,7 @@ class Scheduler:
     def _publish(self, view: RunView, status: str) -> None:
         record = view.record
         detail = {"status": status, "attempt": record.attempt, "seq": record.last_seq}
-        self._run_service.broadcast.publish("status", record.run, record.project, detail)
+        self._run_service.bus.happened("status", record.run, record.project, detail)
 
 
 def _least_silence_s(rules: RuleSet, timeout_s: float) -> float:

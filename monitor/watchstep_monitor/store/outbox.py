@@ -23,10 +23,10 @@ from sqlalchemy import (
     update,
 )
 
-from watchstep_monitor.service.announcing import delivery_detail
+from watchstep_monitor.service.alerting.notice import notice_from_json
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
-from watchstep_monitor.service.notice_json import notice_from_json
+from watchstep_monitor.service.events import delivery_detail
 from watchstep_monitor.service.ports import (
     Delivered,
     Delivery,

@@ -1,26 +1,32 @@
-"""Tokens in SQL; see the port in `service.tokens` for what each call means."""
+"""Tokens in SQL, and those of `tokens.json`, where they were kept before the schema 0003."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, func, insert, or_, select, update
 
+from watchstep.errors import SettingsError
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.run_state.storage import Transaction
-from watchstep_monitor.service.tokens import TokenRecord
+from watchstep_monitor.service.tokens import TokenRecord, TokenStore
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.notify import tell_of_tokens
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.transaction import SqlTransaction
 from watchstep_monitor.store.writer import Writer
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 TIMEOUT_S = 60.0
 EPOCH = date(1970, 1, 1)
+FILE_NAME = "tokens.json"
 
 
 class Tokens:
@@ -137,3 +143,49 @@ def _us(moment: datetime | None) -> int | None:
 
 def _moment(us: int | None) -> datetime | None:
     return None if us is None else from_us(us)
+
+
+def adopt_filed(tokens: TokenStore, folder: Path) -> None:
+    """Store the tokens of a folder's file that are not stored yet.
+
+    The file stays, for replicas of the version before, which know no other place; a token that was
+    revoked since stays revoked.
+
+    Raises:
+        SettingsError: The file is damaged; then no one is let in by mistake.
+    """
+    filed = filed_tokens(folder)
+    if filed and (count := tokens.adopt(filed)):
+        log.info("tokens taken over from their file", extra={"count": count})
+
+
+def filed_tokens(folder: Path) -> list[TokenRecord]:
+    """The tokens in a folder's file; none if there is no file.
+
+    Raises:
+        SettingsError: The file is damaged; then no one is let in by mistake.
+    """
+    path = folder / FILE_NAME
+    try:
+        return [_filed_token(entry) for entry in json.loads(path.read_text("utf-8"))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+    except (ValueError, TypeError, KeyError):
+        raise SettingsError(f"{path}: damaged; remove it and create the tokens anew") from None
+
+
+def _filed_token(entry: Mapping[str, Any]) -> TokenRecord:
+    return TokenRecord(
+        name=str(entry["name"]),
+        sha256=str(entry["sha256"]),
+        scopes=tuple(entry["scopes"]),
+        projects=tuple(entry["projects"]),
+        created_at=_filed_moment(entry.get("created_at")),
+        revoked_at=_filed_moment(entry.get("revoked_at")),
+    )
+
+
+def _filed_moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

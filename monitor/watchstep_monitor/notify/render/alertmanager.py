@@ -1,19 +1,35 @@
-"""Alerts with labels and annotations, as Alertmanager and its kin know them."""
+"""Alerts with labels and annotations, as Alertmanager and its kin know them.
+
+Pushed to an Alertmanager, its own routes and silences take over from there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from watchstep_monitor.notify.render.plain import clip, line, number
-from watchstep_monitor.service.alerting.notice import AlertView, Notice
+from watchstep_monitor.notify.config import ReceiverConfig
+from watchstep_monitor.notify.render.plain import clip, dumped, line, number
+from watchstep_monitor.service.ports import AlertView, Notice
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time: what Alertmanager writes for the end of an alert that still fires."""
 
+HOLD = timedelta(hours=24)
+"""How long Alertmanager keeps a firing alert that it hears no more of.
+
+Without an end it would resolve one after five minutes, since Prometheus, which it is made
+for, repeats each alert every minute and we tell only edges and reminders.
+"""
+
 _TEXT_CHARS = 1000
 _LABEL_CHARS = 256
+
+
+def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+    """What `POST /api/v2/alerts` takes: a list of alerts."""
+    return dumped([_alert(alert, notice) for alert in notice.alerts])
 
 
 def labels(alert: AlertView) -> dict[str, str]:
@@ -66,3 +82,16 @@ def is_firing(alert: AlertView) -> bool:
 def link(notice: Notice, *names: str) -> str:
     """The first of the named links that there is, or ""."""
     return next((notice.links[name] for name in names if notice.links.get(name)), "")
+
+
+def _alert(alert: AlertView, notice: Notice) -> dict[str, object]:
+    ends = notice.at + HOLD if is_firing(alert) else alert.resolved_at or notice.at
+    return {
+        # Empty labels do not exist for Prometheus' kin.
+        "labels": {name: text for name, text in labels(alert).items() if text},
+        "annotations": explanations(alert),
+        "startsAt": moment(alert.since),
+        # An end before the start is refused, with every other alert of the message.
+        "endsAt": moment(max(ends, alert.since)),
+        "generatorURL": link(notice, "run"),
+    }

@@ -13,7 +13,7 @@ from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render.alertmanager import moment
 from watchstep_monitor.notify.render.plain import clip, dumped
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 _MARKUP = re.compile(r"([\\*_~`|>\[\]#<@:])")
 _COLOURS: Mapping[str, int] = {"critical": 0xC0392B, "warning": 0xD68910, "info": 0x2E86C1}

@@ -11,7 +11,7 @@ from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.mail import mail_server
 from watchstep_monitor.notify.render import plain_text
 from watchstep_monitor.notify.render.wording import Wording, weight, worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 _ODD_IN_ID = re.compile(r"[^A-Za-z0-9.-]")
 

@@ -10,7 +10,7 @@ from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render.alertmanager import moment
 from watchstep_monitor.notify.render.plain import clip, dumped, line
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 
 def body(notice: Notice, receiver: ReceiverConfig) -> str:

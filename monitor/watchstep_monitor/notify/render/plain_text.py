@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from watchstep_monitor.notify.render.wording import worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 
 def title(notice: Notice) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render.plain import dumped
 from watchstep_monitor.notify.render.wording import worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 _HEADER, _SECTION, _FIELDS = 150, 3000, 10
 # Slack's control characters, and the only ones: `<!channel>` in a run's name rings everybody.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render.plain import dumped
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.service.alerting.notice import Notice
+from watchstep_monitor.service.ports import Notice
 
 _COLOURS: Mapping[str, str] = {"critical": "attention", "warning": "warning", "info": "accent"}
 

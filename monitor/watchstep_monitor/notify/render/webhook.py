@@ -8,7 +8,7 @@ from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render import alertmanager
 from watchstep_monitor.notify.render.plain import dumped, line
 from watchstep_monitor.notify.render.wording import weight, worded
-from watchstep_monitor.service.alerting.notice import AlertView, Notice
+from watchstep_monitor.service.ports import AlertView, Notice
 
 # Standard Webhooks advises less than 20 kB; thirty alerts with their texts come near.
 _ALERTS = 30

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from watchstep.core.updates import Severity
 from watchstep_monitor.notify.render.plain import clip, is_link, line, number
-from watchstep_monitor.service.alerting.notice import AlertView, Notice
+from watchstep_monitor.service.ports import AlertView, Notice
 
 _READINGS_SHOWN = 6
 _ALERTS_NAMED = 3

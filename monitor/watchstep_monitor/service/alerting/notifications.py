@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from watchstep.core.updates import Severity
-from watchstep_monitor.service.alerting.notice import AlertView, Edge, Notice
+from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
-from watchstep_monitor.service.notice_json import notice_to_json
+from watchstep_monitor.service.ports import AlertView, Edge, Notice
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,

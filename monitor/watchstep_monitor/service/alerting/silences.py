@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from watchstep_monitor.service.errors import InvalidError
+from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
+from watchstep_monitor.service.ports import Clock
 from watchstep_monitor.service.run_state.records import AlertRecord, Matcher, SilenceRecord
+from watchstep_monitor.service.run_state.storage import Store
+
+log = logging.getLogger(__name__)
 
 _WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
 MOST_MATCHERS = 16
 MOST_REPEATS = 4
 """Repetitions of one expression: over a name of 128 characters their cost is below a second."""
+
+FRESH_S = 1.0
+"""How old they may be where another process can add some."""
 
 
 def parse_matcher(text: str, *, loc: tuple[str | int, ...] = ()) -> Matcher:
@@ -113,3 +122,31 @@ def silencing(
         if silence.starts_at <= now < silence.ends_at and matches(silence.matchers, labels)
     ]
     return max(covering, key=lambda silence: silence.ends_at, default=None)
+
+
+class SilenceCache:
+    """Thread-safe."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: list[SilenceRecord] | None = None
+        self._read_at = 0.0
+
+    def current(self) -> list[SilenceRecord]:
+        """All silences; the newest that could be read, should the store not answer."""
+        with self._lock:
+            now = self._clock.monotonic()
+            stale = not self._store.exclusive and now - self._read_at > FRESH_S
+            if self._known is None or stale:
+                try:
+                    self._known, self._read_at = self._store.silences(), now
+                except StorageTroubleError as error:
+                    log.warning("silences cannot be read", extra={"reason": str(error)})
+            return self._known or []
+
+    def forget(self) -> None:
+        """Read them again the next time: one was added or ended."""
+        with self._lock:
+            self._known = None

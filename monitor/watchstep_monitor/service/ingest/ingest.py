@@ -29,7 +29,6 @@ from watchstep_monitor.service.run_state.records import (
     CommandRecord,
     RunRecord,
 )
-from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
 from watchstep_monitor.service.run_state.status import Liveness, settled_status
 from watchstep_monitor.service.run_state.storage import Transaction
@@ -129,7 +128,6 @@ class Ingest:
 
     def __init__(
         self,
-        book: RuleBook,
         fleet: RunCache,
         policy: IngestPolicy,
         committed: Callable[[UnitOfWork], None],
@@ -137,12 +135,11 @@ class Ingest:
         """Take what it works with.
 
         Args:
-            book: The rules.
-            fleet: Runs held in memory.
+            fleet: Runs held in memory, and the rules.
             policy: See there.
             committed: Called in the writing thread with every change that is durable now.
         """
-        self._book = book
+        self._book = fleet.book
         self._fleet = fleet
         self._policy = policy
         self._committed = committed

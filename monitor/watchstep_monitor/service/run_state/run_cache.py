@@ -99,10 +99,14 @@ class RunView:
 
 
 class RunCache:
-    """The runs held in memory, least recently used ones dropped first."""
+    """The runs held in memory, least recently used ones dropped first.
+
+    Attributes:
+        book: The rules that judge them.
+    """
 
     def __init__(self, book: RuleBook, most_runs: int) -> None:
-        self._book = book
+        self.book = book
         self._most_runs = most_runs
         self._live: OrderedDict[str, LiveRun] = OrderedDict()
         self._views: dict[str, RunView] = {}
@@ -163,8 +167,8 @@ class RunCache:
         record = transaction.load_run(run)
         if record is None:
             return None
-        version = self._book.version
-        rules = self._book.for_tags(record.tags)
+        version = self.book.version
+        rules = self.book.for_tags(record.tags)
         saved = transaction.snapshot(run)
         live = LiveRun(record, rules, version, _restored(rules, saved))
         since = (0, 0)

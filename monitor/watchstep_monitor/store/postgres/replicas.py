@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 
 from watchstep_monitor.service.clock import SharedClock, to_us
 from watchstep_monitor.service.errors import StorageTroubleError
+from watchstep_monitor.service.events import RulesRead
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.notify import CHANNEL, DELIVERY, REMEMBERED, TOKENS, Voice
 from watchstep_monitor.store.postgres.session_settings import limit_silence
@@ -130,9 +131,10 @@ class Replicas:
         """
         return self._leads.is_set()
 
-    def tell_of_reload(self) -> None:
+    def tell_of_reload(self, event: RulesRead) -> None:
         """Have the others read their rule files again too, within a second or so."""
-        self._reloaded.set()
+        if event.ok and event.asked_here:
+            self._reloaded.set()
 
     def _serve(self) -> None:
         import psycopg

@@ -9,7 +9,7 @@ from watchstep.guard import Guard
 from watchstep.hook import Watch, init
 
 
-class Watching:
+class CallbackBase:
     """A callback's watch: given by the caller, or made for each training and ended with it.
 
     Comes before the framework's own base. The second training of one callback is the run's

@@ -1,4 +1,4 @@
-"""What couriers carry: the stream of a living session, and what a dead one left.
+"""What session senders carry: the stream of a living session, and what a dead one left.
 
 The service's stream of a run has no holes that nobody explained, so a number whose update
 is lost is sent as a placeholder that says why.
@@ -26,15 +26,15 @@ DAMAGED = "spool_error"
 # Turning one update into JSON takes 15 us under the GIL. Without a pause the trainer's
 # thread, which gives the GIL up in each `os.write`, would wait 5 ms to have it back. Rows from
 # memory need none: a whole batch of 500 is 0.3 ms, and each pause would hand the GIL over twice.
-_BREATH_UPDATES = 4
-_BREATH_S = 50e-6
+_YIELD_UPDATES = 4
+_YIELD_S = 50e-6
 # Rows from disk take a fifth of JSON's time.
-_BREATH_ROWS = 32
+_YIELD_ROWS = 32
 
 _STEP_AND_TIME = struct.Struct("<qd")
 
 
-class LiveCargo:
+class LiveSource:
     """The updates of this process, from memory where they are still there, else from disk.
 
     The trainer's thread sets `newest` and appends to `introductions`; all else belongs to
@@ -52,7 +52,7 @@ class LiveCargo:
         self._backlog = backlog
         self._losses = losses
         self._spool = spool
-        self._reader = Reader(spool.folder, self._breathe) if spool is not None else None
+        self._reader = Reader(spool.folder, self._yield_gil) if spool is not None else None
         self._unpacker = Unpacker()
         self._near: tuple[int, float] = (0, 0.0)
         self._explained: set[int] = set()
@@ -99,9 +99,9 @@ class LiveCargo:
         if self._losses.reason_for(seq) is None:
             self._losses.count(reason)
 
-    def _breathe(self, read: int) -> None:
-        if not self._rows or read % _BREATH_ROWS == 0:
-            _breathe(read)
+    def _yield_gil(self, read: int) -> None:
+        if not self._rows or read % _YIELD_ROWS == 0:
+            _yield_gil(read)
 
     def _from_disk(self, found: list[Parcel], from_seq: int, until_seq: int, limit: int) -> None:
         if self._reader is None or self._spool is None or len(found) >= limit:
@@ -118,7 +118,7 @@ class LiveCargo:
         found: list[Parcel] = []
         for record in records:
             found.append(self._unpacker.unframe(record.framed))
-            _breathe(len(found))
+            _yield_gil(len(found))
         return found
 
     def _without_holes(
@@ -148,7 +148,7 @@ class LiveCargo:
         return reason or DAMAGED
 
 
-class DeadCargo:
+class SpooledSource:
     """What a trainer that is gone left in its folder."""
 
     def __init__(self, folder: Folder) -> None:
@@ -199,9 +199,9 @@ class DeadCargo:
         self.lost.setdefault(seq, reason)
 
 
-def _breathe(encoded: int) -> None:
-    if encoded % _BREATH_UPDATES == 0:
-        time.sleep(_BREATH_S)
+def _yield_gil(encoded: int) -> None:
+    if encoded % _YIELD_UPDATES == 0:
+        time.sleep(_YIELD_S)
 
 
 def _stretches(records: list[Record]) -> Iterator[list[Record]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
 
 
-class Keeping:
+class WatchCheckpoints:
     """Saves and restores for a watch, and tells its stream what became of it.
 
     Attributes:

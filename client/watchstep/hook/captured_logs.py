@@ -1,4 +1,4 @@
-"""Warnings and log lines of the trainer, overheard so that rules can match them.
+"""Warnings and log lines of the trainer, captured so that rules can match them.
 
 Nothing is configured: no handler, no level, no filter. The record factory and
 `warnings.showwarning` are wrapped while a watch is open, pass everything on unchanged and
@@ -19,7 +19,7 @@ MOST_TEXTS = 20
 LONGEST_TEXT = 500
 
 
-class Overheard:
+class CapturedLogs:
     """The newest texts since they were last taken; bounded, and safe from any thread."""
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class Overheard:
 
 
 _lock = threading.Lock()
-_listeners: list[Overheard] = []
+_listeners: list[CapturedLogs] = []
 _before: list[Any] = []
 
 
-def listen(listener: Overheard) -> None:
+def listen(listener: CapturedLogs) -> None:
     """Begin to overhear."""
     with _lock:
         _listeners.append(listener)
@@ -59,7 +59,7 @@ def listen(listener: Overheard) -> None:
             warnings.showwarning = _showwarning
 
 
-def stop(listener: Overheard) -> None:
+def stop(listener: CapturedLogs) -> None:
     """End it; what was wrapped is put back unless somebody wrapped it again meanwhile."""
     with _lock:
         if listener in _listeners:

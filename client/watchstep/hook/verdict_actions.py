@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
-from watchstep.hook.keeping import Keeping
 from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream
+from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
     from watchstep.guard import Agreement, Guard
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HEALTHY = Verdict()
 
 
-class Acting:
+class VerdictActions:
     """Acts on verdicts about updates and about optimizer steps.
 
     Attributes:
@@ -33,7 +33,7 @@ class Acting:
         self,
         options: Options,
         stream: Stream,
-        keeping: Keeping,
+        checkpoints: WatchCheckpoints,
         boundary: Boundary,
         end: Callable[[], None],
     ) -> None:
@@ -41,7 +41,7 @@ class Acting:
         self.rollbacks = 0
         self._options = options
         self._stream = stream
-        self._keeping = keeping
+        self._checkpoints = checkpoints
         self._boundary = boundary
         self._end = end
         self._agreement: Agreement | None = None
@@ -150,7 +150,7 @@ class Acting:
         """Report a halt, wait a moment for it to be heard, and return what to raise."""
         rule = verdict.rules[0] if verdict.rules else None
         why = f"{rule}: {verdict.reason}" if rule else verdict.reason
-        pin = self._boundary.survive(lambda: self._keeping.pinned)
+        pin = self._boundary.survive(lambda: self._checkpoints.pinned)
         event = {"kind": "halted", "rule": rule or "", "reason": why}
         if pin is not None:
             event["checkpoint"] = str(pin.path)
@@ -168,11 +168,11 @@ class Acting:
 
     def _roll_back(self, verdict: Verdict) -> bool:
         """Restore the pin; False where that cannot be, and a halt is all that is left."""
-        if self._keeping.targets is None or self.rollbacks >= self._options.max_rollbacks:
+        if self._checkpoints.targets is None or self.rollbacks >= self._options.max_rollbacks:
             return False
         self.rollbacks += 1
         try:
-            found = self._keeping.restore(None, None)
+            found = self._checkpoints.restore(None, None)
         except CheckpointError as error:
             self._boundary.count(error)
             return False

@@ -22,8 +22,8 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 _CLOSED_DOOR = frozenset({401, 403, 404, 405, 407, 501})
 
 
-class Cargo(Protocol):
-    """What a courier carries: the unacknowledged updates of one session, without gaps."""
+class UpdateSource(Protocol):
+    """What a sender carries: the unacknowledged updates of one session, without gaps."""
 
     @property
     def newest(self) -> int | None:
@@ -83,21 +83,21 @@ class Receipt:
     commands: tuple[Mapping[str, Any], ...]
 
 
-class Courier:
+class SessionSender:
     """Brings one session over, one request at a time. Not thread-safe."""
 
     def __init__(
         self,
         transport: Transport,
         header: Header,
-        cargo: Cargo,
+        source: UpdateSource,
         *,
         on_commands: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
     ) -> None:
         self._transport = transport
         self._header = header
         self._announcement = header.announcement()
-        self._cargo = cargo
+        self._source = source
         self._on_commands = on_commands
         self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
         self._limit = self._ceiling = BATCH_UPDATES
@@ -105,7 +105,7 @@ class Courier:
         self._conflict_at = 0
         self._rows = False
         self.attempt: int | None = None
-        self.acked = cargo.acknowledged()
+        self.acked = source.acknowledged()
         self.sent = 0
 
     def advance(self, *, poll: bool = False) -> bool:
@@ -162,10 +162,10 @@ class Courier:
         self.acked = last_seq
         self.attempt = attempt
         if last_seq:
-            self._cargo.acknowledge(last_seq)
+            self._source.acknowledge(last_seq)
 
     def _batch(self) -> list[Parcel]:
-        found = self._cargo.read(self.acked + 1, self._limit, rows=self._rows)
+        found = self._source.read(self.acked + 1, self._limit, rows=self._rows)
         if not self._replaced and sum(len(one.body) + 1 for one in found) <= BATCH_BYTES:
             return found
         batch: list[Parcel] = []
@@ -181,7 +181,7 @@ class Courier:
     def _received(self, batch: list[Parcel], receipt: Receipt) -> None:
         for index in receipt.rejected:
             if index < len(batch):
-                self._cargo.refused(batch[index].seq, "rejected")
+                self._source.refused(batch[index].seq, "rejected")
         self._limit = min(self._limit * 2, self._ceiling)
         self._conflict_at = 0
         self.sent += receipt.accepted
@@ -218,12 +218,12 @@ class Courier:
         if len(batch) > 1:
             self._limit = max(len(batch) // 2, 1)
             return
-        self._cargo.refused(batch[0].seq, "conflict")
+        self._source.refused(batch[0].seq, "conflict")
         self._move_to(batch[0].seq)
 
     def _check_claim(self, last_seq: int) -> None:
         """Believing a service that has more than was ever put would lose what comes next."""
-        newest = self._cargo.newest
+        newest = self._source.newest
         if newest is not None and last_seq > newest:
             raise SetbackError("session", "the service has updates that were never sent")
 
@@ -237,13 +237,13 @@ class Courier:
             # Not even the placeholder is taken: its number stays empty.
             self._move_to(seq)
             return
-        self._cargo.refused(seq, reason)
-        self._replaced[seq] = Parcel(seq, self._cargo.placeholder(seq, reason))
+        self._source.refused(seq, reason)
+        self._replaced[seq] = Parcel(seq, self._source.placeholder(seq, reason))
 
     def _move_to(self, seq: int) -> None:
         self.acked = seq
         self._replaced = {one: body for one, body in self._replaced.items() if one > seq}
-        self._cargo.acknowledge(seq)
+        self._source.acknowledge(seq)
 
 
 def _is_permanent(reply: Reply) -> bool:

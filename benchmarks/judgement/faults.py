@@ -1,0 +1,101 @@
+"""The faults: what each is called when it is told rightly, and where it shows."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from benchmarks.judgement.cases import Fault
+
+GROUPS = (
+    "loss",
+    "eval",
+    "grad",
+    "rate",
+    "reward",
+    "value",
+    "policy",
+    "entropy",
+    "spread",
+    "kl",
+    "scale",
+    "weight",
+    "speed",
+)
+"""What a metric measures; a trainer says which of its names belong to which."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of fault.
+
+    Attributes:
+        cause: Slug of the right cause; "" where no log can tell it.
+        detail: Which of several ways to the same cause.
+        chain: Groups of metrics through which it works, first to last.
+        sizes: Strengths to draw from.
+        early: Share of the runs that have it from the first update on.
+        variant: The variant of the healthy run that it breaks.
+    """
+
+    cause: str
+    chain: tuple[str, ...]
+    detail: str = ""
+    sizes: tuple[float, ...] = (1.0,)
+    early: float = 0.0
+    variant: str = "plain"
+
+
+_FIT = ("loss", "grad", "eval", "value", "policy")
+_RL = (*_FIT, "reward", "entropy", "spread", "kl", "weight")
+FAULTS: dict[str, Kind] = {
+    "rate_10x": Kind("learning-rate", ("rate", *_RL), sizes=(10.0, 30.0)),
+    "rate_100x": Kind("learning-rate", ("rate", *_RL), sizes=(100.0, 1000.0)),
+    "rate_high": Kind("learning-rate", ("rate", *_RL), sizes=(30.0, 300.0), early=1.0),
+    "rate_zero": Kind("nothing-trained", ("rate", *_RL), "rate-zero", early=0.7),
+    "other_model": Kind("nothing-trained", _RL, "other-model", early=1.0),
+    "frozen": Kind("nothing-trained", _RL, "frozen", early=0.7),
+    "detached": Kind("nothing-trained", _RL, "detached", early=1.0),
+    "masked_loss": Kind("nothing-trained", _RL, "masked", early=0.3),
+    "nan_batch": Kind("nonfinite-input", _RL, "once"),
+    "nan_input": Kind("nonfinite-input", _RL, "for-good"),
+    "inf_input": Kind("nonfinite-input", _RL, "once"),
+    "corrupted_share": Kind("data-fault", _RL, "inputs", sizes=(0.2, 0.5)),
+    "labels_shuffled": Kind("data-fault", _RL, "labels"),
+    "input_scale": Kind("input-scale", _RL, sizes=(1e3, 1e4)),
+    "reward_scale": Kind("reward-scale", _RL, sizes=(1e3, 1e6)),
+    "reward_zero": Kind("no-trade", _RL, early=0.5),
+    "discount": Kind("discount", _RL, sizes=(1.05, 1.2), early=1.0),
+    "value_coefficient": Kind("value-coefficient", _RL, sizes=(1e3, 1e5), early=0.7),
+    "entropy_runaway": Kind("entropy-coefficient", _RL, "too-high", sizes=(1.0, 10.0), early=0.7),
+    "entropy_negative": Kind("entropy-coefficient", _RL, "negative", sizes=(0.3, 3.0), early=0.5),
+    "clipping_off": Kind("clipping-off", _RL, early=1.0, variant="heavy_tailed"),
+    "stale_statistics": Kind("wrong-sample-normalisation", _RL, sizes=(1e-2, 1e-4)),
+    "missing_epsilon": Kind("missing-epsilon", _RL),
+    "no_kl_penalty": Kind("kl-penalty", ("kl", *_RL), early=1.0),
+    "target_never": Kind("bootstrapping", _RL, "target-never", early=1.0),
+    "target_live": Kind("bootstrapping", _RL, "target-live", sizes=(10.0, 30.0), early=1.0),
+    "ignored_ends": Kind("bootstrapping", _RL, "ends-ignored", early=0.7),
+    "fp16_overflow": Kind("loss-scale-overflow", ("scale", *_RL), variant="scaler"),
+    "bf16_lost": Kind("updates-below-resolution", _RL, early=1.0, variant="low_rate"),
+    "resume_weights": Kind("lost-at-resume", _RL, "weights"),
+    "resume_rate": Kind("lost-at-resume", ("rate", *_RL), "rate", sizes=(10.0, 30.0)),
+    "bit_flip": Kind("corrupted-parameters", _RL, sizes=(30.0, 30.0, 25.0)),
+    "slow_growth": Kind("", ("weight", *_RL), sizes=(0.05, 0.1, 0.25)),
+    "loss_sign": Kind("", _RL, early=0.5),
+    "warmup_missing": Kind("learning-rate", ("rate", *_RL), "warm-up", sizes=(5.0, 20.0), early=1.0),
+    "slowdown": Kind("slowdown", ("speed",), sizes=(4.0, 10.0)),
+}
+
+MEASURE_ONLY_FAULTS = frozenset({"bit_flip", "loss_sign", "inf_input", "ignored_ends", "bf16_lost"})
+"""Faults that nobody may choose a threshold by."""
+MEASURE_ONLY_TRAINERS = frozenset({"lstm", "cleanrl_sac", "lbfgs", "trl_dpo", "keras_mlp"})
+"""Trainers that nobody may choose a threshold by."""
+
+
+def drawn(name: str, trainer: str, seed: int, updates: int) -> Fault:
+    """The fault with its moment and strength, both from the seed."""
+    kind, draw = FAULTS[name], random.Random(f"{name} {trainer} {seed}")
+    early = draw.random() < kind.early
+    at = 1 if early else draw.randint(updates * 3 // 10, updates * 6 // 10)
+    return Fault(name, at, draw.choice(kind.sizes))
