@@ -67,13 +67,14 @@ map: $(STAMP)
 	$(BIN)/import-linter drawgraph watchstep | dot -Tsvg > docs/map-trainer.svg
 	$(BIN)/import-linter drawgraph watchstep_monitor | dot -Tsvg > docs/map-service.svg
 
-bench: $(STAMP)
+# Of an installed wheel: an editable installation has no compiled engine.
+bench: $(COMPILED)
 	for name in engine_cost diagnosis_cost log_cost ingest_cost alert_latency finite_cost checkpoint_cost; do \
-	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+	  echo "== $$name"; PYTHONPATH=$(COMPILED) $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(RLLIB) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RLLIB) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
