@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 
+from watchstep.core import engine_kind
 from watchstep.core.compiling import compile_rules
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.rules import Rule
@@ -118,8 +119,9 @@ def main() -> None:
         for n in range(1, 1001)
     ]
     figures = {
+        "engine": engine_kind(),
         "rules": len(rules.rules),
-        "windows": len(rules.program.sites),
+        "windows": len(rules.program.windows),
         "metrics": len(HEALTHY),
         "us_per_update": round(per_update, 2),
         "us_per_rule": round(per_update / len(rules.rules), 3),

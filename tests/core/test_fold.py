@@ -1,4 +1,4 @@
-"""Folding a stream in one go, in splits, and from snapshots; NaN; idle and busy forms."""
+"""Folding a stream in one go, in splits, and from snapshots; NaN."""
 
 import json
 import math
@@ -83,21 +83,6 @@ def test_folding_in_any_split_through_json_snapshots_gives_the_same_transitions(
         split.extend(transitions)
 
     assert same(split, whole)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows)
-def test_rules_judged_while_idle_hold_exactly_where_the_three_valued_form_says(chosen):
-    calm, busy = State(SET), State(SET)
-    for update in stream(chosen):
-        for state in (calm, busy):
-            if update.attempt != state.attempt:
-                state.begin_attempt(update.attempt)
-        everywhere = [1] * len(RULES)
-        idle = SET.program.advance(calm.take(update), calm.windows, calm, [0] * len(RULES))
-        full = SET.program.advance(busy.take(update), busy.windows, busy, everywhere)
-
-        assert [at for at, _, _ in idle] == [at for at, held, _ in full if held is True]
 
 
 def test_a_snapshot_kept_as_a_value_does_not_change_when_the_run_goes_on() -> None:

@@ -1,6 +1,7 @@
 """Rule files read strictly: every mistake with its line, and nothing hangs or crashes."""
 
 import contextlib
+import json
 import random
 import time
 from importlib import resources
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
-from watchstep.rules import combine, load, packs, read_text
+from watchstep.rules import combine, load, packs, read_source, read_text
 from watchstep.rules.check import check
 from watchstep.rules.examining import examine
-from watchstep.rules.strict_yaml import read
+from watchstep.rules.files import VOCABULARY, shipped_rules
+from watchstep.rules.strict_yaml import Mapped, read
 
-PACK = (resources.files("watchstep.rules") / "packs" / "ppo.yaml").read_bytes()
+PACKS = resources.files("watchstep.rules") / "packs"
+PACK = (PACKS / "ppo.yaml").read_bytes()
 
 
 def rule_file(*lines: str) -> bytes:
@@ -201,3 +204,22 @@ def test_every_pack_loads_alone_and_tells_the_reason_for_each_rule(pack: str) ->
 
 def test_checking_all_packs_together_finds_nothing() -> None:
     assert check(packs()).mistakes == ()
+
+
+@pytest.mark.parametrize("name", [*packs(), VOCABULARY])
+def test_a_pack_read_from_the_json_of_a_wheel_says_what_its_yaml_says(name: str) -> None:
+    text = (PACKS / f"{name}.yaml").read_bytes()
+    plain = json.loads(json.dumps(read(text, name).plain()))
+
+    from_json = examine(text, name, Mapped.of(plain, name))
+
+    assert repr(from_json) == repr(examine(text, name))
+    assert from_json[1] == []
+
+
+def test_the_packs_name_no_rule_that_no_pack_has() -> None:
+    inhibitors = {
+        name for pack in packs() for r in read_source(pack).rules for name in r.inhibited_by
+    }
+
+    assert inhibitors <= shipped_rules()

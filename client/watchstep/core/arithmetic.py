@@ -43,11 +43,6 @@ def greatest(a: float, b: float) -> float:
     return max(a, b) if a == a and b == b else UNKNOWN
 
 
-def differ(a: float, b: float) -> bool:
-    """Whether both are known and not equal."""
-    return a != b and a == a and b == b
-
-
 def known(a: float, b: float) -> float:
     """The first where it is known, else the second."""
     return a if a == a else b

@@ -12,86 +12,83 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from watchstep.core.program import Held
+from watchstep.core.evaluator import Judged
+from watchstep.core.nodes import YES, Context
 from watchstep.core.ruleset import Plan, RuleSet
+from watchstep.core.silence import silent
 from watchstep.core.updates import Action, Change, Tick, Transition, Update, Verdict
-from watchstep.core.windows import Window
 
 __all__ = ["RuleSet", "State", "judge", "step"]
 
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
 _HEALTHY = Verdict()
-_NOT_EVALUATED = -1.0
+_NEVER = -1
 
 
 class _Life:
     """Where one rule stands in one run."""
 
-    __slots__ = (
-        "firing_age",
-        "first_seq",
-        "held_age",
-        "held_seq",
-        "held_time",
-        "reason",
-        "since_time",
-        "streak",
-    )
-
     def __init__(self) -> None:
         self.streak = 0
         self.since_time = 0.0
         self.first_seq = 0
-        self.held_age = _NOT_EVALUATED
+        self.held_age = _NEVER
         self.held_seq = 0
         self.held_time = 0.0
-        self.firing_age = _NOT_EVALUATED
+        self.firing_age = _NEVER
         self.reason = ""
 
     def dump(self) -> list[Any]:
-        return [getattr(self, name) for name in _Life.__slots__]
+        return [
+            self.firing_age,
+            self.first_seq,
+            self.held_age,
+            self.held_seq,
+            self.held_time,
+            self.reason,
+            self.since_time,
+            self.streak,
+        ]
 
     def load(self, dumped: Sequence[Any]) -> None:
-        for name, value in zip(_Life.__slots__, dumped, strict=True):
-            setattr(self, name, value)
+        firing_age, first_seq, held_age, held_seq, held_time, reason, since_time, streak = dumped
+        # The first release wrote ages as floats.
+        self.firing_age, self.held_age = int(firing_age), int(held_age)
+        self.first_seq, self.held_seq, self.streak = first_seq, held_seq, streak
+        self.held_time, self.since_time, self.reason = held_time, since_time, reason
 
 
-class State:
+class State(Context):
     """What the fold remembers of one run. Owned by its one user; `step` advances it in place.
 
     Attributes:
         attempt: Attempt of the last update, 0 before the first.
-        seq, training_step, time: Of the last update.
-        age: Updates of this attempt so far that carried readings.
-        event: The last update's event.
+        seq, training_step: Of the last update.
         suspicious: Whether any of its readings may be non-finite.
         calm: `Plan.calm` for its names.
         busy: Whether any rule is pending or firing.
     """
 
     def __init__(self, rules: RuleSet) -> None:
+        super().__init__()
         self.rules = rules
         self.attempt = 0
         self.seq = 0
-        self.training_step = 0
-        self.time = 0.0
-        self.age = 0
+        # Whatever number the trainer counts in: compiled, an `int` would refuse a float.
+        self.training_step: Any = 0
         self.active = [IDLE] * len(rules.rules)
         self.busy = False
         self.lives = [_Life() for _ in rules.rules]
-        self.present: frozenset[int] = frozenset()
-        self._fresh_history()
-        self._values: Sequence[float] = ()
         self._plan: Plan | None = None
         self._raw: list[float] = []
-        self.event: Mapping[str, Any] | None = None
         self.suspicious = False
-        self.calm: list[bool | None] = []
+        self.calm: list[float] = []
+        self._fresh_history()
 
     def _fresh_history(self) -> None:
         program = self.rules.program
-        self.windows: list[Window] = [site.make(site.span) for site in program.sites]
+        self.windows = [window.make(window.span) for window in program.windows]
         self.seen = [0] * len(program.watched)
 
     def begin_attempt(self, attempt: int) -> None:
@@ -105,7 +102,7 @@ class State:
         self._fresh_history()
         for at, life in enumerate(self.lives):
             life.streak = life.held_seq = 0
-            life.held_age = life.firing_age = _NOT_EVALUATED
+            life.held_age = life.firing_age = _NEVER
             if self.active[at] == PENDING:
                 self.active[at] = IDLE
         self.busy = any(self.active)
@@ -131,16 +128,16 @@ class State:
         lives = {
             rule.name: [status, *life.dump()]
             for rule, status, life in zip(self.rules.rules, self.active, self.lives, strict=True)
-            if status != IDLE or life.firing_age != _NOT_EVALUATED
+            if status != IDLE or life.firing_age != _NEVER
         }
-        sites = self.rules.program.sites
+        windows = self.rules.program.windows
         watched = [self.rules.program.slots[slot] for slot in self.rules.program.watched]
         return {
             "version": SNAPSHOT_VERSION,
             "last": [self.attempt, self.seq, self.training_step, self.time, self.age],
             "lives": lives,
             "windows": {
-                site.key: window.dump() for site, window in zip(sites, self.windows, strict=True)
+                slot.key: window.dump() for slot, window in zip(windows, self.windows, strict=True)
             },
             "seen": dict(zip(watched, self.seen, strict=True)),
         }
@@ -166,14 +163,14 @@ class State:
                 state.active[at] = status
                 state.lives[at].load(life)
         state.busy = any(state.active)
-        for site, window in zip(rules.program.sites, state.windows, strict=True):
-            if site.key in snapshot["windows"]:
-                window.load(snapshot["windows"][site.key])
-        for at, slot in enumerate(rules.program.watched):
-            state.seen[at] = snapshot["seen"].get(rules.program.slots[slot], 0)
+        for slot, window in zip(rules.program.windows, state.windows, strict=True):
+            if slot.key in snapshot["windows"]:
+                window.load(snapshot["windows"][slot.key])
+        for at, watched in enumerate(rules.program.watched):
+            state.seen[at] = snapshot["seen"].get(rules.program.slots[watched], 0)
         return state
 
-    def take(self, update: Update) -> Sequence[float]:
+    def take(self, update: Update) -> None:
         """Lay the readings of an update into their slots."""
         readings = update.readings
         names = tuple(readings)
@@ -193,20 +190,18 @@ class State:
             update.time,
             update.event,
         )
-        values = self._values = plan.lay(raw)
-        return values
+        self.values = plan.lay(raw)
 
     def forget_readings(self) -> None:
         """Before a judgement that no reading has a part in."""
         self._plan, self.present, self.suspicious = None, frozenset(), False
 
-    # What the generated function asks of a state:
+    # What nodes ask of a run, see `Context`.
 
-    def nonfinite(self, index: int) -> bool | None:
-        """Whether a reading that matches glob list `index` is not finite; None if none is there."""
-        if not self.suspicious:
-            return self.calm[index]
-        return self._offender(index) is not None or self.calm[index]
+    def nonfinite(self, index: int) -> float:
+        if self.suspicious and self._offender(index) is not None:
+            return YES
+        return self.calm[index]
 
     def _offender(self, index: int) -> int | None:
         """Position of the first reading that matches glob list `index` and is not finite."""
@@ -214,23 +209,19 @@ class State:
         offending = (at for at in self._plan.matches[index] if self._raw[at] - self._raw[at] != 0.0)
         return next(offending, None)
 
-    def saw_nan(self, slots: Sequence[int]) -> bool:
-        """Whether any of these metrics was reported and is NaN."""
+    def saw_nan(self, slots: tuple[int, ...]) -> bool:
         return any(
-            slot in self.present and self._values[slot] != self._values[slot] for slot in slots
+            slot in self.present and self.values[slot] != self.values[slot] for slot in slots
         )
 
     def fired_within(self, index: int, updates: float) -> bool:
-        """Whether a rule fired in the last updates, as of the previous one."""
         fired = self.lives[index].firing_age
-        return fired != _NOT_EVALUATED and self.age - 1 - fired < updates
+        return fired != _NEVER and self.age - 1 - fired < updates
 
     def has_event(self, kind: str) -> bool:
-        """Whether the update carries an event of that kind."""
         return self.event is not None and self.event.get("kind") == kind
 
     def has_logged(self, glob: str) -> bool:
-        """Whether the update carries a text that matches, ignoring case."""
         event = self.event or {}
         texts = [str(event[key]) for key in ("text", "error", "reason") if event.get(key)]
         return any(fnmatchcase(text.lower(), glob.lower()) for text in texts)
@@ -247,8 +238,8 @@ class State:
         slots = [slot for slot in program.metrics[at] if slot in self.present]
         if not slots:
             return "", math.nan, self.rules.rules[at].expr
-        shown = [f"{program.slots[slot]} = {self._values[slot]:.6g}" for slot in slots]
-        return program.slots[slots[0]], self._values[slots[0]], ", ".join(shown)
+        shown = [f"{program.slots[slot]} = {self.values[slot]:.6g}" for slot in slots]
+        return program.slots[slots[0]], self.values[slots[0]], ", ".join(shown)
 
 
 def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Sequence[Transition]]:
@@ -268,17 +259,14 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
         return state, _tick(rules, state, event)
     if event.attempt != state.attempt:
         state.begin_attempt(event.attempt)
-    values = state.take(event)
-    held = rules.program.advance(values, state.windows, state, state.active)
+    state.take(event)
+    held = rules.program.evaluator.advance(state, state.active)
     if not held:
         return state, ()
     return state, _transitions(state, held)
 
 
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
-    # Ticks come in the service alone, where the parser is at hand.
-    from watchstep.core.silence import silent
-
     found: list[Transition] = []
     for at, tree in rules.clocked.items():
         condition = silent(tree, tick)
@@ -290,7 +278,7 @@ def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
     return found
 
 
-def _transitions(state: State, held: Held) -> list[Transition]:
+def _transitions(state: State, held: list[Judged]) -> list[Transition]:
     found: list[Transition] = []
     for at, condition, clear in held:
         change = _advance_life(state, at, condition, clear)

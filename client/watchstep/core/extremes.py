@@ -11,12 +11,12 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import fewest
+from watchstep.core.windows import Window, fewest
 
 _Numbered = list[tuple[float, int]]
 
 
-class ExtremeWindow:
+class ExtremeWindow(Window):
     """Smallest and largest of the last values.
 
     The older values are a stack of running extremes, oldest on top, so that the oldest leaves by
@@ -115,7 +115,7 @@ def _candidates(values: Iterable[float], beaten: Any) -> _Numbered:
     return found
 
 
-def _filled(low: _Numbered, high: _Numbered, newest: int, size: int) -> list[float]:
+def _filled(low: Any, high: Any, newest: int, size: int) -> list[float]:
     """Values with these candidates and no others.
 
     What is not written down was beaten on both sides, so the next candidate's value serves for

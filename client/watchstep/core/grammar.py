@@ -22,7 +22,7 @@ Type = Literal["number", "bool", "text"]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Syntax:
     """One node of an expression.
 
     Attributes:
@@ -35,7 +35,7 @@ class Node:
     op: str
     type: Type
     value: object = None
-    parts: tuple[Node, ...] = ()
+    parts: tuple[Syntax, ...] = ()
 
     def __str__(self) -> str:
         """Canonical text; equal trees have equal texts."""
@@ -56,7 +56,7 @@ class Node:
                 text = str(self.value)
         return text
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[Syntax]:
         """This node and all below it, operands left to right."""
         yield self
         for part in self.parts:
@@ -86,7 +86,7 @@ _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 
 @lru_cache(maxsize=2_048)
-def parse(text: str) -> Node:
+def parse(text: str) -> Syntax:
     """Parse a condition.
 
     Args:
@@ -105,7 +105,7 @@ def parse(text: str) -> Node:
     return tree
 
 
-def _depth(tree: Node) -> int:
+def _depth(tree: Syntax) -> int:
     """Levels of a tree, counted without descending: it may be deeper than Python's stack."""
     level, depth = [tree], 0
     while level:
@@ -182,7 +182,7 @@ class _Parser:
             shown = f"`{self.here.text}`" if self.here.text else "the end"
             raise self.wrong(f"expected `{text}`, found {shown}")
 
-    def condition(self) -> Node:
+    def condition(self) -> Syntax:
         tree = self.either()
         if self.here.kind != "end":
             hint = ""
@@ -191,7 +191,7 @@ class _Parser:
             raise self.wrong(f"expected an operator, found `{self.here.text}`{hint}")
         return tree
 
-    def either(self) -> Node:
+    def either(self) -> Syntax:
         self.depth += 1
         if self.depth > DEEPEST_NESTING:
             raise self.wrong(f"nested deeper than {DEEPEST_NESTING}")
@@ -201,16 +201,16 @@ class _Parser:
         self.depth -= 1
         return tree
 
-    def both(self) -> Node:
+    def both(self) -> Syntax:
         tree = self.negation()
         while self.take("and"):
             tree = self.join("and", tree, self.negation())
         return tree
 
-    def join(self, op: str, left: Node, right: Node) -> Node:
-        return Node(op, "bool", parts=(self.typed(left, "bool"), self.typed(right, "bool")))
+    def join(self, op: str, left: Syntax, right: Syntax) -> Syntax:
+        return Syntax(op, "bool", parts=(self.typed(left, "bool"), self.typed(right, "bool")))
 
-    def negation(self) -> Node:
+    def negation(self) -> Syntax:
         negations = 0
         while self.take("not"):
             negations += 1
@@ -218,26 +218,26 @@ class _Parser:
         # Twice not is the thing itself, so a long row of them costs no depth.
         if negations:
             self.typed(tree, "bool")
-        return Node("not", "bool", parts=(tree,)) if negations % 2 else tree
+        return Syntax("not", "bool", parts=(tree,)) if negations % 2 else tree
 
-    def comparison(self) -> Node:
+    def comparison(self) -> Syntax:
         left = self.sum()
         if self.here.text not in _COMPARISONS:
             return left
         op = self.here.text
         self.at += 1
         right = self.sum()
-        return Node(op, "bool", parts=(self.typed(left, "number"), self.typed(right, "number")))
+        return Syntax(op, "bool", parts=(self.typed(left, "number"), self.typed(right, "number")))
 
-    def sum(self) -> Node:
+    def sum(self) -> Syntax:
         return self.chain(("+", "-"), self.product)
 
-    def product(self) -> Node:
+    def product(self) -> Syntax:
         return self.chain(("*", "/"), self.factor)
 
-    def chain(self, operators: tuple[str, ...], operand: object) -> Node:
+    def chain(self, operators: tuple[str, ...], operand: object) -> Syntax:
         assert callable(operand)
-        tree: Node = operand()
+        tree: Syntax = operand()
         length = 0
         while self.here.kind == "op" and self.here.text in operators:
             op = self.here.text
@@ -246,10 +246,10 @@ class _Parser:
             if length > DEEPEST_NESTING:
                 raise self.wrong(f"more than {DEEPEST_NESTING} terms in a row")
             parts = (self.typed(tree, "number"), self.typed(operand(), "number"))
-            tree = Node(op, "number", parts=parts)
+            tree = Syntax(op, "number", parts=parts)
         return tree
 
-    def factor(self) -> Node:
+    def factor(self) -> Syntax:
         negations = 0
         while self.take("-"):
             negations += 1
@@ -258,16 +258,16 @@ class _Parser:
             return tree
         self.typed(tree, "number")
         if tree.op == "number":
-            return Node("number", "number", float(str(tree.value)) * (-1) ** negations)
-        return Node("negate", "number", parts=(tree,)) if negations % 2 else tree
+            return Syntax("number", "number", float(str(tree.value)) * (-1) ** negations)
+        return Syntax("negate", "number", parts=(tree,)) if negations % 2 else tree
 
-    def primary(self) -> Node:
+    def primary(self) -> Syntax:
         token = self.here
         self.at += 1
         if token.kind == "number":
-            return Node("number", "number", float(token.text))
+            return Syntax("number", "number", float(token.text))
         if token.kind == "text":
-            return Node("text", "text", token.text[1:-1])
+            return Syntax("text", "text", token.text[1:-1])
         if token.text == "(":
             tree = self.either()
             self.need(")")
@@ -280,9 +280,9 @@ class _Parser:
         shown = f"`{token.text}`" if token.text else "the end"
         raise self.wrong(f"expected a metric, a number or a function, found {shown}")
 
-    def metric(self, token: _Token) -> Node:
+    def metric(self, token: _Token) -> Syntax:
         if token.text.lower() in {"inf", "infinity"}:
-            return Node("number", "number", float("inf"))
+            return Syntax("number", "number", float("inf"))
         if token.text.lower() == "nan":
             raise self.wrong(
                 "nothing compares with nan; use `nonfinite(metric)` or `on_nan: fire`", token
@@ -291,9 +291,9 @@ class _Parser:
             raise self.wrong(f"`{token.text}` is a function, so write `{token.text}(...)`", token)
         if token.text[-1] in "-:./":
             raise self.wrong(f"`{token.text}` reads as one name; put a space into it", token)
-        return Node("metric", "number", token.text)
+        return Syntax("metric", "number", token.text)
 
-    def call(self, name: _Token) -> Node:
+    def call(self, name: _Token) -> Syntax:
         function = FUNCTIONS.get(name.text)
         if function is None:
             close = difflib.get_close_matches(name.text, FUNCTIONS, 1)
@@ -304,10 +304,10 @@ class _Parser:
         self.need(")")
         self.check_constants(name, parts)
         if name.text == "reading":
-            return Node("metric", "number", parts[0].value)
-        return Node("call", function.gives, name.text, parts)
+            return Syntax("metric", "number", parts[0].value)
+        return Syntax("call", function.gives, name.text, parts)
 
-    def check_constants(self, name: _Token, parts: tuple[Node, ...]) -> None:
+    def check_constants(self, name: _Token, parts: tuple[Syntax, ...]) -> None:
         """Refuse numbers that would make a call meaningless rather than false."""
         for part in parts:
             if part.op != "number":
@@ -320,9 +320,9 @@ class _Parser:
             if name.text == "flat" and not 0 <= number < float("inf"):
                 raise self.wrong("the tolerance of `flat` must be 0 or more", name)
 
-    def arguments(self, name: _Token, function: Function) -> tuple[Node, ...]:
+    def arguments(self, name: _Token, function: Function) -> tuple[Syntax, ...]:
         kinds = function.takes
-        parts: list[Node] = []
+        parts: list[Syntax] = []
         while self.here.text != ")" and self.here.kind != "end":
             if parts:
                 self.need(",")
@@ -338,13 +338,13 @@ class _Parser:
             raise self.wrong(f"`{name.text}` takes ({wanted}) and got {len(parts)} arguments", name)
         return tuple(parts)
 
-    def argument(self, kind: Kind) -> Node:
+    def argument(self, kind: Kind) -> Syntax:
         token = self.here
         if kind == "globs":
             return self.glob()
         if kind in {"rule", "metric"} and token.kind in {"name", "text"}:
             self.at += 1
-            return Node(kind if kind == "metric" else "rule", "text", token.text.strip('"'))
+            return Syntax(kind if kind == "metric" else "rule", "text", token.text.strip('"'))
         if kind == "window":
             return self.window()
         if kind == "constant":
@@ -357,30 +357,30 @@ class _Parser:
         wanted: Type = "bool" if kind == "bool" else "text" if kind == "text" else "number"
         return self.typed(self.either(), wanted, token)
 
-    def window(self) -> Node:
+    def window(self) -> Syntax:
         token = self.here
         self.at += 1
         if token.kind == "span":
             seconds = float(token.text[:-1]) * _SECONDS[token.text[-1]]
             if not 0 < seconds <= LONGEST_SECONDS:
                 raise self.wrong(f"a window lasts up to {LONGEST_SECONDS:g} seconds", token)
-            return Node("span", "number", Span(seconds=seconds))
+            return Syntax("span", "number", Span(seconds=seconds))
         if token.kind != "number" or not token.text.isdigit():
             raise self.wrong("expected a window, such as 50 (updates) or 30s", token)
         if len(token.text) > 9 or not 1 <= int(token.text) <= LONGEST_WINDOW:
             raise self.wrong(f"a window holds 1 to {LONGEST_WINDOW} updates", token)
-        return Node("span", "number", Span(updates=int(token.text)))
+        return Syntax("span", "number", Span(updates=int(token.text)))
 
-    def glob(self) -> Node:
+    def glob(self) -> Syntax:
         start = self.here.at
         while self.here.kind != "end" and self.here.text not in {",", ")"}:
             self.at += 1
         pattern = self.text[start : self.here.at].strip().strip('"')
         if not re.fullmatch(r"[A-Za-z0-9_./:*?\-\[\]]{1,128}", pattern):
             raise self.wrong(f"{pattern!r} is no pattern for metric names", self.tokens[self.at])
-        return Node("glob", "text", pattern)
+        return Syntax("glob", "text", pattern)
 
-    def typed(self, node: Node, wanted: Type, token: _Token | None = None) -> Node:
+    def typed(self, node: Syntax, wanted: Type, token: _Token | None = None) -> Syntax:
         if node.type != wanted:
             shown = {"number": "a number", "bool": "a condition", "text": "a text"}
             raise self.wrong(f"expected {shown[wanted]}, found {shown[node.type]}", token)

@@ -8,14 +8,12 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
-from watchstep.core.program import Program
+from watchstep.core.compiling import compile_rules
+from watchstep.core.grammar import Syntax
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
+from watchstep.core.silence import clocked
 from watchstep.errors import RuleError
-
-if TYPE_CHECKING:
-    from watchstep.core.grammar import Node
 
 MOST_PLANS = 64
 """Distinct sets of metric names remembered a rule set; a trainer has a handful."""
@@ -28,8 +26,8 @@ class Plan:
         names: Reported names in order.
         present: Slots that they fill.
         matches: For every glob list of the program, the positions of the names that match.
-        calm: For every glob list, what `nonfinite` is while every reading is finite: False,
-            or None where no name matches.
+        calm: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
+            NaN where no name matches.
     """
 
     __slots__ = ("_pick", "_scaled", "calm", "matches", "names", "present")
@@ -43,7 +41,7 @@ class Plan:
                     best[slot] = (rank, position, factor)
         self.present = frozenset(best)
         # One pick in C beats a loop; what is absent takes the NaN behind the last reading, and
-        # two extra picks keep the result a tuple however few slots there are.
+        # two extra picks make the result a tuple however few slots there are.
         absent = len(names)
         slots = range(len(rules.program.slots))
         at = [best[slot][1] if slot in best else absent for slot in slots]
@@ -53,9 +51,9 @@ class Plan:
             [at for at, name in enumerate(names) if rules.matches(name, patterns)]
             for patterns in rules.program.globs
         ]
-        self.calm = [False if found else None for found in self.matches]
+        self.calm = [0.0 if positions else math.nan for positions in self.matches]
 
-    def lay(self, readings: list[float]) -> Sequence[float]:
+    def lay(self, readings: list[float]) -> tuple[float, ...]:
         """Values in slot order, NaN where nothing was reported, and two NaN more.
 
         Args:
@@ -68,7 +66,7 @@ class Plan:
         values = list(picked)
         for slot, factor in self._scaled:
             values[slot] *= factor
-        return values
+        return tuple(values)
 
 
 class RuleSet:
@@ -81,7 +79,6 @@ class RuleSet:
             the canonical name itself beats them all.
         absent: Names of rules that others may ask about although they are not in the set,
             since they watch other runs; they never fired.
-        program: What these very rules were compiled to beforehand; None compiles them.
 
     Raises:
         RuleError: A rule cannot be compiled, or two have one name.
@@ -93,7 +90,6 @@ class RuleSet:
         bands: Iterable[Bands] = (),
         aliases: Iterable[Alias] = (),
         absent: Iterable[str] = (),
-        program: Program | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.bands = {band.metric: band for band in bands}
@@ -103,7 +99,7 @@ class RuleSet:
             names = [rule.name for rule in self.rules]
             twice = next(name for name in names if names.count(name) > 1)
             raise RuleError(f"two rules are called {twice!r}")
-        self.program = program or _compiled(self.rules, absent)
+        self.program = compile_rules(self.rules, absent)
         self.slot = {name: at for at, name in enumerate(self.program.slots)}
         self._aliases: dict[str, list[tuple[str, int, float]]] = {}
         for rank, alias in enumerate(self.aliases, start=1):
@@ -112,10 +108,8 @@ class RuleSet:
         self._by_tags: dict[tuple[str, ...], RuleSet] = {}
 
     @cached_property
-    def clocked(self) -> dict[int, Node]:
+    def clocked(self) -> dict[int, Syntax]:
         """The trees of the rules about silence, by index."""
-        from watchstep.core.silence import clocked
-
         trees = {at: clocked(self.rules[at]) for at in self.program.clocked}
         return {at: tree for at, tree in trees.items() if tree is not None}
 
@@ -193,10 +187,3 @@ class RuleSet:
                 self._plans.clear()
             plan = self._plans[names] = Plan(self, names)
         return plan
-
-
-def _compiled(rules: Sequence[Rule], absent: Iterable[str]) -> Program:
-    # What ships is compiled already, and then a trainer's start can do without the compiler.
-    from watchstep.core.compiling import compile_rules
-
-    return compile_rules(rules, absent)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 
 from watchstep.core.arithmetic import ratio
-from watchstep.core.grammar import Node, parse
+from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Tick
 from watchstep.errors import RuleError
@@ -33,7 +33,7 @@ _OPERATORS: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def clocked(rule: Rule) -> Node | None:
+def clocked(rule: Rule) -> Syntax | None:
     """The tree of a rule about silence, None for a rule about readings.
 
     Raises:
@@ -54,16 +54,16 @@ def clocked(rule: Rule) -> Node | None:
     return tree
 
 
-def _asks_clock(tree: Node) -> bool:
+def _asks_clock(tree: Syntax) -> bool:
     return any(node.op == "call" and node.value in CLOCK_FUNCTIONS for node in tree.walk())
 
 
-def silent(tree: Node, tick: Tick) -> bool:
+def silent(tree: Syntax, tick: Tick) -> bool:
     """Whether the condition of a rule about silence holds at a tick."""
     return bool(_value(tree, tick))
 
 
-def _value(node: Node, tick: Tick) -> float:
+def _value(node: Syntax, tick: Tick) -> float:
     if node.op == "number":
         return float(str(node.value))
     if node.op == "call":

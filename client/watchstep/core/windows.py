@@ -10,24 +10,32 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
 
-_NEITHER = object()
 
-
-class Window(Protocol):
+class Window:
     """History that can be written down and read back exactly."""
+
+    __slots__ = ()
+
+    def push(self, value: float, time: float) -> None:
+        """Take a finite value of an update at that time."""
+        raise NotImplementedError
+
+    def expire(self, now: float) -> None:
+        """Forget what is older than a window of seconds reaches."""
+        raise NotImplementedError
 
     def dump(self) -> Any:
         """Plain JSON that `load` takes."""
-        ...
+        raise NotImplementedError
 
     def load(self, dumped: Any) -> None:
         """Become exactly the window that was dumped."""
-        ...
+        raise NotImplementedError
 
 
 def fewest(span: Span) -> int:
@@ -35,7 +43,7 @@ def fewest(span: Span) -> int:
     return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
 
 
-class MedianWindow:
+class MedianWindow(Window):
     """Median of the last values; O(log n) comparisons and one short memory move a value."""
 
     __slots__ = ("least", "limit", "ordered", "queue", "seconds", "times")
@@ -87,7 +95,7 @@ class MedianWindow:
         self.ordered = sorted(self.queue)
 
 
-class RecordWindow:
+class RecordWindow(Window):
     """The extremes of the attempt so far, and the last finite value."""
 
     __slots__ = ("largest", "last", "low", "seen")
@@ -126,7 +134,7 @@ class RecordWindow:
             self.seen = int(seen)
 
 
-class RepeatWindow:
+class RepeatWindow(Window):
     """How many values in a row have been the same one, and how many there were at all."""
 
     __slots__ = ("last", "repeats", "seen")
@@ -156,48 +164,41 @@ class RepeatWindow:
             self.seen, self.repeats, self.last = int(dumped[0]), int(dumped[1]), float(dumped[2])
 
 
-class CountWindow:
+class CountWindow(Window):
     """How often a condition held in the last updates at which it could be told.
 
     What cannot be told takes no place, or a few NaN would push out the evidence and resolve
     an alert.
 
     Attributes:
-        steady: The condition that changes nothing where it is told once more, if there is one.
         count: Updates at which it held.
     """
 
-    __slots__ = ("count", "limit", "queue", "seconds", "steady")
+    __slots__ = ("count", "limit", "queue", "seconds")
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         self.queue: deque[tuple[bool, float]] = deque()
         self.count = 0.0
-        self.steady: object = False
 
-    def push(self, held: bool | None, time: float) -> float:
-        """The count; UNKNOWN where the present condition is."""
+    def tally(self, held: float, time: float) -> float:
+        """The count with the present condition (1.0 or 0.0); UNKNOWN where that is."""
         if self.seconds is not None:
             while self.queue and self.queue[0][1] < time - self.seconds:
                 self.count -= self.queue.popleft()[0]
-        if held is None:
+        if held != held:
             return UNKNOWN
-        if not held and not self.count:
+        if held == 0.0 and self.count == 0.0:
             # Where nothing held, what did not hold has nothing to push out.
-            self.queue.clear()
-        else:
-            self.queue.append((held, time))
-            self.count += held
-            if len(self.queue) > self.limit:
-                self.count -= self.queue.popleft()[0]
-        self.steady = self._steady()
+            if self.queue:
+                self.queue.clear()
+            return 0.0
+        self.queue.append((held == 1.0, time))
+        self.count += held
+        if len(self.queue) > self.limit:
+            self.count -= self.queue.popleft()[0]
         return self.count
-
-    def _steady(self) -> object:
-        if not self.queue:
-            return False
-        return True if self.seconds is None and self.count == self.limit else _NEITHER
 
     def dump(self) -> Any:
         return [[int(held), time] for held, time in self.queue]
@@ -205,4 +206,3 @@ class CountWindow:
     def load(self, dumped: Any) -> None:
         self.queue = deque((bool(held), float(time)) for held, time in dumped)
         self.count = float(sum(held for held, _ in self.queue))
-        self.steady = self._steady()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from watchstep.core.diagnosis.columns import CORE
 from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.lastwords import SAYS_NONFINITE
+from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from watchstep.core.engine import RuleSet
-from watchstep.core.lastwords import SAYS_NONFINITE
+from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity
 from watchstep.postmortem.course import DEATHS, Course
 

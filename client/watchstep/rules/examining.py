@@ -41,12 +41,15 @@ MOST_RULES = 1_000
 _Read = TypeVar("_Read")
 
 
-def examine(text: bytes, source: str) -> tuple[RuleFile, list[RuleError]]:
+def examine(
+    text: bytes, source: str, parsed: Mapped | None = None
+) -> tuple[RuleFile, list[RuleError]]:
     """What can be read of a rule file, and every mistake in it in order of lines.
 
     Args:
         text: As for `read_text`.
         source: What the mistakes call it.
+        parsed: What `strict_yaml.read` makes of the text, where that is known already.
     """
     mistakes: list[RuleError] = []
 
@@ -63,7 +66,7 @@ def examine(text: bytes, source: str) -> tuple[RuleFile, list[RuleError]]:
     bands: list[Bands] = []
     aliases: list[list[Alias]] = []
     try:
-        root = read(text, source)
+        root = parsed or read(text, source)
         for group in root.mappings("groups"):
             each(_check_group, [group])
             rules += each(

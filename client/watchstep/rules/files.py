@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import pkgutil
+import json
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
+from watchstep.core.grammar import parse
 from watchstep.core.rules import Rule, RuleFile
 from watchstep.core.ruleset import RuleSet
 from watchstep.errors import RuleError
-from watchstep.rules import baked
+from watchstep.rules.examining import examine
+from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped
+
+_PACKS = Path(__file__).with_name("packs")
+PARSED_PACKS = "packs.json"
+"""What building a wheel makes of the packs, so that a trainer's start does not read YAML."""
 
 VOCABULARY = "vocabulary"
 """The file of metric names and zones that every rule set shares."""
@@ -21,7 +29,7 @@ PACKS_TAG = "packs"
 
 def packs() -> list[str]:
     """Names of the packs that ship with watchstep."""
-    return [name for name in baked.FILES if name != VOCABULARY]
+    return [name for name in _shipped_files() if name != VOCABULARY]
 
 
 def packs_named(text: str) -> tuple[str, ...]:
@@ -32,12 +40,14 @@ def packs_named(text: str) -> tuple[str, ...]:
             service may be told of a newer pack.
     """
     names = (name.strip() for name in text.split(","))
-    return tuple(dict.fromkeys(name for name in names if name in _shipped()))
+    shipped = packs()
+    return tuple(dict.fromkeys(name for name in names if name in shipped))
 
 
 @cache
-def _shipped() -> frozenset[str]:
-    return frozenset(packs())
+def _shipped_files() -> tuple[str, ...]:
+    """Names of the rule files in this package."""
+    return tuple(sorted(path.stem for path in _PACKS.glob("*.yaml")))
 
 
 def load(sources: Sequence[str | Path]) -> RuleSet:
@@ -59,17 +69,13 @@ def combine(files: Iterable[RuleFile]) -> RuleSet:
     vocabulary = read_source(VOCABULARY)
     bands = {band.metric: band for band in vocabulary.bands}
     aliases = list(vocabulary.aliases)
-    sources = []
     for file in files:
-        sources.append(file.source)
         rules.update({rule.name: rule for rule in file.rules})
         bands.update({band.metric: band for band in file.bands})
         aliases = [*file.aliases, *aliases]
-    program = baked.program(sources, rules.values())
-    if program is None:
-        for error in unknown_rules(rules.values(), rules):
-            raise error
-    return RuleSet(rules.values(), bands.values(), aliases, program=program)
+    for error in unknown_rules(rules.values(), rules):
+        raise error
+    return RuleSet(rules.values(), bands.values(), aliases)
 
 
 def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[RuleError]:
@@ -77,14 +83,13 @@ def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[Rule
 
     Being inhibited by a rule of a pack that is not loaded is none: it is never inhibited then.
     """
-    from watchstep.core.grammar import parse
-
     for rule in rules:
         trees = [parse(text) for text in (rule.expr, rule.clear, rule.unless) if text is not None]
         asked = {str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"}
         missing = {name for name in asked if name not in known}
         inhibitors = {name for name in rule.inhibited_by if name not in known}
-        if inhibitors:
+        # To read all packs takes time, and those of the packs themselves are tested.
+        if inhibitors and rule.source not in _shipped_files():
             missing |= inhibitors - shipped_rules()
         for name in sorted(missing):
             reason = f"{rule.name} names the rule {name!r}, which none of the loaded files has"
@@ -97,12 +102,6 @@ def shipped_rules() -> frozenset[str]:
     return frozenset(rule.name for name in packs() for rule in read_source(name).rules)
 
 
-def _pack(name: str) -> bytes:
-    text = pkgutil.get_data("watchstep.rules", f"packs/{name}.yaml")
-    assert text is not None
-    return text
-
-
 def read_source(source: str | Path) -> RuleFile:
     """Read one pack or file.
 
@@ -110,9 +109,20 @@ def read_source(source: str | Path) -> RuleFile:
         RuleError: It does not exist, cannot be read, or is wrong.
     """
     name = str(source)
-    if name in baked.FILES:
-        return read_text(_pack(name), name)
-    return read_text(read_bytes(name), name)
+    if name not in _shipped_files():
+        return read_text(read_bytes(name), name)
+    text = (_PACKS / f"{name}.yaml").read_bytes()
+    made = _parsed_packs().get(name)
+    # A pack that was edited where it is installed is read as it stands.
+    parsed = Mapped.of(made["parsed"], name) if made and made["crc32"] == crc32(text) else None
+    return _right(*examine(text, name, parsed))
+
+
+@cache
+def _parsed_packs() -> dict[str, Any]:
+    """Content of `PARSED_PACKS`; empty in an editable installation, which has none."""
+    path = _PACKS / PARSED_PACKS
+    return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
 def read_bytes(name: str) -> bytes:
@@ -121,8 +131,6 @@ def read_bytes(name: str) -> bytes:
     Raises:
         RuleError: It does not exist or cannot be read.
     """
-    from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES
-
     try:
         path = Path(name)
         if not path.is_file():
@@ -145,13 +153,10 @@ def read_text(text: bytes, source: str) -> RuleFile:
     Raises:
         RuleError: The first mistake, with its line.
     """
-    made = baked.content(source, text)
-    if made is not None:
-        return RuleFile(source, made.RULES, made.BANDS, made.ALIASES)
-    # Whoever uses what ships needs neither the parser nor YAML.
-    from watchstep.rules.examining import examine
+    return _right(*examine(text, source))
 
-    file, mistakes = examine(text, source)
+
+def _right(file: RuleFile, mistakes: Sequence[RuleError]) -> RuleFile:
     if mistakes:
         raise mistakes[0]
     return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,17 @@ class Mapped:
     lines: dict[str, int]
     line: int
     source: str
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any], source: str) -> Mapped:
+        """The mapping that `plain` was called on."""
+        values = {name: _from_plain(part, source) for name, part in plain["values"].items()}
+        return cls(values, plain["lines"], plain["line"], source)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON, for `of`."""
+        values = {name: _to_plain(part) for name, part in self.values.items()}
+        return {"values": values, "lines": self.lines, "line": self.line}
 
     def refuse_unknown(self, known: Iterable[str], what: str) -> None:
         """Raise for the first key that is not known, with the nearest that is."""
@@ -83,6 +94,18 @@ class Mapped:
             if isinstance(part, (list, Mapped)) or part is None:
                 raise value.wrong(name, f"expected a text, found {_kind(part)}")
         return {name: _written(part) for name, part in value.values.items()}
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_plain(part) for part in value]
+    return value.plain() if isinstance(value, Mapped) else value
+
+
+def _from_plain(value: Any, source: str) -> Any:
+    if isinstance(value, list):
+        return [_from_plain(part, source) for part in value]
+    return Mapped.of(value, source) if isinstance(value, dict) else value
 
 
 def _written(value: object) -> str:

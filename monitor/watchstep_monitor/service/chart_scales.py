@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from watchstep.core.grammar import Node, parse
+from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Bands, Rule
 from watchstep.core.ruleset import RuleSet
 
@@ -114,11 +114,11 @@ def limits(rule: Rule, readings: Mapping[str, float]) -> Iterator[tuple[str, str
 
 
 @functools.lru_cache(maxsize=512)
-def _tree(expr: str) -> Node:
+def _tree(expr: str) -> Syntax:
     return parse(expr)
 
 
-def _comparisons(tree: Node) -> Iterator[Node]:
+def _comparisons(tree: Syntax) -> Iterator[Syntax]:
     if tree.op in {"and", "or"}:
         for part in tree.parts:
             yield from _comparisons(part)
@@ -126,7 +126,7 @@ def _comparisons(tree: Node) -> Iterator[Node]:
         yield tree
 
 
-def _number(node: Node, readings: Mapping[str, float]) -> float | None:
+def _number(node: Syntax, readings: Mapping[str, float]) -> float | None:
     """What a side of a comparison comes to now, or None where that is not plain."""
     if node.op == "number":
         return float(str(node.value))
@@ -141,7 +141,7 @@ def _number(node: Node, readings: Mapping[str, float]) -> float | None:
     return _combined(node, numbers)
 
 
-def _combined(node: Node, numbers: list[float]) -> float | None:
+def _combined(node: Syntax, numbers: list[float]) -> float | None:
     if len(numbers) == 1:
         return _of_one(str(node.value) if node.op == "call" else node.op, numbers[0])
     left, right = numbers

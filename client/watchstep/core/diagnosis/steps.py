@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import MEAN, NORM, SPREAD, Signs
 from watchstep.core.diagnosis.columns import CORE, SPIKING, Columns, median
-from watchstep.core.lastwords import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
+from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
 
 POLICY_LOSS = "train/policy_loss"
 CLIP_RANGE = "train/clip_range"

@@ -9,7 +9,7 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import fewest
+from watchstep.core.windows import Window, fewest
 
 Moments = tuple[float, float, float, float, float]
 
@@ -19,7 +19,7 @@ _TINY = 2.0**-20
 _NOTHING: Moments = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-class MomentWindow:
+class MomentWindow(Window):
     """Mean and deviation of the last values, from sums about a point near them.
 
     What leaves is subtracted. Where that has cancelled four digits since the sums were last made
@@ -139,7 +139,7 @@ class MomentWindow:
         self.left = int(left)
 
 
-class TrendWindow:
+class TrendWindow(Window):
     """Slope of the last values: a queue of two stacks of moments, so nothing is subtracted.
 
     A window of updates lets values wait until it is asked, and then takes in the last ones that

@@ -1,0 +1,391 @@
+"""What rules are evaluated by: one small object for each node of an expression.
+
+Every node gives a float. NaN stands for the unknown, in numbers and in conditions alike: a
+condition is 1.0, 0.0, or NaN where it cannot be told. Nodes keep nothing of a run, so all runs
+share them; what a run remembers is in its `Context`. mypyc compiles this module where a
+compiler is, see hatch_build.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from watchstep.core.arithmetic import UNKNOWN, bound, greatest, known, least, log10, ratio, sqrt
+from watchstep.core.extremes import ExtremeWindow
+from watchstep.core.running_stats import MomentWindow, TrendWindow
+from watchstep.core.windows import MedianWindow, RecordWindow, RepeatWindow, Window
+
+YES: Final = 1.0
+NO: Final = 0.0
+
+
+class Context:
+    """One update as nodes see it, and what its run remembers.
+
+    Attributes:
+        values: In slot order, NaN where nothing was reported.
+        present: Slots that are reported.
+        windows: Of the run, in the order of the program.
+        counts: Of this update, one for each `count` node.
+        seen: For every watched slot, the age at which it was last reported; 0 before.
+        age: Updates of this attempt so far that carried readings.
+        time, event: Of the update.
+    """
+
+    def __init__(self) -> None:
+        self.values: tuple[float, ...] = ()
+        self.present: frozenset[int] = frozenset()
+        self.windows: list[Window] = []
+        self.counts: list[float] = []
+        self.seen: list[int] = []
+        self.age = 0
+        self.time = 0.0
+        self.event: Mapping[str, Any] | None = None
+
+    def nonfinite(self, index: int) -> float:
+        """Whether a reading that matches glob list `index` is not finite; unknown of none."""
+        raise NotImplementedError
+
+    def fired_within(self, index: int, updates: float) -> bool:
+        """Whether a rule fired in the last updates, as of the previous one."""
+        raise NotImplementedError
+
+    def has_event(self, kind: str) -> bool:
+        """Whether the update carries an event of that kind."""
+        raise NotImplementedError
+
+    def has_logged(self, glob: str) -> bool:
+        """Whether the update carries a text that matches, ignoring case."""
+        raise NotImplementedError
+
+    def saw_nan(self, slots: tuple[int, ...]) -> bool:
+        """Whether any of these slots was reported and is NaN."""
+        raise NotImplementedError
+
+
+class Node:
+    """One node of an expression."""
+
+    def value(self, now: Context) -> float:
+        """Its value at an update."""
+        raise NotImplementedError
+
+
+class Number(Node):
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def value(self, now: Context) -> float:
+        return self.number
+
+
+class Metric(Node):
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def value(self, now: Context) -> float:
+        return now.values[self.slot]
+
+
+class Unary(Node):
+    def __init__(self, a: Node) -> None:
+        self.a = a
+
+
+class Negate(Unary):
+    def value(self, now: Context) -> float:
+        return -self.a.value(now)
+
+
+class Not(Unary):
+    def value(self, now: Context) -> float:
+        return YES - self.a.value(now)
+
+
+class Abs(Unary):
+    def value(self, now: Context) -> float:
+        return abs(self.a.value(now))
+
+
+class Sqrt(Unary):
+    def value(self, now: Context) -> float:
+        return sqrt(self.a.value(now))
+
+
+class Log10(Unary):
+    def value(self, now: Context) -> float:
+        return log10(self.a.value(now))
+
+
+class Bound(Unary):
+    def value(self, now: Context) -> float:
+        return bound(self.a.value(now))
+
+
+class Binary(Node):
+    def __init__(self, a: Node, b: Node) -> None:
+        self.a = a
+        self.b = b
+
+
+class And(Binary):
+    def value(self, now: Context) -> float:
+        a = self.a.value(now)
+        if a == NO:
+            return NO
+        b = self.b.value(now)
+        return NO if b == NO else a * b
+
+
+class Or(Binary):
+    def value(self, now: Context) -> float:
+        a = self.a.value(now)
+        if a == YES:
+            return YES
+        b = self.b.value(now)
+        return YES if b == YES else a + b
+
+
+class Less(Binary):
+    def value(self, now: Context) -> float:
+        a, b = self.a.value(now), self.b.value(now)
+        return YES if a < b else NO if a == a and b == b else UNKNOWN
+
+
+class AtMost(Binary):
+    def value(self, now: Context) -> float:
+        a, b = self.a.value(now), self.b.value(now)
+        return YES if a <= b else NO if a == a and b == b else UNKNOWN
+
+
+class Equal(Binary):
+    def value(self, now: Context) -> float:
+        a, b = self.a.value(now), self.b.value(now)
+        return YES if a == b else NO if a == a and b == b else UNKNOWN
+
+
+class Sum(Binary):
+    def value(self, now: Context) -> float:
+        return self.a.value(now) + self.b.value(now)
+
+
+class Difference(Binary):
+    def value(self, now: Context) -> float:
+        return self.a.value(now) - self.b.value(now)
+
+
+class Product(Binary):
+    def value(self, now: Context) -> float:
+        return self.a.value(now) * self.b.value(now)
+
+
+class Ratio(Binary):
+    def value(self, now: Context) -> float:
+        return ratio(self.a.value(now), self.b.value(now))
+
+
+class Least(Binary):
+    def value(self, now: Context) -> float:
+        return least(self.a.value(now), self.b.value(now))
+
+
+class Greatest(Binary):
+    def value(self, now: Context) -> float:
+        return greatest(self.a.value(now), self.b.value(now))
+
+
+class Known(Binary):
+    def value(self, now: Context) -> float:
+        return known(self.a.value(now), self.b.value(now))
+
+
+class WindowNode(Node):
+    """A function that reads a window.
+
+    Args:
+        place: Of the window among those of the run.
+        x: What is pushed into the window, or what it is made of.
+        constant: The call's plain number; 0.0 where it has none.
+    """
+
+    def __init__(self, place: int, x: Node, constant: float) -> None:
+        self.place = place
+        self.x = x
+        self.constant = constant
+
+
+class Median(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(MedianWindow, now.windows[self.place]).median()
+
+
+class Spike(WindowNode):
+    def value(self, now: Context) -> float:
+        median = cast(MedianWindow, now.windows[self.place]).median()
+        return ratio(abs(self.x.value(now)), median)
+
+
+class Drop(WindowNode):
+    def value(self, now: Context) -> float:
+        median = cast(MedianWindow, now.windows[self.place]).median()
+        return ratio(median, abs(self.x.value(now)))
+
+
+class Mean(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(MomentWindow, now.windows[self.place]).mean()
+
+
+class Std(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(MomentWindow, now.windows[self.place]).std()
+
+
+class Zscore(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(MomentWindow, now.windows[self.place]).zscore(self.x.value(now))
+
+
+class Slope(WindowNode):
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        return cast(TrendWindow, now.windows[self.place]).slope() if x - x == 0.0 else UNKNOWN
+
+
+class Eta(WindowNode):
+    """Its constant is the logarithm of the limit."""
+
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        if x - x != 0.0:
+            return UNKNOWN
+        return cast(TrendWindow, now.windows[self.place]).updates_until(self.constant)
+
+
+class Min(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(ExtremeWindow, now.windows[self.place]).smallest()
+
+
+class Max(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(ExtremeWindow, now.windows[self.place]).largest()
+
+
+class Flat(WindowNode):
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        if x - x != 0.0:
+            return UNKNOWN
+        return _number(cast(ExtremeWindow, now.windows[self.place]).is_flat(self.constant))
+
+
+class Stuck(WindowNode):
+    """Its constant is the number of values that must be equal."""
+
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        if x - x != 0.0:
+            return UNKNOWN
+        return _number(cast(RepeatWindow, now.windows[self.place]).lasts(self.constant))
+
+
+class Record(WindowNode):
+    def value(self, now: Context) -> float:
+        window = cast(RecordWindow, now.windows[self.place])
+        return window.times_largest(self.x.value(now), self.constant)
+
+
+class Lowest(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(RecordWindow, now.windows[self.place]).lowest(self.constant)
+
+
+class Previous(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(RecordWindow, now.windows[self.place]).last
+
+
+class Changed(WindowNode):
+    def value(self, now: Context) -> float:
+        x, last = self.x.value(now), cast(RecordWindow, now.windows[self.place]).last
+        return UNKNOWN if x != x or last != last else YES if x != last else NO
+
+
+class Count(Node):
+    """Reads what a `Tally` put down at this update."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def value(self, now: Context) -> float:
+        return now.counts[self.at]
+
+
+class Nonfinite(Node):
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def value(self, now: Context) -> float:
+        return now.nonfinite(self.index)
+
+
+class Missing(Node):
+    def __init__(self, at: int, updates: float) -> None:
+        self.at = at
+        self.updates = updates
+
+    def value(self, now: Context) -> float:
+        seen = now.seen[self.at]
+        return YES if 0 < seen <= now.age - self.updates else NO
+
+
+class Reported(Node):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def value(self, now: Context) -> float:
+        return YES if now.seen[self.at] > 0 else NO
+
+
+class Present(Node):
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def value(self, now: Context) -> float:
+        return YES if self.slot in now.present else NO
+
+
+class Fired(Node):
+    def __init__(self, index: int, updates: float) -> None:
+        self.index = index
+        self.updates = updates
+
+    def value(self, now: Context) -> float:
+        return YES if now.fired_within(self.index, self.updates) else NO
+
+
+class Event(Node):
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def value(self, now: Context) -> float:
+        return YES if now.event is not None and now.has_event(self.kind) else NO
+
+
+class Logged(Node):
+    def __init__(self, glob: str) -> None:
+        self.glob = glob
+
+    def value(self, now: Context) -> float:
+        return YES if now.event is not None and now.has_logged(self.glob) else NO
+
+
+class Age(Node):
+    def value(self, now: Context) -> float:
+        return float(now.age)
+
+
+def _number(held: bool | None) -> float:
+    return UNKNOWN if held is None else YES if held else NO

@@ -1,0 +1,71 @@
+"""What the version before wrote down goes on here as it would have gone on there.
+
+`fixtures/state_of_57daa44.json` was written by commit 57daa44, whose rules were generated code:
+rules, the snapshot after 37 random updates, the 63 after it with the transitions they caused there,
+and the snapshot at the end.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from watchstep.core.engine import RuleSet, State, step
+from watchstep.core.rules import Rule
+from watchstep.core.spans import Span
+from watchstep.core.updates import Update
+
+WRITTEN = json.loads((Path(__file__).parent / "fixtures" / "state_of_57daa44.json").read_bytes())
+
+
+def rules() -> RuleSet:
+    made = []
+    for entry in WRITTEN["rules"]:
+        spans = {key: Span(updates=entry[key]) for key in ("hold", "keep") if key in entry}
+        made.append(Rule(**{**entry, **spans}))
+    return RuleSet(made)
+
+
+def updates() -> list[Update]:
+    return [
+        Update(seq, at, time, {name: float(value) for name, value in readings.items()})
+        for seq, at, time, readings in WRITTEN["updates"]
+    ]
+
+
+def test_an_old_snapshot_goes_on_with_the_same_transitions_and_ends_in_the_same_state() -> None:
+    chosen = rules()
+    state = State.restore(chosen, WRITTEN["snapshot"])
+
+    transitions = []
+    for update in updates():
+        state, found = step(chosen, state, update)
+        transitions += [[t.rule, t.change, t.seq, t.metric, t.reason] for t in found]
+
+    assert transitions == WRITTEN["transitions"]
+    end = json.loads(json.dumps(state.snapshot(), allow_nan=False))
+    assert end["windows"].keys() == WRITTEN["end"]["windows"].keys()
+    for key, window in WRITTEN["end"]["windows"].items():
+        # Sums may differ in the last digits, by the order in which they were made.
+        assert json.dumps(rounded(end["windows"][key])) == json.dumps(rounded(window)), key
+    assert {name: life for name, life in end.items() if name in WRITTEN["end"]} == {
+        **WRITTEN["end"],
+        "windows": end["windows"],
+    }
+
+
+def test_an_old_snapshot_read_and_written_again_says_the_same() -> None:
+    again = json.loads(json.dumps(State.restore(rules(), WRITTEN["snapshot"]).snapshot()))
+
+    assert {key: again[key] for key in WRITTEN["snapshot"]} == WRITTEN["snapshot"]
+
+
+def rounded(value):
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("window", WRITTEN["snapshot"]["windows"])
+def test_no_window_of_an_old_snapshot_is_left_without_a_reader(window: str) -> None:
+    assert window in {slot.key for slot in rules().program.windows}
