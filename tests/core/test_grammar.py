@@ -80,12 +80,12 @@ def test_a_wrong_expression_is_refused_with_the_place_and_what_would_be_right(ex
     ],
 )
 def test_no_size_or_depth_hangs_or_crashes_the_parser(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
 
     with contextlib.suppress(RuleError):
         RuleSet([Rule("R", hostile)])
 
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
 
 
 @settings(max_examples=400, deadline=None)

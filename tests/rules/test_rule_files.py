@@ -159,12 +159,12 @@ def test_damaged_packs_are_refused_or_read_but_never_crash() -> None:
     ],
 )
 def test_no_quarter_mebibyte_of_anything_takes_longer_than_seconds(hostile: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
 
     with contextlib.suppress(RuleError):
         read_text(hostile, "f")
 
-    assert time.perf_counter() - began < 20.0
+    assert time.process_time() - began < 20.0
 
 
 def test_a_rule_of_a_later_source_replaces_one_of_the_same_name(tmp_path) -> None:

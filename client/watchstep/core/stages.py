@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.ruleset import RuleSet
-from watchstep.core.updates import Transition, Update
+from watchstep.core.updates import Severity, Transition, Update
 
 Stage = Literal["early signs", "explosion", "divergence", "aftermath"]
 STAGES: tuple[Stage, ...] = ("early signs", "explosion", "divergence", "aftermath")
@@ -18,8 +19,35 @@ set in 5 updates after it."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
 _ENDS = ("failed", "halted")
-Held = Sequence[tuple[str, int]]
-"""Rule and the update at which it began to hold, in order of firing."""
+
+
+class Mark(NamedTuple):
+    """An update, and the one with readings before it.
+
+    Attributes:
+        row: Which of its attempt's updates with readings it is, from 1; an event has the newest.
+        seq, step: Of the update.
+        previous_seq, previous_step: Of the update with readings before it; None at the first.
+    """
+
+    row: int
+    seq: int
+    step: int
+    previous_seq: int | None = None
+    previous_step: int | None = None
+
+
+class Holding(NamedTuple):
+    """A rule beginning to hold before it fired.
+
+    Attributes:
+        metric: The metric that an `each` rule holds for, "" for others.
+    """
+
+    rule: str
+    metric: str
+    severity: Severity
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,7 @@ class Lead:
     rule: str
     update: int
     updates: int
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +101,73 @@ class Story:
     leads: tuple[Lead, ...]
 
 
+def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
+    """The first sign of what came.
+
+    Args:
+        holdings: Of one attempt; those of severity info do not count.
+        damage: The first update whose core readings were lost, or at which the run died.
+
+    Returns:
+        The earliest warning within `LEAD_UPDATES` before the damage or the first critical
+        holding, or that itself; without either the earliest warning; None without any.
+    """
+    serious = [holding for holding in holdings if holding.severity != "info"]
+    proofs = [holding.mark for holding in serious if holding.severity == "critical"]
+    if damage is not None:
+        proofs.append(damage)
+    if not proofs:
+        return min((holding.mark for holding in serious), default=None)
+    worst = min(proofs)
+    signs = [
+        holding.mark
+        for holding in serious
+        if holding.mark <= worst and worst.row - holding.mark.row <= LEAD_UPDATES
+    ]
+    return min([worst, *signs])
+
+
+def leads(holdings: Iterable[Holding], damage: Mark) -> tuple[Lead, ...]:
+    """Each rule's earliest holding that is near enough to the damage, else its latest."""
+    best: dict[tuple[str, str], Lead] = {}
+    for rule, metric, severity, mark in holdings:
+        if severity == "info":
+            continue
+        lead = Lead(rule, mark.seq, damage.row - mark.row, metric)
+        if (rule, metric) not in best or best[rule, metric].updates > LEAD_UPDATES:
+            best[rule, metric] = lead
+    return tuple(sorted(best.values(), key=lambda lead: (-lead.updates, lead.rule, lead.metric)))
+
+
+def stage_of(row: int, exploded: int | None, damage: int | None, *, ended: bool) -> Stage:
+    """Where an incident stands, in rows of its attempt.
+
+    Args:
+        row: The newest one.
+        exploded: The first one with a critical alert about a reading.
+        damage: The first one whose core readings were lost, or at which the run died.
+        ended: Whether the trainer has said that it stopped.
+
+    Returns:
+        "early signs" while only warnings fire and every core reading is finite; "explosion"
+        from the first critical alert on; "divergence" at the damage; "aftermath" once either lies
+        `EXPLOSION_UPDATES` back, or when the run has ended.
+    """
+    since = damage if damage is not None else exploded
+    if ended or (since is not None and row - since >= EXPLOSION_UPDATES):
+        return "aftermath"
+    if damage is not None:
+        return "divergence"
+    return "early signs" if exploded is None else "explosion"
+
+
 def stage(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update]) -> Stage:
-    """Where an incident stands after the last update of the history.
+    """Where an incident stands after the last update of the history, see `stage_of`.
 
     Args:
         rules: The set that the alerts are of.
         alerts: "firing" transitions so far.
         history: The newest updates, oldest first, events included.
-
-    Returns:
-        "early signs" while only warnings fire and every core reading is finite; "explosion"
-        from the first critical alert on; "divergence" at the first core reading that is not
-        finite, or at death; "aftermath" once either lies `EXPLOSION_UPDATES` back, or when
-        the run ended of it.
     """
     phases = story(rules, alerts, history).phases
     return phases[-1].stage if phases else "early signs"
@@ -102,105 +185,83 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     attempt = columns.attempt
     mine = [alert for alert in alerts if alert.attempt == attempt and alert.change == "firing"]
     damage, ended = _damage(columns, history)
-    held = _held(rules, columns, mine)
-    first_bad = _first_bad(columns, mine, held, damage)
-    leads: tuple[Lead, ...] = ()
-    if damage is not None:
-        leads = _leads(columns, held, damage)
-    good = [row.seq for row in columns.rows if first_bad is not None and row.seq < first_bad]
+    holdings = _holdings(rules, columns, mine)
+    bad = first_bad(holdings, damage)
     return Story(
         attempt=attempt,
-        first_bad_update=first_bad,
-        last_good_update=good[-1] if good else None,
-        damage_update=damage,
-        phases=_phases(columns, mine, first_bad, damage, ended),
-        leads=leads,
+        first_bad_update=None if bad is None else bad.seq,
+        last_good_update=None if bad is None else bad.previous_seq,
+        damage_update=None if damage is None else damage.seq,
+        phases=_phases(columns, mine, bad, damage, ended),
+        leads=() if damage is None else leads(holdings, damage),
     )
 
 
-def _damage(columns: Columns, history: Sequence[Update]) -> tuple[int | None, int | None]:
-    """Update of the first non-finite core reading or death, and the update of death."""
-    ended = [
-        update.seq
+def _mark(columns: Columns, seq: int) -> Mark:
+    rows = columns.rows
+    row = bisect_right(rows, seq, key=lambda update: update.seq)
+    before = bisect_left(rows, seq, key=lambda update: update.seq)
+    step = rows[row - 1].step if row else 0
+    if not before:
+        return Mark(row, seq, step)
+    return Mark(row, seq, step, rows[before - 1].seq, rows[before - 1].step)
+
+
+def _damage(columns: Columns, history: Sequence[Update]) -> tuple[Mark | None, int | None]:
+    """The first non-finite core reading or death, and the update of the end."""
+    ends = [
+        (update.seq, str(update.event.get("kind")))
         for update in history
         if update.attempt == columns.attempt
         and update.event is not None
         and update.event.get("kind") in _ENDS
     ]
-    bad = columns.nonfinite()
-    died = [
-        update.seq
-        for update in history
-        if update.attempt == columns.attempt
-        and update.event is not None
-        and update.event.get("kind") == "failed"
-    ]
-    moments = ([columns.rows[bad[0]].seq] if bad else []) + died[:1]
-    return (min(moments) if moments else None), (ended[0] if ended else None)
+    nonfinite = columns.nonfinite()
+    moments = [columns.rows[nonfinite[0]].seq] if nonfinite else []
+    moments += [seq for seq, kind in ends if kind == "failed"][:1]
+    damage = _mark(columns, min(moments)) if moments else None
+    return damage, (ends[0][0] if ends else None)
 
 
-def _held(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) -> Held:
+def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) -> list[Holding]:
     """When each rule's condition began to hold, before its `for` was over, at each firing."""
     found = []
     for alert in alerts:
-        if alert.severity != "info":
-            at = rules.index.get(alert.rule)
-            waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
-            found.append((alert.rule, columns.back(alert.seq, waited)))
+        at = rules.index.get(alert.rule)
+        waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
+        mark = _mark(columns, columns.back(alert.seq, waited))
+        found.append(Holding(alert.rule, "", alert.severity, mark))
     return found
-
-
-def _leads(columns: Columns, held: Held, damage: int) -> tuple[Lead, ...]:
-    """Each rule's earliest firing that is near enough to the damage, else its latest."""
-    best: dict[str, Lead] = {}
-    for rule, at in held:
-        lead = Lead(rule, at, columns.between(at, damage))
-        if rule not in best or best[rule].updates > LEAD_UPDATES:
-            best[rule] = lead
-    return tuple(sorted(best.values(), key=lambda lead: (-lead.updates, lead.rule)))
-
-
-def _first_bad(
-    columns: Columns,
-    alerts: Sequence[Transition],
-    held: Held,
-    damage: int | None,
-) -> int | None:
-    critical = {alert.rule for alert in alerts if alert.severity == "critical"}
-    proofs = [at for rule, at in held if rule in critical]
-    if damage is not None:
-        proofs.append(damage)
-    if not proofs:
-        return min((at for _, at in held), default=None)
-    worst = min(proofs)
-    signs = [at for _, at in held if 0 <= columns.between(at, worst) <= LEAD_UPDATES]
-    return min([worst, *signs])
 
 
 def _phases(
     columns: Columns,
     alerts: Sequence[Transition],
-    first_bad: int | None,
-    damage: int | None,
+    bad: Mark | None,
+    damage: Mark | None,
     ended: int | None,
 ) -> tuple[Phase, ...]:
-    if first_bad is None:
+    if bad is None:
         return ()
-    last = max([row.seq for row in columns.rows[-1:]] + [ended or 0, first_bad])
-    exploded = min((alert.seq for alert in alerts if alert.severity == "critical"), default=None)
-    begins: dict[Stage, int] = {"early signs": first_bad}
-    if exploded is not None and (damage is None or exploded < damage):
-        begins["explosion"] = exploded
-    if damage is not None:
-        begins["divergence"] = damage
-    after = damage if damage is not None else exploded
-    if after is not None:
-        over = [columns.forward(after, EXPLOSION_UPDATES)]
-        if ended is not None and ended > after:
-            over.append(ended)
-        begins["aftermath"] = min((at for at in over if at is not None), default=last + 1)
-    told = [(name, begins[name]) for name in STAGES if name in begins and begins[name] <= last]
-    ends = [at - 1 for _, at in told[1:]] + [last]
+    last = max([row.seq for row in columns.rows[-1:]] + [ended or 0, bad.seq])
+    critical = [alert.seq for alert in alerts if alert.severity == "critical"]
+    exploded = _mark(columns, min(critical)).row if critical else None
+    seqs = {bad.seq, last, *(update.seq for update in columns.rows if update.seq > bad.seq)}
+    phases: list[Phase] = []
+    for seq in sorted(seqs):
+        row = bisect_right(columns.rows, seq, key=lambda update: update.seq)
+        word = stage_of(
+            row,
+            None if exploded is None or row < exploded else exploded,
+            None if damage is None or seq < damage.seq else damage.row,
+            # A run that ends of what happened in that very update is told by that.
+            ended=ended is not None and seq >= ended and (damage is None or ended > damage.seq),
+        )
+        if phases and phases[-1].stage == word:
+            phases[-1] = Phase(word, phases[-1].first_update, seq)
+        else:
+            phases.append(Phase(word, seq, seq))
+    ends = [phase.first_update - 1 for phase in phases[1:]] + [last]
     return tuple(
-        Phase(name, at, end) for (name, at), end in zip(told, ends, strict=True) if at <= end
+        Phase(phase.stage, phase.first_update, end) for phase, end in zip(phases, ends, strict=True)
     )

@@ -88,6 +88,7 @@ class Transition:
         attempt, seq, step, time: The update that caused it. For a tick these are the last
             update's, with the tick's time.
         metric: The reading that best shows the reason; "" when no single one does.
+        subject: The metric that an `each` rule holds for; "" for other rules.
         reading: Its value; NaN when it is missing or not a number.
         reason: One sentence with the values that were compared.
     """
@@ -103,6 +104,7 @@ class Transition:
     reason: str
     severity: Severity = "warning"
     action: Action = Action.NONE
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,292 @@
+"""What a run's numbers are: one word, and since when, for the service and the post-mortem alike.
+
+Health belongs to the present attempt. What the process does (finished, failed, silent) is its
+status, and no part of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from watchstep.core.stages import Holding, Lead, Mark, Stage, first_bad, leads, stage_of
+from watchstep.core.updates import Severity, Transition, Update
+
+Health = Literal["healthy", "suspicious", "exploded", "diverged", "unjudged"]
+HEALTHS: Mapping[Health, str] = {
+    "healthy": "no warning and no critical alert fires, and there is enough to judge by",
+    "suspicious": "a warning fires, or a core reading is often not finite",
+    "exploded": "a critical alert fires while the core readings are finite",
+    "diverged": "a core reading is no finite number any more, or an alert says that all is lost",
+    "unjudged": "nothing fires, and too little was reported to call the run healthy",
+}
+"""Every word and what it means."""
+
+CORE_ROLES = frozenset({"loss", "signed_loss", "kl", "entropy"})
+_CORE_NAMES = frozenset(
+    {
+        "train/std",
+        "train/advantages_mean_raw",
+        "train/advantages_std_raw",
+        "train/advantages_norm_max_abs",
+    }
+)
+JUDGED_ROLES = CORE_ROLES | {"eval_loss", "eval_score", "reward", "value"}
+"""Roles of which one must have been reported before a run is called healthy."""
+REPORTS_TO_JUDGE = 10
+"""Reports of such a metric that it takes: as many as a window needs before it says anything."""
+REPORTS_KEPT = 5
+_ENDS = frozenset({"failed", "halted", "finished", "preempted"})
+MOST_HOLDINGS = 200
+"""Alerts of an attempt that are remembered for its story, the first ones."""
+
+
+def is_core(name: str, role: str) -> bool:
+    """Whether training is lost when this reading stays NaN or infinite.
+
+    Not so an evaluation, a reward or explained variance, which can be computed over nothing, and
+    not the gradient norm, which a loss scaler may overflow once in a healthy run: rules look at
+    those.
+
+    Args:
+        name: As the vocabulary has it.
+        role: See `watchstep.core.roles`.
+    """
+    return role in CORE_ROLES or name in _CORE_NAMES
+
+
+class FiringAlert(NamedTuple):
+    """What of a firing alert counts for health.
+
+    Attributes:
+        metric: The reading that it is about; "" for alerts about events, texts and silence, which
+            are the run's status and not its health.
+        diverged: Whether its rule has the label `stage: divergence`.
+    """
+
+    severity: Severity
+    metric: str
+    diverged: bool = False
+
+
+def health_of(
+    alerts: Iterable[FiringAlert], reports: Iterable[Sequence[bool]], *, judged: bool
+) -> Health:
+    """The word for a run.
+
+    Args:
+        alerts: Those that fire.
+        reports: For every core reading, whether its last reports were finite, oldest first; the
+            last `REPORTS_KEPT` count.
+        judged: Whether enough was reported to call the run healthy.
+    """
+    counted = [alert for alert in alerts if alert.metric]
+    critical = [alert for alert in counted if alert.severity == "critical"]
+    latest = [list(row)[-REPORTS_KEPT:] for row in reports]
+    lost = [row.count(False) for row in latest]
+    # One NaN may come of a mask that left nothing; all of five are no accident, whatever the
+    # rules say. Where a critical alert says so too, the newest report is enough.
+    if any(count >= REPORTS_KEPT for count in lost) or any(alert.diverged for alert in critical):
+        return "diverged"
+    often = any(2 * count > REPORTS_KEPT for count in lost)
+    if critical:
+        return "diverged" if often or any(row and not row[-1] for row in latest) else "exploded"
+    if often or any(alert.severity == "warning" for alert in counted):
+        return "suspicious"
+    return "healthy" if judged else "unjudged"
+
+
+_NOTHING = Mark(0, 0, 0)
+
+
+@dataclass
+class _Attempt:
+    """What is remembered of one attempt.
+
+    Attributes:
+        last: The newest update with readings; row 0 before the first.
+        reports: For every core reading a character for each of its last reports, oldest first:
+            "1" where it was finite, else "0".
+        lost_since: For every core reading that was not finite at its newest report, the first
+            update from which it has not been.
+        judged: For every metric that a run can be judged by, its reports, while they are too few.
+        enough: Whether one of them had enough.
+        damage: The first update whose core reading was lost, once that makes the run diverged.
+        exploded: The first update with a critical alert about a reading.
+        ended: Whether the trainer has said that it stopped.
+    """
+
+    number: int = 0
+    last: Mark = _NOTHING
+    reports: dict[str, str] = field(default_factory=dict)
+    lost_since: dict[str, Mark] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)
+    enough: bool = False
+    holdings: list[Holding] = field(default_factory=list)
+    damage: Mark | None = None
+    exploded: Mark | None = None
+    ended: bool = False
+
+
+class HealthTracker:
+    """Health, first bad update and stage of a run's present attempt, update by update.
+
+    Args:
+        role: The role of a name as reported, see `watchstep.core.roles`.
+        canonical: The vocabulary's name for it.
+        diverges: Whether the rule of that name has the label `stage: divergence`.
+    """
+
+    def __init__(
+        self,
+        role: Callable[[str], str],
+        canonical: Callable[[str], str] = str,
+        diverges: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._role = role
+        self._canonical = canonical
+        self._diverges = diverges
+        self._alerts: dict[tuple[str, str], FiringAlert] = {}
+        self._began: dict[tuple[str, str], Mark] = {}
+        self._attempt = _Attempt()
+        self._core: dict[str, tuple[bool, bool]] = {}
+
+    @property
+    def health(self) -> Health:
+        """After the last update."""
+        now = self._attempt
+        reports = ([part == "1" for part in row] for row in now.reports.values())
+        return health_of(self._alerts.values(), reports, judged=now.enough)
+
+    @property
+    def first_bad(self) -> Mark | None:
+        """The first sign of what came, see `watchstep.core.stages.first_bad`.
+
+        The last good update is the one before it: its `previous_seq` and `previous_step`.
+        """
+        return first_bad(self._attempt.holdings, self._attempt.damage)
+
+    @property
+    def damage(self) -> Mark | None:
+        """The first update whose core readings were lost, or at which the run died."""
+        return self._attempt.damage
+
+    @property
+    def stage(self) -> Stage:
+        """Where an incident of this attempt stands."""
+        now = self._attempt
+        exploded = None if now.exploded is None else now.exploded.row
+        damage = None if now.damage is None else now.damage.row
+        return stage_of(now.last.row, exploded, damage, ended=now.ended)
+
+    def leads(self) -> tuple[Lead, ...]:
+        """How early each rule saw the damage, or the first critical alert; empty without."""
+        now = self._attempt
+        after = now.damage or now.exploded
+        return () if after is None else leads(now.holdings, after)
+
+    def update(self, update: Update, transitions: Iterable[Transition]) -> None:
+        """Take in an update and what the rules made of it."""
+        if update.attempt != self._attempt.number:
+            self._attempt = _Attempt(number=update.attempt)
+            self._began.clear()
+        now, before = self._attempt, self._attempt.last
+        previous = (before.seq, before.step) if before.row else (None, None)
+        kind = (update.event or {}).get("kind")
+        if update.readings:
+            mark = now.last = Mark(before.row + 1, update.seq, update.step, *previous)
+            now.ended = False
+            self._count(update.readings, mark)
+        else:
+            mark = Mark(before.row, update.seq, update.step, *previous)
+        for transition in transitions:
+            self._note(transition, mark)
+        now.ended = now.ended or kind in _ENDS
+        if now.damage is None and kind == "failed":
+            now.damage = mark
+        trouble = now.lost_since or self._alerts
+        if now.damage is None and trouble and self.health == "diverged":
+            now.damage = min(now.lost_since.values(), default=now.exploded or mark)
+
+    def _count(self, readings: Mapping[str, float], mark: Mark) -> None:
+        now = self._attempt
+        for name, value in readings.items():
+            core, judged = self._core.get(name) or self._look_up(name)
+            if judged and not now.enough:
+                reports = now.judged[name] = now.judged.get(name, 0) + 1
+                now.enough = reports >= REPORTS_TO_JUDGE
+            if not core:
+                continue
+            finite = value - value == 0.0
+            row = now.reports.get(name, "") + ("1" if finite else "0")
+            now.reports[name] = row[-REPORTS_KEPT:]
+            if finite:
+                now.lost_since.pop(name, None)
+            else:
+                now.lost_since.setdefault(name, mark)
+
+    def _look_up(self, name: str) -> tuple[bool, bool]:
+        """Whether a name is a core reading, and whether a run can be judged by it."""
+        role = self._role(name)
+        entry = self._core[name] = (is_core(self._canonical(name), role), role in JUDGED_ROLES)
+        return entry
+
+    def _note(self, transition: Transition, mark: Mark) -> None:
+        now, key = self._attempt, (transition.rule, transition.subject)
+        if transition.change == "pending":
+            self._began[key] = mark
+            return
+        began = self._began.pop(key, mark)
+        if transition.change == "resolved":
+            self._alerts.pop(key, None)
+        if transition.change != "firing":
+            return
+        self._alerts[key] = FiringAlert(
+            transition.severity, transition.metric, self._diverges(transition.rule)
+        )
+        if len(now.holdings) < MOST_HOLDINGS:
+            now.holdings.append(Holding(*key, transition.severity, began))
+        about_readings = bool(transition.metric)
+        if transition.severity == "critical" and about_readings and now.exploded is None:
+            now.exploded = mark
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as plain JSON."""
+        now = self._attempt
+        return {
+            "attempt": now.number,
+            "last": now.last,
+            "reports": dict(now.reports),
+            "lost_since": dict(now.lost_since),
+            "judged": dict(now.judged),
+            "enough": now.enough,
+            "holdings": [[*holding] for holding in now.holdings],
+            "damage": now.damage,
+            "exploded": now.exploded,
+            "ended": now.ended,
+            "alerts": [[*key, *alert] for key, alert in self._alerts.items()],
+            "began": [[*key, mark] for key, mark in self._began.items()],
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Become what `snapshot` wrote down, also after a way through JSON."""
+        self._attempt = _Attempt(
+            number=snapshot["attempt"],
+            last=Mark(*snapshot["last"]),
+            reports=dict(snapshot["reports"]),
+            lost_since={name: Mark(*mark) for name, mark in snapshot["lost_since"].items()},
+            judged=dict(snapshot["judged"]),
+            enough=snapshot["enough"],
+            holdings=[
+                Holding(rule, metric, severity, Mark(*mark))
+                for rule, metric, severity, mark in snapshot["holdings"]
+            ],
+            damage=Mark(*snapshot["damage"]) if snapshot["damage"] else None,
+            exploded=Mark(*snapshot["exploded"]) if snapshot["exploded"] else None,
+            ended=snapshot["ended"],
+        )
+        self._alerts = {
+            (rule, metric): FiringAlert(*rest) for rule, metric, *rest in snapshot["alerts"]
+        }
+        self._began = {(rule, metric): Mark(*mark) for rule, metric, mark in snapshot["began"]}
