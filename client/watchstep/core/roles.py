@@ -38,11 +38,9 @@ Role = Literal[
 ]
 """What kind of quantity a metric is; docs/roles.md says what each means."""
 
-Family = Literal["supervised", "on_policy", "off_policy", "preference", "grpo", ""]
-"""What kind of training a run is; "" where that is not known."""
-
 ROLES: frozenset[Role] = frozenset(get_args(Role))
-FAMILIES: frozenset[Family] = frozenset(get_args(Family))
+FAMILIES = frozenset({"supervised", "on_policy", "off_policy", "preference", "grpo"})
+"""Kinds of training; the table of trainers gives each trainer's."""
 
 _Quantity = Role | Literal["accuracy"]
 _Words = frozenset[str]
@@ -54,8 +52,8 @@ def _words(text: str) -> _Words:
 
 _STRONG: Mapping[_Quantity, _Words] = {
     "loss": _words(
-        "loss losses cost nll ce bce mse sse rmse mae huber xent cross_entropy error err td_error"
-        " ppl perplexity bpb bpc bpd"
+        "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
+        " error err td_error ppl perplexity bpb bpc bpd"
     ),
     "eval_loss": _words("wer cer uer ter eer fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
@@ -101,7 +99,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
     "value": _words("value q qf v vf"),
     "count": _words(
         "step steps epoch epochs iter iters iteration iterations episode episodes token tokens"
-        " toks sample samples update updates batch batches turn turns rollouts tasks"
+        " toks sample samples update updates batch batches turn turns rollouts tasks kimg"
     ),
 }
 """Words that name a quantity only where the name has no strong one: `train_loss_epoch`,
@@ -109,6 +107,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
 
 _PHRASES: Mapping[tuple[str, str], str] = {
     ("cross", "entropy"): "cross_entropy",
+    ("bits", "per"): "bpd",
     ("clip", "epsilon"): "clip_range",
     ("clip", "frac"): "clip_fraction",
     ("clip", "fraction"): "clip_fraction",
@@ -122,6 +121,8 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("learning", "rate"): "learning_rate",
     ("learning", "rates"): "learning_rate",
     ("log", "likelihood"): "log_likelihood",
+    ("log", "prob"): "log_prob",
+    ("log", "probs"): "log_prob",
     ("log", "std"): "log_std",
     ("loss", "scale"): "loss_scale",
     ("step", "size"): "step_size",
@@ -134,7 +135,7 @@ _POLICY = _words(
     "policy pol actor act pi pg surrogate surr ppo trpo grpo reinforce objective exploration"
 )
 _TUNED = _words("alpha coef coeff temperature lambda lagrange multiplier")
-_CRITIC = _words("critic value values target targets vtrace gae td td_error q qf v vf bootstrap")
+_CRITIC = _words("critic value values target targets vtrace gae mc td td_error q qf v vf bootstrap")
 _EVALUATION = _words("val valid validation eval evaluation test testing dev holdout heldout")
 _TRAINING = _words("train training rollout batch learning")
 _PREFERENCE = _words("chosen rejected reject")
@@ -142,13 +143,14 @@ _CURIOSITY = _words("intrinsic curiosity rnd novelty icm")
 _OF_A_POLICY = _POLICY | _words("ref reference teacher rollout vllm mismatch")
 _GRADIENT = _words("grad grads gradient gradients gradnorm gnorm")
 _NORM = _words("norm l2 rms magnitude gradnorm gnorm")
-_PART = _words("clip clipped masked truncated idle aborted skipped dropped acceptance")
+_PART = _words("clip clipped masked truncated idle aborted skipped dropped acceptance time")
 _PARAMETERS = _words("layer layers fc conv kernel bias linear module param params weights mlp")
 _MACHINE = _words("gpu cpu mem memory disk system power watts gib mib gb mb vram ram")
 _ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
 _ONE_SECOND = _words("second sec s")
 _MANY = _words(
-    "it iters iterations steps tokens samples updates batches episodes frames images examples"
+    "it tok toks iters iterations steps tokens samples updates batches episodes frames images"
+    " examples"
 )
 _STATISTIC = _words("mean avg average min max median sum total last cur raw ema global epoch step")
 _OF_WHAT_FOLLOWS: Mapping[str, _Quantity] = {
@@ -189,13 +191,14 @@ _LONGEST_COMPOUND = 24
 
 
 @functools.lru_cache(maxsize=16_384)
-def role_of(name: str, family: Family = "") -> Role:
+def role_of(name: str, family: str = "") -> Role:
     """The role of a metric, by the words of its name.
 
     Args:
         name: As the trainer logs it, in any charset and of any length.
-        family: What kind of training it is, where that is known. On-policy and GRPO trainers
-            log a plain `loss` that holds the policy's term, so there it is signed.
+        family: What kind of training it is, one of `FAMILIES`; "" where that is not known.
+            On-policy and GRPO trainers log a plain `loss` that holds the policy's term, so there
+            it is signed.
 
     Returns:
         A role; "unknown" where no word of the name stands for a quantity.
@@ -251,6 +254,8 @@ def _taken_apart(word: str) -> list[str]:
             best = covers[end]
             if best is None or len(before) + 1 < len(best):
                 covers[end] = [*before, word[start:end]]
+    if covers[-1] is None and word.endswith("loss"):
+        return [word.removesuffix("loss"), "loss"]
     return covers[-1] or [word]
 
 
@@ -318,7 +323,7 @@ def _strong_of(segment: Sequence[str]) -> _Quantity:
 
 
 _MEASURES = (_STRONG["weight"] - _TUNED | _words("coef coeff")).union(
-    *(_STRONG[quantity] for quantity in ("scale", "spread", "share", "count", "time"))
+    *(_STRONG[quantity] for quantity in ("scale", "spread", "share", "count")), _words("time ms")
 )
 
 
@@ -331,18 +336,13 @@ def _rightmost(words: Sequence[str], names: Mapping[_Quantity, _Words]) -> _Quan
 
 
 def _is_gradient_norm(words: _Words, quantity: _Quantity) -> bool:
-    if words and words <= _words("norm total global"):
+    if words and words <= {"norm", "total", "global"}:
         return "norm" in words
-    if not words & _GRADIENT or not words & _NORM:
+    if quantity in {"share", "count", "spread", "time"} and not words & _PARAMETERS:
         return False
     # `grad_norm/layer.weight` is a norm, `grad_norm_threshold` is none.
-    return bool(words & _PARAMETERS) or quantity not in {
-        "share",
-        "count",
-        "spread",
-        "time",
-        "weight",
-    }
+    is_setting = bool(words & (_STRONG["weight"] - {"weight"}))
+    return bool(words & _GRADIENT and words & _NORM) and not is_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,14 +355,14 @@ class _Context:
     """From the part that names the quantity on; the whole name's where that part says no more."""
     is_plain: bool
     """Whether that part says no more than that it is a loss, of training or evaluation."""
-    family: Family
+    family: str
 
     @property
     def evaluates(self) -> bool:
         return bool(self.words & _EVALUATION)
 
 
-def _context(path: Sequence[Sequence[str]], at: int, family: Family) -> _Context:
+def _context(path: Sequence[Sequence[str]], at: int, family: str) -> _Context:
     words = frozenset(itertools.chain.from_iterable(path))
     own = frozenset(itertools.chain.from_iterable(path[at:]))
     is_plain = own <= _PLAIN_LOSS
@@ -372,6 +372,8 @@ def _context(path: Sequence[Sequence[str]], at: int, family: Family) -> _Context
 
 def _loss(name: _Context) -> Role:
     own = name.own
+    if "penalty" in own and name.words & {"reward", "rewards"}:
+        return "value"  # a term of the reward, which may honestly fall
     if own & _STRONG["entropy"] and not own & _TUNED:
         return "entropy"
     if own & _STRONG["kl"]:
@@ -394,7 +396,9 @@ def _error_rate(name: _Context) -> Role:
 def _kl(name: _Context) -> Role:
     if "target" in name.own:
         return "weight"
-    if name.words & _OF_A_POLICY or name.family not in {"", "supervised"}:
+    if name.words & _OF_A_POLICY:
+        return "kl"
+    if "kld" not in name.own and name.family not in {"", "supervised"}:
         return "kl"
     if name.family == "" and not name.own & (_STRONG["loss"] | {"kld"}):
         return "kl"
@@ -408,6 +412,10 @@ def _entropy(name: _Context) -> Role:
 
 def _value(name: _Context) -> Role:
     return "weight" if name.own & (_STRONG["kl"] | _STRONG["entropy"]) else "value"
+
+
+def _count(name: _Context) -> Role:
+    return "unknown" if name.own & _NORM else "count"  # `update_norm`
 
 
 def _spread(name: _Context) -> Role:
@@ -425,7 +433,9 @@ def _scale(name: _Context) -> Role:
 
 
 def _accuracy(name: _Context) -> Role:
-    return "eval_score" if name.evaluates else "share"
+    # YOLO's `metrics/precision` is of the validation data.
+    is_result = "metrics" in name.words and not name.words & _TRAINING
+    return "eval_score" if name.evaluates or is_result else "share"
 
 
 def _share(name: _Context) -> Role:
@@ -441,12 +451,15 @@ def _share(name: _Context) -> Role:
 def _reward(name: _Context) -> Role:
     own = name.own
     if own & _PREFERENCE or (name.words & _CURIOSITY and "extrinsic" not in own):
-        # The model's own estimates, which may honestly fall.
-        return "value"
+        return "value"  # the model's own estimates, which may honestly fall
     if own & {"return", "returns"} and name.words & _CRITIC:
         return "value"
+    if own & {"cost", "costs"}:
+        return _loss_of_a_level(name)
     if own & {"reward", "rewards"}:
         return "reward"
+    if own & {"fake", "real"}:
+        return "unknown"  # what a discriminator gives
     is_score = own & _STRONG["eval_score"] or (own & {"score", "scores"} and name.evaluates)
     return "eval_score" if is_score else "reward"
 
@@ -464,6 +477,7 @@ _REFINED: Mapping[_Quantity, Callable[[_Context], Role]] = {
     "kl": _kl,
     "entropy": _entropy,
     "value": _value,
+    "count": _count,
     "spread": _spread,
     "weight": _weight,
     "scale": _scale,
