@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from watchstep.core.roles import FAMILIES, ROLES, is_adversarial, role_of
 
-# What ten projects log, labelled by hand before the rules were tried on them, and none of them
-# in the table of trainers: the figure for names that nobody listed.
+# What 18 projects log that are not in the table of trainers. Labelled by hand before the rules
+# were tried on them: the figure for names that nobody listed.
 OTHER_PROJECTS = Path(__file__).with_name("other_projects.csv")
 
 
@@ -140,6 +140,10 @@ OTHER_PROJECTS = Path(__file__).with_name("other_projects.csv")
         ("LossPi", "signed_loss"),
         ("LossQ", "loss"),
         ("gpu/temperature", "unknown"),
+        ("system_1/reward", "reward"),
+        ("policy_3/value_loss", "loss"),
+        ("Policy/Loss", "signed_loss"),
+        ("loss_lr", "rate"),
         ("system/gpu.0.memory", "unknown"),
         ("param_norm", "unknown"),
         ("weights/fc1.weight", "unknown"),
@@ -158,8 +162,8 @@ def test_names_of_projects_that_nobody_looked_at_get_the_right_role() -> None:
 
     wrong = [row for row in rows if role_of(row["name"], row["family"]) != row["role"]]
 
-    assert len(rows) > 200
-    # 93 of 100 were right at the first trial, before the rules knew these names.
+    assert len(rows) > 300
+    # At the first trial, before the rules were mended, 301 of 323 were right: 93 of 100.
     assert len(wrong) <= 0.07 * len(rows), wrong
 
 
@@ -182,7 +186,9 @@ def test_a_plain_loss_is_signed_where_it_holds_a_policy_s_term(
     assert role_of(name, family) == role
 
 
-@pytest.mark.parametrize("name", ["value_loss", "learners/p0/vf_loss", "q_loss", "aux_loss"])
+@pytest.mark.parametrize(
+    "name", ["value_loss", "learners/p0/vf_loss", "q_loss", "aux_loss", "nll", "train/ce_loss"]
+)
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_loss_of_something_else_is_no_family_s_signed_loss(name: str, family: str) -> None:
     assert role_of(name, family) == "loss"
@@ -206,7 +212,7 @@ def test_losses_that_work_against_each_other_are_known(name: str) -> None:
     assert is_adversarial(name)
 
 
-@pytest.mark.parametrize("name", ["train/loss", "critic_loss", "actor_loss", "loss/d/x", ""])
+@pytest.mark.parametrize("name", ["train/loss", "critic_loss", "actor_loss", "gen_len", ""])
 def test_an_actor_and_a_critic_are_no_adversaries(name: str) -> None:
     assert not is_adversarial(name)
 

@@ -55,7 +55,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
         " error err td_error ppl perplexity bpb bpc bpd"
     ),
-    "eval_loss": _words("wer cer uer ter eer fid kid lpips"),
+    "eval_loss": _words("wer cer uer ter eer error_rate fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
@@ -76,7 +76,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
     "spread": _words("std stddev stdev sd deviation sigma var variance log_std"),
     "weight": _words(
         "coef coeff coefs coeffs coefficient coefficients alpha beta temperature lambda weight"
-        " multiplier mul lagrange threshold clip_range weight_decay wd"
+        " multiplier mul ctl lagrange threshold clip_range weight_decay wd"
     ),
     "share": _words(
         "frac fraction fractions share rate ratio percent percentage pct proportion prob"
@@ -101,6 +101,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
         "step steps epoch epochs iter iters iteration iterations episode episodes token tokens"
         " toks sample samples update updates batch batches turn turns rollouts tasks kimg"
     ),
+    "time": _words("s"),
 }
 """Words that name a quantity only where the name has no strong one: `train_loss_epoch`,
 `alpha_value`, `losses/value`."""
@@ -113,6 +114,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("clip", "fraction"): "clip_fraction",
     ("clip", "range"): "clip_range",
     ("default", "policy"): "rllib_module",
+    ("error", "rate"): "error_rate",
     ("exact", "match"): "exact_match",
     ("explained", "var"): "explained_variance",
     ("explained", "variance"): "explained_variance",
@@ -211,8 +213,8 @@ def role_of(name: str, family: str = "") -> Role:
     context = _context(path, at, family)
     if _is_gradient_norm(context.words, quantity):
         return "grad_norm"
-    if context.words & _MACHINE and quantity not in {"loss", "throughput"}:
-        return "unknown"
+    if context.words & _MACHINE and quantity in {"weight", "share", "count"}:
+        return "unknown"  # a GPU's temperature, the memory's use
     refine = _REFINED.get(quantity)
     return refine(context) if refine else _AS_NAMED[quantity]
 
@@ -222,7 +224,7 @@ def is_adversarial(name: str) -> bool:
 
     An actor and a critic are no such pair.
     """
-    return any(
+    return role_of(name) in {"loss", "eval_loss"} and any(
         _ADVERSARIAL & set(segment) or segment[-2:] in (["g", "loss"], ["d", "loss"])
         for segment in map(_split, _PATH.split(name))
     )
@@ -272,6 +274,8 @@ def _with_phrases(words: Sequence[str]) -> list[str]:
 def _speed_unit(path: Sequence[Sequence[str]]) -> Literal["throughput", "time", ""]:
     """What a unit says: `tokens_per_second` and `it/s` are speeds, `s/it` is a time."""
     words = list(itertools.chain.from_iterable(path))
+    if len(path) > 1 and path[-1] in (["s"], ["sec"]):
+        return "throughput"
     for before, after in itertools.pairwise(words):
         if after in _ONE_SECOND and (before == "per" or before in _MANY):
             return "throughput"
@@ -316,14 +320,14 @@ def _is_axis(path: Sequence[Sequence[str]], at: int) -> bool:
 def _strong_of(segment: Sequence[str]) -> _Quantity:
     if len(segment) > 1 and segment[0] in _OF_WHAT_FOLLOWS:
         return _OF_WHAT_FOLLOWS[segment[0]]
-    last_known = _rightmost(segment, _STRONG)
     if segment[0] in {"loss", "losses"} and segment[-1] not in _MEASURES:
         return "loss"  # `loss_actor`, `loss_value`
-    return last_known
+    return _rightmost(segment, _STRONG)
 
 
 _MEASURES = (_STRONG["weight"] - _TUNED | _words("coef coeff")).union(
-    *(_STRONG[quantity] for quantity in ("scale", "spread", "share", "count")), _words("time ms")
+    *(_STRONG[quantity] for quantity in ("scale", "spread", "share", "count", "rate")),
+    _words("time ms"),
 )
 
 
@@ -336,8 +340,8 @@ def _rightmost(words: Sequence[str], names: Mapping[_Quantity, _Words]) -> _Quan
 
 
 def _is_gradient_norm(words: _Words, quantity: _Quantity) -> bool:
-    if words and words <= {"norm", "total", "global"}:
-        return "norm" in words
+    if words and words <= {"norm", "total", "global"} | _GRADIENT:
+        return bool(words & ({"norm"} | _GRADIENT))
     if quantity in {"share", "count", "spread", "time"} and not words & _PARAMETERS:
         return False
     # `grad_norm/layer.weight` is a norm, `grad_norm_threshold` is none.
@@ -464,9 +468,9 @@ def _reward(name: _Context) -> Role:
     return "eval_score" if is_score else "reward"
 
 
-_PLAIN_LOSS = _STATISTIC | _TRAINING | _EVALUATION | _STRONG["loss"] | _WEAK["count"]
+_PLAIN_LOSS = _STATISTIC | _TRAINING | _EVALUATION | _WEAK["count"] | {"loss", "losses"}
 _SPREADLESS = _STRONG["loss"] | _STRONG["count"] | _STRONG["time"] | _GRADIENT
-_OUTSIDE_TOTAL = _CRITIC | _ADVERSARIAL | _words("ppl perplexity")
+_OUTSIDE_TOTAL = _CRITIC | _ADVERSARIAL
 _AS_NAMED: Mapping[_Quantity, Role] = {role: role for role in get_args(Role)}
 _REFINED: Mapping[_Quantity, Callable[[_Context], Role]] = {
     "loss": _loss,
