@@ -68,9 +68,14 @@ class Boundary:
             warn(text)
 
 
-def text_of(said: Callable[[], str], otherwise: str = "(it cannot say)") -> str:
-    """What a stranger's object says, whose `__str__` may raise anything."""
+def of_stranger(ask: Callable[[], R], otherwise: R) -> R:
+    """What a stranger's object gives, whose methods may raise anything."""
     try:
-        return said()
-    except Exception:  # noqa: BLE001 - it is a stranger's code, and only its text is wanted
+        return ask()
+    except Exception:  # noqa: BLE001 - it is a stranger's code, and only its answer is wanted
         return otherwise
+
+
+def text_of(to_text: Callable[[], str], otherwise: str = "(it cannot say)") -> str:
+    """What a stranger's object says of itself."""
+    return of_stranger(to_text, otherwise)

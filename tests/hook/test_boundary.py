@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,17 @@ def test_a_warning_that_cannot_be_formatted_is_heard_by_its_kind(
     assert len(passed_on) == 1
 
 
-def test_an_error_inside_that_cannot_say_what_it_is_is_counted_all_the_same(make: Any) -> None:
-    class Reading:
-        def __float__(self) -> float:
-            raise UnsayableError
-
+def test_an_error_inside_that_cannot_say_what_it_is_is_counted_all_the_same(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = make()
+
+    def fail(*_: Any) -> None:
+        raise UnsayableError
+
+    monkeypatch.setattr(watch._coercer, "readings", fail)
     with pytest.warns(UserWarning, match="goes on after UnsayableError"):
-        watch.log({"train/loss": Reading()})
+        watch.log({"train/loss": 0.5})
 
     assert watch.errors == {"UnsayableError": 1}
 
@@ -95,13 +99,14 @@ def test_a_training_that_died_of_an_error_without_a_text_is_told_by_its_kind(mak
 @pytest.mark.parametrize(
     "wrong", [{"url": 5}, {"tags": 3, "rules": "ppo"}, {"run": b"x"}, {"rules": "a\0b"}]
 )
-def test_whatever_is_wrong_with_an_argument_training_goes_on_unwatched_or_with_default_rules(
+def test_whatever_is_wrong_with_an_argument_training_is_watched_all_the_same(
     wrong: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.warns(UserWarning, match="watchstep"):
         watch = watchstep.init(**{"run": "wrong", "directory": tmp_path, **wrong})
 
     assert watch.log({"train/loss": 0.5}).action == watchstep.Action.NONE
+    assert "LossNonFinite" in watch.log({"train/loss": math.nan}).firing
     watch.finish()
 
 

@@ -125,28 +125,18 @@ def test_what_is_no_reading_is_left_out_with_one_warning(make: Any) -> None:
 
 
 def test_an_error_inside_never_reaches_the_training_loop(make: Any) -> None:
-    class Hostile:
-        def __float__(self) -> float:
-            raise ZeroDivisionError
-
     watch = make()
+    watch._stream.judgement.update = lambda _: 1 / 0
 
     with pytest.warns(UserWarning, match="goes on after ZeroDivisionError"):
-        verdict = watch.log({"train/loss": Hostile()})
+        verdict = watch.log({"train/loss": 0.5})
 
     assert verdict.healthy
     assert watch.errors == {"ZeroDivisionError": 1}
 
 
-def test_a_bad_argument_switches_watching_off_and_training_goes_on(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="watchstep is off for this run: run must match"):
-        watch = watchstep.init(run="no spaces allowed", directory=tmp_path)
-
-    assert watch.log({"train/loss": math.nan}).healthy
-
-
 def test_a_bad_argument_raises_where_that_was_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(watchstep.WatchstepError, match="on_critical must be one of"):
+    with pytest.raises(watchstep.WatchstepError, match="on_critical: must be one of"):
         watchstep.init(run="r", directory=tmp_path, on_critical="hlat", strict_init=True)  # type: ignore[arg-type]
 
 

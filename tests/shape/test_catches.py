@@ -11,13 +11,14 @@ CLIENT = ROOT / "client" / "watchstep"
 BROAD = {"Exception", "BaseException"}
 REASONS = {
     "boundary.survive": "the line between watchstep and the training loop",
-    "boundary.text_of": "a stranger's __str__",
+    "boundary.of_stranger": "a stranger's object: its text, its number, its fields",
     "checkpoint/durable.run": "raised again in the thread that waits for it",
     "checkpoint/keeper.write": "a thread: told at the next update",
     "checkpoint/ranks.agreed": "raised again in every process, none of which may wait in vain",
     "checkpoint/reading.load_safely": "torch.load raises whatever its parsers stumble over",
     "checkpoint/shards._metadata": "unpickling raises whatever its bytes make it stumble over",
     "checkpoint/targets.load_all": "all targets are put back, then CheckpointError",
+    "hook/options.from_environment": "an argument is a stranger's code; it costs that argument",
     "hook/watch_checkpoints.restore": "CheckpointError, the only one that a restore may raise",
     "integrations/rllib.told": "told as the run's end, and raised again",
     "integrations/sb3.watched": "told as the run's end, and raised again",

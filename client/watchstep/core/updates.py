@@ -12,6 +12,8 @@ EVENT_KINDS = (
     "finished",
     "failed",
     "halted",
+    "preempted",
+    "hung",
     "checkpoint",
     "guard",
     "log",

@@ -37,6 +37,10 @@ class Judgement:
         self._steps[guard], _ = step(self.rules, state, Update(seq, seq, time, readings))
         return judge(self.rules, self._steps[guard], most=self.most)
 
+    def looks_at(self, name: str) -> bool:
+        """Whether a rule looks at the metric of that name."""
+        return bool(self.rules.targets(name))
+
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire on the stream of updates."""
         return self._updates.firing()

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+from watchstep.boundary import text_of
 from watchstep.errors import SettingsError
+from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping, plain_tags
 from watchstep.rules import PACKS_TAG, packs_named
-from watchstep.wire import METRIC_NAME, RUN_NAME
+from watchstep.wire import legal_project_name, legal_run_name
 
 Mode = Literal["online", "offline", "disabled"]
 OnCritical = Literal["alert", "halt", "rollback"]
 DEFAULT_RULES = ("ppo", "generic")
-_LEAST = {"keep": 1, "good_after": 1, "max_rollbacks": 0, "exit_s": 0, "rollback_lr_factor": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,11 @@ class Options:
         report: Whether this process reports, and writes checkpoints that others hold alike.
             None: rank 0 of a distributed job does (torch.distributed, or RANK, SLURM_PROCID,
             OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
-        catch_sigterm: Whether a SIGTERM is reported at the next `log` before the process dies
-            of it. Installs a handler, in the main thread only.
+        catch_sigterm: Whether a SIGTERM that nobody else handles is told before the process
+            dies of it.
+        terminal: Whether a critical alert is said on stderr where no service hears of it, and
+            where the run is to be seen where one does.
+        roles: Metric name to role, for metrics whose name does not say what they are.
     """
 
     run: str
@@ -69,103 +74,221 @@ class Options:
     exit_s: float = 1.5
     report: bool | None = None
     catch_sigterm: bool = False
+    terminal: bool = True
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
-def from_environment(given: Mapping[str, Any]) -> Options:
-    """Arguments over environment over defaults; None counts as not given.
+def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
+    """Arguments over environment over defaults, and a sentence for each that cannot be used.
+
+    None counts as not given. An argument that cannot be used costs that argument: it is mended
+    where its meaning is plain, else it has its default.
 
     The environment: WATCHSTEP_URL, WATCHSTEP_TOKEN or WATCHSTEP_TOKEN_FILE, WATCHSTEP_PROJECT,
     WATCHSTEP_RUN, WATCHSTEP_DIR and WATCHSTEP_MODE.
-
-    Raises:
-        SettingsError: A name or value that cannot be.
     """
+    complaints: list[str] = []
+    token, complaint = _token()
     environment = {
         "url": os.environ.get("WATCHSTEP_URL"),
-        "token": _token(),
+        "token": token,
         "project": os.environ.get("WATCHSTEP_PROJECT"),
         "run": os.environ.get("WATCHSTEP_RUN"),
         "directory": os.environ.get("WATCHSTEP_DIR"),
+        "mode": os.environ.get("WATCHSTEP_MODE"),
     }
-    told: dict[str, Any] = {key: value for key, value in environment.items() if value}
-    told.update({key: value for key, value in given.items() if value is not None})
-    told.setdefault("run", _invented_name())
+    complaints += [complaint] if complaint else []
+    wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
+    wanted.update({key: value for key, value in given.items() if value is not None})
     # The environment variable is the kill switch, so no argument overrules it.
-    told["mode"] = os.environ.get("WATCHSTEP_MODE") or told.get("mode", "online")
-    if "rules" in told:
-        told["rules"] = _rules(told["rules"])
-        told["tags"] = _telling_packs(told["rules"], told.get("tags", {}))
-    for key in ("directory", "checkpoints"):
-        if key in told:
-            told[key] = Path(told[key])
-    _refuse_unknown(told)
-    options = Options(**told)
-    _check(options)
-    return options
+    wanted["mode"] = environment["mode"] or wanted.get("mode", "online")
+    wanted.setdefault("run", _invented_name())
+    usable: dict[str, Any] = {}
+    for key, value in wanted.items():
+        mend = _MENDERS.get(key)
+        if mend is None:
+            complaints.append(_unknown(key))
+            continue
+        try:
+            mended = mend(value)
+        except Exception as error:  # noqa: BLE001 - an argument is a stranger's code
+            complaints.append(f"{key}: {text_of(error.__str__)}")
+            continue
+        usable[key] = mended.value
+        complaints += [f"{key}: {text}" for text in mended.complaints]
+    if usable.get("on_critical") == "rollback" and "checkpoints" not in usable:
+        complaints.append("on_critical: 'rollback' needs checkpoints='some/folder'; it halts")
+        usable["on_critical"] = "halt"
+    if "rules" in usable:
+        usable["tags"] = _telling_packs(usable["rules"], usable.get("tags", {}))
+    return Options(**usable), complaints
 
 
-def _refuse_unknown(told: Mapping[str, Any]) -> None:
-    known = [one.name for one in fields(Options)]
-    for name in told:
-        if name not in known:
-            import difflib
-
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise SettingsError(f"there is no argument {name!r}{hint}")
+class _Mended(NamedTuple):
+    value: Any
+    complaints: Sequence[str] = ()
 
 
-def _token() -> str | None:
+def _name(legal: Callable[[str], str]) -> Callable[[Any], _Mended]:
+    def mend(value: Any) -> _Mended:
+        text = value if isinstance(value, str) else text_of(value.__str__)
+        name = legal(text)
+        changed = [] if name == text else [f"{text[:140]!r} is called {name!r}"]
+        return _Mended(name, changed)
+
+    return mend
+
+
+def _url(value: Any) -> _Mended:
+    from watchstep.sender.transport import Target
+
+    text = str(value).strip()
+    if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?(/.*)?", text):
+        text = f"http://{text}"
+        Target.parse(text)
+        return _Mended(text, [f"must begin with http:// or https://; taken for {text!r}"])
+    try:
+        Target.parse(text)
+    except SettingsError as error:
+        reason = str(error).removeprefix("url: ")
+        raise SettingsError(f"{reason}; nothing is sent, updates stay in the spool") from None
+    return _Mended(text)
+
+
+def _secret(value: Any) -> _Mended:
+    text = str(value).strip()
+    if not (text.isascii() and text.isprintable()):
+        raise SettingsError("must hold printable ASCII only; none is sent")
+    return _Mended(text)
+
+
+def _chosen(choices: Sequence[str], otherwise: str) -> Callable[[Any], _Mended]:
+    def mend(value: Any) -> _Mended:
+        if value in choices:
+            return _Mended(value)
+        import difflib
+
+        close = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
+        taken = close[0] if close else otherwise
+        listed = ", ".join(choices)
+        return _Mended(taken, [f"must be one of {listed}, not {value!r:.80}; taken for {taken!r}"])
+
+    return mend
+
+
+def _on_critical(value: Any) -> _Mended:
+    if value is False or str(value).lower() in ("none", "off", "warn", "warning", "log", "tell"):
+        return _Mended(
+            "alert", [f"must be one of {_ON_CRITICAL}, not {value!r}; taken for 'alert'"]
+        )
+    # Whoever names something else than the default wants more than the default.
+    return _chosen(get_args(OnCritical), "halt")(value)
+
+
+def _folder(value: Any) -> _Mended:
+    return _Mended(Path(value))
+
+
+def _rules(value: Any) -> _Mended:
+    sources = (value,) if isinstance(value, (str, Path)) else tuple(value)
+    # A pack for one kind of trainer is of little use without the rules for any trainer.
+    names = [str(source) for source in sources]
+    return _Mended(tuple(names if "generic" in names or not names else [*names, "generic"]))
+
+
+def _config(value: Any) -> _Mended:
+    plain, left_out = plain_mapping(value, most_bytes=CONFIG_BYTES)
+    cut = f"is more than is shown with a run: {left_out} of its values are left out or cut"
+    return _Mended(plain, [cut] if left_out else [])
+
+
+def _tags(value: Any) -> _Mended:
+    return _Mended(*plain_tags(value))
+
+
+def _roles(value: Any) -> _Mended:
+    return _Mended({str(name): str(role) for name, role in dict(value).items()})
+
+
+def _text(value: Any) -> _Mended:
+    text = value if isinstance(value, str) else text_of(value.__str__)
+    return _Mended("".join(char if char.isprintable() else " " for char in text)[:64])
+
+
+def _at_least(least: float, kind: type = float) -> Callable[[Any], _Mended]:
+    def mend(value: Any) -> _Mended:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            raise SettingsError(f"must be a number of at least {least:g}, not {value!r:.80}")
+        return _Mended(kind(value))
+
+    return mend
+
+
+def _factor(value: Any) -> _Mended:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise SettingsError(f"must be above 0, not {value!r:.80}")
+    return _Mended(float(value))
+
+
+def _switch(value: Any) -> _Mended:
+    return _Mended(bool(value))
+
+
+_ON_CRITICAL = ", ".join(get_args(OnCritical))
+_MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
+    "run": _name(legal_run_name),
+    "project": _name(legal_project_name),
+    "rules": _rules,
+    "url": _url,
+    "token": _secret,
+    "directory": _folder,
+    "mode": _chosen(get_args(Mode), "online"),
+    "checkpoints": _folder,
+    "on_critical": _on_critical,
+    "tags": _tags,
+    "config": _config,
+    "trainer": _text,
+    "keep": _at_least(1, int),
+    "good_after": _at_least(1, int),
+    "async_checkpoints": _switch,
+    "max_rollbacks": _at_least(0, int),
+    "rollback_lr_factor": _factor,
+    "strict": _switch,
+    "capture_text": _switch,
+    "obey_commands": _switch,
+    "exit_s": _at_least(0),
+    "report": _switch,
+    "catch_sigterm": _switch,
+    "terminal": _switch,
+    "roles": _roles,
+}
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, _MENDERS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"there is no argument {name!r}{hint}"
+
+
+def _token() -> tuple[str | None, str]:
     """The token itself, or the content of the file that is named, as secrets are mounted."""
     path = os.environ.get("WATCHSTEP_TOKEN_FILE")
     if not path or os.environ.get("WATCHSTEP_TOKEN"):
-        return os.environ.get("WATCHSTEP_TOKEN")
+        return os.environ.get("WATCHSTEP_TOKEN"), ""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"WATCHSTEP_TOKEN_FILE cannot be read: {error.strerror}") from None
+        return Path(path).read_text(encoding="utf-8").strip(), ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is no text"
+        return None, f"WATCHSTEP_TOKEN_FILE cannot be read: {reason}"
 
 
 def _invented_name() -> str:
     return f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
-def _rules(told: Any) -> tuple[str, ...]:
-    sources = (told,) if isinstance(told, (str, Path)) else tuple(told)
-    # A pack for one kind of trainer is of little use without the rules for any trainer.
-    names = [str(source) for source in sources]
-    return tuple(names if "generic" in names or not names else [*names, "generic"])
-
-
 def _telling_packs(rules: tuple[str, ...], tags: Mapping[str, str]) -> Mapping[str, str]:
     """The tags, with the packs that were chosen: the service judges by the same ones."""
     chosen = ",".join(packs_named(",".join(rules)))
     return {PACKS_TAG: chosen, **tags} if chosen else tags
-
-
-def _check(options: Options) -> None:
-    if not re.fullmatch(RUN_NAME, options.run):
-        raise SettingsError(
-            f"run must match {RUN_NAME.pattern}, and {options.run[:140]!r} does not"
-        )
-    for key, value, choices in (
-        ("mode (or WATCHSTEP_MODE)", options.mode, get_args(Mode)),
-        ("on_critical", options.on_critical, get_args(OnCritical)),
-    ):
-        if value not in choices:
-            raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
-    for key, least in _LEAST.items():
-        given = getattr(options, key)
-        if isinstance(given, bool) or not isinstance(given, int | float) or not given >= least:
-            raise SettingsError(f"{key} must be a number of at least {least}, not {given!r}")
-    if not options.rollback_lr_factor > 0:
-        raise SettingsError(f"rollback_lr_factor must be above 0, not {options.rollback_lr_factor}")
-    if options.url is not None and not options.url.startswith(("http://", "https://")):
-        raise SettingsError("url must begin with http:// or https://")
-    if options.on_critical == "rollback" and options.checkpoints is None:
-        raise SettingsError("on_critical='rollback' needs checkpoints='some/folder'")
-
-
-def is_metric_name(name: object) -> bool:
-    """Whether a name is one that readings may have."""
-    return isinstance(name, str) and METRIC_NAME.fullmatch(name) is not None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from watchstep.hook.options import is_metric_name
+from watchstep.boundary import Boundary, of_stranger, text_of
+from watchstep.wire import legal_metric_name
 
 MOST_READINGS = 256
-"""Metrics an update may hold; the service's default limit."""
+"""Readings an update may hold; the service's default limit."""
+MOST_NAMES = 2_000
+"""Metric names a run may hold; the service's default limit."""
+# Our own names and those that rules look at may come late.
+_NAMES_LOGGED = MOST_NAMES - 50
+_NAMES_FOR_OTHERS = MOST_NAMES - 200
+_MOST_NOTICES = 40
 _MOST_SHAPES = 1_024
+_DEEPEST = 8
 MOST_UPDATES_BEHIND = 2
 """Updates whose device readings may be under way before the oldest is waited for."""
 
@@ -18,24 +27,37 @@ MOST_UPDATES_BEHIND = 2
 class Coercer:
     """Makes readings of what trainers log, and counts what it cannot use.
 
+    Names that are not legal are mapped; two names never become one. What is over a limit is
+    left out, first what no rule looks at.
+
+    Args:
+        looks_at: Whether a rule looks at the metric of that name.
+
     Attributes:
         counts: Readings refused, by reason.
-        news: Newest offender per reason since `take_news`.
+        notices: Sentences for the user about what was changed or left out, each once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, looks_at: Callable[[str], bool] = lambda _: False) -> None:
         self.counts: dict[str, int] = {}
-        self.news: dict[str, str] = {}
+        self.notices: list[str] = []
+        self._looks_at = looks_at
+        self._noticed: set[tuple[str, str]] = set()
+        self._names: dict[str, str] = {}
+        self._other_names = 0
         self._good_shapes: set[tuple[Any, ...]] = set()
         self._last_shape: tuple[Any, ...] | None = None
+        self._last_fit: tuple[tuple[str, ...], list[str]] = ((), [])
 
-    def readings(self, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    def readings(self, metrics: Any) -> tuple[dict[str, float], dict[str, Any]]:
         """Split metrics into numbers and tensors that live on a device.
 
         Args:
-            metrics: Name to int, float, 0-d array or one-element tensor; nested mappings are
-                flattened with "/". Anything else is left out and counted.
+            metrics: Name to anything that `float` takes, or an array or tensor of one element;
+                nested mappings are flattened with "/". Anything else is left out and counted.
         """
+        if type(metrics) is not dict:
+            metrics = self._as_dict(metrics)
         # Loops in C alone: the usual update costs 0.6 us so, and 1.3 us one by one. Comparing
         # with the last names is three times as fast as hashing them all.
         shape = tuple(metrics)
@@ -45,87 +67,194 @@ class Coercer:
                 return dict(metrics), {}
         return self._slowly(metrics)
 
-    def _slowly(self, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    def fitting(self, readings: dict[str, float]) -> dict[str, float]:
+        """The readings that one update may hold; the rest is left out and counted.
+
+        What rules look at stays, then what is not finite, then what comes first.
+        """
+        if len(readings) <= MOST_READINGS:
+            return readings
+        names = tuple(readings)
+        calm = math.isfinite(sum(readings.values()))
+        if calm and names == self._last_fit[0]:
+            kept = self._last_fit[1]
+        else:
+            urgency = {
+                name: (not self._looks_at(name), math.isfinite(value))
+                for name, value in readings.items()
+            }
+            first = set(sorted(names, key=urgency.__getitem__)[:MOST_READINGS])
+            kept = [name for name in names if name in first]
+            if calm:
+                self._last_fit = (names, kept)
+        reason = f"more than {MOST_READINGS} metrics"
+        self.counts[reason] = self.counts.get(reason, 0) + len(names) - len(kept)
+        if (reason, "") not in self._noticed:
+            dropped = [name for name in names if name not in set(kept)]
+            shown = ", ".join(map(repr, dropped[:5])) + (", …" if len(dropped) > 5 else "")
+            self._notice(
+                reason,
+                "",
+                f"leaves out {shown}: an update takes {MOST_READINGS} metrics, and this one has"
+                f" {len(names)}",
+            )
+        return {name: readings[name] for name in kept}
+
+    def take_notices(self) -> list[str]:
+        """`notices`, which are empty afterwards."""
+        notices, self.notices = self.notices, []
+        return notices
+
+    def _as_dict(self, metrics: Any) -> dict[Any, Any]:
+        if metrics is None:
+            return {}
+        given: Any = None
+        if isinstance(metrics, Mapping) or hasattr(metrics, "items"):
+            given = of_stranger(lambda: dict(metrics.items()), None)
+        if given is None:
+            self._refuse("metrics", type(metrics).__name__, "is no mapping of names to numbers")
+        return given or {}
+
+    def _slowly(self, metrics: dict[Any, Any]) -> tuple[dict[str, float], dict[str, Any]]:
         numbers: dict[str, float] = {}
         waiting: dict[str, Any] = {}
         clean = True
-        for name, value in _flattened(metrics):
-            if not is_metric_name(name):
-                self._refuse("name", name)
+        for raw, value in _flattened(metrics):
+            name = self._names.get(raw) or self._admitted(raw)
+            if name is None:
                 clean = False
                 continue
-            if len(numbers) + len(waiting) >= MOST_READINGS:
-                self._refuse("more than 256 metrics", name)
-                break
-            number = _number(value)
+            if name in numbers or name in waiting:
+                # Both {"a": {"b": 1}} and {"a/b": 2}, or the keys 1 and "1".
+                name = self._renamed(raw, legal_metric_name(f"{raw} (again)"))
+            clean = clean and name == raw
+            number = number_of(value)
             if number is not None:
                 numbers[name] = number
-            elif _is_on_device(value):
+            elif _arrives_later(value):
                 waiting[name] = value
             else:
-                self._refuse("value", name)
+                self._refuse("value", name, f"is no number but a {type(value).__name__}")
         if clean and not waiting and len(self._good_shapes) < _MOST_SHAPES:
-            self._good_shapes.add(tuple(metrics))
+            shape = tuple(metrics)
+            if all(type(name) is str for name in shape):
+                self._good_shapes.add(shape)
         return numbers, waiting
 
-    def take_news(self) -> dict[str, str]:
-        """`news`, which is empty afterwards."""
-        news, self.news = self.news, {}
-        return news
+    def _admitted(self, raw: str) -> str | None:
+        """The legal name of a metric that is new; None where the run has names enough."""
+        name = legal_metric_name(raw)
+        looked_at = self._looks_at(name)
+        if len(self._names) >= _NAMES_LOGGED or (
+            not looked_at and self._other_names >= _NAMES_FOR_OTHERS
+        ):
+            reason = "more names than a run holds"
+            self.counts[reason] = self.counts.get(reason, 0) + 1
+            why = f"leaves out {name!r} and later new metrics: a run holds {MOST_NAMES} names"
+            self._notice(reason, "", why)
+            return None
+        self._other_names += not looked_at
+        self._names[raw] = name
+        return name if name == raw else self._renamed(raw, name)
 
-    def _refuse(self, reason: str, name: object) -> None:
+    def _renamed(self, raw: str, name: str) -> str:
+        self._notice("renamed", raw, f"calls the metric {raw[:140]!r} {name!r}")
+        return name
+
+    def _refuse(self, reason: str, name: str, why: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.news[reason] = str(name)[:140]
+        self._notice(reason, name, f"leaves out the metric {name[:140]!r}, which {why}")
+
+    def _notice(self, reason: str, name: str, text: str) -> None:
+        if len(self._noticed) < _MOST_NOTICES and (reason, name) not in self._noticed:
+            self._noticed.add((reason, name))
+            self.notices.append(text)
 
 
-def _flattened(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            found.extend(_flattened(value, f"{prefix}{name}/"))
+def _flattened(
+    metrics: Mapping[Any, Any], prefix: str = "", depth: int = 0
+) -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in metrics.items():
+        name = key if isinstance(key, str) else text_of(key.__str__)
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            flat.extend(_flattened(_copied(value), f"{prefix}{name}/", depth + 1))
         else:
-            found.append((f"{prefix}{name}" if prefix else name, value))
-    return found
+            flat.append((f"{prefix}{name}" if prefix else name, value))
+    return flat
 
 
-def _number(value: Any) -> float | None:
-    """The value as a float, or None where it is none or lives on a CUDA device.
+def _copied(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
+    return of_stranger(lambda: dict(mapping.items()), {})
 
-    Other accelerators (MPS, XPU) have no event to wait for later, and are read at once.
+
+def number_of(value: Any) -> float | None:
+    """The value as a float, or None where it is none, or arrives from a device later.
+
+    Accelerators without an event to wait for later (MPS, XPU) are read at once.
     """
     if value is None or isinstance(value, (str, bytes)):
         return None
+    return of_stranger(lambda: _number_of(value), None)
+
+
+def _number_of(value: Any) -> float | None:
     if hasattr(value, "detach"):
         value = value.detach()
         if value.device.type == "cuda" or value.numel() != 1:
             return None
+    elif _is_jax(value):
+        return None
+    elif getattr(value, "size", None) == 1 and hasattr(value, "item"):
+        # An array of one element: newer NumPy's `float` takes only those without a dimension.
+        value = value.item()
     try:
         return float(value)
     except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-    except (TypeError, ValueError, RuntimeError):
-        return None
+        return math.inf if value > 0 else -math.inf
+    except ValueError:
+        # A signalling NaN of `decimal`.
+        return math.nan if getattr(value, "is_nan", bool)() else None
 
 
-def _is_on_device(value: Any) -> bool:
+def _is_jax(value: Any) -> bool:
+    return hasattr(value, "copy_to_host_async") and hasattr(value, "is_ready")
+
+
+def _arrives_later(value: Any) -> bool:
+    if _is_jax(value):
+        return of_stranger(lambda: value.size, 0) == 1
     device = getattr(value, "device", None)
     return getattr(device, "type", "cpu") == "cuda" and value.numel() == 1
 
 
-class DeviceReadings:
-    """Scalars on their way from CUDA devices to the host.
+def read_now(waiting: Mapping[str, Any]) -> dict[str, float]:
+    """Readings that are on a device, at the price of waiting for it."""
+    return {name: float(value.item()) for name, value in waiting.items()}
 
-    Each device's copies go to pinned memory on its current stream and are read when their
-    event has passed, so that nothing waits for the device.
+
+class DeviceReadings:
+    """Scalars on their way from devices to the host.
+
+    Each CUDA device's copies go to pinned memory on its current stream and are read when their
+    event has passed; a JAX array is asked for its copy and says itself when it is there. So
+    nothing waits for a device.
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self._jax = {name: value for name, value in tensors.items() if _is_jax(value)}
+        for value in self._jax.values():
+            value.copy_to_host_async()
+        self._flying: list[tuple[list[str], Any, Any]] = []
+        by_device: dict[Any, list[str]] = {}
+        for name in tensors.keys() - self._jax.keys():
+            by_device.setdefault(tensors[name].device, []).append(name)
+        if by_device:
+            self._copy(by_device, tensors)
+
+    def _copy(self, by_device: Mapping[Any, list[str]], tensors: Mapping[str, Any]) -> None:
         import torch
 
-        by_device: dict[Any, list[str]] = {}
-        for name, tensor in tensors.items():
-            by_device.setdefault(tensor.device, []).append(name)
-        self._flying: list[tuple[list[str], Any, Any]] = []
         for device, names in by_device.items():
             stacked = torch.stack(
                 [tensors[name].detach().reshape(()).to(torch.float64) for name in names]
@@ -138,15 +267,16 @@ class DeviceReadings:
 
     def ready(self) -> bool:
         """Whether the numbers have arrived."""
-        return all(passed.query() for _, _, passed in self._flying)
+        arrived = all(passed.query() for _, _, passed in self._flying)
+        return arrived and all(value.is_ready() for value in self._jax.values())
 
     def wait(self) -> dict[str, float]:
         """The numbers; waits for the devices if they have not arrived."""
-        found: dict[str, float] = {}
+        numbers = read_now(self._jax)
         for names, host, passed in self._flying:
             passed.synchronize()
-            found.update(zip(names, map(float, host.tolist()), strict=True))
-        return found
+            numbers.update(zip(names, map(float, host.tolist()), strict=True))
+        return numbers
 
 
 class _Waiting(NamedTuple):
@@ -157,9 +287,13 @@ class _Waiting(NamedTuple):
 
 
 class Arrivals:
-    """Updates behind a device, in order."""
+    """Updates behind a device, in order.
 
-    def __init__(self) -> None:
+    A device that fails costs the readings that are on it, and no other.
+    """
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
         self._waiting: deque[_Waiting] = deque()
 
     def __len__(self) -> int:
@@ -173,7 +307,7 @@ class Arrivals:
         event: Mapping[str, Any] | None,
     ) -> None:
         """Add the newest update; `tensors` are those of its readings that are on a device."""
-        device = DeviceReadings(tensors) if tensors else None
+        device = self._boundary.survive(DeviceReadings, tensors) if tensors else None
         self._waiting.append(_Waiting(readings, device, step, event))
 
     def arrived(
@@ -187,7 +321,12 @@ class Arrivals:
         while self._waiting:
             readings, device, step, event = self._waiting[0]
             late = all_of_them or len(self._waiting) > MOST_UPDATES_BEHIND
-            if device is not None and not late and not device.ready():
+            if device is not None and not late and not self._is_ready(device):
                 return
             self._waiting.popleft()
-            yield readings | (device.wait() if device is not None else {}), step, event
+            arrived = self._boundary.survive(device.wait) if device is not None else None
+            yield readings | (arrived or {}), step, event
+
+    def _is_ready(self, device: DeviceReadings) -> bool:
+        ready = self._boundary.survive(device.ready)
+        return True if ready is None else ready

@@ -4,89 +4,126 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from watchstep.boundary import Boundary
 from watchstep.core.engine import RuleSet
 from watchstep.errors import RuleError, SettingsError, warn
-from watchstep.hook.options import DEFAULT_RULES, Options, from_environment
+from watchstep.hook.options import DEFAULT_RULES, Mode, OnCritical, Options, from_environment
 from watchstep.hook.watch import Watch
 from watchstep.rules import load
 
 
-def init(  # noqa: PLR0913 - the contract names them; all have defaults
+def init(  # noqa: PLR0913 - one argument a choice; all have defaults
     run: str | None = None,
     *,
     project: str | None = None,
     rules: str | Path | Sequence[str | Path] | None = None,
+    roles: Mapping[str, str] | None = None,
     checkpoints: str | Path | None = None,
-    on_critical: Literal["alert", "halt", "rollback"] | None = None,
-    tags: Mapping[str, str] | None = None,
-    config: Mapping[str, Any] | None = None,
+    on_critical: OnCritical | None = None,
+    tags: Mapping[str, Any] | None = None,
+    config: Any = None,
+    trainer: str | None = None,
+    url: str | None = None,
+    token: str | None = None,
+    directory: str | Path | None = None,
+    mode: Mode | None = None,
+    report: bool | None = None,
+    keep: int | None = None,
+    good_after: int | None = None,
+    async_checkpoints: bool | None = None,
+    max_rollbacks: int | None = None,
+    rollback_lr_factor: float | None = None,
+    strict: bool | None = None,
+    capture_text: bool | None = None,
+    obey_commands: bool | None = None,
+    catch_sigterm: bool | None = None,
+    terminal: bool | None = None,
+    exit_s: float | None = None,
     strict_init: bool = False,
-    **more: Any,
+    **unknown: Any,
 ) -> Watch:
     """Begin to watch a training run. Touches no network and starts no thread.
 
+    An argument that cannot be used costs that argument: one warning says what was wrong and
+    what is done instead, and training is watched all the same.
+
     Args:
-        run: Name of the run, `[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}`; a name that was used before
-            is the same run's next attempt. Default: WATCHSTEP_RUN, or an invented one.
+        run: Name of the run; one that was used before is the same run's next attempt. What is
+            not `[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}` is mapped to that, the same each time.
+            Default: WATCHSTEP_RUN, or an invented one.
         project: Default: WATCHSTEP_PROJECT, or "default".
         rules: A pack, a rule file, or several; the pack "generic" always joins them. Default:
             "ppo" and "generic".
+        roles: Metric name to role, such as `{"my/objective": "loss"}`, for metrics whose name
+            does not say what they are.
         checkpoints: Folder for the checkpoint keeper; without it `save` does nothing.
         on_critical: What a rule's demand to halt leads to. "alert" (default): it is told;
             "halt": `TrainingHalted` is raised; "rollback": the pinned checkpoint is restored
             and training goes on, a limited number of times.
         tags: Short texts that rules (`where`) and people filter by.
-        config: Hyper-parameters, shown with the run.
-        strict_init: Raise for a bad argument. By default it is warned of and training goes on:
-            with the default rules if a rule file is wrong, without watching otherwise.
-        more: Fields of `watchstep.hook.options.Options`: url, token, directory, mode, trainer,
-            keep, good_after, async_checkpoints, max_rollbacks, rollback_lr_factor, strict,
-            capture_text, obey_commands, exit_s, report, catch_sigterm.
+        config: Hyper-parameters, shown with the run: a mapping, `argparse.Namespace`,
+            dataclass, or anything with fields. Secrets in it are masked.
+        trainer: What trains, such as "stable-baselines3 2.9.2".
+        url: The service's origin. Default: WATCHSTEP_URL; without any nothing is sent.
+        token: Bearer token for the service. Default: WATCHSTEP_TOKEN or WATCHSTEP_TOKEN_FILE.
+        directory: The spool's folder. Default: WATCHSTEP_DIR, or ".watchstep".
+        mode: "online" (default), "offline" (spool only) or "disabled" (nothing at all).
+        report: Whether this process reports. Default: rank 0 of a distributed job does.
+        keep: Checkpoints that retention leaves, besides the pin; 3 by default.
+        good_after: Healthy updates after a save before it may become the pin; 1 by default.
+        async_checkpoints: Whether saves are written in the background.
+        max_rollbacks: Rollbacks before the next one halts instead; 3 by default.
+        rollback_lr_factor: What learning rates are multiplied with after a rollback.
+        strict: Read device tensors at once, at the price of a synchronisation each update.
+        capture_text: Whether warnings and log lines from WARNING up become events.
+        obey_commands: Whether the service may halt this training.
+        catch_sigterm: Whether a SIGTERM that nobody else handles is told.
+        terminal: Whether critical alerts and the run's link are said on stderr.
+        exit_s: Seconds that the run's end may take.
+        strict_init: Raise for a bad argument instead of warning.
+        unknown: Warned of, with the argument that may have been meant.
 
     Raises:
         SettingsError, RuleError: Only with `strict_init`.
     """
-    given = {
-        "run": run,
-        "project": project,
-        "rules": rules,
-        "checkpoints": checkpoints,
-        "on_critical": on_critical,
-        "tags": tags,
-        "config": config,
-        **more,
-    }
+    given = {name: value for name, value in locals().items() if name not in _NOT_OPTIONS}
+    given |= unknown
     if strict_init:
         return _begun(given, strict=True)
     watch = Boundary("watchstep is off for this run, training").survive(_begun, given)
-    return _off() if watch is None else watch
+    return watch or Watch(Options(run="off", mode="disabled"), load([]))
+
+
+_NOT_OPTIONS = ("strict_init", "unknown")
 
 
 def _begun(given: Mapping[str, Any], *, strict: bool = False) -> Watch:
-    try:
-        options = from_environment(given)
-    except (SettingsError, TypeError) as error:
-        if strict:
-            raise SettingsError(str(error)) from error
-        warn(f"watchstep is off for this run: {error}")
-        return _off()
+    options, complaints = from_environment(given)
+    if strict and complaints:
+        raise SettingsError("; ".join(complaints))
     if options.mode == "disabled":
         return Watch(options, load([]))
+    if complaints:
+        warn(f"watchstep watches this run all the same: {'; '.join(complaints)}")
     return Watch(options, _rules(options, strict=strict))
-
-
-def _off() -> Watch:
-    return Watch(Options(run="off", mode="disabled"), load([]))
 
 
 def _rules(options: Options, *, strict: bool) -> RuleSet:
     try:
         return load(options.rules).for_tags(options.tags)
-    except RuleError as error:
+    except (RuleError, OSError) as error:
         if strict:
             raise
-        warn(f"watchstep uses its default rules: {error}")
-        return load(DEFAULT_RULES).for_tags(options.tags)
+        warn(f"watchstep goes on without a rule file: {error}")
+    others = [source for source in options.rules if source != "generic" and _loads(source)]
+    return load([*others, "generic"] if others else DEFAULT_RULES).for_tags(options.tags)
+
+
+def _loads(source: str) -> bool:
+    try:
+        load([source])
+    except (RuleError, OSError):
+        return False
+    return True

@@ -50,9 +50,12 @@ class Stream:
         self.seq += 1
         where = self.step if step is None else step
         update = Update(self.seq, where, time.time(), readings, event)
-        verdict, transitions = self.judgement.update(update)
-        if self.outbound is not None:
-            self.outbound.put(update)
+        try:
+            verdict, transitions = self.judgement.update(update)
+        finally:
+            # Whatever a rule stumbles over, the update is no hole in the stream.
+            if self.outbound is not None:
+                self.outbound.put(update)
         if transitions:
             self._remember(transitions)
         return verdict

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.hook.options import Options
+from watchstep.hook.run_end import RunEnd
 from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
@@ -34,8 +34,8 @@ class VerdictActions:
         options: Options,
         stream: Stream,
         checkpoints: WatchCheckpoints,
+        run_end: RunEnd,
         boundary: Boundary,
-        end: Callable[[], None],
     ) -> None:
         self.guards: list[Guard] = []
         self.rollbacks = 0
@@ -43,7 +43,7 @@ class VerdictActions:
         self._stream = stream
         self._checkpoints = checkpoints
         self._boundary = boundary
-        self._end = end
+        self._run_end = run_end
         self._agreement: Agreement | None = None
         self._vote: Verdict | None = None
         self._rolled_back = False
@@ -70,8 +70,9 @@ class VerdictActions:
             **choices,
         )
         # One that guarded the same optimizer before is detached by now.
-        self.guards = [one for one in self.guards if one.optimizer is not guard.optimizer]
+        self.guards = [other for other in self.guards if other.optimizer is not guard.optimizer]
         self.guards.append(guard)
+        self._run_end.let_go.append(guard.detach)
         return guard
 
     def note(self, readings: Mapping[str, Any]) -> None:
@@ -115,14 +116,18 @@ class VerdictActions:
             verdict = agreement.verdict(verdict)
         if verdict.action < Action.SKIP:
             return verdict
+        reason = ": ".join(part for part in (", ".join(verdict.rules), verdict.reason) if part)
         with self._stream.lock:
-            told = "skip" if verdict.action is Action.SKIP else self._options.on_critical
-            why = f"{', '.join(verdict.rules)}: {verdict.reason}"
-            self._stream.put(dict(readings), {"kind": "guard", "verdict": told, "reason": why})
             if verdict.action >= Action.HALT and self._rolled_back:
                 # The rest of a poisoned rollout: one rollback an update is enough.
-                return dataclasses.replace(verdict, action=Action.SKIP)
-            return self.act(verdict) if verdict.action >= Action.HALT else verdict
+                verdict = dataclasses.replace(verdict, action=Action.SKIP)
+            if verdict.action is Action.SKIP:
+                # Its readings are in the update that `log` makes of this step: one step is one
+                # update, for windows and for whatever is missing.
+                self._stream.events.skipped(reason)
+                return verdict
+            event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
+            return self.act(verdict, readings, event)
 
     def together(self, verdict: Verdict) -> Verdict:
         """Act on a verdict, or bring it to the vote on the next optimizer step.
@@ -135,36 +140,33 @@ class VerdictActions:
         self._vote = verdict
         return verdict
 
-    def act(self, verdict: Verdict) -> Verdict:
-        """Roll back, where that is asked for and can be, else halt.
+    def act(
+        self,
+        verdict: Verdict,
+        readings: Mapping[str, float] | None = None,
+        event: Mapping[str, Any] | None = None,
+    ) -> Verdict:
+        """Roll back, where that is asked for and can be, else halt; a person's halt is a halt.
+
+        Args:
+            verdict: HALT or ROLLBACK.
+            readings: Of a step that no `log` will speak of where this halts.
+            event: What is told with them.
 
         Raises:
             TrainingHalted: It cannot be, or a halt is asked for.
         """
-        asked = (verdict.action, self._options.on_critical)
-        if (Action.ROLLBACK in asked or "rollback" in asked) and self._roll_back(verdict):
+        wanted = (verdict.action, self._options.on_critical)
+        may_go_back = bool(verdict.rules) and (Action.ROLLBACK in wanted or "rollback" in wanted)
+        if may_go_back and self._roll_back(verdict):
             return dataclasses.replace(verdict, action=Action.ROLLBACK)
-        raise self.halted(verdict)
-
-    def halted(self, verdict: Verdict) -> TrainingHalted:
-        """Report a halt, wait a moment for it to be heard, and return what to raise."""
-        rule = verdict.rules[0] if verdict.rules else None
-        why = f"{rule}: {verdict.reason}" if rule else verdict.reason
-        pin = self._boundary.survive(lambda: self._checkpoints.pinned)
-        event = {"kind": "halted", "rule": rule or "", "reason": why}
-        if pin is not None:
-            event["checkpoint"] = str(pin.path)
-        self._stream.put({}, event)
-        self._end()
-        text = f"watchstep halted training at step {self._stream.step}: {why}"
-        if pin is not None:
-            text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
-        print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
-        return TrainingHalted(text, rule=rule, update=self._stream.seq)
+        if event is not None:
+            self._stream.put(dict(readings or {}), event)
+        raise self._run_end.halted(verdict)
 
     def _halted_by_guard(self, verdict: Verdict) -> TrainingHalted:
         with self._stream.lock:
-            return self.halted(verdict)
+            return self._run_end.halted(verdict)
 
     def _roll_back(self, verdict: Verdict) -> bool:
         """Restore the pin; False where that cannot be, and a halt is all that is left."""
@@ -172,7 +174,7 @@ class VerdictActions:
             return False
         self.rollbacks += 1
         try:
-            found = self._checkpoints.restore(None, None)
+            restored = self._checkpoints.restore(None, None)
         except CheckpointError as error:
             self._boundary.count(error)
             return False
@@ -181,6 +183,6 @@ class VerdictActions:
         for guard in self.guards:
             for group in guard.optimizer.param_groups:
                 group["lr"] = group["lr"] * self._options.rollback_lr_factor
-        reason = f"rolled back to the checkpoint of step {found.step}: {verdict.reason}"
+        reason = f"rolled back to the checkpoint of step {restored.step}: {verdict.reason}"
         self._stream.put({}, {"kind": "guard", "verdict": "rollback", "reason": reason})
         return True

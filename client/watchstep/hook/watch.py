@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import atexit
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from watchstep.boundary import Boundary, text_of
+from watchstep.boundary import Boundary, of_stranger, text_of
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, warn
 from watchstep.hook import captured_logs
-from watchstep.hook.events import checkpoint_event
+from watchstep.hook.events import sendable
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
 from watchstep.hook.process import (
@@ -22,7 +23,8 @@ from watchstep.hook.process import (
     on_fork,
     pending_exception,
 )
-from watchstep.hook.readings import Arrivals, Coercer
+from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
+from watchstep.hook.run_end import RunEnd
 from watchstep.hook.stream import Stream
 from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from watchstep.guard import Guard, Units
 
 _HEALTHY = Verdict()
-# Of `exit_s`, what a hung disk must leave for telling the service of the end.
-_SENDERS_SHARE = 0.25
+_LAST_STEP = 2**63 - 1
+_MOST_COMMANDS = 16
 
 
 class Watch:
@@ -61,14 +63,15 @@ class Watch:
         self._stream = Stream(Judgement(rules, most=most))
         reports = is_reporting_rank() if options.report is None else options.report
         self._checkpoints = WatchCheckpoints(options, self._stream, self._boundary, writes=reports)
+        self._run_end = RunEnd(options, self._stream, self._checkpoints, self._boundary)
         self._actions = VerdictActions(
-            options, self._stream, self._checkpoints, self._boundary, self._end
+            options, self._stream, self._checkpoints, self._run_end, self._boundary
         )
-        self._coercer = Coercer()
-        self._arrivals = Arrivals()
+        self._coercer = Coercer(self._stream.judgement.looks_at)
+        self._arrivals = Arrivals(self._boundary)
         self._vitals = Vitals()
         self._units: list[Units] = []
-        self._command: Mapping[str, Any] | None = None
+        self._commands: deque[Mapping[str, Any]] = deque(maxlen=_MOST_COMMANDS)
         self._termination: Termination | None = None
         self._logging = False
         if not self._disabled:
@@ -82,7 +85,9 @@ class Watch:
             self._report()
         if self.options.catch_sigterm:
             self._termination = Termination()
+            self._run_end.let_go.append(self._termination.stop)
         atexit.register(self._at_exit)
+        self._run_end.let_go.append(lambda: atexit.unregister(self._at_exit))
 
     def _report(self) -> None:
         from watchstep.sender import Outbound, OutboundConfig
@@ -120,8 +125,10 @@ class Watch:
         """Judge one update and send it on its way.
 
         Args:
-            metrics: Name to number: int, float, or a tensor or array of one element. Device
-                tensors are read without synchronisation and judged one or two updates later.
+            metrics: Name to number: anything that `float` takes, or a tensor or array of one
+                element. What is on a device is read without synchronisation and judged one or
+                two updates later. What is no number is left out; a name that is not
+                `[A-Za-z0-9_./:-]{1,128}` is mapped to one; each is warned of once.
             step: The trainer's own step counter; default: one more than the last.
             event: A mapping with a "kind" (see `watchstep.core.updates.EVENT_KINDS`).
 
@@ -135,7 +142,7 @@ class Watch:
         if self._disabled:
             return _HEALTHY
         begun = time.perf_counter_ns()
-        verdict = self._boundary.survive(self._log, metrics or {}, step, event)
+        verdict = self._boundary.survive(self._log, metrics, step, event)
         self._vitals.took_ns.append(time.perf_counter_ns() - begun)
         return verdict if verdict is not None else _HEALTHY
 
@@ -219,12 +226,12 @@ class Watch:
         Raises:
             CheckpointError: There is none, or it does not fit the targets; nothing else raises.
         """
-        found = self._checkpoints.restore(targets, step)
+        restored = self._checkpoints.restore(targets, step)
         with self._boundary, self._stream.lock:
             self._stream.judgement.forget_steps()
             if not self._disabled and not self._stream.ended:
-                self._stream.tell(f"restored the checkpoint of step {found.step}")
-        return found
+                self._stream.tell(f"restored the checkpoint of step {restored.step}")
+        return restored
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until saves are on disk and updates are acknowledged, or the time is over."""
@@ -245,7 +252,7 @@ class Watch:
         if not self._disabled and not self._stream.ended:
             self._boundary.survive(self._finish, error)
         if not self._disabled and not self._stream.ended:
-            self._boundary.survive(self._end)
+            self._boundary.survive(self._run_end.close)
 
     def losses(self) -> Mapping[str, int]:
         """Updates and readings that were lost, by reason; empty when none were."""
@@ -256,7 +263,7 @@ class Watch:
     @property
     def errors(self) -> Mapping[str, int]:
         """What failed inside, by kind of exception, or "guard NAME"; each was warned of once."""
-        guards = {f"guard {one.name}": one.errors for one in self._actions.guards if one.errors}
+        guards = {f"guard {guard.name}": guard.errors for guard in self.guards if guard.errors}
         return self._boundary.errors | guards
 
     @property
@@ -298,9 +305,7 @@ class Watch:
 
     # How it works
 
-    def _log(
-        self, metrics: Mapping[str, Any], step: int | None, event: Mapping[str, Any] | None
-    ) -> Verdict:
+    def _log(self, metrics: Any, step: Any, event: Any) -> Verdict:
         with self._stream.lock:
             if self._stream.ended or self._disabled:
                 return _HEALTHY
@@ -308,36 +313,34 @@ class Watch:
                 raise RuntimeError("log() was called out of log() itself")
             self._logging = True
             try:
-                return self._log_one(metrics, step, event)
+                return self._log_update(metrics, step, event)
             finally:
                 self._logging = False
 
-    def _observe(self, model: Any, every: int) -> Units:
-        from watchstep.guard import Units
-
-        units = Units(model, every=every, survive=self._boundary.survive)
-        self._units.append(units)
-        return units
-
-    def _log_one(
-        self, metrics: Mapping[str, Any], step: int | None, event: Mapping[str, Any] | None
-    ) -> Verdict:
+    def _log_update(self, metrics: Any, step: Any, event: Any) -> Verdict:
         stream = self._stream
-        for units in self._units:
-            metrics = {**metrics, **units.readings()}
         readings, waiting = self._coercer.readings(metrics)
-        stream.step = stream.step + 1 if step is None else int(step)
-        if self._coercer.news:
-            self._warn_of_refused()
+        if type(step) is int and 0 <= step <= _LAST_STEP:
+            stream.step = step
+        else:
+            stream.step = self._next_step(step)
+        if event is not None:
+            event = self._sendable(event)
+        if self._coercer.notices:
+            self._warn_of_metrics()
+        for units in self._units:
+            numbers, later = self._coercer.readings(self._boundary.survive(units.readings))
+            readings.update(numbers)
+            waiting.update(later)
         if self._actions.guards:
-            readings.update(self._actions.readings())
+            readings.update(self._boundary.survive(self._actions.readings) or {})
         if waiting and self.options.strict:
-            readings.update({name: float(tensor) for name, tensor in waiting.items()})
+            readings.update(self._boundary.survive(read_now, waiting) or {})
         elif waiting or self._arrivals:
             self._arrivals.push(readings, waiting, stream.step, event)
             verdict = _HEALTHY
-            for one in self._arrivals.arrived():
-                verdict = self._judge(*one)
+            for arrived in self._arrivals.arrived():
+                verdict = self._judge(*arrived)
             return verdict
         return self._judge(readings, stream.step, event)
 
@@ -346,122 +349,106 @@ class Watch:
     ) -> Verdict:
         stream = self._stream
         if time.monotonic() >= self._vitals.due:
-            readings.update(self._vitals.readings(stream.outbound, self.losses(), self.errors))
+            readings.update(self._boundary.survive(self._vital_readings) or {})
+        if len(readings) > MOST_READINGS:
+            readings = self._coercer.fitting(readings)
+            self._warn_of_metrics()
         verdict = stream.put(readings, event or stream.events.next(), step)
         self.last_verdict = verdict
         for refused in self._checkpoints.observe():
             self._refuse(refused)
-        if self._command is not None:
+        if self._commands:
             self._obey()
         if self._termination is not None and self._termination.asked:
             self._terminate()
         return self._actions.on_update(verdict)
 
-    def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        found = self._checkpoints.save(state, step)
-        if found is not None and not found.finite:
-            with self._stream.lock:
-                self._refuse(found)
-        return found
+    def _next_step(self, step: Any) -> int:
+        """The step that a trainer's counter means; one more than the last where it means none."""
+        if step is None:
+            return self._stream.step + 1
+        number = of_stranger(lambda: int(step), None)
+        if number is not None and 0 <= number <= _LAST_STEP:
+            return number
+        shown = text_of(step.__repr__)[:80]
+        text = f"watchstep counts by itself: step must be an integer from 0 on, not {shown}"
+        self._boundary.complain("step", text)
+        return self._stream.step + 1
 
-    def _refuse(self, found: Checkpoint) -> None:
+    def _sendable(self, event: Any) -> Mapping[str, Any] | None:
+        made = self._boundary.survive(sendable, event)
+        if made is None:
+            return None
+        usable, complaint = made
+        if complaint:
+            self._boundary.complain(f"event: {complaint[:40]}", f"watchstep: {complaint}")
+        return usable
+
+    def _vital_readings(self) -> dict[str, float]:
+        return self._vitals.readings(self._stream.outbound, self.losses(), self.errors)
+
+    def _observe(self, model: Any, every: int) -> Units:
+        from watchstep.guard import Units
+
+        units = Units(model, every=every, survive=self._boundary.survive)
+        self._units.append(units)
+        self._run_end.let_go.append(units.detach)
+        return units
+
+    def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
+        saved = self._checkpoints.save(state, step)
+        if saved is not None and not saved.finite:
+            with self._stream.lock:
+                self._refuse(saved)
+        return saved
+
+    def _refuse(self, refused: Checkpoint) -> None:
         """Tell of a state that is not finite, and act on what the rules say to it."""
-        verdict = self._tell_refused(found)
+        verdict = self._checkpoints.tell_refused(refused)
         if verdict.action >= Action.HALT:
             self._actions.together(verdict)
 
-    def _tell_refused(self, found: Checkpoint) -> Verdict:
-        readings = {"checkpoint/nonfinite_tensors": float(max(found.nonfinite, 1))}
-        return self._stream.put(readings, checkpoint_event(found), found.step)
-
-    # Commands, ends and errors
+    # Commands and ends
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
         """Called by the sender's thread; obeyed at the next `log`."""
         if self.options.obey_commands and command.get("kind") in {"halt", "checkpoint"}:
-            self._command = command
+            self._commands.append(command)
 
     def _obey(self) -> None:
-        command, self._command = self._command, None
-        if command is None:
-            return
-        kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
-        told = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
-        self._stream.put({}, told)
-        if kind == "halt":
-            verdict = Verdict(Action.HALT, (), f"halted by command: {reason}", self.firing)
-            raise self._actions.halted(verdict)
-        if self._checkpoints.targets is not None and self._checkpoints.wanted:
-            self._save(self._checkpoints.targets, self._stream.step)
+        while self._commands:
+            command = self._commands.popleft()
+            kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
+            event = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
+            self._stream.put({}, event)
+            if kind == "halt":
+                text = f"halted by command: {reason}"
+                self._actions.together(Verdict(Action.HALT, (), text, self.firing))
+            elif self._checkpoints.targets is not None and self._checkpoints.wanted:
+                self._save(self._checkpoints.targets, self._stream.step)
 
     def _terminate(self) -> None:
         """Say that the process was told to end, and let it end as it would have."""
         assert self._termination is not None
         self._stream.put({}, {"kind": "failed", "error": "terminated by SIGTERM"})
-        self._end()
+        self._run_end.close()
         self._termination.go_on()
 
     def _finish(self, error: BaseException | None) -> None:
         stream = self._stream
         with stream.lock:
-            for numbers, step, event in self._arrivals.arrived(all_of_them=True):
-                stream.put(numbers, event, step)
-            deadline = time.monotonic() + self.options.exit_s
-            self._boundary.survive(self._last_save, deadline)
-            while (waiting := stream.events.next()) is not None:
-                stream.put({}, waiting)
-            if error is None or (isinstance(error, SystemExit) and not error.code):
-                hook = self._vitals.readings(stream.outbound, self.losses(), self.errors)
-                stream.put({}, {"kind": "finished", "hook": hook})
-            elif not isinstance(error, TrainingHalted):
-                kind = type(error).__name__
-                text = text_of(lambda: f"{kind}: {error}", kind)[:2_000]
-                stream.put({}, {"kind": "failed", "error": text})
-            self._end(deadline)
+            for readings, step, event in self._arrivals.arrived(all_of_them=True):
+                stream.put(self._coercer.fitting(readings), event, step)
+            self._run_end.finished(self._last_events(error))
 
-    def _last_save(self, deadline: float) -> None:
-        """Wait for the save in the background, so that the run's end tells what became of it."""
-        if not self._await_save(deadline):
-            text = "the run ended before its last save was on disk"
-            self._stream.put({}, {"kind": "log", "level": "warning", "text": text})
-        for refused in self._checkpoints.finished():
-            self._tell_refused(refused)
-
-    def _await_save(self, deadline: float) -> bool:
-        """Whether the save in the background was done in time to tell the service the rest."""
-        begun = time.monotonic()
-        reserve_s = 0.0 if self.options.url is None else self.options.exit_s * _SENDERS_SHARE
-        if self._checkpoints.flush(max(deadline - reserve_s - begun, 0.0)):
-            return True
-        self._boundary.complain(
-            "checkpoint",
-            "watchstep leaves a save unfinished that took more than"
-            f" {time.monotonic() - begun:.2g} s; call flush() with a longer time before the end",
-        )
-        return False
-
-    def _end(self, deadline: float | None = None) -> None:
-        """Let go of everything; what is unsent stays in the spool.
-
-        Args:
-            deadline: On the monotonic clock, of an end that has waited for its save; default:
-                `exit_s` from now, for all of it.
-        """
-        self._stream.ended = True
-        captured_logs.stop(self._stream.events.captured)
-        for guard in self._actions.guards:
-            guard.detach()
-        for units in self._units:
-            units.detach()
-        atexit.unregister(self._at_exit)
-        if self._termination is not None:
-            self._termination.stop()
-        if deadline is None:
-            deadline = time.monotonic() + self.options.exit_s
-            self._boundary.survive(self._await_save, deadline)
-        if self._stream.outbound is not None:
-            left_s = max(deadline - time.monotonic(), 0.0)
-            self._boundary.survive(self._stream.outbound.close, left_s)
+    def _last_events(self, error: BaseException | None) -> list[dict[str, Any]]:
+        """What the run's end is told as; nothing after a halt, which was told."""
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            return [{"kind": "finished", "hook": self._vital_readings()}]
+        if isinstance(error, TrainingHalted):
+            return []
+        kind = type(error).__name__
+        return [{"kind": "failed", "error": text_of(lambda: f"{kind}: {error}", kind)[:2_000]}]
 
     def _at_exit(self) -> None:
         self.finish(pending_exception())
@@ -472,11 +459,10 @@ class Watch:
         self._stream.outbound = None
         self._stream.ended = True
 
-    def _warn_of_refused(self) -> None:
-        for why, name in self._coercer.take_news().items():
-            self._boundary.complain(
-                f"reading refused: {why}", f"watchstep leaves out the metric {name!r}: bad {why}"
-            )
+    def _warn_of_metrics(self) -> None:
+        notices = self._coercer.take_notices()
+        if notices:
+            warn(f"watchstep {'; '.join(notices)}")
 
 
 def _disabled(run: str) -> Watch:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.boundary import Boundary, text_of
+from watchstep.core.updates import Verdict
 from watchstep.errors import CheckpointError
+from watchstep.hook.events import checkpoint_event
 from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream
 
@@ -72,10 +74,10 @@ class WatchCheckpoints:
             assert self._options.checkpoints is not None
             RollCall(self._options.checkpoints, "save", step).whole()
             return None
-        found = self.keeper.save(state, step=step, update=self._stream.seq)
-        if found is not None and found.finite:
-            self._stream.events.checkpoint(found)
-        return found
+        saved = self.keeper.save(state, step=step, update=self._stream.seq)
+        if saved is not None and saved.finite:
+            self._stream.events.checkpoint(saved)
+        return saved
 
     def restore(self, targets: Mapping[str, Any] | None, step: int | None) -> Checkpoint:
         """As `Watch.restore`."""
@@ -111,13 +113,18 @@ class WatchCheckpoints:
         if self._keeper is None:
             return ()
         finished = self._keeper.finished()
-        for found in finished:
-            if found.finite:
-                self._stream.events.checkpoint(found)
+        for saved in finished:
+            if saved.finite:
+                self._stream.events.checkpoint(saved)
         if self._keeper.failures > self._failures and self._keeper.last_error is not None:
             self._failures = self._keeper.failures
             self._boundary.count(self._keeper.last_error)
-        return [found for found in finished if not found.finite]
+        return [saved for saved in finished if not saved.finite]
+
+    def tell_refused(self, refused: Checkpoint) -> Verdict:
+        """Tell of a state that is not finite; what the rules make of it."""
+        readings = {"checkpoint/nonfinite_tensors": float(max(refused.nonfinite, 1))}
+        return self._stream.put(readings, checkpoint_event(refused), refused.step)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait for a save in the background; whether none is any more."""

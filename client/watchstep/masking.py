@@ -1,0 +1,66 @@
+"""Takes secrets out of what is about to leave the trainer: texts, arguments, configuration.
+
+By names and shapes, so it is a help and no proof: a secret under an innocent name passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+HIDDEN = "***"
+"""What stands in place of a secret."""
+
+_WORDS = (
+    "token|secret|secrets|password|passwd|passphrase|pwd|apikey|api[_-]?key|access[_-]?key|"
+    "private[_-]?key|credential|credentials|authorization|cookie"
+)
+# `max_tokens` and `tokenizer` are no secrets: each part of a name is compared whole.
+_SECRET_PARTS = frozenset(
+    {"token", "secret", "secrets", "password", "passwd", "passphrase", "pwd", "pass", "apikey",
+     "key", "credential", "credentials", "auth", "authorization", "bearer", "cookie"}
+)  # fmt: skip
+_PASSWORD_PARTS = frozenset(["secret", "password", "passwd", "passphrase", "pwd"])
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ASSIGNED = re.compile(rf"(?i)((?:{_WORDS})['\"]?\s?[=:]\s?)(['\"]?)[^\s'\",;&)}}\]]{{3,}}\2")
+_IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^/\s:@]{0,256}:[^/\s@]{1,512}@")
+_SHAPES = re.compile(
+    r"\b(?:sk-[A-Za-z0-9_-]{16,512}|hf_[A-Za-z0-9]{16,128}|gh[pousr]_[A-Za-z0-9]{20,255}"
+    r"|xox[abprs]-[A-Za-z0-9-]{10,255}|AKIA[0-9A-Z]{16}|wst_[A-Za-z0-9_-]{8,128}"
+    r"|eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{6,2000})"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,4096}")
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether what is called so is to be hidden: `api_key`, `hfToken`, `DB_PASSWORD`."""
+    return any(part.lower() in _SECRET_PARTS for part in _PARTS.findall(name))
+
+
+def names_a_password(name: str) -> bool:
+    """Whether even a number that is called so is to be hidden; `num_key_heads` is harmless."""
+    return any(part.lower() in _PASSWORD_PARTS for part in _PARTS.findall(name))
+
+
+def masked(text: str) -> str:
+    """The text with what looks like a secret replaced by `HIDDEN`; linear in its length."""
+    text = _IN_URL.sub(rf"\1{HIDDEN}@", text)
+    text = _BEARER.sub(rf"\1 {HIDDEN}", text)
+    text = _SHAPES.sub(HIDDEN, text)
+    return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def masked_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line whose secrets are hidden, also one that stands behind its option."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next and not argument.startswith("-"):
+            shown.append(HIDDEN)
+        elif equals and names_a_secret(name):
+            shown.append(f"{name}={HIDDEN}")
+        else:
+            shown.append(masked(argument))
+        hide_next = not equals and argument.startswith("-") and names_a_secret(name)
+    return shown
