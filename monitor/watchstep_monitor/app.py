@@ -8,8 +8,7 @@ import ipaddress
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
@@ -28,14 +27,13 @@ from watchstep_monitor.http.context import Context, Receivers, caller
 from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
-from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
 from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
-from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import Clock
 from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
@@ -171,7 +169,6 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         leads=replicas.leads if replicas is not None else lambda: True,
         keep_ended_s=settings.gauges.keep_after_end_s,
     )
-    stopping = asyncio.Event()
     keyring = Keyring(settings.auth.tokens, tokens, clock)
     context = _context(settings, run_service, opened, worker, instruments, clock, keyring)
     asgi = build_application(
@@ -183,8 +180,6 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
             settings.limits.concurrency,
         ),
         version=watchstep.__version__,
-        stopping=stopping,
-        postmortems=_postmortems(settings, opened),
         pages=[
             page_routes(
                 run_service,
@@ -193,7 +188,7 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
             )
         ],
     )
-    return Service(asgi, run_service, opened, worker, scheduler, stopping)
+    return Service(asgi, run_service, opened, worker, scheduler, context.stopping)
 
 
 def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
@@ -235,7 +230,9 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
         clock,
         ServiceState(
             outbox_depth=opened.outbox.outbox_depth,
-            disabled_receivers=lambda: {one.name: bool(one.disabled) for one in worker.receivers()},
+            disabled_receivers=lambda: {
+                receiver.name: bool(receiver.disabled) for receiver in worker.receivers()
+            },
             store_failing=lambda: opened.store.failing,
             free_bytes=opened.store.free_bytes,
         ),
@@ -254,7 +251,7 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
             BatchLimits(limits.updates_per_batch, limits.metrics_per_update, limits.event_bytes)
         ),
         receivers=_receivers(opened, worker, clock),
-        exposition=lambda: (exposition.render(), CONTENT_TYPE),
+        exposition=lambda projects: (exposition.render(projects), CONTENT_TYPE),
         metrics=instruments,
         page=limits.page,
         series_points=limits.series_points,
@@ -262,22 +259,21 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
         event_streams=limits.event_streams,
         rates=RateCap(limits.requests_per_s),
         commit_wait_s=limits.commit_wait_s,
+        stopping=asyncio.Event(),
+        postmortems=_postmortems(settings, opened),
     )
 
 
 def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
-    def shown() -> list[dict[str, Any]]:
-        return [plain(asdict(status)) for status in worker.receivers()]
-
-    def test(name: str) -> dict[str, Any] | None:
+    def test(name: str) -> TestResult | None:
         if name not in {status.name for status in worker.receivers()}:
             return None
-        return dict(plain(asdict(worker.send_test(name))))
+        return worker.send_test(name)
 
     def resend(delivery_id: str, projects: tuple[str, ...] | None) -> bool:
         return opened.outbox.resend(delivery_id, clock.now(), projects)
 
-    return Receivers(shown, test, resend)
+    return Receivers(worker.receivers, test, resend)
 
 
 def _ingest_policy(

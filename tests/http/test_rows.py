@@ -89,6 +89,12 @@ def test_one_bad_row_among_good_ones_is_rejected_by_itself(client: Client) -> No
     assert [one["index"] for one in sent.json["rejected"]] == [1, 2, 3, 5]
 
 
+def test_rows_wider_than_an_update_may_be_are_cut(client: Client) -> None:
+    sent = post(client, "wide-rows", encode_rows(1, [row(1, **{f"m{n}": 1.0 for n in range(257)})]))
+
+    assert (sent.status, sent.json["accepted"], sent.json["left_out"]) == (202, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -111,7 +117,6 @@ def test_one_bad_row_among_good_ones_is_rejected_by_itself(client: Client) -> No
         (encode_rows(1, [Parcel(1, struct.pack("<Qqdd", 1, 1, 1.0, 1.0), b"\xff")]), 422),
         (encode_rows(1, [row(n, a=1.0) for n in range(1, 1_002)]), 413),
         (HEAD + struct.pack("<BII", 1, 40_000, 0) + bytes(24 * 40_000), 413),
-        (encode_rows(1, [row(1, **{f"m{n}": 1.0 for n in range(257)})]), 413),
     ],
 )
 def test_bad_rows_are_refused_without_a_trace(client: Client, body: bytes, status: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import generate_latest
@@ -62,10 +62,18 @@ class Exposition:
         self._state = state
         self._limits = limits or GaugeLimits()
 
-    def render(self) -> bytes:
-        """The whole text, of type `CONTENT_TYPE`."""
+    def render(self, projects: Collection[str] | None = None) -> bytes:
+        """The whole text, of type `CONTENT_TYPE`.
+
+        Args:
+            projects: Show only the runs of these, and nothing that concerns all; None for all.
+        """
         now = self._clock.now().timestamp()
-        fleet = fleet_families(self._fleet.iter_runs(), self._limits, now)
+        runs = self._fleet.iter_runs()
+        if projects is not None:
+            own_runs = (run for run in runs if run.project in projects)
+            return written(fleet_families(own_runs, self._limits, now).families)
+        fleet = fleet_families(runs, self._limits, now)
         self._instruments.series_dropped.inc(fleet.dropped)
         own = generate_latest(self._instruments.registry)
         return own + written(self._own_state()) + written(fleet.families)

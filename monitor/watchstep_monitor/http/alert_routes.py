@@ -7,131 +7,101 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
-from watchstep_monitor.http.answer_types import Alert, Incident, Silence
-from watchstep_monitor.http.answers import (
-    alert_json,
-    answer,
-    incident_json,
-    page,
-    silence_json,
-)
-from watchstep_monitor.http.bodies import (
-    RUN_PATTERN,
-    AcknowledgeBody,
-    MatcherBody,
-    SilenceBody,
-    body_of,
-)
-from watchstep_monitor.http.context import Context, caller
-from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.bodies import RUN_PATTERN, AcknowledgeBody, MatcherBody, SilenceBody
+from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
+from watchstep_monitor.http.models import Alert, Incident, Listed, Silence, listed
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.alerting.silences import check_matcher, parse_matcher
 from watchstep_monitor.service.errors import InvalidError, NotFoundError
+from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import AlertRecord, Matcher, SilenceRecord
 from watchstep_monitor.service.run_state.storage import AlertFilter
 
 Id = Annotated[str, Path(pattern=r"^[a-z]{2}_[0-9a-f]{20}$")]
 RunQuery = Annotated[str | None, Query(pattern=RUN_PATTERN)]
 
-
-def alert_routes(context: Context) -> APIRouter:
-    """The routes, to be mounted under `/api/v1`."""
-    routes = APIRouter(tags=["alerts"])
-    run_service = context.run_service
-
-    def shown(alert: AlertRecord) -> Alert:
-        return alert_json(
-            alert, run_service.newest_seq(alert), silenced=run_service.is_silenced(alert)
-        )
-
-    @routes.get("/alerts", **documented(None, "List alerts, newest first.", Alert, listed=True))
-    def list_alerts(
-        request: Request,
-        state: Literal["pending", "firing", "resolved"] | None = None,
-        run: RunQuery = None,
-        severity: Literal["info", "warning", "critical"] | None = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
-    ) -> Response:
-        projects = caller(request, context, "read").projects
-        wanted = AlertFilter(projects, state, run, severity)
-        return page(run_service.store.alerts(wanted, min(limit, context.page), cursor), shown)
-
-    @routes.get("/alerts/{alert_id}", **documented(None, "One alert.", Alert))
-    def one_alert(request: Request, alert_id: Id) -> Response:
-        projects = caller(request, context, "read").projects
-        return answer(shown(run_service.alert(alert_id, projects)))
-
-    @routes.post(
-        "/alerts/{alert_id}/ack",
-        **documented(AcknowledgeBody, "Someone looks after it: no more reminders.", Alert),
-    )
-    async def acknowledge(request: Request, alert_id: Id) -> Response:
-        who = caller(request, context, "admin")
-        body = await body_of(request, AcknowledgeBody, optional=True)
-        by = body.by or who.name
-        alert = await run_in_threadpool(run_service.acknowledge, alert_id, by, who.projects)
-        return answer(shown(alert))
-
-    @routes.get(
-        "/incidents", **documented(None, "List incidents, newest first.", Incident, listed=True)
-    )
-    def list_incidents(
-        request: Request, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
-    ) -> Response:
-        projects = caller(request, context, "read").projects
-        found = run_service.store.incidents(projects, run, min(limit, context.page), cursor)
-        return page(found, incident_json)
-
-    return routes
+routes = APIRouter(tags=["alerts"], route_class=CheckedRoute)
 
 
-def silence_routes(context: Context) -> APIRouter:
-    """The routes, to be mounted under `/api/v1`."""
-    routes = APIRouter(tags=["alerts"])
-    run_service = context.run_service
+@routes.get("/alerts", **call("List alerts, newest first.", "read"))
+def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
+    context: Shared,
+    who: Who,
+    state: Literal["pending", "firing", "resolved"] | None = None,
+    run: RunQuery = None,
+    severity: Literal["info", "warning", "critical"] | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Listed[Alert]:
+    """See the summary."""
+    service = context.run_service
+    wanted = AlertFilter(who.projects, state, run, severity)
+    page = service.store.alerts(wanted, min(limit, context.page), cursor)
+    return listed(page, lambda alert: _shown(service, alert))
 
-    @routes.get(
-        "/silences", **documented(None, "List silences, newest first.", Silence, listed=True)
-    )
-    def list_silences(request: Request) -> Response:
-        projects = caller(request, context, "read").projects
-        now = run_service.clock.now()
-        found = (one for one in run_service.store.silences() if _is_within(one, projects))
-        items = [silence_json(silence, now) for silence in found]
-        return answer({"items": items, "next_cursor": None})
 
-    @routes.post("/silences", **documented(SilenceBody, "Silence alerts.", Silence, status=201))
-    async def make_silence(request: Request) -> Response:
-        who = caller(request, context, "admin")
-        body = await body_of(request, SilenceBody)
-        now = run_service.clock.now()
-        start = body.starts_at or now
-        end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
-        if end <= max(now, start):
-            raise InvalidError("is over already", loc=("body", "ends_at"), kind="range")
-        matchers = [_matcher(one, at) for at, one in enumerate(body.matchers)]
-        if who.projects is not None:
-            matchers.append(_own_projects(who.projects))
-        silence = await run_in_threadpool(
-            run_service.silence, matchers, (start, end), body.comment, body.created_by or who.name
-        )
-        return answer(silence_json(silence, now), 201)
+@routes.get("/alerts/{alert_id}", **call("One alert.", "read"))
+def get_alert(service: Service, who: Who, alert_id: Id) -> Alert:
+    """See the summary."""
+    return _shown(service, service.alert(alert_id, who.projects))
 
-    @routes.delete("/silences/{silence_id}", **documented(None, "End a silence.", None, status=204))
-    def end_silence(request: Request, silence_id: Id) -> Response:
-        projects = caller(request, context, "admin").projects
-        known = (one for one in run_service.store.silences() if one.id == silence_id)
-        if not all(_is_within(one, projects) for one in known):
-            raise NotFoundError("no such silence")
-        run_service.end_silence(silence_id)
-        return Response(status_code=204)
 
-    return routes
+@routes.post(
+    "/alerts/{alert_id}/ack", **call("Someone looks after it: no more reminders.", "admin")
+)
+def acknowledge(
+    service: Service, who: Who, alert_id: Id, body: AcknowledgeBody | None = None
+) -> Alert:
+    """See the summary."""
+    by = (body.by if body is not None else "") or who.name
+    return _shown(service, service.acknowledge(alert_id, by, who.projects))
+
+
+@routes.get("/incidents", **call("List incidents, newest first.", "read"))
+def list_incidents(
+    context: Shared, who: Who, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
+) -> Listed[Incident]:
+    """See the summary."""
+    store = context.run_service.store
+    page = store.incidents(who.projects, run, min(limit, context.page), cursor)
+    return listed(page, Incident.model_validate)
+
+
+@routes.get("/silences", **call("List silences, newest first.", "read"))
+def list_silences(service: Service, who: Who) -> Listed[Silence]:
+    """See the summary."""
+    now = service.clock.now()
+    own = [each for each in service.store.silences() if _is_within(each, who.projects)]
+    return Listed(items=[Silence.of(silence, now) for silence in own])
+
+
+@routes.post("/silences", **call("Silence alerts.", "admin", status_code=201))
+def make_silence(service: Service, who: Who, body: SilenceBody) -> Silence:
+    """See the summary."""
+    now = service.clock.now()
+    start = body.starts_at or now
+    end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
+    if end <= max(now, start):
+        raise InvalidError("is over already", loc=("body", "ends_at"), kind="range")
+    matchers = [_matcher(given, at) for at, given in enumerate(body.matchers)]
+    if who.projects is not None:
+        matchers.append(_own_projects(who.projects))
+    by = body.created_by or who.name
+    return Silence.of(service.silence(matchers, (start, end), body.comment, by), now)
+
+
+@routes.delete("/silences/{silence_id}", **call("End a silence.", "admin", status_code=204))
+def end_silence(service: Service, who: Who, silence_id: Id) -> None:
+    """See the summary."""
+    same = (each for each in service.store.silences() if each.id == silence_id)
+    if not all(_is_within(silence, who.projects) for silence in same):
+        raise NotFoundError("no such silence")
+    service.end_silence(silence_id)
+
+
+def _shown(service: RunService, alert: AlertRecord) -> Alert:
+    return Alert.of(alert, service.newest_seq(alert), silenced=service.is_silenced(alert))
 
 
 def _matcher(given: MatcherBody | str, at: int) -> Matcher:

@@ -10,14 +10,15 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import METRIC_NAME, decode_update
+from watchstep.wire.names import legal_metric_name
+from watchstep_monitor.http.bodies import MOST_ATTEMPT
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.row_bodies import Block, split, updates_of
-from watchstep_monitor.http.strict_json import read_json
-from watchstep_monitor.http.usual_json import MOST_COUNTER, UsualBatch, read_usual
+from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
 from watchstep_monitor.service.ingest.ingest import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.service.run_state.status import is_core
 
-MOST_ATTEMPT = 1_000_000
 _REMEMBERED_NAMES = 4_096
 
 
@@ -36,6 +37,7 @@ class _Gathered:
 
     updates: list[tuple[int, Update]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    left_out: int = 0
 
     def reject(self, index: int, error: WireError) -> None:
         place, _, reason = str(error).partition(": ")
@@ -49,11 +51,12 @@ class _Gathered:
                 422,
                 "No update of the batch can be used.",
                 flaws=[
-                    Flaw(("body", "updates", one.index, *one.loc), one.kind, one.reason)
-                    for one in self.rejected[:10]
+                    Flaw(("body", "updates", each.index, *each.loc), each.kind, each.reason)
+                    for each in self.rejected[:10]
                 ],
             )
-        return Batch(run, attempt, self.updates, tuple(self.rejected), projects)
+        rejected = tuple(self.rejected)
+        return Batch(run, attempt, self.updates, rejected, projects, self.left_out)
 
 
 class BatchReader:
@@ -70,8 +73,7 @@ class BatchReader:
         ones is refused.
 
         Raises:
-            ProblemError: 400 for malformed bytes, 413 for too many updates or metrics, 422
-                for the rest.
+            ProblemError: 400 for malformed bytes, 413 for too many updates, 422 for the rest.
         """
         usual = read_usual(body)
         if usual is not None:
@@ -88,8 +90,8 @@ class BatchReader:
         """The batch in a body of type `ROWS_TYPE`, judged as the same updates in JSON are.
 
         Raises:
-            ProblemError: 400 for a body that is cut short, 413 for too many updates or
-                metrics, 422 for the rest.
+            ProblemError: 400 for a body that is cut short, 413 for too many updates, 422 for
+                the rest.
         """
         try:
             attempt, blocks = split(body)
@@ -115,34 +117,42 @@ class BatchReader:
         if not 1 <= attempt <= MOST_ATTEMPT or len(listed) > self._limits.updates_per_batch:
             return None
         known: tuple[str, ...] | None = None
-        for one in listed:
-            names = tuple(one.metrics)
+        for update in listed:
+            names = tuple(update.metrics)
             if names != known:
                 if names not in good:
                     return None
                 known = names
         return [
-            (index, Update(one.seq, one.step, one.time, one.metrics, None, attempt))
-            for index, one in enumerate(listed)
+            (index, Update(each.seq, each.step, each.time, each.metrics, None, attempt))
+            for index, each in enumerate(listed)
         ]
 
     def _take(self, gathered: _Gathered, item: Any, attempt: int, index: int) -> None:
         try:
-            gathered.updates.append((index, self._careful(item, attempt, index)))
+            update = self._careful(item, attempt)
         except WireError as error:
             gathered.reject(index, error)
+            return
+        self._add(gathered, index, update)
+        self._remember(tuple(gathered.updates[-1][1].readings))
+
+    def _add(self, gathered: _Gathered, index: int, update: Update) -> None:
+        """Take an update over, without the readings that are too many."""
+        most = self._limits.metrics_per_update
+        if len(update.readings) > most:
+            gathered.left_out += len(update.readings) - most
+            update = update._replace(readings=weightiest(update.readings, most))
+        gathered.updates.append((index, update))
 
     def _take_rows(self, gathered: _Gathered, block: Block, index: int) -> None:
-        if block.metrics > self._limits.metrics_per_update:
-            place = ("body", "updates", index, "metrics")
-            raise _too_large(place, self._limits.metrics_per_update, "metrics")
         for at, update in enumerate(updates_of(block), index):
             if isinstance(update, WireError):
                 gathered.reject(at, update)
             elif update.seq > MOST_COUNTER or update.step > MOST_COUNTER:
                 gathered.reject(at, _beyond_counting())
             else:
-                gathered.updates.append((at, update))
+                self._add(gathered, at, update)
 
     def _envelope(self, document: Any) -> tuple[int, list[Any]]:
         if type(document) is not dict:
@@ -162,39 +172,54 @@ class BatchReader:
             raise _too_large(("body", "updates"), self._limits.updates_per_batch, "updates")
         return attempt
 
-    def _careful(self, item: Any, attempt: int, index: int) -> Update:
+    def _careful(self, item: Any, attempt: int) -> Update:
         if type(item) is not dict:
             raise WireError("update: must be an object")
-        metrics = item.get("metrics", {})
-        if item.get("event") is not None and "metrics" not in item:
-            item = {**item, "metrics": {}}
-        if isinstance(metrics, dict) and len(metrics) > self._limits.metrics_per_update:
-            raise _too_large(
-                ("body", "updates", index, "metrics"), self._limits.metrics_per_update, "metrics"
-            )
-        self._check_event(item.get("event"))
+        metrics = item.get("metrics", {} if item.get("event") is not None else None)
+        if isinstance(metrics, dict):
+            named = {legal_metric_name(name): value for name, value in metrics.items()}
+            item = {**item, "metrics": named}
+        event = item.get("event")
+        if event is not None and not isinstance(event, Mapping):
+            raise WireError("event: must be an object")
         update = decode_update(item, attempt)
         if max(update.seq, update.step) > MOST_COUNTER:
             raise _beyond_counting()
-        self._remember(tuple(update.readings))
         if update.event is None:
             return update
         # As it will be read back, so that a repetition compares equal.
-        return update._replace(event=plain(update.event))
-
-    def _check_event(self, event: object) -> None:
-        if event is None:
-            return
-        if not isinstance(event, Mapping):
-            raise WireError("event: must be an object")
-        if len(json.dumps(plain(event))) > self._limits.event_bytes:
-            raise WireError(f"event: must be at most {self._limits.event_bytes} bytes")
+        return update._replace(event=shortened(plain(update.event), self._limits.event_bytes))
 
     def _remember(self, names: tuple[str, ...]) -> None:
         if all(METRIC_NAME.match(name) for name in names):
             if len(self._good_names) >= _REMEMBERED_NAMES:
                 self._good_names.clear()
             self._good_names.add(names)
+
+
+def weightiest(readings: Mapping[str, float], most: int) -> dict[str, float]:
+    """So many readings, in their order: those without which there is no training before others."""
+    first = sorted(readings, key=lambda name: not is_core(name))[:most]
+    kept = set(first)
+    return {name: value for name, value in readings.items() if name in kept}
+
+
+def shortened(event: dict[str, Any], most_bytes: int) -> dict[str, Any]:
+    """The event, with long texts and what still does not fit left out; its kind stays."""
+    if _size(event) <= most_bytes:
+        return event
+    kept = {"kind": event["kind"], "cut": True}
+    for name, value in event.items():
+        room = most_bytes - _size({**kept, name: ""})
+        # A character takes up to six bytes as JSON.
+        part = value[: max(0, room // 6)] if isinstance(value, str) else value
+        if name not in kept and _size({**kept, name: part}) <= most_bytes:
+            kept[name] = part
+    return kept
+
+
+def _size(document: Any) -> int:
+    return len(json.dumps(document))
 
 
 def _beyond_counting() -> WireError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
-from watchstep_monitor.http.problems import ProblemError, flaws_of
-from watchstep_monitor.http.strict_json import read_json
+from watchstep.wire.names import legal_project_name, legal_tag_name
+from watchstep_monitor.http.problems import ProblemError
+from watchstep_monitor.http.strict_json import MOST_COUNTER
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 METRIC_PATTERN = r"^[A-Za-z0-9_./:-]{1,128}$"
@@ -18,10 +20,35 @@ PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:/ -]{0,63}$"
 
 Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 ShortText = Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
-TagName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")]
-TagText = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
-B = TypeVar("B", bound="Body")
+MOST_ATTEMPT = 1_000_000
+MOST_TAGS = 64
+MOST_TAG_TEXT = 256
+MOST_CONFIG_TEXT = 1_000
+"""Characters that a text of a configuration too large keeps."""
+
+
+def _project(given: object) -> object:
+    return legal_project_name(given) if isinstance(given, str) and given else given
+
+
+def _tags(given: object) -> object:
+    """Any scalar is a tag's text, and any text its name, as far as there is room."""
+    if not isinstance(given, dict):
+        return given
+    scalars = {name: each for name, each in given.items() if not isinstance(each, dict | list)}
+    first = list(scalars.items())[:MOST_TAGS]
+    return {legal_tag_name(name): _printable(each)[:MOST_TAG_TEXT] for name, each in first}
+
+
+def _trainer(given: object) -> object:
+    return _printable(given)[:64] if isinstance(given, str) else given
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    # Control characters have no place in labels, and PostgreSQL refuses a NUL.
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 class Body(BaseModel):
@@ -31,13 +58,13 @@ class Body(BaseModel):
 
 
 class BeginBody(Body):
-    """Body of `PUT /runs/{run}`."""
+    """Body of `PUT /runs/{run}`; odd names and long texts are mapped and cut, never refused."""
 
-    project: Annotated[str, Field(pattern=PROJECT_PATTERN)] | None = None
-    tags: dict[TagName, TagText] | None = Field(None, max_length=64)
+    project: Annotated[str | None, BeforeValidator(_project)] = None
+    tags: Annotated[dict[str, str] | None, BeforeValidator(_tags)] = None
     config: dict[str, Any] | None = None
-    trainer: ShortText | None = None
-    attempt: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    trainer: Annotated[str | None, BeforeValidator(_trainer)] = None
+    attempt: Annotated[int, Field(ge=1, le=MOST_ATTEMPT)] | None = None
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] | None = None
 
 
@@ -88,25 +115,28 @@ class SilenceBody(Body):
         return self
 
 
-async def body_of(request: Request, kind: type[B], *, optional: bool = False) -> B:
-    """The request's body as a model.
+class UpdateBody(Body):
+    """One update of a batch."""
 
-    Raises:
-        ProblemError: 415 for another media type, 400 for malformed bytes, 422 for content.
-    """
-    raw = await request.body()
-    if optional and not raw:
-        return kind()
-    require_json(request)
-    document = read_json(raw)
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        flaws = flaws_of([{**one, "loc": ("body", *one["loc"])} for one in found])
-        raise ProblemError(
-            422, "The request has content that cannot be used.", flaws=flaws
-        ) from None
+    seq: Annotated[int, Field(ge=1, le=MOST_COUNTER)]
+    step: Annotated[int, Field(ge=0, le=MOST_COUNTER)]
+    time: float | datetime = Field(description="Epoch seconds or RFC 3339.")
+    metrics: dict[str, float | Literal["NaN", "Infinity", "-Infinity"]] = {}
+    event: dict[str, Any] | None = Field(None, description='With its "kind".')
+
+
+class BatchBody(Body):
+    """Body of `POST /runs/{run}/updates`, as it is described; `batches` reads it."""
+
+    attempt: Annotated[int, Field(ge=1, le=MOST_ATTEMPT)]
+    updates: list[UpdateBody]
+
+    @classmethod
+    def inlined_schema(cls) -> dict[str, Any]:
+        """Its schema without references, for a description that stands by itself."""
+        schema = cls.model_json_schema()
+        schema["properties"]["updates"]["items"] = schema.pop("$defs")["UpdateBody"]
+        return schema
 
 
 def require_json(request: Request) -> None:
@@ -124,8 +154,22 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def size_of(document: object) -> int:
-    """Bytes of a value as JSON."""
+def fitting(document: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any], int]:
+    """What fits of a run's configuration, long texts cut, and how many entries did not."""
+    if _size_of(document) <= most_bytes:
+        return dict(document), 0
+    kept: dict[str, Any] = {}
+    left = most_bytes
+    for name, value in document.items():
+        part = value[:MOST_CONFIG_TEXT] if isinstance(value, str) else value
+        size = _size_of({name: part})
+        if size <= left:
+            kept[name] = part
+            left -= size
+    return kept, len(document) - len(kept)
+
+
+def _size_of(document: object) -> int:
     return len(json.dumps(document, default=str))
 
 

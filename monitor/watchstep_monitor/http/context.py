@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 
@@ -12,6 +12,7 @@ from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring
 from watchstep_monitor.service.ports import ServiceMetrics
+from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.run_service import RunService
 
 
@@ -20,14 +21,14 @@ class Receivers:
     """The receivers, as the routes see the delivery worker.
 
     Attributes:
-        shown: All receivers as plain JSON objects.
-        test: Sends a test message; None for an unknown name, else a plain JSON object.
+        shown: How all receivers fare; see `ReceiverState` of the models.
+        test: Sends a test message; None for an unknown name, else what it met.
         resend: Puts a dead delivery of these projects (None: any) back in line; whether there
             was one.
     """
 
-    shown: Callable[[], list[dict[str, Any]]]
-    test: Callable[[str], dict[str, Any] | None]
+    shown: Callable[[], Sequence[object]]
+    test: Callable[[str], object | None]
     resend: Callable[[str, tuple[str, ...] | None], bool]
 
 
@@ -42,14 +43,17 @@ class Context:
         event_streams: Most open event streams.
         rates: How often a token may call.
         commit_wait_s: How long a batch may wait for its commit.
-        exposition: The text for Prometheus and its media type.
+        stopping: Set when the service ends, so that open streams do.
+        postmortems: Makes them.
+        exposition: The text for Prometheus, for a caller of these projects (None: all), and its
+            media type.
     """
 
     run_service: RunService
     keyring: Keyring
     batches: BatchReader
     receivers: Receivers
-    exposition: Callable[[], tuple[bytes, str]]
+    exposition: Callable[[tuple[str, ...] | None], tuple[bytes, str]]
     metrics: ServiceMetrics | None
     page: int
     series_points: int
@@ -57,6 +61,8 @@ class Context:
     event_streams: int
     rates: RateCap
     commit_wait_s: float
+    stopping: asyncio.Event
+    postmortems: Postmortems
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:

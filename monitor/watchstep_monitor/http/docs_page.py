@@ -1,79 +1,55 @@
-"""`/docs`: the API on one page, without scripts and without anything from other hosts."""
+"""`/docs`: the API for people, by Swagger UI, with nothing from other hosts.
+
+The scripts are those that the package `fastapi-offline` ships. The page of FastAPI's own starts
+them by a script in the page itself, which the service's content security policy forbids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from html import escape
-from typing import Any
+from importlib.resources import files
+
+from fastapi import APIRouter, HTTPException
+from starlette.responses import HTMLResponse, Response
+
+SCRIPTS = files("fastapi_offline") / "static"
+_KINDS = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><title>watchstep: API</title>
+<meta name="viewport" content="width=device-width">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="/docs/favicon.png">
+</head>
+<body>
+<div id="api"></div>
+<noscript>The whole of it: <a href="/openapi.json">openapi.json</a></noscript>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#api", deepLinking: true});\n'
+
+routes = APIRouter(include_in_schema=False)
 
 
-def docs_page(schema: Mapping[str, Any]) -> str:
-    """The page for an OpenAPI document."""
-    info = schema["info"]
-    known = schema["components"]["schemas"]
-    body = "\n".join([*_operations(schema["paths"]), "<h2>Answers</h2>", *_answers(known)])
-    title = escape(f"{info['title']} {info['version']}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: API</title>'
-        '<meta name="viewport" content="width=device-width"></head><body>'
-        f'<h1>{title}: API</h1><p>The whole of it: <a href="/openapi.json">openapi.json</a></p>'
-        f"{body}</body></html>"
-    )
+@routes.get("/docs")
+def docs() -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(_PAGE)
 
 
-def _operations(paths: Mapping[str, Any]) -> Iterator[str]:
-    for path, operations in sorted(paths.items()):
-        for method, operation in operations.items():
-            yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
-            yield f"<p>{escape(operation.get('summary', ''))}</p>"
-            parameters = "".join(_parameter(one) for one in operation.get("parameters", ()))
-            if parameters:
-                yield f"<ul>{parameters}</ul>"
-            for status, response in operation["responses"].items():
-                if status.startswith("2"):
-                    yield f"<p>{status}: {_told(response)}</p>"
-
-
-def _told(response: Mapping[str, Any]) -> str:
-    """What an answer holds, with links to where its parts are described."""
-    media = response.get("content", {})
-    return ", ".join(_kind(one.get("schema", {})) or escape(name) for name, one in media.items())
-
-
-def _answers(known: Mapping[str, Any]) -> Iterator[str]:
-    for name, schema in sorted(known.items()):
-        if "properties" not in schema:
-            continue
-        yield f'<h3 id="{escape(name)}">{escape(name)}</h3>'
-        yield f"<p>{escape(schema.get('description', ''))}</p>"
-        fields = "".join(
-            f"<li><code>{escape(key)}</code> ({_kind(field)}) {escape(_note(field))}</li>"
-            for key, field in schema["properties"].items()
-        )
-        yield f"<ul>{fields}</ul>"
-
-
-def _note(field: Mapping[str, Any]) -> str:
-    return str(field.get("description", ""))
-
-
-def _kind(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words."""
-    if "$ref" in schema:
-        name = escape(schema["$ref"].rpartition("/")[2])
-        return f'<a href="#{name}">{name}</a>'
-    if "anyOf" in schema:
-        return " or ".join(map(_kind, schema["anyOf"]))
-    if "enum" in schema:
-        return ", ".join(f"<code>{escape(str(one))}</code>" for one in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_kind(schema['items'])}"
-    if "items" in schema.get("properties", {}):
-        return f"page of {_kind(schema['properties']['items']['items'])}"
-    return escape(str(schema.get("format", schema.get("type", ""))))
-
-
-def _parameter(parameter: Mapping[str, Any]) -> str:
-    note = parameter.get("description") or parameter.get("schema", {}).get("description", "")
-    where = "required" if parameter.get("required") else parameter["in"]
-    return f"<li><code>{escape(parameter['name'])}</code> ({where}) {escape(note)}</li>"
+@routes.get("/docs/{name}")
+def script(name: str) -> Response:
+    """One of the files that the page loads."""
+    if name == "start.js":
+        return Response(_START, media_type="text/javascript")
+    if name not in _KINDS:
+        raise HTTPException(404)
+    kept = {"Cache-Control": "public, max-age=86400"}
+    return Response((SCRIPTS / name).read_bytes(), media_type=_KINDS[name], headers=kept)

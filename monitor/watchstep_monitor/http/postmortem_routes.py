@@ -4,62 +4,61 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
 
-from watchstep_monitor.http.answer_types import Postmortem
-from watchstep_monitor.http.answers import answer
-from watchstep_monitor.http.context import Context, caller
-from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.calls import CheckedRoute, Shared, Who, call
+from watchstep_monitor.http.models import Postmortem
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.run_routes import RunName
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems, file_name
+from watchstep_monitor.service.postmortem.runner import PostmortemLimits, file_name
 
 LOG_PATH = "/api/v1/postmortem"
 """Whose body is a log, read by the route itself; see `Envelope`."""
 
 
-def postmortem_routes(context: Context, postmortems: Postmortems) -> APIRouter:
-    """The routes, to be mounted under `/api/v1`."""
-    routes = APIRouter(tags=["post-mortem"])
+routes = APIRouter(tags=["post-mortem"], route_class=CheckedRoute)
 
-    @routes.post("/postmortem", **_documented("What a log tells: the bytes of one log file."))
-    async def examine_log(
-        request: Request,
-        name: Annotated[str, Query(max_length=256, description="What the file is called.")] = "log",
-    ) -> Response:
-        caller(request, context, "read")
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise ProblemError(415, "Send the log as it is, a .gz file as well.")
-        async with postmortems.turn() as folder:
-            path = folder / file_name(name)
-            await _receive(request, path, postmortems.limits)
-            return answer(await postmortems.of_log(path, path.name))
-
-    @routes.get(
-        "/runs/{run}/postmortem",
-        **documented(None, "What a run's stored updates tell.", Postmortem),
-    )
-    async def examine_run(request: Request, run: RunName) -> Response:
-        projects = caller(request, context, "read").projects
-        view = await run_in_threadpool(context.run_service.view, run, projects)
-        rules = context.run_service.book.sources(view.record.tags)
-        async with postmortems.turn() as folder:
-            return answer(await postmortems.of_run(folder, view.record, rules))
-
-    return routes
+_LOG_BODY = {
+    "requestBody": {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "required": True,
+    }
+}
 
 
-def _documented(summary: str) -> dict[str, Any]:
-    told = documented(None, summary, Postmortem)
-    schema = {"type": "string", "format": "binary"}
-    body = {"content": {"application/octet-stream": {"schema": schema}}, "required": True}
-    return {**told, "openapi_extra": {"requestBody": body}}
+@routes.post(
+    "/postmortem",
+    **call("What a log tells: the bytes of one log file.", "read", openapi_extra=_LOG_BODY),
+)
+async def examine_log(
+    request: Request,
+    context: Shared,
+    name: Annotated[str, Query(max_length=256, description="What the file is called.")] = "log",
+) -> Postmortem:
+    """See the summary."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ProblemError(415, "Send the log as it is, a .gz file as well.")
+    postmortems = context.postmortems
+    async with postmortems.turn() as folder:
+        path = folder / file_name(name)
+        await _receive(request, path, postmortems.limits)
+        return Postmortem.model_validate(await postmortems.of_log(path, path.name))
+
+
+@routes.get("/runs/{run}/postmortem", **call("What a run's stored updates tell.", "read"))
+async def examine_run(context: Shared, who: Who, run: RunName) -> Postmortem:
+    """See the summary."""
+    service = context.run_service
+    view = await run_in_threadpool(service.view, run, who.projects)
+    rules = service.book.sources(view.record.tags)
+    async with context.postmortems.turn() as folder:
+        report = await context.postmortems.of_run(folder, view.record, rules)
+    return Postmortem.model_validate(report)
 
 
 async def _receive(request: Request, path: Path, limits: PostmortemLimits) -> None:

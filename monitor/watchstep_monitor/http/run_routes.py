@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
-from watchstep_monitor.http.answer_types import Begun, Command, Entry, Run, RunDetail, Series
-from watchstep_monitor.http.answers import (
-    answer,
-    begun_json,
-    command_json,
-    entry_json,
-    page,
-    point_json,
-    run_json,
-    status_json,
-)
 from watchstep_monitor.http.bodies import (
     METRIC_PATTERN,
     PROJECT_PATTERN,
     RUN_PATTERN,
     BeginBody,
     CommandBody,
-    body_of,
-    size_of,
+    fitting,
 )
-from watchstep_monitor.http.context import Context, caller
-from watchstep_monitor.http.openapi import documented
-from watchstep_monitor.http.problems import Flaw, ProblemError
+from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
+from watchstep_monitor.http.models import (
+    Alert,
+    Begun,
+    Command,
+    Entry,
+    Listed,
+    Run,
+    RunDetail,
+    RunRules,
+    Series,
+    listed,
+)
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.ingest.ingest import Beginning
 from watchstep_monitor.service.ports import RunStatus
@@ -47,104 +42,107 @@ Cursor = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=100_000, description="Items of a page; capped.")]
 
-
-def run_routes(context: Context) -> APIRouter:
-    """Routes about a run's present, to be mounted under `/api/v1`."""
-    routes = APIRouter(tags=["runs"])
-    run_service = context.run_service
-
-    @routes.put("/runs/{run}", **documented(BeginBody, "Begin or resume an attempt.", Begun))
-    async def begin_run(request: Request, run: RunName) -> Response:
-        who = caller(request, context, "ingest")
-        body = await body_of(request, BeginBody, optional=True)
-        if size_of([body.tags, body.config]) > context.config_bytes:
-            flaw = Flaw(("body", "config"), "too_long", f"at most {context.config_bytes} bytes")
-            raise ProblemError(413, "The run's description is too large.", flaws=[flaw])
-        beginning = Beginning(run=run, projects=who.projects, **dict(body))
-        record = await run_in_threadpool(run_service.begin, beginning)
-        return answer(begun_json(record, run_service.book.for_tags(record.tags)))
-
-    @routes.get("/runs", **documented(None, "List runs, newest heard of first.", Run, listed=True))
-    def list_runs(
-        request: Request,
-        status: RunStatus | None = None,
-        project: Annotated[str | None, Query(pattern=PROJECT_PATTERN)] = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
-    ) -> Response:
-        projects = _narrowed(caller(request, context, "read").projects, project)
-        now, hearing = run_service.clock.now(), run_service.policy.hearing
-        wanted = RunFilter(projects, status, hearing.silent_before(now))
-        found = run_service.store.runs(wanted, min(limit, context.page), cursor)
-        return page(found, lambda record: run_json(record, shown_status(record, now, hearing)))
-
-    @routes.get(
-        "/runs/{run}", **documented(None, "A run's status, readings and alerts.", RunDetail)
-    )
-    def run_status(request: Request, run: RunName) -> Response:
-        view = run_service.view(run, caller(request, context, "read").projects)
-        status = shown_status(view.record, run_service.clock.now(), run_service.policy.hearing)
-        return answer(status_json(view, status, run_service.is_silenced))
-
-    @routes.post(
-        "/runs/{run}/commands",
-        **documented(CommandBody, "Ask the trainer for something.", Command, status=202),
-    )
-    async def command_run(request: Request, run: RunName) -> Response:
-        who = caller(request, context, "admin")
-        body = await body_of(request, CommandBody)
-        kind: Literal["halt", "checkpoint"] = body.kind
-        command = await run_in_threadpool(run_service.command, run, kind, body.reason, who.projects)
-        return answer(command_json(command), 202)
-
-    return routes
+routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 
 
-def history_routes(context: Context) -> APIRouter:
-    """Routes about a run's past, to be mounted under `/api/v1`."""
-    routes = APIRouter(tags=["runs"])
-    run_service = context.run_service
+@routes.put("/runs/{run}", **call("Begin or resume an attempt.", "ingest"))
+def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = None) -> Begun:
+    """See the summary."""
+    told = dict(body or BeginBody())
+    left_out = 0
+    if told["config"] is not None:
+        told["config"], left_out = fitting(told["config"], context.config_bytes)
+    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **told))
+    rules = RunRules.of(context.run_service.book, record.tags)
+    return Begun.of(record, rules, left_out)
 
-    @routes.get(
-        "/runs/{run}/series", **documented(None, "Readings of one metric, thinned.", Series)
-    )
-    def run_series(
-        request: Request,
-        run: RunName,
-        metric: Annotated[str, Query(pattern=METRIC_PATTERN)],
-        from_step: Step = None,
-        to_step: Step = None,
-        points: Annotated[
-            int, Query(ge=1, le=1_000_000, description=f"At least {LEAST_POINTS} are kept.")
-        ] = 1_000,
-    ) -> Response:
-        run_service.view(run, caller(request, context, "read").projects)
-        most = min(points, context.series_points)
-        kept, thinned = run_service.series(run, metric, (from_step, to_step), most)
-        shown = [point_json(point) for point in kept]
-        return answer({"metric": metric, "points": shown, "thinned": thinned})
 
-    @routes.get(
-        "/runs/{run}/timeline", **documented(None, "What happened, in order.", Entry, listed=True)
-    )
-    def run_timeline(
-        request: Request, run: RunName, limit: Limit = 500, cursor: Cursor = None
-    ) -> Response:
-        run_service.view(run, caller(request, context, "read").projects)
-        found = run_service.store.timeline(run, min(limit, context.page), cursor)
-        signs = first_signs(found.items)
-        return page(found, lambda entry: entry_json(entry, signs.get(entry.attempt)))
+@routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))
+def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
+    """See the summary."""
+    return RunRules.of(service.book, service.view(run, who.projects).record.tags)
 
-    return routes
+
+@routes.get("/runs", **call("List runs, newest heard of first.", "read"))
+def list_runs(
+    context: Shared,
+    who: Who,
+    status: RunStatus | None = None,
+    project: Annotated[str | None, Query(pattern=PROJECT_PATTERN)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Listed[Run]:
+    """See the summary."""
+    service = context.run_service
+    now, hearing = service.clock.now(), service.policy.hearing
+    wanted = RunFilter(_narrowed(who.projects, project), status, hearing.silent_before(now))
+    page = service.store.runs(wanted, min(limit, context.page), cursor)
+    return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
+
+
+@routes.get("/runs/{run}", **call("A run's status, readings and alerts.", "read"))
+def run_status(service: Service, who: Who, run: RunName) -> RunDetail:
+    """See the summary."""
+    view = service.view(run, who.projects)
+    status = shown_status(view.record, service.clock.now(), service.policy.hearing)
+    alerts = [
+        Alert.of(
+            alert,
+            view.record.last_seq if alert.attempt == view.record.attempt else None,
+            silenced=service.is_silenced(alert),
+        )
+        for alert in view.alerts
+        if alert.state == "firing"
+    ]
+    return RunDetail.of_view(view, status, alerts)
+
+
+@routes.post(
+    "/runs/{run}/commands", **call("Ask the trainer for something.", "admin", status_code=202)
+)
+def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> Command:
+    """See the summary."""
+    command = service.command(run, body.kind, body.reason, who.projects)
+    return Command.model_validate(command)
+
+
+@routes.get("/runs/{run}/series", **call("Readings of one metric, thinned.", "read"))
+def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
+    context: Shared,
+    who: Who,
+    run: RunName,
+    metric: Annotated[str, Query(pattern=METRIC_PATTERN)],
+    from_step: Step = None,
+    to_step: Step = None,
+    points: Annotated[
+        int, Query(ge=1, le=1_000_000, description=f"At least {LEAST_POINTS} are kept.")
+    ] = 1_000,
+) -> Series:
+    """See the summary."""
+    context.run_service.view(run, who.projects)
+    most = min(points, context.series_points)
+    kept, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
+    return Series.of(metric, kept, thinned=thinned)
+
+
+@routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
+def run_timeline(
+    context: Shared, who: Who, run: RunName, limit: Limit = 500, cursor: Cursor = None
+) -> Listed[Entry]:
+    """See the summary."""
+    context.run_service.view(run, who.projects)
+    page = context.run_service.store.timeline(run, min(limit, context.page), cursor)
+    signs = first_signs(page.items)
+    return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
 
 
 def first_signs(entries: tuple[TimelineEntry, ...]) -> dict[int, TimelineEntry]:
     """The first firing transition of every attempt."""
-    found: dict[int, TimelineEntry] = {}
+    signs: dict[int, TimelineEntry] = {}
     for entry in entries:
         if entry.kind == "transition" and entry.detail.get("change") == "firing":
-            found.setdefault(entry.attempt, entry)
-    return found
+            signs.setdefault(entry.attempt, entry)
+    return signs
 
 
 def _narrowed(allowed: tuple[str, ...] | None, wanted: str | None) -> tuple[str, ...] | None:

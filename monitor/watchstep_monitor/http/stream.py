@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
-from watchstep_monitor.http.context import Context, caller
-from watchstep_monitor.http.openapi import documented
+from watchstep_monitor.http.calls import CheckedRoute, Shared, Who, call
+from watchstep_monitor.http.context import Context
 from watchstep_monitor.service.errors import OverCapError
 from watchstep_monitor.service.events import Happening
 from watchstep_monitor.service.json_values import plain
@@ -28,85 +28,97 @@ MOST_BEHIND = 1_000
 CATCH_UP = 1_000
 
 
-def stream_routes(context: Context, stopping: asyncio.Event) -> APIRouter:
-    """The route, to be mounted under `/api/v1`.
+routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 
-    Args:
-        context: See there.
-        stopping: Set when the service ends; open streams end with it.
-    """
-    routes = APIRouter(tags=["service"])
-    run_service = context.run_service
 
-    @routes.get("/events", **documented(None, "Server-sent events.", "text/event-stream"))
-    async def events(request: Request) -> Response:
-        who = caller(request, context, "read")
-        if run_service.bus.listening() >= context.event_streams:
-            raise OverCapError("too many event streams are open", retry_after_s=10)
-        after = _last_event_id(request)
-        stream = _Stream(asyncio.get_running_loop())
-        recent, complete = run_service.bus.listen(stream.offer, after)
-        missed: list[TimelineEntry] = []
+@routes.get(
+    "/events",
+    **call(
+        "Server-sent events.",
+        "read",
+        response_class=StreamingResponse,
+        response_model=None,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    ),
+)
+async def events(request: Request, context: Shared, who: Who) -> StreamingResponse:
+    """See the summary."""
+    bus = context.run_service.bus
+    if bus.listening() >= context.event_streams:
+        raise OverCapError("too many event streams are open", retry_after_s=10)
+    after = _last_event_id(request)
+    stream = _Stream(asyncio.get_running_loop(), who.projects)
+    recent, complete = bus.listen(stream.offer, after)
+    try:
+        missed: list[Happening] = []
         if after is not None and not complete:
-            missed = await run_in_threadpool(run_service.store.timeline_since, after, CATCH_UP)
-        known = {entry.at_us for entry in missed}
-        project_of = await run_in_threadpool(_projects, context, missed)
-        first = [_from_entry(entry, project_of[entry.run]) for entry in missed]
-        first += [happening for happening in recent if happening.id not in known]
-        first.sort(key=lambda happening: happening.id)
+            missed = await run_in_threadpool(_missed, context, after)
+    except BaseException:
+        bus.leave(stream.offer)
+        raise
+    known = {happening.id for happening in missed}
+    first = [*missed, *(happening for happening in recent if happening.id not in known)]
+    first.sort(key=lambda happening: happening.id)
 
-        def may_hear(happening: Happening) -> bool:
-            return who.projects is None or happening.project in who.projects
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            async for text in stream.texts(first, context.stopping):
+                yield text
+        finally:
+            bus.leave(stream.offer)
 
-        async def body() -> AsyncIterator[bytes]:
-            try:
-                async for text in stream.texts(first, may_hear, stopping):
-                    yield text
-            finally:
-                run_service.bus.leave(stream.offer)
-
-        return StreamingResponse(
-            body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
-
-    return routes
+    return StreamingResponse(
+        body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
 
 
 class _Stream:
-    """One listener's queue, filled from writing threads and emptied by the event loop."""
+    """One listener's queue, filled from publishing threads and emptied by the event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    It holds a bounded number of happenings. A listener that does not read is cut off: the server
+    stops asking for more text while its socket is full, and the queue says that it is over.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, projects: tuple[str, ...] | None) -> None:
         self._loop = loop
-        self._queue: asyncio.Queue[Happening] = asyncio.Queue()
+        self._projects = projects
+        self._queue: asyncio.Queue[Happening] = asyncio.Queue(MOST_BEHIND)
+        self._is_behind = False
 
     def offer(self, happening: Happening) -> None:
+        if not self._may_hear(happening) or self._is_behind:
+            return
         # The loop may have ended while a commit was under way.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, happening)
+            self._loop.call_soon_threadsafe(self._put, happening)
 
-    async def texts(
-        self,
-        first: list[Happening],
-        may_hear: Callable[[Happening], bool],
-        stopping: asyncio.Event,
-    ) -> AsyncIterator[bytes]:
+    def _put(self, happening: Happening) -> None:
+        try:
+            self._queue.put_nowait(happening)
+        except asyncio.QueueFull:
+            self._is_behind = True
+
+    def _may_hear(self, happening: Happening) -> bool:
+        return self._projects is None or happening.project in self._projects
+
+    async def texts(self, first: list[Happening], stopping: asyncio.Event) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
         for happening in first:
-            if may_hear(happening):
+            if self._may_hear(happening):
                 yield _text(happening)
         stopped = asyncio.ensure_future(stopping.wait())
         try:
-            while not stopping.is_set() and self._queue.qsize() < MOST_BEHIND:
+            while not stopping.is_set() and not self._is_behind:
                 following = asyncio.ensure_future(self._queue.get())
                 await asyncio.wait(
                     {following, stopped}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED
                 )
-                if not following.done():
-                    following.cancel()
-                    if not stopping.is_set():
-                        yield b": quiet\n\n"
-                elif may_hear(following.result()):
+                if following.done():
                     yield _text(following.result())
+                    continue
+                following.cancel()
+                if not stopping.is_set():
+                    yield b": quiet\n\n"
         finally:
             stopped.cancel()
 
@@ -129,9 +141,13 @@ def _from_entry(entry: TimelineEntry, project: str) -> Happening:
     return Happening(entry.at_us, entry.kind, entry.run, project, detail)
 
 
-def _projects(context: Context, entries: list[TimelineEntry]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for run in {entry.run for entry in entries}:
-        record = context.run_service.store.run(run)
-        found[run] = "" if record is None else record.project
-    return found
+def _missed(context: Context, after: int) -> list[Happening]:
+    """What timelines hold of the time since a listener went away."""
+    store = context.run_service.store
+    entries = store.timeline_since(after, CATCH_UP)
+    records = {run: store.run(run) for run in {entry.run for entry in entries}}
+    return [
+        _from_entry(entry, record.project)
+        for entry in entries
+        if (record := records[entry.run]) is not None
+    ]

@@ -21,7 +21,12 @@ from watchstep_monitor.service.alerting.alerts import (
 from watchstep_monitor.service.alerting.incidents import fold_incident, note_halt
 from watchstep_monitor.service.alerting.notifications import TellingPolicy, tell_if_due
 from watchstep_monitor.service.clock import to_us
-from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
+from watchstep_monitor.service.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    OverCapError,
+)
 from watchstep_monitor.service.ingest.trainer_events import take_event
 from watchstep_monitor.service.run_state.records import (
     DEFAULT_PROJECT,
@@ -30,9 +35,12 @@ from watchstep_monitor.service.run_state.records import (
     RunRecord,
 )
 from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
-from watchstep_monitor.service.run_state.status import Liveness, settled_status
+from watchstep_monitor.service.run_state.status import Liveness, is_core, settled_status
 from watchstep_monitor.service.run_state.storage import Transaction
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+
+MOST_JUMP = 1_000
+"""Attempts that a trainer may have made without a word of them here."""
 
 ROOM_SHARE = 16
 """Of the runs that may still be added, one in so many is added before they are counted again."""
@@ -64,6 +72,7 @@ class Batch:
         updates: With their places in the request.
         rejected: Those that were no updates at all.
         projects: Projects that the caller may write to; None for all.
+        left_out: Readings that were too many and are not among them.
     """
 
     run: str
@@ -71,17 +80,25 @@ class Batch:
     updates: Sequence[tuple[int, Update]]
     rejected: tuple[Rejected, ...] = ()
     projects: tuple[str, ...] | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a batch, durably."""
+    """What became of a batch, durably.
+
+    Attributes:
+        rules: Fingerprint of the rules that judge the run now.
+        left_out: Readings that were too many.
+    """
 
     accepted: int
     duplicates: int
     rejected: tuple[Rejected, ...]
     last_seq: int
     commands: tuple[CommandRecord, ...]
+    rules: str
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +171,13 @@ class Ingest:
 
         Raises:
             ConflictError: A stored update has another content; nothing of the batch is kept.
+            InvalidError: The attempt is far beyond the run's last.
             NotFoundError: The run belongs to a project that is not the caller's.
-            OverCapError: Too many runs, or too many metrics in this one.
+            OverCapError: Too many runs.
         """
         live = self._open(transaction, batch.run, batch.projects, now)
+        _check_attempt(batch.attempt, live)
+        batch = self._within_names(live, batch)
         if batch.attempt < live.record.attempt:
             return self._accept_late(transaction, live, batch, now)
         is_new = batch.attempt > live.record.attempt
@@ -175,6 +195,8 @@ class Ingest:
             (*batch.rejected, *sorted_.rejected),
             live.record.last_seq,
             _outstanding(live, now),
+            live.rules.fingerprint,
+            batch.left_out,
         )
 
     def begin(self, transaction: Transaction, beginning: Beginning, now: datetime) -> RunRecord:
@@ -182,12 +204,14 @@ class Ingest:
 
         Raises:
             ConflictError: The attempt asked for is over.
+            InvalidError: It is far beyond the run's last.
             NotFoundError: The run belongs to a project that is not the caller's.
             OverCapError: Too many runs.
         """
         live = self._open(
             transaction, beginning.run, beginning.projects, now, project=beginning.project
         )
+        _check_attempt(beginning.attempt or 0, live)
         change = self._change(transaction, live, now)
         attempts = transaction.attempts(beginning.run) if change.seen else []
         resumed = _resumed(beginning, attempts, live.record.attempt)
@@ -250,6 +274,34 @@ class Ingest:
         live = LiveRun(record, rules, self._book.version, State(rules))
         self._fleet.hold(live)
         return live
+
+    def _within_names(self, live: LiveRun, batch: Batch) -> Batch:
+        """The batch without readings under names that are too many for the run.
+
+        Names that are known stay, so that the same batch is cut in the same way again.
+        """
+        most = self._policy.most_metrics_per_run
+        known = live.latest.keys()
+        new = dict.fromkeys(
+            name for _, update in batch.updates for name in update.readings if name not in known
+        )
+        if len(known) + len(new) <= most:
+            return batch
+        # Names without which there is no training first.
+        ordered = sorted(new, key=lambda name: not is_core(name))
+        names = known | set(ordered[: max(0, most - len(known))])
+        updates = [
+            (
+                at,
+                update._replace(
+                    readings={name: v for name, v in update.readings.items() if name in names}
+                ),
+            )
+            for at, update in batch.updates
+        ]
+        gone = sum(len(each.readings) for _, each in batch.updates)
+        gone -= sum(len(each.readings) for _, each in updates)
+        return replace(batch, updates=updates, left_out=batch.left_out + gone)
 
     def _make_room(self, transaction: Transaction) -> None:
         """Count one new run; the store is asked only now and then, for it counts every row."""
@@ -370,15 +422,13 @@ class Ingest:
                 continue
             live.note(fresh[noted:at])
             noted = at
-            if update.event is None and all(one.change in _WAITING for one in transitions):
-                for one in transitions:
-                    apply_transition(change, one)
+            if update.event is None and all(each.change in _WAITING for each in transitions):
+                for waiting in transitions:
+                    apply_transition(change, waiting)
                 continue
             self._take(change, update, transitions)
         live.note(fresh[noted:])
         live.engine = engine
-        if len(live.latest) > self._policy.most_metrics_per_run:
-            raise OverCapError("this run reports more metrics than it may", retry_after_s=3600)
         live.since_snapshot += len(fresh)
         if not fresh:
             change.alter(heard_at=change.now)
@@ -397,7 +447,7 @@ class Ingest:
         self, change: UnitOfWork, update: Update, transitions: Collection[Transition]
     ) -> None:
         """An update that says something, or at which the rules do."""
-        if any(one.change == "resolved" for one in transitions):
+        if any(each.change == "resolved" for each in transitions):
             # Told while it is so: an incident may begin and end within one batch.
             tell_if_due(change, self._policy.telling)
         self._move(change, update)
@@ -418,7 +468,9 @@ class Ingest:
         if any(rule in live.alerts for rule in _clocked_names(live)):
             self._listen(change, change.now)
         self._finish(transaction, change)
-        return Receipt(0, 0, batch.rejected, live.record.last_seq, _outstanding(live, change.now))
+        commands = _outstanding(live, change.now)
+        fingerprint = live.rules.fingerprint
+        return Receipt(0, 0, batch.rejected, live.record.last_seq, commands, fingerprint)
 
     def _accept_late(
         self, transaction: Transaction, live: LiveRun, batch: Batch, now: datetime
@@ -438,7 +490,17 @@ class Ingest:
             change.alter(updates=live.record.updates + len(sorted_.fresh))
             self._finish(transaction, change)
         rejected = (*batch.rejected, *sorted_.rejected)
-        return Receipt(len(sorted_.fresh), sorted_.duplicates, rejected, last_seq, ())
+        return Receipt(
+            len(sorted_.fresh), sorted_.duplicates, rejected, last_seq, (), live.rules.fingerprint, batch.left_out
+        )
+
+
+def _check_attempt(attempt: int, live: LiveRun) -> None:
+    """Refuse a number that no trainer can have counted up to: it would shut out all real ones."""
+    if attempt > live.record.attempt + MOST_JUMP:
+        raise InvalidError(
+            f"is more than {MOST_JUMP} beyond the run's last", loc=("attempt",), kind="range"
+        )
 
 
 def _resumed(
@@ -465,13 +527,13 @@ def _sort(transaction: Transaction, batch: Batch, last_seq: int) -> _Sorted:
     seqs = [last_seq, *(update.seq for update in fresh)]
     if all(map(lt, seqs, islice(seqs, 1, None))):
         return _Sorted(fresh)
-    found = _Sorted()
-    known: dict[int, Update] = {}
+    sorted_ = _Sorted()
+    first: dict[int, Update] = {}
     behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
     stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
     for index, update in sorted(batch.updates, key=lambda pair: pair[1].seq):
         seq = update.seq
-        twin = stored.get(seq) if seq <= last_seq else known.get(seq)
+        twin = stored.get(seq) if seq <= last_seq else first.get(seq)
         if twin is not None:
             if not same_update(twin, update):
                 raise ConflictError(
@@ -479,15 +541,15 @@ def _sort(transaction: Transaction, batch: Batch, last_seq: int) -> _Sorted:
                     loc=("updates", index, "seq"),
                     last_seq=last_seq,
                 )
-            found.duplicates += 1
+            sorted_.duplicates += 1
         elif seq <= last_seq:
-            found.rejected.append(
+            sorted_.rejected.append(
                 Rejected(index, ("seq",), "late", "arrived behind its successors")
             )
         else:
-            known[seq] = update
-            found.fresh.append(update)
-    return found
+            first[seq] = update
+            sorted_.fresh.append(update)
+    return sorted_
 
 
 def same_update(a: Update, b: Update) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
-from watchstep.rules import PACKS_TAG, combine, packs, packs_named, read_source
+from watchstep.rules import PACKS_TAG, combine, packs, packs_named, read_source, read_text
+from watchstep.rules.files import pack_text, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,14 @@ class RuleBook:
             RuleError: Nothing was changed.
         """
         shipped = set(packs())
-        read = {path: read_source(path) for path in self._paths}
+        texts = {path: read_bytes(path) for path in self._paths if path not in shipped}
+        read = {
+            path: read_text(texts[path], path) if path in texts else read_source(path)
+            for path in self._paths
+        }
         fresh = combine(read.values())
         self.rules, self.version = fresh, self.version + 1
+        self._texts = texts
         self._files = tuple(file for path, file in read.items() if path not in shipped)
         self._by_packs: dict[tuple[str, ...], RuleSet] = {}
 
@@ -63,13 +70,22 @@ class RuleBook:
         ]
         return (*chosen, *(path for path in self._paths if path not in shipped))
 
+    def texts(self, tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """The same with the text of each; of a file of the operator's, its name without folders."""
+        for source in self.sources(tags):
+            text = self._texts.get(source)
+            if text is None:
+                yield source, pack_text(source)
+            else:
+                yield Path(source).name, text.decode("utf-8")
+
     def _with(self, chosen: tuple[str, ...]) -> RuleSet:
-        found = self._by_packs.get(chosen)
-        if found is None:
+        rules = self._by_packs.get(chosen)
+        if rules is None:
             if len(self._by_packs) >= MOST_CHOICES:
                 self._by_packs.clear()
-            found = self._by_packs[chosen] = self._compiled(chosen)
-        return found
+            rules = self._by_packs[chosen] = self._compiled(chosen)
+        return rules
 
     def _compiled(self, chosen: tuple[str, ...]) -> RuleSet:
         try:

@@ -1,0 +1,637 @@
+"""The API's answers, as pydantic models: what `/openapi.json` says of them is what they are.
+
+A non-finite number is written as the contract's word. Most are made from the records of the same
+name by `model_validate`; `of` makes those that join several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from watchstep.core.rules import Rule as CoreRule
+from watchstep.core.updates import Severity
+from watchstep.wire import ROWS_TYPE
+from watchstep_monitor.service import series
+from watchstep_monitor.service.alerting.notifications import alert_view
+from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
+from watchstep_monitor.service.ingest import ingest
+from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.service.ports import DeliveryState, RunStatus
+from watchstep_monitor.service.run_state.records import (
+    AlertRecord,
+    Page,
+    RunRecord,
+    SilenceRecord,
+    Stage,
+    TimelineEntry,
+    TimelineKind,
+)
+from watchstep_monitor.service.run_state.rulebook import RuleBook
+from watchstep_monitor.service.run_state.run_cache import RunView
+
+_MOMENT = WithJsonSchema(
+    {"type": "string", "format": "date-time", "description": "RFC 3339 in UTC."}
+)
+Moment = Annotated[datetime, PlainSerializer(rfc3339), _MOMENT]
+TrainerTime = Annotated[
+    float | None,
+    PlainSerializer(rfc3339_or_none),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+]
+"""Epoch seconds of the trainer's own; None for what no calendar holds."""
+
+Number = Annotated[
+    float,
+    WithJsonSchema(
+        {
+            "description": "A finite number, or the word for one that is not.",
+            "anyOf": [
+                {"type": "number"},
+                {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
+            ],
+        }
+    ),
+]
+Document = Annotated[dict[str, Any], PlainSerializer(plain)]
+"""Anything that a trainer or a rule says; numbers in it as `Number`."""
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    """Base of all answers."""
+
+    model_config = ConfigDict(
+        from_attributes=True, frozen=True, ser_json_inf_nan="strings", populate_by_name=True
+    )
+
+
+class Listed(Answer, Generic[T]):
+    """A page of a list."""
+
+    items: list[T]
+    next_cursor: str | None = Field(default=None, description="For the next page; null at the end.")
+
+
+class Flaw(Answer):
+    """What is wrong with one part of what was sent."""
+
+    loc: list[str | int]
+    type: str
+    msg: str
+
+
+class Problem(Answer):
+    """Why a call was refused (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    last_seq: int | None = Field(default=None, description="With 409 to a batch.")
+    errors: list[Flaw]
+
+
+class Rejected(Answer):
+    """An update of a batch that was not taken; `index` is its place in the batch."""
+
+    index: int
+    errors: list[Flaw]
+
+
+class Command(Answer):
+    """Something that a person asks of a trainer."""
+
+    id: str
+    run: str
+    attempt: int
+    kind: Literal["halt", "checkpoint"]
+    reason: str
+    created_at: Moment
+    expires_at: Moment
+
+
+class Receipt(Answer):
+    """What became of a batch, once it is durable."""
+
+    accepted: int
+    duplicates: int = Field(description="Stored before; they had no second effect.")
+    rejected: list[Rejected]
+    last_seq: int
+    commands: list[Command]
+    rules: str = Field(description="The fingerprint of the rules that judge the run.")
+    left_out: int = Field(description="Readings that were too many for an update or a run.")
+
+    @classmethod
+    def of(cls, receipt: ingest.Receipt) -> Receipt:
+        """The answer to a batch."""
+        return cls(
+            accepted=receipt.accepted,
+            duplicates=receipt.duplicates,
+            rejected=[
+                Rejected(
+                    index=each.index,
+                    errors=[Flaw(loc=list(each.loc), type=each.kind, msg=each.reason)],
+                )
+                for each in receipt.rejected
+            ],
+            last_seq=receipt.last_seq,
+            commands=[Command.model_validate(command) for command in receipt.commands],
+            rules=receipt.rules,
+            left_out=receipt.left_out,
+        )
+
+
+class RuleText(Answer):
+    """One pack or rule file, as it judges."""
+
+    source: str
+    text: str
+
+
+class RunRules(Answer):
+    """The rules that judge a run, to be judged by elsewhere: files in order, later ones win."""
+
+    fingerprint: str
+    names: list[str]
+    files: list[RuleText]
+
+    @classmethod
+    def of(cls, book: RuleBook, tags: Mapping[str, str]) -> RunRules:
+        """The rules for a run with these tags."""
+        rules = book.for_tags(tags)
+        return cls(
+            fingerprint=rules.fingerprint,
+            names=[rule.name for rule in rules.rules],
+            files=[RuleText(source=name, text=text) for name, text in book.texts(tags)],
+        )
+
+
+class Begun(Answer):
+    """An attempt that a trainer began or resumed."""
+
+    run: str
+    project: str
+    attempt: int
+    last_seq: int
+    rules: RunRules
+    accepts: list[str] = Field(description="Other media types of a batch.")
+    config_left_out: int = Field(description="Entries of the configuration that had no room.")
+
+    @classmethod
+    def of(cls, record: RunRecord, rules: RunRules, left_out: int) -> Begun:
+        """The answer to a trainer that began or resumed an attempt."""
+        return cls(
+            run=record.run,
+            project=record.project,
+            attempt=record.attempt,
+            last_seq=record.last_seq,
+            rules=rules,
+            accepts=[ROWS_TYPE],
+            config_left_out=left_out,
+        )
+
+
+class Counts(Answer):
+    """How much a run has of what."""
+
+    updates: int
+    lost: int = Field(description="Sequence numbers passed over.")
+
+
+class DetailCounts(Counts):
+    """The same with alerts, by state."""
+
+    firing: int
+    pending: int
+
+
+class Run(Answer):
+    """A run as lists show it."""
+
+    run: str
+    project: str
+    status: RunStatus
+    attempt: int
+    step: int
+    last_seq: int
+    tags: dict[str, str]
+    trainer: str
+    created_at: Moment
+    last_update_at: Moment | None = Field(description="On the service's clock.")
+    last_update_time: TrainerTime = Field(description="On the trainer's clock.")
+    ended_at: Moment | None
+    checkpoint: Document | None = Field(description="The pin: path, step and sha256.")
+    trainer_did: str
+    error: str
+    counts: Counts
+
+    @classmethod
+    def of(cls, record: RunRecord, status: RunStatus) -> Run:
+        """A run as lists show it."""
+        return cls(**_of_run(record, status), counts=Counts.model_validate(record))
+
+
+class Reading(Answer):
+    """A metric's newest reading and the band it lies in."""
+
+    value: Number
+    zone: str | None = Field(
+        description="ok, watch, warning, danger or explosion; null where there are none."
+    )
+
+
+class Alert(Answer):
+    """A rule's life for one run."""
+
+    id: str
+    run: str
+    project: str
+    attempt: int
+    rule: str
+    severity: Severity
+    state: Literal["pending", "firing", "resolved"]
+    since: Moment
+    first_update: int
+    last_update: int
+    resolved_at: Moment | None
+    metric: str
+    reading: Number | None = Field(description="null where the rule has no metric.")
+    reason: str
+    action: str
+    acknowledged: bool
+    acknowledged_by: str
+    silenced: bool
+    summary: str
+    description: str
+    cause: str
+    runbook_url: str
+    labels: dict[str, str]
+    incident: str | None
+
+    @classmethod
+    def of(cls, alert: AlertRecord, last_seq: int | None, *, silenced: bool) -> Alert:
+        """An alert; `last_seq` is the run's newest, for one that still fires."""
+        view = alert_view(alert, last_seq=last_seq, silenced=silenced)
+        joined = {name: getattr(view, name) for name in cls.model_fields if hasattr(view, name)}
+        return cls(
+            **{**joined, "reading": view.reading if view.metric else None},
+            acknowledged_by=alert.acknowledged_by,
+            labels=dict(alert.labels),
+            incident=alert.incident,
+        )
+
+
+class Phase(Answer):
+    """One stage of an incident."""
+
+    stage: Stage
+    first_update: int
+    last_update: int
+
+
+class Cause(Answer):
+    """A likely cause, with what speaks for and against it."""
+
+    cause: str
+    kind: str
+    title: str
+    confidence: float = Field(ge=0, le=1)
+    evidence: list[str]
+    against: list[str]
+    page: str
+
+
+class Incident(Answer):
+    """All alerts of one run that belong together."""
+
+    id: str
+    run: str
+    project: str
+    attempt: int
+    state: Literal["open", "resolved"]
+    stage: Stage
+    severity: Severity = Field(validation_alias="worst")
+    opened_at: Moment
+    resolved_at: Moment | None
+    first_bad_update: int = Field(validation_alias="first_bad")
+    first_bad_step: int
+    last_good_update: int | None = Field(validation_alias="last_good")
+    damage_update: int | None = Field(validation_alias="damage")
+    stages: list[Phase] = Field(validation_alias="phases")
+    diagnosis: str
+    confidence: float
+    causes: list[Cause]
+    notices: int
+
+
+class RunDetail(Run):
+    """A run with its readings, alerts and incident."""
+
+    counts: DetailCounts
+    config: Document
+    readings: dict[str, Reading]
+    alerts: list[Alert]
+    incident: Incident | None
+    commands: list[Command]
+    rules: str = Field(description="The fingerprint of the rules that judge it.")
+
+    @classmethod
+    def of_view(cls, view: RunView, status: RunStatus, alerts: list[Alert]) -> RunDetail:
+        """A run; `alerts` are those that fire."""
+        record, zones = view.record, view.zones()
+        return cls(
+            **_of_run(record, status),
+            counts=DetailCounts(
+                updates=record.updates,
+                lost=record.lost,
+                firing=len(alerts),
+                pending=sum(alert.state == "pending" for alert in view.alerts),
+            ),
+            config=dict(record.config),
+            readings={
+                name: Reading(value=value, zone=zones.get(name))
+                for name, value in view.latest.items()
+            },
+            alerts=alerts,
+            incident=None if view.incident is None else Incident.model_validate(view.incident),
+            commands=[Command.model_validate(command) for command in view.commands],
+            rules=view.rules.fingerprint,
+        )
+
+
+def _of_run(record: RunRecord, status: RunStatus) -> dict[str, Any]:
+    own = ("run", "project", "attempt", "step", "last_seq", "trainer", "trainer_did", "error")
+    return {
+        **{name: getattr(record, name) for name in (*own, "created_at", "ended_at")},
+        "status": status,
+        "tags": dict(record.tags),
+        "last_update_at": record.heard_at,
+        "last_update_time": record.time if record.last_seq else None,
+        "checkpoint": None if record.checkpoint is None else dict(record.checkpoint),
+    }
+
+
+class Point(Answer):
+    """One reading of a series."""
+
+    attempt: int
+    seq: int
+    step: int
+    time: TrainerTime
+    value: Number
+
+
+class Series(Answer):
+    """Readings of one metric; when thinned, extremes and non-finite ones are kept."""
+
+    metric: str
+    points: list[Point]
+    thinned: bool
+
+    @classmethod
+    def of(cls, metric: str, points: list[series.Point], *, thinned: bool) -> Series:
+        """Of thousands of points none is checked again."""
+        made = [Point.model_construct(None, **point._asdict()) for point in points]
+        return cls.model_construct(None, metric=metric, points=made, thinned=thinned)
+
+
+class Lead(Answer):
+    """How far something lies behind the first alert that fired."""
+
+    updates: int
+    seconds: float
+
+
+class Entry(Answer):
+    """One thing that happened to a run; further fields depend on its kind."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(plain)]]
+
+    id: int
+    kind: TimelineKind
+    at: TrainerTime
+    attempt: int
+    seq: int
+    step: int
+    time: TrainerTime
+    since_first_sign: Lead | None
+
+    @classmethod
+    def of(cls, entry: TimelineEntry, first_sign: TimelineEntry | None) -> Entry:
+        """One thing that happened.
+
+        Args:
+            entry: What to show.
+            first_sign: The first alert of the attempt that fired, or None; how far an entry lies
+                behind it is the time that a person had.
+        """
+        lead = None
+        if first_sign is not None and entry.attempt == first_sign.attempt:
+            seconds = (entry.at_us - first_sign.at_us) / 1_000_000
+            lead = Lead(updates=entry.seq - first_sign.seq, seconds=seconds)
+        own = {
+            "id": entry.at_us,
+            "kind": entry.kind,
+            "at": entry.at_us / 1_000_000,
+            "attempt": entry.attempt,
+            "seq": entry.seq,
+            "step": entry.step,
+            "time": entry.time,
+            "since_first_sign": lead,
+        }
+        # An event has fields of the trainer's own, which must not pass for ours.
+        more = {"event": entry.detail} if entry.kind == "event" else dict(entry.detail)
+        return cls(**{**own, **more})
+
+
+class SilenceMatcher(Answer):
+    """A condition on an alert's labels, as in Alertmanager."""
+
+    name: str
+    value: str
+    isRegex: bool  # noqa: N815 - Alertmanager's name for it
+    isEqual: bool  # noqa: N815 - Alertmanager's name for it
+
+
+class Silence(Answer):
+    """Alerts that match all matchers tell no one between two times."""
+
+    id: str
+    state: Literal["pending", "active", "expired"]
+    matchers: list[SilenceMatcher]
+    starts_at: Moment
+    ends_at: Moment
+    comment: str
+    created_by: str
+    created_at: Moment
+
+    @classmethod
+    def of(cls, silence: SilenceRecord, now: datetime) -> Silence:
+        """A silence as it is now."""
+        over, begun = now >= silence.ends_at, now >= silence.starts_at
+        return cls(
+            id=silence.id,
+            state="expired" if over else "active" if begun else "pending",
+            matchers=[
+                SilenceMatcher(
+                    name=matcher.name,
+                    value=matcher.value,
+                    isRegex=matcher.op.endswith("~"),
+                    isEqual=not matcher.op.startswith("!"),
+                )
+                for matcher in silence.matchers
+            ],
+            starts_at=silence.starts_at,
+            ends_at=silence.ends_at,
+            comment=silence.comment,
+            created_by=silence.created_by,
+            created_at=silence.created_at,
+        )
+
+
+class Delivery(Answer):
+    """A message on its way to a receiver."""
+
+    id: str
+    run: str
+    incident: str
+    receiver: str
+    edge: str
+    state: DeliveryState
+    attempts: int
+    created_at: Moment
+    next_at: Moment | None
+    settled_at: Moment | None
+    reason: str
+
+
+class Resent(Answer):
+    """A dead delivery that is tried again."""
+
+    id: str
+    state: DeliveryState
+
+
+class Rule(Answer):
+    """A rule as it judges now."""
+
+    name: str
+    group: str
+    expr: str
+    hold: str = Field(serialization_alias="for")
+    severity: Severity
+    action: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+    @classmethod
+    def of(cls, rule: CoreRule) -> Rule:
+        """A rule."""
+        return cls(
+            name=rule.name,
+            group=rule.group,
+            expr=rule.expr,
+            hold=rule.hold.words,
+            severity=rule.severity,
+            action=rule.action.word,
+            labels=dict(rule.labels),
+            annotations=dict(rule.annotations),
+        )
+
+
+class Rules(Listed[Rule]):
+    """The rules that judge every run."""
+
+    fingerprint: str
+
+
+class ReceiverState(Answer):
+    """A receiver and how it fares since the service started; counts are of all projects."""
+
+    name: str
+    kind: str
+    disabled: str = Field(description="Why nothing is sent to it any more, or empty.")
+    in_flight: int = 0
+    delivered: int = 0
+    failed: int = 0
+    dead: int = 0
+    last_attempt_at: Moment | None = None
+    last_delivered_at: Moment | None = None
+    last_error: str = ""
+
+
+class ReceiverTest(Answer):
+    """What a test message met."""
+
+    receiver: str
+    delivered: bool
+    reason: str
+    took_s: float
+
+
+class Reloaded(Answer):
+    """How many rules are live after a reload."""
+
+    rules: int
+
+
+class Health(Answer):
+    """The process lives."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Health):
+    """Updates can be committed."""
+
+    rules: int
+
+
+class Span(Answer):
+    """From where to where a rule fired in a log."""
+
+    rule: str
+    severity: Severity
+    action: str
+    first_update: int
+    last_update: int
+
+
+class Examined(Answer):
+    """What a log, or a run in the store, tells; numbers of updates as the log prints them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    path: str
+    format: str
+    run: str
+    partial: bool = Field(description="Part of it could not be read.")
+    updates: int
+    verdict: str = Field(
+        description="healthy, suspicious, exploded, diverged, died or unjudged.",
+    )
+    halt: bool = Field(description='Whether `on_critical="halt"` would have stopped it.')
+    first_bad_update: int | None
+    last_good_update: int | None
+    alerts: list[Span]
+    causes: list[Document]
+    not_checked: list[str]
+
+
+class Postmortem(Answer):
+    """The examinations, worst first, and the same as one self-contained page."""
+
+    runs: list[Examined]
+    page: str = Field(description="HTML.")
+
+
+def listed(page: Page[R], shown: Callable[[R], T]) -> Listed[T]:
+    """One page of a list, each item as `shown` makes it."""
+    return Listed(items=[shown(item) for item in page.items], next_cursor=page.next_cursor)
