@@ -491,7 +491,13 @@ class Ingest:
             self._finish(transaction, change)
         rejected = (*batch.rejected, *sorted_.rejected)
         return Receipt(
-            len(sorted_.fresh), sorted_.duplicates, rejected, last_seq, (), live.rules.fingerprint, batch.left_out
+            len(sorted_.fresh),
+            sorted_.duplicates,
+            rejected,
+            last_seq,
+            (),
+            live.rules.fingerprint,
+            batch.left_out,
         )
 
 
