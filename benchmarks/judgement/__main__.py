@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.judgement.answer import Answer
+    from benchmarks.judgement.runs import Run
 
 HERE = Path(__file__).parent
 RUNS = HERE / "runs"
@@ -17,6 +25,13 @@ def main() -> None:
     making.add_argument("--out", type=Path, default=RUNS)
     making.add_argument("--only", default="", help="part of a run's name, such as cnn/")
     making.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
+    scoring = commands.add_parser("score", help="hold a tool's answers against the truth")
+    scoring.add_argument("runs", type=Path, nargs="?", default=RUNS)
+    scoring.add_argument("--half", choices=("choose", "measure"), help="all runs without it")
+    scoring.add_argument("--only", default="", help="part of a run's name, such as cnn/")
+    scoring.add_argument("--tool", default="watchstep", help="or MODULE:FUNCTION, see README.md")
+    scoring.add_argument("--json", type=Path, help="write the figures and every run's answer")
+    scoring.add_argument("--write", type=Path, help="page whose marked part to replace")
     options = parser.parse_args()
     if options.command == "make":
         from benchmarks.judgement.making import make
@@ -25,6 +40,42 @@ def main() -> None:
         kinds = [kind for kind in trainers() if options.only.split("/")[0] in kind.name]
         made = make(kinds, options.out, options.size, options.only, options.seconds)
         print(f"{made} runs made")
+    else:
+        _score(options)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from benchmarks.judgement import report, runs, scoring
+
+    tool = _tool(options.tool)
+    chosen = [
+        run
+        for run in runs.runs_below(options.runs)
+        if options.half in {None, run.truth.half} and options.only in run.name
+    ]
+    scores = [scoring.scored(run, tool(run)) for run in chosen]
+    text = "\n".join(report.lines(scores))
+    print(text)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(scores), indent=1) + "\n")
+    if options.write is not None:
+        _replace(options.write, text)
+
+
+def _tool(name: str) -> Callable[[Run], Answer]:
+    module, _, function = name.partition(":")
+    if module == "watchstep":
+        module, function = "benchmarks.judgement.answer", "answer"
+    tool: Callable[[Run], Answer] = getattr(importlib.import_module(module), function)
+    return tool
+
+
+def _replace(page: Path, text: str) -> None:
+    """Put the tables between the marks of a page."""
+    begin, end = "<!-- judgement begin -->", "<!-- judgement end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

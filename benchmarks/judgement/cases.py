@@ -116,6 +116,6 @@ class Trainer:
 
 
 def half_of(trainer: str, seed: int) -> str:
-    """"choose" or "measure": the same for all runs of a trainer's seed, and fixed for ever."""
+    """ "choose" or "measure": the same for all runs of a trainer's seed, and fixed for ever."""
     digest = hashlib.sha256(f"{trainer}/{seed}".encode()).digest()
     return "measure" if digest[0] % 2 else "choose"

@@ -72,22 +72,22 @@ FAULTS: dict[str, Kind] = {
     "clipping_off": Kind("clipping-off", _RL, early=1.0, variant="heavy_tailed"),
     "stale_statistics": Kind("wrong-sample-normalisation", _RL, sizes=(1e-2, 1e-4)),
     "missing_epsilon": Kind("missing-epsilon", _RL),
-    "no_kl_penalty": Kind("kl-penalty", ("kl", *_RL), early=1.0),
     "target_never": Kind("bootstrapping", _RL, "target-never", early=1.0),
     "target_live": Kind("bootstrapping", _RL, "target-live", sizes=(10.0, 30.0), early=1.0),
-    "ignored_ends": Kind("bootstrapping", _RL, "ends-ignored", early=0.7),
-    "fp16_overflow": Kind("loss-scale-overflow", ("scale", *_RL), variant="scaler"),
+    "fp16_overflow": Kind("loss-scale-overflow", ("scale", *_RL), early=0.5, variant="scaler"),
     "bf16_lost": Kind("updates-below-resolution", _RL, early=1.0, variant="low_rate"),
     "resume_weights": Kind("lost-at-resume", _RL, "weights"),
     "resume_rate": Kind("lost-at-resume", ("rate", *_RL), "rate", sizes=(10.0, 30.0)),
     "bit_flip": Kind("corrupted-parameters", _RL, sizes=(30.0, 30.0, 25.0)),
     "slow_growth": Kind("", ("weight", *_RL), sizes=(0.05, 0.1, 0.25)),
     "loss_sign": Kind("", _RL, early=0.5),
-    "warmup_missing": Kind("learning-rate", ("rate", *_RL), "warm-up", sizes=(5.0, 20.0), early=1.0),
+    "warmup_missing": Kind(
+        "learning-rate", ("rate", *_RL), "warm-up", sizes=(5.0, 20.0), early=1.0
+    ),
     "slowdown": Kind("slowdown", ("speed",), sizes=(4.0, 10.0)),
 }
 
-MEASURE_ONLY_FAULTS = frozenset({"bit_flip", "loss_sign", "inf_input", "ignored_ends", "bf16_lost"})
+MEASURE_ONLY_FAULTS = frozenset({"bit_flip", "loss_sign", "inf_input", "bf16_lost"})
 """Faults that nobody may choose a threshold by."""
 MEASURE_ONLY_TRAINERS = frozenset({"lstm", "cleanrl_sac", "lbfgs", "trl_dpo", "keras_mlp"})
 """Trainers that nobody may choose a threshold by."""

@@ -78,7 +78,7 @@ class Run:
 def write(folder: Path, truth: Truth, recording: Recording) -> None:
     """Keep a run. The truth is written last: a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_worded(update)) for update in recording.updates]
+    lines = [json.dumps(worded(update)) for update in recording.updates]
     if recording.failure:
         lines.append(json.dumps({"failure": recording.failure}))
     (folder / "updates.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -108,7 +108,8 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _worded(update: Mapping[str, Any]) -> dict[str, Any]:
+def worded(update: Mapping[str, Any]) -> dict[str, Any]:
+    """An update as JSON has it: numbers that are not finite are words."""
     metrics = {name: _word(value) for name, value in update["metrics"].items()}
     return {**update, "metrics": metrics}
 

@@ -11,8 +11,10 @@ from benchmarks.judgement.cases import Case, Recording, Trainer, half_of
 from benchmarks.judgement.faults import FAULTS, MEASURE_ONLY_FAULTS, MEASURE_ONLY_TRAINERS
 from benchmarks.judgement.runs import Truth, finite_or_none
 
-HARMED, LOST = 0.6, 0.1
+HARMED, LOST = 0.8, 0.1
 """Shares of the twin's progress: a run that made less was harmed, or is lost."""
+HARMED_BY_LUCK = 0.6
+"""The same where what is tried decides what is learnt, so that sound runs differ by more."""
 UNMEASURED = frozenset({"constant_reward", "curriculum", "memorised", "short"})
 """Difficulties in which the quality need not improve although all is well."""
 GROWN = 1000.0
@@ -47,7 +49,7 @@ def truth_of(
     logged = {name for update in recording.updates for name in update["metrics"]}
     names = [name for group in kind.chain for name in trainer.metrics.get(group, ())]
     chain = tuple(name for name in dict.fromkeys(names) if name in logged)
-    harm, lost = _harm(case, recording, twin)
+    harm, lost = _harm(case, trainer, recording, twin)
     harm = harm or any(_ends_grown(name, recording, twin) for name in chain)
     evidence = [_differs(name, recording, twin, case.fault.at) for name in chain]
     grown = [_grows(name, recording, twin, case.fault.at) for name in chain]
@@ -75,7 +77,7 @@ def _first(updates: Iterable[int | None]) -> int | None:
     return min((update for update in updates if update is not None), default=None)
 
 
-def _harm(case: Case, recording: Recording, twin: Recording) -> tuple[bool, bool]:
+def _harm(case: Case, trainer: Trainer, recording: Recording, twin: Recording) -> tuple[bool, bool]:
     if case.fault.name == "slowdown":
         # It harms by its nature: the same quality for several times the hours.
         return True, False
@@ -83,7 +85,8 @@ def _harm(case: Case, recording: Recording, twin: Recording) -> tuple[bool, bool
         return True, True
     # After a resume the run has the rest of its time only; what counts is where it ended.
     share = (recording.start - recording.outcome) / (twin.start - twin.outcome)
-    return share < HARMED, share < LOST
+    luck = trainer.family in {"on_policy", "off_policy", "grpo"}
+    return share < (HARMED_BY_LUCK if luck else HARMED), share < LOST
 
 
 def _series(name: str, recording: Recording) -> list[tuple[int, float]]:
@@ -97,24 +100,32 @@ def _series(name: str, recording: Recording) -> list[tuple[int, float]]:
 def _differs(name: str, recording: Recording, twin: Recording, at: int) -> int | None:
     """First update from the fault on in which a metric tells the run from its twin.
 
-    That is: not finite; further outside the twin's whole range than the range is wide; or its
-    level (the median of ten reports) apart from the twin's by three times the twin's spread.
+    That is: not finite; outside what the twin reports within ten reports before and after by
+    more than their range; or its level (the median of ten reports) apart from the twin's by
+    three times the twin's spread.
     """
-    ours, theirs = _series(name, recording), dict(_series(name, twin))
-    sound = [value for value in theirs.values() if math.isfinite(value)]
-    if not sound:
-        return None
-    low, high = min(sound), max(sound)
-    width = max(high - low, 1e-6 * max(abs(low), abs(high)))
+    ours, theirs = _series(name, recording), _series(name, twin)
+    places = {number: place for place, (number, _) in enumerate(theirs)}
     for place, (number, value) in enumerate(ours):
         if number < at:
             continue
-        if not math.isfinite(value) or not low - width <= value <= high + width:
+        if not math.isfinite(value):
+            return number
+        around = places.get(number, len(theirs) - 1)
+        near = [value for _, value in theirs[max(0, around - WINDOW) : around + WINDOW + 1]]
+        near = [value for value in near if math.isfinite(value)]
+        if near and _outside(value, near):
             return number
         window = ours[max(0, place - WINDOW + 1) : place + 1]
-        if window[0][0] >= at and len(window) == WINDOW and _apart(window, theirs):
+        if window[0][0] >= at and len(window) == WINDOW and _apart(window, dict(theirs)):
             return number
     return None
+
+
+def _outside(value: float, near: Sequence[float]) -> bool:
+    low, high = min(near), max(near)
+    width = max(high - low, 1e-6 * max(abs(low), abs(high)))
+    return not low - width <= value <= high + width
 
 
 def _apart(window: Sequence[tuple[int, float]], theirs: Mapping[int, float]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.judgement.cases import Trainer
 
-MODULES = ("plain", "cleanrl", "sb3")
+MODULES = ("plain", "cleanrl", "sb3", "reinforce", "gan", "lightning_module", "huggingface")
 
 
 def trainers() -> Iterator[Trainer]:

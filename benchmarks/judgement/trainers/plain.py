@@ -7,11 +7,10 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
-from torch.nn import functional
-
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Loop, Row, Task
+from torch import nn
+from torch.nn import functional
 
 # Text
 

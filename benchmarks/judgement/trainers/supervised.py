@@ -6,11 +6,11 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-import torch
-from torch import nn
 
+import torch
 from benchmarks.judgement.cases import Case, Fault, Recording
 from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
+from torch import nn
 
 FAULTS = (
     "rate_10x",

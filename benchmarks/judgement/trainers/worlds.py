@@ -12,7 +12,6 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from benchmarks.judgement.cases import Case, Fault
 
 HORIZON, SIGNALS = 24, 4

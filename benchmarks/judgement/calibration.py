@@ -1,0 +1,74 @@
+"""How far confidences can be trusted on faults and trainers that they were not fitted to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from benchmarks.judgement.scoring import Score
+
+Pairs = list[tuple[float, bool]]
+
+
+def fitted(pairs: Pairs) -> tuple[float, float]:
+    """Slope and offset that make the logits most likely (Platt), by Newton's method.
+
+    A slope near 1 and an offset near 0 say that the confidences are right as they are.
+    """
+    slope, offset = 1.0, 0.0
+    for _ in range(50):
+        # A little pull towards 1 and 0 keeps the fit finite where the pairs can be told apart.
+        gradient = [0.01 * (slope - 1.0), 0.01 * offset]
+        hessian = [0.01, 0.0, 0.01]
+        for logit, right in pairs:
+            p = _logistic(slope * logit + offset)
+            miss, weight = p - right, p * (1.0 - p)
+            gradient = [gradient[0] + miss * logit, gradient[1] + miss]
+            hessian[0] += weight * logit * logit
+            hessian[1] += weight * logit
+            hessian[2] += weight
+        determinant = hessian[0] * hessian[2] - hessian[1] ** 2
+        slope -= (hessian[2] * gradient[0] - hessian[1] * gradient[1]) / determinant
+        offset -= (hessian[0] * gradient[1] - hessian[1] * gradient[0]) / determinant
+    return slope, offset
+
+
+def pairs_of(scores: Sequence[Score]) -> Pairs:
+    """Logit of the first cause's confidence, and whether it was right."""
+    return [
+        (_logit(score.confidence), score.cause_right)
+        for score in scores
+        if score.cause and score.truth.harm
+    ]
+
+
+def left_out(
+    scores: Sequence[Score], group: Callable[[Score], str]
+) -> tuple[float | None, dict[str, float]]:
+    """Brier score where each group is calibrated on all the others alone.
+
+    Args:
+        group: The fault, or the trainer.
+
+    Returns:
+        The score over all, and by group.
+    """
+    squares: dict[str, list[float]] = {}
+    names = sorted({group(score) for score in scores})
+    for name in names:
+        slope, offset = fitted(pairs_of([score for score in scores if group(score) != name]))
+        for logit, right in pairs_of([score for score in scores if group(score) == name]):
+            miss = _logistic(slope * logit + offset) - right
+            squares.setdefault(name, []).append(miss * miss)
+    every = [square for row in squares.values() for square in row]
+    means = {name: sum(row) / len(row) for name, row in squares.items()}
+    return (sum(every) / len(every) if every else None), means
+
+
+def _logistic(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(min(value, 30.0), -30.0)))
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, 1e-4), 1.0 - 1e-4)
+    return math.log(p / (1.0 - p))
