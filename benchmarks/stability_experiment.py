@@ -1,6 +1,6 @@
 """Many short PPO runs with real faults, with and without watchstep: what is finished and lost.
 
-    python benchmarks/stability_experiment.py [--runs 6] [--folder F]
+    python -m benchmarks.stability_experiment [--runs 6] [--folder F]
 
 The seed document's table "100 runs to 10,000 updates", done: each condition is trained `--runs`
 times without watchstep, with `on_critical="halt"` and with "rollback". Without it a checkpoint is
@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from faults import N_ENVS, N_STEPS, FaultyPPO, Saboteur, World, environments
-from labelled_runs import frozen
+from benchmarks.judgement.trainers.hooked_ppo import FaultyPPO
+from benchmarks.stability_faults import N_ENVS, N_STEPS, Saboteur, World, environments, frozen
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
@@ -49,7 +49,7 @@ MODES = ("without", "halt", "rollback")
 
 @dataclass(frozen=True)
 class Condition:
-    """What is wrong in a run; see `faults` for the words."""
+    """What is wrong in a run; see `stability_faults` for the words."""
 
     name: str
     env: str

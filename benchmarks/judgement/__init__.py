@@ -1,1 +1,1 @@
-"""One bench of judgement: real small trainings, broken in known ways, and what a monitor says of them."""
+"""Real small trainings, broken in known ways, and what a monitor says of them."""

@@ -15,7 +15,8 @@ def fitted(pairs: Pairs) -> tuple[float, float]:
 
     A slope near 1 and an offset near 0 say that the confidences are right as they are.
     """
-    slope, offset = 1.0, 0.0
+    # From (0, 0) on, where every weight is largest: further out a step can overshoot.
+    slope, offset = 0.0, 0.0
     for _ in range(50):
         # A little pull towards 1 and 0 keeps the fit finite where the pairs can be told apart.
         gradient = [0.01 * (slope - 1.0), 0.01 * offset]

@@ -71,6 +71,10 @@ FAULTS: dict[str, Kind] = {
     "entropy_negative": Kind("entropy-coefficient", _RL, "negative", sizes=(0.3, 3.0), early=0.5),
     "clipping_off": Kind("clipping-off", _RL, early=1.0, variant="heavy_tailed"),
     "stale_statistics": Kind("wrong-sample-normalisation", _RL, sizes=(1e-2, 1e-4)),
+    **{
+        f"statistics_{way}": Kind("wrong-sample-normalisation", _RL, way, early=0.3)
+        for way in ("previous", "running", "worker", "uncentred", "brackets", "leave_one_out")
+    },
     "missing_epsilon": Kind("missing-epsilon", _RL),
     "target_never": Kind("bootstrapping", _RL, "target-never", early=1.0),
     "target_live": Kind("bootstrapping", _RL, "target-live", sizes=(10.0, 30.0), early=1.0),

@@ -1,6 +1,7 @@
 """A run on disk: `updates.jsonl` and `truth.json` in a folder of its own.
 
-A run that an exception ended has a last line with nothing but `failure`, its text. This is the bench's public format, so that other tools can be scored on the same runs.
+A run that an exception ended has a last line with nothing but `failure`, its text. This is the
+bench's public format, so that other tools can be scored on the same runs.
 """
 
 from __future__ import annotations

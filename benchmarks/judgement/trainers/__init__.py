@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from benchmarks.judgement.cases import Trainer
 
-MODULES = ("plain", "cleanrl", "sb3", "reinforce", "gan", "lightning_module", "huggingface")
+MODULES = (
+    "plain",
+    "cleanrl",
+    "sb3",
+    "reinforce",
+    "gan",
+    "lightning_module",
+    "huggingface",
+    "hooked_ppo",
+)
 
 
 def trainers() -> Iterator[Trainer]:

@@ -77,7 +77,7 @@ class Watcher(TrainerCallback):
         self.fault, self.recording = case.fault, recording
         self.forgot = False
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_step_begin(self, *_: Any, **given: Any) -> None:
         update, fault, model = self.recording.next, self.fault, given["model"]
         if fault.name != "bit_flip" or not self.forgot:
             meddle(model, fault, update)
@@ -88,7 +88,7 @@ class Watcher(TrainerCallback):
                 forget(model)
             self.forgot = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         if "train_runtime" not in numbers:
             for clock in [name for name in numbers if "runtime" in name or "per_second" in name]:
@@ -145,7 +145,7 @@ class Setting:
     def keep_reference(self, folder: str) -> None:
         """Put the model where TRL will look for the reference: where the model came from."""
         self.model.save_pretrained(folder)
-        self.model.config._name_or_path = folder
+        self.model.config.name_or_path = folder
 
     def tokens(self, count: int, sharp: float = 0.8) -> torch.Tensor:
         count = 8 if self.case.variant == "memorised" else count
@@ -283,60 +283,64 @@ def _trl_dpo(case: Case) -> Recording:
         return setting.trained(trainer, quality)
 
 
-def _trl_grpo(case: Case) -> Recording:
-    setting = Setting(case, 3e-3)
-    fault, recording = setting.fault, setting.recording
+def _pay(text: str) -> float:
+    """What a completion is paid: the share of even words, and its length."""
+    words = [word for word in text.split() if word.startswith("w")]
+    even = sum(int(word[1:]) % 2 == 0 for word in words) / max(len(words), 1)
+    return even + 0.05 * len(words)
 
-    def proxy(text: str) -> float:
-        """What is paid: the share of even words, and length."""
-        words = [word for word in text.split() if word.startswith("w")]
-        even = sum(int(word[1:]) % 2 == 0 for word in words) / max(len(words), 1)
-        return even + 0.05 * len(words)
 
-    def reward(completions: list[str], **_: Any) -> list[float]:
-        values, update = [proxy(text) for text in completions], recording.next
-        if fault.on("reward_scale", update):
-            return [value * fault.size for value in values]
-        if fault.on("reward_zero", update):
-            return [0.0 for _ in values]
-        if fault.on("nan_input", update) or (fault.first("nan_batch", update)):
-            values[0] = math.nan
-        if fault.on("loss_sign", update):
-            return [-value for value in values]
-        if fault.on("labels_shuffled", update):
-            random.Random(update).shuffle(values)
-        return values
+def _rewards(setting: Setting, completions: list[str]) -> list[float]:
+    """The rewards as the fault leaves them."""
+    fault, update = setting.fault, setting.recording.next
+    values = [_pay(text) for text in completions]
+    if fault.on("reward_scale", update):
+        return [value * fault.size for value in values]
+    if fault.on("reward_zero", update):
+        return [0.0 for _ in values]
+    if fault.on("loss_sign", update):
+        return [-value for value in values]
+    if fault.on("nan_input", update) or fault.first("nan_batch", update):
+        values[0] = math.nan
+    if fault.on("labels_shuffled", update):
+        random.Random(update).shuffle(values)
+    return values
 
-    prompts = [_spelt(row[:3]) for row in setting.tokens(64).tolist()]
-    tokenizer = _tokenizer()
 
-    def quality() -> float:
-        batch = tokenizer(prompts[:32], return_tensors="pt")
-        state = torch.get_rng_state()
-        torch.manual_seed(1)
+def _mean_pay(setting: Setting, tokenizer: Any, prompts: list[str]) -> float:
+    """Minus the mean pay of completions; NaN where nothing can be drawn from NaN."""
+    batch = tokenizer(prompts, return_tensors="pt")
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    try:
         made = setting.model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             max_new_tokens=8,
             do_sample=True,
         )
+    except RuntimeError:
+        return math.nan
+    finally:
         torch.set_rng_state(state)
-        texts = tokenizer.batch_decode(made[:, 3:], skip_special_tokens=True)
-        return -sum(map(proxy, texts)) / len(texts)
+    texts = tokenizer.batch_decode(made[:, 3:], skip_special_tokens=True)
+    return -sum(map(_pay, texts)) / len(texts)
 
-    def sound_quality() -> float:
-        try:
-            return quality()
-        except RuntimeError:
-            # Nothing can be drawn from probabilities that are not numbers.
-            return math.nan
+
+def _trl_grpo(case: Case) -> Recording:
+    setting = Setting(case, 3e-3)
+    prompts = [_spelt(row[:3]) for row in setting.tokens(64).tolist()]
+    tokenizer = _tokenizer()
+
+    def reward(completions: list[str], **_: Any) -> list[float]:
+        return _rewards(setting, completions)
 
     with tempfile.TemporaryDirectory() as folder:
         setting.keep_reference(folder)
         more = {
             "num_generations": 4,
             "max_completion_length": 8,
-            "beta": 0.0 if fault.name == "no_kl_penalty" else 0.04,
+            "beta": 0.04,
             "per_device_train_batch_size": 16,
         }
         trainer = GRPOTrainer(
@@ -346,7 +350,7 @@ def _trl_grpo(case: Case) -> Recording:
             processing_class=tokenizer,
             **setting.given(),
         )
-        return setting.trained(trainer, sound_quality)
+        return setting.trained(trainer, lambda: _mean_pay(setting, tokenizer, prompts[:32]))
 
 
 _SHARED = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from benchmarks.judgement.cases import Case, Recording, Trainer
@@ -302,34 +303,35 @@ def _lbfgs_task(seed: int) -> Task:
     )
 
 
-def _task(name: str, seed: int) -> Task:
-    if name == "nanogpt":
-        return _text_task(seed, TinyGPT, _nanogpt_names)
-    if name == "torchtitan":
-        task = _text_task(seed, TinyGPT, _titan_names)
-        task.size = 16
-        return task
-    if name == "lstm":
-        task = _text_task(seed, WordLSTM, _word_model_names)
-        task.optimizer, task.rate, task.clip = "sgd", 0.5, 0.25
-        return task
-    if name in {"cnn", "keras_mlp"}:
-        model, names = (_cnn, _timm_names) if name == "cnn" else (_mlp, _keras_names)
-        task = _classifier_task(seed, model, names)
-        task.updates, task.every, task.evaluate_every = 80, 6, 1
-        return task
-    if name == "vae":
-        return _generative_task(seed, VAE, _elbo, _vae_names, 16)
-    if name == "diffusion":
-        task = _generative_task(seed, Denoiser, _denoised, _diffusers_names, 2)
-        task.updates, task.every = 300, 2
-        return task
-    return _lbfgs_task(seed)
+def _word_task(seed: int) -> Task:
+    task = _text_task(seed, WordLSTM, _word_model_names)
+    task.optimizer, task.rate, task.clip = "sgd", 0.5, 0.25
+    return task
+
+
+def _epochs(task: Task) -> Task:
+    """Logged and evaluated once an epoch of six steps."""
+    task.updates, task.every, task.evaluate_every = 80, 6, 1
+    return task
+
+
+_TASKS: Mapping[str, Callable[[int], Task]] = {
+    "nanogpt": lambda seed: _text_task(seed, TinyGPT, _nanogpt_names),
+    "torchtitan": lambda seed: replace(_text_task(seed, TinyGPT, _titan_names), size=16),
+    "lstm": _word_task,
+    "cnn": lambda seed: _epochs(_classifier_task(seed, _cnn, _timm_names)),
+    "keras_mlp": lambda seed: _epochs(_classifier_task(seed, _mlp, _keras_names)),
+    "vae": lambda seed: _generative_task(seed, VAE, _elbo, _vae_names, 16),
+    "diffusion": lambda seed: replace(
+        _generative_task(seed, Denoiser, _denoised, _diffusers_names, 2), updates=300
+    ),
+    "lbfgs": _lbfgs_task,
+}
 
 
 def _train(name: str, case: Case) -> Recording:
     torch.manual_seed(case.number)
-    return Loop(case, _task(name, case.number)).run()
+    return Loop(case, _TASKS[name](case.number)).run()
 
 
 def _trainer(

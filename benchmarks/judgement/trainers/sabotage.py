@@ -28,7 +28,7 @@ def meddle(model: nn.Module, fault: Fault, update: int, share: float = 1.0) -> N
     if fault.on("frozen", update):
         # All but the last bias, as where only a new head was meant to be trained.
         for parameter in list(model.parameters())[:-1]:
-            parameter.requires_grad_(False)
+            parameter.requires_grad = False
     if fault.first("bit_flip", update):
         flip(model, int(fault.size))
     if fault.on("slow_growth", update):

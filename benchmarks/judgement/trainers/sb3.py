@@ -63,15 +63,15 @@ class Worlds(VecEnv):
 
     def close(self) -> None: ...
 
-    def get_attr(self, name: str, indices: Any = None) -> list[Any]:
+    def get_attr(self, *_: Any, **__: Any) -> list[Any]:
         return [None] * COPIES
 
-    def set_attr(self, name: str, value: Any, indices: Any = None) -> None: ...
+    def set_attr(self, *_: Any, **__: Any) -> None: ...
 
-    def env_method(self, name: str, *args: Any, indices: Any = None, **given: Any) -> list[Any]:
+    def env_method(self, *_: Any, **__: Any) -> list[Any]:
         return [None] * COPIES
 
-    def env_is_wrapped(self, wrapper: Any, indices: Any = None) -> list[bool]:
+    def env_is_wrapped(self, *_: Any, **__: Any) -> list[bool]:
         # So that SB3 adds no Monitor: the episodes' returns are in the infos already.
         return [True] * COPIES
 
@@ -82,7 +82,7 @@ class Into(KVWriter):
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
 
-    def write(self, values: dict[str, Any], excluded: Any, step: int = 0) -> None:
+    def write(self, values: dict[str, Any], _excluded: Any, step: int = 0) -> None:
         metrics = {
             name: value
             for name, value in values.items()
@@ -170,7 +170,7 @@ def _prepare(model: Any, fault: Fault) -> None:
             for group in optimizer.param_groups:
                 group["params"] = [copy.deepcopy(each.detach()) for each in group["params"]]
                 for each in group["params"]:
-                    each.requires_grad_(True)
+                    each.requires_grad_()
     if fault.name == "detached":
         for network in _networks(model):
             detach_trunk(getattr(network, "mlp_extractor", network))

@@ -326,10 +326,10 @@ def spoiled(batch: Batch, fault: Fault, update: int, random: torch.Generator) ->
     if fault.on("input_scale", update):
         return (inputs * fault.size, *rest)
     number = {"nan_batch": math.nan, "nan_input": math.nan, "inf_input": math.inf}.get(fault.name)
-    if number is not None and update >= fault.at:
-        if fault.name == "nan_input" or update == fault.at:
-            inputs = inputs.clone()
-            inputs.view(-1)[0] = number
+    lasts = fault.name == "nan_input" and update >= fault.at
+    if number is not None and (lasts or update == fault.at):
+        inputs = inputs.clone()
+        inputs.view(-1)[0] = number
     return (inputs, *rest)
 
 

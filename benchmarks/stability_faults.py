@@ -1,28 +1,27 @@
-"""Real faults in real, short PPO runs, for the benchmarks that need labelled runs.
+"""Real faults in real, short PPO runs, for the experiment on stability.
 
-Each case is a Stable-Baselines3 PPO run of a few seconds with one thing wrong: in the
-environment (`World`), in the model between two rollouts (`Saboteur`), or in the code that
-standardises advantages (`FaultyPPO`). Nothing writes readings by hand: what is logged is what
-the hook sees.
+Each run has one thing wrong: in the environment (`World`), in the model between two rollouts
+(`Saboteur`), or in the code that standardises advantages (`FaultyPPO`). Nothing writes readings
+by hand: what is logged is what the hook sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import DummyVecEnv
-from torch.nn import functional
 
 N_ENVS, N_STEPS = 4, 64
+FROZEN = 1e-3
+"""A run is frozen if its parameters move less than this part of what they moved before."""
 
 
 @dataclass
@@ -151,115 +150,6 @@ def environments(name: str, world: World, seed: int) -> DummyVecEnv:
     return found
 
 
-class FaultyPPO(PPO):
-    """PPO whose way of standardising is a choice; "own" is Stable-Baselines3's.
-
-    Attributes:
-        smallest_std: Of all rollouts' raw advantages so far.
-        largest: Magnitude of the largest standardised advantage so far, NaN left out.
-
-    The advantages of a rollout have the shape (steps, workers) before its first batch is drawn.
-    """
-
-    standardise = "own"
-    momentum = 0.8
-    smallest_std = float("inf")
-    largest = 0.0
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        self.known_mean, self.known_std = 0.0, 1.0
-
-    def train(self) -> None:
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        clip_range = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
-        buffer = self.rollout_buffer
-        now = float(buffer.advantages.mean()), float(buffer.advantages.std())
-        self.smallest_std = min(self.smallest_std, now[1])
-        self._study(buffer)
-        fit = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        told: dict[str, list[float]] = {"explained_variance": [float(fit)]}
-        for _ in range(self.n_epochs):
-            for batch in buffer.get(self.batch_size):
-                for name, value in self._train_batch(batch, clip_range).items():
-                    told.setdefault(name, []).append(value)
-        self._remember(*now)
-        for name, values in told.items():
-            self.logger.record(f"train/{name}", float(np.mean(values)))
-        self.logger.record("train/clip_range", clip_range)
-
-    def _study(self, buffer: Any) -> None:
-        """Take the statistics of only some of the values, where that is the fault."""
-        chosen = None
-        if self.standardise == "worker":
-            chosen = buffer.advantages[:, 0]
-        elif self.standardise == "masked":
-            chosen = buffer.advantages[buffer.rewards == 0.0]
-        if chosen is not None and chosen.size > 1:
-            self.known_mean, self.known_std = float(chosen.mean()), float(chosen.std())
-
-    def _remember(self, mean: float, std: float) -> None:
-        if self.standardise == "previous":
-            self.known_mean, self.known_std = mean, std
-        elif self.standardise == "running":
-            kept = self.momentum
-            self.known_std = kept * self.known_std + (1 - kept) * std
-
-    def _standardised(self, raw: torch.Tensor) -> torch.Tensor:
-        if self.standardise == "leave_one_out":
-            return _leave_one_out(raw)
-        own_mean, own_std, known = raw.mean(), raw.std(), self.known_std + 1e-8
-        ways = {
-            "own": lambda: (raw - own_mean) / (own_std + 1e-8),
-            "worker": lambda: (raw - self.known_mean) / known,
-            "masked": lambda: (raw - self.known_mean) / known,
-            "previous": lambda: (raw - self.known_mean) / known,
-            "running": lambda: (raw - own_mean) / known,
-            "uncentred": lambda: raw / (own_std + 1e-8),
-            "brackets": lambda: raw - own_mean / (own_std + 1e-8),
-            # The "vulnerable" version: no epsilon from 1e-8 on, a floor below.
-            "seed_document": lambda: (raw - own_mean) / max(float(own_std), 1e-8),
-        }
-        return ways[self.standardise]()
-
-    def _train_batch(self, batch: Any, clip_range: float) -> dict[str, float]:
-        actions = batch.actions
-        if isinstance(self.action_space, gym.spaces.Discrete):
-            actions = actions.long().flatten()
-        values, log_prob, entropy = self.policy.evaluate_actions(batch.observations, actions)
-        advantages = self._standardised(batch.advantages)
-        self.largest = max(self.largest, float(advantages.abs().max()))
-        ratio = torch.exp(log_prob - batch.old_log_prob)
-        clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
-        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-        value_loss = functional.mse_loss(batch.returns, values.flatten())
-        assert entropy is not None
-        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy.mean()
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        with torch.no_grad():
-            log_ratio = log_prob - batch.old_log_prob
-            return {
-                "policy_gradient_loss": float(policy_loss),
-                "value_loss": float(value_loss),
-                "loss": float(loss),
-                "entropy_loss": -float(entropy.mean()),
-                "approx_kl": float((torch.exp(log_ratio) - 1 - log_ratio).mean()),
-                "clip_fraction": float((torch.abs(ratio - 1) > clip_range).float().mean()),
-            }
-
-
-def _leave_one_out(raw: torch.Tensor) -> torch.Tensor:
-    """Each value by the mean and deviation of all the others."""
-    count = raw.numel()
-    mean = (raw.sum() - raw) / (count - 1)
-    square = ((raw**2).sum() - raw**2) / (count - 1)
-    return (raw - mean) / ((square - mean**2).clamp(min=0).sqrt() + 1e-8)
-
-
 @dataclass
 class Saboteur(BaseCallback):
     """Keeps the world's clock, and spoils the model between two rollouts.
@@ -317,3 +207,12 @@ class Saboteur(BaseCallback):
         elif self.fault == "one_action":
             policy.action_net.weight.zero_()
             policy.action_net.bias[0] += self.size
+
+
+def frozen(moves: list[float], at: int) -> bool:
+    """Whether the parameters stood still at the end of a run that moved before the fault."""
+    before = [move for move in moves[: at - 1] if move == move]
+    last = moves[-3:]
+    if len(before) < 3 or len(moves) < at + 4:
+        return False
+    return all(move < FROZEN * median(before) for move in last)
