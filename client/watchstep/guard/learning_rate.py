@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ FACTOR = "watchstep_lr_factor"
 _left: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[int, float]] = (
     weakref.WeakKeyDictionary()
 )
+_made_under: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
 _lifted: set[int] = set()
 
 
@@ -101,16 +102,20 @@ def _without_factor(step: Callable[..., Any]) -> Callable[..., Any]:
         # A scheduler of schedulers calls the steps of those within it.
         if not groups or id(optimizer) in _lifted:
             return step(scheduler, *args, **kwargs)
+        if getattr(scheduler, "last_epoch", None) == -1:
+            # One that is being made takes the rates as they are for its own.
+            _made_under[scheduler] = groups[0][FACTOR]
+        factors = [group[FACTOR] / _made_under.get(scheduler, 1.0) for group in groups]
         _lifted.add(id(optimizer))
-        for group in groups:
-            _multiply(group, 1.0 / group[FACTOR])
+        for group, factor in zip(groups, factors, strict=True):
+            _multiply(group, 1.0 / factor)
         try:
             return step(scheduler, *args, **kwargs)
         finally:
             _lifted.discard(id(optimizer))
-            for group in groups:
-                _multiply(group, group[FACTOR])
-            _tell_rates(scheduler, groups)
+            for group, factor in zip(groups, factors, strict=True):
+                _multiply(group, factor)
+            _tell_rates(scheduler, factors)
             assert optimizer is not None
             _note(optimizer)
 
@@ -118,10 +123,10 @@ def _without_factor(step: Callable[..., Any]) -> Callable[..., Any]:
     return stepped
 
 
-def _tell_rates(scheduler: Any, groups: list[dict[str, Any]]) -> None:
+def _tell_rates(scheduler: Any, factors: Sequence[float]) -> None:
     """Have `get_last_lr` answer with the rates as they are."""
     rates = getattr(scheduler, "_last_lr", None)
-    if isinstance(rates, list) and len(rates) == len(groups):
+    if isinstance(rates, list) and len(rates) == len(factors):
         scheduler._last_lr = [  # noqa: SLF001 - what get_last_lr returns
-            rate * group[FACTOR] for rate, group in zip(rates, groups, strict=True)
+            rate * factor for rate, factor in zip(rates, factors, strict=True)
         ]

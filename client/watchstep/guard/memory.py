@@ -53,7 +53,7 @@ class Memory:
         """
         import torch
 
-        if isinstance(value, _UNCHANGING) or type(value).__module__.startswith(_WITHOUT_MEMORY):
+        if isinstance(value, _UNCHANGING):
             return lambda: value
         if isinstance(value, (torch.dtype, torch.device, torch.Size)):
             return lambda: value
@@ -130,6 +130,8 @@ class Memory:
         return [self.way_back(member) for member in values]
 
     def _object(self, value: Any) -> WayBack:
+        if type(value).__module__.startswith(_WITHOUT_MEMORY):
+            return lambda: value
         attributes = getattr(value, "__dict__", None)
         if type(attributes) is dict and not getattr(type(value), "__slots__", ()):
             refill = self._dict(attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -456,6 +457,8 @@ class Watch:
     def _disable(self) -> None:
         """In a forked child: this run belongs to the parent."""
         self._disabled = True
+        # A thread that is not here may hold the one there was.
+        self._stream.lock = threading.RLock()
         self._stream.outbound = None
         self._stream.ended = True
 

@@ -67,12 +67,12 @@ class WatchCheckpoints:
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
         """As `Watch.save`; of several processes with the same state only one writes it."""
-        from watchstep.checkpoint import RollCall, is_sharded
+        from watchstep.checkpoint import CollectiveCheck, is_sharded
 
         self.targets = state
         if not self.writes and not is_sharded(state):
             assert self._options.checkpoints is not None
-            RollCall(self._options.checkpoints, "save", step).whole()
+            CollectiveCheck(self._options.checkpoints, "save", step).whole()
             return None
         saved = self.keeper.save(state, step=step, update=self._stream.seq)
         if saved is not None and saved.finite:
