@@ -21,6 +21,7 @@ from watchstep.checkpoint import CheckpointKeeper, all_finite, verify
 from watchstep.checkpoint import keeper as keeper_module
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -408,7 +409,7 @@ def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> 
     with pytest.raises(OSError, match="No space") as caught:
         write_synced(
             Path("/dev/full"),
-            lambda file: keeper_module._save_into(file, {"state": torch.zeros(elements)}),
+            lambda file: save_into(file, {"state": torch.zeros(elements)}),
         )
 
     assert caught.value.errno == errno.ENOSPC
@@ -548,7 +549,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = keeper_module._save_into
+        original = keeper_module.save_into
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -557,7 +558,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(keeper_module, "_save_into", gated)
+        monkeypatch.setattr(keeper_module, "save_into", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(
@@ -777,7 +778,7 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 ) -> None:
     import dataclasses
 
-    from watchstep.checkpoint import record
+    from watchstep.checkpoint import publish, record
 
     def as_before(checkpoint: Any) -> bytes:
         fields = record._unsealed(original(checkpoint), tmp_path)
@@ -786,7 +787,7 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 
     original = record.manifest_bytes
     with monkeypatch.context() as patch:
-        patch.setattr(keeper_module, "manifest_bytes", as_before)
+        patch.setattr(publish, "manifest_bytes", as_before)
         before = CheckpointKeeper(tmp_path)
         before._attempt = ""
         before.save(run.state, step=9, update=1)

@@ -21,10 +21,12 @@ def test_a_restore_in_a_forked_child_returns_although_the_stream_was_locked(tmp_
     watch.log({"train/loss": 1.0})
     watch.save({"model": model}, step=1)
     watch.log({"train/loss": 1.0})
+    keeper = watch.keeper
+    assert keeper is not None
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with watch._stream.lock, watch._checkpoints.keeper._lock:
+        with watch._stream.lock, keeper._lock:
             held.set()
             done.wait()
 
@@ -34,8 +36,7 @@ def test_a_restore_in_a_forked_child_returns_although_the_stream_was_locked(tmp_
     child = os.fork()
     if child == 0:
         restored = watch.restore({"model": model})
-        kept = watch.keeper
-        saved = kept.save({"model": model}, step=2) if kept is not None else None
+        saved = keeper.save({"model": model}, step=2)
         os._exit(0 if restored.step == 1 and saved is not None else 1)
     done.set()
     thread.join()

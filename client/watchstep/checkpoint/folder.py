@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from watchstep.checkpoint.durable import (
@@ -156,6 +157,22 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):
                 part.replace(place / f"{stamp}-{part.name}")
         return place / f"{stamp}-{path.name}"
+
+    def why_none(self, step: int | None, reasons: Sequence[str]) -> str:
+        """Why no checkpoint, or none of a step, was restored, and what else there is.
+
+        Args:
+            step: Which was asked for; None for a good one.
+            reasons: What was wrong with those that were tried.
+        """
+        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
+        steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
+        left = ""
+        if steps:
+            left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
+            left += " takes one all the same"
+        bad = "".join(f"; {reason}" for reason in reasons)
+        return f"{self.path}: no {wanted}{bad}{left}"
 
     def _complete(self, directory: Path) -> list[Checkpoint]:
         return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]

@@ -23,15 +23,12 @@ from watchstep.checkpoint.arrays import (
 from watchstep.checkpoint.collective_check import CollectiveCheck
 from watchstep.checkpoint.durable import (
     HashedFile,
-    in_thread,
-    sync_directory,
-    temporary,
-    write_synced,
 )
 from watchstep.checkpoint.earlier import EarlierAttempt
 from watchstep.checkpoint.finite import Finiteness, inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
+from watchstep.checkpoint.publish import publish
 from watchstep.checkpoint.ranks import Ranks
 from watchstep.checkpoint.reading import read_kept
 from watchstep.checkpoint.record import (
@@ -39,13 +36,12 @@ from watchstep.checkpoint.record import (
     SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
-    manifest_bytes,
-    manifest_path,
 )
 from watchstep.checkpoint.sharded_save import restore_together, save_together
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.snapshot import HostBuffers
 from watchstep.checkpoint.targets import load_all
+from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -181,7 +177,7 @@ class CheckpointKeeper:
             whole = self._buffers.copy(whole)
         return self._kept(
             draft,
-            lambda stream: _save_into(stream, whole),
+            lambda stream: save_into(stream, whole),
             lambda: inspect(whole["state"], self._exempt),
         )
 
@@ -352,7 +348,7 @@ class CheckpointKeeper:
             if rng:
                 set_rng_state(content["rng"])
             return candidate
-        raise CheckpointError(self._why_none(step, reasons))
+        raise CheckpointError(self._folder.why_none(step, reasons))
 
     def _restore_sharded(
         self,
@@ -368,7 +364,7 @@ class CheckpointKeeper:
             if damaged and ranks.leads:
                 self._set_aside(candidate)
         if restored is None:
-            raise CheckpointError(self._why_none(step, [reason for _, reason, _ in passed]))
+            raise CheckpointError(self._folder.why_none(step, [reason for _, reason, _ in passed]))
         return restored
 
     def finished(self) -> Sequence[Checkpoint]:
@@ -431,7 +427,7 @@ class CheckpointKeeper:
         self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
     ) -> Checkpoint:
         try:
-            durable = self._publish(fill, look)
+            durable = publish(self._folder, fill, look)
         except OSError as error:
             raise self._not_saved(error) from error
         if durable.finite:
@@ -451,31 +447,6 @@ class CheckpointKeeper:
             else:
                 self._pending.append(_Pending(durable))
         self._prune()
-
-    def _publish(
-        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
-    ) -> Checkpoint:
-        directory = self.directory
-        with temporary(directory) as body, temporary(directory) as manifest:
-            # Hashing is what takes longest, so there is time for a look at the numbers before
-            # a name, and a manifest that vouches for them, is given to what was written.
-            with in_thread("watchstep-finite", look) as looked:
-                written = write_synced(body, fill)
-            checkpoint = looked()
-            if not checkpoint.finite:
-                return checkpoint
-            durable = dataclasses.replace(
-                checkpoint,
-                size_bytes=written.size_bytes,
-                sha256=written.sha256(),
-                serial=self._folder.next_serial(),
-            )
-            vouching = manifest_bytes(durable)
-            write_synced(manifest, lambda stream: stream.write(vouching))
-            body.replace(durable.path)
-            manifest.replace(manifest_path(durable.path))
-            sync_directory(directory)
-        return durable
 
     def _prune(self) -> None:
         with self._lock:
@@ -522,17 +493,6 @@ class CheckpointKeeper:
             self._folder.quarantine(path)
         self.quarantined += bool(there)
 
-    def _why_none(self, step: int | None, reasons: Sequence[str]) -> str:
-        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
-        there = self._folder.checkpoints()
-        steps = sorted({c.step for c in there})
-        left = ""
-        if there:
-            left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
-            left += " takes one all the same"
-        bad = "".join(f"; {reason}" for reason in reasons)
-        return f"{self.directory}: no {wanted}{bad}{left}"
-
 
 @dataclasses.dataclass(slots=True)
 class _Pending:
@@ -544,52 +504,3 @@ class _Pending:
     @property
     def serial(self) -> int:
         return self.checkpoint.serial
-
-
-class _Stream:
-    """What torch.save writes to; calls `on_first` before the first byte."""
-
-    def __init__(self, file: HashedFile, on_first: Callable[[], None]) -> None:
-        self._file = file
-        self._on_first: Callable[[], None] | None = on_first
-
-    def write(self, chunk: bytes) -> int:
-        if self._on_first is not None:
-            self._on_first()
-            self._on_first = None
-        return self._file.write(chunk)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-_checksums = threading.Lock()
-
-
-def _save_into(file: HashedFile, whole: Mapping[str, Any]) -> None:
-    """`torch.save` without its own CRC-32s, a third of its time: SHA-256 covers all of it.
-
-    Whether they are computed is a global option, which torch reads before the first byte: it
-    is back to what it was by then.
-    """
-    import torch
-
-    with contextlib.ExitStack() as without_checksums:
-        without_checksums.enter_context(_checksums)
-        before = torch.serialization.get_crc32_options()
-        without_checksums.callback(torch.serialization.set_crc32_options, before)
-        torch.serialization.set_crc32_options(False)
-        try:
-            torch.save(dict(whole), _Stream(file, without_checksums.close))  # type: ignore[arg-type]
-        except RuntimeError as error:
-            # torch wraps a failed write of its own making around the reason.
-            raise _original(error) from error
-
-
-def _original(error: BaseException) -> BaseException:
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error
