@@ -18,7 +18,8 @@ log = logging.getLogger("watchstep")
 class Boundary:
     """Holds our own failures back from a training loop that must go on.
 
-    As a context manager it ends a block at the first error; halts and interrupts pass.
+    As a context manager it ends a block at the first error; halts, interrupts and what a signal
+    handler of the user's raises pass.
 
     Args:
         who: What fails, in warnings.
@@ -40,6 +41,8 @@ class Boundary:
     ) -> bool:
         if not isinstance(error, Exception) or isinstance(error, TrainingHalted):
             return False
+        if raised_by_signal_handler(error):
+            return False
         self.count(error)
         return True
 
@@ -50,7 +53,9 @@ class Boundary:
             return function(*args, **kwargs)
         except TrainingHalted:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary to the training loop
+        except Exception as error:
+            if raised_by_signal_handler(error):
+                raise
             self.count(error)
             return None
 
@@ -72,10 +77,32 @@ def of_stranger(ask: Callable[[], R], otherwise: R) -> R:
     """What a stranger's object gives, whose methods may raise anything."""
     try:
         return ask()
-    except Exception:  # noqa: BLE001 - it is a stranger's code, and only its answer is wanted
+    except Exception as error:
+        # It is a stranger's code, and only its answer is wanted.
+        if raised_by_signal_handler(error):
+            raise
         return otherwise
 
 
 def text_of(to_text: Callable[[], str], otherwise: str = "(it cannot say)") -> str:
     """What a stranger's object says of itself."""
     return of_stranger(to_text, otherwise)
+
+
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """Whether a signal handler raised it, on top of whatever code was running.
+
+    Such an error is meant for the program, not for the code that the signal happened to interrupt.
+    A handler is known by its arguments: the frame that it interrupted is one of them.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        interrupted = frame.f_back
+        if interrupted is not None and any(
+            value is interrupted or (type(value) is tuple and interrupted in value)
+            for value in frame.f_locals.values()
+        ):
+            return True
+        trace = trace.tb_next
+    return False

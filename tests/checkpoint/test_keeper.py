@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import random
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from watchstep.checkpoint import CheckpointKeeper, all_finite, verify
 from watchstep.checkpoint import keeper as keeper_module
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -404,45 +404,33 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("elements", [10, 10_000_000])
 def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> None:
-    from watchstep.checkpoint.durable import HashingFile
+    from watchstep.checkpoint.durable import write_synced
 
-    with Path("/dev/full").open("wb", buffering=0) as stream:
-        file = HashingFile(stream)
-
-        def save() -> None:
-            keeper_module._save_into(file, {"state": torch.zeros(elements)})
-            file.sync()
-
-        with pytest.raises(OSError, match="No space") as caught:
-            save()
-        file.close()
+    with pytest.raises(OSError, match="No space") as caught:
+        write_synced(
+            Path("/dev/full"),
+            lambda file: save_into(file, {"state": torch.zeros(elements)}),
+        )
 
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4 << 20, (4 << 20) + 1, (17 << 20) + 4097])
-@pytest.mark.parametrize("folder", [Path("/dev/shm"), None])
-def test_a_file_of_any_length_is_written_and_hashed_with_direct_writes_and_without(
-    size: int, folder: Path | None, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("size", [0, 1, 4096, 1 << 20, (1 << 20) + 1, (17 << 20) + 4097])
+def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -> None:
     from watchstep.checkpoint.durable import write_synced
 
-    if folder is not None and not folder.exists():
-        pytest.skip("no tmpfs here")
     content = random.Random(size).randbytes(size)
     cuts = [0, min(1, size), min(5_000_001, size), size]
+    path = tmp_path / "file"
 
-    with tempfile.TemporaryDirectory(dir=folder or tmp_path) as place:
-        path = Path(place) / "file"
-        written = write_synced(
-            path,
-            lambda stream: [
-                stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
-            ],
-        )
-        found = path.read_bytes()
+    written = write_synced(
+        path,
+        lambda stream: [
+            stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
+        ],
+    )
 
-    assert found == content
+    assert path.read_bytes() == content
     assert written.sha256() == hashlib.sha256(content).hexdigest()
     assert written.size_bytes == size
 
@@ -458,25 +446,59 @@ def test_no_thread_of_a_save_outlives_it(tmp_path: Path) -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_litter_of_dead_processes_is_swept_and_of_living_ones_left(tmp_path: Path) -> None:
-    import socket
+LITTERING = """
+import sys
+from pathlib import Path
+from watchstep.checkpoint.durable import temporary
+
+with temporary(Path(sys.argv[1])) as file, temporary(Path(sys.argv[1]), folder=True) as folder:
+    print(file.name, folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_writer_left_unfinished_is_swept_once_it_is_dead(tmp_path: Path) -> None:
+    # Its number and host name may be those of a living process, as in containers.
     import subprocess
     import sys
 
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    host = socket.gethostname()
-    dead = tmp_path / f"{TEMPORARY_PREFIX}{host}-{ended.pid}-abc"
-    living = tmp_path / f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-abc"
-    stranger = tmp_path / f"{TEMPORARY_PREFIX}other-host-1-abc"
-    for path in (dead, living, stranger):
-        path.touch()
+    writer = subprocess.Popen(
+        [sys.executable, "-c", LITTERING, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    names = writer.stdout.readline().split()
+
+    CheckpointKeeper(tmp_path)
+    while_it_lives = [(tmp_path / name).exists() for name in names]
+    writer.kill()
+    writer.communicate()
+    CheckpointKeeper(tmp_path)
+    after_it_died = [(tmp_path / name).exists() for name in names]
+
+    assert (while_it_lives, after_it_died) == ([True, True], [False, False])
+
+
+def test_without_locks_and_from_an_older_version_what_is_unfinished_is_swept_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    names = [f"{TEMPORARY_PREFIX}{rest}" for rest in ("host-1-abc", "0123abcd", "host-2-x", "77aa")]
+    for name in names:
+        (tmp_path / name).touch()
+    for name in names[:2]:
+        os.utime(tmp_path / name, (1.0, 1.0))
 
     CheckpointKeeper(tmp_path)
 
-    assert not dead.exists()
-    assert living.exists()
-    assert stranger.exists()
+    assert [(tmp_path / name).exists() for name in names] == [False, False, True, True]
 
 
 def test_a_file_system_without_hard_links_gets_a_copied_pin(
@@ -527,7 +549,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = keeper_module._save_into
+        original = keeper_module.save_into
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -536,7 +558,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(keeper_module, "_save_into", gated)
+        monkeypatch.setattr(keeper_module, "save_into", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(
@@ -624,3 +646,170 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     for wrong in ({"keep": 0}, {"good_after": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             CheckpointKeeper(tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+def test_started_again_the_earlier_pin_and_its_neighbours_stay_until_there_is_a_better_one(
+    tmp_path: Path, run: Run
+) -> None:
+    first = CheckpointKeeper(tmp_path)
+    for step in range(100, 600, 100):
+        first.observe(healthy=True, update=step)
+        first.save(run.state, step=step, update=step)
+    before = {(c.step, c.pinned) for c in first.list()}
+
+    again = CheckpointKeeper(tmp_path)
+    for step in range(0, 60, 10):
+        again.observe(healthy=True, update=step)
+        again.save(run.state, step=step, update=step)
+    third = CheckpointKeeper(tmp_path)
+
+    assert before == {(300, False), (400, True), (500, False)}
+    assert before | {(30, False), (40, True), (50, False)} == {
+        (c.step, c.pinned) for c in again.list()
+    }
+    assert again.pinned is not None
+    assert again.pinned.step == 40
+    assert again.restore(run.state).step == 40
+    # Whoever begins anew goes on from the best.
+    assert third.pinned is not None
+    assert third.pinned.step == 400
+    assert third.restore(run.state).step == 400
+
+
+def test_a_better_pin_releases_what_an_earlier_attempt_left(tmp_path: Path, run: Run) -> None:
+    first = CheckpointKeeper(tmp_path)
+    first.save(run.state, step=20, update=1)
+    first.observe(healthy=True, update=2)
+
+    again = CheckpointKeeper(tmp_path, keep=2)
+    for step in (10, 20, 30, 40):
+        again.save(run.state, step=step, update=step)
+        again.observe(healthy=True, update=step + 1)
+
+    assert [(c.step, c.pinned) for c in again.list()] == [(40, True), (30, False)]
+    assert [c.step for c in Folder(tmp_path).pins()] == [40]
+
+
+def test_after_a_restore_any_new_pin_is_better_also_where_steps_count_anew(
+    tmp_path: Path, run: Run
+) -> None:
+    first = CheckpointKeeper(tmp_path)
+    first.save(run.state, step=400, update=1)
+    first.observe(healthy=True, update=2)
+
+    again = CheckpointKeeper(tmp_path, keep=1)
+    again.restore(run.state)
+    again.save(run.state, step=3, update=1)
+    again.observe(healthy=True, update=2)
+
+    assert [(c.step, c.pinned) for c in again.list()] == [(3, True), (400, False)]
+    again.save(run.state, step=4, update=3)
+    assert [c.step for c in again.list()] == [4, 3]
+
+
+def test_a_run_that_fails_and_begins_anew_for_ever_does_not_fill_the_disk(
+    tmp_path: Path, run: Run
+) -> None:
+    first = CheckpointKeeper(tmp_path, keep=2)
+    first.save(run.state, step=400, update=1)
+    first.observe(healthy=True, update=2)
+
+    for _ in range(6):
+        keeper = CheckpointKeeper(tmp_path, keep=2)
+        for step in range(3):
+            keeper.save(run.state, step=step, update=step)
+            keeper.observe(healthy=True, update=step + 1)
+
+    files = list(tmp_path.rglob("*.pt"))
+    assert len(files) <= 2 + 2 + 2
+    assert keeper.restore(run.state, step=400).pinned
+
+
+def test_a_way_back_of_a_run_that_began_anew_does_not_lead_into_an_earlier_one(
+    tmp_path: Path, run: Run
+) -> None:
+    first = CheckpointKeeper(tmp_path)
+    first.save(run.state, step=400, update=1)
+    first.observe(healthy=True, update=2)
+    again = CheckpointKeeper(tmp_path)
+
+    with pytest.raises(CheckpointError):
+        again.restore(run.state, own=True)
+    again.save(run.state, step=1, update=1)
+    own = again.restore(run.state, own=True)
+    resumed = CheckpointKeeper(tmp_path)
+    resumed.restore(run.state, step=400)
+
+    assert own.step == 1
+    assert resumed.restore(run.state, own=True).step == 400
+
+
+def test_the_hint_names_what_is_there_and_how_to_go_on(tmp_path: Path, run: Run) -> None:
+    empty = CheckpointKeeper(tmp_path).resume_hint()
+    first = CheckpointKeeper(tmp_path)
+    for step in (100, 200):
+        first.save(run.state, step=step, update=step)
+    first.observe(healthy=True, update=300)
+
+    hint = CheckpointKeeper(tmp_path).resume_hint()
+
+    assert empty is None
+    assert hint is not None
+    assert "step 200 (the pin) and 1 more" in hint
+    assert "watch.restore({...})" in hint
+    assert "\n" not in hint
+
+
+def test_a_save_made_while_an_alert_is_pending_is_never_pinned(tmp_path: Path, run: Run) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+    keeper.save(run.state, step=1, update=1)
+    pending = keeper.observe(healthy=True, settled=False, update=2)
+    keeper.save(run.state, step=2, update=2)
+
+    cancelled = [keeper.observe(healthy=True, update=update) for update in (3, 4, 5)]
+
+    assert pending is None
+    assert [pin.step for pin in cancelled if pin] == [1]
+    assert keeper.restore(run.state).step == 1
+
+
+def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from watchstep.checkpoint import publish, record
+
+    def as_before(checkpoint: Any) -> bytes:
+        fields = record._unsealed(original(checkpoint), tmp_path)
+        del fields["attempt"]
+        return record._sealed(fields)
+
+    original = record.manifest_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "manifest_bytes", as_before)
+        before = CheckpointKeeper(tmp_path)
+        before._attempt = ""
+        before.save(run.state, step=9, update=1)
+        before.observe(healthy=True, update=2)
+
+    keeper = CheckpointKeeper(tmp_path)
+    keeper.save(run.state, step=1, update=1)
+    keeper.observe(healthy=True, update=2)
+
+    assert [(c.step, c.attempt != "") for c in Folder(tmp_path).pins()] == [(9, False), (1, True)]
+    assert dataclasses.asdict(keeper.list()[0])["attempt"]
+
+
+def test_an_asynchronous_copy_waits_for_every_device_it_copies_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from watchstep.checkpoint import snapshot
+
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    devices = [torch.device("cuda:1"), torch.device("cpu"), torch.device("cuda:0")]
+
+    snapshot.wait_for([*devices, *devices])
+
+    assert sorted(map(str, waited)) == ["cuda:0", "cuda:1"]

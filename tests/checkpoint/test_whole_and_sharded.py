@@ -89,7 +89,7 @@ def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state
 ) -> None:
     program = """
         import itertools, time
-        from watchstep.checkpoint import RollCall
+        from watchstep.checkpoint import CollectiveCheck
         store = dist.distributed_c10d._get_default_store()
         shards, said, begun = make(0), {}, time.monotonic()
         whole_one = {"model": torch.nn.Linear(2, 2)}
@@ -101,7 +101,8 @@ def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state
             state = whole_one if rank == 1 else shards
             if rank == late:
                 # The others are there, and wait if they must.
-                come = RollCall(Path(name), kind, 9)._key("sharded" if rank == 1 else "whole")
+                check = CollectiveCheck(Path(name), kind, 9)
+                come = check._key("sharded" if rank == 1 else "whole")
                 words = b"save 9" if kind == "save" else b"restore"
                 while not store.check([come]) or not store.get(come).startswith(words):
                     time.sleep(0.01)

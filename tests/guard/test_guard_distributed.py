@@ -318,3 +318,97 @@ def test_under_ddp_one_process_writes_what_all_hold_alike_and_all_restore_it(
 
     told = {"step": 3, "same": True, "files": 3}
     assert found == [(0, {"kept": [True] * 3, **told}), (0, {"kept": [False] * 3, **told})]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", ["fsdp2", "fsdp1"])
+def test_shared_parameters_step_together_or_not_at_all_also_without_a_group(
+    tmp_path: Path, kind: str, fused: bool
+) -> None:
+    program = f"""
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+        from watchstep.core.updates import Action, Verdict
+        from watchstep.guard import Guard
+
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+        if {kind!r} == "fsdp2":
+            fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+        else:
+            model = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+        optimizer = torch.optim.AdamW(model.parameters(), fused={fused})
+
+        def judge(readings):
+            bad = readings["guard/nonfinite_gradients"] > 0
+            return Verdict(Action.SKIP, ("r",), "bad") if bad else Verdict()
+
+        guard = Guard(optimizer, judge, strict=False)
+
+        def local():
+            return bit_hash([one.to_local() if hasattr(one, "to_local") else one
+                             for one in model.parameters()])
+
+        untouched, norms = [], []
+        for step in range(5):
+            optimizer.zero_grad()
+            model(torch.ones(3, 4)).sum().backward()
+            if (rank, step) == (1, 2):
+                grad = next(p for p in model.parameters() if p.grad is not None).grad
+                grad = grad.to_local() if hasattr(grad, "to_local") else grad
+                grad.reshape(-1)[0] = math.nan
+            before = local()
+            optimizer.step()
+            if local() == before:
+                untouched.append(step)
+            norms.append(guard.last_norm)
+        tell(untouched=untouched, errors=guard.errors, norm=norms[0])
+        dist.destroy_process_group()
+    """
+
+    ranks = run_ranks(tmp_path, 2, program)
+
+    assert [(code, told["untouched"], told["errors"]) for code, told in ranks] == [(0, [2], 0)] * 2
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+    model(torch.ones(3, 4)).sum().backward()
+    whole = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    assert [told["norm"] for _, told in ranks] == pytest.approx([float(whole)] * 2, rel=1e-4)
+
+
+def test_where_not_all_guard_what_they_share_the_guard_is_refused(tmp_path: Path) -> None:
+    program = """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+        import watchstep.guard.distributed as together
+        from watchstep.errors import GuardRefusedError
+        from watchstep.core.updates import Verdict
+        from watchstep.guard import Guard
+
+        together.MEETING_S = 0.5
+        model = torch.nn.Linear(4, 8)
+        fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+        optimizer = torch.optim.AdamW(model.parameters())
+        why = ""
+        if rank == 0:
+            try:
+                Guard(optimizer, lambda readings: Verdict())
+            except GuardRefusedError as error:
+                why = str(error)
+        dist.barrier()
+        if rank == 1:
+            try:
+                Guard(optimizer, lambda readings: Verdict())
+            except GuardRefusedError as error:
+                why = str(error)
+        model(torch.ones(3, 4)).sum().backward()
+        optimizer.step()
+        tell(why=why)
+        dist.destroy_process_group()
+    """
+
+    ranks = run_ranks(tmp_path, 2, program)
+
+    for code, told in ranks:
+        assert code == 0
+        assert "1 of the 2 processes that share the parameters guard the optimizer" in told["why"]

@@ -179,6 +179,7 @@ def test_readings_are_those_of_one_update_and_begin_anew() -> None:
         "guard/steps": 3.0,
         "guard/skipped": 0.0,
         "guard/nonfinite_gradients": 0.0,
+        "guard/learning_rate": 0.1,
         "train/grad_norm": pytest.approx(2.0),
         "train/grad_norm_max": pytest.approx(3.0),
     }

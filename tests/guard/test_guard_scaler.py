@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from watchstep.core.updates import Action, Verdict
-from watchstep.guard import Guard, bit_hash
+from watchstep.guard import Guard, bit_hash, observe_clipping
 
 
 def skip_nonfinite(readings: Mapping[str, float]) -> Verdict:
@@ -76,3 +76,44 @@ def test_on_the_device_path_the_scalers_skip_is_not_ours_either() -> None:
     assert after == before
     assert (guard.skipped, guard.errors) == (0, 0)
     assert not hasattr(optimizer, "found_inf")
+
+
+@pytest.mark.parametrize("told_on_device", [False, True])
+def test_on_the_device_path_the_scalers_overflows_are_never_judged(told_on_device: bool) -> None:
+    seen: list[float] = []
+
+    def judge(readings: Mapping[str, float]) -> Verdict:
+        seen.append(readings["guard/nonfinite_gradients"])
+        return Verdict()
+
+    torch.manual_seed(3)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    guard = Guard(optimizer, judge, strict=False, skip_on_device=told_on_device)
+
+    for factor in (1.0, math.inf, math.inf, math.inf, 1.0, 1.0):
+        scaled_step(model, optimizer, scaler, factor)
+
+    assert seen == [0.0] * len(seen)
+    assert (guard.scaler_skipped, guard.skipped, guard.nonfinite) == (3, 0, 0)
+    assert guard.readings()["guard/scaler_skipped"] == 3.0
+
+
+@pytest.mark.parametrize(("fused", "strict"), [(False, True), (True, True), (True, False)])
+def test_what_was_clipped_before_a_skipped_step_says_nothing_of_the_next_one(
+    fused: bool, strict: bool
+) -> None:
+    model, optimizer, scaler, guard = scaled_training(fused, strict)
+
+    with observe_clipping(guard):
+        for factor in (1.0, math.inf, 1.0, 1.0):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.ones(1, 4)).sum() * factor).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+    assert (guard.skipped, guard.nonfinite) == (0, 0)
+    assert guard.last_norm == pytest.approx(math.sqrt(5))

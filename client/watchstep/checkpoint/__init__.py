@@ -5,17 +5,17 @@ Importing this package does not import torch; using it does.
 
 from __future__ import annotations
 
+from watchstep.checkpoint.collective_check import CollectiveCheck
 from watchstep.checkpoint.finite import all_finite, first_nonfinite
 from watchstep.checkpoint.keeper import CheckpointKeeper
 from watchstep.checkpoint.record import Checkpoint
-from watchstep.checkpoint.roll_call import RollCall
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.verify import verify
 
 __all__ = [
     "Checkpoint",
     "CheckpointKeeper",
-    "RollCall",
+    "CollectiveCheck",
     "all_finite",
     "first_nonfinite",
     "is_sharded",

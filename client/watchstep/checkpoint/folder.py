@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from watchstep.checkpoint.durable import (
@@ -16,6 +17,7 @@ from watchstep.checkpoint.durable import (
     temporary,
 )
 from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
     MANIFEST_SUFFIX,
     SHARDED_SUFFIX,
     SUFFIX,
@@ -31,7 +33,7 @@ SUSPECT_SUFFIX = ".suspect"
 ORPHAN_AGE_S = 3600.0
 """A file without a manifest is between two renames for microseconds, or its writer is dead."""
 
-_ENDINGS = (SUFFIX, SHARDED_SUFFIX)
+_ENDINGS = (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX)
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -51,7 +53,7 @@ class Folder:
     def sweep(self) -> int:
         """Remove what dead writers left behind; returns how many files."""
         swept = sweep(self.path) + sweep(self.path / PINNED)
-        for path in (one for ending in _ENDINGS for one in self.path.glob(f"*{ending}")):
+        for path in (path for ending in _ENDINGS for path in self.path.glob(f"*{ending}")):
             with contextlib.suppress(OSError):
                 old = time.time() - path.stat().st_mtime > ORPHAN_AGE_S
                 if old and not manifest_path(path).exists():
@@ -61,28 +63,37 @@ class Folder:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint whose manifest is intact, newest first, each once."""
-        pinned = self.pinned()
-        found = {c.path.name: c for c in self._complete(self.path)}
-        if pinned is not None:
-            seen = found.get(pinned.path.name, pinned)
-            found[pinned.path.name] = dataclasses.replace(seen, pinned=True)
-        return sorted(found.values(), key=_age, reverse=True)
+        by_name = {c.path.name: c for c in self._complete(self.path)}
+        for pin in self.pins():
+            here = by_name.get(pin.path.name, pin)
+            by_name[pin.path.name] = dataclasses.replace(here, pinned=True)
+        return sorted(by_name.values(), key=_age, reverse=True)
 
-    def pinned(self) -> Checkpoint | None:
-        """The pin, None if there is none."""
-        pins = sorted(self._complete(self.path / PINNED), key=_age)
-        return dataclasses.replace(pins[-1], pinned=True) if pins else None
+    def pins(self) -> list[Checkpoint]:
+        """The pin of each attempt that has one, oldest first.
 
-    def good(self, *, unproven: bool = False) -> list[Checkpoint]:
-        """Checkpoints that may be restored, best first.
+        All but the first are those of younger attempts, which have not come as far yet.
+        """
+        newest = {c.attempt: c for c in sorted(self._complete(self.path / PINNED), key=_age)}
+        pins = [dataclasses.replace(pin, pinned=True) for pin in newest.values()]
+        return sorted(pins, key=_age)
+
+    def pinned(self, attempt: str | None = None) -> Checkpoint | None:
+        """The pin, or the one of an attempt; None if there is none."""
+        return next((pin for pin in self.pins() if attempt in (None, pin.attempt)), None)
+
+    def good(self, attempt: str | None = None, *, unproven: bool = False) -> list[Checkpoint]:
+        """Checkpoints that may be restored, or those of an attempt, best first.
 
         The pin, then what is older than it and never was under an alert; without a pin,
         what never was, newest first. With `unproven` also what is newer than the pin.
         """
-        unsuspected = [c for c in self.checkpoints() if not c.suspect and not c.pinned]
-        pinned = self.pinned()
+        of_attempt = [c for c in self.checkpoints() if attempt in (None, c.attempt)]
+        pinned = self.pinned(attempt)
+        unsuspected = [c for c in of_attempt if not c.suspect]
         if pinned is None:
             return unsuspected
+        unsuspected = [c for c in unsuspected if c.path.name != pinned.path.name]
         newer = [c for c in unsuspected if c.serial > pinned.serial]
         older = [c for c in unsuspected if c.serial <= pinned.serial]
         return [*(newer if unproven else ()), pinned, *older]
@@ -96,8 +107,12 @@ class Folder:
         serials = [c.serial for c in self.checkpoints()]
         return max(serials, default=0) + 1
 
-    def pin(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Make a checkpoint the pin; the earlier one is released after it is in place.
+    def pin(self, checkpoint: Checkpoint, besides: str = "") -> Checkpoint:
+        """Make a checkpoint the pin; earlier ones are released after it is in place.
+
+        Args:
+            checkpoint: In this directory.
+            besides: Name of an earlier pin that stays.
 
         Raises:
             OSError: If the file is gone or cannot be linked or copied; the old pin stays.
@@ -110,7 +125,7 @@ class Folder:
             _link(source, place / source.name)
         sync_directory(place)
         for path in self._files(place):
-            if path.name != name:
+            if path.name not in (name, besides):
                 _remove(path)
         return dataclasses.replace(checkpoint, path=place / name, pinned=True, suspect=False)
 
@@ -119,10 +134,17 @@ class Folder:
         with contextlib.suppress(OSError):
             _suspect_path(checkpoint.path).touch()
 
-    def prune(self, keep: int, protected: set[str]) -> None:
-        """Remove all but the newest `keep` and those named in `protected`; never the pin."""
+    def prune(self, keep: int, protected: set[str], apart: set[str]) -> None:
+        """Remove all but the newest `keep` and those named in `protected`; never the pin.
+
+        Args:
+            keep: How many, besides those that stand `apart`.
+            protected: Names that stay.
+            apart: Names that stay and do not count.
+        """
         complete = sorted(self._complete(self.path), key=_age, reverse=True)
-        for checkpoint in complete[keep:]:
+        counted = [c for c in complete if c.path.name not in apart]
+        for checkpoint in counted[keep:]:
             if checkpoint.path.name not in protected:
                 _remove(checkpoint.path)
 
@@ -136,13 +158,30 @@ class Folder:
                 part.replace(place / f"{stamp}-{part.name}")
         return place / f"{stamp}-{path.name}"
 
+    def why_none(self, step: int | None, reasons: Sequence[str]) -> str:
+        """Why no checkpoint, or none of a step, was restored, and what else there is.
+
+        Args:
+            step: Which was asked for; None for a good one.
+            reasons: What was wrong with those that were tried.
+        """
+        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
+        steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
+        left = ""
+        if steps:
+            left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
+            left += " takes one all the same"
+        bad = "".join(f"; {reason}" for reason in reasons)
+        return f"{self.path}: no {wanted}{bad}{left}"
+
     def _complete(self, directory: Path) -> list[Checkpoint]:
         return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]
 
     def _files(self, directory: Path) -> list[Path]:
         """Files and folders that have a manifest, intact or not."""
         return [
-            one.with_name(one.name.removesuffix(MANIFEST_SUFFIX)) for one in manifests(directory)
+            manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX))
+            for manifest in manifests(directory)
         ]
 
 
@@ -150,7 +189,7 @@ def manifests(directory: Path) -> list[Path]:
     """The manifests that stand in a directory; none if it is not there."""
     if not directory.is_dir():
         return []
-    return [one for ending in _ENDINGS for one in directory.glob(f"*{ending}{MANIFEST_SUFFIX}")]
+    return [path for ending in _ENDINGS for path in directory.glob(f"*{ending}{MANIFEST_SUFFIX}")]
 
 
 def _manifest_or_none(path: Path) -> Checkpoint | None:
@@ -194,8 +233,7 @@ def _link(source: Path, target: Path) -> None:
 def _link_all(source: Path, target: Path) -> None:
     if target.exists():
         return
-    with temporary(target.parent) as unfinished:
-        unfinished.mkdir()
+    with temporary(target.parent, folder=True) as unfinished:
         for part in source.iterdir():
             _link(part, unfinished / part.name)
         sync_directory(unfinished)

@@ -13,30 +13,35 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.durable import (
-    HashingFile,
-    beside,
-    sync_directory,
-    temporary,
-    write_synced,
+from watchstep.checkpoint.arrays import (
+    copied_arrays,
+    inspect_arrays,
+    is_of_arrays,
+    refilled,
+    write_arrays,
 )
-from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.collective_check import CollectiveCheck
+from watchstep.checkpoint.durable import (
+    HashedFile,
+)
+from watchstep.checkpoint.earlier import EarlierAttempt
+from watchstep.checkpoint.finite import Finiteness, inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
+from watchstep.checkpoint.publish import publish
 from watchstep.checkpoint.ranks import Ranks
 from watchstep.checkpoint.reading import read_kept
 from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
     SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
-    manifest_bytes,
-    manifest_path,
 )
-from watchstep.checkpoint.roll_call import RollCall
+from watchstep.checkpoint.sharded_save import restore_together, save_together
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.snapshot import HostBuffers
 from watchstep.checkpoint.targets import load_all
-from watchstep.checkpoint.together import restore_together, save_together
+from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -47,6 +52,11 @@ class CheckpointKeeper:
     ones untouched. The newest `keep` are kept, and besides them the pin: the newest finite
     checkpoint after which `good_after` healthy updates were seen with no alert open. Last
     finite is not last good, which is why a save alone never moves the pin.
+
+    What an earlier attempt left in the directory, its pin and the checkpoints next to it, stays
+    until this one has a better pin: one of a step as far, or any after it was restored from.
+
+    State without torch (JAX's pytrees, numpy's arrays) is kept as it is, and torch is not needed.
 
     Several processes may save into one directory without harming each other's files, though
     retention then counts all of them together. State that is sharded over the processes of one
@@ -89,12 +99,15 @@ class CheckpointKeeper:
         self.last_error: Exception | None = None
         self._folder = Folder(self.directory)
         self._folder.sweep()
+        self._attempt = secrets.token_hex(4)
+        self._earlier = EarlierAttempt.in_folder(self._folder, keep)
         self._keep = keep
         self._good_after = good_after
         self._asynchronous = asynchronous
         self._exempt = tuple(exempt)
         self._buffers = HostBuffers()
         self._lock = threading.RLock()
+        self._process = os.getpid()
         self._pending: list[_Pending] = []
         self._alert_open = False
         self._finished: list[Checkpoint] = []
@@ -110,8 +123,12 @@ class CheckpointKeeper:
 
     @property
     def pinned(self) -> Checkpoint | None:
-        """The last good checkpoint, None before there is one."""
-        return self._folder.pinned()
+        """The last good checkpoint of this attempt, or else of an earlier one; None without."""
+        return self._folder.pinned(self._attempt) or self._folder.pinned()
+
+    def resume_hint(self) -> str | None:
+        """One sentence about what an earlier attempt left and how to go on; None if nothing."""
+        return None if self._earlier is None else self._earlier.hint(self.directory)
 
     def list(self) -> list[Checkpoint]:
         """Every complete checkpoint, newest first; files are not read, only manifests."""
@@ -141,47 +158,73 @@ class CheckpointKeeper:
                 several processes one holds it whole and another one shards of it; earlier
                 checkpoints are untouched.
         """
-        call = RollCall(self.directory, "save", step)
+        self._own_process()
+        call = CollectiveCheck(self.directory, "save", step)
         if is_sharded(state):
             return self._save_sharded(state, self._draft(step, update, SHARDED_SUFFIX), call)
         call.whole()
         if self._asynchronous and not self._ready_for_another(wait=wait):
             self.skipped_saves += 1
             return None
+        if is_of_arrays(state):
+            return self._save_arrays(state, self._draft(step, update, ARRAYS_SUFFIX))
         content = {name: plain(value, name) for name, value in state.items()}
         draft = self._draft(step, update, SUFFIX)
         whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
-            copied = self._buffers.copy(whole)
-            self._start_writing(copied, lambda: self._inspected(draft, copied["state"]))
-            return None
-        return self._write(whole, lambda: self._inspected(draft, content))
-
-    def _inspected(self, draft: Checkpoint, content: Mapping[str, Any]) -> Checkpoint:
-        found = inspect(content, self._exempt)
-        return dataclasses.replace(
+            whole = self._buffers.copy(whole)
+        return self._kept(
             draft,
-            finite=found.bad_tensor is None,
-            bad_tensor=found.bad_tensor,
-            nonfinite=found.nonfinite,
-            tensors=found.tensors,
+            lambda stream: save_into(stream, whole),
+            lambda: inspect(whole["state"], self._exempt),
         )
 
+    def _save_arrays(self, state: Mapping[str, Any], draft: Checkpoint) -> Checkpoint | None:
+        arrays = copied_arrays(state)
+        return self._kept(
+            draft,
+            lambda stream: write_arrays(stream, arrays, step=draft.step, update=draft.update),
+            lambda: inspect_arrays(arrays, self._exempt),
+        )
+
+    def _kept(
+        self,
+        draft: Checkpoint,
+        fill: Callable[[HashedFile], object],
+        inspected: Callable[[], Finiteness],
+    ) -> Checkpoint | None:
+        """Write what was copied: at once, or in the background."""
+
+        def look() -> Checkpoint:
+            finiteness = inspected()
+            return dataclasses.replace(
+                draft,
+                finite=finiteness.bad_tensor is None,
+                bad_tensor=finiteness.bad_tensor,
+                nonfinite=finiteness.nonfinite,
+                tensors=finiteness.tensors,
+            )
+
+        if self._asynchronous:
+            self._start_writing(fill, look)
+            return None
+        return self._write(fill, look)
+
     def _save_sharded(
-        self, state: Mapping[str, Any], draft: Checkpoint, call: RollCall
+        self, state: Mapping[str, Any], draft: Checkpoint, call: CollectiveCheck
     ) -> Checkpoint:
         ranks = self._all_ranks(call)
         try:
-            found = save_together(state, draft, self._folder, ranks)
+            checkpoint = save_together(state, draft, self._folder, ranks)
         except OSError as error:
             raise self._not_saved(error) from error
-        if not found.finite:
+        if not checkpoint.finite:
             self.refused += 1
         elif ranks.leads:
-            self._keep_or_suspect(found)
-        return found
+            self._keep_or_suspect(checkpoint)
+        return checkpoint
 
     def _draft(self, step: int, update: int, suffix: str) -> Checkpoint:
         """What is known of a checkpoint before anybody has looked at its numbers."""
@@ -192,9 +235,10 @@ class CheckpointKeeper:
             created=time.time(),
             suspect=self._alert_open,
             unchecked=self._exempt,
+            attempt=self._attempt,
         )
 
-    def _all_ranks(self, call: RollCall) -> Ranks:
+    def _all_ranks(self, call: CollectiveCheck) -> Ranks:
         """All processes, once they have come to a save or restore with shards."""
         call.sharded()
         if self._ranks is None:
@@ -204,25 +248,30 @@ class CheckpointKeeper:
             call.wait(self._ranks.all_here())
         return self._ranks
 
-    def observe(self, *, healthy: bool, update: int) -> Checkpoint | None:
-        """Tell whether an update passed with no alert open; may move the pin.
+    def observe(self, *, healthy: bool, update: int, settled: bool = True) -> Checkpoint | None:
+        """Tell what an update showed of the state that was saved before it; may move the pin.
 
-        A checkpoint saved while an alert is open, or before one opens that it was not yet
-        proven against, is never pinned: its numbers are finite, but may be spoilt already.
+        A checkpoint saved while an alert is open or pending, or before one opens that it was not
+        yet proven against, is never pinned: its numbers are finite, but may be spoilt already.
 
         Args:
             healthy: Whether no alert is open after this update.
             update: Number of the update; calls must come in order.
+            settled: Whether none is pending either. Until it is known what becomes of it,
+                nothing is proven.
 
         Returns:
             The newly pinned checkpoint, or None if the pin stays.
         """
+        self._own_process()
         with self._lock:
-            self._alert_open = not healthy
+            self._alert_open = not (healthy and settled)
             if not healthy:
                 for candidate in self._pending:
                     self._folder.suspect(candidate.checkpoint)
                 self._pending.clear()
+                return None
+            if not settled:
                 return None
             for candidate in self._pending:
                 candidate.healthy_updates += update > candidate.checkpoint.update
@@ -235,6 +284,7 @@ class CheckpointKeeper:
         step: int | None = None,
         rng: bool = False,
         unproven: bool = False,
+        own: bool = False,
     ) -> Checkpoint:
         """Load the newest intact, complete, finite and good checkpoint into live objects.
 
@@ -244,22 +294,41 @@ class CheckpointKeeper:
 
         Args:
             targets: Name to object, as for `save`; a part of what was saved may be asked for.
+                What cannot be changed in place, such as JAX's arrays, is replaced in this
+                mapping, which must then be one that can be written to.
                 Sharded ones also take what was saved whole: each process reads all of it.
             step: Only checkpoints of this step, good or not.
             rng: Whether to put the global random generators back too.
             unproven: Whether checkpoints newer than the pin count, unless under an alert:
                 right after a crash that no rule foretold.
+            own: Whether only this attempt's count, and those that it was restored from: what an
+                earlier one left is no way back for one that began anew.
 
         Raises:
             CheckpointError: If there is none, or it does not fit; no target was changed then.
         """
-        candidates = self._candidates(step, unproven=unproven)
+        self._own_process()
+        candidates = self._candidates(step, unproven=unproven, own=own)
         self._restores += 1
-        call = RollCall(self.directory, "restore", self._restores)
+        call = CollectiveCheck(self.directory, "restore", self._restores)
         if is_sharded(targets):
             ranks = self._all_ranks(call)
-            return self._restore_sharded(targets, candidates, ranks, step, rng=rng)
-        call.whole()
+            restored = self._restore_sharded(targets, candidates, ranks, step, rng=rng)
+        else:
+            call.whole()
+            restored = self._restore_whole(targets, candidates, step, rng=rng)
+        if self._earlier is not None and restored.attempt != self._attempt:
+            self._earlier.restored(restored)
+        return restored
+
+    def _restore_whole(
+        self,
+        targets: Mapping[str, Any],
+        candidates: Sequence[Checkpoint],
+        step: int | None,
+        *,
+        rng: bool,
+    ) -> Checkpoint:
         reasons: list[str] = []
         for candidate in candidates:
             try:
@@ -272,11 +341,14 @@ class CheckpointKeeper:
                 reasons.append(str(error))
                 self._set_aside(candidate)
                 continue
+            if candidate.path.name.endswith(ARRAYS_SUFFIX):
+                refilled(targets, content["state"])
+                return candidate
             load_all(targets, content["state"])
             if rng:
                 set_rng_state(content["rng"])
             return candidate
-        raise CheckpointError(self._why_none(step, reasons))
+        raise CheckpointError(self._folder.why_none(step, reasons))
 
     def _restore_sharded(
         self,
@@ -287,13 +359,13 @@ class CheckpointKeeper:
         *,
         rng: bool,
     ) -> Checkpoint:
-        found, passed = restore_together(targets, candidates, ranks, rng=rng)
+        restored, passed = restore_together(targets, candidates, ranks, rng=rng)
         for candidate, _, damaged in passed:
             if damaged and ranks.leads:
                 self._set_aside(candidate)
-        if found is None:
-            raise CheckpointError(self._why_none(step, [reason for _, reason, _ in passed]))
-        return found
+        if restored is None:
+            raise CheckpointError(self._folder.why_none(step, [reason for _, reason, _ in passed]))
+        return restored
 
     def finished(self) -> Sequence[Checkpoint]:
         """What became of saves in the background since the last call: durable, or refused."""
@@ -315,6 +387,17 @@ class CheckpointKeeper:
             self._buffers = HostBuffers()
         return flushed
 
+    def _own_process(self) -> None:
+        """In a forked child: leave to the parent what is the parent's."""
+        if os.getpid() == self._process:
+            return
+        self._process = os.getpid()
+        # A thread that is not here may hold the lock there was, and the writer is not here.
+        self._lock = threading.RLock()
+        self._writer = self._ranks = None
+        self._buffers = HostBuffers()
+        self._pending, self._finished = [], []
+
     def _in_flight(self) -> bool:
         # After a fork the thread is not alive in the child, so nothing waits for it there.
         return self._writer is not None and self._writer.is_alive()
@@ -324,23 +407,27 @@ class CheckpointKeeper:
             self.flush()
         return not self._in_flight()
 
-    def _start_writing(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> None:
+    def _start_writing(
+        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
+    ) -> None:
         def write() -> None:
             try:
-                found = self._write(whole, look)
+                checkpoint = self._write(fill, look)
             except Exception as error:  # noqa: BLE001 - a failed save must not end training
                 self.failures += 1
                 self.last_error = error
                 return
             with self._lock:
-                self._finished.append(found)
+                self._finished.append(checkpoint)
 
         self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
         self._writer.start()
 
-    def _write(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> Checkpoint:
+    def _write(
+        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
+    ) -> Checkpoint:
         try:
-            durable = self._publish(whole, look)
+            durable = publish(self._folder, fill, look)
         except OSError as error:
             raise self._not_saved(error) from error
         if durable.finite:
@@ -361,46 +448,26 @@ class CheckpointKeeper:
                 self._pending.append(_Pending(durable))
         self._prune()
 
-    def _publish(self, whole: Mapping[str, Any], look: Callable[[], Checkpoint]) -> Checkpoint:
-        import torch
-
-        directory = self.directory
-        with temporary(directory) as body, temporary(directory) as manifest:
-            # Hashing is what takes longest, so there is time for a look at the numbers before
-            # a name, and a manifest that vouches for them, is given to what was written.
-            with beside("watchstep-finite", look) as looked:
-                written = write_synced(body, lambda stream: _save_into(stream, whole))
-            checkpoint = looked()
-            if not checkpoint.finite:
-                return checkpoint
-            durable = dataclasses.replace(
-                checkpoint,
-                size_bytes=written.size_bytes,
-                sha256=written.sha256(),
-                serial=self._folder.next_serial(),
-            )
-            vouching = manifest_bytes(durable, str(torch.__version__))
-            write_synced(manifest, lambda stream: stream.write(vouching))
-            body.replace(durable.path)
-            manifest.replace(manifest_path(durable.path))
-            sync_directory(directory)
-        return durable
-
     def _prune(self) -> None:
         with self._lock:
             # The oldest candidate is the next pin: were it pruned whenever saves come faster
             # than proofs, there would never be one.
             protected = {self._pending[0].checkpoint.path.name} if self._pending else set()
             with contextlib.suppress(OSError):
-                self._folder.prune(self._keep, protected)
+                apart = set() if self._earlier is None else self._earlier.names
+                self._folder.prune(self._keep, protected, apart)
             self._pending = [c for c in self._pending if c.checkpoint.path.exists()]
 
     def _advance_pin(self) -> Checkpoint | None:
         good = [c for c in self._pending if c.healthy_updates >= self._good_after]
         for candidate in reversed(good):
             self._pending = [c for c in self._pending if c.serial > candidate.serial]
+            if self._earlier is not None and self._earlier.is_surpassed(candidate.checkpoint):
+                self._earlier = None
             try:
-                return self._folder.pin(candidate.checkpoint)
+                return self._folder.pin(
+                    candidate.checkpoint, "" if self._earlier is None else self._earlier.best
+                )
             except OSError as error:
                 # Another process may have pruned it; anything else is worth knowing.
                 if error.errno != errno.ENOENT:
@@ -408,10 +475,16 @@ class CheckpointKeeper:
                     self.last_error = error
         return None
 
-    def _candidates(self, step: int | None, *, unproven: bool) -> Sequence[Checkpoint]:
+    def _candidates(self, step: int | None, *, unproven: bool, own: bool) -> Sequence[Checkpoint]:
         if step is not None:
             return [c for c in self._folder.checkpoints() if c.step == step]
-        return self._folder.good(unproven=unproven)
+        ours = self._folder.good(self._attempt, unproven=unproven)
+        if own and (self._earlier is None or not self._earlier.is_resumed):
+            return ours
+        everything = self._folder.good(unproven=unproven)
+        if self._folder.pinned(self._attempt) is None:
+            return everything
+        return [*ours, *(c for c in everything if c not in ours)]
 
     def _set_aside(self, candidate: Checkpoint) -> None:
         name = candidate.path.name
@@ -419,17 +492,6 @@ class CheckpointKeeper:
         for path in dict.fromkeys(there):
             self._folder.quarantine(path)
         self.quarantined += bool(there)
-
-    def _why_none(self, step: int | None, reasons: Sequence[str]) -> str:
-        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
-        there = self._folder.checkpoints()
-        steps = sorted({c.step for c in there})
-        left = ""
-        if there:
-            left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
-            left += " takes one all the same"
-        bad = "".join(f"; {reason}" for reason in reasons)
-        return f"{self.directory}: no {wanted}{bad}{left}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -442,52 +504,3 @@ class _Pending:
     @property
     def serial(self) -> int:
         return self.checkpoint.serial
-
-
-class _Stream:
-    """What torch.save writes to; calls `on_first` before the first byte."""
-
-    def __init__(self, file: HashingFile, on_first: Callable[[], None]) -> None:
-        self._file = file
-        self._on_first: Callable[[], None] | None = on_first
-
-    def write(self, chunk: bytes) -> int:
-        if self._on_first is not None:
-            self._on_first()
-            self._on_first = None
-        return self._file.write(chunk)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-_checksums = threading.Lock()
-
-
-def _save_into(file: HashingFile, whole: Mapping[str, Any]) -> None:
-    """`torch.save` without its own CRC-32s, a third of its time: SHA-256 covers all of it.
-
-    Whether they are computed is a global option, which torch reads before the first byte: it
-    is back to what it was by then.
-    """
-    import torch
-
-    with contextlib.ExitStack() as without_checksums:
-        without_checksums.enter_context(_checksums)
-        before = torch.serialization.get_crc32_options()
-        without_checksums.callback(torch.serialization.set_crc32_options, before)
-        torch.serialization.set_crc32_options(False)
-        try:
-            torch.save(dict(whole), _Stream(file, without_checksums.close))  # type: ignore[arg-type]
-        except RuntimeError as error:
-            # torch wraps a failed write of its own making around the reason.
-            raise _original(error) from error
-
-
-def _original(error: BaseException) -> BaseException:
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error

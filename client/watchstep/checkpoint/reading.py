@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from watchstep.checkpoint.arrays import inspect_arrays, read_arrays
 from watchstep.checkpoint.durable import hash_stream
-from watchstep.checkpoint.finite import inspect
-from watchstep.checkpoint.record import Checkpoint, read_manifest
+from watchstep.checkpoint.finite import Finiteness, inspect
+from watchstep.checkpoint.record import ARRAYS_SUFFIX, Checkpoint, read_manifest
 from watchstep.checkpoint.shards import check_parts, read_shards
 from watchstep.errors import CheckpointError
 
@@ -22,11 +23,16 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         OSError: If the file cannot be read, which says nothing about its bytes.
     """
     manifest = vouched(path)
+    if path.name.endswith(ARRAYS_SUFFIX):
+        content = _read_file(path, manifest, read_arrays)
+        finiteness = inspect_arrays(content["state"], manifest.unchecked)
+        refuse_nonfinite(finiteness, str(path))
+        return manifest, content
     if manifest.parts:
         check_parts(manifest, manifest.parts)
         content = read_shards(path)
     else:
-        content = _read_file(path, manifest)
+        content = _read_file(path, manifest, load_safely)
     check_finite(content.get("state"), str(path), manifest.unchecked)
     return manifest, content
 
@@ -43,7 +49,9 @@ def vouched(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: has no manifest, so its save never ended") from error
 
 
-def _read_file(path: Path, manifest: Checkpoint) -> dict[str, Any]:
+def _read_file(
+    path: Path, manifest: Checkpoint, load: Callable[[IO[bytes], str], Any]
+) -> dict[str, Any]:
     with path.open("rb") as stream:
         size_bytes, digest = hash_stream(stream)
         if size_bytes != manifest.size_bytes:
@@ -53,7 +61,7 @@ def _read_file(path: Path, manifest: Checkpoint) -> dict[str, Any]:
         if digest != manifest.sha256:
             raise CheckpointError(f"{path}: sha256 {digest[:12]}…, saved {manifest.sha256[:12]}…")
         stream.seek(0)
-        content: dict[str, Any] = load_safely(stream, str(path))
+        content: dict[str, Any] = load(stream, str(path))
     return content
 
 
@@ -81,12 +89,22 @@ def check_finite(state: Any, name: str, unchecked: Sequence[str] = ()) -> int:
     Raises:
         CheckpointError: Naming the first that is not.
     """
-    found = inspect(state, unchecked)
-    if found.bad_tensor is not None:
+    finiteness = inspect(state, unchecked)
+    refuse_nonfinite(finiteness, name)
+    return finiteness.tensors
+
+
+def refuse_nonfinite(finiteness: Finiteness, name: str) -> None:
+    """Return where all is finite.
+
+    Raises:
+        CheckpointError: Naming the first tensor that is not.
+    """
+    if finiteness.bad_tensor is not None:
         raise CheckpointError(
-            f"{name}: {found.bad_tensor} is not finite ({found.nonfinite:,} elements in all)"
+            f"{name}: {finiteness.bad_tensor} is not finite"
+            f" ({finiteness.nonfinite:,} elements in all)"
         )
-    return found.tensors
 
 
 def foreign(path: Path, tensors: int) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from watchstep.errors import CheckpointError
 
 FORMAT = "watchstep.checkpoint/1"
 SUFFIX = ".pt"
+ARRAYS_SUFFIX = ".npz"
+"""Of arrays alone, kept without torch."""
 SHARDED_SUFFIX = ".dcp"
 """Of a folder with the shards of several processes."""
 MANIFEST_SUFFIX = ".json"
@@ -47,6 +50,7 @@ class Checkpoint:
         unchecked: Glob patterns of tensors that were allowed to hold infinities.
         parts: The files of a sharded checkpoint, whose path is a folder; empty for a file. Its
             `sha256` is that of the listing of theirs.
+        attempt: Alike for all that one keeper saved; "" where a version before this one did.
     """
 
     path: Path
@@ -64,6 +68,7 @@ class Checkpoint:
     tensors: int = 0
     unchecked: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    attempt: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""
@@ -83,6 +88,7 @@ class Checkpoint:
             "tensors": self.tensors,
             "unchecked": list(self.unchecked),
             "parts": [part.name for part in self.parts],
+            "attempt": self.attempt,
         }
 
 
@@ -91,8 +97,9 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + MANIFEST_SUFFIX)
 
 
-def manifest_bytes(checkpoint: Checkpoint, torch_version: str) -> bytes:
+def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     """The manifest of a finite checkpoint; holds a hash of itself."""
+    torch = sys.modules.get("torch")
     fields: dict[str, Any] = {
         "format": FORMAT,
         "file": checkpoint.path.name,
@@ -105,7 +112,8 @@ def manifest_bytes(checkpoint: Checkpoint, torch_version: str) -> bytes:
         "created": checkpoint.created,
         "tensors": checkpoint.tensors,
         "unchecked": list(checkpoint.unchecked),
-        "torch": torch_version,
+        "torch": "" if torch is None else str(torch.__version__),
+        "attempt": checkpoint.attempt,
     }
     if checkpoint.parts:
         fields["parts"] = [list(part) for part in checkpoint.parts]
@@ -138,6 +146,7 @@ def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
         tensors=fields["tensors"],
         unchecked=tuple(fields["unchecked"]),
         parts=tuple(Part(*part) for part in fields.get("parts", ())),
+        attempt=fields.get("attempt", ""),
     )
 
 

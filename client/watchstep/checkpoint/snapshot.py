@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from watchstep.checkpoint.plain import cuda_is_in_use
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +35,6 @@ class HostBuffers:
             self._carry_out()
         # Buffers of tensors that are gone are released.
         self._buffers = used
-        if cuda_is_in_use():
-            torch.cuda.synchronize()
         return copied
 
     def _copied(
@@ -86,6 +82,15 @@ class HostBuffers:
         if copies:
             buffers, values = zip(*copies, strict=True)
             torch._foreach_copy_(buffers, values, non_blocking=True)
+            wait_for(value.device for value in values)
+
+
+def wait_for(devices: Iterable[torch.device]) -> None:
+    """Return once every accelerator among these has done what it was given."""
+    import torch
+
+    for device in {device for device in devices if device.type != "cpu"}:
+        torch.accelerator.synchronize(device)
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:

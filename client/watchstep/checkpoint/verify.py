@@ -9,6 +9,7 @@ from watchstep.checkpoint.folder import PINNED, Folder, manifests
 from watchstep.checkpoint.foreign import verify_foreign
 from watchstep.checkpoint.reading import read_kept
 from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
     MANIFEST_SUFFIX,
     SHARDED_SUFFIX,
     SUFFIX,
@@ -16,6 +17,8 @@ from watchstep.checkpoint.record import (
     manifest_path,
 )
 from watchstep.errors import CheckpointError
+
+_MANIFESTS = tuple(suffix + MANIFEST_SUFFIX for suffix in (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX))
 
 
 def verify(path: str | os.PathLike[str]) -> Checkpoint:
@@ -39,7 +42,7 @@ def verify(path: str | os.PathLike[str]) -> Checkpoint:
     if not place.exists():
         raise CheckpointError(f"{place}: there is nothing")
     try:
-        if place.name.endswith((SUFFIX + MANIFEST_SUFFIX, SHARDED_SUFFIX + MANIFEST_SUFFIX)):
+        if place.name.endswith(_MANIFESTS):
             place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
         if manifest_path(place).exists():
             manifest, _ = read_kept(place)

@@ -21,7 +21,7 @@ Receive = Callable[[list[float]], None]
 SLOTS = 32
 """Packets in flight: more steps than the host can usually run ahead of a device."""
 
-PACKET = 4
+PACKET = 5
 """Numbers a packet holds at most."""
 
 
@@ -96,12 +96,15 @@ class Arrived:
         nonfinite: Gradient tensors with a non-finite element.
         skipped: Steps that the device skipped so far because of that.
         skipped_in_a_row: How many of these were the last ones.
+        by_scaler: Whether a loss scaler had this step skipped: its gradients overflowed because
+            of the scale, which says nothing about the training.
     """
 
     norm: float
     nonfinite: int
     skipped: int
     skipped_in_a_row: int
+    by_scaler: bool
 
 
 class DeviceLane:
@@ -117,8 +120,7 @@ class DeviceLane:
 
     def before_clipping(self, gradients: Sequence[torch.Tensor]) -> None:
         """Measure before gradients are clipped; the next step is told by these numbers."""
-        if self._unclipped is None:
-            self._unclipped = _reduced(gradients)
+        self._unclipped = _reduced(gradients)
 
     def watch(
         self,
@@ -138,8 +140,9 @@ class DeviceLane:
             self._unclipped = None
             # What clipping saw is told, but a fault that came after it counts all the same.
             told = torch.where((now[1] > 0) & (told[1] == 0), now, told)
-            bad = self._own_verdict(optimizer, now[1])
-            packet = torch.cat([told, self._counted(bad)])
+            theirs = _scalers_verdict(optimizer, now.device)
+            bad = self._own_verdict(optimizer, now[1], theirs)
+            packet = torch.cat([told, self._counted(bad), theirs.double().reshape(1)])
             self.copies.send(packet, lambda values: receive(_arrived(values)))
 
     def release(self, optimizer: torch.optim.Optimizer) -> None:
@@ -155,9 +158,15 @@ class DeviceLane:
             optimizer.found_inf = before  # type: ignore[attr-defined]
 
     def _own_verdict(
-        self, optimizer: torch.optim.Optimizer, nonfinite: torch.Tensor
+        self, optimizer: torch.optim.Optimizer, nonfinite: torch.Tensor, theirs: torch.Tensor
     ) -> torch.Tensor:
-        """1.0 on the device if this step is skipped because of us, else 0.0."""
+        """1.0 on the device if this step is skipped because of us, else 0.0.
+
+        Args:
+            optimizer: Is told to skip, if it can be told so on the device.
+            nonfinite: Gradient tensors that are not finite.
+            theirs: As of `_scalers_verdict`: their skip is their business, not counted as ours.
+        """
         import torch
 
         bad = (nonfinite > 0).to(torch.float32)
@@ -165,12 +174,8 @@ class DeviceLane:
             return torch.zeros_like(bad)
         before: torch.Tensor | None = getattr(optimizer, "found_inf", None)
         self._displaced = before
-        if before is None:
-            self._told = optimizer.found_inf = bad  # type: ignore[attr-defined]
-            return bad
-        # The loss scaler's own skip is its business and is not counted as ours.
-        theirs = before.to(bad.device, torch.float32, non_blocking=True).clamp(0.0, 1.0)
-        self._told = optimizer.found_inf = torch.maximum(theirs, bad)  # type: ignore[attr-defined]
+        self._told = bad if before is None else torch.maximum(theirs, bad)
+        optimizer.found_inf = self._told  # type: ignore[attr-defined]
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:
@@ -183,6 +188,17 @@ class DeviceLane:
         in_a_row = (self._counts[1] + wide) * wide
         self._counts = torch.stack([total, in_a_row])
         return self._counts
+
+
+def _scalers_verdict(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.Tensor:
+    """1.0 on the device if an AMP loss scaler has told the optimizer to skip, else 0.0."""
+    import torch
+
+    overflown: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+    if overflown is None:
+        return torch.zeros((), dtype=torch.float32, device=device)
+    here = overflown.to(device, torch.float32, non_blocking=True)
+    return here.reshape(()).clamp(0.0, 1.0)
 
 
 def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
@@ -217,5 +233,5 @@ def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _arrived(values: list[float]) -> Arrived:
-    norm, nonfinite, skipped, in_a_row = values
-    return Arrived(norm, int(nonfinite), int(skipped), int(in_a_row))
+    norm, nonfinite, skipped, in_a_row, by_scaler = values
+    return Arrived(norm, int(nonfinite), int(skipped), int(in_a_row), by_scaler > 0)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import logging
 import math
+import time
+import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Action, Verdict
+from watchstep.errors import GuardRefusedError
 from watchstep.guard.measure import Measured, joined_norm
+from watchstep.guard.optimizers import hookable, ranks_of_shards
 
 if TYPE_CHECKING:
+    import torch
     from torch.distributed import ProcessGroup
 
 log = logging.getLogger("watchstep.guard")
 
 TIMEOUT_S = 1_800.0
 """torch's own default for gloo: whatever training itself would wait for, the vote waits for."""
+MEETING_S = 60.0
+"""How long processes that share parameters wait for each other to guard them. They build the same
+optimizer in the same program, so only seconds lie between them."""
+_PAUSE_S = 0.02
 
 
 class Agreement:
@@ -31,8 +42,8 @@ class Agreement:
     it is warned of, and each process decides by itself from then on.
 
     Args:
-        group: The processes that vote; None for all of them. Every one of them must make its
-            agreement, in the same order as its other groups.
+        group: The processes that vote, as a group or by their ranks; None for all of them. Every
+            one of them must make its agreement, in the same order as its other groups.
         timeout_s: Longest wait for the others.
 
     Attributes:
@@ -40,10 +51,15 @@ class Agreement:
         open: Whether votes are still held.
     """
 
-    def __init__(self, group: ProcessGroup | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, group: ProcessGroup | Sequence[int] | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         import torch.distributed as dist
 
-        self._ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
+        if isinstance(group, Sequence):
+            self._ranks = list(group)
+        else:
+            self._ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
         self._group: Any = dist.new_group(
             self._ranks,
             backend="gloo",
@@ -116,9 +132,9 @@ class Agreement:
         if strongest < Action.SKIP:
             return own
         first = actions.index(strongest)
-        told: list[Any] = [(own.rules, own.reason)]
-        dist.broadcast_object_list(told, src=self._ranks[first], group=self._group)
-        rules, reason = told[0]
+        strongest_case: list[Any] = [(own.rules, own.reason)]
+        dist.broadcast_object_list(strongest_case, src=self._ranks[first], group=self._group)
+        rules, reason = strongest_case[0]
         return dataclasses.replace(
             own,
             action=Action(strongest),
@@ -127,11 +143,63 @@ class Agreement:
         )
 
 
-def agreement_of(group: ProcessGroup | bool | None) -> Agreement | None:
-    """The agreement of a group, or of all processes for True; None where this one is alone."""
+def agreement_of(
+    group: ProcessGroup | bool | None, optimizer: torch.optim.Optimizer | Any = None
+) -> Agreement | None:
+    """The agreement of the processes that must take each step together.
+
+    Args:
+        group: A group, or True for all processes there are. None: those that share the parameters
+            of the optimizer, since a step that only some of them take is half a step.
+        optimizer: Whose parameters may be shared: DTensors, as FSDP2 and tensor parallelism make
+            them, or FSDP1's.
+
+    Returns:
+        None where this process decides alone.
+
+    Raises:
+        GuardRefusedError: Not all processes that share the parameters guard them.
+    """
     import torch.distributed as dist
 
-    if not group or not dist.is_available() or not dist.is_initialized():
+    if not dist.is_available() or not dist.is_initialized():
         return None
-    agreement = Agreement(None if group is True else group)
-    return agreement if agreement.open else None
+    if group:
+        agreement = Agreement(None if group is True else group)
+        return agreement if agreement.open else None
+    ranks = [] if optimizer is None else ranks_of_shards(hookable(optimizer))
+    if len(ranks) < 2:
+        return None
+    _meet(ranks)
+    return Agreement(ranks)
+
+
+_meetings: collections.Counter[str] = collections.Counter()
+
+
+def _meet(ranks: Sequence[int]) -> None:
+    """Return once every one of these processes has come here as often as this one.
+
+    Raises:
+        GuardRefusedError: In all that came, if one did not.
+    """
+    import torch.distributed as dist
+
+    # torch has no public way to the store over which the processes met.
+    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+    place = f"{len(ranks)}-{zlib.crc32(repr(list(ranks)).encode()):08x}"
+    key = f"watchstep/guard/{place}/{_meetings[place]}"
+    _meetings[place] += 1
+    here, deadline = store.add(f"{key}/here", 1), time.monotonic() + MEETING_S
+    while here < len(ranks) and time.monotonic() < deadline and not store.check([f"{key}/end"]):
+        time.sleep(_PAUSE_S)
+        here = store.add(f"{key}/here", 0)
+    # The first to come to an end decides for all, so that nobody waits for those who have left.
+    if store.add(f"{key}/ends", 1) == 1:
+        store.set(f"{key}/end", str(here))
+    came = int(store.get(f"{key}/end"))
+    if came < len(ranks):
+        raise GuardRefusedError(
+            f"{came} of the {len(ranks)} processes that share the parameters guard the optimizer:"
+            " all must, since a step that only some of them skip is half a step"
+        )

@@ -20,20 +20,28 @@ from watchstep.guard.device import (
     HostCopies,
     skips_on_device,
 )
-from watchstep.guard.health import StepSize, frozen_parameters
+from watchstep.guard.distributed import Agreement, agreement_of
+from watchstep.guard.health import (
+    EARLY_STEPS,
+    StepSize,
+    frozen_parameters,
+    largest_learning_rate,
+    without_gradient,
+)
+from watchstep.guard.learning_rate import hold_factor
 from watchstep.guard.measure import Measured, gradients_of, measure, measure_share
+from watchstep.guard.optimizers import hookable, is_flattened, parameters_of
 from watchstep.guard.skipping import (
     Snapshot,
     WithheldGradients,
     ZeroedGradients,
     passes_over_missing_gradients,
+    refusal,
 )
 from watchstep.guard.tally import FROZEN, NONFINITE, NORM, UPDATE_RATIO, Tally
 
 if TYPE_CHECKING:
     import torch
-
-    from watchstep.guard.distributed import Agreement
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 
@@ -62,7 +70,11 @@ class Guard:
 
     A step with a closure is judged after each evaluation of the closure. LBFGS, and classes
     that are not torch's own, are copied before such a step so that it can be undone exactly:
-    that costs their parameters and state in memory once more.
+    that costs their parameters and state in memory once more. What a class keeps in attributes of
+    its own is copied and undone too; one that keeps there what cannot be, is refused.
+
+    Parameters that several processes share (DTensors, FSDP1's) take a step everywhere or nowhere:
+    all of these processes must guard, and the worst verdict of any decides for all.
 
     Judged late: on CUDA, and wherever `strict=False`, nothing waits for the device. The
     judge is asked about a step when its numbers have arrived, as a rule one step later.
@@ -117,20 +129,25 @@ class Guard:
             slow_every: Steps between looks at frozen parameters and update ratio.
             skip_on_device: Whether a step that is judged late skips itself on the device if
                 its gradients are not finite, whatever the judge will say of it then.
-            agreement: Of the processes over which parameters may be sharded: the norm is then
-                that of all shards together.
+            agreement: Of processes whose judge votes with those of the others; the norm is then
+                that of all shards together. None: where parameters are shared, this guard makes
+                one and votes itself. A guard with an agreement is strict.
 
         An optimizer has one guard: a newer one takes the place of an older one, which is
         detached, as when a cell of a notebook is run again.
 
         Raises:
-            GuardRefusedError: If the optimizer has no step hooks.
+            GuardRefusedError: The optimizer has no step hooks, or what a step of it changes cannot
+                be undone, or other processes share its parameters and do not guard them.
         """
         if skip_budget is not None and skip_budget < 0:
             raise ValueError(f"skip_budget must be at least 0, not {skip_budget}")
         if slow_every < 1:
             raise ValueError(f"slow_every must be at least 1, not {slow_every}")
-        self.optimizer = _hookable(optimizer)
+        self.optimizer = hookable(optimizer)
+        reason = refusal(self.optimizer)
+        if reason is not None:
+            raise GuardRefusedError(reason)
         self.name = name or type(self.optimizer).__name__
         self.steps = self.skipped = self.nonfinite = self.scaler_skipped = 0
         self.last_norm = math.nan
@@ -138,15 +155,20 @@ class Guard:
         self._on_rollback = on_rollback
         self._on_halt = on_halt
         self._skip_budget = skip_budget
-        self._strict = strict
+        self._own_vote = agreement_of(None, self.optimizer) if agreement is None else None
+        agreement = agreement or self._own_vote
+        # A verdict that comes later comes at another step in each process.
+        self._strict = strict if agreement is None else True
         self._slow_every = slow_every
         self._tally = Tally()
         self._boundary = Boundary(f"watchstep's guard of {self.name}")
         self._notes: dict[str, float] = {}
         self._skipped_in_a_row = 0
         self._unclipped: Measured | None = None
+        self._clipped: set[int] = set()
         self._skip_on_device = skip_on_device
         self._agreement = agreement if _is_sharded(self.optimizer) else None
+        self._flattened = is_flattened(self.optimizer)
         self._lane: DeviceLane | None = None
         self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
         self._skipped_there = 0
@@ -183,24 +205,32 @@ class Guard:
 
         `guard/steps`, `guard/skipped`, `guard/nonfinite_gradients` (tensors, summed over
         steps); if a step was judged, `train/grad_norm` (mean of pre-clip norms; NaN or
-        +Inf if one was) and `train/grad_norm_max`; every `slow_every` steps
-        `guard/frozen_parameters` (elements whose second moment is infinite) and
-        `guard/update_ratio` (size of a step over size of the weights).
+        +Inf if one was) and `train/grad_norm_max`; `guard/learning_rate` (the largest of the
+        groups); every `slow_every` steps, and at steps 10, 50 and 100, `guard/frozen_parameters`
+        (elements whose second moment is infinite) and `guard/update_ratio` (size of a step over
+        size of the weights). From its first time on: `guard/parameters_without_gradient` (share of
+        the trainable parameters that a step found without one, 0 to 1) and
+        `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the guard sees them).
         """
         return self._tally.take()
 
     def before_clipping(self, parameters: Sequence[torch.Tensor]) -> None:
         """Measure now if these parameters, which are about to be clipped, are the guard's."""
         with self._boundary:
-            own = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-            if not any(id(p) in own for p in parameters):
+            clipped = {id(p) for p in parameters} & set(map(id, parameters_of(self.optimizer)))
+            if not clipped:
                 return
+            # Groups may be clipped one after the other: the first call saw all of them whole. What
+            # is clipped again belongs to another step: a loss scaler skipped the one before.
+            if self._clipped and not clipped & self._clipped:
+                self._clipped |= clipped
+                return
+            self._clipped = clipped
             gradients = gradients_of(self.optimizer)
             lane = self._lane_for(gradients)
             if lane is not None:
                 lane.before_clipping(gradients)
-            # Groups may be clipped one after the other: the first call saw all of them whole.
-            elif self._unclipped is None:
+            else:
                 self._unclipped = self._measure(gradients)
 
     def _before_step(
@@ -210,6 +240,7 @@ class Guard:
         self.steps += 1
         self._tally.step()
         with self._boundary:
+            hold_factor(self.optimizer)
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is not None:
                 return self._with_judged_closure(closure, args, kwargs)
@@ -275,18 +306,29 @@ class Guard:
             raise
 
     def _decide(self) -> None:
-        lane = self._lane_for(gradients_of(self.optimizer))
+        gradients = gradients_of(self.optimizer)
+        self._tally.optimizer(
+            without_gradient(parameters_of(self.optimizer), len(gradients)),
+            largest_learning_rate(self.optimizer),
+        )
+        self._clipped.clear()
+        unclipped, self._unclipped = self._unclipped, None
+        lane = self._lane_for(gradients)
         if lane is not None:
-            self._decide_later(lane)
+            self._decide_later(lane, gradients)
             return
         if self._skipped_by_scaler():
-            self.scaler_skipped += 1
+            self._count_scaler_skip()
             return
-        measured = self._measured()
+        measured = self._measured(gradients, unclipped)
         self._look_slowly()
         self._act(self._verdict(measured, self._taken_notes()))
 
-    def _decide_later(self, lane: DeviceLane) -> None:
+    def _count_scaler_skip(self) -> None:
+        self.scaler_skipped += 1
+        self._tally.scaler_skip()
+
+    def _decide_later(self, lane: DeviceLane, gradients: Sequence[torch.Tensor]) -> None:
         """Act on what has arrived of earlier steps, and send this one's numbers on their way."""
         lane.copies.deliver()
         while self._late and not self._skipping:
@@ -295,6 +337,9 @@ class Guard:
             self._skipped_there = arrived.skipped
             self.skipped += skipped_there
             self._tally.skip(skipped_there)
+            if arrived.by_scaler:
+                self._count_scaler_skip()
+                continue
             verdict = self._verdict(Measured(arrived.norm, arrived.nonfinite), notes)
             self._act_late(verdict, arrived)
         if self._skipping:
@@ -302,7 +347,7 @@ class Guard:
         notes = self._taken_notes()
         lane.watch(
             self.optimizer,
-            gradients_of(self.optimizer),
+            gradients,
             lambda arrived: self._late.append((arrived, notes)),
         )
         self._look_slowly()
@@ -330,22 +375,23 @@ class Guard:
         return self._lane
 
     def _skipped_by_scaler(self) -> bool:
-        found = getattr(self.optimizer, "found_inf", None)
-        return found is not None and bool(found.item() > 0)
+        overflown = getattr(self.optimizer, "found_inf", None)
+        return overflown is not None and bool(overflown.item() > 0)
 
-    def _measured(self) -> Measured:
+    def _measured(self, gradients: Sequence[torch.Tensor], unclipped: Measured | None) -> Measured:
         """This step's gradients: unscaled, before clipping, and none clean that is not."""
-        now = self._measure(gradients_of(self.optimizer))
+        now = self._measure(gradients)
         # A GradScaler leaves gradients scaled for fused optimizers and tells them the scale.
         scale = getattr(self.optimizer, "grad_scale", None)
         if scale is not None:
             now = Measured(now.norm / float(scale.item()), now.nonfinite)
-        unclipped, self._unclipped = self._unclipped, None
-        told = now if unclipped is None or (now.nonfinite > unclipped.nonfinite == 0) else unclipped
-        return told if self._agreement is None else self._agreement.whole(told)
+        clean_before = unclipped is not None and now.nonfinite > unclipped.nonfinite == 0
+        whole = now if unclipped is None or clean_before else unclipped
+        return whole if self._agreement is None else self._agreement.whole(whole)
 
     def _measure(self, gradients: Sequence[torch.Tensor]) -> Measured:
-        if self._agreement is None:
+        # Of FSDP1's parameters each process has a part that no other has.
+        if self._agreement is None or self._flattened:
             return measure(gradients)
         return measure_share(gradients, self._agreement.processes)
 
@@ -353,7 +399,9 @@ class Guard:
         self.last_norm = measured.norm
         self.nonfinite += measured.nonfinite > 0
         self._tally.norm(measured.norm, measured.nonfinite)
-        return self._judge({NORM: measured.norm, NONFINITE: float(measured.nonfinite), **notes})
+        readings = {NORM: measured.norm, NONFINITE: float(measured.nonfinite), **notes}
+        verdict = self._judge(readings)
+        return verdict if self._own_vote is None else self._own_vote.verdict(verdict)
 
     def _taken_notes(self) -> dict[str, float]:
         notes, self._notes = self._notes, {}
@@ -384,8 +432,8 @@ class Guard:
 
     def _skip(self, verdict: Verdict) -> None:
         if self._skip_budget is not None and self._skipped_in_a_row >= self._skip_budget:
-            said = f"; last reason: {verdict.reason}" if verdict.reason else ""
-            raise self._halt(f"{self._skipped_in_a_row} steps skipped in a row{said}", verdict)
+            why = f"; last reason: {verdict.reason}" if verdict.reason else ""
+            raise self._halt(f"{self._skipped_in_a_row} steps skipped in a row{why}", verdict)
         self._skipping = True
         if passes_over_missing_gradients(self.optimizer):
             self._withheld = WithheldGradients(self.optimizer)
@@ -393,13 +441,24 @@ class Guard:
             # After a rollback the restored state is what the step must not change.
             if self._snapshot is None or verdict.action is Action.ROLLBACK:
                 self._snapshot = Snapshot(self.optimizer)
+                self._tell_of_left_out(self._snapshot)
             self._withheld = ZeroedGradients(self.optimizer)
         self._skipped_in_a_row += 1
         self.skipped += 1
         self._tally.skip(1)
 
+    def _tell_of_left_out(self, snapshot: Snapshot) -> None:
+        """What was not there yet when the guard was made, and cannot be put back."""
+        for name, kind in snapshot.left_out.items():
+            self._boundary.complain(
+                f"attribute {name}",
+                f"{self.name} keeps a {kind} in its attribute {name!r}, which a skipped step"
+                " does not put back",
+            )
+
     def _look_slowly(self) -> None:
-        if self.steps % self._slow_every or self._step_size is not None:
+        due = self.steps % self._slow_every == 0 or self.steps in EARLY_STEPS
+        if not due or self._step_size is not None:
             return
         self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
         self._step_size = StepSize(self.optimizer)
@@ -415,24 +474,12 @@ class Guard:
         )
 
 
-def _hookable(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer whose `step` really runs, beneath wrappers such as Accelerate's."""
-    import torch
-
-    while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        kind = type(optimizer).__name__
-        raise GuardRefusedError(f"{kind} is no torch.optim.Optimizer, so it has no step hooks")
-    return optimizer
-
-
 def _guard_of(optimizer: torch.optim.Optimizer) -> Guard | None:
     reference = _guarded.get(optimizer)
     return None if reference is None else reference()
 
 
 def _is_sharded(optimizer: torch.optim.Optimizer) -> bool:
-    return any(
-        hasattr(p, "placements") for group in optimizer.param_groups for p in group["params"]
+    return is_flattened(optimizer) or any(
+        hasattr(p, "placements") for p in parameters_of(optimizer)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,33 @@ SECOND_MOMENTS = frozenset(
 
 SAMPLE_ELEMENTS = 65_536
 """Elements per tensor that a step's size is measured on: bounds the copy to 256 KiB each."""
+
+
+EARLY_STEPS = frozenset({10, 50, 100})
+"""Steps at which slow readings are taken besides those of their cadence: a run that moves nothing
+shall not need 200 steps to say so."""
+
+
+def largest_learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
+    """The largest rate of an optimizer's groups; None where one is a tensor on a device."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    numbers = [float(rate) for rate in rates if isinstance(rate, (int, float))]
+    return max(numbers) if len(numbers) == len(rates) else None
+
+
+def without_gradient(parameters: Sequence[torch.Tensor], gradients: int) -> float:
+    """Share of the trainable parameters that a step finds without a gradient, 0 to 1.
+
+    All of them, step after step: the loss does not depend on what the optimizer holds.
+
+    Args:
+        parameters: Of all groups.
+        gradients: How many of them have a gradient.
+    """
+    if gradients == len(parameters):
+        return 0.0
+    missing = sum(p.requires_grad and p.grad is None for p in parameters)
+    return missing / (gradients + missing) if missing else 0.0
 
 
 def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:

@@ -35,6 +35,12 @@ def gradients_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     ]
 
 
+SMALL_ELEMENTS = 65_536
+"""Below it one norm of a copy beats a norm of each tensor: 9 us against 41 for 9,000 elements in
+6 tensors on a CPU, and 1,290 against 630 for 1.3 million in 40."""
+_FEW_TENSORS = 64
+
+
 def measure(gradients: Sequence[torch.Tensor]) -> Measured:
     """Measure gradients at once; copies one number to the host.
 
@@ -45,6 +51,9 @@ def measure(gradients: Sequence[torch.Tensor]) -> Measured:
     import torch
 
     with torch.no_grad():
+        quick = _quick_norm(gradients)
+        if quick is not None and math.isfinite(quick):
+            return Measured(quick, 0)
         values = dense_values(gradients)
         if not values:
             return Measured(0.0, 0)
@@ -55,6 +64,38 @@ def measure(gradients: Sequence[torch.Tensor]) -> Measured:
         if math.isfinite(norm):
             return Measured(norm, 0)
         return _measure_exactly(values)
+
+
+def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
+    """The norm of the usual gradients: plain, dense, of one kind; None where they are not.
+
+    Nothing in it is done for each tensor in Python, but for a few small ones.
+    """
+    import torch
+
+    if set(map(type, gradients)) != {torch.Tensor}:
+        return None
+    try:
+        if len(gradients) <= _FEW_TENSORS and _are_small(gradients):
+            # The fused norm is a loop over tensors on a CPU: one copy of little is faster.
+            flat = torch._C._nn.flatten_dense_tensors(list(gradients))  # noqa: SLF001 - as DDP uses it
+            return float(torch.linalg.vector_norm(flat).item())
+        # In half precision the norm itself would overflow at 65,504.
+        wide = torch.float64 if gradients[0].dtype is torch.float64 else torch.float32
+        each = torch._foreach_norm(list(gradients), 2.0, dtype=wide)  # noqa: SLF001 - the only fused norm
+        return float(torch.linalg.vector_norm(torch.stack(each)).item())
+    except RuntimeError:
+        # Sparse or complex ones, or several kinds or devices: each is looked at by itself.
+        return None
+
+
+def _are_small(gradients: Sequence[torch.Tensor]) -> bool:
+    import torch
+
+    kinds = {(gradient.dtype, gradient.layout, gradient.device.type) for gradient in gradients}
+    if len(kinds) != 1 or not kinds <= {(torch.float32, torch.strided, "cpu")}:
+        return False
+    return sum(map(torch.Tensor.numel, gradients)) <= SMALL_ELEMENTS
 
 
 def measure_share(gradients: Sequence[torch.Tensor], processes: int) -> Measured:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from watchstep.guard.memory import Memory, NoWayBackError
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,16 +49,23 @@ class ZeroedGradients(WithheldGradients):
 class Snapshot:
     """A copy of all parameters, state and hyperparameters of an optimizer.
 
-    Costs the memory of parameters and optimizer state once more while it is held.
+    What its class keeps in attributes of its own is copied too: numbers, containers, arrays, and
+    objects of other classes with what they hold. Costs the memory of all of it once more while
+    it is held.
+
+    Attributes:
+        left_out: What cannot be put back, by name and class.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
+        memory = Memory()
         self._groups = [
-            {name: _remembered(value) for name, value in group.items()}
+            {name: memory.way_back(value) for name, value in group.items()}
             for group in optimizer.param_groups
         ]
-        self._state = {key: _remembered(value) for key, value in optimizer.state.items()}
+        self._state = {key: memory.way_back(value) for key, value in optimizer.state.items()}
+        self._attributes, self.left_out = _ways_back(optimizer, memory)
 
     def restore(self) -> None:
         """Put every bit back in place; tensors and containers keep their identity."""
@@ -71,6 +80,54 @@ class Snapshot:
                 del self._optimizer.state[key]
             for key, back in self._state.items():
                 self._optimizer.state[key] = back()
+            attributes = vars(self._optimizer)
+            for name in own_attributes(self._optimizer).keys() - self._attributes.keys():
+                if name not in self.left_out:
+                    del attributes[name]
+            for name, back in self._attributes.items():
+                attributes[name] = back()
+
+
+def refusal(optimizer: torch.optim.Optimizer) -> str | None:
+    """Why a step of this optimizer could not be undone; None if it can. Copies no tensor."""
+    if passes_over_missing_gradients(optimizer):
+        return None
+    _, left_out = _ways_back(optimizer, Memory(dry=True))
+    if not left_out:
+        return None
+    name, kind = next(iter(left_out.items()))
+    return (
+        f"{type(optimizer).__name__} keeps a {kind} in its attribute {name!r}, which a skipped"
+        " step could not put back"
+    )
+
+
+def own_attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer's class keeps besides groups, state and what torch itself sets."""
+    return {
+        name: value
+        for name, value in vars(optimizer).items()
+        if name not in _TORCHS_ATTRIBUTES and not name.startswith(_TORCHS_PREFIXES)
+    }
+
+
+_TORCHS_ATTRIBUTES = frozenset(
+    {"defaults", "state", "param_groups", "found_inf", "grad_scale", "step", "_opt_called"}
+)
+_TORCHS_PREFIXES = ("_optimizer_", "_zero_grad_", "_warned_", "_patched_")
+
+
+def _ways_back(
+    optimizer: torch.optim.Optimizer, memory: Memory
+) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    ways: dict[str, Callable[[], Any]] = {}
+    left_out: dict[str, str] = {}
+    for name, value in own_attributes(optimizer).items():
+        try:
+            ways[name] = memory.way_back(value)
+        except NoWayBackError as error:
+            left_out[name] = str(error)
+    return ways, left_out
 
 
 def passes_over_missing_gradients(optimizer: torch.optim.Optimizer) -> bool:
@@ -81,40 +138,3 @@ def passes_over_missing_gradients(optimizer: torch.optim.Optimizer) -> bool:
     """
     kind = type(optimizer)
     return kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS"
-
-
-def _remembered(value: Any) -> Callable[[], Any]:
-    """A function that puts `value` back as it is now, in place where it can be changed."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return _remembered_tensor(value)
-    if isinstance(value, dict):
-        entries = {key: _remembered(entry) for key, entry in value.items()}
-
-        def refill() -> Any:
-            restored = {key: back() for key, back in entries.items()}
-            value.clear()
-            value.update(restored)
-            return value
-
-        return refill
-    if isinstance(value, list):
-        members = [_remembered(member) for member in value]
-
-        def reorder() -> Any:
-            value[:] = [back() for back in members]
-            return value
-
-        return reorder
-    return lambda: value
-
-
-def _remembered_tensor(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    copy = tensor.detach().clone()
-
-    def write_back() -> torch.Tensor:
-        tensor.detach().copy_(copy)
-        return tensor
-
-    return write_back

@@ -10,16 +10,20 @@ NORM_MAX = "train/grad_norm_max"
 NONFINITE = "guard/nonfinite_gradients"
 STEPS = "guard/steps"
 SKIPPED = "guard/skipped"
+SCALER_SKIPPED = "guard/scaler_skipped"
+WITHOUT_GRADIENT = "guard/parameters_without_gradient"
+LEARNING_RATE = "guard/learning_rate"
 FROZEN = "guard/frozen_parameters"
 UPDATE_RATIO = "guard/update_ratio"
 
-_SUMMED = (STEPS, SKIPPED, NONFINITE, FROZEN)
+_SUMMED = (STEPS, SKIPPED, SCALER_SKIPPED, NONFINITE, FROZEN)
 
 
 class Tally:
     """Sums over steps, taken once per update by `take`."""
 
     def __init__(self) -> None:
+        self._has_scaler = self._has_missed = False
         self._begin()
 
     def step(self) -> None:
@@ -29,6 +33,23 @@ class Tally:
     def skip(self, steps: int) -> None:
         """Count steps that left no trace."""
         self._skipped += steps
+
+    def scaler_skip(self) -> None:
+        """Count a step that an AMP loss scaler skipped."""
+        self._has_scaler = True
+        self._scaler_skipped += 1
+
+    def optimizer(self, without_gradient: float, rate: float | None) -> None:
+        """Add what the optimizer was given for a step.
+
+        Args:
+            without_gradient: Share of its trainable parameters that have no gradient, 0 to 1.
+            rate: The largest learning rate of its groups; None where only its device knows.
+        """
+        self._has_missed = self._has_missed or without_gradient > 0
+        self._missing.append(without_gradient)
+        if rate is not None:
+            self._rates[:] = [rate]
 
     def norm(self, norm: float, nonfinite: int) -> None:
         """Add one step's pre-clip norm and its number of non-finite gradient tensors."""
@@ -47,6 +68,13 @@ class Tally:
             NONFINITE: float(self._nonfinite),
             **self._slow,
         }
+        if self._rates:
+            readings[LEARNING_RATE] = self._rates[0]
+        # What most runs never have is told from the first time on, so that it can be told over.
+        if self._missing and self._has_missed:
+            readings[WITHOUT_GRADIENT] = max(self._missing)
+        if self._has_scaler:
+            readings[SCALER_SKIPPED] = float(self._scaler_skipped)
         if self._norms:
             readings[NORM] = worst(self._norms, math.fsum(_finite(self._norms)) / len(self._norms))
             readings[NORM_MAX] = worst(self._norms, max(_finite(self._norms), default=0.0))
@@ -56,8 +84,10 @@ class Tally:
     def _begin(self) -> None:
         self._norms: list[float] = []
         self._steps = 0
-        self._skipped = 0
+        self._skipped = self._scaler_skipped = 0
         self._nonfinite = 0
+        self._missing: list[float] = []
+        self._rates: list[float] = []
         self._slow: dict[str, float] = {}
 
 

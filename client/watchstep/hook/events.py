@@ -55,6 +55,13 @@ class PendingEvents:
         if self._started is not None:
             started, self._started = self._started, None
             return started
+        return None
+
+    def next_checkpoint(self) -> Event | None:
+        """The next event about a checkpoint, or None.
+
+        Asked for once it is known what an update did to the pin: it names a file that is there.
+        """
         if self._pinned is not None:
             pinned, self._pinned = self._pinned, None
             return pinned

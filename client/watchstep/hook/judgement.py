@@ -20,10 +20,17 @@ class Judgement:
         self.most = most
         self._updates = State(rules)
         self._steps: dict[str, State] = {}
+        self._pending: set[tuple[str, str]] = set()
 
     def update(self, update: Update) -> tuple[Verdict, Sequence[Transition]]:
         """Judge an update of the run."""
         self._updates, transitions = step(self.rules, self._updates, update)
+        for transition in transitions:
+            alert = (transition.rule, transition.subject)
+            if transition.change == "pending" and transition.severity != "info":
+                self._pending.add(alert)
+            else:
+                self._pending.discard(alert)
         return judge(self.rules, self._updates, most=self.most), transitions
 
     def optimizer_step(self, guard: str, readings: Mapping[str, float], time: float) -> Verdict:
@@ -50,6 +57,10 @@ class Judgement:
         return any(
             self.rules.rules[self.rules.index[name]].severity != "info" for name in self.firing()
         )
+
+    def is_settled(self) -> bool:
+        """Whether no rule of severity warning or critical is pending."""
+        return not self._pending
 
     def forget_steps(self) -> None:
         """After a rollback: what the steps before it looked like is no baseline any more."""

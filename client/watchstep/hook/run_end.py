@@ -43,8 +43,7 @@ class RunEnd:
         """
         deadline = time.monotonic() + self._options.exit_s
         self._boundary.survive(self._last_save, deadline)
-        while (waiting := self._stream.events.next()) is not None:
-            self._stream.put({}, waiting)
+        self._tell_waiting()
         for event in events:
             self._stream.put({}, event)
         self.close(deadline)
@@ -57,6 +56,7 @@ class RunEnd:
         event = {"kind": "halted", "rule": rule or "", "reason": why}
         if pin is not None:
             event["checkpoint"] = str(pin.path)
+        self._tell_waiting()
         self._stream.put({}, event)
         self.close()
         text = f"watchstep halted training at step {self._stream.step}: {why}"
@@ -82,6 +82,11 @@ class RunEnd:
         if self._stream.outbound is not None:
             left_s = max(deadline - time.monotonic(), 0.0)
             self._boundary.survive(self._stream.outbound.close, left_s)
+
+    def _tell_waiting(self) -> None:
+        events = self._stream.events
+        while (waiting := events.next() or events.next_checkpoint()) is not None:
+            self._stream.put({}, waiting)
 
     def _last_save(self, deadline: float) -> None:
         """Wait for the save in the background, so that the run's end tells what became of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Transition, Update, Verdict
@@ -45,13 +45,23 @@ class Stream:
         readings: Mapping[str, float],
         event: Mapping[str, Any] | None = None,
         step: int | None = None,
+        late_event: Callable[[], Mapping[str, Any] | None] | None = None,
     ) -> Verdict:
-        """Give an update its place, judge it, and send it on its way."""
+        """Give an update its place, judge it, and send it on its way.
+
+        Args:
+            readings: Name to number.
+            event: What the update tells besides.
+            step: The trainer's step; default: that of the last update.
+            late_event: Called once the update is judged: what it tells where `event` is None.
+        """
         self.seq += 1
         where = self.step if step is None else step
         update = Update(self.seq, where, time.time(), readings, event)
         try:
             verdict, transitions = self.judgement.update(update)
+            if late_event is not None and event is None:
+                update = Update(self.seq, where, update.time, readings, late_event())
         finally:
             # Whatever a rule stumbles over, the update is no hole in the stream.
             if self.outbound is not None:

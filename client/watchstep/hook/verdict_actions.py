@@ -54,10 +54,8 @@ class VerdictActions:
 
         name = str(choices.get("name") or f"optimizer{len(self.guards)}")
         choices = {**choices, "name": name}
-        agreement = agreement_of(choices.pop("group", None))
+        agreement = agreement_of(choices.pop("group", None), optimizer)
         if agreement is not None:
-            # A verdict that comes later comes at another step in each process.
-            choices["strict"] = True
             self._agreement = agreement
         if self._options.on_critical == "alert":
             # Nobody asked for a halt: a run that skips without end is told by SkipsWithoutEnd.
@@ -172,17 +170,21 @@ class VerdictActions:
         """Restore the pin; False where that cannot be, and a halt is all that is left."""
         if self._checkpoints.targets is None or self.rollbacks >= self._options.max_rollbacks:
             return False
+        from watchstep.guard import factor_of, set_factor
+
         self.rollbacks += 1
+        # A restore brings back the factor that the checkpoint was saved under.
+        factors = [(guard.optimizer, factor_of(guard.optimizer)) for guard in self.guards]
         try:
-            restored = self._checkpoints.restore(None, None)
+            restored = self._checkpoints.restore(None, None, own=True)
         except CheckpointError as error:
             self._boundary.count(error)
             return False
         self._rolled_back = True
         self._stream.judgement.forget_steps()
-        for guard in self.guards:
-            for group in guard.optimizer.param_groups:
-                group["lr"] = group["lr"] * self._options.rollback_lr_factor
+        if self._options.rollback_lr_factor != 1.0:
+            for optimizer, before in factors:
+                set_factor(optimizer, before * self._options.rollback_lr_factor)
         reason = f"rolled back to the checkpoint of step {restored.step}: {verdict.reason}"
         self._stream.put({}, {"kind": "guard", "verdict": "rollback", "reason": reason})
         return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -83,6 +85,9 @@ class Watch:
             captured_logs.listen(self._stream.events.captured)
         if reports:
             self._report()
+            hint = self._boundary.survive(self._checkpoints.resume_hint)
+            if hint is not None:
+                print(f"watchstep: {hint}", file=sys.stderr)  # noqa: T201 - for the person there
         if self.options.catch_sigterm:
             self._termination = Termination()
             self._run_end.let_go.append(self._termination.stop)
@@ -353,9 +358,12 @@ class Watch:
         if len(readings) > MOST_READINGS:
             readings = self._coercer.fitting(readings)
             self._warn_of_metrics()
-        verdict = stream.put(readings, event or stream.events.next(), step)
+        event = event or stream.events.next()
+        verdict = stream.put(readings, event, step, self._checkpoints.event_of_update)
         self.last_verdict = verdict
-        for refused in self._checkpoints.observe():
+        if event is not None:
+            self._checkpoints.observe()
+        for refused in self._checkpoints.take_refused():
             self._refuse(refused)
         if self._commands:
             self._obey()
@@ -456,6 +464,8 @@ class Watch:
     def _disable(self) -> None:
         """In a forked child: this run belongs to the parent."""
         self._disabled = True
+        # A thread that is not here may hold the one there was.
+        self._stream.lock = threading.RLock()
         self._stream.outbound = None
         self._stream.ended = True
 

@@ -34,6 +34,7 @@ class WatchCheckpoints:
         self._boundary = boundary
         self._keeper: CheckpointKeeper | None = None
         self._failures = 0
+        self._refused: list[Checkpoint] = []
 
     @property
     def wanted(self) -> bool:
@@ -67,25 +68,27 @@ class WatchCheckpoints:
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
         """As `Watch.save`; of several processes with the same state only one writes it."""
-        from watchstep.checkpoint import RollCall, is_sharded
+        from watchstep.checkpoint import CollectiveCheck, is_sharded
 
         self.targets = state
         if not self.writes and not is_sharded(state):
             assert self._options.checkpoints is not None
-            RollCall(self._options.checkpoints, "save", step).whole()
+            CollectiveCheck(self._options.checkpoints, "save", step).whole()
             return None
         saved = self.keeper.save(state, step=step, update=self._stream.seq)
         if saved is not None and saved.finite:
             self._stream.events.checkpoint(saved)
         return saved
 
-    def restore(self, targets: Mapping[str, Any] | None, step: int | None) -> Checkpoint:
-        """As `Watch.restore`."""
+    def restore(
+        self, targets: Mapping[str, Any] | None, step: int | None, *, own: bool = False
+    ) -> Checkpoint:
+        """As `Watch.restore`; `own` as of the keeper's."""
         targets = self.targets if targets is None else targets
         if targets is None:
             raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")
         try:
-            return self.keeper.restore(targets, step=step)
+            return self.keeper.restore(targets, step=step, own=own)
         except CheckpointError:
             raise
         except Exception as error:
@@ -93,19 +96,35 @@ class WatchCheckpoints:
             reason = text_of(error.__str__)
             raise CheckpointError(f"cannot restore: {type(error).__name__}: {reason}") from error
 
-    def observe(self) -> Sequence[Checkpoint]:
-        """After an update: move the pin if it may move, and tell what became durable.
+    def resume_hint(self) -> str | None:
+        """What an earlier start left in the folder and how to go on, in one sentence, or None."""
+        folder = self._options.checkpoints
+        # A keeper makes its folder, which nobody has asked for yet.
+        return self.keeper.resume_hint() if folder is not None and folder.is_dir() else None
 
-        Returns:
-            Saves in the background that were refused, which are an update of their own.
-        """
+    def observe(self) -> None:
+        """After an update: move the pin if it may move, and tell what became durable."""
         if self._keeper is None:
-            return ()
-        healthy = not self._stream.judgement.open_alerts()
-        pinned = self._keeper.observe(healthy=healthy, update=self._stream.seq)
-        refused = self.finished()
+            return
+        judgement = self._stream.judgement
+        pinned = self._keeper.observe(
+            healthy=not judgement.open_alerts(),
+            settled=judgement.is_settled(),
+            update=self._stream.seq,
+        )
+        # Saves in the background that were refused are an update of their own.
+        self._refused.extend(self.finished())
         if pinned is not None:
             self._stream.events.checkpoint(pinned)
+
+    def event_of_update(self) -> Mapping[str, Any] | None:
+        """As `observe`; what the update itself can tell of it."""
+        self.observe()
+        return self._stream.events.next_checkpoint()
+
+    def take_refused(self) -> Sequence[Checkpoint]:
+        """Saves in the background that were refused since the last call."""
+        refused, self._refused = self._refused, []
         return refused
 
     def finished(self) -> Sequence[Checkpoint]:

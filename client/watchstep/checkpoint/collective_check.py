@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ _FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RollCall:
+class CollectiveCheck:
     """One save or restore, as one process comes to it.
 
     Attributes:
@@ -47,9 +48,9 @@ class RollCall:
         # Where the store is gone, so is the training: a whole state can still be kept.
         with contextlib.suppress(RuntimeError):
             store.set(self._key("whole"), self._words())
-            said = self._said(store, "sharded")
-            if said is not None and said[:2] == (self.kind, self.number):
-                raise self._refusal(said[2], "sharded", "whole")
+            entry = self._entry(store, "sharded")
+            if entry is not None and entry[:2] == (self.kind, self.number):
+                raise self._refusal(entry[2], "sharded", "whole")
 
     def sharded(self) -> None:
         """Say that this process holds shards.
@@ -99,11 +100,11 @@ class RollCall:
     def _refuse_whole(self, store: Any) -> None:
         if store.check([self._key("refused")]):
             raise self._refusal(*store.get(self._key("refused")).decode().split())
-        said = self._said(store, "whole")
-        if said is not None and said[0] == self.kind and said[1] >= self.number:
+        entry = self._entry(store, "whole")
+        if entry is not None and entry[0] == self.kind and entry[1] >= self.number:
             # Whoever comes later must know too: by then the other may be further on.
-            store.set(self._key("refused"), f"{said[2]} whole sharded")
-            raise self._refusal(said[2], "whole", "sharded")
+            store.set(self._key("refused"), f"{entry[2]} whole sharded")
+            raise self._refusal(entry[2], "whole", "sharded")
 
     def _refusal(self, rank: str, theirs: str, ours: str) -> CheckpointError:
         return CheckpointError(
@@ -114,7 +115,7 @@ class RollCall:
     def _words(self) -> str:
         return f"{self.kind} {self.number} {_rank()}"
 
-    def _said(self, store: Any, held: str) -> tuple[str, int, str] | None:
+    def _entry(self, store: Any, held: str) -> tuple[str, int, str] | None:
         key = self._key(held)
         if not store.check([key]):
             return None
@@ -127,9 +128,9 @@ class RollCall:
 
 def _store() -> Any:
     """The store of the default process group; None where there are no other processes."""
-    import torch.distributed as dist
-
-    if not dist.is_available() or not dist.is_initialized() or _world() == 1:
+    # Looked up, not imported: whoever has not imported torch is in no process group.
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized() or _world() == 1:
         return None
     # torch has no public way to it.
     return dist.distributed_c10d._get_default_store()  # noqa: SLF001

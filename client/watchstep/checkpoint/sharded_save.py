@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pickle
 from collections.abc import Mapping, Sequence
@@ -60,8 +61,9 @@ def save_together(
     if bad:
         return draft
     whole = {"step": draft.step, "update": draft.update, "state": content, "rng": rng_state()}
-    with temporary(draft.path.parent) as own:
-        place = ranks.led(lambda: _made(own))
+    with contextlib.ExitStack() as unfinished:
+        made = temporary(draft.path.parent, folder=True)
+        place = ranks.led(lambda: unfinished.enter_context(made))
         parts = ranks.agreed(lambda: write_shards(place, whole, ranks))
         return ranks.led(
             lambda: _published(draft, place, [p for some in parts for p in some], folder)
@@ -102,14 +104,7 @@ def restore_together(
     return None, passed
 
 
-def _made(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
 def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder) -> Checkpoint:
-    import torch
-
     durable = dataclasses.replace(
         draft,
         parts=tuple(parts),
@@ -118,7 +113,7 @@ def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder
         serial=folder.next_serial(),
     )
     directory = durable.path.parent
-    vouching = manifest_bytes(durable, str(torch.__version__))
+    vouching = manifest_bytes(durable)
     with temporary(directory) as manifest:
         write_synced(manifest, lambda stream: stream.write(vouching))
         place.replace(durable.path)
