@@ -29,6 +29,7 @@ COMPILED = (
     "extremes",
     "nodes",
     "evaluator",
+    "state",
     "engine",
 )
 SETUP = """

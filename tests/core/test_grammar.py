@@ -196,7 +196,7 @@ def test_every_operator_says_what_it_does_with_the_unknown(expr: str, truth: boo
 def test_every_function_can_be_called_as_its_table_says(name: str) -> None:
     sample = {
         "number": "a", "bool": "a > 1", "text": '"a"', "window": "12", "constant": "3",
-        "globs": "a*", "rule": "R", "metric": "a",
+        "reports": "5", "globs": "a*", "rule": "R", "metric": "a",
     }  # fmt: skip
     call = f"{name}({', '.join(sample[kind] for kind in FUNCTIONS[name].takes)})"
     expr = call if FUNCTIONS[name].gives == "bool" else f"{call} > 1"

@@ -26,7 +26,7 @@ def row(name: str) -> str:
 
 
 def test_the_table_of_functions_is_exactly_the_one_the_parser_uses() -> None:
-    table = [line for line in TEXT.splitlines() if re.match(r"\| `[a-z0-9]+\(", line)]
+    table = [line for line in TEXT.splitlines() if re.match(r"\| `[a-z0-9_]+\(", line)]
 
     assert table == [row(name) for name in FUNCTIONS]
 
@@ -66,14 +66,16 @@ def test_limits_are_the_ones_in_force() -> None:
     assert f"{grammar.LONGEST_SECONDS / 86400:g} days" in TEXT
 
 
-def test_the_example_of_a_rule_file_and_of_a_test_file_work(tmp_path) -> None:
+def test_the_examples_of_rule_files_and_of_a_test_file_work(tmp_path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(blocks[0])
-    (tmp_path / "t.yaml").write_text(blocks[1])
+    (tmp_path / "growth.yaml").write_text(blocks[1])
+    (tmp_path / "t.yaml").write_text(blocks[2])
 
     file = unit_tests.read_tests(str(tmp_path / "t.yaml"))
 
     assert load([tmp_path / "mine.yaml"]).rules[0].name == "ValueLossOutOfHand"
+    assert load([tmp_path / "growth.yaml"]).rules[0].each == ("loss",)
     assert {field.name for field in fields(file)} >= {"rules", "tests"}
     assert unit_tests.run(file) == []
 

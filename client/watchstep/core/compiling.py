@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from watchstep.core import evaluator, nodes
 from watchstep.core.evaluator import Advance, Evaluator, Push, RuleNode
@@ -13,9 +14,15 @@ from watchstep.core.grammar import Syntax, parse
 from watchstep.core.nodes import Node
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
-from watchstep.core.silence import clocked
 from watchstep.core.spans import Span
-from watchstep.core.windows import CountWindow, MedianWindow, RecordWindow, RepeatWindow, Window
+from watchstep.core.windows import (
+    CountWindow,
+    LevelWindow,
+    MedianWindow,
+    RecordWindow,
+    RepeatWindow,
+    Window,
+)
 from watchstep.errors import RuleError
 
 _UNARY: dict[str, Callable[[Node], Node]] = {
@@ -80,11 +87,32 @@ _WINDOW_USES: dict[str, _WindowUse] = {
     "max": _WindowUse(nodes.Max, ExtremeWindow),
     "flat": _WindowUse(nodes.Flat, ExtremeWindow, now=True),
     "stuck": _WindowUse(nodes.Stuck, RepeatWindow, now=True),
+    "level": _WindowUse(nodes.Level, LevelWindow, "abs({x})", nodes.Abs, now=True),
+    "settled": _WindowUse(nodes.Settled, LevelWindow, "abs({x})", nodes.Abs, now=True),
+    "growth": _WindowUse(nodes.Growth, LevelWindow, "abs({x})", nodes.Abs, now=True),
+    "first": _WindowUse(nodes.First, LevelWindow, "abs({x})", nodes.Abs, now=True),
+    "before": _WindowUse(nodes.Before, LevelWindow, "abs({x})", nodes.Abs, now=True),
     "record": _WindowUse(nodes.Record, RecordWindow),
     "lowest": _WindowUse(nodes.Lowest, RecordWindow),
     "previous": _WindowUse(nodes.Previous, RecordWindow),
     "changed": _WindowUse(nodes.Changed, RecordWindow),
 }
+
+
+SUBJECT = "metric"
+"""What the expressions of a rule with `each` call the metric that it is judged for."""
+_GUARDS = ("guard/", "checkpoint/")
+
+
+class Instance(NamedTuple):
+    """A rule as it is judged.
+
+    Attributes:
+        subject: The metric of a rule with `each`, as reported; "" for other rules.
+    """
+
+    rule: Rule
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +131,17 @@ class WindowSlot:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled rule set.
+    """Compiled instances of rules.
 
     Attributes:
-        slots: Canonical metric names in slot order.
+        slots: Canonical metric names, and those that `each` rules are for, in slot order.
         windows: In order.
         globs: For every distinct `nonfinite` call, its patterns.
-        watched: Slots whose presence is remembered, for `missing` and `reported`.
-        metrics: For every rule, the slots it reads, in order of appearance.
-        looked_over: For every rule, the indices in `globs` of its `nonfinite` calls.
-        clocked: Indices of the rules about silence.
+        watched: Slots whose reports are counted.
+        metrics: For every instance, the slots it reads, in order of appearance.
+        looked_over: For every instance, the indices in `globs` of its `nonfinite` calls.
+        paces: For every instance, the slot without which an update does not concern it; -1 where
+            every update does.
     """
 
     slots: tuple[str, ...]
@@ -121,71 +150,139 @@ class Program:
     watched: tuple[int, ...]
     metrics: tuple[tuple[int, ...], ...]
     looked_over: tuple[tuple[int, ...], ...]
-    clocked: tuple[int, ...]
+    paces: tuple[int, ...]
     evaluator: Evaluator
 
 
-def compile_rules(rules: Sequence[Rule], absent: Iterable[str] = ()) -> Program:
+def compile_rules(
+    instances: Sequence[Instance],
+    absent: Iterable[str] = (),
+    renamed: Mapping[str, Sequence[str]] | None = None,
+) -> Program:
     """Compile rules into one evaluator.
 
     Args:
-        rules: In order.
-        absent: Rules that exist but do not watch this run; they never fired.
+        instances: In order.
+        absent: Rules that exist but have no instance; they never fired.
+        renamed: What `fired` may call rules by their old names.
 
     Raises:
         RuleError: An expression is wrong, or does not make sense with the other rules.
     """
-    compiler = _Compiler({rule.name: at for at, rule in enumerate(rules)}, frozenset(absent))
-    trees = [parse(rule.expr) for rule in rules]
-    judged = [compiler.rule(rule, tree) for rule, tree in zip(rules, trees, strict=True)]
+    compiler = _Compiler(instances, frozenset(absent), renamed or {})
+    judged = [compiler.rule(instance) for instance in instances]
+    trees = [tree_of(instance.rule.expr, instance.subject) for instance in instances]
     return Program(
         slots=tuple(compiler.slots),
         windows=tuple(compiler.windows.values()),
         globs=tuple(compiler.globs),
         watched=tuple(compiler.watched),
-        metrics=tuple(compiler.slots_of(tree) for tree in trees),
+        metrics=tuple(
+            compiler.slots_of(tree, instance.subject)
+            for tree, instance in zip(trees, instances, strict=True)
+        ),
         looked_over=tuple(_looked_over(tree, compiler.globs) for tree in trees),
-        clocked=tuple(at for at, rule in enumerate(rules) if clocked(rule) is not None),
-        evaluator=Evaluator(judged, list(compiler.watched), compiler.before, compiler.after),
+        paces=tuple(compiler.paces),
+        evaluator=Evaluator(judged, compiler.before, compiler.after),
     )
+
+
+def tree_of(expr: str, subject: str) -> Syntax:
+    """The tree of an expression, in which `metric` stands for a subject where there is one.
+
+    Raises:
+        RuleError: It is no expression.
+    """
+    tree = parse(expr)
+    return _about(tree, subject) if subject else tree
+
+
+def _about(tree: Syntax, subject: str) -> Syntax:
+    if tree.op == "metric" and tree.value == SUBJECT:
+        return replace(tree, value=subject)
+    if tree.op == "call" and tree.value == "nonfinite":
+        patterns = [part for part in tree.parts if part.value != SUBJECT]
+        if len(patterns) == len(tree.parts):
+            return tree
+        own = Syntax("call", "bool", "nonfinite_reading", (Syntax("metric", "text", subject),))
+        if not patterns:
+            return own
+        return Syntax("or", "bool", parts=(own, replace(tree, parts=tuple(patterns))))
+    return replace(tree, parts=tuple(_about(part, subject) for part in tree.parts))
 
 
 class _Compiler:
     """Makes nodes, and numbers what they refer to."""
 
-    def __init__(self, rules: dict[str, int], absent: frozenset[str]) -> None:
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        absent: frozenset[str],
+        renamed: Mapping[str, Sequence[str]],
+    ) -> None:
         self.slots: dict[str, int] = {}
         self.windows: dict[str, WindowSlot] = {}
         self.globs: dict[tuple[str, ...], int] = {}
         self.watched: dict[int, int] = {}
+        self.paces: list[int] = []
         self.before: list[Advance] = []
         self.after: list[Push] = []
         self._places: dict[str, int] = {}
         self._counts = 0
-        self._rules = rules
+        self._instances: dict[str, list[int]] = {}
+        for at, instance in enumerate(instances):
+            self._instances.setdefault(instance.rule.name, []).append(at)
         self._absent = absent
+        self._renamed = renamed
         self._nodes: dict[str, Node] = {}
+        self._subject = ""
+        self._pace = -1
 
-    def rule(self, rule: Rule, tree: Syntax) -> RuleNode:
+    def rule(self, instance: Instance) -> RuleNode:
+        rule, self._subject = instance
+        trees = [
+            None if text is None else tree_of(text, self._subject)
+            for text in (rule.expr, rule.unless, rule.clear)
+        ]
+        self._pace = self._pace_of([tree for tree in trees if tree is not None])
+        self.paces.append(self._pace)
+        condition, unless, clear = (None if tree is None else self.node(tree) for tree in trees)
+        assert condition is not None
+        assert trees[0] is not None
         return RuleNode(
-            self.node(tree),
-            None if rule.unless is None else self.node(parse(rule.unless)),
-            None if rule.clear is None else self.node(parse(rule.clear)),
+            condition,
+            unless,
+            clear,
             rule.warmup,
-            self.slots_of(tree) if rule.on_nan == "fire" else (),
+            -1 if self._pace < 0 else self._watch(self._subject),
+            self.slots_of(trees[0], "") if rule.on_nan == "fire" else (),
         )
 
-    def slots_of(self, tree: Syntax) -> tuple[int, ...]:
-        """Slots that a tree looks at, in order of appearance, once each."""
-        names = dict.fromkeys(str(part.value) for part in tree.walk() if part.op == "metric")
-        return tuple(self._slot(name) for name in names)
+    def _pace_of(self, trees: Sequence[Syntax]) -> int:
+        """The slot whose reports a rule is judged at, -1 for one that is judged at all updates."""
+        if not self._subject:
+            return -1
+        missing = any(
+            part.op == "call" and part.value == "missing" and part.parts[0].value == self._subject
+            for tree in trees
+            for part in tree.walk()
+        )
+        # That a metric is missing shows in the updates that do not have it.
+        return -1 if missing else self._slot(self._subject)
+
+    def slots_of(self, tree: Syntax, subject: str) -> tuple[int, ...]:
+        """Slots that a tree looks at, the subject's first, then in order of appearance."""
+        names = [str(part.value) for part in tree.walk() if part.op == "metric"]
+        return tuple(self._slot(name) for name in dict.fromkeys([subject, *names]) if name)
 
     def node(self, tree: Syntax) -> Node:
-        """The node of a tree; equal trees have one."""
-        text = str(tree)
-        if text not in self._nodes:
-            self._nodes[text] = self._made(tree)
-        return self._nodes[text]
+        """The node of a tree; equal trees have one, where they count the same reports."""
+        key = str(tree)
+        if self._subject and _counts_reports(tree):
+            key = f"{key} {self._subject} {self._pace}"
+        if key not in self._nodes:
+            self._nodes[key] = self._made(tree)
+        return self._nodes[key]
 
     def _slot(self, metric: str) -> int:
         return self.slots.setdefault(metric, len(self.slots))
@@ -222,9 +319,10 @@ class _Compiler:
         place = self._places.get(key)
         if place is None:
             place = self._place(WindowSlot(key, use.window, span))
+            of_guard = _is_of_guard(tree)
             if span.seconds is not None:
-                self.before.append(evaluator.Expire(place, x))
-            push = Push(place, x if use.push is None else use.push(x))
+                self.before.append(evaluator.Expire(place, x, of_guard))
+            push = Push(place, x if use.push is None else use.push(x), of_guard)
             (self.before if use.now else self.after).append(push)
         return use.node(place, x, constant)
 
@@ -235,35 +333,55 @@ class _Compiler:
     def _count(self, tree: Syntax) -> Node:
         span = tree.parts[1].value
         assert isinstance(span, Span)
-        x = self.node(tree.parts[0])
-        place = self._place(WindowSlot(f"CountWindow({tree.parts[0]}, {span})", CountWindow, span))
+        return self._tally(tree, str(tree.parts[0]), self.node(tree.parts[0]), span)
+
+    def _nonfinite_reports(self, tree: Syntax) -> Node:
+        span = tree.parts[1].value
+        assert isinstance(span, Span)
+        metric = str(tree.parts[0].value)
+        condition = nodes.NonfiniteReading(self._slot(metric))
+        return self._tally(tree, f"nonfinite_reading({metric})", condition, span)
+
+    def _tally(self, tree: Syntax, condition: str, x: Node, span: Span) -> Node:
+        of = ""
+        if self._subject:
+            of = f", {'of' if self._pace >= 0 else 'beside'} {self._subject}"
+        place = self._place(WindowSlot(f"CountWindow({condition}, {span}{of})", CountWindow, span))
         at, self._counts = self._counts, self._counts + 1
-        self.before.append(evaluator.Tally(place, x, at))
+        self.before.append(evaluator.Tally(place, x, _is_of_guard(tree), at, self._pace))
         return nodes.Count(at)
 
     def _nonfinite(self, tree: Syntax) -> Node:
         return nodes.Nonfinite(self.globs.setdefault(_patterns(tree), len(self.globs)))
 
+    def _nonfinite_reading(self, tree: Syntax) -> Node:
+        return nodes.NonfiniteReading(self._slot(str(tree.parts[0].value)))
+
     def _missing(self, tree: Syntax) -> Node:
-        return nodes.Missing(self._watch(tree), float(str(tree.parts[1].value)))
+        kind = nodes.Overdue if self._subject else nodes.Missing
+        return kind(self._watch(str(tree.parts[0].value)), float(str(tree.parts[1].value)))
 
     def _reported(self, tree: Syntax) -> Node:
-        return nodes.Reported(self._watch(tree))
+        return nodes.Reported(self._watch(str(tree.parts[0].value)))
 
-    def _watch(self, tree: Syntax) -> int:
-        """Where it is kept when a call's metric was last reported."""
-        return self.watched.setdefault(self._slot(str(tree.parts[0].value)), len(self.watched))
+    def _reports(self, tree: Syntax) -> Node:
+        return nodes.Reports(self._watch(str(tree.parts[0].value)))
+
+    def _watch(self, metric: str) -> int:
+        """Where the reports of a metric are counted."""
+        return self.watched.setdefault(self._slot(metric), len(self.watched))
 
     def _present(self, tree: Syntax) -> Node:
         return nodes.Present(self._slot(str(tree.parts[0].value)))
 
     def _fired(self, tree: Syntax) -> Node:
-        rule, updates = str(tree.parts[0].value), float(str(tree.parts[1].value))
-        if rule in self._absent:
-            return nodes.Number(nodes.NO)
-        if rule not in self._rules:
-            raise RuleError(f"fired() names no rule of this set: {rule!r}")
-        return nodes.Fired(self._rules[rule], updates)
+        name, updates = str(tree.parts[0].value), float(str(tree.parts[1].value))
+        places: list[int] = []
+        for rule in self._renamed.get(name, (name,)):
+            places += self._instances.get(rule, ())
+            if rule not in self._instances and rule not in self._absent:
+                raise RuleError(f"fired() names no rule of this set: {rule!r}")
+        return nodes.Fired(tuple(places), updates) if places else nodes.Number(nodes.NO)
 
     def _event(self, tree: Syntax) -> Node:
         return nodes.Event(str(tree.parts[0].value))
@@ -281,6 +399,18 @@ class _Compiler:
 
     def _stalled(self, _: Syntax) -> Node:
         return nodes.Number(nodes.NO)
+
+
+def _counts_reports(tree: Syntax) -> bool:
+    """Whether a tree means something else in a rule with `each` than in others."""
+    counting = {"count", "missing", "nonfinite_reports"}
+    return any(part.op == "call" and part.value in counting for part in tree.walk())
+
+
+def _is_of_guard(tree: Syntax) -> bool:
+    """Whether a tree looks at nothing but what the guard tells, and events."""
+    metrics = [str(part.value) for part in tree.walk() if part.op in {"metric", "glob"}]
+    return all(name.startswith(_GUARDS) for name in metrics)
 
 
 def _patterns(call: Syntax) -> tuple[str, ...]:

@@ -16,16 +16,19 @@ Judged = tuple[int, bool | None, bool | None]
 
 
 class Advance:
-    """What happens to one window at every update.
+    """What happens to one window at an update.
 
     Args:
         place: Of the window among those of the run.
         x: What the window is about.
+        of_guard: Whether that is only what the guard tells: such a window also advances at an
+            update that the trainer did not log.
     """
 
-    def __init__(self, place: int, x: Node) -> None:
+    def __init__(self, place: int, x: Node, of_guard: bool) -> None:
         self.place = place
         self.x = x
+        self.of_guard = of_guard
 
     def do(self, now: Context) -> None:
         """Advance the window of that run."""
@@ -51,22 +54,29 @@ class Tally(Advance):
 
     Args:
         at: Where the update's count is put down.
+        pace: Slot without which an update does not count, -1 for none.
     """
 
-    def __init__(self, place: int, x: Node, at: int) -> None:
-        super().__init__(place, x)
+    def __init__(self, place: int, x: Node, of_guard: bool, at: int, pace: int) -> None:
+        super().__init__(place, x, of_guard)
         self.at = at
+        self.pace = pace
 
     def do(self, now: Context) -> None:
+        if self.pace >= 0 and self.pace not in now.present:
+            now.counts[self.at] = UNKNOWN
+            return
         window = cast(CountWindow, now.windows[self.place])
         now.counts[self.at] = window.tally(self.x.value(now), now.time)
 
 
 class RuleNode:
-    """The expressions of one rule.
+    """The expressions of one rule, or of one for one metric.
 
     Args:
         warmup: Updates of an attempt before which the rule cannot hold.
+        counted: Position of the watched slot whose reports are counted in place of updates; -1
+            for none.
         fires_on_nan: Slots of which a NaN makes it hold.
     """
 
@@ -76,17 +86,23 @@ class RuleNode:
         unless: Node | None,
         clear: Node | None,
         warmup: int,
+        counted: int,
         fires_on_nan: tuple[int, ...],
     ) -> None:
         self.condition = condition
         self.unless = unless
         self.clear = clear
         self.warmup = warmup
+        self.counted = counted
         self.fires_on_nan = fires_on_nan
+
+    def age(self, now: Context) -> int:
+        """What `for`, `keep_firing_for` and `warmup` count."""
+        return now.age if self.counted < 0 else now.reports[self.counted]
 
     def held(self, now: Context) -> float:
         """Whether the rule holds."""
-        if now.age <= self.warmup:
+        if self.warmup and self.age(now) <= self.warmup:
             # Unknown, not false: a run resumed while the rule fires has not become healthy.
             return UNKNOWN
         held = self.condition.value(now)
@@ -108,16 +124,12 @@ class Evaluator:
 
     Args:
         rules: In order.
-        watched: Slots whose presence is remembered.
         before: What happens to windows that hold the present value, and to counts.
         after: Pushes into all others, once the rules have been judged.
     """
 
-    def __init__(
-        self, rules: list[RuleNode], watched: list[int], before: list[Advance], after: list[Push]
-    ) -> None:
+    def __init__(self, rules: list[RuleNode], before: list[Advance], after: list[Push]) -> None:
         self.rules = rules
-        self.watched = watched
         self.before = before
         # A bare reading looks at no window, so it can be pushed at once. Of all others the values
         # come first: what one window is asked may be pushed into another.
@@ -126,35 +138,47 @@ class Evaluator:
         self.counts = sum(isinstance(advance, Tally) for advance in before)
 
     def advance(self, now: Context, active: list[int]) -> list[Judged]:
-        """Judge every rule and push the update into the windows.
+        """Judge rules and push the update into the windows.
 
         Args:
             now: The run, with the update's readings laid into their slots.
-            active: For every rule 0 where it is idle.
+            active: For every instance of a rule 0 where it is idle.
 
         Returns:
-            The rules that hold or are not idle.
+            The rules that hold or are not idle, of those that are judged.
         """
-        for at, slot in enumerate(self.watched):
-            if slot in now.present:
-                now.seen[at] = now.age
-        if len(now.counts) != self.counts:
+        self._note_reports(now)
+        if now.counts or self.counts:
             now.counts = [UNKNOWN] * self.counts
         for advance in self.before:
-            advance.do(now)
+            if now.logged or advance.of_guard:
+                advance.do(now)
         judged: list[Judged] = []
-        for at, rule in enumerate(self.rules):
+        for at in now.judged:
+            rule = self.rules[at]
             held = rule.held(now)
             if held == YES or active[at]:
                 judged.append((at, _truth(held), _truth(rule.cleared(now))))
+        self._push(now)
+        return judged
+
+    def _note_reports(self, now: Context) -> None:
+        for at in now.watched:
+            now.reports[at] += 1
+            seen = now.seen[at]
+            if seen:
+                now.gaps[at] = max(now.gaps[at], now.age - seen)
+            now.seen[at] = now.age
+
+    def _push(self, now: Context) -> None:
         values = [push.x.value(now) for push in self.derived]
         for push in self.readings:
-            push.do(now)
+            if now.logged or push.of_guard:
+                push.do(now)
         for at, push in enumerate(self.derived):
             value = values[at]
-            if value - value == 0.0:
+            if value - value == 0.0 and (now.logged or push.of_guard):
                 now.windows[push.place].push(value, now.time)
-        return judged
 
 
 def _is_reading(node: Node) -> bool:

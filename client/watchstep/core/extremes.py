@@ -11,7 +11,7 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import Window, fewest
+from watchstep.core.windows import NO_TIMES, Window, fewest
 
 _Numbered = list[tuple[float, int]]
 
@@ -37,7 +37,7 @@ class ExtremeWindow(Window):
         self.seconds = span.seconds
         self.least = fewest(span)
         self.values: deque[float] = deque(maxlen=span.updates)
-        self.times: deque[float] = deque()
+        self.times: deque[float] = deque() if span.updates is None else NO_TIMES
         self.highs = [-math.inf]
         self.lows = [math.inf]
         self.high = -math.inf
@@ -102,7 +102,8 @@ class ExtremeWindow(Window):
     def load(self, dumped: Any) -> None:
         low, high, times, newest, size = dumped
         self.values = deque(_filled(low, high, newest, size), maxlen=self.limit)
-        self.times = deque(map(float, times))
+        if self.limit is None:
+            self.times = deque(map(float, times))
         self.turn()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["number", "bool", "text", "window", "constant", "globs", "rule", "metric"]
+Kind = Literal["number", "bool", "text", "window", "reports", "constant", "globs", "rule", "metric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Function:
     optional: int = 0
     includes_now: bool = False
 
+
+ALSO_METRICS = frozenset(
+    {"stuck", "level", "settled", "growth", "first", "before", "reports", "nonfinite_reports"}
+)
+"""Functions of the second release; without brackets they are metrics, as in rules of the first."""
 
 FUNCTIONS: dict[str, Function] = {
     "abs": Function(("number",), "number", "Magnitude.", "x's", "IEEE 754."),
@@ -167,6 +172,73 @@ FUNCTIONS: dict[str, Function] = {
         "none",
         "SageMaker Debugger's UnchangedTensor.",
         optional=1,
+        includes_now=True,
+    ),
+    "stuck": Function(
+        ("number", "constant"),
+        "bool",
+        "Whether the last n reports, this one included, are all equal to the bit.",
+        "none",
+        "SageMaker Debugger's UnchangedTensor, made strict.",
+        includes_now=True,
+    ),
+    "level": Function(
+        ("number", "reports"),
+        "number",
+        "Median magnitude of the last n finite reports, this one included; unknown where this one"
+        " is not finite.",
+        "x's",
+        "Textbook; a median, which one outlier does not move.",
+        includes_now=True,
+    ),
+    "settled": Function(
+        ("number", "reports"),
+        "number",
+        "The lowest level(x, n) of this attempt so far, and at least a thousandth of the first"
+        " one that was above zero.",
+        "x's",
+        "SageMaker Debugger's Overfit compares with the best so far; a median of n is no luck.",
+        includes_now=True,
+    ),
+    "growth": Function(
+        ("number", "reports", "constant"),
+        "number",
+        "How many decades level(x, n) lies above settled(x, n), or above the floor (default 0)"
+        " where that is more; 0 where it does not.",
+        "decades",
+        "log10 of a ratio: twofold is 0.3, tenfold 1, whatever the scale of x.",
+        optional=1,
+        includes_now=True,
+    ),
+    "first": Function(
+        ("number", "reports"),
+        "number",
+        "Median magnitude of the first n finite reports of this attempt; unknown before.",
+        "x's",
+        "Textbook.",
+        includes_now=True,
+    ),
+    "before": Function(
+        ("number", "reports"),
+        "number",
+        "level(x, n) at the end of the attempt before; unknown in a run's first attempt.",
+        "x's",
+        "What is lost at a resume shows against what there was.",
+    ),
+    "reports": Function(
+        ("metric",),
+        "number",
+        "Reports of the metric in this attempt so far, this one included, finite or not.",
+        "reports",
+        "Prometheus' count_over_time, of the attempt.",
+    ),
+    "nonfinite_reports": Function(
+        ("metric", "window"),
+        "number",
+        "How many of the metric's last n reports, this one included, were NaN or infinite;"
+        " unknown at an update without the metric.",
+        "reports",
+        "k of n, as surveillance of faults uses it.",
         includes_now=True,
     ),
     "slope": Function(

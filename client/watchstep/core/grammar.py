@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from watchstep.core.functions import FUNCTIONS, Function, Kind
+from watchstep.core.functions import ALSO_METRICS, FUNCTIONS, Function, Kind
 from watchstep.core.spans import LONGEST_SECONDS, LONGEST_WINDOW, Span
 from watchstep.errors import RuleError
 
@@ -79,7 +79,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:\-]*")
-_COUNTING = frozenset({"record", "lowest", "missing", "fired"})
+_COUNTING = frozenset({"record", "lowest", "missing", "fired", "stuck"})
 _WORDS = frozenset({"and", "or", "not", "inf", "infinity", "nan"})
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
@@ -116,7 +116,7 @@ def _depth(tree: Syntax) -> int:
 
 def _is_plain(name: str) -> bool:
     """Whether a metric's name can stand in an expression without `reading`."""
-    word = name.lower() in _WORDS or name in FUNCTIONS
+    word = name.lower() in _WORDS or (name in FUNCTIONS and name not in ALSO_METRICS)
     return _NAME.fullmatch(name) is not None and not word and name[-1] not in "-:./"
 
 
@@ -287,7 +287,7 @@ class _Parser:
             raise self.wrong(
                 "nothing compares with nan; use `nonfinite(metric)` or `on_nan: fire`", token
             )
-        if token.text in FUNCTIONS:
+        if token.text in FUNCTIONS and token.text not in ALSO_METRICS:
             raise self.wrong(f"`{token.text}` is a function, so write `{token.text}(...)`", token)
         if token.text[-1] in "-:./":
             raise self.wrong(f"`{token.text}` reads as one name; put a space into it", token)
@@ -319,6 +319,8 @@ class _Parser:
                 raise self.wrong("`eta` looks at log10|x|; its limit must be above 0", name)
             if name.text == "flat" and not 0 <= number < float("inf"):
                 raise self.wrong("the tolerance of `flat` must be 0 or more", name)
+            if name.text == "growth" and not 0 <= number < float("inf"):
+                raise self.wrong("the floor of `growth` must be 0 or more", name)
 
     def arguments(self, name: _Token, function: Function) -> tuple[Syntax, ...]:
         kinds = function.takes
@@ -347,6 +349,11 @@ class _Parser:
             return Syntax(kind if kind == "metric" else "rule", "text", token.text.strip('"'))
         if kind == "window":
             return self.window()
+        if kind == "reports":
+            window = self.window()
+            if token.kind == "span":
+                raise self.wrong("a level is over reports, such as 5, and not over seconds", token)
+            return window
         if kind == "constant":
             tree = self.factor()
             if tree.op != "number":

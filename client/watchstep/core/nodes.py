@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from watchstep.core.arithmetic import UNKNOWN, bound, greatest, known, least, log10, ratio, sqrt
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
-from watchstep.core.windows import MedianWindow, RecordWindow, RepeatWindow, Window
+from watchstep.core.windows import LevelWindow, MedianWindow, RecordWindow, RepeatWindow, Window
 
 YES: Final = 1.0
 NO: Final = 0.0
@@ -28,8 +28,13 @@ class Context:
         present: Slots that are reported.
         windows: Of the run, in the order of the program.
         counts: Of this update, one for each `count` node.
+        judged: Instances of rules that are judged at this update.
+        watched: Positions of the watched slots that this update reports.
         seen: For every watched slot, the age at which it was last reported; 0 before.
-        age: Updates of this attempt so far that carried readings.
+        reports: For every watched slot, how often it was reported in this attempt.
+        gaps: For every watched slot, the most updates from one of its reports to the next.
+        logged: Whether the trainer logged this update, and not the guard alone.
+        age: Updates of this attempt so far that the trainer logged.
         time, event: Of the update.
     """
 
@@ -38,7 +43,12 @@ class Context:
         self.present: frozenset[int] = frozenset()
         self.windows: list[Window] = []
         self.counts: list[float] = []
+        self.judged: list[int] = []
+        self.watched: list[int] = []
         self.seen: list[int] = []
+        self.reports: list[int] = []
+        self.gaps: list[int] = []
+        self.logged = True
         self.age = 0
         self.time = 0.0
         self.event: Mapping[str, Any] | None = None
@@ -313,6 +323,39 @@ class Changed(WindowNode):
         return UNKNOWN if x != x or last != last else YES if x != last else NO
 
 
+class Level(WindowNode):
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        if x - x != 0.0:
+            return UNKNOWN
+        return cast(LevelWindow, now.windows[self.place]).level
+
+
+class Settled(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(LevelWindow, now.windows[self.place]).settled()
+
+
+class Growth(WindowNode):
+    """Its constant is the floor."""
+
+    def value(self, now: Context) -> float:
+        x = self.x.value(now)
+        if x - x != 0.0:
+            return UNKNOWN
+        return cast(LevelWindow, now.windows[self.place]).growth(self.constant)
+
+
+class First(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(LevelWindow, now.windows[self.place]).first
+
+
+class Before(WindowNode):
+    def value(self, now: Context) -> float:
+        return cast(LevelWindow, now.windows[self.place]).before
+
+
 class Count(Node):
     """Reads what a `Tally` put down at this update."""
 
@@ -331,14 +374,43 @@ class Nonfinite(Node):
         return now.nonfinite(self.index)
 
 
+class NonfiniteReading(Node):
+    """Whether one metric is NaN or infinite; unknown where it is not reported."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def value(self, now: Context) -> float:
+        if self.slot not in now.present:
+            return UNKNOWN
+        x = now.values[self.slot]
+        return NO if x - x == 0.0 else YES
+
+
 class Missing(Node):
     def __init__(self, at: int, updates: float) -> None:
         self.at = at
         self.updates = updates
 
     def value(self, now: Context) -> float:
+        if not now.logged:
+            return UNKNOWN
         seen = now.seen[self.at]
         return YES if 0 < seen <= now.age - self.updates else NO
+
+
+class Overdue(Node):
+    """`missing` in a rule with `each`: its updates are the longest gaps between reports so far."""
+
+    def __init__(self, at: int, reports: float) -> None:
+        self.at = at
+        self.reports = reports
+
+    def value(self, now: Context) -> float:
+        if not now.logged:
+            return UNKNOWN
+        gap = now.gaps[self.at]
+        return YES if 0 < gap * self.reports <= now.age - now.seen[self.at] else NO
 
 
 class Reported(Node):
@@ -346,7 +418,15 @@ class Reported(Node):
         self.at = at
 
     def value(self, now: Context) -> float:
-        return YES if now.seen[self.at] > 0 else NO
+        return YES if now.reports[self.at] > 0 else NO
+
+
+class Reports(Node):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def value(self, now: Context) -> float:
+        return float(now.reports[self.at])
 
 
 class Present(Node):
@@ -354,16 +434,23 @@ class Present(Node):
         self.slot = slot
 
     def value(self, now: Context) -> float:
-        return YES if self.slot in now.present else NO
+        if self.slot in now.present:
+            return YES
+        return NO if now.logged else UNKNOWN
 
 
 class Fired(Node):
-    def __init__(self, index: int, updates: float) -> None:
-        self.index = index
+    """Whether any of these instances of a rule did."""
+
+    def __init__(self, instances: tuple[int, ...], updates: float) -> None:
+        self.instances = instances
         self.updates = updates
 
     def value(self, now: Context) -> float:
-        return YES if now.fired_within(self.index, self.updates) else NO
+        for index in self.instances:
+            if now.fired_within(index, self.updates):
+                return YES
+        return NO
 
 
 class Event(Node):

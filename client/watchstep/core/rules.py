@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from watchstep.core.roles import Family
 from watchstep.core.spans import Span
 from watchstep.core.updates import Action, Severity
 
@@ -22,11 +23,15 @@ class Rule:
 
     Attributes:
         expr: The condition, in the rule language.
+        each: Roles; the rule is one rule for every metric of these, which its expressions call
+            `metric`. Empty for a rule that names its metrics itself.
+        formerly: Names that the rule had before, which others may still use.
         hold: How long the condition must hold before the rule fires ("for" in the file).
         keep: How long it goes on firing after the condition last held ("keep_firing_for").
         clear: A condition that must hold before it may resolve, or None.
         unless: A condition under which the rule does not hold, or None.
-        warmup: Updates of an attempt before which the rule cannot hold.
+        warmup: Updates of an attempt, or with `each` reports of the metric, before which the rule
+            cannot hold.
         on_nan: What a NaN among its metrics does: "hold" leaves the rule as it is, "fire"
             counts as the condition holding.
         where: Tags the run must have; empty for every run.
@@ -51,6 +56,8 @@ class Rule:
     annotations: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     line: int = 0
+    each: tuple[str, ...] = ()
+    formerly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +163,22 @@ def canonical_form(rule: Rule) -> dict[str, Any]:
         "on_nan": rule.on_nan,
         "where": dict(sorted(rule.where.items())),
         "inhibited_by": list(rule.inhibited_by),
+        "each": list(rule.each),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """What one file holds."""
+    """What one file holds.
+
+    Attributes:
+        roles: Roles of metrics by name as reported, which nothing else overrides.
+        family: The kind of training that the file is for, "" for any, see `watchstep.core.roles`.
+    """
 
     source: str
     rules: tuple[Rule, ...]
     bands: tuple[Bands, ...]
     aliases: tuple[Alias, ...]
+    roles: Mapping[str, str] = field(default_factory=dict)
+    family: Family = ""

@@ -1,22 +1,37 @@
-"""Compiled rules: what to evaluate, and how reported names map to what rules look at."""
+"""A set of rules with the names that runs report, and how those names fill what rules look at."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from operator import itemgetter
+from typing import TypeVar
 
-from watchstep.core.compiling import compile_rules
+from watchstep.core.compiling import SUBJECT, Instance, compile_rules
 from watchstep.core.grammar import Syntax
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
+from watchstep.core.vocabulary import MetricNames, Vocabulary
 from watchstep.errors import RuleError
 
+_Life = TypeVar("_Life")
+_METRIC = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]*")
+_OF_SUBJECT = re.compile(r", (?:of|beside) [^()]*\)$")
 MOST_PLANS = 64
 """Distinct sets of metric names remembered a rule set; a trainer has a handful."""
+MOST_EXPANSIONS = 256
+"""Distinct sets of judged metrics remembered a rule set; runs of one trainer share one."""
+MOST_OF_A_ROLE = 64
+"""Metrics of one role that `each` rules judge in a run, the first ones that come."""
+_OF_THE_GUARD = ("guard/", "checkpoint/")
+_BESIDE_THE_GUARD = ("train/grad_norm", "train/advantages_")
+"""What the first release's guard said of a step in an update of its own."""
 
 
 class Plan:
@@ -25,15 +40,35 @@ class Plan:
     Attributes:
         names: Reported names in order.
         present: Slots that they fill.
+        watched: Those of the watched slots among them, as positions in `Program.watched`.
+        judged: Instances of rules that are judged at such an update.
         matches: For every glob list of the program, the positions of the names that match.
         calm: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
             NaN where no name matches.
+        logged: Whether the trainer logged it, and not the guard alone.
+        logged_beside: The same of an update that a guard's event came with.
+        newcomers: Names that an `each` rule is for and that the set has no instances for.
+        not_judged: How many more there are, beyond `MOST_OF_A_ROLE`.
     """
 
-    __slots__ = ("_pick", "_scaled", "calm", "matches", "names", "present")
+    __slots__ = (
+        "_pick",
+        "_scaled",
+        "calm",
+        "judged",
+        "logged",
+        "logged_beside",
+        "matches",
+        "names",
+        "newcomers",
+        "not_judged",
+        "present",
+        "watched",
+    )
 
     def __init__(self, rules: RuleSet, names: tuple[str, ...]) -> None:
         self.names = names
+        program = rules.program
         best: dict[int, tuple[int, int, float]] = {}
         for position, name in enumerate(names):
             for slot, rank, factor in rules.targets(name):
@@ -43,15 +78,20 @@ class Plan:
         # One pick in C beats a loop; what is absent takes the NaN behind the last reading, and
         # two extra picks make the result a tuple however few slots there are.
         absent = len(names)
-        slots = range(len(rules.program.slots))
-        at = [best[slot][1] if slot in best else absent for slot in slots]
+        at = [best[slot][1] if slot in best else absent for slot in range(len(program.slots))]
         self._pick = itemgetter(*at, absent, absent)
         self._scaled = [(slot, factor) for slot, (_, _, factor) in best.items() if factor != 1.0]
         self.matches = [
             [at for at, name in enumerate(names) if rules.matches(name, patterns)]
-            for patterns in rules.program.globs
+            for patterns in program.globs
         ]
         self.calm = [0.0 if positions else math.nan for positions in self.matches]
+        self.watched = [at for at, slot in enumerate(program.watched) if slot in best]
+        self.judged = [at for at, pace in enumerate(program.paces) if pace < 0 or pace in best]
+        own = [name for name in names if not name.startswith(_OF_THE_GUARD)]
+        self.logged = bool(own)
+        self.logged_beside = not all(name.startswith(_BESIDE_THE_GUARD) for name in own)
+        self.newcomers, self.not_judged = rules.newcomers(names)
 
     def lay(self, readings: list[float]) -> tuple[float, ...]:
         """Values in slot order, NaN where nothing was reported, and two NaN more.
@@ -72,13 +112,23 @@ class Plan:
 class RuleSet:
     """Compiled rules, zones and metric names. Immutable; one serves any number of runs.
 
+    Rules with `each` are compiled for the metrics of a run, see `expanded`; `rules` and `index`
+    have them as they were written.
+
     Args:
         rules: In the order in which they are reported. Names must differ.
         bands: Zones, one `Bands` a metric.
-        aliases: Other names for metrics; of several reported ones the first listed wins, and
-            the canonical name itself beats them all.
+        aliases: Other names for metrics, before those of the vocabulary; of several reported
+            ones the first listed wins, and the canonical name itself beats them all.
         absent: Names of rules that others may ask about although they are not in the set,
             since they watch other runs; they never fired.
+        roles: Roles of metrics by name as reported or canonical; the vocabulary says the rest.
+        vocabulary: What trainers call their metrics.
+
+    Attributes:
+        metrics: Those that the rules with `each` were compiled for.
+        instances: What the program judges: every other rule, and those once for each metric.
+        clocked: The trees of the rules about silence, by index in `rules`.
 
     Raises:
         RuleError: A rule cannot be compiled, or two have one name.
@@ -90,38 +140,156 @@ class RuleSet:
         bands: Iterable[Bands] = (),
         aliases: Iterable[Alias] = (),
         absent: Iterable[str] = (),
+        roles: Mapping[str, str] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        self.rules = tuple(rules)
-        self.bands = {band.metric: band for band in bands}
-        self.aliases = tuple(aliases)
+        given = tuple(rules)
+        self.absent = frozenset(absent)
+        self.renamed = _renamed(given)
+        self.rules = tuple(self._with_present_names(rule) for rule in given)
         self.index = {rule.name: at for at, rule in enumerate(self.rules)}
         if len(self.index) < len(self.rules):
             names = [rule.name for rule in self.rules]
             twice = next(name for name in names if names.count(name) > 1)
             raise RuleError(f"two rules are called {twice!r}")
-        self.program = compile_rules(self.rules, absent)
-        self.slot = {name: at for at, name in enumerate(self.program.slots)}
-        self._aliases: dict[str, list[tuple[str, int, float]]] = {}
-        for rank, alias in enumerate(self.aliases, start=1):
-            self._aliases.setdefault(alias.name, []).append((alias.metric, rank, alias.factor))
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self.bands = {band.metric: band for band in bands}
+        self.names = MetricNames(aliases, roles or {}, vocabulary or Vocabulary())
+        self.clocked = _clocked(self.rules)
         self._by_tags: dict[tuple[str, ...], RuleSet] = {}
+        if self.each_roles:
+            # A mistake in a rule that no run has a metric for is told at once, too.
+            stand_ins = [Instance(rule, SUBJECT if rule.each else "") for rule in self.rules]
+            compile_rules(stand_ins, self.absent, self.renamed)
+        self._compile(())
+        # Shared with every expansion of this set.
+        self._expansions: dict[tuple[str, ...], RuleSet] = {}
+        self._unexpanded = self
+
+    def _compile(self, metrics: tuple[str, ...]) -> None:
+        self.metrics = metrics
+        self.instances = _instances(self.rules, metrics, self.role)
+        self.places = {(one.rule.name, one.subject): at for at, one in enumerate(self.instances)}
+        never_fired = self.absent | {rule.name for rule in self.rules if rule.each}
+        self.program = compile_rules(self.instances, never_fired, self.renamed)
+        self.slot = {name: at for at, name in enumerate(self.program.slots)}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+
+    def _with_present_names(self, rule: Rule) -> Rule:
+        if not self.renamed.keys() & set(rule.inhibited_by):
+            return rule
+        present = [new for name in rule.inhibited_by for new in self.renamed.get(name, (name,))]
+        return replace(rule, inhibited_by=tuple(dict.fromkeys(present)))
 
     @cached_property
-    def clocked(self) -> dict[int, Syntax]:
-        """The trees of the rules about silence, by index."""
-        trees = {at: clocked(self.rules[at]) for at in self.program.clocked}
-        return {at: tree for at, tree in trees.items() if tree is not None}
+    def each_roles(self) -> frozenset[str]:
+        """Roles that some rule is for."""
+        return frozenset(role for rule in self.rules for role in rule.each)
 
-    @property
+    @cached_property
+    def aliases(self) -> tuple[Alias, ...]:
+        """Other names for metrics, but for patterns; the first listed counts first."""
+        return (*self.names.given, *self.names.vocabulary.aliases())
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes what the rules do, in hex."""
         import hashlib
         import json
 
-        named = [asdict(alias) for alias in self.aliases]
-        text = json.dumps([[canonical_form(rule) for rule in self.rules], named], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        parts = [
+            [canonical_form(rule) for rule in self.rules],
+            [asdict(alias) for alias in self.names.given],
+            self.names.roles,
+            self.names.vocabulary.family,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def expanded(self, metrics: Iterable[str]) -> RuleSet:
+        """The set with one instance of every `each` rule for every of these metrics of its role.
+
+        Args:
+            metrics: Names as reported, in any order; those that no such rule is for are left out.
+        """
+        wanted = tuple(sorted({name for name in metrics if self.role(name) in self.each_roles}))
+        if not wanted:
+            return self._unexpanded
+        found = self._expansions.get(wanted)
+        if found is None:
+            if len(self._expansions) >= MOST_EXPANSIONS:
+                self._expansions.clear()
+            found = self._expansions[wanted] = copy(self._unexpanded)
+            RuleSet._compile(found, wanted)
+        return found
+
+    def newcomers(self, names: Iterable[str]) -> tuple[tuple[str, ...], int]:
+        """Names that an `each` rule is for and that this set has no instances for.
+
+        Returns:
+            As many as there is room for, and how many more there are.
+        """
+        if not self.each_roles:
+            return (), 0
+        known, counts = set(self.metrics), Counter(map(self.role, self.metrics))
+        admitted: list[str] = []
+        beyond = 0
+        for name in names:
+            role = self.role(name)
+            if role not in self.each_roles or name in known:
+                continue
+            if counts[role] < MOST_OF_A_ROLE:
+                counts[role] += 1
+                admitted.append(name)
+            else:
+                beyond += 1
+        return tuple(admitted), beyond
+
+    def former_key(self, key: str, kept: Collection[str]) -> str:
+        """What a window was kept under before the rule that has it was one with `each`.
+
+        Such a rule calls a metric as the trainer does, and others call it by its canonical name.
+
+        Returns:
+            A key of `kept`, "" where there is none.
+        """
+        bare = _OF_SUBJECT.sub(")", key)
+        canonical = _METRIC.sub(self._canonical_match, bare)
+        return next((former for former in (bare, canonical) if former in kept), "")
+
+    def _canonical_match(self, match: re.Match[str]) -> str:
+        alias = next(iter(self.names.aliases_of(match[0])), None)
+        subject = match[0] in self.metrics and alias is not None and alias.factor == 1.0
+        return alias.metric if alias is not None and subject else match[0]
+
+    def lives_of(
+        self, kept: dict[str, tuple[int, _Life]], metric_of: Callable[[_Life], str]
+    ) -> dict[int, tuple[int, _Life]]:
+        """Status and life of every instance that has one among those kept, which are used up.
+
+        An instance takes that of its own name and metric, else that of its rule's name or of
+        one that the rule had formerly: where that rule named a metric in its reason, the
+        instance for it takes it, else the first instance.
+        """
+        found = {}
+        for (name, subject), at in self.places.items():
+            formers = (name, *self._old_names(self.rules[self.index[name]]))
+            for own in (f"{former}{{{subject}}}" if subject else former for former in formers):
+                if own in kept and at not in found:
+                    found[at] = kept.pop(own)
+        for rule in self.rules:
+            ats = [at for at, instance in enumerate(self.instances) if instance.rule is rule]
+            for former in (rule.name, *self._old_names(rule)):
+                if not rule.each or not ats or former not in kept:
+                    continue
+                named = self.canonical(metric_of(kept[former][1]))
+                about = [at for at in ats if self.canonical(self.instances[at].subject) == named]
+                at = (about or ats)[0]
+                if at not in found:
+                    found[at] = kept.pop(former)
+        return found
+
+    def _old_names(self, rule: Rule) -> list[str]:
+        """What a rule was called, but for names that others have now."""
+        return [name for name in rule.formerly if name not in self.index]
 
     def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
         """The rules whose `where` the tags satisfy; the set itself when that is all."""
@@ -135,20 +303,45 @@ class RuleSet:
         if kept not in self._by_tags:
             chosen = [rule for rule in self.rules if rule.name in set(kept)]
             others = self.index.keys() - set(kept)
-            self._by_tags[kept] = RuleSet(chosen, self.bands.values(), self.aliases, others)
+            self._by_tags[kept] = RuleSet(
+                chosen,
+                self.bands.values(),
+                self.names.given,
+                self.absent | others,
+                self.names.roles,
+                self.names.vocabulary,
+            )
         return self._by_tags[kept]
+
+    def with_roles(self, roles: Mapping[str, str]) -> RuleSet:
+        """The same rules, with more roles of metrics."""
+        return RuleSet(
+            self.rules,
+            self.bands.values(),
+            self.names.given,
+            self.absent,
+            {**self.names.roles, **roles},
+            self.names.vocabulary,
+        )
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """The rules that a name means: itself, or those that were called so before."""
+        return self.renamed.get(name, (name,))
+
+    def role(self, name: str) -> str:
+        """The role of a metric as reported: the user's word, else the vocabulary's."""
+        return self.names.role(name)
 
     def canonical(self, name: str) -> str:
         """The vocabulary's name for a metric as some trainer reports it."""
-        found = self._aliases.get(name)
-        return found[0][0] if found else name
+        return self.names.canonical(name)
 
     def targets(self, name: str) -> list[tuple[int, int, float]]:
         """Slots that a reported name may fill, with its rank there (0 is best) and factor."""
         direct = [(self.slot[name], 0, 1.0)] if name in self.slot else []
         return direct + [
             (self.slot[metric], rank, factor)
-            for metric, rank, factor in self._aliases.get(name, [])
+            for metric, rank, factor in self.names.targets(name)
             if metric in self.slot
         ]
 
@@ -173,11 +366,7 @@ class RuleSet:
         if band is None or value is None:
             return None
         beside = readings.get(band.beside, math.nan) if band.beside else math.nan
-        return band.zone(value * self._factor(metric), beside, firing)
-
-    def _factor(self, name: str) -> float:
-        found = self._aliases.get(name)
-        return found[0][2] if found else 1.0
+        return band.zone(value * self.names.factor(metric), beside, firing)
 
     def plan(self, names: tuple[str, ...]) -> Plan:
         """The remembered mapping of one set of names."""
@@ -187,3 +376,32 @@ class RuleSet:
                 self._plans.clear()
             plan = self._plans[names] = Plan(self, names)
         return plan
+
+
+def _clocked(rules: Sequence[Rule]) -> dict[int, Syntax]:
+    """The trees of the rules about silence, by index."""
+    trees = {at: clocked(rule) for at, rule in enumerate(rules)}
+    return {at: tree for at, tree in trees.items() if tree is not None}
+
+
+def _instances(
+    rules: Sequence[Rule], metrics: Sequence[str], role: Callable[[str], str]
+) -> tuple[Instance, ...]:
+    found = []
+    for rule in rules:
+        if rule.each:
+            found += [Instance(rule, name) for name in metrics if role(name) in rule.each]
+        else:
+            found.append(Instance(rule))
+    return tuple(found)
+
+
+def _renamed(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
+    """Old names of rules, and what they are called now; a name that is still taken is none."""
+    present = {rule.name for rule in rules}
+    found: dict[str, tuple[str, ...]] = {}
+    for rule in rules:
+        for old in rule.formerly:
+            if old not in present:
+                found[old] = (*found.get(old, ()), rule.name)
+    return found

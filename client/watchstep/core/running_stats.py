@@ -9,7 +9,7 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import Window, fewest
+from watchstep.core.windows import NO_TIMES, Window, fewest
 
 Moments = tuple[float, float, float, float, float]
 
@@ -52,7 +52,7 @@ class MomentWindow(Window):
         self.seconds = span.seconds
         self.least = fewest(span)
         self.queue: deque[float] = deque()
-        self.times: deque[float] = deque()
+        self.times: deque[float] = deque() if span.updates is None else NO_TIMES
         self.shift = self.total = self.squares = self.peak = 0.0
         self.left = 0
 
@@ -134,7 +134,9 @@ class MomentWindow(Window):
 
     def load(self, dumped: Any) -> None:
         queue, times, sums, left = dumped
-        self.queue, self.times = deque(map(float, queue)), deque(map(float, times))
+        self.queue = deque(map(float, queue))
+        if self.limit is None:
+            self.times = deque(map(float, times))
         self.shift, self.total, self.squares, self.peak = map(float, sums)
         self.left = int(left)
 

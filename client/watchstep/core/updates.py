@@ -118,12 +118,14 @@ class Verdict:
         rules: Names of the rules that asked for it, empty when `action` is NONE.
         reason: The first rule's reason, or "".
         firing: Every rule that fires after this update, whatever its action.
+        subjects: The metrics that the `each` rules among `rules` hold for.
     """
 
     action: Action = Action.NONE
     rules: tuple[str, ...] = ()
     reason: str = ""
     firing: tuple[str, ...] = field(default=())
+    subjects: tuple[str, ...] = field(default=())
 
     @property
     def healthy(self) -> bool:

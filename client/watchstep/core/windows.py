@@ -43,6 +43,9 @@ def fewest(span: Span) -> int:
     return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
 
 
+NO_TIMES: deque[float] = deque(maxlen=0)
+
+
 class MedianWindow(Window):
     """Median of the last values; O(log n) comparisons and one short memory move a value."""
 
@@ -53,7 +56,8 @@ class MedianWindow(Window):
         self.seconds = span.seconds
         self.least = fewest(span)
         self.queue: deque[float] = deque()
-        self.times: deque[float] = deque()
+        # Empty for a window of updates, and then shared: an empty deque takes 600 bytes.
+        self.times: deque[float] = deque() if span.updates is None else NO_TIMES
         self.ordered: list[float] = []
 
     def push(self, value: float, time: float) -> None:
@@ -179,30 +183,149 @@ class CountWindow(Window):
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
-        self.queue: deque[tuple[bool, float]] = deque()
+        # None is empty: most conditions hold nowhere in most runs.
+        self.queue: deque[tuple[bool, float]] | None = None
         self.count = 0.0
 
     def tally(self, held: float, time: float) -> float:
         """The count with the present condition (1.0 or 0.0); UNKNOWN where that is."""
-        if self.seconds is not None:
-            while self.queue and self.queue[0][1] < time - self.seconds:
-                self.count -= self.queue.popleft()[0]
+        queue = self.queue
+        if queue is not None and self.seconds is not None:
+            while queue and queue[0][1] < time - self.seconds:
+                self.count -= queue.popleft()[0]
         if held != held:
             return UNKNOWN
         if held == 0.0 and self.count == 0.0:
             # Where nothing held, what did not hold has nothing to push out.
-            if self.queue:
-                self.queue.clear()
+            self.queue = None
             return 0.0
-        self.queue.append((held == 1.0, time))
+        if queue is None:
+            queue = self.queue = deque()
+        queue.append((held == 1.0, time))
         self.count += held
-        if len(self.queue) > self.limit:
-            self.count -= self.queue.popleft()[0]
+        if len(queue) > self.limit:
+            self.count -= queue.popleft()[0]
         return self.count
 
     def dump(self) -> Any:
-        return [[int(held), time] for held, time in self.queue]
+        return [[int(held), time] for held, time in self.queue or ()]
 
     def load(self, dumped: Any) -> None:
-        self.queue = deque((bool(held), float(time)) for held, time in dumped)
-        self.count = float(sum(held for held, _ in self.queue))
+        queue = deque((bool(held), float(time)) for held, time in dumped)
+        self.queue = queue or None
+        self.count = float(sum(held for held, _ in queue))
+
+
+LEAST_OF_SCALE = 1e-3
+"""A settled level is at least this share of the first level that was not zero.
+
+A signed loss crosses zero, and a run that has learnt its data by heart has losses of 1e-6: what
+grows from there to a thousandth of where it began has not grown.
+"""
+
+
+class LevelWindow(Window):
+    """The level of a magnitude: the median of its last values, and what that has been.
+
+    Attributes:
+        level: Of the last values; UNKNOWN of too few.
+        first: Of the first full window of this attempt.
+        before: At the end of the attempt before.
+        low: The lowest since the level was first above zero.
+        scale: The first level above zero; 0.0 before.
+    """
+
+    __slots__ = (
+        "before",
+        "first",
+        "least",
+        "level",
+        "limit",
+        "low",
+        "oldest",
+        "ordered",
+        "scale",
+        "seen",
+        "values",
+    )
+
+    def __init__(self, span: Span) -> None:
+        self.limit = span.updates or LONGEST_WINDOW
+        self.least = fewest(span)
+        self.before = UNKNOWN
+        self._forget()
+
+    def _forget(self) -> None:
+        self.values: list[float] = []
+        self.ordered: list[float] = []
+        self.oldest = 0
+        self.seen = 0
+        self.level = self.first = UNKNOWN
+        self.low = self.scale = 0.0
+
+    def begin_attempt(self) -> None:
+        """Keep the level, and forget everything else."""
+        if self.level == self.level:
+            self.before = self.level
+        self._forget()
+
+    def push(self, value: float, _time: float) -> None:
+        values, ordered = self.values, self.ordered
+        self.seen += 1
+        if len(values) < self.limit:
+            values.append(value)
+        else:
+            oldest = self.oldest
+            del ordered[bisect_left(ordered, values[oldest])]
+            values[oldest] = value
+            self.oldest = oldest + 1 if oldest + 1 < self.limit else 0
+        insort(ordered, value)
+        size = len(ordered)
+        if size < self.least:
+            return
+        middle = size >> 1
+        level = ordered[middle]
+        if not size & 1:
+            level = level * 0.5 + ordered[middle - 1] * 0.5
+        self.level = level
+        if self.seen == self.limit:
+            self.first = level
+        if self.scale == 0.0:
+            self.scale = self.low = level
+        elif level < self.low:
+            self.low = level
+
+    def settled(self) -> float:
+        """The lowest level so far, and at least `LEAST_OF_SCALE` of the first above zero."""
+        if self.level != self.level:
+            return UNKNOWN
+        return max(self.low, LEAST_OF_SCALE * self.scale)
+
+    def growth(self, floor: float) -> float:
+        """Decades that the level is above the settled one, or above the floor if that is more."""
+        if self.level != self.level:
+            return UNKNOWN
+        base = max(self.low, LEAST_OF_SCALE * self.scale, floor)
+        return math.log10(self.level / base) if self.level > base else 0.0
+
+    def dump(self) -> Any:
+        values = self.values[self.oldest :] + self.values[: self.oldest]
+        parts = (self.level, self.first, self.before)
+        return [
+            values,
+            [part if part == part else None for part in parts],
+            self.low,
+            self.scale,
+            self.seen,
+        ]
+
+    def load(self, dumped: Any) -> None:
+        values, parts, low, scale, seen = dumped
+        self.values = [float(value) for value in values]
+        self.ordered = sorted(self.values)
+        self.oldest = 0
+        level, first, before = parts
+        self.level = UNKNOWN if level is None else float(level)
+        self.first = UNKNOWN if first is None else float(first)
+        self.before = UNKNOWN if before is None else float(before)
+        self.low, self.scale, self.seen = float(low), float(scale), int(seen)

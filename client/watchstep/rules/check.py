@@ -48,7 +48,7 @@ def check(sources: Sequence[str]) -> Checked:
                 mistakes += found
         except RuleError as error:
             mistakes.append(error)
-    known = shipped_rules() | {rule.name for rule in rules}
+    known = shipped_rules() | {name for rule in rules for name in (rule.name, *rule.formerly)}
     mistakes += unknown_rules(rules, known)
     if not mistakes:
         # Compiling finds what only the whole set can show, and proves that it can be loaded.

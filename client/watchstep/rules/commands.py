@@ -98,6 +98,8 @@ def described(rule: Rule) -> dict[str, Any]:
     return {
         "rule": rule.name,
         "group": rule.group,
+        "each": list(rule.each),
+        "formerly": list(rule.formerly),
         "expr": rule.expr,
         "severity": rule.severity,
         "action": rule.action.word,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -9,7 +10,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from watchstep.core.compiling import SUBJECT
 from watchstep.core.grammar import parse, parse_span
+from watchstep.core.roles import FAMILIES, ROLES, Family
 from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule, RuleFile
 from watchstep.core.silence import clocked
 from watchstep.core.spans import Span
@@ -17,9 +20,12 @@ from watchstep.core.updates import Action
 from watchstep.errors import RuleError
 from watchstep.rules.strict_yaml import Mapped, read
 
+_ROOT_KEYS = ("groups", "zones", "aliases", "roles", "family")
 _GROUP_KEYS = ("name", "rules")
 _RULE_KEYS = (
     "alert",
+    "formerly",
+    "each",
     "expr",
     "for",
     "keep_firing_for",
@@ -65,6 +71,8 @@ def examine(
     rules: list[Rule] = []
     bands: list[Bands] = []
     aliases: list[list[Alias]] = []
+    roles: dict[str, str] = {}
+    family: Family = ""
     try:
         root = parsed or read(text, source)
         for group in root.mappings("groups"):
@@ -74,12 +82,14 @@ def examine(
             )
         bands = each(_bands, root.mappings("zones"))
         aliases = each(_aliases, root.mappings("aliases"))
-        root.refuse_unknown(("groups", "zones", "aliases"), "a rule file")
+        roles = _roles(root)
+        family = _choice(root, "family", root.text("family", ""), ("", *sorted(FAMILIES)))
+        root.refuse_unknown(_ROOT_KEYS, "a rule file")
     except RuleError as error:
         mistakes.append(error)
     mistakes += _repeated(rules, source)
     named = tuple(alias for found in aliases for alias in found)
-    file = RuleFile(source, tuple(rules), tuple(bands), named)
+    file = RuleFile(source, tuple(rules), tuple(bands), named, roles, family)
     return file, sorted(mistakes, key=lambda error: error.line)
 
 
@@ -125,12 +135,50 @@ def _rule(entry: Mapped, group: str) -> Rule:
         annotations=entry.texts("annotations"),
         source=entry.source,
         line=entry.line,
+        each=_each(entry),
+        formerly=tuple(_names(entry, "formerly")),
     )
     try:
-        clocked(rule)
+        silence = clocked(rule)
     except RuleError as error:
         raise entry.wrong("expr", error.reason) from None
+    if rule.each and (silence is not None or not _looks_at_subject(rule.expr)):
+        raise entry.wrong("each", f"such a rule's expr must look at `{SUBJECT}`")
     return rule
+
+
+def _each(entry: Mapped) -> tuple[str, ...]:
+    value = entry.values.get("each")
+    names = _names(entry, "each") if isinstance(value, list) else [entry.text("each")]
+    if value is None:
+        return ()
+    if not names:
+        raise entry.wrong("each", "expected a role, or a list of roles")
+    for name in names:
+        _role(entry, "each", name)
+    return tuple(dict.fromkeys(str(name) for name in names))
+
+
+def _looks_at_subject(expr: str) -> bool:
+    return any(
+        part.value == SUBJECT for part in parse(expr).walk() if part.op in {"metric", "glob"}
+    )
+
+
+def _roles(root: Mapped) -> dict[str, str]:
+    value = root.values.get("roles")
+    roles = root.texts("roles")
+    if isinstance(value, Mapped):
+        for name, role in roles.items():
+            _role(value, name, role)
+    return roles
+
+
+def _role(entry: Mapped, key: str, name: str | None) -> None:
+    if name not in ROLES:
+        close = difflib.get_close_matches(str(name), ROLES, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(ROLES))}"
+        raise entry.wrong(key, f"no role {name!r}{hint}")
 
 
 def _expression(entry: Mapped, key: str) -> str:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from watchstep.core.grammar import parse
-from watchstep.core.rules import Rule, RuleFile
+from watchstep.core.roles import Family
+from watchstep.core.rules import Alias, Rule, RuleFile
 from watchstep.core.ruleset import RuleSet
 from watchstep.errors import RuleError
 from watchstep.rules.examining import examine
 from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES, Mapped
+from watchstep.rules.trainers import vocabulary
 
 _PACKS = Path(__file__).with_name("packs")
 PARSED_PACKS = "packs.json"
 """What building a wheel makes of the packs, so that a trainer's start does not read YAML."""
 
 VOCABULARY = "vocabulary"
-"""The file of metric names and zones that every rule set shares."""
+"""The file of zones that every rule set shares."""
 
 PACKS_TAG = "packs"
 """The tag by which a run tells the packs that its trainer judges it by."""
@@ -50,32 +52,48 @@ def _shipped_files() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _PACKS.glob("*.yaml")))
 
 
-def load(sources: Sequence[str | Path]) -> RuleSet:
+def load(sources: Sequence[str | Path], roles: Mapping[str, str] | None = None) -> RuleSet:
     """Compile packs and rule files into one set.
 
     Args:
         sources: Names of packs, or paths of files. A rule of a later source replaces one of
             the same name of an earlier source.
+        roles: Roles of metrics by name as reported, before those of the sources.
 
     Raises:
         RuleError: A source does not exist, or a file is wrong; the first mistake, with its line.
     """
-    return combine([read_source(source) for source in sources])
+    return combine([read_source(source) for source in sources], roles)
 
 
-def combine(files: Iterable[RuleFile]) -> RuleSet:
-    """Compile files that were read, together with the shared vocabulary."""
+def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = None) -> RuleSet:
+    """Compile files that were read, together with the shared vocabulary.
+
+    Args:
+        files: A rule of a later one replaces one of the same name of an earlier one.
+        more_roles: Roles of metrics beside those of the files, and before them.
+    """
     rules: dict[str, Rule] = {}
-    vocabulary = read_source(VOCABULARY)
-    bands = {band.metric: band for band in vocabulary.bands}
-    aliases = list(vocabulary.aliases)
+    bands = {band.metric: band for band in read_source(VOCABULARY).bands}
+    aliases: list[Alias] = []
+    roles: dict[str, str] = {}
+    family: Family = ""
     for file in files:
         rules.update({rule.name: rule for rule in file.rules})
         bands.update({band.metric: band for band in file.bands})
         aliases = [*file.aliases, *aliases]
-    for error in unknown_rules(rules.values(), rules):
+        roles.update(file.roles)
+        family = file.family or family
+    known = rules.keys() | {name for rule in rules.values() for name in rule.formerly}
+    for error in unknown_rules(rules.values(), known):
         raise error
-    return RuleSet(rules.values(), bands.values(), aliases)
+    return RuleSet(
+        rules.values(),
+        bands.values(),
+        aliases,
+        roles={**roles, **(more_roles or {})},
+        vocabulary=vocabulary(family),
+    )
 
 
 def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[RuleError]:
@@ -98,8 +116,9 @@ def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[Rule
 
 @cache
 def shipped_rules() -> frozenset[str]:
-    """Names of all rules in the packs that ship with watchstep."""
-    return frozenset(rule.name for name in packs() for rule in read_source(name).rules)
+    """Names of all rules in the packs that ship with watchstep, old ones included."""
+    rules = [rule for name in packs() for rule in read_source(name).rules]
+    return frozenset(name for rule in rules for name in (rule.name, *rule.formerly))
 
 
 def read_source(source: str | Path) -> RuleFile:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from watchstep.core.compiling import Instance
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.updates import EVENT_KINDS, Action, Tick, Update
 from watchstep.errors import RuleError
@@ -28,7 +29,7 @@ _TEST_KEYS = (
     "action_test",
     "only",
 )
-_ALERT_KEYS = ("update", "alertname", "firing")
+_ALERT_KEYS = ("update", "alertname", "metric", "firing")
 _ACTION_KEYS = ("update", "action")
 _SILENCE_KEYS = ("update", "seconds", "timeout_s")
 
@@ -40,12 +41,14 @@ class Expectation:
     Attributes:
         update: Number of the update, from 1 over all attempts.
         alertname: A rule, or "" where `action` is expected.
+        metric: The metric that a rule with `each` fires for; "" for any.
         firing: Whether the rule fires.
         action: What the verdict asks for, or None.
     """
 
     update: int
     alertname: str = ""
+    metric: str = ""
     firing: bool = True
     action: Action | None = None
     line: int = 0
@@ -121,9 +124,9 @@ def _run(file: TestFile, test: UnitTest) -> list[Failure]:
         action = judge(rules, state).action
         if number in test.ticks:
             state, _ = step(rules, state, test.ticks[number])
-        firing = state.firing()
-        for name in firing:
-            ever.setdefault(name, number)
+        firing = state.alerts()
+        for alert in firing:
+            ever.setdefault(alert.rule.name, number)
         for expected in test.expectations:
             reason = _unmet(expected, firing, action) if expected.update == number else ""
             if reason:
@@ -136,17 +139,26 @@ def _run(file: TestFile, test: UnitTest) -> list[Failure]:
     return failures
 
 
-def _unmet(expected: Expectation, firing: Sequence[str], action: Action) -> str:
+def _unmet(expected: Expectation, firing: Sequence[Instance], action: Action) -> str:
     if expected.action is not None:
         if action == expected.action:
             return ""
         wanted, got = expected.action.word, action.word
         return f"update {expected.update}: expected the action {wanted}, got {got}"
-    if (expected.alertname in firing) == expected.firing:
+    fires = any(
+        alert.rule.name == expected.alertname and expected.metric in {"", alert.subject}
+        for alert in firing
+    )
+    if fires == expected.firing:
         return ""
     wanted = "firing" if expected.firing else "not firing"
-    shown = ", ".join(firing) or "none"
-    return f"update {expected.update}: expected {expected.alertname} {wanted}; firing: {shown}"
+    name = _with_metric(expected.alertname, expected.metric)
+    shown = ", ".join(_with_metric(alert.rule.name, alert.subject) for alert in firing) or "none"
+    return f"update {expected.update}: expected {name} {wanted}; firing: {shown}"
+
+
+def _with_metric(rule: str, metric: str) -> str:
+    return f"{rule} of {metric}" if metric else rule
 
 
 def _test(entry: Mapped, rules: RuleSet) -> UnitTest:
@@ -228,7 +240,10 @@ def _alert(part: Mapped, rules: RuleSet) -> Expectation:
         raise part.wrong("firing", f"expected true or false, found {firing!r}")
     name = part.text("alertname") or ""
     _known(part, "alertname", name, rules)
-    return Expectation(part.integer("update", 0, 1), name, firing, line=part.line)
+    metric = part.text("metric") or ""
+    if metric and not rules.rules[rules.index[name]].each:
+        raise part.wrong("metric", f"{name} has no `each`, and so no metric of its own")
+    return Expectation(part.integer("update", 0, 1), name, metric, firing, line=part.line)
 
 
 def _action(part: Mapped) -> Expectation:

@@ -1,0 +1,150 @@
+"""What names mean: the canonical name of a metric, and its role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from watchstep.core.roles import Family, Role, role_of
+from watchstep.core.rules import Alias
+
+MOST_NAMES = 20_000
+"""Reported names that are remembered, over all runs of a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownName:
+    """One name that one trainer logs.
+
+    Attributes:
+        name: As logged; `*` stands for an index or a name within it.
+        metric: The canonical name, "" where there is none.
+        factor: What its reading is multiplied by to be the canonical one.
+        family: The trainer's kind of training.
+    """
+
+    name: str
+    metric: str
+    factor: float
+    role: Role
+    family: Family
+
+
+class Vocabulary:
+    """Names of all known trainers, read for one kind of training.
+
+    A name that a trainer of that family logs means what it means there. Any other name means what
+    it means elsewhere: where that differs, the first listed canonical name, and the role that the
+    words of the name say.
+
+    Args:
+        names: Of several alike the first listed counts first.
+        family: "" where the kind of training is not known.
+    """
+
+    def __init__(self, names: Iterable[KnownName] = (), family: Family = "") -> None:
+        self.family = family
+        self._names = tuple(names)
+        self._exact: dict[str, list[tuple[int, KnownName]]] = {}
+        self._patterns: list[tuple[int, KnownName]] = []
+        for rank, known in enumerate(self._names):
+            if "*" in known.name:
+                self._patterns.append((rank, known))
+            else:
+                self._exact.setdefault(known.name, []).append((rank, known))
+
+    def for_family(self, family: Family) -> Vocabulary:
+        """The same names, read for another kind of training."""
+        return self if family == self.family else Vocabulary(self._names, family)
+
+    def aliases(self) -> list[Alias]:
+        """Every name that has another canonical one, but for patterns."""
+        return [alias for name in self._exact for _, alias in self.aliases_of(name)]
+
+    def aliases_of(self, name: str) -> list[tuple[int, Alias]]:
+        """The canonical names of one name with their rank, the first listed first.
+
+        Itself is none of them.
+        """
+        distinct: dict[str, tuple[int, Alias]] = {}
+        for rank, known in self._rows(name):
+            if known.metric and known.metric != name:
+                alias = Alias(name, known.metric, known.factor)
+                distinct.setdefault(known.metric, (rank, alias))
+        return list(distinct.values())
+
+    def role(self, name: str) -> Role:
+        """The role of a name, "unknown" where neither a trainer nor its words say it."""
+        roles = {known.role for _, known in self._rows(name)} - {"unknown"}
+        return roles.pop() if len(roles) == 1 else role_of(name, self.family)
+
+    def _rows(self, name: str) -> Sequence[tuple[int, KnownName]]:
+        """What is known of a name in this family, else in any, with ranks."""
+        rows = self._exact.get(name) or [
+            row for row in self._patterns if fnmatchcase(name, row[1].name)
+        ]
+        return [row for row in rows if row[1].family == self.family] or rows
+
+
+class MetricNames:
+    """What the names that runs report mean to a set of rules.
+
+    Args:
+        aliases: Other names for metrics, before those of the vocabulary.
+        roles: Roles by name as reported or canonical, before those of the vocabulary.
+    """
+
+    def __init__(
+        self, aliases: Iterable[Alias], roles: Mapping[str, str], vocabulary: Vocabulary
+    ) -> None:
+        self.given = tuple(aliases)
+        self.roles = dict(roles)
+        self.vocabulary = vocabulary
+        self._aliases: dict[str, list[Alias]] = {}
+        self._ranks: dict[str, list[int]] = {}
+        self._roles: dict[str, str] = {}
+
+    def aliases_of(self, name: str) -> list[Alias]:
+        """The canonical names of a reported one, the first listed first."""
+        if name not in self._aliases:
+            self._look_up(name)
+        return self._aliases[name]
+
+    def targets(self, name: str) -> list[tuple[str, int, float]]:
+        """The same with ranks, 1 the best, and factors: of several names the first listed wins."""
+        aliases = self.aliases_of(name)
+        ranks = self._ranks[name]
+        return [(a.metric, rank, a.factor) for a, rank in zip(aliases, ranks, strict=True)]
+
+    def canonical(self, name: str) -> str:
+        """The vocabulary's name for a metric as some trainer reports it."""
+        aliases = self.aliases_of(name)
+        return aliases[0].metric if aliases else name
+
+    def factor(self, name: str) -> float:
+        """What a reading is multiplied by to be one of the canonical metric."""
+        aliases = self.aliases_of(name)
+        return aliases[0].factor if aliases else 1.0
+
+    def role(self, name: str) -> str:
+        """The role of a metric as reported: the user's word, else the vocabulary's."""
+        if name not in self._roles:
+            if len(self._roles) >= MOST_NAMES:
+                self._roles.clear()
+            given = self.roles.get(name) or self.roles.get(self.canonical(name))
+            self._roles[name] = given or self.vocabulary.role(name)
+        return self._roles[name]
+
+    def _look_up(self, name: str) -> None:
+        if len(self._aliases) >= MOST_NAMES:
+            self._aliases.clear()
+            self._ranks.clear()
+        rows = [(rank, alias) for rank, alias in enumerate(self.given, 1) if alias.name == name]
+        behind = len(self.given) + 1
+        rows += [(behind + rank, alias) for rank, alias in self.vocabulary.aliases_of(name)]
+        distinct: dict[str, tuple[int, Alias]] = {}
+        for rank, alias in rows:
+            distinct.setdefault(alias.metric, (rank, alias))
+        self._aliases[name] = [alias for _, alias in distinct.values()]
+        self._ranks[name] = [rank for rank, _ in distinct.values()]
