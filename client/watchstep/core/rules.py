@@ -35,6 +35,7 @@ class Rule:
             counts as the condition holding.
         where: Tags the run must have; empty for every run.
         inhibited_by: Rules whose firing makes this one's notifications needless.
+        families: Kinds of training whose runs it judges; empty for every run.
         annotations: summary, description, cause, runbook_url, reason, source: for people.
     """
 
@@ -53,6 +54,7 @@ class Rule:
     inhibited_by: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
     source: str = ""
     line: int = 0
     each: tuple[str, ...] = ()
@@ -163,6 +165,7 @@ def canonical_form(rule: Rule) -> dict[str, Any]:
         "where": dict(sorted(rule.where.items())),
         "inhibited_by": list(rule.inhibited_by),
         "each": list(rule.each),
+        "families": list(rule.families),
     }
 
 

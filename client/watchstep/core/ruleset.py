@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 from watchstep.core.compiling import SUBJECT, Instance, compile_rules
+from watchstep.core.families import family_of
 from watchstep.core.grammar import Syntax
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
@@ -127,6 +128,8 @@ class RuleSet:
 
     Attributes:
         metrics: Those that the rules with `each` were compiled for.
+        family: The kind of training that it was compiled for; "" where any rule of one family
+            alone stands aside.
         instances: What the program judges: every other rule, and those once for each metric.
         clocked: The trees of the rules about silence, by index in `rules`.
 
@@ -160,16 +163,19 @@ class RuleSet:
             # A mistake in a rule that no run has a metric for is told at once, too.
             stand_ins = [Instance(rule, SUBJECT if rule.each else "") for rule in self.rules]
             compile_rules(stand_ins, self.absent, self.renamed)
-        self._compile(())
+        self._compile((), self.names.vocabulary.family)
         # Shared with every expansion of this set.
         self._expansions: dict[tuple[str, ...], RuleSet] = {}
+        self._names_by_family = {self.family: self.names}
         self._unexpanded = self
 
-    def _compile(self, metrics: tuple[str, ...]) -> None:
-        self.metrics = metrics
-        self.instances = _instances(self.rules, metrics, self.role)
+    def _compile(self, metrics: tuple[str, ...], family: str) -> None:
+        self.metrics, self.family = metrics, family
+        present = [rule for rule in self.rules if _is_for(rule, family)]
+        self.instances = _instances(present, metrics, self.role)
         self.places = {(one.rule.name, one.subject): at for at, one in enumerate(self.instances)}
-        never_fired = self.absent | {rule.name for rule in self.rules if rule.each}
+        elsewhere = {rule.name for rule in self.rules if not _is_for(rule, family)}
+        never_fired = self.absent | {rule.name for rule in self.rules if rule.each} | elsewhere
         self.program = compile_rules(self.instances, never_fired, self.renamed)
         self.slot = {name: at for at, name in enumerate(self.program.slots)}
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -204,22 +210,45 @@ class RuleSet:
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def expanded(self, metrics: Iterable[str]) -> RuleSet:
+    @cached_property
+    def families(self) -> frozenset[str]:
+        """Kinds of training that some rules are for and others are not."""
+        return frozenset(family for rule in self.rules for family in rule.families)
+
+    def family_for(self, names: Collection[str]) -> str:
+        """The kind of training that the names of a run's metrics speak for, "" where none does."""
+        names_of_any = self._unexpanded.names
+        return family_of(names, names_of_any.role, names_of_any.vocabulary.families)
+
+    def expanded(self, metrics: Iterable[str], family: str | None = None) -> RuleSet:
         """The set with one instance of every `each` rule for every of these metrics of its role.
 
         Args:
             metrics: Names as reported, in any order; those that no such rule is for are left out.
+            family: The kind of training whose rules judge; None for that of this set.
         """
-        wanted = tuple(sorted({name for name in metrics if self.role(name) in self.each_roles}))
-        if not wanted:
+        family = self.family if family is None else family
+        names = self._names_for(family)
+        wanted = tuple(sorted({name for name in metrics if names.role(name) in self.each_roles}))
+        if not wanted and family == self._unexpanded.family:
             return self._unexpanded
-        found = self._expansions.get(wanted)
-        if found is None:
+        expansion = self._expansions.get((family, *wanted))
+        if expansion is None:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
-            found = self._expansions[wanted] = copy(self._unexpanded)
-            RuleSet._compile(found, wanted)
-        return found
+            expansion = copy(self._unexpanded)
+            expansion.names = names
+            RuleSet._compile(expansion, wanted, family)
+            self._expansions[family, *wanted] = expansion
+        return expansion
+
+    def _names_for(self, family: str) -> MetricNames:
+        if family not in self._names_by_family:
+            own = self._unexpanded.names
+            self._names_by_family[family] = MetricNames(
+                own.given, own.roles, own.vocabulary.for_family(family)
+            )
+        return self._names_by_family[family]
 
     def newcomers(self, names: Iterable[str]) -> tuple[tuple[str, ...], int]:
         """Names that an `each` rule is for and that this set has no instances for.
@@ -382,6 +411,10 @@ def _clocked(rules: Sequence[Rule]) -> dict[int, Syntax]:
     """The trees of the rules about silence, by index."""
     trees = {at: clocked(rule) for at, rule in enumerate(rules)}
     return {at: tree for at, tree in trees.items() if tree is not None}
+
+
+def _is_for(rule: Rule, family: str) -> bool:
+    return not rule.families or family in rule.families
 
 
 def _instances(

@@ -18,6 +18,8 @@ from watchstep.core.windows import LevelWindow, Window
 
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
+OPENING_UPDATES = 20
+"""Updates of an attempt whose metric names tell what kind of training the run is."""
 LEFT_UPDATES = 100
 """Updates for which a restored state keeps what no rule has a place for yet."""
 NEVER = -1
@@ -105,6 +107,7 @@ class State(Context):
         self.calm: list[float] = []
         self._left: _Kept | None = None
         self._left_until = 0
+        self._opening: set[str] = set()
         self.active: list[int] = []
         self.lives: dict[int, Life] = {}
         self._become(rules, _Kept())
@@ -118,6 +121,7 @@ class State(Context):
         """
         self.attempt = attempt
         self.age = 0
+        self._opening.clear()
         program = self.rules.program
         self.windows = [
             _resumed(window, slot.make(slot.span))
@@ -172,6 +176,8 @@ class State(Context):
             "seen": {metric: seen for metric, (seen, _, _) in kept.reports.items()},
             "reports": {metric: [count, gap] for metric, (_, count, gap) in kept.reports.items()},
             "metrics": list(self.rules.metrics),
+            "family": self.rules.family,
+            "opening": sorted(self._opening),
             "left_until": 0 if left is None else self._left_until,
         }
 
@@ -204,7 +210,10 @@ class State(Context):
             kept.reports[metric] = (seen, count, gap)
         kept.before = 0 if "reports" in snapshot else state.age
         state._left_until = snapshot.get("left_until", 0) or state.age + LEFT_UPDATES
-        state._become(rules.expanded(snapshot.get("metrics", ())), kept)
+        state._opening = set(snapshot.get("opening", ()))
+        family = snapshot.get("family") or None
+        known = family if family in (None, rules.family) or family in rules.families else None
+        state._become(rules.expanded(snapshot.get("metrics", ()), known), kept)
         return state
 
     def _kept(self) -> _Kept:
@@ -248,14 +257,21 @@ class State(Context):
         kept.windows = spare
         self._left = kept if kept.lives or spare else None
 
-    def _grow(self, newcomers: tuple[str, ...]) -> None:
-        """Judge metrics that this run had not reported before."""
+    def _choose_family(self, names: tuple[str, ...]) -> None:
+        """Judge by the rules for the kind of training that the metrics so far speak for."""
+        self._opening.update(names)
+        family = self.rules.family_for(self._opening)
+        if family and family != self.rules.family:
+            self._grow(names, family)
+
+    def _grow(self, newcomers: tuple[str, ...], family: str | None = None) -> None:
+        """Judge metrics that this run had not reported before, or by other rules."""
         kept = self._kept()
         if self._left is not None and self.age <= self._left_until:
             kept.lives = {**self._left.lives, **kept.lives}
             kept.windows = {**self._left.windows, **kept.windows}
             kept.before = self._left.before
-        self._become(self.rules.expanded((*self.rules.metrics, *newcomers)), kept)
+        self._become(self.rules.expanded((*self.rules.metrics, *newcomers), family), kept)
 
     def take(self, update: Update) -> None:
         """Lay the readings of an update into their slots."""
@@ -263,6 +279,8 @@ class State(Context):
         names = tuple(readings)
         plan = self._plan
         if plan is None or plan.names != names:
+            if self.rules.families and self.age < OPENING_UPDATES:
+                self._choose_family(names)
             plan = self.rules.plan(names)
             if plan.newcomers:
                 self._grow(plan.newcomers)

@@ -79,6 +79,10 @@ class Vocabulary:
         roles = {known.role for _, known in self._rows(name)} - {"unknown"}
         return roles.pop() if len(roles) == 1 else role_of(name, self.family)
 
+    def families(self, name: str) -> set[str]:
+        """The kinds of training whose trainers are known to log a name."""
+        return {known.family for _, known in self._rows(name)} - {""}
+
     def _rows(self, name: str) -> Sequence[tuple[int, KnownName]]:
         """What is known of a name in this family, else in any, with ranks."""
         rows = self._exact.get(name) or [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from watchstep.rules.trainers import vocabulary
 _PACKS = Path(__file__).with_name("packs")
 PARSED_PACKS = "packs.json"
 """What building a wheel makes of the packs, so that a trainer's start does not read YAML."""
+
+AUTO = "auto"
+"""In place of packs: every run is judged by those for its kind of training, and by `generic`."""
+_FOR_SOME = ("machine", "ppo-seed")
+"""Packs that judge only where they are asked for."""
+_ALSO = {"supervised": ("supervised", "preference")}
+"""A preference loss is minimised as any other, and judged by the same rules."""
 
 VOCABULARY = "vocabulary"
 """The file of zones that every rule set shares."""
@@ -62,7 +70,26 @@ def load(sources: Sequence[str | Path], roles: Mapping[str, str] | None = None) 
     Raises:
         RuleError: A source does not exist, or a file is wrong; the first mistake, with its line.
     """
-    return combine([read_source(source) for source in sources], roles)
+    return combine([read_source(source) for source in expanded_sources(sources)], roles)
+
+
+def expanded_sources(sources: Sequence[str | Path]) -> list[str | Path]:
+    """The sources with the packs that `AUTO` stands for, and with `generic` beside any other pack.
+
+    Rule files alone add to `AUTO`: they never take the packs away.
+    """
+    named = [str(source) for source in sources]
+    if AUTO not in named and not any(name in packs() for name in named):
+        sources = [AUTO, *sources] if sources else sources
+    wanted: list[str | Path] = []
+    for source in sources:
+        if str(source) == AUTO:
+            wanted += [name for name in packs() if name not in _FOR_SOME]
+        else:
+            wanted.append(source)
+    if wanted and "generic" not in map(str, wanted):
+        wanted.insert(0, "generic")
+    return wanted
 
 
 def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = None) -> RuleSet:
@@ -76,13 +103,16 @@ def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = No
     bands = {band.metric: band for band in read_source(VOCABULARY).bands}
     aliases: list[Alias] = []
     roles: dict[str, str] = {}
-    family: str = ""
+    family = ""
+    files = list(files)
+    several = len({file.family for file in files if file.family}) > 1
     for file in files:
-        rules.update({rule.name: rule for rule in file.rules})
+        own = _ALSO.get(file.family, (file.family,)) if file.family and several else ()
+        rules.update({rule.name: replace(rule, families=own) for rule in file.rules})
         bands.update({band.metric: band for band in file.bands})
         aliases = [*file.aliases, *aliases]
         roles.update(file.roles)
-        family = file.family or family
+        family = "" if several else file.family or family
     known = rules.keys() | {name for rule in rules.values() for name in rule.formerly}
     for error in unknown_rules(rules.values(), known):
         raise error

@@ -1,0 +1,82 @@
+"""What kind of training a run is, told by the names of its metrics.
+
+Each name speaks for the families whose trainers log it, by the table of trainers, and a few words
+and roles speak for one of them. The family decides by which rules a run is judged: the level of a
+language model's loss means much, that of a policy gradient's total loss nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
+
+_MOST_BY_NAMES = 4.0
+LEAST_SCORE = 1.0
+"""Below it nothing speaks clearly enough for any family."""
+_WORDS: dict[str, frozenset[str]] = {
+    "preference": frozenset({"chosen", "rejected", "dpo", "kto", "orpo", "simpo"}),
+    "grpo": frozenset(
+        "completion completions response responses grpo rloo dapo gspo group groups grouped prompt"
+        " prompts generation".split()
+    ),
+    "off_policy": frozenset(
+        "td q qf qf1 qf2 q1 q2 qloss critic critic1 critic2 critics alpha ent exploration replay"
+        " buffer target dqn sac td3 ddpg cql qvalue qvalues".split()
+    ),
+    "on_policy": frozenset(
+        "clipfrac clipped surrogate explained approxkl approx gae vf ppo a2c trpo impala".split()
+    ),
+}
+_ON_POLICY_ONLY = frozenset({"explained", "vf", "surrogate", "gae"})
+_OFF_POLICY_ONLY = frozenset(
+    "td q qf qf1 qf2 q1 q2 qloss critic critic1 critic2 exploration replay alpha ent dqn".split()
+)
+_OF_A_CRITIC = frozenset({"value", "vf", "critic", "cri", "baseline"})
+_OF_A_POLICY = frozenset({"reward", "signed_loss", "value"})
+_SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])")
+
+
+def family_of(
+    names: Collection[str],
+    role: Callable[[str], str],
+    families_of: Callable[[str], Iterable[str]] = lambda _: (),
+) -> str:
+    """The family that the names speak for most; "" where none clearly.
+
+    Args:
+        names: As the trainer reports them.
+        role: The role of a name where the family is not known.
+        families_of: The families whose trainers are known to log a name.
+    """
+    scores: Counter[str] = Counter()
+    roles = Counter(role(name) for name in names)
+    words: set[str] = set()
+    for name in names:
+        words |= _words(name)
+        families = set(families_of(name)) - {""}
+        for family in families:
+            scores[family] += _MOST_BY_NAMES / len(names) / len(families) ** 2
+    learns_a_policy = any(roles[name] for name in _OF_A_POLICY)
+    has_critic = any(role(name) == "loss" and _OF_A_CRITIC & _words(name) for name in names)
+    if learns_a_policy:
+        for family, own in _WORDS.items():
+            scores[family] += min(len(words & own), 3)
+        if not has_critic and (words & _WORDS["grpo"] or roles["kl"]) and not words & _ON_POLICY_ONLY:
+            # Of answers or of a distance from a reference, and no value function is learnt.
+            scores["grpo"] += 4
+        if words & _OFF_POLICY_ONLY and not words & _WORDS["on_policy"]:
+            scores["off_policy"] += 4
+        if roles["signed_loss"] and not words & _OFF_POLICY_ONLY:
+            scores["on_policy"] += 1
+    if not learns_a_policy and (roles["loss"] or roles["eval_loss"]):
+        scores["supervised"] += 3
+    if not scores:
+        return ""
+    best, score = max(scores.items(), key=lambda entry: entry[1])
+    return best if score >= LEAST_SCORE else ""
+
+
+def _words(name: str) -> set[str]:
+    return {part.lower() for part in _SPLIT.split(name) if part}
