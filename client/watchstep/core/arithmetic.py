@@ -28,6 +28,14 @@ def log10(x: float) -> float:
     return -math.inf if x == 0 else UNKNOWN
 
 
+def digits(x: float) -> float:
+    """How many significant decimal digits write a number exactly; UNKNOWN of what is not finite."""
+    if x - x != 0.0:
+        return UNKNOWN
+    mantissa = repr(abs(x)).partition("e")[0]
+    return float(len(mantissa.replace(".", "").strip("0")))
+
+
 def bound(n: float) -> float:
     """The largest magnitude that n values standardised by themselves can have."""
     return math.sqrt(n - 1.0) if n >= 2.0 else UNKNOWN

@@ -32,6 +32,7 @@ _UNARY: dict[str, Callable[[Node], Node]] = {
     "sqrt": nodes.Sqrt,
     "log10": nodes.Log10,
     "bound": nodes.Bound,
+    "digits": nodes.Digits,
 }
 _BINARY: dict[str, Callable[[Node, Node], Node]] = {
     "and": nodes.And,

@@ -37,7 +37,7 @@ class Function:
 
 
 ALSO_METRICS = frozenset(
-    {"stuck", "level", "settled", "growth", "first", "before", "reports", "nonfinite_reports"}
+    {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports", "nonfinite_reports"}
 )
 """Functions of the second release; without brackets they are metrics, as in rules of the first."""
 
@@ -48,6 +48,14 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "log10": Function(
         ("number",), "number", "Decimal logarithm; -inf at zero, NaN below.", "none", "IEEE 754."
+    ),
+    "digits": Function(
+        ("number",),
+        "number",
+        "How many significant decimal digits write x exactly: 2 for 0.25, about 17 for a float that"
+        " was not rounded before it was logged.",
+        "digits",
+        "Shortest decimal that reads back as the same float (Python's repr).",
     ),
     "least": Function(
         ("number", "number"),

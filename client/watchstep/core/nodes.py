@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from watchstep.core.arithmetic import UNKNOWN, bound, greatest, known, least, log10, ratio, sqrt
+from watchstep.core.arithmetic import UNKNOWN, bound, digits, greatest, known, least, log10, ratio, sqrt
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.windows import LevelWindow, MedianWindow, RecordWindow, RepeatWindow, Window
@@ -126,6 +126,11 @@ class Sqrt(Unary):
 class Log10(Unary):
     def value(self, now: Context) -> float:
         return log10(self.a.value(now))
+
+
+class Digits(Unary):
+    def value(self, now: Context) -> float:
+        return digits(self.a.value(now))
 
 
 class Bound(Unary):

@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple, get_args
 from watchstep.boundary import text_of
 from watchstep.errors import SettingsError
 from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping, plain_tags
-from watchstep.rules import PACKS_TAG, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, packs_named
 from watchstep.wire import legal_project_name, legal_run_name
 
 Mode = Literal["online", "offline", "disabled"]
 OnCritical = Literal["alert", "halt", "rollback"]
-DEFAULT_RULES = ("ppo", "generic")
+DEFAULT_RULES = (AUTO,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +191,7 @@ def _folder(value: Any) -> _Mended:
 
 def _rules(value: Any) -> _Mended:
     sources = (value,) if isinstance(value, (str, Path)) else tuple(value)
-    # A pack for one kind of trainer is of little use without the rules for any trainer.
-    names = [str(source) for source in sources]
-    return _Mended(tuple(names if "generic" in names or not names else [*names, "generic"]))
+    return _Mended(tuple(map(str, sources)))
 
 
 def _config(value: Any) -> _Mended:

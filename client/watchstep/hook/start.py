@@ -117,8 +117,8 @@ def _rules(options: Options, *, strict: bool) -> RuleSet:
         if strict:
             raise
         warn(f"watchstep goes on without a rule file: {error}")
-    others = [source for source in options.rules if source != "generic" and _loads(source)]
-    return load([*others, "generic"] if others else DEFAULT_RULES).for_tags(options.tags)
+    others = [source for source in options.rules if _loads(source)]
+    return load(others or DEFAULT_RULES).for_tags(options.tags)
 
 
 def _loads(source: str) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from watchstep.errors import LogUnreadableError, RuleError
 from watchstep.postmortem.readers import Log, open_logs
-from watchstep.rules import load
+from watchstep.rules import AUTO, load
 from watchstep.rules.backtest import HARMLESS_LABELS, Label, LabelledRun, Report, backtest
 
 MANIFEST = "manifest.json"
@@ -31,7 +31,7 @@ def backtest_logs(
     and only firings are counted.
     """
     try:
-        chosen = load(rules or ["ppo", "generic"])
+        chosen = load(rules or [AUTO])
     except RuleError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

@@ -105,6 +105,7 @@ class Course:
     core_nonfinite: bool = False
     damage_row: int | None = None
     held_at_end: tuple[str, ...] = ()
+    family: str = ""
     saved: dict[str, int] = field(default_factory=dict)
     history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     around: list[tuple[int, Update]] = field(default_factory=list)
@@ -173,6 +174,7 @@ def fold(rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer
             for observe in observers:
                 observe(course.count, update, state)
     course.held_at_end = state.held()
+    course.family = state.rules.family
     return _with_leads(course)
 
 

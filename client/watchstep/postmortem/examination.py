@@ -20,7 +20,7 @@ from watchstep.postmortem.course import AlertSpan, Course, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.sketch import Sketch
 from watchstep.postmortem.verdict import VerdictWord, not_checked, verdict_of
-from watchstep.rules import PACKS_TAG, load, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, load, packs_for, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
@@ -33,7 +33,6 @@ PACKS: Mapping[str, tuple[str, ...]] = {
 }
 """Packs by the kind of trainer that a log's metric names tell; the default packs otherwise."""
 
-DEFAULT_PACKS = ("ppo", "generic")
 _TRIGGERS = (
     "deterministic-environment",
     "no-trade",
@@ -201,7 +200,7 @@ def examine(
         failure=course.failure,
         not_checked=not_checked(compiled, log.names, log.kind or "ppo", course),
         notes=log.notes,
-        packs=packs,
+        packs=packs_for(course.family) if packs == (AUTO,) else packs,
         seconds=_seconds(course),
         sketch=sketch,
         rule_set=compiled,
@@ -222,7 +221,7 @@ def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...]
         RuleError: A rule file is wrong.
     """
     told = packs_named(log.tags.get(PACKS_TAG, ""))
-    packs = tuple(rules or told or PACKS.get(log.kind, DEFAULT_PACKS))
+    packs = tuple(rules or told or (AUTO,))
     kind = "pretrain" if log.kind == "sft" else log.kind
     return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
 

@@ -2,21 +2,25 @@
 
 from watchstep.core.rules import RuleFile
 from watchstep.rules.files import (
+    AUTO,
     PACKS_TAG,
     combine,
     load,
     packs,
+    packs_for,
     packs_named,
     read_source,
     read_text,
 )
 
 __all__ = [
+    "AUTO",
     "PACKS_TAG",
     "RuleFile",
     "combine",
     "load",
     "packs",
+    "packs_for",
     "packs_named",
     "read_source",
     "read_text",

@@ -10,7 +10,7 @@ import typer
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
 from watchstep.rules.check import check
-from watchstep.rules.files import load, packs
+from watchstep.rules.files import AUTO, load, packs
 from watchstep.rules.unit_tests import read_tests, run
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ def list_rules(
 ) -> None:
     """Show the rules of packs and files."""
     try:
-        rules = load(sources or ["ppo", "generic"]).rules
+        rules = load(sources or [AUTO]).rules
     except RuleError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_FILE) from None

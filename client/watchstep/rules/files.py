@@ -92,6 +92,15 @@ def expanded_sources(sources: Sequence[str | Path]) -> list[str | Path]:
     return wanted
 
 
+def packs_for(family: str) -> tuple[str, ...]:
+    """Names of the packs by which `AUTO` judges a run of that kind of training."""
+    wanted = map(str, expanded_sources([AUTO]))
+    families = {name: read_source(name).family for name in wanted}
+    return tuple(
+        name for name, own in families.items() if not own or family in _ALSO.get(own, (own,))
+    )
+
+
 def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = None) -> RuleSet:
     """Compile files that were read, together with the shared vocabulary.
 

@@ -29,9 +29,9 @@ class RuleSettings(Section):
     """Which rules judge every run."""
 
     paths: tuple[str, ...] = Field(
-        default=("ppo", "generic"),
-        description="Packs by name and rule files by path, in order. The default covers PPO and "
-        "what every trainer shares.",
+        default=("auto",),
+        description="Packs by name and rule files by path, in order. `auto` judges each run by "
+        "the packs for its kind of training; files alone are added to it.",
         min_length=1,
     )
 
