@@ -309,7 +309,7 @@ class _Parser:
 
     def check_constants(self, name: _Token, parts: tuple[Syntax, ...]) -> None:
         """Refuse numbers that would make a call meaningless rather than false."""
-        for part in parts:
+        for part in parts[1:]:
             if part.op != "number":
                 continue
             number = float(str(part.value))

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from watchstep.core.roles import Family
 from watchstep.core.spans import Span
 from watchstep.core.updates import Action, Severity
 
@@ -181,4 +180,4 @@ class RuleFile:
     bands: tuple[Bands, ...]
     aliases: tuple[Alias, ...]
     roles: Mapping[str, str] = field(default_factory=dict)
-    family: Family = ""
+    family: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from watchstep.core.roles import Family, Role, role_of
+from watchstep.core.roles import Role, role_of
 from watchstep.core.rules import Alias
 
 MOST_NAMES = 20_000
@@ -28,7 +28,7 @@ class KnownName:
     metric: str
     factor: float
     role: Role
-    family: Family
+    family: str
 
 
 class Vocabulary:
@@ -43,7 +43,7 @@ class Vocabulary:
         family: "" where the kind of training is not known.
     """
 
-    def __init__(self, names: Iterable[KnownName] = (), family: Family = "") -> None:
+    def __init__(self, names: Iterable[KnownName] = (), family: str = "") -> None:
         self.family = family
         self._names = tuple(names)
         self._exact: dict[str, list[tuple[int, KnownName]]] = {}
@@ -54,7 +54,7 @@ class Vocabulary:
             else:
                 self._exact.setdefault(known.name, []).append((rank, known))
 
-    def for_family(self, family: Family) -> Vocabulary:
+    def for_family(self, family: str) -> Vocabulary:
         """The same names, read for another kind of training."""
         return self if family == self.family else Vocabulary(self._names, family)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from watchstep.core.compiling import SUBJECT
 from watchstep.core.grammar import parse, parse_span
-from watchstep.core.roles import FAMILIES, ROLES, Family
+from watchstep.core.roles import FAMILIES, ROLES
 from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule, RuleFile
 from watchstep.core.silence import clocked
 from watchstep.core.spans import Span
@@ -72,7 +72,7 @@ def examine(
     bands: list[Bands] = []
     aliases: list[list[Alias]] = []
     roles: dict[str, str] = {}
-    family: Family = ""
+    family: str = ""
     try:
         root = parsed or read(text, source)
         for group in root.mappings("groups"):

@@ -10,7 +10,6 @@ from typing import Any
 from zlib import crc32
 
 from watchstep.core.grammar import parse
-from watchstep.core.roles import Family
 from watchstep.core.rules import Alias, Rule, RuleFile
 from watchstep.core.ruleset import RuleSet
 from watchstep.errors import RuleError
@@ -77,7 +76,7 @@ def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = No
     bands = {band.metric: band for band in read_source(VOCABULARY).bands}
     aliases: list[Alias] = []
     roles: dict[str, str] = {}
-    family: Family = ""
+    family: str = ""
     for file in files:
         rules.update({rule.name: rule for rule in file.rules})
         bands.update({band.metric: band for band in file.bands})
