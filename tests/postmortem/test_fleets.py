@@ -14,19 +14,19 @@ from postmortem.kit_postmortem import HEALTHY, healthy_rows, invoked, run_of
 from watchstep.core.updates import Update
 from watchstep.errors import RuleError
 from watchstep.postmortem.checklist import checklist
-from watchstep.postmortem.cost import Assumptions, Measured, bill, read_assumptions
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.fleet import MOST_LINES, Fleet
-from watchstep.postmortem.frequency import Risk
 from watchstep.postmortem.sketch import Sketch
-from watchstep.postmortem.statistics import (
+from watchstep.postmortem.verdict import VerdictWord
+from watchstep.rules import load
+from watchstep.study.cost import Assumptions, Measured, bill, read_assumptions
+from watchstep.study.frequency import Risk
+from watchstep.study.statistics import (
     Interval,
     median_difference,
     share_difference,
     wilson,
 )
-from watchstep.postmortem.verdict import VerdictWord
-from watchstep.rules import load
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from watchstep.postmortem.backtest_command import backtest_logs
+from watchstep.study.backtest_command import backtest_logs
 from watchstep.rules.commands import app
 from watchstep.rules.series import expand
 
