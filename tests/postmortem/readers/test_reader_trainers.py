@@ -20,10 +20,10 @@ FOLDERS = ("printed", "filed")
 # File, format, kind, verdict, first bad and last good update in the log's numbers, updates.
 LOGGED = (
     ("baselines_log.txt", "sb3_table", "ppo", "diverged", 9, 8, 11),
-    ("build_nanogpt_log.txt", "llmc_text", "pretrain", "diverged", 9, 8, 12),
+    ("build_nanogpt_log.txt", "key_value", "pretrain", "diverged", 9, 8, 12),
     ("composer.txt", "block", "", "diverged", 9, 8, 11),
     ("ctrlc_end.txt", "key_value", "pretrain", "healthy", None, 11, 11),
-    ("darknet.txt", "darknet", "pretrain", "diverged", 9, 8, 11),
+    ("darknet.txt", "key_value", "pretrain", "diverged", 9, 8, 11),
     ("deepspeed_chat.txt", "key_value", "sac", "suspicious", 9, 8, 11),
     ("detectron2_console.txt", "key_value", "pretrain", "diverged", 187, 180, 10),
     ("dpo_trl.txt", "hf_print", "dpo", "diverged", 9, 8, 11),
@@ -55,7 +55,7 @@ LOGGED = (
     ("nccl_timeout.txt", "key_value", "pretrain", "died", None, 11, 11),
     ("nemo2.txt", "key_value", "pretrain", "diverged", 9, 8, 12),
     ("nemo_tqdm.txt", "key_value", "pretrain", "diverged", 8, 7, 11),
-    ("neox.txt", "megatron", "pretrain", "diverged", 90, 80, 11),
+    ("neox.txt", "key_value", "pretrain", "diverged", 90, 80, 11),
     ("nnunet.txt", "block", "pretrain", "diverged", 9, 8, 12),
     ("olmo.txt", "block", "", "diverged", 9, 8, 11),
     ("oom_end.txt", "hf_print", "sft", "died", None, 11, 11),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from watchstep.postmortem.readers import (
-    console,
     jsonlogs,
     mlflow_files,
     spool,
+    stream,
     tables,
     tensorboard,
     wandb_offline,
@@ -131,7 +130,7 @@ def late_console(head: bytes) -> Format | None:
     """A text whose beginning holds no row yet: settings and downloads can fill pages."""
     long = len(head) >= HEAD_BYTES
     return (
-        _format("console", console.console_rows, certain=False)
+        _format("console", stream.console_rows, certain=False)
         if long and encoding_of(head)
         else None
     )
@@ -159,8 +158,6 @@ def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:
     for kind, pattern in _KINDS:
         if any(pattern.search(name) for name in names):
             return kind
-    if format_name in ("llmc_text", "megatron"):
-        return "pretrain"
     if format_name in _SFT_FORMATS and "loss" in names and "reward" not in names:
         return "sft"
     if {"frame", "value", "episode_reward"} & names == {"value", "episode_reward"}:
@@ -240,12 +237,9 @@ def _is_header(header: list[str]) -> bool:
 
 def _console(text: str) -> Format | None:
     """Console output, if any line of the beginning is a row or an error."""
-    parser = console.ConsoleParser(Log(path=Path(), format="console", run=""))
-    for line in text.splitlines(keepends=True):
-        if any(True for _ in parser.feed(line)):
-            return _format("console", console.console_rows, certain=False)
-    if any(True for _ in parser.end()):
-        return _format("console", console.console_rows, certain=False)
+    reader = stream.ConsoleReader()
+    if reader.feed(text.encode()) or reader.close():
+        return _format("console", stream.console_rows, certain=False)
     return None
 
 

@@ -23,7 +23,7 @@ def rows(log: Log) -> Iterator[Row]:
         log.note(f"{len(log.files) - _MOST_FILES} more metrics of this run are not read")
     log.unit = "step"
     files = log.files[:_MOST_FILES]
-    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.number or 0)
+    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.step or 0)
 
 
 def run_of(folder: Path) -> str:
@@ -48,4 +48,4 @@ def _points(path: Path, log: Log) -> Iterator[Row]:
         if len(values) != 3 or values[1] is None or values[2] is None or values[0] is None:
             log.tear(f"{path.name}: a line that is no metric is left out")
             continue
-        yield Row({name: values[1]}, number=int(values[2]), time=values[0] / 1000)
+        yield Row({name: values[1]}, step=int(values[2]), time=values[0] / 1000)
