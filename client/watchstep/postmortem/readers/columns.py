@@ -7,19 +7,37 @@ import re
 from watchstep.postmortem.readers.naming import metric_name, number
 
 _FIRST = frozenset(
-    ("epoch", "epochs", "step", "steps", "iter", "iters", "iteration", "iterations", "global_step")
-    + ("batch", "update", "updates", "episode", "it", "round", "ep")
+    (
+        *(
+            "epoch",
+            "epochs",
+            "step",
+            "steps",
+            "iter",
+            "iters",
+            "iteration",
+            "iterations",
+            "global_step",
+        ),
+        *("batch", "update", "updates", "episode", "it", "round", "ep"),
+    )
 )
 _RULE = frozenset(" \t|:+-=─━┼╇")
 _GAP = re.compile(r"\t|\s{2,}")
 _LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
-_TRAINING = re.compile(r"loss|reward|return|kl|entropy|grad|acc|score|ppl|perplexity", re.IGNORECASE)
+_TRAINING = re.compile(
+    r"loss|reward|return|kl|entropy|grad|acc|score|ppl|perplexity", re.IGNORECASE
+)
 
 
 def is_header(text: str) -> bool:
     """Whether a line is the head of a table, whose rows then come under it."""
     cells = _cells(text, bars="|" in text)
-    if len(cells) < 2 or cells[0].lower() not in _FIRST or any(number(cell) is not None for cell in cells):
+    if (
+        len(cells) < 2
+        or cells[0].lower() not in _FIRST
+        or any(number(cell) is not None for cell in cells)
+    ):
         return False
     return any(_TRAINING.search(cell) for cell in cells)
 

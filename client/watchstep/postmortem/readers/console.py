@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from watchstep.postmortem.readers import endings, prefixes, sentences
-from watchstep.postmortem.readers.columns import Columns, is_header
-from watchstep.postmortem.readers.counters import epoch_seconds
+from watchstep.postmortem.readers import endings, prefixes
+from watchstep.postmortem.readers.columns import Columns
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
-from watchstep.postmortem.readers.sentences import EVALUATED, Counted, Sentence
+from watchstep.postmortem.readers.plans import (
+    SIDES,
+    Plan,
+    clock,
+    count,
+    measured,
+    place,
+    planned,
+)
+from watchstep.postmortem.readers.plans import (
+    readings as readings_of,
+)
+from watchstep.postmortem.readers.sentences import Sentence
 from watchstep.postmortem.readers.tokens import split
-
-LONGEST_ROW = 20_000
-"""Characters of a line that can be a row; a dumped tensor is longer."""
+from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
 
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
@@ -28,23 +35,8 @@ _MOST_PLANS = 2_048
 
 _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
-_BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
-_BARS = str.maketrans("│┃║¦", "||||")
 _BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
-_DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 
-_TRAINING_WORDS = re.compile(
-    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|"
-    r"explained_variance|clip|accuracy|rmse|logloss|g_gan|cross-?entropy|epret|^[dg]$|score",
-    re.IGNORECASE,
-)
-_MEASURED = re.compile(
-    r"(?:loss|entropy|(?:^|[/_])kl|reward)"
-    r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
-    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|^[dg]$|score",
-    re.IGNORECASE,
-)
 _RSL_LOSS = re.compile(r"(?:mean_)?(\w+?(?:_function)?)_loss$")
 _RSL_NAMES = {
     "mean_reward": "Train/mean_reward",
@@ -52,28 +44,6 @@ _RSL_NAMES = {
     "mean_episode_length": "Train/mean_episode_length",
     "mean_action_noise_std": "Policy/mean_noise_std",
 }
-
-Kind = Literal["border", "cell", "prose", "columns"]
-
-
-def measured(name: str) -> bool:
-    """Whether a name is of something that only training measures, and no setting."""
-    return _MEASURED.search(name) is not None
-
-
-@dataclass(slots=True)
-class _Plan:
-    """How lines that differ only in their numbers are read.
-
-    Attributes:
-        speaks: Whether such a line may tell how the run went.
-        row: Whether its readings make a row of their own.
-    """
-
-    kind: Kind
-    speaks: bool
-    sentence: Sentence
-    row: bool = False
 
 
 class ConsoleLines:
@@ -87,7 +57,7 @@ class ConsoleLines:
         self._log = log
         self._rows: list[Row] = []
         self._epoch: int | None = None
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
         self._number = 0
         self._table: dict[str, float] = {}
         self._section = ""
@@ -100,13 +70,13 @@ class ConsoleLines:
         self._learning = False
         self._counts = False
         self._columns = Columns()
-        self._bars = _Bars()
+        self._bars = Bars()
         self._scale: float | None = None
         self._last: Row | None = None
         self._traceback = False
         self._failed = False
         self._named = False
-        self._braces = _Braces()
+        self._braces = Braces()
 
     def line(self, text: str, number: int) -> None:
         """Read one line, without its line feed; what it completes waits in `taken`."""
@@ -130,7 +100,7 @@ class ConsoleLines:
     def _joined(self, joined: str) -> None:
         pieces = split(joined)
         plan = self._plan(joined, pieces)
-        if (self._traceback or plan.speaks) and self._said(joined):
+        if (self._traceback or plan.speaks) and self._said(joined, plan):
             return
         if not self._traceback:
             self._read(joined, pieces, plan)
@@ -148,27 +118,27 @@ class ConsoleLines:
         for row in self._bars.rest():
             self._emit_counted(row)
         if self._scale is not None:
-            self._emit(Row({"loss_scale": self._scale}, step=self._last.step if self._last else None))
+            self._emit(
+                Row({"loss_scale": self._scale}, step=self._last.step if self._last else None)
+            )
         if self._traceback:
             self._event({"kind": "failed", "error": "a traceback that is cut off"})
 
-    # Planning ---------------------------------------------------------------------------------
-
-    def _plan(self, text: str, pieces: list[str]) -> _Plan:
+    def _plan(self, text: str, pieces: list[str]) -> Plan:
         key = tuple(pieces[::2])
         plan = self._plans.get(key)
         if plan is None:
-            plan = _planned(text, pieces)
+            plan = planned(text, pieces)
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
         return plan
 
-    def _read(self, text: str, pieces: list[str], plan: _Plan) -> None:
+    def _read(self, text: str, pieces: list[str], plan: Plan) -> None:
         if plan.kind == "border":
             self._flush_table()
         elif plan.kind == "cell":
-            self._cell(text.translate(_BARS).strip())
+            self._cell(text.translate(SIDES).strip())
         elif plan.kind == "columns":
             self._columns.begin(text)
         elif not self._under_columns(text):
@@ -176,26 +146,24 @@ class ConsoleLines:
                 self._prose(plan, pieces)
             except ValueError:
                 # A clock or a fraction stands where the first line of this kind had a count.
-                self._prose(_planned(text, pieces), pieces)
+                self._prose(planned(text, pieces), pieces)
 
-    # Prose ------------------------------------------------------------------------------------
-
-    def _prose(self, plan: _Plan, pieces: list[str]) -> None:
+    def _prose(self, plan: Plan, pieces: list[str]) -> None:
         sentence = plan.sentence
         if sentence.keras:
             self._keras(sentence, pieces)
             return
         if sentence.bar is not None and not sentence.described:
-            self._bars.moved(_place(sentence.bar, pieces), self._release)
+            self._bars.moved(place(sentence.bar, pieces), self._release)
         if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
             self._heading(sentence, pieces)
         elif sentence.pairs and plan.row:
             self._row(sentence, pieces)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
-            self._gather(_readings(sentence, pieces))
+            self._gather(readings_of(sentence, pieces))
 
     def _row(self, sentence: Sentence, pieces: list[str]) -> None:
-        readings = _readings(sentence, pieces)
+        readings = readings_of(sentence, pieces)
         if sentence.quoted and "train_runtime" in readings:
             self._flush()
             self._event({"kind": "finished"})
@@ -207,7 +175,7 @@ class ConsoleLines:
         self._flush()
         if sentence.torn:
             self._log.tear("a line is torn: its last reading is left out")
-        row = Row(readings, line=self._number, time=_clock(sentence, pieces))
+        row = Row(readings, line=self._number, time=clock(sentence, pieces))
         unit: Unit = sentence.unit
         if sentence.position is not None:
             unit = self._numbered(row, sentence, pieces)
@@ -228,13 +196,13 @@ class ConsoleLines:
     def _numbered(self, row: Row, sentence: Sentence, pieces: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
         assert sentence.position is not None
-        row.step, row.length = _place(sentence.position, pieces)
+        row.step, row.length = place(sentence.position, pieces)
         unit = sentence.unit
         if not sentence.by_epoch:
             self._counts = True
             if sentence.epoch is not None:
-                row.epoch = _count(pieces[2 * sentence.epoch.slot + 1])
-            elif sentence.position.word not in sentences.GLOBAL:
+                row.epoch = count(pieces[2 * sentence.epoch.slot + 1])
+            elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
             if sentence.epoch is None:
                 row.length = None
@@ -256,19 +224,17 @@ class ConsoleLines:
     def _keras(self, sentence: Sentence, pieces: list[str]) -> None:
         """One row an epoch: the bars before its end say nothing new, unless it breaks there."""
         assert sentence.bar is not None
-        at, length = _place(sentence.bar, pieces)
-        readings = _readings(sentence, pieces)
+        at, length = place(sentence.bar, pieces)
+        readings = readings_of(sentence, pieces)
         if readings and (at == length or not all(map(math.isfinite, readings.values()))):
             self._recognised("keras")
             self._log.unit = "iteration"
             self._emit(Row(readings, step=self._block_number, line=self._number))
 
-    # Blocks -----------------------------------------------------------------------------------
-
     def _heading(self, sentence: Sentence, pieces: list[str]) -> None:
         """A line with nothing but a position: the heading of a block, or a line of one."""
         assert sentence.position is not None
-        number, _ = _place(sentence.position, pieces)
+        number, _ = place(sentence.position, pieces)
         by_epoch = sentence.by_epoch
         self._epoch = number if by_epoch else self._epoch
         inside = self._block and self._block_number is None and not sentence.heads
@@ -324,8 +290,6 @@ class ConsoleLines:
             self._recognised("rsl_rl" if self._learning else "block")
         self._emit(Row(block, step=number, line=self._number))
 
-    # Tables -----------------------------------------------------------------------------------
-
     def _cell(self, text: str) -> None:
         """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
         key, value = text[1:-1].split("|")
@@ -366,9 +330,7 @@ class ConsoleLines:
         self._emit(Row(cells[1], step=cells[0], line=self._number))
         return True
 
-    # Events -----------------------------------------------------------------------------------
-
-    def _said(self, text: str) -> bool:
+    def _said(self, text: str, plan: Plan) -> bool:
         """Note what a line tells of the run's course; whether it tells nothing else."""
         bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
         if endings.TRACEBACK in text:
@@ -379,17 +341,19 @@ class ConsoleLines:
                 return True
             # The first line at the margin names the exception, whatever its class is called.
             self._traceback = False
-            self._ended(_halted(bare.strip()) or _failure(bare.strip()))
+            self._ended(_event_of(bare.strip()) or _failure(bare.strip()))
             return True
-        event = _event_in(text, bare.strip())
-        if event is None:
-            return False
-        if event["kind"] != "log":
+        sentence = plan.sentence
+        reads = plan.row or sentence.keras or (sentence.lone and not sentence.stated)
+        event = None if plan.row or sentence.keras else _event_of(bare.strip())
+        if event is not None:
             self._ended(event)
             return True
+        if reads or not endings.warning(text):
+            return False
         scale = endings.loss_scale(text)
         self._scale = self._scale if scale is None else scale
-        self._event(event)
+        self._event({"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]})
         return True
 
     def _ended(self, event: dict[str, object]) -> None:
@@ -402,8 +366,6 @@ class ConsoleLines:
             self._emit_counted(held)
         self._rows.append(Row({}, event=event, line=self._number))
 
-    # ------------------------------------------------------------------------------------------
-
     def _emit(self, row: Row) -> None:
         if self._scale is not None:
             row.readings.setdefault("loss_scale", self._scale)
@@ -415,182 +377,6 @@ class ConsoleLines:
         if not self._named:
             self._named = True
             self._log.format = name
-
-
-class _Bars:
-    """Numbers rows along a progress bar, as long as the bar moves from row to row.
-
-    Written to a file, bars and rows come through two buffers: all bars first, or both in bursts.
-    A bar that stands still while rows go by says nothing about them.
-    """
-
-    def __init__(self) -> None:
-        self._at = 0
-        self._length: int | None = None
-        self._trusted: bool | None = None
-        self._held: list[Row] = []
-
-    def moved(self, place: tuple[int, int | None], release: Callable[[Row], None]) -> None:
-        """Take note of a bar; rows that were waiting to see it move are numbered and released."""
-        at, length = place
-        if self._length is None and length:
-            self._length = length
-        if length != self._length:
-            return  # An evaluation's bar.
-        if at > self._at and self._held:
-            self._trusted = True
-            for row in self.rest():
-                release(row)
-        self._at = at
-
-    def held(self, row: Row) -> list[Row]:
-        """The rows that can be sent off now that another one came."""
-        if self._trusted is False or not self._at:
-            return [row]
-        if self._held and not self._goes_with(row):
-            waiting, self._held = [*self._held, row], []
-            self._trusted = bool(self._trusted)
-            return waiting
-        self._held.append(row)
-        return []
-
-    def rest(self) -> list[Row]:
-        """The rows that were waiting, numbered by where the bar stood."""
-        rows, self._held = self._held, []
-        for row in rows:
-            row.step = self._at if self._trusted is not False else None
-        return rows
-
-    def _goes_with(self, row: Row) -> bool:
-        """Whether a row is of the same step as those that wait: an evaluation, say."""
-        first = self._held[0].readings
-        if "epoch" in first:
-            return first["epoch"] == row.readings.get("epoch")
-        return all(EVALUATED.match(name) for name in row.readings)
-
-
-class _Braces:
-    """Joins the lines of a dictionary that is printed over several."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._cut = False
-        self._depth = 0
-        self._size = 0
-
-    def cut(self) -> None:
-        """A bar came: what follows it goes on where the dictionary stopped, within a word even."""
-        self._cut = bool(self._lines)
-
-    def joined(self, text: str) -> str | None:
-        """The line, or all lines of a dictionary that it closes; None while one is open."""
-        if not self._lines and "{" not in text:
-            return text
-        depth = self._depth + text.count("{") - text.count("}")
-        if self._cut:
-            self._cut = False
-            text = self._lines.pop() + text
-            depth = text.count("{") - text.count("}") + sum(
-                line.count("{") - line.count("}") for line in self._lines
-            )
-        elif self._lines and (not _goes_on(text) or self._size + len(text) > LONGEST_ROW):
-            return self._given_up(text)
-        if depth <= 0:
-            whole_text = " ".join([*self._lines, text])
-            self._clear()
-            return whole_text
-        self._lines.append(text)
-        self._depth, self._size = depth, self._size + len(text)
-        return None
-
-    def rest(self) -> list[str]:
-        """The lines of a dictionary that was never closed."""
-        lines = self._lines
-        self._clear()
-        return [" ".join(lines)] if lines else []
-
-    def _given_up(self, text: str) -> str:
-        lines = " ".join(self._lines)
-        self._clear()
-        return f"{lines} | {text}"
-
-    def _clear(self) -> None:
-        self._lines, self._depth, self._size, self._cut = [], 0, 0, False
-
-
-def _goes_on(text: str) -> bool:
-    return text.lstrip()[:1] in tuple("'\"{}[])")
-
-
-def _planned(text: str, pieces: list[str]) -> _Plan:
-    """How lines of this kind are read."""
-    speaks = endings.may_speak(text) or endings.TRACEBACK in text
-    bare = text.strip().translate(_BARS)
-    if _is_border(bare):
-        return _Plan("border", speaks, Sentence())
-    bars = bare.count("|") if bare[0] == "|" == bare[-1] and len(bare) > 1 else 0
-    if bars == 3:
-        return _Plan("cell", speaks, Sentence())
-    if len(pieces) == 1 and is_header(bare):
-        return _Plan("columns", speaks, Sentence())
-    inner = bare[1:-1].strip() if bars == 2 else text
-    sentence = sentences.read(inner, split(inner) if bars == 2 else pieces)
-    return _Plan("prose", speaks, sentence, row=_is_row(sentence))
-
-
-def _is_border(text: str) -> bool:
-    return (len(text) >= 10 and set(text) <= _BORDER | {"|"}) or _is_titled_border(text)
-
-
-def _is_titled_border(text: str) -> bool:
-    """`╭─── Training ───╮`: a border with a title in it."""
-    return text[0] in "╭┌┏╔" and text[-1] in "╮┐┓╗"
-
-
-def _is_row(sentence: Sentence) -> bool:
-    """Whether a line's readings make a row, and are no settings."""
-    names = [pair.name for pair in sentence.pairs]
-    counted = any(measured(name) for name in names)
-    trained = any(_TRAINING_WORDS.search(name) for name in names)
-    if sentence.quoted:
-        return counted or (trained and ("epoch" in names or sentence.position is not None))
-    if sentence.position is not None:
-        return trained
-    return len(names) >= 2 and counted and not sentence.settings
-
-
-def _readings(sentence: Sentence, pieces: list[str]) -> dict[str, float]:
-    readings = {}
-    for pair in sentence.pairs:
-        text = pieces[2 * pair.slot + 1]
-        try:
-            readings[pair.name] = float(text)
-        except ValueError:
-            readings[pair.name] = float(text.replace(",", ""))
-    return readings
-
-
-def _place(counted: Counted, pieces: list[str]) -> tuple[int, int | None]:
-    at = _count(pieces[2 * counted.slot + 1])
-    length = _count(pieces[2 * counted.length + 1]) if counted.length >= 0 else None
-    return at, length
-
-
-def _count(text: str) -> int:
-    before, _, after = text.partition(".")
-    if after.strip("0"):
-        raise ValueError(text)
-    return int(before.replace(",", ""))
-
-
-def _clock(sentence: Sentence, pieces: list[str]) -> float | None:
-    if sentence.clock < 0:
-        return None
-    match = _DATE.match(pieces[2 * sentence.clock + 1])
-    if match is None:
-        return None
-    year, month, day, clock, fraction = match.groups()
-    return epoch_seconds(f"{year}-{month}-{day}T{clock}.{(fraction or '0').ljust(6, '0')}")
 
 
 def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
@@ -613,23 +399,16 @@ def _rsl_name(name: str) -> str:
     return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)
 
 
-def _event_in(text: str, bare: str) -> dict[str, object] | None:
-    why = endings.failure(bare)
-    if why is not None:
-        return _halted(why) or _failure(why)
-    event = _halted(bare)
-    if event is not None:
-        return event
-    if endings.finish(bare):
+def _event_of(text: str) -> dict[str, object] | None:
+    """The event that a line tells of; None where it is no ending."""
+    how = endings.ending(text)
+    if how == "finished":
         return {"kind": "finished"}
-    if not endings.warning(text) or _planned(text, split(text)).row:
-        return None
-    return {"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]}
-
-
-def _halted(text: str) -> dict[str, object] | None:
-    why = endings.stop(text)
-    return None if why is None else {"kind": "halted", "reason": f"stopped from outside: {why}"}
+    if how in ("preempted", "interrupted"):
+        return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
+    if how == "failed" or endings.names_error(text):
+        return _failure(endings.error_in(text))
+    return None
 
 
 def _failure(text: str) -> dict[str, object]:

@@ -155,9 +155,6 @@ def joined(rows: Iterator[Row]) -> Iterator[Row]:
             continue
         if pending is not None:
             yield pending
-        if pending is not None and _failed_start(pending):
-            attempt += 1
-            last = None
         if row.step is None:
             row.step = None if last is None else last + 1
         elif last is not None and row.step < last and not row.attempt:
@@ -169,11 +166,6 @@ def joined(rows: Iterator[Row]) -> Iterator[Row]:
         pending = row
     if pending is not None:
         yield pending
-
-
-def _failed_start(row: Row) -> bool:
-    """Whether a start failed before its first reading; what comes next is another start."""
-    return not row.readings and row.event is not None and row.event["kind"] == "failed"
 
 
 def _counted_on(rows: Iterator[Row]) -> Iterator[Row]:

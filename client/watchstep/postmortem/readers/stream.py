@@ -6,12 +6,14 @@ import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from watchstep.postmortem.readers.console import LONGEST_ROW, ConsoleLines
+from watchstep.postmortem.readers.console import ConsoleLines
+from watchstep.postmortem.readers.gathering import LONGEST_ROW
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.opening import encoding_of, head_of, open_stream, read_some
 
 __all__ = ["ConsoleReader", "Row"]
 
+FAILED_START = "a start failed before its first reading"
 _CHUNK_BYTES = 1 << 18
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -22,7 +24,7 @@ _ENCODINGS = (
 
 def console_rows(log: Log) -> Iterator[Row]:
     """The rows of a console log; errors and warnings become events on the row before them."""
-    return with_events(_file_rows(log))
+    return with_events(_file_rows(log), log)
 
 
 def _file_rows(log: Log) -> Iterator[Row]:
@@ -74,7 +76,7 @@ class ConsoleReader:
             begins = (name for mark, name in _ENCODINGS if data.startswith(mark))
             self._encoding = self._encoding or next(begins, "utf-8")
             self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
-        if b"\0" in data and self._encoding.startswith("utf-8"):
+        if b"\0" in data and str(self._encoding).startswith("utf-8"):
             self.log.tear("zeros stand where text was lost")
             data = data.replace(b"\0", b"")
         text = self._decoder.decode(data, final)
@@ -113,17 +115,24 @@ class ConsoleReader:
         self._dropping = False
 
 
-def with_events(rows: Iterable[Row]) -> Iterator[Row]:
+def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
     """Rows with what was said after each of them put on it."""
     held: Row | None = None
     begun = False
     for row in rows:
         if held is not None and not row.readings:
+            if not begun and _failed(held) and _failed(row):
+                log.note(FAILED_START)
+                held = row
+                continue
             if _attached(held, row):
                 continue
             row.step = held.step
-        if held is not None and not begun and row.readings and not _failed(held):
-            row.event = held.event  # What was said before the first row belongs to it.
+        if held is not None and not begun and row.readings:
+            # What was said before the first row belongs to it, but for starts that failed.
+            row.event = None if _failed(held) else held.event
+            if _failed(held):
+                log.note(FAILED_START)
         elif held is not None:
             yield _survived(held, row)
         begun = begun or bool(row.readings)

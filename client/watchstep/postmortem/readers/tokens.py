@@ -10,23 +10,34 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+OPEN, CLOSE = "([{", ")]}"
+
 Kind = Literal["number", "clock", "word", "mark"]
 
-_CLOCK = (
-    r"\d{4}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
-    r"|\d{1,2}/\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})?"
-    r"|\d{1,5}:\d\d(?::\d\d){0,2}(?:[.,]\d{1,9})?(?![\d.])"
+_EXPONENT = r"(?:\.?[eE][-+]?\d+)?"
+_AFTER_DIGIT = (
+    # A date, with or without its time; a day and time; a time or duration.
+    r"\d{3}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
+    r"|\d?/\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})?"
+    r"|\d{0,4}:\d\d(?::\d\d){0,2}(?:[.,]\d{1,9})?(?![\d.])"
+    r"|\d{0,2}(?:,\d{3}){1,6}(?![\d,])(?:\.\d+)?"
+    rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
-_NUMBER = (
-    r"[-+]?(?:\d{1,3}(?:,\d{3}){1,6}(?![\d,])(?:\.\d+)?"
-    r"|\d+(?:_\d+)*(?:\.\d+)?(?:\.?[eE][-+]?\d+)?"
-    r"|\.\d+(?:[eE][-+]?\d+)?"
-    r"|(?i:nan|inf(?:inity)?)(?![A-Za-z0-9_]))"
+_NAMED = r"(?i:an|nf(?:inity)?)(?![A-Za-z0-9_])"
+_AFTER_SIGN = (
+    r"\d{1,3}(?:,\d{3}){1,6}(?![\d,])(?:\.\d+)?"
+    rf"|\d+(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
+    rf"|\.\d+{_EXPONENT}|[nNiI]{_NAMED}"
 )
-SLOTS = re.compile(rf"(?<![\w.@$])(?<![A-Za-z_]/)({_CLOCK}|{_NUMBER})")
+SLOTS = re.compile(
+    # What may begin a number stands first: the engine skips all else without a trial.
+    r"([-+.\dnNiI](?<![\w.@$].)(?<![A-Za-z_]/.)"
+    rf"(?:(?<=\d)(?:{_AFTER_DIGIT})|(?<=[-+])(?:{_AFTER_SIGN})|(?<=\.)\d+{_EXPONENT}"
+    rf"|(?<=[nNiI]){_NAMED}))"
+)
 """Every printed number and clock of a line. One inside a word, as in `rank0`, is part of it."""
 
-_CLOCK_ONLY = re.compile(_CLOCK)
+_CLOCK_ONLY = re.compile(r"\d[^:]{0,15}:\d[\d:.,]*|\d{4}[-/]\d\d[-/]\d\d.*")
 _PIECE = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<word>[^\W\d](?:[\w./@%+*^~-]|'(?=[a-z]))*)"
@@ -91,3 +102,52 @@ def _add_words(piece: str, before: int, found: list[Token]) -> int:
         at += len(text)
         before = 0
     return before
+
+
+class Line(tuple[Token, ...]):
+    """The tokens of a line, looked at by place; beyond its ends there is nothing."""
+
+    __slots__ = ()
+
+    def text(self, at: int) -> str:
+        """The token's text, "" beyond the ends."""
+        return self[at].text if 0 <= at < len(self) else ""
+
+    def is_number(self, at: int) -> bool:
+        """Whether a number stands there."""
+        return 0 <= at < len(self) and self[at].kind == "number"
+
+    def is_whole(self, at: int) -> bool:
+        """Whether a number that can count stands there."""
+        return 0 <= at < len(self) and is_whole(self[at])
+
+    def is_glued(self, at: int) -> bool:
+        """Whether a token stands there with no blank before it."""
+        return 0 <= at < len(self) and not self[at].before
+
+    def closing(self) -> tuple[dict[int, int], int]:
+        """Where each opening bracket and quote closes, and how many braces never do."""
+        places: dict[int, int] = {}
+        opened: dict[str, list[int]] = {bracket: [] for bracket in OPEN}
+        quotes: dict[str, int] = {}
+        for at, token in enumerate(self):
+            if token.kind != "mark":
+                continue
+            if token.text in OPEN:
+                opened[token.text].append(at)
+            elif token.text in CLOSE:
+                stack = opened[OPEN[CLOSE.index(token.text)]]
+                if stack:
+                    places[stack.pop()] = at
+            elif token.text in "'\"":
+                if token.text in quotes:
+                    places[quotes.pop(token.text)] = at
+                else:
+                    quotes[token.text] = at
+        return places, len(opened["{"])
+
+
+def is_whole(token: Token) -> bool:
+    """Whether a number is one that counts: whole, not negative, of 15 digits at most."""
+    digits = token.text.replace(",", "")
+    return token.kind == "number" and len(token.text) <= 15 and digits.isdigit()
