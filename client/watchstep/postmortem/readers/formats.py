@@ -119,7 +119,8 @@ def recognise(head: bytes) -> Format | None:
 def _text(text: str) -> Format | None:
     text = text.lstrip("\ufeff \t\r\n")
     found = _json(text) if text[:1] in ("{", "[") else None
-    if found is None and text.startswith("#{") and '"t_start"' in text.split("\n", 1)[0]:
+    first = text.partition("\n")[0]
+    if found is None and first.startswith("#") and '"t_start"' in first:
         found = _format("sb3_monitor", tables.monitor_rows)
     if found is None and mlflow_files.FIRST_LINE.match(text):
         found = _format("mlflow", mlflow_files.rows)
@@ -212,17 +213,24 @@ def _table(text: str) -> Format | None:
     """CSV: a line of names over a line with as many cells, all of them numbers or few words."""
     while text.startswith("#"):
         text = text.partition("\n")[2]
-    lines = [line for line in text.split("\n", 20) if line.strip()] or [""]
-    delimiter = tables.delimiter_of(lines[0])
-    header = tables.cells(lines[0], delimiter)
+    complete = text.count("\n") > 1
+    lines = [line for line in tables.records(text.splitlines(keepends=True)[:400]) if line.strip()]
+    header_line, row_line = (*lines, "", "")[:2]
+    delimiter = tables.delimiter_of(header_line)
+    header = tables.cells(header_line, delimiter)
     if not header or len(header) < 2 or not _is_header(header):
         return None
-    if len(lines) > 1 and lines[1].strip():
-        row = tables.cells(lines[1], delimiter) or []
-        numbers = sum(number(cell) is not None for cell in row)
-        complete = len(lines) > 2
+    if row_line:
+        row = tables.cells(row_line, delimiter) or []
+        filled = [cell for cell in row if cell.strip()]
+        numbers = sum(number(cell) is not None for cell in filled)
         if not numbers or (complete and len(row) != len(header)):
             return None
+        # What else looks so is a sentence: `step=1, loss=2`, `| loss | 2, 3`.
+        if not _is_plain(header) and 2 * numbers < len(filled):
+            return None
+    elif not _is_plain(header):
+        return None
     if "time/iterations" in header or "time/total_timesteps" in header:
         return _format("sb3_csv", tables.csv_rows)
     exported = [cell.lower() for cell in header] == ["wall time", "step", "value"]
@@ -230,9 +238,11 @@ def _table(text: str) -> Format | None:
 
 
 def _is_header(header: list[str]) -> bool:
-    return all(len(cell) < 200 and number(cell) is None for cell in header) and not any(
-        character in cell for cell in header for character in "{}|=<>"
-    )
+    return all(len(cell) < 200 and number(cell) is None for cell in header)
+
+
+def _is_plain(header: list[str]) -> bool:
+    return not any(character in cell for cell in header for character in "{}|=<>")
 
 
 def _console(text: str) -> Format | None:

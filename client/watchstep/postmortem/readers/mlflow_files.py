@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.naming import NUMBER, metric_name, number
+from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.opening import lines
 
-FIRST_LINE = re.compile(rf"\d{{12,14}} {NUMBER} -?\d+\s*(?:\n|$)")
+FIRST_LINE = re.compile(r"\d{12,14} [-+\w.]{1,40} -?\d{1,18}\s{0,4}(?:\n|$)")
 FOLDER = "metrics"
 _MOST_FILES = 256
 """Files of one run that are open at a time."""
