@@ -65,7 +65,7 @@ class Fleet:
         self.lines.sort(key=lambda line: -line[0])
         del self.lines[MOST_LINES:]
         for _, found in self.lines[self._drawn :]:
-            found.sketch = None
+            found.downsampled = None
 
 
 def show(fleet: Fleet, console: Console) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchstep.core.diagnosis import NOT_ENOUGH
-from watchstep.postmortem.sketch import Series
+from watchstep.postmortem.downsampled_series import Series
 from watchstep.postmortem.verdict import VERDICTS
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def show(found: Examination, console: Console) -> None:
 
 def _parts(found: Examination) -> Iterator[RenderableType]:
     yield _verdict(found)
-    if found.sketch is not None and found.sketch.series:
-        yield from _section("Course", _sparks(found))
+    if found.downsampled is not None and found.downsampled.series:
+        yield from _section("Readings over time", _sparks(found))
     if found.stages:
         yield from _section("Timeline", _timeline(found))
     if found.alerts:
@@ -109,8 +109,8 @@ def _sparks(found: Examination) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    assert found.sketch is not None
-    for metric, series in found.sketch.chosen(_MOST_SPARKS).items():
+    assert found.downsampled is not None
+    for metric, series in found.downsampled.chosen(_MOST_SPARKS).items():
         low, high = limits(series)
         lost = sum(bucket.lost for bucket in series.buckets)
         table.add_row(

@@ -8,7 +8,7 @@ from typing import Literal
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.course import DEATHS, Course
+from watchstep.postmortem.log_summary import DEATHS, LogSummary
 
 VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
 
@@ -63,7 +63,7 @@ _ENDS_WITHIN = 5
 story takes from explosion to aftermath."""
 
 
-def verdict_of(course: Course) -> VerdictWord:
+def verdict_of(summary: LogSummary) -> VerdictWord:
     """The verdict on a fold.
 
     A run whose numbers explode and which goes on with finite ones has exploded. It has
@@ -71,38 +71,38 @@ def verdict_of(course: Course) -> VerdictWord:
     hidden, when the loss never comes back, when the log breaks off within a few updates of
     the demand to halt, or when the trainer says in words that its numbers are lost.
     """
-    critical = [one for one in course.critical() if one.rule not in DEATHS]
-    if any(one.rule in _LOST for one in critical) or (critical and course.core_nonfinite):
+    critical = [one for one in summary.critical() if one.rule not in DEATHS]
+    if any(one.rule in _LOST for one in critical) or (critical and summary.core_nonfinite):
         return "diverged"
-    if critical and _ended_of_it(course):
+    if critical and _ended_of_it(summary):
         return "diverged"
-    if course.failure is not None:
-        said = SAYS_NONFINITE.search(course.failure)
+    if summary.failure is not None:
+        said = SAYS_NONFINITE.search(summary.failure)
         return "diverged" if said else "exploded" if critical else "died"
     if critical:
         return "exploded"
-    if course.said_lost is not None:
+    if summary.said_lost is not None:
         # Words without a reading count for as much as what came after them leaves standing.
-        ended = not course.finished and course.count - course.said_lost[0] < _ENDS_WITHIN
+        ended = not summary.finished and summary.count - summary.said_lost[0] < _ENDS_WITHIN
         return "diverged" if ended else "suspicious"
     # Critical here is only a death from which the run was resumed.
-    serious = any(span.severity != "info" for span in course.spans.values())
+    serious = any(span.severity != "info" for span in summary.spans.values())
     return "suspicious" if serious else "healthy"
 
 
-def _ended_of_it(course: Course) -> bool:
+def _ended_of_it(summary: LogSummary) -> bool:
     halting = [
         one.row
-        for one in course.critical()
+        for one in summary.critical()
         # A proof of a bug in the code demands a halt, but is no ruin by itself.
         if one.action >= Action.HALT and "BeyondBound" not in one.rule
     ]
-    if not halting or course.finished:
+    if not halting or summary.finished:
         return False
-    return course.count - min(halting) < _ENDS_WITHIN
+    return summary.count - min(halting) < _ENDS_WITHIN
 
 
-def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course) -> list[str]:
+def not_checked(rules: RuleSet, names: Iterable[str], kind: str, summary: LogSummary) -> list[str]:
     """What could not be checked, a sentence each, because the log does not hold it."""
     names = set(names)
     present = {rules.canonical(name) for name in names} | names
@@ -111,9 +111,9 @@ def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course)
     if names and not any(rules.targets(name) for name in names):
         some = ", ".join(sorted(names)[:5])
         missing.insert(0, f"no rule knows any of the log's readings ({some})")
-    if not course.finished and course.failure is None and course.last is not None:
+    if not summary.finished and summary.failure is None and summary.last is not None:
         missing.append(
-            f"the log ends at update {course.last} without saying that the run finished: "
+            f"the log ends at update {summary.last} without saying that the run finished: "
             "a crash or a kill after it would not show"
         )
     return missing

@@ -24,7 +24,6 @@ _MOST_JOINED = 1_000
 """Lines of one quoted cell; RLlib prints arrays over dozens."""
 
 
-
 def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
     """A row for each line under the header; an empty cell is a reading that was not made.
 

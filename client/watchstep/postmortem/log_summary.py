@@ -73,7 +73,7 @@ class Episode:
 
 
 @dataclass
-class Course:
+class LogSummary:
     """What one fold over a log remembers; bounded, however long the log is.
 
     Attributes:
@@ -147,7 +147,9 @@ class Course:
         return self.said_lost[1] if self.said_lost else None
 
 
-def fold(rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()) -> Course:
+def fold(
+    rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()
+) -> LogSummary:
     """Run the engine over updates, as the trainer and the service do.
 
     Args:
@@ -155,78 +157,78 @@ def fold(rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer
         updates: Used up.
         observers: Called after each update with readings: its row from 1, itself, the state.
     """
-    state, course = State(rules), Course()
+    state, summary = State(rules), LogSummary()
     for update in updates:
         state, transitions = step(rules, state, update)
-        _count(course, update)
+        _count(summary, update)
         for transition in transitions:
-            _note(course, transition, update)
+            _note(summary, transition, update)
         if state.firing():
-            _extend(course, state, update)
-        if course.halt is None and course.spans and judge(rules, state).action >= Action.HALT:
-            course.halt = (course.count, update.step)
-        _capture(course, update)
-        if course.captured == "critical":
-            _look_for_damage(course, rules, update)
+            _extend(summary, state, update)
+        if summary.halt is None and summary.spans and judge(rules, state).action >= Action.HALT:
+            summary.halt = (summary.count, update.step)
+        _capture(summary, update)
+        if summary.captured == "critical":
+            _look_for_damage(summary, rules, update)
         if update.readings:
-            course.previous = update.step
+            summary.previous = update.step
             for observe in observers:
-                observe(course.count, update, state)
-    course.held_at_end = state.held()
-    return _with_leads(course)
+                observe(summary.count, update, state)
+    summary.held_at_end = state.held()
+    return _with_leads(summary)
 
 
-def _count(course: Course, update: Update) -> None:
-    course.attempts = max(course.attempts, update.attempt)
+def _count(summary: LogSummary, update: Update) -> None:
+    summary.attempts = max(summary.attempts, update.attempt)
     if update.readings:
-        course.count += 1
-        if course.last is not None and update.step > course.last:
-            course.stride = update.step - course.last
-        if update.attempt > course.failed_attempt:
+        summary.count += 1
+        if summary.last is not None and update.step > summary.last:
+            summary.stride = update.step - summary.last
+        if update.attempt > summary.failed_attempt:
             # It was resumed, and whatever killed it is behind it.
-            course.failure = None
-        course.last = update.step
-        course.last_time = update.time
-        if course.first_time is None:
-            course.first_time = update.time
+            summary.failure = None
+        summary.last = update.step
+        summary.last_time = update.time
+        if summary.first_time is None:
+            summary.first_time = update.time
     kind = (update.event or {}).get("kind")
     if kind == "failed":
-        course.failure = str((update.event or {}).get("error", ""))
-        course.failed_attempt = update.attempt
+        summary.failure = str((update.event or {}).get("error", ""))
+        summary.failed_attempt = update.attempt
     elif kind == "log" and endings.SAYS_LOSS_LOST.search(str((update.event or {}).get("text", ""))):
-        course.said_lost = (course.count, update.step)
+        summary.said_lost = (summary.count, update.step)
     elif kind == "checkpoint":
-        _note_checkpoint(course, update)
+        _note_checkpoint(summary, update)
     elif kind in ("finished", "halted"):
-        course.finished = True
+        summary.finished = True
     elif kind == "started":
-        course.finished = False
+        summary.finished = False
 
 
-def _note_checkpoint(course: Course, update: Update) -> None:
+def _note_checkpoint(summary: LogSummary, update: Update) -> None:
     event = update.event or {}
     path, number = event.get("path"), event.get("step", update.step)
     # Readers of JSON give every number as a float.
     saved_at = int(number) if isinstance(number, int | float) and math.isfinite(number) else None
     if isinstance(path, str) and path and "\0" not in path and saved_at is not None:
-        course.saved.pop(path, None)
-        course.saved[path] = saved_at
-        if len(course.saved) > MOST_CHECKPOINTS:
-            del course.saved[next(iter(course.saved))]
+        summary.saved.pop(path, None)
+        summary.saved[path] = saved_at
+        if len(summary.saved) > MOST_CHECKPOINTS:
+            del summary.saved[next(iter(summary.saved))]
 
 
-def _note(course: Course, transition: Transition, update: Update) -> None:
+def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
     name = transition.rule
     if transition.change in ("pending", "firing"):
-        course.began.setdefault(name, (max(course.count, 1), update.step, course.previous))
+        summary.began.setdefault(name, (max(summary.count, 1), update.step, summary.previous))
     if transition.change in ("cancelled", "resolved"):
-        course.began.pop(name, None)
+        summary.began.pop(name, None)
     if transition.change != "firing":
         return
-    row, first, previous = course.began[name]
-    if len(course.episodes) < MOST_EPISODES or name not in course.spans:
-        course.fired.append(transition)
-        course.episodes.append(
+    row, first, previous = summary.began[name]
+    if len(summary.episodes) < MOST_EPISODES or name not in summary.spans:
+        summary.fired.append(transition)
+        summary.episodes.append(
             Episode(
                 rule=name,
                 severity=transition.severity,
@@ -237,11 +239,11 @@ def _note(course: Course, transition: Transition, update: Update) -> None:
                 seq=transition.seq,
             )
         )
-    span = course.spans.get(name)
+    span = summary.spans.get(name)
     if span is not None:
-        course.spans[name] = replace(span, last_update=update.step, times=span.times + 1)
+        summary.spans[name] = replace(span, last_update=update.step, times=span.times + 1)
         return
-    course.spans[name] = AlertSpan(
+    summary.spans[name] = AlertSpan(
         rule=name,
         severity=transition.severity,
         action=transition.action.word,
@@ -251,50 +253,50 @@ def _note(course: Course, transition: Transition, update: Update) -> None:
     )
 
 
-def _extend(course: Course, state: State, update: Update) -> None:
+def _extend(summary: LogSummary, state: State, update: Update) -> None:
     for name in state.held():
-        span = course.spans.get(name)
+        span = summary.spans.get(name)
         if span is not None and span.last_update != update.step:
-            course.spans[name] = replace(span, last_update=update.step)
+            summary.spans[name] = replace(span, last_update=update.step)
 
 
-def _capture(course: Course, update: Update) -> None:
+def _capture(summary: LogSummary, update: Update) -> None:
     """Keep the updates around the first warning, or better, the first critical alert."""
-    course.history.append((course.count, update))
-    grade = course.captured
-    if grade != "critical" and course.spans:
-        severities = {span.severity for span in course.spans.values()}
+    summary.history.append((summary.count, update))
+    grade = summary.captured
+    if grade != "critical" and summary.spans:
+        severities = {span.severity for span in summary.spans.values()}
         found = next((one for one in ("critical", "warning") if one in severities), "")
         if found and found != grade:
-            course.around = list(course.history)
-            course.captured, course.kept_after = found, 0
+            summary.around = list(summary.history)
+            summary.captured, summary.kept_after = found, 0
             return
-    if grade and course.kept_after < AFTERMATH:
-        course.around.append((course.count, update))
-        course.kept_after += 1
+    if grade and summary.kept_after < AFTERMATH:
+        summary.around.append((summary.count, update))
+        summary.kept_after += 1
 
 
-def _look_for_damage(course: Course, rules: RuleSet, update: Update) -> None:
-    if course.damage_row is not None:
+def _look_for_damage(summary: LogSummary, rules: RuleSet, update: Update) -> None:
+    if summary.damage_row is not None:
         return
     for name, value in update.readings.items():
         if value - value != 0.0 and rules.canonical(name) in CORE:
-            course.core_nonfinite = True
+            summary.core_nonfinite = True
     died = (update.event or {}).get("kind") == "failed"
-    if course.core_nonfinite or died:
-        course.damage_row = max(course.count, 1)
+    if summary.core_nonfinite or died:
+        summary.damage_row = max(summary.count, 1)
 
 
-def _with_leads(course: Course) -> Course:
-    critical = course.critical()
-    damage = course.damage_row
+def _with_leads(summary: LogSummary) -> LogSummary:
+    critical = summary.critical()
+    damage = summary.damage_row
     if damage is None:
         damage = min((one.row for one in critical), default=None)
     if damage is None:
-        return course
+        return summary
     for name, episodes in itertools.groupby(
-        sorted(course.episodes, key=lambda one: (one.rule, one.row)), key=lambda one: one.rule
+        sorted(summary.episodes, key=lambda one: (one.rule, one.row)), key=lambda one: one.rule
     ):
         lead = damage - min((one.row for one in episodes), key=lambda row: (abs(damage - row), row))
-        course.spans[name] = replace(course.spans[name], lead_updates=lead)
-    return course
+        summary.spans[name] = replace(summary.spans[name], lead_updates=lead)
+    return summary
