@@ -280,12 +280,12 @@ def test_a_fleet_of_any_size_keeps_only_the_worst_runs_in_memory() -> None:
     for number in range(2_000):
         word: VerdictWord = "diverged" if number % 100 == 7 else "healthy"
         found = Examination(path="p", format="f", run=f"r{number}", unit="row", verdict=word)
-        found.series = DownsampledSeries(rules)
+        found.downsampled = DownsampledSeries(rules)
         kept.add(found)
 
     assert len(kept.lines) <= 2 * MOST_LINES
     assert [found.verdict for found in kept.worst()].count("diverged") == 20
-    assert sum(found.series is not None for found in kept.worst()) == 2
+    assert sum(found.downsampled is not None for found in kept.worst()) == 2
     assert kept.runs == 2_000
 
 

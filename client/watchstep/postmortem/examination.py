@@ -19,7 +19,7 @@ from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.log_summary import AlertSpan, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
-from watchstep.postmortem.verdict import VerdictWord, not_checked, verdict_of
+from watchstep.postmortem.verdict import WELL, VerdictWord, not_checked, verdict_of
 from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.wire import number_to_json
 
@@ -191,10 +191,10 @@ def examine(
         attempts=summary.attempts,
         verdict=verdict_of(summary),
         halt_update=summary.halt[1] if summary.halt else None,
-        first_bad_update=bad.update if bad else lost_at,
-        last_good_update=bad.previous if bad else summary.last,
+        first_bad_update=bad.step if bad else lost_at,
+        last_good_update=bad.previous_step if bad else summary.last,
         last_update=summary.last,
-        wasted_updates=summary.count - bad.row + 1 if bad else 0,
+        wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
         saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
         alerts=sorted(summary.spans.values(), key=lambda span: (span.first_update, span.rule)),
         stages=_stages(summary, story_told),
@@ -206,9 +206,9 @@ def examine(
         downsampled=downsampled,
         rule_set=compiled,
     )
-    if explain and found.verdict != "healthy":
+    if explain and found.verdict not in WELL:
         _explain(found, compiled, summary)
-    if explain and look_beside and found.verdict != "healthy":
+    if explain and look_beside and found.verdict not in WELL:
         found.checkpoints = search(Path(found.path), _good(summary, found), summary.saved)
     return found
 
@@ -251,10 +251,10 @@ def _alerts_within(summary: LogSummary) -> list[Transition]:
 
 
 def _crash_row(summary: LogSummary) -> int:
-    if summary.damage_row is not None:
-        return summary.damage_row
-    critical = summary.critical()
-    return min((one.row for one in critical), default=summary.count)
+    damage = summary.damage_row()
+    if damage is not None:
+        return damage
+    return min((episode.row for episode in summary.critical), default=summary.count)
 
 
 def _trigger(causes: Sequence[Cause]) -> str:
@@ -265,7 +265,7 @@ def _trigger(causes: Sequence[Cause]) -> str:
 
 
 def _story(rules: RuleSet, summary: LogSummary) -> Story | None:
-    if not any(span.severity != "info" for span in summary.spans.values()):
+    if not summary.warned():
         return None
     return story(rules, _alerts_within(summary), [update for _, update in summary.window])
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from watchstep.core.diagnosis.columns import CORE
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE
+from watchstep.core.health import Health, HealthTracker
+from watchstep.core.stages import Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -18,14 +18,25 @@ HISTORY = 300
 """Updates before the worst moment that a diagnosis looks back on."""
 AFTERMATH = 100
 """Updates after it that are kept for the story."""
-LEAD_UPDATES = 100
-"""A warning further ahead of the first critical alert than this is not counted as its sign."""
 MOST_EPISODES = 5_000
 """Firings remembered of one log; a rule that flickers all the time needs no more."""
 
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
+
+_LOST = frozenset(
+    {
+        "LossNonFinite",
+        "LossesStayNonFinite",
+        "GradientStaysNonFinite",
+        "ZeroLossHidesNaN",
+        "LossMissing",
+        "LossDoubled",
+        "ParametersNonFinite",
+    }
+)
+"""Shipped rules that say that the numbers are lost, also where no core reading shows it."""
 
 Observer = Callable[[int, Update, State], None]
 
@@ -37,10 +48,12 @@ class AlertSpan:
     Attributes:
         first_update: First update at which the condition held that went on to fire.
         last_update: Last update at which it held.
-        lead_updates: Updates with readings between its holding and the damage: the first
-            core reading that is not finite, the death, or the first critical alert. Negative
-            when it came afterwards; None where there was no damage.
+        lead_updates: Updates with readings between its holding and the damage: the first core
+            reading that was lost, the death, or the first critical alert. Negative when it came
+            afterwards; None where there was no damage in the last attempt.
         times: How often it began to fire.
+        metric: The metric that the rule holds for; "" for a rule about a whole run.
+        attempt: The last one in which it fired.
     """
 
     rule: str
@@ -51,87 +64,92 @@ class AlertSpan:
     reason: str
     lead_updates: int | None = None
     times: int = 1
+    metric: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One rule beginning to hold, and then to fire.
+    """One critical rule beginning to fire in the present attempt.
 
     Attributes:
-        row: Position among the updates with readings, from 1.
-        previous: Number of the update with readings before it; None at the first.
-        seq: Of the update at which it fired.
+        row: Position among the log's updates with readings, from 1.
     """
 
     rule: str
-    severity: Severity
     action: Action
     row: int
-    update: int
-    previous: int | None
-    seq: int
 
 
 @dataclass
 class LogSummary:
     """What one fold over a log remembers; bounded, however long the log is.
 
+    What went wrong is of the last attempt; only `spans` tells of all of them.
+
     Attributes:
+        tracker: Health, first bad update and leads, as the service keeps them.
         count: Updates with readings.
+        before: Those of earlier attempts.
         around: Updates before and after the first critical alert, else the first warning.
         saved: Path and step of the newest checkpoints that the log itself tells of.
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
         said_lost: Row and update at which it last said in words that the loss is not finite.
         stride: By how much the last two numbers differed.
-        core_nonfinite: Whether a core reading was not finite while a critical alert fired.
         held_at_end: Rules whose condition held at the last update.
     """
 
+    tracker: HealthTracker
     count: int = 0
+    before: int = 0
     attempts: int = 0
     last: int | None = None
-    previous: int | None = None
     last_time: float = 0.0
     first_time: float | None = None
     fired: list[Transition] = field(default_factory=list)
-    episodes: list[Episode] = field(default_factory=list)
-    spans: dict[str, AlertSpan] = field(default_factory=dict)
+    critical: list[Episode] = field(default_factory=list)
+    spans: dict[tuple[str, str], AlertSpan] = field(default_factory=dict)
     halt: tuple[int, int] | None = None
     failure: str | None = None
     said_lost: tuple[int, int] | None = None
     stride: int = 1
-    failed_attempt: int = 0
     finished: bool = False
-    core_nonfinite: bool = False
-    damage_row: int | None = None
     held_at_end: tuple[str, ...] = ()
     saved: dict[str, int] = field(default_factory=dict)
     history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     around: list[tuple[int, Update]] = field(default_factory=list)
     kept_after: int = 0
     captured: str = ""
-    began: dict[str, tuple[int, int, int | None]] = field(default_factory=dict)
+    began: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def window(self) -> Sequence[tuple[int, Update]]:
         """Row and update around what went wrong; the newest where nothing did."""
         return self.around or list(self.history)
 
-    def critical(self) -> list[Episode]:
-        """Firings of critical rules."""
-        return [one for one in self.episodes if one.severity == "critical"]
+    @property
+    def health(self) -> Health:
+        """What the last attempt's numbers were at its end."""
+        return self.tracker.health
 
-    def first_bad(self) -> Episode | None:
-        """The earliest sign of the first critical alert; without one, the first warning."""
-        critical = self.critical()
-        # A death is no sign in the readings before it; see `lost_at`.
-        serious = [
-            one for one in self.episodes if one.severity != "info" and one.rule not in DEATHS
-        ]
-        if critical:
-            worst = min(one.row for one in critical)
-            serious = [one for one in serious if 0 <= worst - one.row <= LEAD_UPDATES]
-        return min(serious, key=lambda one: one.row, default=None)
+    def warned(self) -> bool:
+        """Whether a warning or critical alert about a reading fired in the last attempt."""
+        return any(
+            span.severity != "info" and span.attempt == self.attempts and span.rule not in DEATHS
+            for span in self.spans.values()
+        )
+
+    def first_bad(self) -> Mark | None:
+        """The first sign of what came, by `core`; a death is none in the readings before it."""
+        bad = self.tracker.first_bad
+        if bad is None or not (self.warned() or self.health == "diverged"):
+            return None
+        return bad
+
+    def damage_row(self) -> int | None:
+        """The row of the first update whose core readings were lost, or at which the run died."""
+        damage = self.tracker.damage
+        return None if damage is None else self.before + max(damage.row, 1)
 
     def lost_at(self) -> int | None:
         """The update at which the numbers were lost by the trainer's own words, None without.
@@ -140,9 +158,9 @@ class LogSummary:
         what kills a trainer is in the update that it never comes to print.
         """
         if self.failure is not None and SAYS_NONFINITE.search(self.failure):
-            named = endings.NAMES_UPDATE.search(self.failure)
-            if named:
-                return int(named.group(1))
+            match = endings.NAMES_UPDATE.search(self.failure)
+            if match:
+                return int(match.group(1))
             return None if self.last is None else self.last + self.stride
         return self.said_lost[1] if self.said_lost else None
 
@@ -157,10 +175,21 @@ def fold(
         updates: Used up.
         observers: Called after each update with readings: its row from 1, itself, the state.
     """
-    state, summary = State(rules), LogSummary()
+    labels = {rule.name: rule.labels.get("stage") for rule in rules.rules}
+    state = State(rules)
+    summary = LogSummary(
+        HealthTracker(
+            rules.role,
+            rules.canonical,
+            lambda name: name in _LOST or labels.get(name) == "divergence",
+        )
+    )
     for update in updates:
+        if update.attempt > summary.attempts:
+            _begin_attempt(summary, update.attempt)
         state, transitions = step(rules, state, update)
         _count(summary, update)
+        summary.tracker.update(update, transitions)
         for transition in transitions:
             _note(summary, transition, update)
         if state.firing():
@@ -168,38 +197,47 @@ def fold(
         if summary.halt is None and summary.spans and judge(rules, state).action >= Action.HALT:
             summary.halt = (summary.count, update.step)
         _capture(summary, update)
-        if summary.captured == "critical":
-            _look_for_damage(summary, rules, update)
         if update.readings:
-            summary.previous = update.step
             for observe in observers:
                 observe(summary.count, update, state)
     summary.held_at_end = state.held()
-    return _with_leads(summary)
+    _add_leads(summary)
+    return summary
+
+
+def _begin_attempt(summary: LogSummary, attempt: int) -> None:
+    """What went wrong in an attempt that was resumed is history."""
+    summary.attempts = attempt
+    summary.before = summary.count
+    summary.fired, summary.critical, summary.around = [], [], []
+    summary.halt = summary.failure = summary.said_lost = None
+    summary.captured, summary.kept_after = "", 0
+    summary.finished = False
+    summary.began.clear()
 
 
 def _count(summary: LogSummary, update: Update) -> None:
-    summary.attempts = max(summary.attempts, update.attempt)
     if update.readings:
         summary.count += 1
         if summary.last is not None and update.step > summary.last:
             summary.stride = update.step - summary.last
-        if update.attempt > summary.failed_attempt:
-            # It was resumed, and whatever killed it is behind it.
-            summary.failure = None
         summary.last = update.step
         summary.last_time = update.time
         if summary.first_time is None:
             summary.first_time = update.time
-    kind = (update.event or {}).get("kind")
+    event = update.event or {}
+    kind = event.get("kind")
     if kind == "failed":
-        summary.failure = str((update.event or {}).get("error", ""))
-        summary.failed_attempt = update.attempt
-    elif kind == "log" and endings.SAYS_LOSS_LOST.search(str((update.event or {}).get("text", ""))):
+        summary.failure = str(event.get("error", ""))
+        summary.finished = False
+    elif kind == "log" and endings.SAYS_LOSS_LOST.search(str(event.get("text", ""))):
         summary.said_lost = (summary.count, update.step)
     elif kind == "checkpoint":
         _note_checkpoint(summary, update)
-    elif kind in ("finished", "halted"):
+    elif kind == "finished":
+        # Words of success end a run well, whatever came before them.
+        summary.finished, summary.failure = True, None
+    elif kind in ("halted", "preempted"):
         summary.finished = True
     elif kind == "started":
         summary.finished = False
@@ -218,85 +256,62 @@ def _note_checkpoint(summary: LogSummary, update: Update) -> None:
 
 
 def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
-    name = transition.rule
+    key = (transition.rule, transition.subject)
     if transition.change in ("pending", "firing"):
-        summary.began.setdefault(name, (max(summary.count, 1), update.step, summary.previous))
+        summary.began.setdefault(key, update.step)
+    first = summary.began.get(key, update.step)
     if transition.change in ("cancelled", "resolved"):
-        summary.began.pop(name, None)
+        summary.began.pop(key, None)
     if transition.change != "firing":
         return
-    row, first, previous = summary.began[name]
-    if len(summary.episodes) < MOST_EPISODES or name not in summary.spans:
+    if len(summary.fired) < MOST_EPISODES:
         summary.fired.append(transition)
-        summary.episodes.append(
-            Episode(
-                rule=name,
-                severity=transition.severity,
-                action=transition.action,
-                row=row,
-                update=first,
-                previous=previous,
-                seq=transition.seq,
-            )
-        )
-    span = summary.spans.get(name)
+        if transition.severity == "critical":
+            episode = Episode(transition.rule, transition.action, max(summary.count, 1))
+            summary.critical.append(episode)
+    span = summary.spans.get(key)
     if span is not None:
-        summary.spans[name] = replace(span, last_update=update.step, times=span.times + 1)
+        summary.spans[key] = replace(
+            span, last_update=update.step, times=span.times + 1, attempt=update.attempt
+        )
         return
-    summary.spans[name] = AlertSpan(
-        rule=name,
+    summary.spans[key] = AlertSpan(
+        rule=transition.rule,
         severity=transition.severity,
         action=transition.action.word,
         first_update=first,
         last_update=update.step,
         reason=transition.reason,
+        metric=transition.subject,
+        attempt=update.attempt,
     )
 
 
 def _extend(summary: LogSummary, state: State, update: Update) -> None:
-    for name in state.held():
-        span = summary.spans.get(name)
-        if span is not None and span.last_update != update.step:
-            summary.spans[name] = replace(span, last_update=update.step)
+    held = set(state.held())
+    for key, span in summary.spans.items():
+        if span.rule in held and key in summary.began and span.last_update != update.step:
+            summary.spans[key] = replace(span, last_update=update.step)
 
 
 def _capture(summary: LogSummary, update: Update) -> None:
     """Keep the updates around the first warning, or better, the first critical alert."""
     summary.history.append((summary.count, update))
     grade = summary.captured
-    if grade != "critical" and summary.spans:
-        severities = {span.severity for span in summary.spans.values()}
-        found = next((one for one in ("critical", "warning") if one in severities), "")
-        if found and found != grade:
+    if grade != "critical" and summary.fired:
+        severities = {transition.severity for transition in summary.fired}
+        worst = next((one for one in ("critical", "warning") if one in severities), "")
+        if worst and worst != grade:
             summary.around = list(summary.history)
-            summary.captured, summary.kept_after = found, 0
+            summary.captured, summary.kept_after = worst, 0
             return
     if grade and summary.kept_after < AFTERMATH:
         summary.around.append((summary.count, update))
         summary.kept_after += 1
 
 
-def _look_for_damage(summary: LogSummary, rules: RuleSet, update: Update) -> None:
-    if summary.damage_row is not None:
-        return
-    for name, value in update.readings.items():
-        if value - value != 0.0 and rules.canonical(name) in CORE:
-            summary.core_nonfinite = True
-    died = (update.event or {}).get("kind") == "failed"
-    if summary.core_nonfinite or died:
-        summary.damage_row = max(summary.count, 1)
-
-
-def _with_leads(summary: LogSummary) -> LogSummary:
-    critical = summary.critical()
-    damage = summary.damage_row
-    if damage is None:
-        damage = min((one.row for one in critical), default=None)
-    if damage is None:
-        return summary
-    for name, episodes in itertools.groupby(
-        sorted(summary.episodes, key=lambda one: (one.rule, one.row)), key=lambda one: one.rule
-    ):
-        lead = damage - min((one.row for one in episodes), key=lambda row: (abs(damage - row), row))
-        summary.spans[name] = replace(summary.spans[name], lead_updates=lead)
-    return summary
+def _add_leads(summary: LogSummary) -> None:
+    for lead in summary.tracker.leads():
+        span = summary.spans.get((lead.rule, lead.metric))
+        if span is not None:
+            summary.spans[lead.rule, lead.metric] = replace(span, lead_updates=lead.updates)

@@ -14,7 +14,7 @@ from watchstep.postmortem.charts import Mark, chart, frame_of
 from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.report import number
-from watchstep.postmortem.verdict import VERDICTS
+from watchstep.postmortem.verdict import VERDICTS, WELL
 
 MOST_CHARTS = 10
 MOST_MARKS = 12
@@ -53,7 +53,7 @@ def render(runs: Sequence[Examination], verdicts: Mapping[str, int]) -> str:
 
 
 def _is_worth_a_section(found: Examination) -> bool:
-    return found.downsampled is not None and found.verdict != "healthy"
+    return found.downsampled is not None and found.verdict not in WELL
 
 
 def _fleet(
@@ -242,7 +242,7 @@ def _checklist(found: Examination) -> Iterator[str]:
 
 
 def _checkpoint(found: Examination) -> Iterator[str]:
-    if found.verdict == "healthy":
+    if found.verdict in WELL:
         return
     search = found.checkpoints
     yield "<h3>Where to go back to</h3>"

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from watchstep.core.diagnosis import NOT_ENOUGH
 from watchstep.postmortem.downsampled_series import Series
-from watchstep.postmortem.verdict import VERDICTS
+from watchstep.postmortem.verdict import VERDICTS, WELL
 
 if TYPE_CHECKING:
     from watchstep.postmortem.examination import Examination
 
 COLOURS = {
+    "unjudged": "cyan",
     "healthy": "green",
     "suspicious": "yellow",
     "exploded": "red",
@@ -60,7 +61,7 @@ def _parts(found: Examination) -> Iterator[RenderableType]:
         yield from _section("Trigger condition", Text(found.trigger))
     if found.items:
         yield from _section("The checklist for old logs", _checklist(found))
-    if found.verdict != "healthy":
+    if found.verdict not in WELL:
         yield from _section("Where to go back to", _checkpoint(found))
     if found.not_checked:
         yield from _section("Not checked", _lines(found.not_checked))

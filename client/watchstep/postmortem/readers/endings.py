@@ -117,7 +117,6 @@ _FINISHED: tuple[tuple[str, ...], ...] = (
     ("completed training",),
     ("training successfully",),
     ("training ended successfully",),
-    ("overall training speed: ",),
     ("epochs completed in ",),
     ("end of training",),
     ("optimization finished",),

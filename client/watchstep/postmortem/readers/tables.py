@@ -28,6 +28,7 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
     """A row for each line under the header; an empty cell is a reading that was not made.
 
     Args:
+        log: Names the file, and takes the notes.
         run: The one to read of a table that has a column for each of several runs.
     """
     source = (text for text in records(lines(log.files[0], log)) if text.strip())
