@@ -41,7 +41,7 @@ from watchstep.checkpoint import all_finite
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.integrations.sb3 import WatchstepCallback
 from watchstep.postmortem.readers import open_logs
-from watchstep.postmortem.statistics import wilson
+from watchstep.study.statistics import wilson
 
 UPDATES, FAULT_AT, SAVE_EVERY = 36, 20, 5
 MODES = ("without", "halt", "rollback")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import archives, database, mlflow_files
+from watchstep.postmortem.readers import archives, database, mlflow_files, tables
 from watchstep.postmortem.readers.formats import (
     Format,
     Read,
@@ -126,7 +127,12 @@ def _logs_of(path: Path) -> Iterator[Log]:
     found = recognise(head) or late_console(head)
     if found is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
-    yield _opened(path, _run_name(path), found, [path])
+    runs = tables.runs_in(head.decode("utf-8", "replace")) if found.name == "csv" else []
+    for run in runs:
+        one_run = dataclasses.replace(found, read=functools.partial(tables.csv_rows, run=run))
+        yield _opened(path, run, one_run, [path])
+    if not runs:
+        yield _opened(path, _run_name(path), found, [path])
 
 
 def _packed(path: Path) -> Iterator[Log]:

@@ -30,23 +30,25 @@ class Row:
 
     Attributes:
         readings: Metric name to number, names in the metric charset.
-        number: The iteration or step that the log prints for it; None when it prints none.
+        step: The iteration or step that the log prints for it; None when it prints none.
         time: Seconds since the epoch, None when the log has no clock.
         event: None, or a mapping with a "kind".
         attempt: 0 to let numbers that go back mean a resume; else the attempt itself.
         seq: 0 to count; else the number that our own hook gave the update.
-        epoch: The epoch within which `number` counts, None where it counts over the run.
-        length: Up to where `number` counts in one epoch, None when the log does not say.
+        epoch: The epoch within which `step` counts, None where it counts over the run.
+        length: Up to where `step` counts in one epoch, None when the log does not say.
+        line: The line of the text that it ends in, from 1; 0 where there are no lines.
     """
 
     readings: dict[str, float]
-    number: int | None = None
+    step: int | None = None
     time: float | None = None
     event: dict[str, object] | None = None
     attempt: int = 0
     seq: int = 0
     epoch: int | None = None
     length: int | None = None
+    line: int = 0
 
 
 @dataclass
@@ -129,7 +131,7 @@ class Log:
                 self.names.update(row.readings)
             yield Update(
                 seq=seq,
-                step=seq if row.number is None else row.number,
+                step=seq if row.step is None else row.step,
                 time=float(seq) if row.time is None else row.time,
                 readings=row.readings,
                 event=row.event,
@@ -153,13 +155,13 @@ def joined(rows: Iterator[Row]) -> Iterator[Row]:
             continue
         if pending is not None:
             yield pending
-        if row.number is None:
-            row.number = None if last is None else last + 1
-        elif last is not None and row.number < last and not row.attempt:
+        if row.step is None:
+            row.step = None if last is None else last + 1
+        elif last is not None and row.step < last and not row.attempt:
             attempt += not _epoch_grew(row, pending)
         attempt = row.attempt or attempt
         row.attempt = attempt
-        last = row.number
+        last = row.step
         row.time = clock = clock if row.time is None else row.time
         pending = row
     if pending is not None:
@@ -174,22 +176,22 @@ def _counted_on(rows: Iterator[Row]) -> Iterator[Row]:
     epoch: int | None = None
     ahead, farthest = 0, 0
     for row in rows:
-        if row.epoch is not None and row.number is not None:
-            if epoch is not None and row.epoch > epoch and (row.length or row.number < farthest):
+        if row.epoch is not None and row.step is not None:
+            if epoch is not None and row.epoch > epoch and (row.length or row.step < farthest):
                 ahead += (row.epoch - epoch) * (row.length or farthest)
                 farthest = 0
             elif epoch is not None and row.epoch < epoch:
                 ahead, farthest = 0, 0  # Training was begun again.
             epoch = row.epoch
-            farthest = max(farthest, row.number)
-            row.number += ahead
+            farthest = max(farthest, row.step)
+            row.step += ahead
         yield row
 
 
 def _belongs(row: Row, pending: Row) -> bool:
     if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
         return False
-    if row.number is None:
+    if row.step is None:
         if not row.readings:
             return True  # Nothing but an event, said after the row before it.
         # Printed Hugging Face rows have no step, but an evaluation repeats the epoch.
@@ -197,7 +199,7 @@ def _belongs(row: Row, pending: Row) -> bool:
             return False
         if any(not name.startswith("eval_") for name in row.readings if name != "epoch"):
             return False
-    elif row.number != pending.number:
+    elif row.step != pending.step:
         return False
     known = pending.readings
     return all(

@@ -132,7 +132,7 @@ class _Decoder:
         """
         done: list[Row] = []
         simple, read_value = self._simple.get, _FLOAT.unpack_from
-        readings, row_step = self.row.readings, self.row.number
+        readings, row_step = self.row.readings, self.row.step
         written, at, step = _NO_STEP
         for payload in payloads:
             if not payload.startswith(written, 9):  # Mostly the step is the one before.
@@ -142,7 +142,7 @@ class _Decoder:
                 if name is None:
                     for scalar in self._unknown(payload, at, step):
                         self._put(scalar, done)
-                    readings, row_step = self.row.readings, self.row.number
+                    readings, row_step = self.row.readings, self.row.step
                 continue
             value = read_value(payload, len(payload) - 4)[0]
             if step != row_step or name in readings:
@@ -155,10 +155,10 @@ class _Decoder:
 
     def _put(self, scalar: _Scalar, done: list[Row]) -> None:
         row = self.row
-        if scalar.step != row.number or scalar.name in row.readings:
+        if scalar.step != row.step or scalar.name in row.readings:
             if row.readings:
                 done.append(row)
-            row = self.row = Row({}, number=scalar.step, time=scalar.wall_time)
+            row = self.row = Row({}, step=scalar.step, time=scalar.wall_time)
         row.readings[scalar.name] = scalar.value
 
     def _unknown(self, payload: bytes, at: int, step: int) -> list[_Scalar]:

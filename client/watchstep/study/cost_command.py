@@ -12,7 +12,7 @@ from watchstep.errors import RuleError
 from watchstep.postmortem.reading import UNREADABLE, Reading, Rules, check_rules, console
 
 if TYPE_CHECKING:
-    from watchstep.postmortem.cost import Assumptions, Figure, Measured
+    from watchstep.study.cost import Assumptions, Figure, Measured
 
 
 def cost(
@@ -30,7 +30,7 @@ def cost(
     Without a file the assumptions are the seed document's; with logs the share of failed runs
     and of lost updates is measured on them.
     """
-    from watchstep.postmortem.cost import assumptions_json, bill
+    from watchstep.study.cost import assumptions_json, bill
 
     check_rules(rules)
     given = _given(config)
@@ -56,8 +56,8 @@ def cost(
 
 def measure(reading: Reading) -> Measured:
     """How often runs fail, and what they had done by then."""
-    from watchstep.postmortem.cost import Measured
-    from watchstep.postmortem.frequency import FAILED_VERDICTS
+    from watchstep.study.cost import Measured
+    from watchstep.study.frequency import FAILED_VERDICTS
 
     runs = failures = failed = wasted = saved = 0
     for found in reading.examinations():
@@ -78,7 +78,7 @@ def measure(reading: Reading) -> Measured:
 
 
 def _given(config: Path | None) -> Assumptions:
-    from watchstep.postmortem.cost import Assumptions, read_assumptions
+    from watchstep.study.cost import Assumptions, read_assumptions
 
     if config is None:
         return Assumptions()

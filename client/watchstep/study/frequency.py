@@ -12,7 +12,7 @@ from typing import Any
 from watchstep.core.engine import RuleSet, State
 from watchstep.core.updates import Update
 from watchstep.postmortem.examination import Examination
-from watchstep.postmortem.statistics import Interval, wilson
+from watchstep.study.statistics import Interval, wilson
 
 PHASES: tuple[tuple[str, float, float], ...] = (
     ("early", 0.0, 0.2),

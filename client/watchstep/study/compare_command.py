@@ -13,7 +13,7 @@ import typer
 from watchstep.postmortem.reading import Reading, check_rules, console
 
 if TYPE_CHECKING:
-    from watchstep.postmortem import comparison
+    from watchstep.study import comparison
 
 
 def compare(
@@ -23,7 +23,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs or two fleets, and say "cannot tell" where that is so."""
-    from watchstep.postmortem import comparison
+    from watchstep.study import comparison
 
     check_rules(rules)
     sides = {"old": Reading([old], rules), "new": Reading([new], rules)}
@@ -40,9 +40,9 @@ def compare(
 
 
 def _figures(reading: Reading) -> list[comparison.RunFigures]:
-    from watchstep.postmortem import comparison
     from watchstep.postmortem.examination import chosen_rules, examine
     from watchstep.postmortem.readers import open_logs
+    from watchstep.study import comparison
 
     found = []
     for log in open_logs(reading.paths, unreadable=reading.refuse):
@@ -63,8 +63,8 @@ def _show(
     from rich.table import Table
     from rich.text import Text
 
-    from watchstep.postmortem import comparison
-    from watchstep.postmortem.statistics import LEAST_RUNS
+    from watchstep.study import comparison
+    from watchstep.study.statistics import LEAST_RUNS
 
     screen = console()
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -12,7 +12,7 @@ from watchstep.core.diagnosis.columns import CORE
 from watchstep.core.engine import RuleSet, State
 from watchstep.core.updates import Update
 from watchstep.postmortem.examination import Examination
-from watchstep.postmortem.statistics import (
+from watchstep.study.statistics import (
     LEAST_RUNS,
     Interval,
     median_difference,

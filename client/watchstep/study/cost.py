@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.errors import RuleError
-from watchstep.postmortem.statistics import Interval, wilson
 from watchstep.rules.strict_yaml import Mapped, read
+from watchstep.study.statistics import Interval, wilson
 
 WEEKS = 52
 

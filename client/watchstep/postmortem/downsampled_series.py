@@ -1,4 +1,4 @@
-"""The course of a log's metrics in bounded memory, fit to be drawn: nothing extreme is lost."""
+"""The summary of a log's metrics in bounded memory, fit to be drawn: nothing extreme is lost."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Series:
         self.fill = 1
 
 
-class Sketch:
+class DownsampledSeries:
     """Every metric's series under its canonical name; an observer of `fold`."""
 
     def __init__(self, rules: RuleSet) -> None:

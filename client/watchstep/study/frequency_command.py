@@ -10,7 +10,7 @@ import typer
 from watchstep.postmortem.reading import Paths, Reading, Rules, check_rules, console
 
 if TYPE_CHECKING:
-    from watchstep.postmortem.frequency import Census, Rate, Risk
+    from watchstep.study.frequency import Census, Rate, Risk
 
 RUNS_PER_YEAR = 520.0
 """Ten a week, as in the seed document's estimate of the damage."""
@@ -28,7 +28,7 @@ def frequency(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count over a fleet how often each zone and rule is entered: by phase and by tag."""
-    from watchstep.postmortem.frequency import Risk
+    from watchstep.study.frequency import Risk
 
     check_rules(rules)
     reading = Reading(paths, rules)
@@ -56,8 +56,8 @@ def frequency(
 def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Census:
     """Read a fleet once, run after run."""
     from watchstep.postmortem.examination import chosen_rules, examine
-    from watchstep.postmortem.frequency import Census, Entries
     from watchstep.postmortem.readers import open_logs
+    from watchstep.study.frequency import Census, Entries
 
     census = Census(by)
     for log in open_logs(reading.paths, unreadable=reading.refuse):
@@ -68,7 +68,7 @@ def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Censu
 
 
 def _assumptions(runs_per_year: float) -> list[str]:
-    from watchstep.postmortem.frequency import PHASES
+    from watchstep.study.frequency import PHASES
 
     phases = ", ".join(f"{name} {low:.0%} to {high:.0%}" for name, low, high in PHASES)
     return [
@@ -83,7 +83,7 @@ def _show(census: Census, risks: dict[str, Risk]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from watchstep.postmortem.frequency import PHASES
+    from watchstep.study.frequency import PHASES
 
     screen = console()
     screen.print(f"{census.runs['all']} runs, {census.updates['all', 'all']:,} updates\n")
