@@ -46,6 +46,8 @@ class Options:
             OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
         catch_sigterm: Whether a SIGTERM that nobody else handles is told before the process
             dies of it.
+        first_update_s: Seconds that the first update may take, which may compile, and a phase
+            marked by `pause` the first time.
         terminal: Whether a critical alert is said on stderr where no service hears of it, and
             where the run is to be seen where one does.
         roles: Metric name to role, for metrics whose name does not say what they are.
@@ -73,7 +75,8 @@ class Options:
     obey_commands: bool = True
     exit_s: float = 1.5
     report: bool | None = None
-    catch_sigterm: bool = False
+    catch_sigterm: bool = True
+    first_update_s: float = 600.0
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
 
@@ -259,6 +262,7 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "exit_s": _at_least(0),
     "report": _switch,
     "catch_sigterm": _switch,
+    "first_update_s": _at_least(0),
     "terminal": _switch,
     "roles": _roles,
 }
