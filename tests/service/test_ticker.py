@@ -23,11 +23,14 @@ def test_runs_that_gauges_still_show_are_there_after_a_restart(tmp_path: Path) -
 
     with bench(tmp_path, clock=clock) as at:
         Scheduler(at.run_service, 1.0, keep_ended_s=600.0).remember()
-        shown = {run.run: (run.status, bool(run.firing)) for run in at.run_service.iter_runs()}
+        shown = {
+            each.run: (each.status, each.health, bool(each.firing))
+            for each in at.run_service.iter_runs()
+        }
 
     assert shown == {
-        "running": ("running", False),
-        "diverged": ("diverged", True),
-        "diverged long ago": ("diverged", True),
-        "halted": ("halted", True),
+        "running": ("running", "unjudged", False),
+        "diverged": ("running", "diverged", True),
+        "diverged long ago": ("running", "diverged", True),
+        "halted": ("halted", "suspicious", True),
     }

@@ -202,9 +202,9 @@ class RunService:
         def job(transaction: Transaction) -> CommandRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            for known in live.commands:
-                if known.kind == kind and known.expires_at > now:
-                    return known
+            for waiting in live.commands:
+                if waiting.kind == kind and waiting.expires_at > now:
+                    return waiting
             if live.record.ended_at is not None:
                 raise ConflictError("the run has ended", loc=("run",))
             command = CommandRecord(
@@ -216,7 +216,7 @@ class RunService:
                 created_at=now,
                 expires_at=now + timedelta(seconds=self._options.command_expire_s),
             )
-            live.commands = [known for known in live.commands if known.expires_at > now]
+            live.commands = [each for each in live.commands if each.expires_at > now]
             live.commands.append(command)
             change.commands[command.id] = command
             change.tell("command", {"command": command.id, "asks": kind, "reason": reason})
@@ -237,7 +237,7 @@ class RunService:
         def job(transaction: Transaction) -> AlertRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            alert = next((known for known in live.alerts.values() if known.id == alert_id), None)
+            alert = next((each for each in live.alerts.values() if each.id == alert_id), None)
             if alert is None:
                 alert = live.members.get(alert_id) or self.alert(alert_id, None)
             if alert.acknowledged_at is not None:
@@ -335,17 +335,20 @@ class RunService:
                 run=record.run,
                 project=record.project,
                 status=shown_status(record, now, self.policy.hearing),
+                health=record.health,
                 step=record.step,
-                last_update_at=record.heard_at.timestamp() if record.heard_at else None,
+                last_update_at=record.updated_at.timestamp() if record.updated_at else None,
+                last_heard_at=record.heard_at.timestamp() if record.heard_at else None,
                 lost_updates=record.lost,
                 readings=view.latest,
                 zones=view.zones(),
                 firing=tuple(
-                    FiringAlert(alert.rule, alert.severity)
+                    FiringAlert(alert.rule, alert.severity, alert.subject)
                     for alert in view.alerts
                     if alert.state == "firing"
                 ),
                 ended_at=record.ended_at.timestamp() if record.ended_at else None,
+                has_incident=view.incident is not None,
             )
 
     def _current_views(self) -> list[RunView]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from watchstep.core.ruleset import RuleSet
 from watchstep_monitor.service.errors import ServiceError, StorageTroubleError
+from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import RunRecord
 from watchstep_monitor.service.run_state.run_cache import RunView
@@ -21,9 +22,6 @@ MESSAGES_INTERVAL_S = 0.1
 """Between looks for messages that are due; one indexed query."""
 
 MOST_DUE = 200
-
-DIVERGED_LOOK_BACK = timedelta(hours=1)
-"""Diverged runs that were silent for longer were looked at when they were silent for less."""
 
 LEAST_DEAF_S = 5.0
 """Trouble with the store that lasted so long counts as absence of the service."""
@@ -53,7 +51,7 @@ class Scheduler:
         self._leads = leads
         self._check_interval_s = check_interval_s
         self._stop = threading.Event()
-        self._stalled: set[str] = set()
+        self._lost: set[str] = set()
         self._deaf_since: datetime | None = None
         self._rules_version = run_service.book.version
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
@@ -74,7 +72,7 @@ class Scheduler:
         reloaded = self._rules_version != self._run_service.book.version
         self._rules_version = self._run_service.book.version
         if not self._leads():
-            self._stalled.clear()
+            self._lost.clear()
             # Nothing to do but to notice when the store is away.
             self._run_service.store.due_incidents(now, 1)
             return
@@ -97,13 +95,12 @@ class Scheduler:
         and runs that ended so recently that gauges still show them.
         """
         since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
-        for status in ("running", "diverged"):
-            self._remember(status, lambda record: record.ended_at is None)
+        self._remember("running", lambda record: record.ended_at is None)
         self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
 
     def _remember(
         self,
-        status: str | None,
+        status: RunStatus | None,
         wanted: Callable[[RunRecord], bool],
         more: Callable[[RunRecord], bool] = lambda _: True,
     ) -> None:
@@ -171,7 +168,7 @@ class Scheduler:
             yield from run_service.fleet.views()
             return
         # Memory knows little of runs that speak to other replicas; their rows know enough.
-        back = set(self._stalled)
+        back = set(self._lost)
         for record in self._silent_records(now):
             back.discard(record.run)
             view = run_service.fleet.view(record.run)
@@ -185,13 +182,7 @@ class Scheduler:
         run_service = self._run_service
         least = _least_silence_s(run_service.book.rules, run_service.policy.hearing.timeout_s)
         silent = now - timedelta(seconds=least)
-        yield from self._records(RunFilter(status="stalled", stalled_before=silent))
-        for record in self._records(RunFilter(status="diverged")):
-            heard = record.heard_at or record.created_at
-            if heard < silent - DIVERGED_LOOK_BACK:
-                return
-            if heard < silent and record.ended_at is None:
-                yield record
+        yield from self._records(RunFilter(status="lost", lost_before=silent))
 
     def _records(self, wanted: RunFilter) -> Iterator[RunRecord]:
         cursor: str | None = None
@@ -216,17 +207,22 @@ class Scheduler:
     def _note_status(self, view: RunView, now: datetime) -> None:
         """Tell listeners when a run falls silent; its own words announce the way back."""
         run = view.record.run
-        stalled = shown_status(view.record, now, self._run_service.policy.hearing) == "stalled"
-        if stalled and run not in self._stalled:
-            self._stalled.add(run)
-            self._publish(view, "stalled")
-        elif not stalled and run in self._stalled:
-            self._stalled.discard(run)
-            self._publish(view, view.record.status)
+        status = shown_status(view.record, now, self._run_service.policy.hearing)
+        if status == "lost" and run not in self._lost:
+            self._lost.add(run)
+            self._publish(view, status)
+        elif status != "lost" and run in self._lost:
+            self._lost.discard(run)
+            self._publish(view, status)
 
-    def _publish(self, view: RunView, status: str) -> None:
+    def _publish(self, view: RunView, status: RunStatus) -> None:
         record = view.record
-        detail = {"status": status, "attempt": record.attempt, "seq": record.last_seq}
+        detail = {
+            "status": status,
+            "health": record.health,
+            "attempt": record.attempt,
+            "seq": record.last_seq,
+        }
         self._run_service.bus.happened("status", record.run, record.project, detail)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
-from watchstep_monitor.service.ports import AlertView, Edge, Notice
+from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,
@@ -70,14 +70,14 @@ def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
     rule = rule_named(live.rules, alert.rule)
     if rule is None:
         return False
-    firing = {known.rule for known in live.alerts.values() if known.state == "firing"}
+    firing = {each.rule for each in live.firing()}
     return any(name in firing for name in rule.inhibited_by)
 
 
 def is_silent(live: LiveRun) -> bool:
     """Whether a rule about silence fires: only such rules hear the clock."""
     clocked = {live.rules.rules[at].name for at in live.rules.clocked}
-    return any(alert.state == "firing" and alert.rule in clocked for alert in live.alerts.values())
+    return any(alert.rule in clocked for alert in live.firing())
 
 
 def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
@@ -106,6 +106,7 @@ def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> A
         runbook_url=texts.get("runbook_url", ""),
         acknowledged=alert.acknowledged_at is not None,
         silenced=silenced,
+        subject=alert.subject,
     )
 
 
@@ -240,8 +241,18 @@ def _notice(
         trainer_did=live.record.trainer_did,
         links={**links, "runbook": runbook} if runbook else links,
         at=change.now,
-        status="stalled" if is_silent(live) else live.record.status,
+        status=_status(live),
     )
+
+
+def _status(live: LiveRun) -> RunStatus:
+    """The run's status where only rules have heard the clock."""
+    record = live.record
+    if record.status != "running":
+        return record.status
+    if record.hung is not None:
+        return "stalled"
+    return "lost" if is_silent(live) else "running"
 
 
 def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:

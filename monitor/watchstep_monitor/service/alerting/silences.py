@@ -105,6 +105,7 @@ def labels_of(alert: AlertRecord) -> dict[str, str]:
         **alert.labels,
         "alertname": alert.rule,
         "rule": alert.rule,
+        "metric": alert.subject or alert.metric,
         "run": alert.run,
         "project": alert.project,
         "severity": alert.severity,
