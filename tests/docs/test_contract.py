@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from watchstep_monitor.http.openapi import _REFUSALS
 
 import watchstep
 from service.http_kit import Client, served, until, upd

@@ -127,7 +127,7 @@ def bench(
         silences = SilenceCache(opened.store, clock)
         policy = IngestPolicy(
             TellingPolicy(
-                group_wait_s, 5.0, 3600.0, lambda: routes, silences.current, "http://localhost"
+                group_wait_s, 5.0, 3600.0, lambda: routes, silences.newest, "http://localhost"
             ),
             Liveness(clock.now(), 300.0),
             snapshot_every,
@@ -140,7 +140,7 @@ def bench(
             clock,
             EventBus(clock),
             policy,
-            RunServiceOptions(600.0, 1_000),
+            RunServiceOptions(600.0, 1_000, silences.current),
         )
         run_service.bus.subscribe(SilencesChanged, lambda _: silences.forget())
         yield Bench(run_service, opened, clock, path)

@@ -121,11 +121,6 @@ def shipped_rules() -> frozenset[str]:
     return frozenset(name for rule in rules for name in (rule.name, *rule.formerly))
 
 
-def pack_text(name: str) -> str:
-    """The text of a pack, to be judged by elsewhere."""
-    return (_PACKS / f"{name}.yaml").read_text("utf-8")
-
-
 def read_source(source: str | Path) -> RuleFile:
     """Read one pack or file.
 

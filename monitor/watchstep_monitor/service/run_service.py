@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -60,10 +60,15 @@ MOST_POINTS_READ = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class RunServiceOptions:
-    """What a run service needs beside the policy of ingest; see the settings so named."""
+    """What a run service needs beside the policy of ingest; see the settings so named.
+
+    Attributes:
+        silences: Gives the silences as of a moment ago.
+    """
 
     command_expire_s: float
     queued_requests: int
+    silences: Callable[[], Iterable[SilenceRecord]]
 
 
 class RunService:
@@ -176,7 +181,9 @@ class RunService:
 
     def is_silenced(self, alert: AlertRecord) -> bool:
         """Whether a silence covers the alert now."""
-        return silencing(self.policy.telling.silences(), alert, self.clock.now()) is not None
+        view = self.fleet.view(alert.run)
+        rules = self.book.rules if view is None else view.rules
+        return silencing(self._options.silences(), alert, self.clock.now(), rules) is not None
 
     def newest_seq(self, alert: AlertRecord) -> int | None:
         """The run's newest update, if it is in memory and the alert is of this attempt."""

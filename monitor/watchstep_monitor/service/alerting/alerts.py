@@ -79,6 +79,38 @@ def switch_rules(live: LiveRun, book: RuleBook) -> None:
     live.rules, live.rules_version = rules, book.version
 
 
+def adopt_renamed(change: UnitOfWork) -> bool:
+    """Let alerts go on under the names that their rules have now; whether any had another.
+
+    A rule may be called otherwise than when the alert began, or be for each metric of a role now.
+    Then the alert goes on as the one for the metric that it was about; nobody is told.
+    """
+    live = change.live
+    places = live.engine.rules.places
+    strangers = [alert for key, alert in live.alerts.items() if key not in places]
+    renamed = False
+    for alert in strangers:
+        key = _key_now(live, alert)
+        if key is not None:
+            del live.alerts[alert.key]
+            change.keep_alert(replace(alert, rule=key[0], subject=key[1]))
+            renamed = True
+    return renamed
+
+
+def _key_now(live: LiveRun, alert: AlertRecord) -> tuple[str, str] | None:
+    rules = live.engine.rules
+    names = rules.names_of(alert.rule)
+    free = [key for key in rules.places if key[0] in names and key not in live.alerts]
+    firing = set(firing_keys(live))
+    metric = rules.canonical(alert.metric)
+    return min(
+        free,
+        key=lambda key: (key not in firing, rules.canonical(key[1]) != metric),
+        default=None,
+    )
+
+
 def disagreements(live: LiveRun) -> Iterator[Transition]:
     """Transitions that make the alerts say what the rule state says.
 
@@ -103,7 +135,7 @@ def disagreements(live: LiveRun) -> Iterator[Transition]:
 
 def firing_keys(live: LiveRun) -> list[tuple[str, str]]:
     """Rule and subject of everything that the rule state says to fire."""
-    return [(rule, "") for rule in live.engine.firing()]
+    return [(instance.rule.name, instance.subject) for instance in live.engine.alerts()]
 
 
 def stalled(live: LiveRun) -> Transition:

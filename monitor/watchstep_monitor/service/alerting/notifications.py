@@ -20,7 +20,7 @@ from watchstep_monitor.service.run_state.records import (
     SilenceRecord,
     short_id,
 )
-from watchstep_monitor.service.run_state.rulebook import rule_named
+from watchstep_monitor.service.run_state.rulebook import former_names, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
@@ -43,7 +43,7 @@ class TellingPolicy:
 
     Attributes:
         routes: Gives the receivers of now; one that is gone is no longer among them.
-        silences: Gives the silences of now.
+        silences: Gives the silences of now, those of other replicas too.
         base_url: Without a slash at its end, for links.
     """
 
@@ -134,7 +134,10 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
         route
         for route in policy.routes()
         if rank(worst) >= rank(route.min_severity)
-        and any(matches(route.matchers, labels_of(alert)) for alert in loud)
+        and any(
+            matches(route.matchers, labels_of(alert), former_names(change.live.rules, alert.rule))
+            for alert in loud
+        )
     ]
     edge: Edge = incident.due_edge or "changed"  # type: ignore[assignment]
     told = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
@@ -170,7 +173,7 @@ def _loud(change: UnitOfWork, policy: TellingPolicy) -> tuple[list[AlertRecord],
     for alert in change.live.alerts.values():
         if alert.state != "firing" or inhibited(change.live, alert):
             continue
-        silence = silencing(silences, alert, change.now)
+        silence = silencing(silences, alert, change.now, change.live.rules)
         if silence is not None:
             ends.append(silence.ends_at)
         elif alert.acknowledged_at is None:
@@ -219,7 +222,7 @@ def _notice(
         alert_view(
             alert,
             last_seq=last_seq,
-            silenced=silencing(silences, alert, change.now) is not None,
+            silenced=silencing(silences, alert, change.now, change.live.rules) is not None,
         )
         for alert in members
     )

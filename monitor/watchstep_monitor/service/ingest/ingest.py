@@ -12,10 +12,10 @@ from typing import Any
 
 from watchstep.core.engine import State, step
 from watchstep.core.health import is_core
-from watchstep.core.roles import role_of
 from watchstep.core.updates import Tick, Transition, Update
 from watchstep_monitor.service.alerting.alerts import (
     STALLED,
+    adopt_renamed,
     apply_transition,
     cancel_pending,
     disagreements,
@@ -293,7 +293,7 @@ class Ingest:
         if len(known) + len(new) <= most:
             return batch
         # Names without which there is no training first.
-        ordered = sorted(new, key=lambda name: not is_core(name, role_of(name)))
+        ordered = sorted(new, key=lambda name: not is_core(name, live.rules.role(name)))
         names = known | set(ordered[: max(0, most - len(known))])
         updates = [
             (
@@ -387,11 +387,12 @@ class Ingest:
     def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
         switch_rules(live, self._book)
+        changed = adopt_renamed(change)
         made = list(disagreements(live))
         if made:
             self._judge(change, made)
             change.needs_snapshot = True
-        return bool(made)
+        return changed or bool(made)
 
     def _listen(self, change: UnitOfWork, heard_at: datetime) -> bool:
         """Fold one tick; whether anything came of it."""

@@ -17,7 +17,6 @@ from watchstep.core.health import (
     health_of,
     is_core,
 )
-from watchstep.core.roles import role_of
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import RunStatus
@@ -125,5 +124,5 @@ def _copied(value: Any) -> Any:
 
 def _weight(rules: RuleSet, name: str) -> tuple[bool, bool]:
     """Whether a reading is a core one, and whether a run can be judged by it."""
-    role = role_of(name)
+    role = rules.role(name)
     return is_core(rules.canonical(name), role), role in JUDGED_ROLES
