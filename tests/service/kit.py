@@ -116,12 +116,13 @@ def bench(
     group_wait_s: float = 0.0,
     snapshot_every: int = 1_000,
     rules: str = RULES,
+    packs: tuple[str, ...] = (),
 ) -> Iterator[Bench]:
     folder.mkdir(exist_ok=True)
     path = folder / "rules.yaml"
     path.write_text(rules)
     clock = clock or MovedClock()
-    book = RuleBook([str(path)])
+    book = RuleBook([str(path), *packs])
     opened = open_store(StoreOptions(folder / "data", database_url=database_url))
     try:
         silences = SilenceCache(opened.store, clock)
