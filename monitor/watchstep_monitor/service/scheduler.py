@@ -53,6 +53,7 @@ class Scheduler:
         self._stop = threading.Event()
         self._lost: set[str] = set()
         self._deaf_since: datetime | None = None
+        self._awake_at = run_service.clock.now()
         self._rules_version = run_service.book.version
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
 
@@ -96,6 +97,7 @@ class Scheduler:
         """
         since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
         self._remember("running", lambda record: record.ended_at is None)
+        self._remember("stalled", lambda record: record.ended_at is None)
         self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
 
     def _remember(
@@ -123,10 +125,30 @@ class Scheduler:
         pause_s = min(MESSAGES_INTERVAL_S, self._check_interval_s)
         self._guarded(self.remember)
         while not self._stop.wait(pause_s):
+            self.notice_absence()
             self._guarded(self.send_due)
             if clock.monotonic() - looked >= self._check_interval_s:
                 looked = clock.monotonic()
                 self._guarded(self.look)
+
+    def notice_absence(self) -> None:
+        """Look first whether this process was there since it last did so.
+
+        Where it was stopped, the machine slept, or the clock was set forward, no trainer could be
+        heard meanwhile, and none of them is silent for that.
+        """
+        now, before = self._run_service.clock.now(), self._awake_at
+        self._awake_at = now
+        if (now - before).total_seconds() >= self._least_absence_s():
+            log.warning(
+                "the service was absent, or its clock was set",
+                extra={"seconds": round((now - before).total_seconds(), 1)},
+            )
+            self._run_service.policy.hearing.up_since = now
+
+    def _least_absence_s(self) -> float:
+        """What is shorter must not put off the silence of a run that is really gone."""
+        return min(LEAST_DEAF_S, self._run_service.policy.hearing.timeout_s / 2)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         now = self._run_service.clock.now()
@@ -156,10 +178,8 @@ class Scheduler:
             raise StorageTroubleError(trouble)
 
     def _excuse_silence(self, deaf_since: datetime, now: datetime) -> None:
-        hearing = self._run_service.policy.hearing
-        # A short trouble must not put off the silence of a run that is really gone.
-        if (now - deaf_since).total_seconds() >= min(LEAST_DEAF_S, hearing.timeout_s / 2):
-            hearing.up_since = now
+        if (now - deaf_since).total_seconds() >= self._least_absence_s():
+            self._run_service.policy.hearing.up_since = now
 
     def _views(self, now: datetime) -> Iterator[RunView]:
         """The runs that the clock may concern."""
@@ -200,7 +220,7 @@ class Scheduler:
         firing = {alert.rule for alert in view.alerts if alert.state == "firing"}
         if all(view.rules.rules[at].name in firing for at in view.rules.clocked):
             return False
-        silence = now - self._run_service.policy.hearing.last_heard(record)
+        silence = now - self._run_service.policy.hearing.last_heard(record, now)
         least = _least_silence_s(view.rules, self._run_service.policy.hearing.timeout_s)
         return silence >= timedelta(seconds=least)
 

@@ -238,7 +238,9 @@ class Ingest:
         change = self._change(transaction, live, now)
         changed = self._take_rules(change)
         if live.record.ended_at is None and live.record.last_seq > 0:
-            changed = self._listen(change, self._policy.hearing.last_heard(live.record)) or changed
+            changed = (
+                self._listen(change, self._policy.hearing.last_heard(live.record, now)) or changed
+            )
         incident = live.incident
         due = incident is not None and incident.due_at is not None and incident.due_at <= now
         if changed or due:

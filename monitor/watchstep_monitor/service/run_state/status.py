@@ -36,9 +36,11 @@ class Liveness:
     up_since: datetime
     timeout_s: float
 
-    def last_heard(self, record: RunRecord) -> datetime:
+    def last_heard(self, record: RunRecord, now: datetime) -> datetime:
         """When the run was last heard, or could first have been."""
-        return max(record.heard_at or record.created_at, self.up_since)
+        heard = record.heard_at or record.created_at
+        # A moment that has yet to come is of a clock that was set back since.
+        return max(heard, self.up_since) if heard <= now else self.up_since
 
     def silent_before(self, now: datetime) -> datetime | None:
         """Runs not heard since then are lost; None when the service is too young to say."""
@@ -50,7 +52,7 @@ def shown_status(record: RunRecord, now: datetime, hearing: Liveness) -> RunStat
     """Status as people and gauges see it now."""
     if record.status != "running":
         return record.status
-    if now - hearing.last_heard(record) > timedelta(seconds=hearing.timeout_s):
+    if now - hearing.last_heard(record, now) > timedelta(seconds=hearing.timeout_s):
         return "lost"
     return "running" if record.hung is None else "stalled"
 
