@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+
 from benchmarks.judgement import runs
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.faults import FAULTS, drawn
 from benchmarks.judgement.truths import truth_of
 
-SEEDS = {"small": 3, "full": 24}
+SEEDS = {"small": 6, "full": 30}
 """Seeds of each trainer by size."""
-FAULTS_EVERY, VARIANTS_EVERY = 4, 2
-"""A seed gets every fourth of the faults and every other variant, each in its turn."""
+FAULTS_EVERY, VARIANTS_EVERY = 6, 2
+"""A seed gets every sixth of the faults and every other variant, each in its turn."""
 
 
 def cases(trainer: Trainer, seed: int) -> Iterator[Case]:

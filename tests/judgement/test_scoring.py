@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from benchmarks.judgement import calibration, scoring
 from benchmarks.judgement.answer import Alert, Answer
 from benchmarks.judgement.runs import Run, Truth

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
-from torch import nn
-from torch.nn import functional
 
 UPDATES, EVERY, LATENT, WIDTH = 200, 3, 4, 4
 VARIANTS = ("noisy", "short", "decay", "curriculum", "long_plateau", "small_batch")

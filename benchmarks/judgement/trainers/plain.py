@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Loop, Row, Task
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Loop, Row, Task
 
 # Text
 

@@ -13,14 +13,15 @@ import gymnasium as gym
 import numpy as np
 import stable_baselines3 as sb3
 import torch
-from benchmarks.judgement.cases import Case, Fault, Recording, Trainer
-from benchmarks.judgement.trainers.cleanrl import DISCRETE_ONLY, SHARED
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
-from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
+
+from benchmarks.judgement.cases import Case, Fault, Recording, Trainer
+from benchmarks.judgement.trainers.cleanrl import DISCRETE_ONLY, SHARED
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 
 COPIES = 8
 ON_POLICY_UPDATES, OFF_POLICY_UPDATES = 60, 80

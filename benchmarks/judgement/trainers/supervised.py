@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+
 from benchmarks.judgement.cases import Case, Fault, Recording
 from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
-from torch import nn
 
 FAULTS = (
     "rate_10x",

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from benchmarks.judgement.cases import Case, Fault
 
 HORIZON, SIGNALS = 24, 4
