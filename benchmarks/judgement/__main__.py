@@ -54,12 +54,11 @@ def _score(options: argparse.Namespace) -> None:
         if options.half in {None, run.truth.half} and options.only in run.name
     ]
     scores = [scoring.scored(run, tool(run)) for run in chosen]
-    text = "\n".join(report.lines(scores))
-    print(text)
+    print("\n".join(report.lines(scores)))
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(scores), indent=1) + "\n")
     if options.write is not None:
-        _replace(options.write, text)
+        _replace(options.write, "\n".join(report.page(scores)))
 
 
 def _tool(name: str) -> Callable[[Run], Answer]:

@@ -38,6 +38,22 @@ def lines(scores: Sequence[Score]) -> list[str]:
     ]
 
 
+def page(scores: Sequence[Score]) -> list[str]:
+    """What a page of the documentation quotes."""
+    return [
+        *_shares(scores),
+        "",
+        *_table("all", scores, lambda _: "all"),
+        *_table("family", scores, lambda score: score.truth.family)[1:],
+        "",
+        *_table("fault", scores, lambda score: score.truth.fault or ""),
+        "",
+        *_reliability(scores),
+        "",
+        *_left_out(scores),
+    ]
+
+
 def document(scores: Sequence[Score]) -> dict[str, Any]:
     """The same as data."""
     groups: dict[str, Callable[[Score], str]] = {
@@ -110,12 +126,16 @@ def _cells(name: str, figures: Summary) -> str:
     )
 
 
-def _alarms(scores: Sequence[Score]) -> list[str]:
+def _shares(scores: Sequence[Score]) -> list[str]:
     rows = ["| healthy runs with | share | 95 % interval |", "|---|---|---|"]
     for name, share in scoring.false_alarms(scores).items():
         if share.total:
             low, high = share.interval()
             rows.append(f"| {name} | {share} | {100 * low:.2f} to {100 * high:.2f} % |")
+    return rows
+
+
+def _alarms(scores: Sequence[Score]) -> list[str]:
     healthy = [score for score in scores if score.truth.fault is None]
     raised = Counter(
         (alert.severity, alert.rule, alert.metric, score.truth.trainer)
@@ -123,7 +143,7 @@ def _alarms(scores: Sequence[Score]) -> list[str]:
         for alert in {(a.rule, a.metric, a.severity): a for a in score.answer.alerts}.values()
         if alert.severity in scoring.LOUD
     )
-    rows += ["", "| false alarm | metric | trainer | runs |", "|---|---|---|---|"]
+    rows = [*_shares(scores), "", "| false alarm | metric | trainer | runs |", "|---|---|---|---|"]
     rows += [
         f"| {severity} {rule} | {metric} | {trainer} | {count} |"
         for (severity, rule, metric, trainer), count in raised.most_common()
