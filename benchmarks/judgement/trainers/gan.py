@@ -53,7 +53,7 @@ class GAN:
         noise = torch.randn(self.size, WIDTH, generator=self.random)
         spread = 1.0 if self.case.variant == "noisy" else 0.3
         late = self.case.variant == "curriculum" and update > self.updates // 2
-        points = self.centres[which] * (1.5 if late else 1.0) + spread * noise
+        points = self.centres[which] * (1.2 if late else 1.0) + spread * noise
         return spoiled((points,), self.fault, update, self.random)[0]
 
     def quality(self) -> float:

@@ -37,7 +37,7 @@ class Rows(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         inputs = torch.randn(size, 8, generator=self.random)
         late = self.case.variant == "curriculum" and update > UPDATES // 2
         noise = 1.0 if self.case.variant == "noisy" else 0.1
-        targets = torch.tanh(inputs @ self.mixing) * (2.0 if late else 1.0)
+        targets = torch.tanh(inputs @ self.mixing) * (1.2 if late else 1.0)
         return inputs, targets + noise * torch.randn(size, 4, generator=self.random)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
