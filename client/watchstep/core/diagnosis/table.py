@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLOPE, OFFSET = 1.25, -0.6
-"""Fitted to labelled runs by `benchmarks/diagnosis_calibration.py`, even seeds, and rounded."""
+"""Fitted by Platt's method to runs of Stable-Baselines3's PPO with a known fault, and rounded.
+
+`python -m benchmarks.judgement score --half choose` prints the slope and offset by which they
+should be changed: `SLOPE * slope` and `OFFSET * slope + offset`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
