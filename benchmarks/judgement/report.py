@@ -163,10 +163,8 @@ def _reliability(scores: Sequence[Score]) -> list[str]:
 def _left_out(scores: Sequence[Score]) -> list[str]:
     harmed = _harmed(scores)
     slope, offset = calibration.fitted(calibration.pairs_of(harmed))
-    rows = [
-        f"The confidences would fit these runs best with their logits times {slope:.2f}, "
-        f"plus {offset:.2f}."
-    ]
+    best = f"logits times {slope:.2f}, plus {offset:.2f}"
+    rows = [f"The confidences would fit these runs best with their {best}."]
     groups: tuple[tuple[str, Callable[[Score], str]], ...] = (
         ("fault", lambda score: score.truth.fault or ""),
         ("trainer", lambda score: score.truth.trainer),
