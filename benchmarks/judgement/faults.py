@@ -89,8 +89,8 @@ FAULTS: dict[str, Kind] = {
     "resume_weights": Kind("lost-at-resume", _RL, "weights", span=_LATE),
     "resume_rate": Kind("lost-at-resume", ("rate", *_RL), "rate", sizes=(10.0, 30.0), span=_LATE),
     "bit_flip": Kind("corrupted-parameters", _RL, sizes=(30.0,)),
-    "slow_growth": Kind("", ("weight", *_RL), sizes=(0.05, 0.1, 0.25)),
-    "loss_sign": Kind("", _RL, early=0.5),
+    "slow_growth": Kind("unstable-dynamics", ("weight", *_RL), sizes=(0.05, 0.1, 0.25)),
+    "loss_sign": Kind("loss-sign", _RL, early=0.5),
     "warmup_missing": Kind(
         "learning-rate", ("rate", *_RL), "warm-up", sizes=(20.0, 100.0), early=1.0
     ),

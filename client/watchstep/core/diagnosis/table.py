@@ -10,11 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLOPE, OFFSET = 1.25, -0.6
-"""Fitted by Platt's method to runs of Stable-Baselines3's PPO with a known fault, and rounded.
-
-`python -m benchmarks.judgement score --half choose` prints the slope and offset by which they
-should be changed: `SLOPE * slope` and `OFFSET * slope + offset`.
-"""
+"""Fitted to labelled runs by `benchmarks/diagnosis_calibration.py`, even seeds, and rounded."""
 
 
 @dataclass(frozen=True, slots=True)
