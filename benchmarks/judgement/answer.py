@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.judgement.runs import Run, worded
 
-
 ABSTAINS = "not-enough-evidence"
 """The cause by which watchstep says that it cannot tell."""
 
