@@ -11,9 +11,9 @@ from benchmarks.judgement import calibration, scoring
 from benchmarks.judgement.scoring import Score, Summary
 
 HEAD = (
-    "| {} | harmful faults told | critical where lost | in time | lag, updates "
+    "| {} | harmful faults told | critical where lost | in time | within 20 | lag, updates "
     "| cause right | no cause named | Brier | harmless faults told |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -93,6 +93,7 @@ def _row(score: Score) -> dict[str, Any]:
         "told": score.told,
         "critical": score.critical,
         "in_time": score.in_time,
+        "soon": score.soon,
         "evidence": score.evidence,
         "cause": score.cause,
         "right_cause": score.truth.cause,
@@ -121,8 +122,8 @@ def _cells(name: str, figures: Summary) -> str:
     lag = "-" if figures.lag is None else f"{figures.lag:g}"
     brier = "-" if figures.brier is None else f"{figures.brier:.3f}"
     return (
-        f"| {name} | {figures.told} | {figures.lost_critical} | {figures.in_time} | {lag} "
-        f"| {figures.cause_right} | {figures.abstained} | {brier} | {figures.harmless} |"
+        f"| {name} | {figures.told} | {figures.lost_critical} | {figures.in_time} | {figures.soon} "
+        f"| {lag} | {figures.cause_right} | {figures.abstained} | {brier} | {figures.harmless} |"
     )
 
 
