@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.judgement.trainers.hooked_ppo import FaultyPPO
-from benchmarks.stability_faults import N_ENVS, N_STEPS, Saboteur, World, environments, frozen
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 import watchstep
+from benchmarks.judgement.trainers.hooked_ppo import FaultyPPO
+from benchmarks.stability_faults import N_ENVS, N_STEPS, Saboteur, World, environments, frozen
 from watchstep.checkpoint import all_finite
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.integrations.sb3 import WatchstepCallback
