@@ -49,6 +49,8 @@ class Options:
         terminal: Whether a critical alert is said on stderr where no service hears of it, and
             where the run is to be seen where one does.
         roles: Metric name to role, for metrics whose name does not say what they are.
+        outside: File in which `watchstep run`, where it is around this process, learns which
+            session speaks for the run.
     """
 
     run: str
@@ -76,6 +78,7 @@ class Options:
     catch_sigterm: bool = False
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
+    outside: Path | None = None
 
 
 def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -96,6 +99,7 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         "run": os.environ.get("WATCHSTEP_RUN"),
         "directory": os.environ.get("WATCHSTEP_DIR"),
         "mode": os.environ.get("WATCHSTEP_MODE"),
+        "outside": os.environ.get("WATCHSTEP_OUTSIDE"),
     }
     complaints += [complaint] if complaint else []
     wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
@@ -261,6 +265,7 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "catch_sigterm": _switch,
     "terminal": _switch,
     "roles": _roles,
+    "outside": _folder,
 }
 
 
