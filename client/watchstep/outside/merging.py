@@ -7,13 +7,15 @@ of it first, or the richer one where two tell of it at the same time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.logs import Joiner, Row
 
-WAIT_S = 0.5
+SETTLE_S = 0.3
+"""How long a source's newest row waits for one that goes with it: an evaluation of its step."""
+
+WAIT_S = 0.4
 """How long an update waits for what other sources say of its step; an alert may take 2 s."""
 
 _LAPSED_S = 60.0
@@ -24,19 +26,23 @@ _MOST_GATHERED = 1_000
 """Updates that wait at most: a log that is read for the first time comes all at once."""
 
 
-@dataclass
 class Source:
     """Where rows come from.
 
     Attributes:
         name: For people.
         rank: As in `formats.RANKS`: the lower, the more it tells.
-        step: The step of its newest row.
+        joiner: Makes its rows updates, each by itself.
+        heard: When its newest row came, on the monotonic clock.
+        count: Its updates so far.
     """
 
-    name: str
-    rank: int
-    step: int | None = None
+    def __init__(self, name: str, rank: int) -> None:
+        self.name = name
+        self.rank = rank
+        self.joiner = Joiner()
+        self.heard = 0.0
+        self.count = 0
 
 
 @dataclass
@@ -45,6 +51,7 @@ class MergedUpdate:
 
     Attributes:
         time: Seconds since the epoch by the log's own clock; None where it has none.
+        attempt: By the source's count of resumes, from 1.
         since: When its first reading came, on the monotonic clock.
         told_by: Canonical metric to the name that it has here, and its source.
     """
@@ -53,6 +60,7 @@ class MergedUpdate:
     readings: dict[str, float] = field(default_factory=dict)
     event: dict[str, object] | None = None
     time: float | None = None
+    attempt: int = 1
     since: float = 0.0
     told_by: dict[str, tuple[str, Source]] = field(default_factory=dict)
 
@@ -69,69 +77,64 @@ class Merger:
 
     Args:
         canonical: The vocabulary's name for a metric: two names for one are one metric.
-        wait_s: See `WAIT_S`.
+        settle_s, wait_s: See `SETTLE_S` and `WAIT_S`.
     """
 
-    def __init__(self, canonical: Callable[[str], str], *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        canonical: Callable[[str], str],
+        *,
+        settle_s: float = SETTLE_S,
+        wait_s: float = WAIT_S,
+    ) -> None:
         self.canonical = canonical
+        self._settle_s = settle_s
         self._wait_s = wait_s
+        self._holding: set[Source] = set()
         self._owners: dict[str, _Owner] = {}
         self._gathering: list[MergedUpdate] = []
         self._by_step: dict[int, MergedUpdate] = {}
         self._done: list[MergedUpdate] = []
-        self._newest = 0
 
     def add(self, source: Source, rows: Iterable[Row], now: float) -> None:
         """Take rows of one source, in its order. `now` is monotonic."""
         for row in rows:
-            if row.readings:
-                self._add_readings(source, row, now)
-            elif row.event is not None:
-                self._add_event(row, now)
+            source.heard = now
+            self._holding.add(source)
+            whole = source.joiner.add(row)
+            if whole is not None:
+                self._take(source, whole, now)
 
     def ready(self, now: float) -> list[MergedUpdate]:
         """Updates that have waited long enough, in the order in which their steps were begun."""
-        whole = 0
-        while whole < len(self._gathering) and now - self._gathering[whole].since >= self._wait_s:
-            whole += 1
-        self._let_go(whole)
+        for source in [one for one in self._holding if now - one.heard >= self._settle_s]:
+            self._holding.discard(source)
+            whole = source.joiner.rest()
+            if whole is not None:
+                self._take(source, whole, min(now, source.heard))
+        waited = 0
+        for update in self._gathering:
+            waited += now - update.since >= self._wait_s
+        self._let_go(waited)
         done, self._done = self._done, []
         return done
-
-    def rest(self) -> list[MergedUpdate]:
-        """All that still waits."""
-        return self.ready(math.inf)
 
     @property
     def waits(self) -> bool:
         """Whether anything is being gathered."""
-        return bool(self._gathering or self._done)
+        return bool(self._gathering or self._done or self._holding)
 
-    def _add_readings(self, source: Source, row: Row, now: float) -> None:
-        step = self._step(source, row)
-        update = self._update(step, now)
+    def _take(self, source: Source, row: Row, now: float) -> None:
+        source.count += 1
+        step = source.count if row.step is None else row.step
+        update = self._update(step, source, now)
         taken = self._taken(source, row, update, now)
-        if not taken and row.event is None:
-            if not update.readings and update.event is None:
-                self._gathering.remove(update)
-                del self._by_step[step]
-            return
-        if any(self._conflicts(update, source, name, value) for name, value in taken.items()):
-            # The source itself says another thing of the same step: it is another update.
-            update = self._begin(step, now)
         for name, value in taken.items():
             self._put(update, source, name, value)
         update.event = update.event or row.event
+        update.attempt = row.attempt
         if update.time is None:
             update.time = row.time
-
-    def _step(self, source: Source, row: Row) -> int:
-        if row.step is not None:
-            source.step = row.step
-        else:
-            source.step = 1 if source.step is None else source.step + 1
-        self._newest = max(self._newest, source.step)
-        return source.step
 
     def _taken(
         self, source: Source, row: Row, update: MergedUpdate, now: float
@@ -160,13 +163,6 @@ class Merger:
             return True
         return now - owner.heard > _LAPSED_S and update.step > owner.step
 
-    def _conflicts(self, update: MergedUpdate, source: Source, name: str, value: float) -> bool:
-        before = update.told_by.get(self.canonical(name))
-        if before is None or before[1] is not source or before[0] != name:
-            return False
-        known = update.readings[name]
-        return known != value and not (math.isnan(known) and math.isnan(value))
-
     def _put(self, update: MergedUpdate, source: Source, name: str, value: float) -> None:
         metric = self.canonical(name)
         before = update.told_by.get(metric)
@@ -175,20 +171,14 @@ class Merger:
         update.readings[name] = value
         update.told_by[metric] = (name, source)
 
-    def _add_event(self, row: Row, now: float) -> None:
-        """An event belongs to the update before it, unless that carries another."""
-        if not self._gathering or self._gathering[-1].event is not None:
-            self._begin(self._newest, now)
-        self._gathering[-1].event = row.event
-
-    def _update(self, step: int, now: float) -> MergedUpdate:
-        return self._by_step.get(step) or self._begin(step, now)
-
-    def _begin(self, step: int, now: float) -> MergedUpdate:
-        if len(self._gathering) >= _MOST_GATHERED:
-            self._let_go(_MOST_GATHERED // 2)
-        update = self._by_step[step] = MergedUpdate(step, since=now)
-        self._gathering.append(update)
+    def _update(self, step: int, source: Source, now: float) -> MergedUpdate:
+        """What other sources have said of a step so far, or nothing yet."""
+        update = self._by_step.get(step)
+        if update is None or any(teller is source for _, teller in update.told_by.values()):
+            if len(self._gathering) >= _MOST_GATHERED:
+                self._let_go(_MOST_GATHERED // 2)
+            update = self._by_step[step] = MergedUpdate(step, since=now)
+            self._gathering.append(update)
         return update
 
     def _let_go(self, count: int) -> None:

@@ -29,7 +29,10 @@ from watchstep.postmortem.readers.stream import ConsoleReader
 from watchstep.rules import load
 
 _TURN_S = 0.5
-_SETTLE_S = 0.4
+_QUICK_TURN_S = 0.2
+"""While something waits to be told."""
+
+_SETTLE_S = 0.3
 """Silence after which a block or table of the console counts as whole."""
 
 _LOOK_S = 2.0
@@ -132,7 +135,9 @@ class Observer:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            self._boundary.survive(self._turn, self._taken(_TURN_S))
+            waits = self._merger.waits or not self._settled
+            chunks = self._taken(_QUICK_TURN_S if waits else _TURN_S)
+            self._boundary.survive(self._turn, chunks)
         self._boundary.survive(self._turn, self._taken(0.0))
         self._boundary.survive(self._close)
 
@@ -207,8 +212,8 @@ class Observer:
 
     def _add(self, source: Source, rows: Sequence[Row], now: float) -> None:
         for row in rows:
-            row.event = survived(row.event) if row.event is not None else None
-        self._merger.add(source, rows, now)
+            row.event = None if row.event is None else survived(row.event)
+        self._merger.add(source, [row for row in rows if row.readings or row.event], now)
 
     def _speak(self, now: float) -> None:
         """Tell what is complete, unless a hook inside speaks for the run."""
