@@ -51,6 +51,8 @@ class Options:
         terminal: Whether a critical alert is said on stderr where no service hears of it, and
             where the run is to be seen where one does.
         roles: Metric name to role, for metrics whose name does not say what they are.
+        outside: File in which `watchstep run`, where it is around this process, learns which
+            session speaks for the run.
     """
 
     run: str
@@ -79,6 +81,7 @@ class Options:
     first_update_s: float = 600.0
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
+    outside: Path | None = None
 
 
 def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -99,6 +102,7 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         "run": os.environ.get("WATCHSTEP_RUN"),
         "directory": os.environ.get("WATCHSTEP_DIR"),
         "mode": os.environ.get("WATCHSTEP_MODE"),
+        "outside": os.environ.get("WATCHSTEP_OUTSIDE"),
     }
     complaints += [complaint] if complaint else []
     wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
@@ -265,6 +269,7 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "first_update_s": _at_least(0),
     "terminal": _switch,
     "roles": _roles,
+    "outside": _folder,
 }
 
 

@@ -122,6 +122,8 @@ class Watch:
             exit_s=options.exit_s,
         )
         self._stream.outbound = Outbound(config, on_command=self._on_command)
+        if options.outside is not None:
+            self._stream.outbound.introduce(options.outside)
         remote = network_file_system(options.directory)
         if remote is not None:
             warn(

@@ -110,13 +110,17 @@ class ConsoleLines:
         rows, self._rows = self._rows, []
         return rows
 
+    def settle(self) -> None:
+        """Complete what is being gathered, after a silence: a live trainer goes on later."""
+        self._flush()
+        for row in self._bars.rest():
+            self._emit_counted(row)
+
     def end(self) -> None:
         """Complete what was still being gathered when the log ended."""
         for text in self._braces.rest():
             self._read(text, split(text), self._plan(text, split(text)))
-        self._flush()
-        for row in self._bars.rest():
-            self._emit_counted(row)
+        self.settle()
         if self._scale is not None:
             self._emit(
                 Row({"loss_scale": self._scale}, step=self._last.step if self._last else None)

@@ -259,7 +259,7 @@ def _groups(
     merged: dict[str, list[Path]] = {}
     for name in names:
         path = folder / name
-        if name in _NO_LOG_NAMES or _NO_LOG.search(name) or not path.is_file():
+        if not may_be_log(name) or not path.is_file():
             continue
         try:
             head = head_of(path)
@@ -279,6 +279,11 @@ def _groups(
         if recognised.name in _MERGED:
             merged[recognised.name] = groups[-1][1]
     return sorted(groups, key=lambda group: group[0].rank)
+
+
+def may_be_log(name: str) -> bool:
+    """Whether a file of that name, found in a folder, is worth a look."""
+    return name not in _NO_LOG_NAMES and _NO_LOG.search(name) is None
 
 
 def _speaks_of_training(path: Path, recognised: Format) -> bool:

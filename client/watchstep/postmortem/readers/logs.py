@@ -140,52 +140,76 @@ class Log:
 
 
 def joined(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows as updates: neighbours with one number become one, resumes raise the attempt.
+    """Rows as updates, see `Joiner`."""
+    joiner = Joiner()
+    for row in rows:
+        whole = joiner.add(row)
+        if whole is not None:
+            yield whole
+    last = joiner.rest()
+    if last is not None:
+        yield last
+
+
+class Joiner:
+    """Makes updates of rows: neighbours with one number become one, resumes raise the attempt.
 
     A training row and the evaluation row after it carry the same number; they are one update
     unless a reading would be lost. A row without a number, in a log that prints numbers,
     takes the number after the last one. Batches that are counted anew in each epoch count on.
     """
-    pending: Row | None = None
-    attempt, last, clock = 1, None, None
-    for row in _counted_on(rows):
+
+    def __init__(self) -> None:
+        self._pending: Row | None = None
+        self._before: Row | None = None
+        self._attempt = 1
+        self._clock: float | None = None
+        self._epochs = _Epochs()
+
+    def add(self, row: Row) -> Row | None:
+        """Take the next row; the update before it, where this row is none of it."""
+        self._epochs.count_on(row)
+        pending = self._pending
         if pending is not None and _belongs(row, pending):
             pending.readings.update(row.readings)
             pending.event = pending.event or row.event
-            continue
-        if pending is not None:
-            yield pending
+            return None
+        last = None if self._before is None else self._before.step
         if row.step is None:
             row.step = None if last is None else last + 1
         elif last is not None and row.step < last and not row.attempt:
-            attempt += not _epoch_grew(row, pending)
-        attempt = row.attempt or attempt
-        row.attempt = attempt
-        last = row.step
-        row.time = clock = clock if row.time is None else row.time
-        pending = row
-    if pending is not None:
-        yield pending
+            self._attempt += not _epoch_grew(row, self._before)
+        row.attempt = self._attempt = row.attempt or self._attempt
+        row.time = self._clock = self._clock if row.time is None else row.time
+        self._pending = self._before = row
+        return pending
+
+    def rest(self) -> Row | None:
+        """The last update, where no further row is waited for."""
+        pending, self._pending = self._pending, None
+        return pending
 
 
-def _counted_on(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows whose number starts anew in each epoch, with numbers that go on instead.
+class _Epochs:
+    """Lets numbers that start anew in each epoch go on; the first epoch seen keeps its own."""
 
-    The first epoch seen keeps the numbers that it prints.
-    """
-    epoch: int | None = None
-    ahead, farthest = 0, 0
-    for row in rows:
-        if row.epoch is not None and row.step is not None:
-            if epoch is not None and row.epoch > epoch and (row.length or row.step < farthest):
-                ahead += (row.epoch - epoch) * (row.length or farthest)
-                farthest = 0
-            elif epoch is not None and row.epoch < epoch:
-                ahead, farthest = 0, 0  # Training was begun again.
-            epoch = row.epoch
-            farthest = max(farthest, row.step)
-            row.step += ahead
-        yield row
+    def __init__(self) -> None:
+        self._epoch: int | None = None
+        self._ahead = self._farthest = 0
+
+    def count_on(self, row: Row) -> None:
+        """Change a row's step to one that counts over the run."""
+        if row.epoch is None or row.step is None:
+            return
+        epoch, farthest = self._epoch, self._farthest
+        if epoch is not None and row.epoch > epoch and (row.length or row.step < farthest):
+            self._ahead += (row.epoch - epoch) * (row.length or farthest)
+            farthest = 0
+        elif epoch is not None and row.epoch < epoch:
+            self._ahead = farthest = 0  # Training was begun again.
+        self._epoch = row.epoch
+        self._farthest = max(farthest, row.step)
+        row.step += self._ahead
 
 
 def _belongs(row: Row, pending: Row) -> bool:

@@ -62,6 +62,11 @@ class ConsoleReader:
         self._take(self._decoded(data, final=False))
         return self._lines.taken()
 
+    def settle(self) -> list[Row]:
+        """The rows being gathered, after a silence; what comes later begins a new one."""
+        self._lines.settle()
+        return self._lines.taken()
+
     def close(self) -> list[Row]:
         """The rows that were still being gathered; feed nothing afterwards."""
         self._take(self._decoded(b"", final=True))

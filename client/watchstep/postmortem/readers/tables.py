@@ -37,7 +37,7 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
         header_line = next(source, "")
     delimiter = delimiter_of(header_line)
     header = cells(header_line, delimiter) or []
-    columns = _columns(header, log.files[0].name, run)
+    columns = columns_of(header, log.files[0].name, run)
     counter = Counter(log, columns)
     for text in source:
         row = cells(text, delimiter)
@@ -53,7 +53,7 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
             row.pop()
         elif len(row) > len(columns):
             log.note("cells beyond the header are left out")
-        made = _row(columns, row, counter)
+        made = table_row(columns, row, counter)
         if made.readings or not run:
             yield made
 
@@ -145,7 +145,7 @@ def cells(text: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def _columns(header: list[str], file: str, run: str = "") -> tuple[str, ...]:
+def columns_of(header: list[str], file: str, run: str = "") -> tuple[str, ...]:
     """Metric names of a header; "" for a column that holds none.
 
     W&B's export names a column "run - metric" and adds its least and largest value.
@@ -165,7 +165,8 @@ def _columns(header: list[str], file: str, run: str = "") -> tuple[str, ...]:
     return tuple("" if cell.endswith(_EXTREMES) else metric_name(cell) for cell in short)
 
 
-def _row(columns: tuple[str, ...], row: list[str], counter: Counter) -> Row:
+def table_row(columns: tuple[str, ...], row: list[str], counter: Counter) -> Row:
+    """The row that a line's cells make under their columns, see `columns_of`."""
     readings: dict[str, float] = {}
     raw: dict[str, object] = {}
     for name, cell in zip(columns, row, strict=False):

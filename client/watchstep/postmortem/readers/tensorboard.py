@@ -98,7 +98,7 @@ def file_rows(path: Path, log: Log) -> Iterator[Row]:
     Float tensors of one element (what `tf.summary.scalar` writes) count; histograms, images
     and text do not. Damage is noted in `log`. A row's time is that of its first event.
     """
-    decoder = _Decoder(log)
+    decoder = Decoder(log)
     with open_stream(path) as stream:
         for payloads in batches(stream, log, path.name):
             yield from decoder.decode(payloads)
@@ -106,7 +106,7 @@ def file_rows(path: Path, log: Log) -> Iterator[Row]:
         yield decoder.row
 
 
-class _Decoder:
+class Decoder:
     """Turns one file's events into rows, and remembers what events of one tag share.
 
     Attributes:
