@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RLLIB := .venv-rllib
 PROCESSES ?= 2
+SIZE ?= small
 RLLIB_STAMP := $(RLLIB)/.installed
 COMPILED := build/compiled
 
@@ -71,6 +72,11 @@ map: $(STAMP)
 bench: $(COMPILED)
 	for name in engine_cost diagnosis_cost log_cost ingest_cost alert_latency finite_cost checkpoint_cost; do \
 	  echo "== $$name"; PYTHONPATH=$(COMPILED) $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Trains and breaks small models (resumable: an hour or two for SIZE=small), and says how they are judged.
+bench-judgement: $(STAMP)
+	$(BIN)/python -m benchmarks.judgement make --size $(SIZE)
+	$(BIN)/python -m benchmarks.judgement score --half measure --write docs/judgement.md
 
 format: $(STAMP)
 	$(BIN)/ruff format .

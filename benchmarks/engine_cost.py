@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import time
+import tracemalloc
 from collections.abc import Callable
 
 from watchstep.core import engine_kind
@@ -98,6 +99,66 @@ def windows() -> RuleSet:
     )
 
 
+ROLES = ("loss", "grad_norm", "reward", "kl")
+FAMILIES = {
+    "loss": (
+        "growth(metric, 5) > 1",
+        "growth(metric, 5) > 2",
+        "level(metric, 5) > 1e6",
+        "nonfinite_reports(metric, 5) >= 3",
+        "stuck(metric, 20)",
+    ),
+    "grad_norm": (
+        "growth(metric, 20) > 2",
+        "spike(metric, 50) > 100",
+        "count(nonfinite(metric), 5) >= 3",
+        "level(metric, 20) < 1e-7",
+    ),
+    "reward": (
+        "level(metric, 20) < 0.3 * before(metric, 20)",
+        "metric < lowest(metric, 10) - 5 * std(metric, 50)",
+        "stuck(metric, 50)",
+    ),
+    "kl": ("level(metric, 20) > 0.5", "growth(metric, 20) > 1.5", "stuck(metric, 10)"),
+}
+"""What rules for a role look at: 15 rules, so 150 instances over 10 metrics of each role."""
+
+
+def roles_set() -> RuleSet:
+    rules = [
+        Rule(f"{role}{at}", expr, each=(role,))
+        for role, exprs in FAMILIES.items()
+        for at, expr in enumerate(exprs)
+    ]
+    return RuleSet(rules, roles={f"m{at}": ROLES[at % 4] for at in range(40)})
+
+
+def roles_stream(count: int, seed: int) -> list[Update]:
+    """Forty metrics with a tenth of noise."""
+    chance = random.Random(seed)
+    return [
+        Update(n, n, float(n), {f"m{at}": 0.1 + 0.01 * chance.random() for at in range(40)})
+        for n in range(1, count + 1)
+    ]
+
+
+def bytes_a_run(rules: RuleSet, runs: int = 100) -> int:
+    """What one more run takes in memory after 200 updates, its own numbers included."""
+    _folded_run(rules, roles_stream(200, 0))
+    tracemalloc.start()
+    states = [_folded_run(rules, roles_stream(200, seed)) for seed in range(runs)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return taken // len(states)
+
+
+def _folded_run(rules: RuleSet, stream: list[Update]) -> State:
+    state = State(rules)
+    for update in stream:
+        state, _ = step(rules, state, update)
+    return state
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=4000)
@@ -111,13 +172,15 @@ def main() -> None:
     load(PACKS)
     loading = time.process_time() - began
     began = time.process_time()
-    compile_rules(rules.rules)
+    compile_rules(rules.instances)
     compiling = time.process_time() - began
     long = windows()
     few = [
         Update(n, n, float(n), {f"m{m}": random.Random(n * m).random() for m in range(25)})
         for n in range(1, 1001)
     ]
+    roles, forty = roles_set(), roles_stream(chosen.updates // 4, 1)
+    state = _folded_run(roles, forty[:1])
     figures = {
         "engine": engine_kind(),
         "rules": len(rules.rules),
@@ -128,6 +191,11 @@ def main() -> None:
         "us_per_rule_of_one_window": round(
             best(folded(long, few), chosen.repetitions) / len(few) / 25 * 1e6, 3
         ),
+        "instances_over_40_metrics": len(state.rules.instances),
+        "us_per_update_of_those": round(
+            best(folded(roles, forty), chosen.repetitions) / len(forty) * 1e6, 2
+        ),
+        "bytes_a_run_of_those": bytes_a_run(roles),
         "ms_to_load": round(loading * 1e3, 1),
         "ms_to_compile_anew": round(compiling * 1e3, 1),
         "ms_anchor": round(best(anchor, chosen.repetitions) * 1e3, 3),

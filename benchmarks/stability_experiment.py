@@ -31,17 +31,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.judgement.trainers.hooked_ppo import FaultyPPO
-from benchmarks.stability_faults import N_ENVS, N_STEPS, Saboteur, World, environments, frozen
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 import watchstep
+from benchmarks.judgement.trainers.hooked_ppo import FaultyPPO
+from benchmarks.stability_faults import N_ENVS, N_STEPS, Saboteur, World, environments, frozen
 from watchstep.checkpoint import all_finite
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.integrations.sb3 import WatchstepCallback
 from watchstep.postmortem.readers import open_logs
-from watchstep.postmortem.statistics import wilson
+from watchstep.study.statistics import wilson
 
 UPDATES, FAULT_AT, SAVE_EVERY = 36, 20, 5
 MODES = ("without", "halt", "rollback")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.grammar import Node, parse
-from watchstep.postmortem.backtest_command import labelled
 from watchstep.postmortem.readers import open_logs
 from watchstep.rules import load
 from watchstep.rules.backtest import backtest
+from watchstep.study.backtest_command import labelled
 from watchstep_monitor.web.rule_history import FIGURES, mark_of
 
 ROOT = Path(__file__).parents[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ def main() -> None:
     making.add_argument("--size", choices=("small", "full"), default="small")
     making.add_argument("--out", type=Path, default=RUNS)
     making.add_argument("--only", default="", help="part of a run's name, such as cnn/")
+    making.add_argument("--jobs", type=int, default=1, help="processes")
     making.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     scoring = commands.add_parser("score", help="hold a tool's answers against the truth")
     scoring.add_argument("runs", type=Path, nargs="?", default=RUNS)
@@ -34,14 +36,30 @@ def main() -> None:
     scoring.add_argument("--write", type=Path, help="page whose marked part to replace")
     options = parser.parse_args()
     if options.command == "make":
-        from benchmarks.judgement.making import make
-        from benchmarks.judgement.trainers import trainers
-
-        kinds = [kind for kind in trainers() if options.only.split("/")[0] in kind.name]
-        made = make(kinds, options.out, options.size, options.only, options.seconds)
-        print(f"{made} runs made")
+        _make(options)
     else:
         _score(options)
+
+
+def _make(options: argparse.Namespace) -> None:
+    from benchmarks.judgement.making import make
+    from benchmarks.judgement.trainers import trainers
+
+    kinds = [kind for kind in trainers() if options.only.split("/")[0] in kind.name]
+    spawning = multiprocessing.get_context("spawn")
+    # Each process has its own trainers, so that none makes another's twin.
+    processes = [
+        spawning.Process(
+            target=make,
+            args=(kinds[job :: options.jobs], options.out, options.size),
+            kwargs={"only": options.only, "seconds": options.seconds},
+        )
+        for job in range(options.jobs)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -54,12 +72,11 @@ def _score(options: argparse.Namespace) -> None:
         if options.half in {None, run.truth.half} and options.only in run.name
     ]
     scores = [scoring.scored(run, tool(run)) for run in chosen]
-    text = "\n".join(report.lines(scores))
-    print(text)
+    print("\n".join(report.lines(scores)))
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(scores), indent=1) + "\n")
     if options.write is not None:
-        _replace(options.write, text)
+        _replace(options.write, "\n".join(report.page(scores)))
 
 
 def _tool(name: str) -> Callable[[Run], Answer]:

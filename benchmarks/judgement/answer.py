@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.judgement.runs import Run, worded
+
+ABSTAINS = "not-enough-evidence"
+"""The cause by which watchstep says that it cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +53,41 @@ class Answer:
 
 def answer(run: Run) -> Answer:
     """What watchstep's post-mortem says of the run's log, with the packs that it chooses."""
-    from watchstep.postmortem.course import fold
-    from watchstep.postmortem.examination import chosen_rules, examine
+    from watchstep.postmortem.examination import examine
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "updates.jsonl"
         path.write_text("".join(f"{json.dumps(row)}\n" for row in _rows(run)), encoding="utf-8")
-        log = _opened(path)
-        packs, rules = chosen_rules(log, None)
-        fired = fold(rules, log.updates).fired
         examination = examine(_opened(path), look_beside=False)
+        alerts = _alerts(run, examination.rule_set, _opened(path).updates)
+    causes = [(cause.name, cause.confidence) for cause in examination.causes]
+    return Answer(
+        alerts,
+        examination.verdict,
+        () if causes and causes[0][0] == ABSTAINS else tuple(causes),
+        "+".join(examination.packs),
+        examination.halt_update is not None,
+        examination.verdict != "unjudged",
+    )
+
+
+def _alerts(run: Run, rules: Any, updates: Iterable[Any]) -> tuple[Alert, ...]:
+    """What fired, in the update in which it began to: an examination has only its first sign."""
+    from watchstep.core.engine import State, step
+
     names: dict[str, str] = {}
     for update in run.updates:
         for name in update["metrics"]:
             names.setdefault(rules.canonical(name), name)
-    alerts: dict[tuple[str, str, str], Alert] = {}
-    for each in fired:
-        metric = getattr(each, "subject", "") or each.metric
-        alert = Alert(each.rule, names.get(metric, metric), str(each.severity), each.step)
-        alerts.setdefault((alert.rule, alert.metric, alert.severity), alert)
-    return Answer(
-        tuple(alerts.values()),
-        examination.verdict,
-        tuple(
-            (cause.name, cause.confidence)
-            for cause in examination.causes
-            if cause.name != "not-enough-evidence"
-        )
-        if examination.causes and examination.causes[0].name != "not-enough-evidence"
-        else (),
-        "+".join(packs),
-        examination.halt_update is not None,
-        examination.verdict != "unjudged",
-    )
+    state, alerts = State(rules), {}
+    for update in updates:
+        state, transitions = step(rules, state, update)
+        for each in transitions:
+            metric = getattr(each, "subject", "") or each.metric
+            key = (each.rule, names.get(metric, metric), str(each.severity))
+            if each.change == "firing" and key not in alerts:
+                alerts[key] = Alert(*key, each.step)
+    return tuple(alerts.values())
 
 
 def _opened(path: Path) -> Any:

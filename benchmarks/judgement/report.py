@@ -11,9 +11,9 @@ from benchmarks.judgement import calibration, scoring
 from benchmarks.judgement.scoring import Score, Summary
 
 HEAD = (
-    "| {} | harmful faults told | critical where lost | in time | lag, updates "
+    "| {} | harmful faults told | critical where lost | in time | within 20 | lag, updates "
     "| cause right | no cause named | Brier | harmless faults told |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -35,6 +35,22 @@ def lines(scores: Sequence[Score]) -> list[str]:
         *_left_out(scores),
         "",
         *_causes(scores),
+    ]
+
+
+def page(scores: Sequence[Score]) -> list[str]:
+    """What a page of the documentation quotes."""
+    return [
+        *_shares(scores),
+        "",
+        *_table("all", scores, lambda _: "all"),
+        *_table("family", scores, lambda score: score.truth.family)[1:],
+        "",
+        *_table("fault", scores, lambda score: score.truth.fault or ""),
+        "",
+        *_reliability(scores),
+        "",
+        *_left_out(scores),
     ]
 
 
@@ -77,6 +93,7 @@ def _row(score: Score) -> dict[str, Any]:
         "told": score.told,
         "critical": score.critical,
         "in_time": score.in_time,
+        "soon": score.soon,
         "evidence": score.evidence,
         "cause": score.cause,
         "right_cause": score.truth.cause,
@@ -105,17 +122,21 @@ def _cells(name: str, figures: Summary) -> str:
     lag = "-" if figures.lag is None else f"{figures.lag:g}"
     brier = "-" if figures.brier is None else f"{figures.brier:.3f}"
     return (
-        f"| {name} | {figures.told} | {figures.lost_critical} | {figures.in_time} | {lag} "
-        f"| {figures.cause_right} | {figures.abstained} | {brier} | {figures.harmless} |"
+        f"| {name} | {figures.told} | {figures.lost_critical} | {figures.in_time} | {figures.soon} "
+        f"| {lag} | {figures.cause_right} | {figures.abstained} | {brier} | {figures.harmless} |"
     )
 
 
-def _alarms(scores: Sequence[Score]) -> list[str]:
+def _shares(scores: Sequence[Score]) -> list[str]:
     rows = ["| healthy runs with | share | 95 % interval |", "|---|---|---|"]
     for name, share in scoring.false_alarms(scores).items():
         if share.total:
             low, high = share.interval()
             rows.append(f"| {name} | {share} | {100 * low:.2f} to {100 * high:.2f} % |")
+    return rows
+
+
+def _alarms(scores: Sequence[Score]) -> list[str]:
     healthy = [score for score in scores if score.truth.fault is None]
     raised = Counter(
         (alert.severity, alert.rule, alert.metric, score.truth.trainer)
@@ -123,7 +144,7 @@ def _alarms(scores: Sequence[Score]) -> list[str]:
         for alert in {(a.rule, a.metric, a.severity): a for a in score.answer.alerts}.values()
         if alert.severity in scoring.LOUD
     )
-    rows += ["", "| false alarm | metric | trainer | runs |", "|---|---|---|---|"]
+    rows = [*_shares(scores), "", "| false alarm | metric | trainer | runs |", "|---|---|---|---|"]
     rows += [
         f"| {severity} {rule} | {metric} | {trainer} | {count} |"
         for (severity, rule, metric, trainer), count in raised.most_common()
@@ -143,7 +164,8 @@ def _reliability(scores: Sequence[Score]) -> list[str]:
 def _left_out(scores: Sequence[Score]) -> list[str]:
     harmed = _harmed(scores)
     slope, offset = calibration.fitted(calibration.pairs_of(harmed))
-    rows = [f"Best calibration of these runs: slope {slope:.2f}, offset {offset:.2f}."]
+    best = f"logits times {slope:.2f}, plus {offset:.2f}"
+    rows = [f"The confidences would fit these runs best with their {best}."]
     groups: tuple[tuple[str, Callable[[Score], str]], ...] = (
         ("fault", lambda score: score.truth.fault or ""),
         ("trainer", lambda score: score.truth.trainer),

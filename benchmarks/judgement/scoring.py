@@ -11,8 +11,8 @@ from statistics import median
 from benchmarks.judgement.answer import Alert, Answer
 from benchmarks.judgement.runs import Run, Truth
 
-IN_TIME = 20
-"""Updates after the first evidence within which a word is in time."""
+SOON = 20
+"""Updates after the first evidence within which a word comes soon."""
 BINS = (0.0, 0.4, 0.6, 0.8, 0.9, 1.0001)
 LOUD = ("warning", "critical")
 
@@ -45,12 +45,15 @@ class Score:
         return None if self.told is None else self.told - self.evidence
 
     @property
+    def soon(self) -> bool:
+        """Whether it was told within 20 updates of the first evidence."""
+        return self.lag is not None and self.lag <= SOON
+
+    @property
     def in_time(self) -> bool:
-        """Whether it was told before it had grown 1,000-fold, or soon after the first evidence."""
-        if self.told is None:
-            return False
+        """Whether it was told soon, or before a metric had grown 1,000-fold, if one ever did."""
         grown = self.truth.grown_update
-        return self.told <= self.evidence + IN_TIME or (grown is not None and self.told < grown)
+        return self.soon or (self.told is not None and (grown is None or self.told < grown))
 
     @property
     def cause(self) -> str:
@@ -147,8 +150,8 @@ class Summary:
     """The figures of a group of runs.
 
     Attributes:
-        told, lost_critical, in_time, cause_right: Of the faults that did harm; `lost_critical`
-            of those whose training is lost, `cause_right` of those whose cause a log can tell.
+        told, lost_critical, in_time, soon, cause_right: Of the faults that did harm;
+            `lost_critical` of those whose training is lost, `cause_right` of those whose cause a log can tell.
         lag: Median of the updates from the first evidence to the first word; None without any.
         harmless: Faults that did no harm, and those of them that were told all the same.
         brier: Mean squared difference of the first cause's confidence and its being right, over
@@ -158,6 +161,7 @@ class Summary:
     told: Share
     lost_critical: Share
     in_time: Share
+    soon: Share
     cause_right: Share
     abstained: Share
     harmless: Share
@@ -177,6 +181,7 @@ def summary(scores: Sequence[Score]) -> Summary:
         told=_share(harmed, lambda score: score.told is not None),
         lost_critical=_share(lost, lambda score: score.critical is not None),
         in_time=_share(harmed, lambda score: score.in_time),
+        soon=_share(harmed, lambda score: score.soon),
         cause_right=_share(nameable, lambda score: score.cause_right),
         abstained=_share(nameable, lambda score: not score.cause),
         harmless=_share(spared, lambda score: score.told is not None),

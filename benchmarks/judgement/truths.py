@@ -15,8 +15,8 @@ HARMED, LOST = 0.8, 0.1
 """Shares of the twin's progress: a run that made less was harmed, or is lost."""
 HARMED_BY_LUCK = 0.6
 """The same where what is tried decides what is learnt, so that sound runs differ by more."""
-UNMEASURED = frozenset({"constant_reward", "curriculum", "memorised", "short"})
-"""Difficulties in which the quality need not improve although all is well."""
+UNMEASURED = frozenset({"classic", "constant_reward", "curriculum", "memorised", "short"})
+"""Difficulties in which the quality need not improve although all is well, or is not measured."""
 GROWN = 1000.0
 """By how much a metric has to exceed all that the twin logged to have grown out of all measure."""
 WINDOW = 10
@@ -27,6 +27,8 @@ def truth_of(
     case: Case, trainer: Trainer, recording: Recording, twin: Recording | None
 ) -> Truth | None:
     """The truth; None where the healthy run learnt nothing: it is no yardstick, and not healthy."""
+    if not recording.updates:
+        return None
     half = half_of(case.trainer, case.seed)
     if case.trainer in MEASURE_ONLY_TRAINERS or case.fault.name in MEASURE_ONLY_FAULTS:
         half = "measure"

@@ -38,7 +38,12 @@ _FIRING_NOW = Panel(
     "table",
     "Alerts that fire",
     "Every alert that fires now, as the service found it. Empty is good.",
-    (Query('max by (run, rule, severity) (watchstep_alert_firing{run=~"$run"})', instant=True),),
+    (
+        Query(
+            'max by (run, rule, metric, severity) (watchstep_alert_firing{run=~"$run"})',
+            instant=True,
+        ),
+    ),
     links=_ways(ROW),
     hidden=("Value",),
 )
@@ -106,12 +111,16 @@ FLEET = Dashboard(
                         f"(watchstep:run_nonfinite_readings:count{{{_CHOSEN}}})",
                         instant=True,
                     ),
+                    Query(
+                        f"max by (run, project, health) (watchstep_run_health{{{_CHOSEN}}}) == 1",
+                        instant=True,
+                    ),
                 ),
                 width=24,
                 height=9,
                 zones=True,
                 links=_ways(ROW),
-                hidden=("Value #D",),
+                hidden=("Value #D", "Value #F"),
                 renamed=(
                     ("Value #A", "worst zone"),
                     ("Value #B", "step"),
@@ -124,7 +133,7 @@ FLEET = Dashboard(
             Panel(
                 "state-timeline",
                 "Worst zone of each run",
-                "The worst zone that any of a run's readings is in.",
+                "How bad the worst of a run's readings is.",
                 (Query(f"max by (run) (watchstep:run_worst_zone{{{_CHOSEN}}})", "{{run}}"),),
                 zones=True,
                 links=_ways(SERIES),
@@ -171,7 +180,12 @@ _ALERTS_OVER_TIME = Panel(
     "state-timeline",
     "Alerts over time",
     "A bar for as long as an alert fires. It holds while the reading is NaN.",
-    (Query('max by (rule, severity) (watchstep_alert_firing{run=~"$run"})', "{{rule}}"),),
+    (
+        Query(
+            'max by (rule, metric, severity) (watchstep_alert_firing{run=~"$run"})',
+            "{{rule}} {{metric}}",
+        ),
+    ),
     alarm=1,
 )
 _ZONES_OVER_TIME = Panel(
@@ -211,11 +225,20 @@ _HEAD = (
         "As the service sees it now.",
         _now('max by (status) (watchstep_run_status{run=~"$run"}) == 1', "{{status}}"),
         names=True,
+        width=3,
+    ),
+    _number(
+        "Health",
+        "What the numbers of the present attempt are.",
+        _now('max by (health) (watchstep_run_health{run=~"$run"}) == 1', "{{health}}"),
+        names=True,
+        width=3,
     ),
     _number(
         "Step",
         "The trainer's own counter.",
         _now('max(watchstep_run_step{run=~"$run"})', "step"),
+        width=3,
     ),
     _number(
         "Worst zone",
@@ -226,14 +249,18 @@ _HEAD = (
     _number(
         "Last heard",
         "When the service last heard of the run.",
-        _now('max(watchstep_run_last_update_timestamp_seconds{run=~"$run"}) * 1000', "heard"),
+        _now('max(watchstep_run_last_heard_timestamp_seconds{run=~"$run"}) * 1000', "heard"),
         unit="dateTimeFromNow",
     ),
     _number(
         "Alerts that fire",
         "All severities.",
-        _now('count(max by (rule) (watchstep_alert_firing{run=~"$run"})) or vector(0)', "alerts"),
+        _now(
+            'count(max by (rule, metric) (watchstep_alert_firing{run=~"$run"})) or vector(0)',
+            "alerts",
+        ),
         alarm=1,
+        width=3,
     ),
     _number(
         "Updates lost",

@@ -22,10 +22,9 @@ COLUMNS = 24
 # from green.
 ZONES = (
     ("ok", "#56B4E9"),
-    ("watch", "#F0E442"),
+    ("info", "#F0E442"),
     ("warning", "#E69F00"),
-    ("danger", "#D55E00"),
-    ("explosion", "#CC79A7"),
+    ("critical", "#D55E00"),
 )
 PLAIN, BAD = "#56B4E9", "#D55E00"
 
@@ -58,7 +57,7 @@ class Panel:
     Attributes:
         about: What it shows and how to read it; the "i" in the panel's corner.
         unit: Grafana's word for the unit; empty for none.
-        zones: Colour values 0 to 4 as zones, and name them.
+        zones: Colour values 0 to 3 as severities, and name them.
         alarm: The value from which the number turns to the colour of bad; None for never.
         links: Title and address, on every value of the panel.
         names: A single number shows what it is called, not the number.
@@ -226,7 +225,7 @@ def _custom(panel: Panel) -> Json:
 
 def _steps(panel: Panel) -> list[Json]:
     if panel.zones:
-        edges = (None, 1, 2, 3, 4)
+        edges = (None, 1, 2, 3)
         return [
             {"color": colour, "value": edge} for (_, colour), edge in zip(ZONES, edges, strict=True)
         ]

@@ -157,7 +157,9 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         clock,
         bus,
         policy,
-        RunServiceOptions(settings.commands.expire_s, settings.limits.queued_requests),
+        RunServiceOptions(
+            settings.commands.expire_s, settings.limits.queued_requests, silences.current
+        ),
     )
     replicas = opened.replicas
     if replicas is not None:
@@ -295,7 +297,7 @@ def _ingest_policy(
             group_interval_s=alerts.group_interval_s,
             repeat_interval_s=alerts.repeat_interval_s,
             routes=live_routes,
-            silences=silences.current,
+            silences=silences.newest,
             base_url=(settings.public_url or base_url).rstrip("/"),
         ),
         hearing=Liveness(clock.now(), settings.stall.timeout_s),

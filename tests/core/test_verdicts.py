@@ -21,6 +21,7 @@ from watchstep.core.windows import fewest
 TAME = ("a", "b/c")
 WILD = "wild"
 LONGEST = 60
+ROUNDED = {"mean", "std", "zscore", "slope", "level", "settled", "growth", "first"}
 RULES = 8
 
 
@@ -60,7 +61,15 @@ class Rules:
                 sums = self.one_of("mean", "std", "zscore", "slope")
                 return f"{sums}({self.one_of(*TAME)}, {self.window()})"
             case 7:
-                return self.one_of(f"record({inner}, 3)", f"lowest({inner}, 2)", "age()")
+                level = self.one_of("level", "settled", "growth", "first")
+                return self.one_of(
+                    f"record({inner}, 3)",
+                    f"lowest({inner}, 2)",
+                    "age()",
+                    f"reports({self.metric()})",
+                    f"nonfinite_reports({self.metric()}, {self.window()})",
+                    f"{level}({self.metric()}, {self.one_of('1', '3', '11')})",
+                )
             case _:
                 return f"previous({inner})"
 
@@ -78,7 +87,10 @@ class Rules:
             case 6:
                 return f"not ({self.condition(depth + 1)})"
             case 7:
-                return f"flat({self.metric()}, {self.window()}{self.one_of('', ', 0.1')})"
+                stuck = f"stuck({self.metric()}, {self.one_of('1', '2', '5')})"
+                return self.one_of(
+                    f"flat({self.metric()}, {self.window()}{self.one_of('', ', 0.1')})", stuck
+                )
             case 8:
                 count = f"count({self.condition(depth + 1)}, {self.window()})"
                 return f"{count} {self.one_of('>=', '>', '==')} {self.one_of('0', '1', '3')}"
@@ -162,7 +174,8 @@ class Definition:
         if math.isnan(a) or math.isnan(b):
             return None
         if math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) and any(
-            part.value in {"mean", "std", "zscore", "slope"} for part in node.walk()
+            part.value in {"mean", "std", "zscore", "slope", "level", "settled", "growth", "first"}
+            for part in node.walk()
         ):
             self.doubtful.add(str(node))
         return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[
@@ -245,6 +258,61 @@ class Definition:
             return None
         tolerance = float(str(node.parts[2].value)) if len(node.parts) > 2 else 0.0
         return max(values) - min(values) <= tolerance * max(map(abs, values))
+
+    def _stuck(self, node: Syntax, at: int) -> bool | None:
+        number = int(float(str(node.parts[1].value)))
+        values = [value for value, _ in self.past(node.parts[0], at + 1)]
+        if not math.isfinite(self.number(node.parts[0], at)) or len(values) < number:
+            return None
+        return len(set(values[-number:])) == 1
+
+    def levels(self, node: Syntax, at: int) -> list[float]:
+        """The level after every finite value up to an update, oldest first."""
+        span = node.parts[1].value
+        assert isinstance(span, Span)
+        sizes = [abs(value) / 2 for value, _ in self.past(node.parts[0], at + 1)]
+        ends = range(fewest(span), len(sizes) + 1)
+        windows = [sizes[max(0, end - (span.updates or 1)) : end] for end in ends]
+        return [min(statistics.median(window) * 2, 1.7e308) for window in windows]
+
+    def _level(self, node: Syntax, at: int) -> float:
+        levels = self.levels(node, at)
+        known = levels and math.isfinite(self.number(node.parts[0], at))
+        return levels[-1] if known else math.nan
+
+    def _settled(self, node: Syntax, at: int) -> float:
+        levels = self.levels(node, at)
+        above = [number for number, level in enumerate(levels) if level > 0.0]
+        if not above:
+            return 0.0 if levels else math.nan
+        return max(min(levels[above[0] :]), levels[above[0]] / 1000)
+
+    def _growth(self, node: Syntax, at: int) -> float:
+        level, settled = self._level(node, at), self._settled(node, at)
+        return math.log10(level / settled) if level > settled else level - level
+
+    def _first(self, node: Syntax, at: int) -> float:
+        span = node.parts[1].value
+        assert isinstance(span, Span)
+        levels = self.levels(node, at)
+        number = (span.updates or 1) - fewest(span)
+        return levels[number] if len(levels) > number else math.nan
+
+    def _reports(self, node: Syntax, at: int) -> float:
+        name = str(node.parts[0].value)
+        return float(sum(name in update.readings for update in self.stream[: at + 1]))
+
+    def _nonfinite_reports(self, node: Syntax, at: int) -> float:
+        name, span = str(node.parts[0].value), node.parts[1].value
+        assert isinstance(span, Span)
+        since = self.stream[at].time - (span.seconds or 0.0)
+        rows = [u for u in self.stream[: at + 1] if name in u.readings]
+        if name not in self.stream[at].readings:
+            return math.nan
+        rows = [row for row in rows if span.updates or row.time >= since]
+        return float(
+            sum(not math.isfinite(u.readings[name]) for u in rows[-(span.updates or LONGEST) :])
+        )
 
     def _record(self, node: Syntax, at: int) -> float:
         x = self.number(node.parts[0], at)

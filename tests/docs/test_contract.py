@@ -13,11 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from watchstep_monitor.http.openapi import _REFUSALS
 
 import watchstep
 from service.http_kit import Client, served, until, upd
 from watchstep.core.updates import EVENT_KINDS
+from watchstep_monitor.http.calls import _REFUSALS
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.settings import Settings
 

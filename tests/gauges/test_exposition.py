@@ -25,7 +25,7 @@ from watchstep_monitor.gauges import (
     Instruments,
     ServiceState,
 )
-from watchstep_monitor.gauges.families import STATUSES, fleet_families
+from watchstep_monitor.gauges.families import HEALTHS, STATUSES, fleet_families
 from watchstep_monitor.gauges.text import clean, written
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.events import (
@@ -64,8 +64,10 @@ def run(name="ppo-7", **changes):
         run=name,
         project="trading",
         status="running",
+        health="exploded",
         step=2048,
         last_update_at=NOW.timestamp() - 3,
+        last_heard_at=NOW.timestamp() - 1,
         lost_updates=2,
         readings={"train/grad_norm": 0.5, "train/policy_loss": math.nan},
         zones={"train/grad_norm": "danger"},
@@ -121,11 +123,15 @@ def test_a_run_shows_under_the_contracts_names():
     assert math.isnan(one(found, "watchstep_run_reading", **who, metric="train/policy_loss"))
     assert one(found, "watchstep_run_zone", **who, metric="train/grad_norm") == 3
     assert one(found, "watchstep_run_step", **who) == 2048
-    heard = one(found, "watchstep_run_last_update_timestamp_seconds", **who)
-    assert heard == NOW.timestamp() - 3
+    updated = one(found, "watchstep_run_last_update_timestamp_seconds", **who)
+    heard = one(found, "watchstep_run_last_heard_timestamp_seconds", **who)
+    assert (updated, heard) == (NOW.timestamp() - 3, NOW.timestamp() - 1)
+    healths = {word: one(found, "watchstep_run_health", **who, health=word) for word in HEALTHS}
+    assert healths == {word: float(word == "exploded") for word in HEALTHS}
     states = {word: one(found, "watchstep_run_status", **who, status=word) for word in STATUSES}
     assert states == {word: float(word == "running") for word in STATUSES}
     labels = {"run": "ppo-7", "rule": "AdvantagesBeyondBound", "severity": "critical"}
+    labels["metric"] = ""
     assert one(found, "watchstep_alert_firing", **labels) == 1
     assert one(found, "watchstep_run_lost_updates_total", **who) == 2
     assert one(found, "watchstep_runs", status="running") == 1
@@ -212,6 +218,15 @@ def test_a_run_vanishes_some_time_after_its_end():
     assert names == [True, True, False]
 
 
+def test_a_run_with_an_open_incident_stays_after_its_end() -> None:
+    clock = StoppedClock()
+    ended = run(status="failed", ended_at=NOW.timestamp(), has_incident=True)
+    shown = exposition(ended, clock=clock, limits=GaugeLimits(keep_ended_s=60.0))
+    clock.at = NOW + timedelta(days=3)
+
+    assert b'run="ppo-7"' in shown.render()
+
+
 def test_runs_with_alerts_and_running_ones_come_first_under_the_cap():
     runs = (
         run("ended", status="finished", ended_at=NOW.timestamp(), firing=()),
@@ -246,9 +261,9 @@ def test_what_the_caps_leave_out_is_counted():
     # The metric with a zone is kept although its name comes last.
     who = {"run": "ppo-7", "project": "trading"}
     assert one(found, "watchstep_run_zone", **who, metric="m299") == 0
-    # 200 readings of the first run; of the second its 10 fixed series, 2 readings and 1 zone;
+    # 200 readings of the first run; of the second its 17 fixed series, 2 readings and 1 zone;
     # in each of two scrapes.
-    assert instruments.series_dropped.collect()[0].samples[0].value == 2 * (200 + 13)
+    assert instruments.series_dropped.collect()[0].samples[0].value == 2 * (200 + 20)
 
 
 def test_the_cap_on_series_holds_whatever_the_runs_are():
@@ -356,7 +371,7 @@ def test_scrapes_in_several_threads_are_each_whole():
 
 def fleet_of(series):
     metrics = {f"train/metric_{n:03}": n * 1.2345678e-3 for n in range(115)}
-    return [run(f"run-{n:04}", readings=metrics, zones={}) for n in range(series // 125)]
+    return [run(f"run-{n:04}", readings=metrics, zones={}) for n in range(series // 132)]
 
 
 def test_twenty_five_thousand_series_are_rendered_between_two_scrapes():
@@ -370,7 +385,7 @@ def test_twenty_five_thousand_series_are_rendered_between_two_scrapes():
         text = shown.render()
         took_s.append(time.thread_time() - started)
 
-    assert text.count(b"\nwatchstep_run_reading{") == 200 * 115
+    assert text.count(b"\nwatchstep_run_reading{") == 189 * 115
     assert min(took_s) < 1.0
 
 
@@ -379,8 +394,8 @@ def test_the_quick_writer_is_used_when_it_has_to_be_and_reads_the_same():
 
     found = samples(exposition(*fleet).render())
 
-    assert sum(key[0] == "watchstep_run_reading" for key in found) == 200 * 115
-    who = {"run": "run-0199", "project": "trading"}
+    assert sum(key[0] == "watchstep_run_reading" for key in found) == 189 * 115
+    who = {"run": "run-0188", "project": "trading"}
     value = one(found, "watchstep_run_reading", **who, metric="train/metric_114")
     assert value == 114 * 1.2345678e-3
 

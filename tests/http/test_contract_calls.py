@@ -30,6 +30,7 @@ def test_a_run_is_begun_fed_and_asked_for(client: Client) -> None:
         "rejected": [],
         "last_seq": 1,
         "commands": [],
+        "rules": begun.json["rules"]["fingerprint"],
         "left_out": 0,
     }
     assert (status["status"], status["step"], status["last_seq"]) == ("running", 10, 1)
@@ -334,7 +335,7 @@ def test_a_flaw_is_placed_part_by_part_and_never_quotes_what_is_no_name(client: 
     assert refused.status == 422
     assert places == [
         ["body", "updates", 0, "metrics", "a"],
-        ["body", "updates", 1, "metrics", "b_secret_/b_-8f1f6a0b"],
+        ["body", "updates", 1, "metrics", "b_secret_/b_-7cabf9cd"],
         ["body", "updates", 2, "event", "kind"],
         ["body", "updates", 3],
     ]

@@ -24,6 +24,7 @@ NEEDS = {
     "trl": ["trl"],
     "rllib": ["ray"],
     "tensorboard": ["tensorboard", "torch"],
+    "jax": ["jax", "optax"],
     "index": [],
 }
 # What each example catches: the failure must be seen, not only survived.
@@ -36,6 +37,7 @@ EXAMPLES = {
     "tensorboard": "caught: LossNonFinite at update 10",
     "rllib": "caught: GradientStaysNonFinite after ",
     "ddp": "AdvantagesBeyondBound: rank 1: ",
+    "jax": "caught: LossNonFinite\nweights finite: True, skipped steps: ",
 }
 
 

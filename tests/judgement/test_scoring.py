@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
+
 from benchmarks.judgement import calibration, scoring
 from benchmarks.judgement.answer import Alert, Answer
 from benchmarks.judgement.runs import Run, Truth
@@ -54,8 +56,16 @@ def test_what_is_mild_or_early_or_of_something_else_tells_nothing(alert: Alert) 
 
 
 def test_a_late_word_is_in_time_only_before_the_quantity_grew_a_thousandfold() -> None:
-    assert score(BROKEN, Alert("LossGrows", "train_loss", "warning", 89)).in_time
-    assert not score(BROKEN, Alert("LossGrows", "train_loss", "warning", 90)).in_time
+    before = score(BROKEN, Alert("LossGrows", "train_loss", "warning", 89))
+    after = score(BROKEN, Alert("LossGrows", "train_loss", "warning", 90))
+    never = score(
+        dataclasses.replace(BROKEN, grown_update=None),
+        Alert("LossGrows", "train_loss", "warning", 90),
+    )
+
+    assert (before.in_time, before.soon) == (True, False)
+    assert (after.in_time, after.soon) == (False, False)
+    assert (never.in_time, never.soon) == (True, False)
 
 
 def test_the_death_of_a_trainer_is_told_by_any_alert_at_its_end() -> None:

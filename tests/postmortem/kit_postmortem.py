@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from watchstep.postmortem.commands import register
 from watchstep.postmortem.examination import Examination, examine
 from watchstep.postmortem.readers import open_logs
+from watchstep.study import commands as study
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -62,6 +63,7 @@ def invoked(*arguments: object) -> Done:
     """The command in this process: start-up costs more than all that it does."""
     app = typer.Typer()
     register(app)
+    study.register(app)
     result = CliRunner().invoke(app, [str(one) for one in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

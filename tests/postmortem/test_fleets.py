@@ -14,19 +14,19 @@ from postmortem.kit_postmortem import HEALTHY, healthy_rows, invoked, run_of
 from watchstep.core.updates import Update
 from watchstep.errors import RuleError
 from watchstep.postmortem.checklist import checklist
-from watchstep.postmortem.cost import Assumptions, Measured, bill, read_assumptions
+from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.fleet import MOST_LINES, Fleet
-from watchstep.postmortem.frequency import Risk
-from watchstep.postmortem.sketch import Sketch
-from watchstep.postmortem.statistics import (
+from watchstep.postmortem.verdict import VerdictWord
+from watchstep.rules import load
+from watchstep.study.cost import Assumptions, Measured, bill, read_assumptions
+from watchstep.study.frequency import Risk
+from watchstep.study.statistics import (
     Interval,
     median_difference,
     share_difference,
     wilson,
 )
-from watchstep.postmortem.verdict import VerdictWord
-from watchstep.rules import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -280,12 +280,12 @@ def test_a_fleet_of_any_size_keeps_only_the_worst_runs_in_memory() -> None:
     for number in range(2_000):
         word: VerdictWord = "diverged" if number % 100 == 7 else "healthy"
         found = Examination(path="p", format="f", run=f"r{number}", unit="row", verdict=word)
-        found.sketch = Sketch(rules)
+        found.downsampled = DownsampledSeries(rules)
         kept.add(found)
 
     assert len(kept.lines) <= 2 * MOST_LINES
     assert [found.verdict for found in kept.worst()].count("diverged") == 20
-    assert sum(found.sketch is not None for found in kept.worst()) == 2
+    assert sum(found.downsampled is not None for found in kept.worst()) == 2
     assert kept.runs == 2_000
 
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import watchstep
-from watchstep.postmortem.course import fold
 from watchstep.postmortem.examination import chosen_rules
+from watchstep.postmortem.log_summary import fold
 from watchstep.postmortem.readers import open_logs
 
 _READING = st.one_of(
@@ -52,7 +52,7 @@ def test_live_and_post_mortem_see_the_same_alerts_begin(
             live = [one for one in watch.transitions if one.change == "firing"]
 
         (log,) = open_logs([spool])
-        course = fold(chosen_rules(log, ["ppo", "generic"])[1], log.updates)
+        summary = fold(chosen_rules(log, ["ppo", "generic"])[1], log.updates)
 
-    told = [(one.rule, one.attempt, one.seq, one.step, one.reason) for one in course.fired]
+    told = [(one.rule, one.attempt, one.seq, one.step, one.reason) for one in summary.fired]
     assert told == [(one.rule, one.attempt, one.seq, one.step, one.reason) for one in live]

@@ -14,7 +14,7 @@ from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run
 from watchstep.core.rules import Bands
 from watchstep.postmortem import page
 from watchstep.postmortem.charts import chart, frame_of
-from watchstep.postmortem.sketch import POINTS, Series
+from watchstep.postmortem.downsampled_series import POINTS, Series
 
 
 class _Tags(HTMLParser):

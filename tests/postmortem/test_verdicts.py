@@ -19,7 +19,7 @@ VERDICTS = {
     "bloom104b_exp12/log.txt": ("diverged", 8741),
     "bloom176b_spike/log.txt": ("suspicious", 31219),
     "iss_megatron_missing_loss/log.txt": ("diverged", 3385),
-    "iss_openr1_239/log.jsonl": ("healthy", None),
+    "iss_openr1_239/log.jsonl": ("unjudged", None),
     "iss_rslrl96/log.txt": ("diverged", 17),
     "iss_sb3_1593/log.txt": ("diverged", 200),
     "iss_timemoe31/log.txt": ("diverged", 1),
@@ -170,4 +170,4 @@ def test_a_run_that_failed_and_was_resumed_has_not_died(tmp_path: Path) -> None:
         path.write_text("\n".join(lines) + "\n")
 
     assert examined(died).verdict == "died"
-    assert examined(resumed).verdict == "suspicious"
+    assert examined(resumed).verdict == "healthy"

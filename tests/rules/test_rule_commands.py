@@ -7,9 +7,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from watchstep.postmortem.backtest_command import backtest_logs
 from watchstep.rules.commands import app
 from watchstep.rules.series import expand
+from watchstep.study.backtest_command import backtest_logs
 
 PACK_TESTS = sorted((Path(__file__).parent / "packs").glob("*.tests.yaml"))
 

@@ -116,18 +116,19 @@ def bench(
     group_wait_s: float = 0.0,
     snapshot_every: int = 1_000,
     rules: str = RULES,
+    packs: tuple[str, ...] = (),
 ) -> Iterator[Bench]:
     folder.mkdir(exist_ok=True)
     path = folder / "rules.yaml"
     path.write_text(rules)
     clock = clock or MovedClock()
-    book = RuleBook([str(path)])
+    book = RuleBook([str(path), *packs])
     opened = open_store(StoreOptions(folder / "data", database_url=database_url))
     try:
         silences = SilenceCache(opened.store, clock)
         policy = IngestPolicy(
             TellingPolicy(
-                group_wait_s, 5.0, 3600.0, lambda: routes, silences.current, "http://localhost"
+                group_wait_s, 5.0, 3600.0, lambda: routes, silences.newest, "http://localhost"
             ),
             Liveness(clock.now(), 300.0),
             snapshot_every,
@@ -140,7 +141,7 @@ def bench(
             clock,
             EventBus(clock),
             policy,
-            RunServiceOptions(600.0, 1_000),
+            RunServiceOptions(600.0, 1_000, silences.current),
         )
         run_service.bus.subscribe(SilencesChanged, lambda _: silences.forget())
         yield Bench(run_service, opened, clock, path)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from watchstep_monitor.service.clock import SharedClock
+from watchstep_monitor.service.clock import SharedClock, SystemClock
 
 HOUR = timedelta(hours=1)
 
@@ -67,3 +67,38 @@ def test_a_machine_whose_clock_is_wrong_is_told_of_once(caplog: pytest.LogCaptur
         "this machine's clock differs from the database's, which counts"
     ]
     assert round(caplog.records[0].__dict__["ahead_s"]) == 3_600
+
+
+class Machine:
+    """Two clocks that tests set."""
+
+    def __init__(self) -> None:
+        self.wall, self.running = 1_700_000_000.0, 50.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.running += seconds
+
+
+def test_a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_is_followed() -> None:
+    machine = Machine()
+    clock = SystemClock(lambda: machine.wall, lambda: machine.running)
+    begun = clock.now()
+    machine.pass_by(10.0)
+    machine.wall -= 3_600.0
+    machine.pass_by(10.0)
+    after_back = clock.now()
+    machine.wall += 3_600.0 + 7_200.0
+    after_forward = clock.now()
+
+    assert (after_back - begun).total_seconds() == 20.0
+    assert (after_forward - begun).total_seconds() == 20.0 + 7_200.0
+
+
+def test_a_machine_that_slept_has_the_time_of_now() -> None:
+    machine = Machine()
+    clock = SystemClock(lambda: machine.wall, lambda: machine.running)
+    clock.now()
+    machine.wall += 28_800.0
+
+    assert clock.now().timestamp() == machine.wall

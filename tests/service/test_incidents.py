@@ -283,7 +283,7 @@ def test_a_halt_after_the_first_message_is_told_once(tmp_path: Path) -> None:
         at.clock.move(10_000)
         at.run_service.tick("a")
 
-        assert [(one.edge, one.status) for one in first] == [("opened", "diverged")]
+        assert [(one.edge, one.status) for one in first] == [("opened", "running")]
         assert early == []
         assert [(one.edge, one.trainer_did) for one in late] == [("changed", "halted at update 2")]
         assert told(at) == []
@@ -299,14 +299,14 @@ def test_an_incident_that_begins_and_ends_in_one_batch_is_told_both_ways(tmp_pat
         assert edges == {2: ["opened", "resolved"], 4: ["opened", "resolved"]}
 
 
-def test_a_silent_run_is_called_stalled_and_no_explosion(tmp_path: Path) -> None:
+def test_a_silent_run_is_called_lost_and_no_explosion(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
         at.clock.move(400)
         at.run_service.tick("a")
 
         (notice,) = told(at)
-        assert (notice.status, notice.stage) == ("stalled", "aftermath")
+        assert (notice.status, notice.stage) == ("lost", "aftermath")
 
 
 def test_a_dead_trainers_last_words_are_in_the_message(tmp_path: Path) -> None:

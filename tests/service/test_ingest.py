@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.kit import bench, grad, update
-from watchstep_monitor.service.errors import ConflictError, NotFoundError, OverCapError
+from watchstep_monitor.service.errors import ConflictError, NotFoundError
 from watchstep_monitor.service.ingest.ingest import Batch, Beginning
 
 
@@ -175,14 +175,19 @@ def test_a_run_of_another_project_does_not_exist_for_a_limited_caller(tmp_path: 
             at.run_service.view("a", ("mine",))
 
 
-def test_a_run_with_more_metrics_than_it_may_have_is_refused_whole(tmp_path: Path) -> None:
+def test_metrics_beyond_what_a_run_may_have_are_left_out_and_the_rest_is_judged(
+    tmp_path: Path,
+) -> None:
     with bench(tmp_path) as at:
-        many = update(1, **{f"m{n}": 1.0 for n in range(51)})
+        many = update(1, **{f"m{n}": 1.0 for n in range(60)}, train__policy_loss=math.nan)
 
-        with pytest.raises(OverCapError):
-            at.send(many)
+        receipt = at.send(many)
+        again = at.send(many)
 
-        assert at.send(grad(1, 1.0)).accepted == 1
+        assert (receipt.accepted, receipt.left_out) == (1, 11)
+        assert (again.duplicates, again.left_out) == (1, 11)
+        assert at.alerts()["LossGone"] == "firing"
+        assert len(at.run_service.view("a", None).latest) == 50
 
 
 def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:

@@ -23,11 +23,40 @@ def test_runs_that_gauges_still_show_are_there_after_a_restart(tmp_path: Path) -
 
     with bench(tmp_path, clock=clock) as at:
         Scheduler(at.run_service, 1.0, keep_ended_s=600.0).remember()
-        shown = {run.run: (run.status, bool(run.firing)) for run in at.run_service.iter_runs()}
+        shown = {
+            each.run: (each.status, each.health, bool(each.firing))
+            for each in at.run_service.iter_runs()
+        }
 
     assert shown == {
-        "running": ("running", False),
-        "diverged": ("diverged", True),
-        "diverged long ago": ("diverged", True),
-        "halted": ("halted", True),
+        "running": ("running", "unjudged", False),
+        "diverged": ("running", "diverged", True),
+        "diverged long ago": ("running", "diverged", True),
+        "halted": ("halted", "suspicious", True),
     }
+
+
+def test_a_service_that_slept_notices_it_before_it_calls_a_run_lost(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        scheduler = Scheduler(at.run_service, 1.0)
+        at.send(grad(1, 1.0))
+        at.clock.move(10_000)
+
+        scheduler.notice_absence()
+        scheduler.look()
+
+        assert at.alerts() == {}
+        assert at.notices() == []
+
+
+def test_a_run_that_is_silent_after_such_a_sleep_is_lost_in_time(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        scheduler = Scheduler(at.run_service, 1.0)
+        at.send(grad(1, 1.0))
+        at.clock.move(10_000)
+        for _ in range(400):
+            scheduler.notice_absence()
+            at.clock.move(1)
+        scheduler.look()
+
+        assert at.alerts() == {"Silent": "firing"}

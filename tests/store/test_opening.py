@@ -106,3 +106,25 @@ def test_a_backup_of_a_store_in_use_is_complete(tmp_path: Path) -> None:
         assert record.last_seq == 2
     finally:
         opened.close()
+
+
+def test_nobody_else_can_read_the_folder_or_its_files_also_where_they_were_there_before(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
+
+    with bench(tmp_path) as at:
+        at.send(grad(2, 1.0))
+        backup_sqlite(folder, tmp_path / "copy.db")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert f"{FILE_NAME}-wal" in modes
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600

@@ -150,10 +150,10 @@ def test_runs_are_found_by_status_and_project(at: Bench) -> None:
     before = at.clock.now() - timedelta(seconds=300)
 
     def named(status: str) -> list[str]:
-        page = at.opened.store.runs(RunFilter(None, status, before), 10, None)
+        page = at.opened.store.runs(RunFilter(status=status, lost_before=before), 10, None)
         return [record.run for record in page.items]
 
-    assert (named("running"), named("stalled"), named("finished")) == (
+    assert (named("running"), named("lost"), named("finished")) == (
         ["fresh"],
         ["lives"],
         ["done"],

@@ -48,7 +48,7 @@ def test_runs_are_searched_filtered_and_paged(
 
 def test_counts_of_statuses_do_not_depend_on_the_chosen_one(client: httpx.Client) -> None:
     everything = client.get("/page/runs", params={"project": "trading"}).json()
-    one = client.get("/page/runs", params={"project": "trading", "status": "diverged"}).json()
+    one = client.get("/page/runs", params={"project": "trading", "health": "diverged"}).json()
 
     assert one["counts"] == everything["counts"]
     assert one["total"] == 1

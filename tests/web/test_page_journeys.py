@@ -184,7 +184,7 @@ def test_the_record_of_a_rule_stands_beside_it(open_page: OpenPage, service: str
     rule = page.locator("#AdvantagesBeyondBound")
     rule.get_by_text("fired in").wait_for()
 
-    assert "diverged, failed, halted or stalled" in rule.inner_text()
+    assert "diverged, failed, halted, stalled or lost" in rule.inner_text()
     assert "Backtest" in rule.inner_text()
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
-from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 from torch import nn
 from torch.distributions import Categorical, Normal
 from torch.nn import functional
+
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 
 COPIES = 8
 

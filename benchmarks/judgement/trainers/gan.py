@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
-from torch import nn
-from torch.nn import functional
 
 UPDATES, EVERY, LATENT, WIDTH = 200, 3, 4, 4
 VARIANTS = ("noisy", "short", "decay", "curriculum", "long_plateau", "small_batch")
@@ -52,7 +53,7 @@ class GAN:
         noise = torch.randn(self.size, WIDTH, generator=self.random)
         spread = 1.0 if self.case.variant == "noisy" else 0.3
         late = self.case.variant == "curriculum" and update > self.updates // 2
-        points = self.centres[which] * (1.5 if late else 1.0) + spread * noise
+        points = self.centres[which] * (1.2 if late else 1.0) + spread * noise
         return spoiled((points,), self.fault, update, self.random)[0]
 
     def quality(self) -> float:

@@ -15,15 +15,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sb3 import EveryUpdates, Saboteur, Worlds
-from benchmarks.judgement.trainers.worlds import VARIANTS, World, quality
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional
 
 import watchstep
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.sb3 import EveryUpdates, Saboteur, Worlds
+from benchmarks.judgement.trainers.worlds import VARIANTS, World, quality
 from watchstep.integrations.sb3 import WatchstepCallback
 
 COPIES, UPDATES = 8, 40

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional
@@ -25,6 +23,9 @@ from transformers import (
 )
 from transformers import Trainer as TransformersTrainer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 
 WORDS = ["<pad>", "<eos>", "<unk>", *(f"w{number}" for number in range(21))]
 STEPS = {"hf_trainer": 150, "trl_sft": 120, "trl_dpo": 80, "trl_grpo": 60}

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
-from benchmarks.judgement.trainers.supervised import spoiled
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -18,6 +15,10 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
+
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.supervised import spoiled
 
 UPDATES, EPOCH = 150, 15
 VARIANTS = ("noisy", "short", "decay", "curriculum", "restarts")
@@ -36,7 +37,7 @@ class Rows(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         inputs = torch.randn(size, 8, generator=self.random)
         late = self.case.variant == "curriculum" and update > UPDATES // 2
         noise = 1.0 if self.case.variant == "noisy" else 0.1
-        targets = torch.tanh(inputs @ self.mixing) * (2.0 if late else 1.0)
+        targets = torch.tanh(inputs @ self.mixing) * (1.2 if late else 1.0)
         return inputs, targets + noise * torch.randn(size, 4, generator=self.random)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Loop, Row, Task
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.trainers.supervised import FAULTS, VARIANTS, Batch, Loop, Row, Task
 
 # Text
 
@@ -59,7 +60,7 @@ def _text(seed: int) -> Callable[[int, float], Batch]:
     chains = torch.softmax(3.0 * torch.randn(2, 24, 24, generator=random), -1)
 
     def batch(size: int, harder: float) -> Batch:
-        chain = chains[0] * (1.0 - 0.5 * harder) + chains[1] * 0.5 * harder
+        chain = chains[0] * (1.0 - 0.15 * harder) + chains[1] * 0.15 * harder
         tokens = torch.randint(0, 24, (size, 1), generator=random)
         columns = [tokens]
         for _ in range(16):
@@ -129,7 +130,7 @@ def _pictures(seed: int) -> Callable[[int, float], Batch]:
     def batch(size: int, harder: float) -> Batch:
         labels = torch.randint(0, 4, (size,), generator=random)
         noise = torch.randn(size, 1, 8, 8, generator=random)
-        return shapes[labels] * (1.0 - 0.6 * harder) + 1.2 * noise, labels
+        return shapes[labels] * (1.0 - 0.1 * harder) + 1.2 * noise, labels
 
     return batch
 
@@ -269,7 +270,7 @@ def _diffusers_names(row: Row) -> dict[str, float]:
 def _regression(seed: int) -> Callable[[int, float], Batch]:
     random = torch.Generator().manual_seed(seed)
     inputs = torch.randn(96, 6, generator=random)
-    harder = torch.randn(96, 6, generator=random) * 2.0
+    harder = inputs + 0.05 * torch.randn(96, 6, generator=random)
     mixing = torch.randn(6, 1, generator=random)
 
     def batch(_size: int, late: float) -> Batch:

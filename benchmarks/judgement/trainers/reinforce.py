@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
+from torch.distributions import Categorical
+
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.trainers.cleanrl import SHARED
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
-from torch import nn
-from torch.distributions import Categorical
 
 COPIES, UPDATES = 8, 120
 

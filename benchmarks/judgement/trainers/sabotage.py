@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from benchmarks.judgement.cases import Fault
 from torch import nn
+
+from benchmarks.judgement.cases import Fault
 
 RATE = ("rate_10x", "rate_100x", "rate_high", "resume_rate", "target_live")
 """Faults that multiply the learning rate."""

@@ -13,14 +13,16 @@ import gymnasium as gym
 import numpy as np
 import stable_baselines3 as sb3
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
 from benchmarks.judgement.cases import Case, Fault, Recording, Trainer
 from benchmarks.judgement.trainers.cleanrl import DISCRETE_ONLY, SHARED
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.vec_env import VecEnv
-from torch import nn
 
 COPIES = 8
 ON_POLICY_UPDATES, OFF_POLICY_UPDATES = 60, 80
@@ -32,6 +34,14 @@ NEVER = (
     "train/n_updates",
 )
 """Counters."""
+CLASSIC = {
+    "PPO": ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "FrozenLake-v1", "MountainCar-v0"),
+    "A2C": ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "MountainCarContinuous-v0"),
+    "DQN": ("CartPole-v1", "Acrobot-v1", "FrozenLake-v1"),
+    "SAC": ("Pendulum-v1", "MountainCarContinuous-v0"),
+    "TD3": ("Pendulum-v1", "MountainCarContinuous-v0"),
+}
+"""Gymnasium's own games, of which some pay for the first time after thousands of steps."""
 
 
 class Worlds(VecEnv):
@@ -226,9 +236,11 @@ def _train(name: str, case: Case) -> Recording:
     world = World(case, COPIES, continuous=continuous)
     world.total = updates
     settings = _settings(name, case)
-    model = getattr(sb3, name)(
-        "MlpPolicy", Worlds(world), seed=case.number, device="cpu", **settings
-    )
+    classic = case.variant == "classic"
+    env: Any = Worlds(world)
+    if classic:
+        env = make_vec_env(draw.choice(CLASSIC[name]), n_envs=4, seed=case.number)
+    model = getattr(sb3, name)("MlpPolicy", env, seed=case.number, device="cpu", **settings)
     model.set_logger(Logger(None, [Into(recording)]))
     model.ep_info_buffer = deque(maxlen=40)
     _prepare(model, case.fault)
@@ -236,20 +248,21 @@ def _train(name: str, case: Case) -> Recording:
     def act(seen: np.ndarray) -> np.ndarray:
         return model.predict(seen, deterministic=True)[0]
 
-    recording.start = quality(case, act, continuous=continuous)
+    recording.start = math.nan if classic else quality(case, act, continuous=continuous)
     base = settings["learning_rate"] if case.variant != "decay" else 0.0
     watching = [
         Saboteur(case.fault, recording, world, base),
         EveryUpdates(recording, updates),
     ]
     # Calls of train for PPO and A2C; episodes for the others.
-    interval = {"PPO": 1, "A2C": 6}.get(name, 4)
+    interval = {"PPO": 1, "A2C": 6}.get(name, 1 if classic else 4)
+    steps = (16_000 if on_policy else 6_000) if classic else 10**7
     try:
-        model.learn(10**7, callback=watching, log_interval=interval)
+        model.learn(steps, callback=watching, log_interval=interval)
     except ValueError as error:
         recording.failure = f"ValueError: {str(error).splitlines()[0]}"
         return recording
-    recording.outcome = quality(case, act, continuous=continuous)
+    recording.outcome = math.nan if classic else quality(case, act, continuous=continuous)
     if not all(bool(each.isfinite().all()) for each in model.policy.parameters()):
         recording.outcome = math.nan
     return recording
@@ -290,7 +303,7 @@ def _trainer(name: str, faults: tuple[str, ...]) -> Trainer:
         functools.partial(_train, name),
         _ON_POLICY if on_policy else _OFF_POLICY,
         faults,
-        tuple(variant for variant in VARIANTS if variant not in dropped),
+        ("classic", *(variant for variant in VARIANTS if variant not in dropped)),
         ON_POLICY_UPDATES if on_policy else OFF_POLICY_UPDATES,
     )
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+
 from benchmarks.judgement.cases import Case, Fault, Recording
 from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
-from torch import nn
 
 FAULTS = (
     "rate_10x",
@@ -231,11 +232,12 @@ class Loop:
         return spoiled(batch, self.fault, update, self.random)
 
     def _weight(self) -> float:
-        """By how much this batch's loss is larger: heavy tails, or a rare spike."""
+        """By how much this batch's loss is larger: heavy tails, or a spike of a few batches."""
         chance = float(torch.rand((), generator=self.random))
         if self.case.variant == "heavy_tailed":
-            return min(1.0 / max(chance, 1e-4), 1e4) ** 1.5 / 3.0
-        return 30.0 if self.case.variant == "spikes" and chance < 0.01 else 1.0
+            # Pareto with a tail exponent of 1.4: the mean exists, the variance does not.
+            return min(max(chance, 1e-9) ** -0.7, 30.0)
+        return 10.0 if self.case.variant == "spikes" and chance < 0.01 else 1.0
 
     def _step(self, update: int, step: int) -> tuple[dict[str, float], float]:
         rate = self._rate(update, step)

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from benchmarks.judgement.cases import Case, Fault
 
 HORIZON, SIGNALS = 24, 4
@@ -111,7 +112,7 @@ class World:
             rewards = 1.0 - away
             right = away < 0.4
         else:
-            wanted = self.state[:, 0] + (self.state[:, 1] if self.late else 0.0) > 0.0
+            wanted = self.state[:, 0] + (0.5 * self.state[:, 1] if self.late else 0.0) > 0.0
             if self.variant == "optimum":
                 wanted = np.ones(self.copies, bool)
             right = actions.reshape(-1).astype(bool) == wanted
@@ -134,7 +135,7 @@ class World:
             push = push if self.continuous else 2.0 * push - 1.0
             place, speed, goal, _ = self.state.T
             speed = 0.7 * speed + 0.6 * push
-            goal = goal + (0.3 * noise[:, 2] if self.late else 0.0)
+            goal = goal + (0.1 * noise[:, 2] if self.late else 0.0)
             self.state = np.stack([place + 0.5 * speed, speed, goal, noise[:, 3]], 1)
         self.state[ends] = noise[ends]
 

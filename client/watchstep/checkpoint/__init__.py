@@ -5,6 +5,7 @@ Importing this package does not import torch; using it does.
 
 from __future__ import annotations
 
+from watchstep.checkpoint.arrays import is_of_arrays
 from watchstep.checkpoint.collective_check import CollectiveCheck
 from watchstep.checkpoint.finite import all_finite, first_nonfinite
 from watchstep.checkpoint.keeper import CheckpointKeeper
@@ -18,6 +19,7 @@ __all__ = [
     "CollectiveCheck",
     "all_finite",
     "first_nonfinite",
+    "is_of_arrays",
     "is_sharded",
     "verify",
 ]

@@ -42,13 +42,15 @@ def runs(
             run["run"],
             run["project"],
             run["status"],
+            # A service of the version before has one word for both.
+            run.get("health", ""),
             run["attempt"],
             run["step"],
-            ago(run["last_update_at"]),
+            ago(run.get("last_heard_at", run["last_update_at"])),
         )
         for run in found["items"]
     ]
-    heads = ("RUN", "PROJECT", "STATUS", "ATTEMPT", "STEP", "HEARD AGO")
+    heads = ("RUN", "PROJECT", "STATUS", "HEALTH", "ATTEMPT", "STEP", "HEARD AGO")
     print_table(heads, rows, wide="RUN,PROJECT")
 
 
@@ -80,15 +82,17 @@ def status(
 def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     """What a person asks about a run, without what there is nothing to say about."""
     incident, pinned = run["incident"] or {}, run["checkpoint"] or {}
+    heard = run.get("last_heard_at", run["last_update_at"])
     sure = f" ({incident['confidence']:.0%} sure)" if incident.get("diagnosis") else ""
     asked = [f"{one['kind']}, until {moment(one['expires_at'])}" for one in run["commands"]]
     rows: list[tuple[str, object]] = [
         ("status", run["status"]),
+        ("health", run.get("health", "")),
         ("project", run["project"]),
         ("attempt", run["attempt"]),
         ("step", run["step"]),
         ("update", run["last_seq"]),
-        ("heard", f"{ago(run['last_update_at'])} ago" if run["last_update_at"] else "never"),
+        ("heard", f"{ago(heard)} ago" if heard else "never"),
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-UNKNOWN = math.nan
+UNKNOWN: Final = math.nan
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -139,6 +139,7 @@ class Program:
         windows: In order.
         globs: For every distinct `nonfinite` call, its patterns.
         watched: Slots whose reports are counted.
+        sighted: Positions in `watched` of those that some rule may find missing.
         metrics: For every instance, the slots it reads, in order of appearance.
         looked_over: For every instance, the indices in `globs` of its `nonfinite` calls.
         paces: For every instance, the slot without which an update does not concern it; -1 where
@@ -149,6 +150,7 @@ class Program:
     windows: tuple[WindowSlot, ...]
     globs: tuple[tuple[str, ...], ...]
     watched: tuple[int, ...]
+    sighted: frozenset[int]
     metrics: tuple[tuple[int, ...], ...]
     looked_over: tuple[tuple[int, ...], ...]
     paces: tuple[int, ...]
@@ -178,6 +180,7 @@ def compile_rules(
         windows=tuple(compiler.windows.values()),
         globs=tuple(compiler.globs),
         watched=tuple(compiler.watched),
+        sighted=frozenset(compiler.sighted),
         metrics=tuple(
             compiler.slots_of(tree, instance.subject)
             for tree, instance in zip(trees, instances, strict=True)
@@ -225,6 +228,7 @@ class _Compiler:
         self.windows: dict[str, WindowSlot] = {}
         self.globs: dict[tuple[str, ...], int] = {}
         self.watched: dict[int, int] = {}
+        self.sighted: set[int] = set()
         self.paces: list[int] = []
         self.before: list[Advance] = []
         self.after: list[Push] = []
@@ -359,8 +363,10 @@ class _Compiler:
         return nodes.NonfiniteReading(self._slot(str(tree.parts[0].value)))
 
     def _missing(self, tree: Syntax) -> Node:
+        at = self._watch(str(tree.parts[0].value))
+        self.sighted.add(at)
         kind = nodes.Overdue if self._subject else nodes.Missing
-        return kind(self._watch(str(tree.parts[0].value)), float(str(tree.parts[1].value)))
+        return kind(at, float(str(tree.parts[1].value)))
 
     def _reported(self, tree: Syntax) -> Node:
         return nodes.Reported(self._watch(str(tree.parts[0].value)))

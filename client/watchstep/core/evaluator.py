@@ -148,7 +148,7 @@ class Evaluator:
             The rules that hold or are not idle, of those that are judged.
         """
         self._note_reports(now)
-        if now.counts or self.counts:
+        if len(now.counts) != self.counts or not now.logged:
             now.counts = [UNKNOWN] * self.counts
         for advance in self.before:
             if now.logged or advance.of_guard:
@@ -165,9 +165,10 @@ class Evaluator:
     def _note_reports(self, now: Context) -> None:
         for at in now.watched:
             now.reports[at] += 1
+        for at in now.sighted:
             seen = now.seen[at]
-            if seen:
-                now.gaps[at] = max(now.gaps[at], now.age - seen)
+            if seen and now.age - seen > now.gaps[at]:
+                now.gaps[at] = now.age - seen
             now.seen[at] = now.age
 
     def _push(self, now: Context) -> None:

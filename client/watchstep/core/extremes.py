@@ -50,7 +50,8 @@ class ExtremeWindow(Window):
             self.highs.pop()
             self.lows.pop()
         self.values.append(value)
-        self.high, self.low = max(value, self.high), min(value, self.low)
+        self.high = max(value, self.high)
+        self.low = min(value, self.low)
         if self.limit is None:
             self.times.append(time)
             self.expire(time)
@@ -87,12 +88,12 @@ class ExtremeWindow(Window):
     def largest(self) -> float:
         return UNKNOWN if len(self.values) < self.least else max(self.high, self.highs[-1])
 
-    def is_flat(self, tolerance: float) -> bool | None:
+    def is_flat(self, tolerance: float) -> float:
         """Whether the full window spans at most `tolerance` of its largest magnitude."""
         if len(self.values) < (self.limit or self.least):
-            return None
+            return UNKNOWN
         low, high = self.smallest(), self.largest()
-        return high - low <= tolerance * max(abs(low), abs(high))
+        return 1.0 if high - low <= tolerance * max(abs(low), abs(high)) else 0.0
 
     def dump(self) -> Any:
         """The values that can still become an extreme, numbered from the oldest."""

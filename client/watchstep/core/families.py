@@ -11,27 +11,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-
 _MOST_BY_NAMES = 4.0
 LEAST_SCORE = 1.0
 """Below it nothing speaks clearly enough for any family."""
 _WORDS: dict[str, frozenset[str]] = {
     "preference": frozenset({"chosen", "rejected", "dpo", "kto", "orpo", "simpo"}),
     "grpo": frozenset(
-        "completion completions response responses grpo rloo dapo gspo group groups grouped prompt"
-        " prompts generation".split()
+        ["completion", "completions", "response", "responses", "grpo", "rloo", "dapo", "gspo", "group", "groups", "grouped", "prompt", "prompts", "generation"]
     ),
     "off_policy": frozenset(
-        "td q qf qf1 qf2 q1 q2 qloss critic critic1 critic2 critics alpha ent exploration replay"
-        " buffer target dqn sac td3 ddpg cql qvalue qvalues".split()
+        ["td", "q", "qf", "qf1", "qf2", "q1", "q2", "qloss", "critic", "critic1", "critic2", "critics", "alpha", "ent", "exploration", "replay", "buffer", "target", "dqn", "sac", "td3", "ddpg", "cql", "qvalue", "qvalues"]
     ),
     "on_policy": frozenset(
-        "clipfrac clipped surrogate explained approxkl approx gae vf ppo a2c trpo impala".split()
+        ["clipfrac", "clipped", "surrogate", "explained", "approxkl", "approx", "gae", "vf", "ppo", "a2c", "trpo", "impala"]
     ),
 }
 _ON_POLICY_ONLY = frozenset({"explained", "vf", "surrogate", "gae"})
 _OFF_POLICY_ONLY = frozenset(
-    "td q qf qf1 qf2 q1 q2 qloss critic critic1 critic2 exploration replay alpha ent dqn".split()
+    ["td", "q", "qf", "qf1", "qf2", "q1", "q2", "qloss", "critic", "critic1", "critic2", "exploration", "replay", "alpha", "ent", "dqn"]
 )
 _OF_A_CRITIC = frozenset({"value", "vf", "critic", "cri", "baseline"})
 _OF_A_POLICY = frozenset({"reward", "signed_loss", "value"})

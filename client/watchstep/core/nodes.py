@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from watchstep.core.arithmetic import UNKNOWN, bound, digits, greatest, known, least, log10, ratio, sqrt
+from watchstep.core.arithmetic import (
+    UNKNOWN,
+    bound,
+    digits,
+    greatest,
+    known,
+    least,
+    log10,
+    ratio,
+    sqrt,
+)
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.windows import LevelWindow, MedianWindow, RecordWindow, RepeatWindow, Window
@@ -30,9 +40,10 @@ class Context:
         counts: Of this update, one for each `count` node.
         judged: Instances of rules that are judged at this update.
         watched: Positions of the watched slots that this update reports.
-        seen: For every watched slot, the age at which it was last reported; 0 before.
+        sighted: Those of them that some rule may find missing.
         reports: For every watched slot, how often it was reported in this attempt.
-        gaps: For every watched slot, the most updates from one of its reports to the next.
+        seen: For those that may be missing, the age at the last report; 0 before.
+        gaps: For those, the most updates from one report to the next.
         logged: Whether the trainer logged this update, and not the guard alone.
         age: Updates of this attempt so far that the trainer logged.
         time, event: Of the update.
@@ -45,6 +56,7 @@ class Context:
         self.counts: list[float] = []
         self.judged: list[int] = []
         self.watched: list[int] = []
+        self.sighted: list[int] = []
         self.seen: list[int] = []
         self.reports: list[int] = []
         self.gaps: list[int] = []
@@ -293,7 +305,7 @@ class Flat(WindowNode):
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return _number(cast(ExtremeWindow, now.windows[self.place]).is_flat(self.constant))
+        return cast(ExtremeWindow, now.windows[self.place]).is_flat(self.constant)
 
 
 class Stuck(WindowNode):
@@ -303,7 +315,7 @@ class Stuck(WindowNode):
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return _number(cast(RepeatWindow, now.windows[self.place]).lasts(self.constant))
+        return cast(RepeatWindow, now.windows[self.place]).lasts(self.constant)
 
 
 class Record(WindowNode):
@@ -477,7 +489,3 @@ class Logged(Node):
 class Age(Node):
     def value(self, now: Context) -> float:
         return float(now.age)
-
-
-def _number(held: bool | None) -> float:
-    return UNKNOWN if held is None else YES if held else NO

@@ -39,7 +39,8 @@ Role = Literal[
 """What kind of quantity a metric is; docs/roles.md says what each means."""
 
 ROLES: frozenset[Role] = frozenset(get_args(Role))
-FAMILIES = frozenset({"supervised", "on_policy", "off_policy", "preference", "grpo"})
+Family = Literal["", "supervised", "on_policy", "off_policy", "preference", "grpo"]
+FAMILIES = frozenset(get_args(Family)) - {""}
 """Kinds of training; the table of trainers gives each trainer's."""
 
 _Quantity = Role | Literal["accuracy"]

@@ -42,6 +42,7 @@ class Plan:
         names: Reported names in order.
         present: Slots that they fill.
         watched: Those of the watched slots among them, as positions in `Program.watched`.
+        sighted: `Program.sighted` among those.
         judged: Instances of rules that are judged at such an update.
         matches: For every glob list of the program, the positions of the names that match.
         calm: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
@@ -64,6 +65,7 @@ class Plan:
         "newcomers",
         "not_judged",
         "present",
+        "sighted",
         "watched",
     )
 
@@ -88,6 +90,7 @@ class Plan:
         ]
         self.calm = [0.0 if positions else math.nan for positions in self.matches]
         self.watched = [at for at, slot in enumerate(program.watched) if slot in best]
+        self.sighted = [at for at in self.watched if at in program.sighted]
         self.judged = [at for at, pace in enumerate(program.paces) if pace < 0 or pace in best]
         own = [name for name in names if not name.startswith(_OF_THE_GUARD)]
         self.logged = bool(own)

@@ -225,7 +225,9 @@ class State(Context):
         for slot, window in zip(program.windows, self.windows, strict=True):
             kept.windows[slot.key] = window
         for at, watched in enumerate(program.watched):
-            counts = (self.seen[at], self.reports[at], self.gaps[at])
+            # The first release asks of all whether they were seen.
+            seen = self.seen[at] if at in program.sighted else self.reports[at]
+            counts = (seen, self.reports[at], self.gaps[at])
             kept.reports[program.slots[watched]] = counts
         return kept
 
@@ -287,7 +289,7 @@ class State(Context):
                 plan = self.rules.plan(names)
             self._plan = plan
             self.present, self.calm = plan.present, plan.calm
-            self.judged, self.watched = plan.judged, plan.watched
+            self.judged, self.watched, self.sighted = plan.judged, plan.watched, plan.sighted
             self.not_judged = max(self.not_judged, plan.not_judged)
         raw = self._raw = list(readings.values())
         total = sum(raw)

@@ -7,10 +7,9 @@ baseline; and once a value of 1e12 has left a window, no trace of it is left in 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections import deque
 from itertools import repeat
-from typing import Any
+from typing import Any, Final
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
@@ -43,16 +42,32 @@ def fewest(span: Span) -> int:
     return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
 
 
+def place_of(ordered: list[float], value: float) -> int:
+    """Where a value stands in an ascending list, or belongs: before its equals.
+
+    Compiled, this is a third of a call of `bisect`.
+    """
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) >> 1
+        if ordered[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 NO_TIMES: deque[float] = deque(maxlen=0)
 
 
 class MedianWindow(Window):
     """Median of the last values; O(log n) comparisons and one short memory move a value."""
 
-    __slots__ = ("least", "limit", "ordered", "queue", "seconds", "times")
+    __slots__ = ("least", "limit", "most", "ordered", "queue", "seconds", "times")
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates
+        self.most = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         self.least = fewest(span)
         self.queue: deque[float] = deque()
@@ -62,17 +77,17 @@ class MedianWindow(Window):
 
     def push(self, value: float, time: float) -> None:
         self.queue.append(value)
-        insort(self.ordered, value)
+        self.ordered.insert(place_of(self.ordered, value), value)
         if self.limit is None:
             self.times.append(time)
             self.expire(time)
-        if len(self.queue) > (self.limit or LONGEST_WINDOW):
+        if len(self.queue) > self.most:
             self.forget()
 
     def forget(self) -> None:
         if self.times:
             self.times.popleft()
-        del self.ordered[bisect_left(self.ordered, self.queue.popleft())]
+        self.ordered.pop(place_of(self.ordered, self.queue.popleft()))
 
     def expire(self, now: float) -> None:
         if self.seconds is not None:
@@ -156,9 +171,9 @@ class RepeatWindow(Window):
             self.last = value
             self.repeats = 1
 
-    def lasts(self, updates: float) -> bool | None:
-        """Whether the last so many values are all equal; None before there are as many."""
-        return True if self.repeats >= updates else False if self.seen >= updates else None
+    def lasts(self, updates: float) -> float:
+        """Whether the last so many values are all equal; UNKNOWN before there are as many."""
+        return 1.0 if self.repeats >= updates else 0.0 if self.seen >= updates else UNKNOWN
 
     def dump(self) -> Any:
         return [self.seen, self.repeats, self.last] if self.seen else []
@@ -216,12 +231,15 @@ class CountWindow(Window):
         self.count = float(sum(held for held, _ in queue))
 
 
-LEAST_OF_SCALE = 1e-3
+LEAST_OF_SCALE: Final = 1e-3
 """A settled level is at least this share of the first level that was not zero.
 
 A signed loss crosses zero, and a run that has learnt its data by heart has losses of 1e-6: what
 grows from there to a thousandth of where it began has not grown.
 """
+
+
+_PER_DECADE: Final = 1.0 / math.log(10.0)
 
 
 class LevelWindow(Window):
@@ -270,17 +288,17 @@ class LevelWindow(Window):
         self._forget()
 
     def push(self, value: float, _time: float) -> None:
-        values, ordered = self.values, self.ordered
+        values, ordered, size = self.values, self.ordered, len(self.values)
         self.seen += 1
-        if len(values) < self.limit:
+        if size < self.limit:
             values.append(value)
+            size += 1
         else:
             oldest = self.oldest
-            del ordered[bisect_left(ordered, values[oldest])]
+            ordered.pop(place_of(ordered, values[oldest]))
             values[oldest] = value
-            self.oldest = oldest + 1 if oldest + 1 < self.limit else 0
-        insort(ordered, value)
-        size = len(ordered)
+            self.oldest = oldest + 1 if oldest + 1 < size else 0
+        ordered.insert(place_of(ordered, value), value)
         if size < self.least:
             return
         middle = size >> 1
@@ -299,14 +317,17 @@ class LevelWindow(Window):
         """The lowest level so far, and at least `LEAST_OF_SCALE` of the first above zero."""
         if self.level != self.level:
             return UNKNOWN
-        return max(self.low, LEAST_OF_SCALE * self.scale)
+        least = LEAST_OF_SCALE * self.scale
+        return self.low if self.low > least else least
 
     def growth(self, floor: float) -> float:
         """Decades that the level is above the settled one, or above the floor if that is more."""
-        if self.level != self.level:
-            return UNKNOWN
-        base = max(self.low, LEAST_OF_SCALE * self.scale, floor)
-        return math.log10(self.level / base) if self.level > base else 0.0
+        base = self.settled()
+        base = max(base, floor)
+        if not self.level > base:
+            return 0.0 if self.level == self.level else UNKNOWN
+        # Apart, since their ratio may be beyond all floats.
+        return (math.log(self.level) - math.log(base)) * _PER_DECADE if base else math.inf
 
     def dump(self) -> Any:
         values = self.values[self.oldest :] + self.values[: self.oldest]

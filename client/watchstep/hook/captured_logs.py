@@ -14,21 +14,28 @@ from collections import deque
 from typing import Any
 
 from watchstep.boundary import text_of
+from watchstep.masking import masked
 
 MOST_TEXTS = 20
 LONGEST_TEXT = 500
 
 
 class CapturedLogs:
-    """The newest texts since they were last taken; bounded, and safe from any thread."""
+    """The newest texts since they were last taken; bounded, and safe from any thread.
+
+    Attributes:
+        newest: The newest ones, taken or not.
+    """
 
     def __init__(self) -> None:
         self.texts: deque[tuple[str, str]] = deque(maxlen=MOST_TEXTS)
+        self.newest: deque[str] = deque(maxlen=MOST_TEXTS)
         self._seen: set[str] = set()
 
     def hear(self, level: str, text: str) -> None:
         """Remember one text; what was said before since the last `take` is not repeated."""
-        text = text[:LONGEST_TEXT]
+        text = masked(text[:LONGEST_TEXT])
+        self.newest.append(text)
         if text not in self._seen and len(self._seen) < MOST_TEXTS:
             self._seen.add(text)
             self.texts.append((level, text))

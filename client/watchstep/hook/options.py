@@ -46,9 +46,13 @@ class Options:
             OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
         catch_sigterm: Whether a SIGTERM that nobody else handles is told before the process
             dies of it.
+        first_update_s: Seconds that the first update may take, which may compile, and a phase
+            marked by `pause` the first time.
         terminal: Whether a critical alert is said on stderr where no service hears of it, and
             where the run is to be seen where one does.
         roles: Metric name to role, for metrics whose name does not say what they are.
+        outside: File in which `watchstep run`, where it is around this process, learns which
+            session speaks for the run.
     """
 
     run: str
@@ -73,9 +77,11 @@ class Options:
     obey_commands: bool = True
     exit_s: float = 1.5
     report: bool | None = None
-    catch_sigterm: bool = False
+    catch_sigterm: bool = True
+    first_update_s: float = 600.0
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
+    outside: Path | None = None
 
 
 def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -96,6 +102,7 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         "run": os.environ.get("WATCHSTEP_RUN"),
         "directory": os.environ.get("WATCHSTEP_DIR"),
         "mode": os.environ.get("WATCHSTEP_MODE"),
+        "outside": os.environ.get("WATCHSTEP_OUTSIDE"),
     }
     complaints += [complaint] if complaint else []
     wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
@@ -257,8 +264,10 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "exit_s": _at_least(0),
     "report": _switch,
     "catch_sigterm": _switch,
+    "first_update_s": _at_least(0),
     "terminal": _switch,
     "roles": _roles,
+    "outside": _folder,
 }
 
 

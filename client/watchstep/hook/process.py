@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _NETWORK = frozenset(
@@ -43,40 +39,6 @@ def network_file_system(folder: Path) -> str | None:
         if inside and len(point) >= len(longest):
             longest, kind = point, after.split(" ")[0]
     return kind if kind in _NETWORK or kind.startswith("fuse.") else None
-
-
-class Termination:
-    """Notes a SIGTERM instead of dying of it, until `go_on`. For the main thread only.
-
-    What handled the signal before still hears of it, at once. Outside the main thread, where
-    Python takes no handlers, this does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-        self._installed = False
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
-            self._installed = True
-
-    def stop(self) -> None:
-        """Put back what handled the signal before, unless somebody else has taken its place."""
-        if self._installed and signal.getsignal(signal.SIGTERM) == self._note:
-            with contextlib.suppress(ValueError):  # not the main thread
-                signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
-                self._installed = False
-
-    def go_on(self) -> None:
-        """Let the signal do what it would have done; for one that is handled that is done."""
-        self.stop()
-        if self._before in (None, signal.SIG_DFL):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.asked = True
-        if callable(self._before):
-            self._before(number, frame)
 
 
 def pending_exception() -> BaseException | None:

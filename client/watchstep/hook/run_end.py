@@ -13,10 +13,13 @@ from watchstep.errors import TrainingHalted
 from watchstep.hook import captured_logs
 from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream
+from watchstep.hook.termination import Termination
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 # Of `exit_s`, what a hung disk must leave for telling the service of the end.
 _SENDERS_SHARE = 0.25
+# What telling of a signal may take: whoever sends one waits a second or more.
+_TERMINATION_S = 0.8
 
 
 class RunEnd:
@@ -64,6 +67,20 @@ class RunEnd:
             text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
         print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
         return TrainingHalted(text, rule=rule, update=self._stream.seq)
+
+    def preempted(self, termination: Termination) -> None:
+        """In another thread: tell of a signal, and end as the process would have ended."""
+        deadline = time.monotonic() + min(self._options.exit_s, _TERMINATION_S)
+        # The trainer may hang with the lock in hand; the signal ends it all the same.
+        if self._stream.lock.acquire(timeout=_TERMINATION_S / 2):
+            try:
+                if not self._stream.ended:
+                    self._tell_waiting()
+                    self._stream.put({}, termination.event())
+            finally:
+                self._stream.lock.release()
+            self._boundary.survive(self.close, deadline)
+        termination.go_on()
 
     def close(self, deadline: float | None = None) -> None:
         """Let go of everything; what is unsent stays in the spool.

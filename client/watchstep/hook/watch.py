@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from watchstep.boundary import Boundary, of_stranger, text_of
@@ -16,21 +17,24 @@ from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, warn
 from watchstep.hook import captured_logs
 from watchstep.hook.events import sendable
+from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
 from watchstep.hook.process import (
-    Termination,
     is_reporting_rank,
     network_file_system,
     on_fork,
     pending_exception,
 )
+from watchstep.hook.progress import Progress
 from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
 from watchstep.hook.run_end import RunEnd
 from watchstep.hook.stream import Stream
+from watchstep.hook.termination import Termination
 from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
+from watchstep.hook.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 _HEALTHY = Verdict()
 _LAST_STEP = 2**63 - 1
 _MOST_COMMANDS = 16
+_LONGEST_REASON = 64
 
 
 class Watch:
@@ -74,7 +79,15 @@ class Watch:
         self._vitals = Vitals()
         self._units: list[Units] = []
         self._commands: deque[Mapping[str, Any]] = deque(maxlen=_MOST_COMMANDS)
-        self._termination: Termination | None = None
+        self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
+        self._termination = Termination() if options.catch_sigterm else None
+        self._watchdog = Watchdog(
+            self._stream,
+            self._progress,
+            self._termination,
+            self._run_end,
+            terminal=options.terminal and options.url is None,
+        )
         self._logging = False
         if not self._disabled:
             self._boundary.survive(self._begin, reports=reports)
@@ -88,9 +101,7 @@ class Watch:
             hint = self._boundary.survive(self._checkpoints.resume_hint)
             if hint is not None:
                 print(f"watchstep: {hint}", file=sys.stderr)  # noqa: T201 - for the person there
-        if self.options.catch_sigterm:
-            self._termination = Termination()
-            self._run_end.let_go.append(self._termination.stop)
+        self._run_end.let_go.append(self._watchdog.stop)
         atexit.register(self._at_exit)
         self._run_end.let_go.append(lambda: atexit.unregister(self._at_exit))
 
@@ -111,6 +122,8 @@ class Watch:
             exit_s=options.exit_s,
         )
         self._stream.outbound = Outbound(config, on_command=self._on_command)
+        if options.outside is not None:
+            self._stream.outbound.introduce(options.outside)
         remote = network_file_system(options.directory)
         if remote is not None:
             warn(
@@ -146,9 +159,10 @@ class Watch:
         """
         if self._disabled:
             return _HEALTHY
-        begun = time.perf_counter_ns()
+        begun = time.monotonic_ns()
+        self._progress.calls_ns.append(begun)
         verdict = self._boundary.survive(self._log, metrics, step, event)
-        self._vitals.took_ns.append(time.perf_counter_ns() - begun)
+        self._vitals.took_ns.append(time.monotonic_ns() - begun)
         return verdict if verdict is not None else _HEALTHY
 
     def guard(self, optimizer: Any, **choices: Any) -> Guard | None:
@@ -168,7 +182,28 @@ class Watch:
         """
         if self._disabled:
             return None
+        self._boundary.survive(self._watchdog.start)
         return self._boundary.survive(self._actions.guard, optimizer, choices)
+
+    @contextmanager
+    def pause(self, reason: str) -> Iterator[None]:
+        """Mark what is no update and may take its time: an evaluation, a save, a compilation.
+
+        Meanwhile nobody is told that no update comes, unless it takes much longer than such a
+        phase used to: the first one may take `first_update_s`, later ones ten times their
+        median.
+
+        Args:
+            reason: What it is, such as "evaluating"; one word for one kind of phase.
+        """
+        if self._disabled:
+            yield
+            return
+        self._boundary.survive(self._enter, reason)
+        try:
+            yield
+        finally:
+            self._boundary.survive(self._leave)
 
     def note(self, readings: Mapping[str, Any]) -> None:
         """Tell every guard what stands in the loss, for its verdict on the next step.
@@ -314,6 +349,8 @@ class Watch:
         with self._stream.lock:
             if self._stream.ended or self._disabled:
                 return _HEALTHY
+            if not self._watchdog.started:
+                self._watchdog.start()
             if self._logging:
                 raise RuntimeError("log() was called out of log() itself")
             self._logging = True
@@ -367,8 +404,6 @@ class Watch:
             self._refuse(refused)
         if self._commands:
             self._obey()
-        if self._termination is not None and self._termination.asked:
-            self._terminate()
         return self._actions.on_update(verdict)
 
     def _next_step(self, step: Any) -> int:
@@ -416,6 +451,13 @@ class Watch:
         if verdict.action >= Action.HALT:
             self._actions.together(verdict)
 
+    def _enter(self, reason: Any) -> None:
+        self._watchdog.start()
+        self._progress.enter(text_of(lambda: str(reason))[:_LONGEST_REASON], time.monotonic())
+
+    def _leave(self) -> None:
+        self._progress.leave(time.monotonic())
+
     # Commands and ends
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
@@ -435,28 +477,26 @@ class Watch:
             elif self._checkpoints.targets is not None and self._checkpoints.wanted:
                 self._save(self._checkpoints.targets, self._stream.step)
 
-    def _terminate(self) -> None:
-        """Say that the process was told to end, and let it end as it would have."""
-        assert self._termination is not None
-        self._stream.put({}, {"kind": "failed", "error": "terminated by SIGTERM"})
-        self._run_end.close()
-        self._termination.go_on()
-
     def _finish(self, error: BaseException | None) -> None:
         stream = self._stream
         with stream.lock:
             for readings, step, event in self._arrivals.arrived(all_of_them=True):
                 stream.put(self._coercer.fitting(readings), event, step)
             self._run_end.finished(self._last_events(error))
+        if self._termination is not None and self._termination.pending:
+            self._termination.go_on()
 
     def _last_events(self, error: BaseException | None) -> list[dict[str, Any]]:
         """What the run's end is told as; nothing after a halt, which was told."""
-        if error is None or (isinstance(error, SystemExit) and not error.code):
-            return [{"kind": "finished", "hook": self._vital_readings()}]
         if isinstance(error, TrainingHalted):
             return []
-        kind = type(error).__name__
-        return [{"kind": "failed", "error": text_of(lambda: f"{kind}: {error}", kind)[:2_000]}]
+        if self._termination is not None and self._termination.is_recent():
+            return [self._termination.event()]
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            return [{"kind": "finished", "hook": self._vital_readings()}]
+        if isinstance(error, KeyboardInterrupt):
+            return [{"kind": "halted", "rule": "", "reason": "stopped by a person (Ctrl-C)"}]
+        return [failed_event(error, self._stream.events.captured.newest)]
 
     def _at_exit(self) -> None:
         self.finish(pending_exception())
@@ -468,6 +508,8 @@ class Watch:
         self._stream.lock = threading.RLock()
         self._stream.outbound = None
         self._stream.ended = True
+        if self._termination is not None:
+            self._termination.forget_in_child()
 
     def _warn_of_metrics(self) -> None:
         notices = self._coercer.take_notices()

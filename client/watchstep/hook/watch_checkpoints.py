@@ -68,9 +68,10 @@ class WatchCheckpoints:
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
         """As `Watch.save`; of several processes with the same state only one writes it."""
-        from watchstep.checkpoint import CollectiveCheck, is_sharded
+        from watchstep.checkpoint import CollectiveCheck, is_of_arrays, is_sharded
 
-        self.targets = state
+        # A loop on JAX's arrays has them in variables of its own, which nobody else can replace.
+        self.targets = None if is_of_arrays(state) else state
         if not self.writes and not is_sharded(state):
             assert self._options.checkpoints is not None
             CollectiveCheck(self._options.checkpoints, "save", step).whole()

@@ -15,9 +15,8 @@ from urllib.parse import quote
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError, WireError
-from watchstep.postmortem.examination import PACKS
 from watchstep.postmortem.readers import Log
-from watchstep.rules import PACKS_TAG, load, packs
+from watchstep.rules import load, packs
 from watchstep.sender.config import Patience
 from watchstep.sender.transport import Reply, Target, Transport
 from watchstep.wire import RUN_NAME, encode_batch, encode_update
@@ -227,8 +226,6 @@ def _vocabulary() -> RuleSet:
 
 def _tags(log: Log) -> dict[str, str]:
     tags = {"kind": log.kind} if log.kind else {}
-    if log.kind in PACKS:
-        tags[PACKS_TAG] = ",".join(PACKS[log.kind])
     for name, value in list(log.tags.items())[:32]:
         clean = re.sub(r"[^A-Za-z0-9_]", "_", name)[:64]
         if re.match(r"[A-Za-z_]", clean):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from watchstep.core.rules import Bands
-from watchstep.postmortem.sketch import Bucket, Series
+from watchstep.postmortem.downsampled_series import Bucket, Series
 
 WIDTH, HEIGHT = 560, 170
 LEFT, RIGHT, TOP, BOTTOM = 60, 8, 14, 20
@@ -92,7 +92,7 @@ class _Scale:
 def chart(
     metric: str, series: Series, bands: Bands | None, frame: Frame, marks: Iterable[Mark]
 ) -> str:
-    """One metric over the course of a run.
+    """One metric over the summary of a run.
 
     Args:
         metric: Title.

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watchstep.postmortem.backfill_command import import_logs
-from watchstep.postmortem.compare_command import compare
-from watchstep.postmortem.cost_command import cost
-from watchstep.postmortem.frequency_command import frequency
 from watchstep.postmortem.reading import UNREADABLE, Paths, Reading, Rules, check_rules, console
 
 if TYPE_CHECKING:
@@ -40,9 +37,6 @@ class FailOn(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands to the one command."""
     app.command("postmortem")(postmortem)
-    app.command("compare")(compare)
-    app.command("frequency")(frequency)
-    app.command("cost")(cost)
     app.command("import")(import_logs)
 
 

@@ -16,22 +16,14 @@ from watchstep.core.stages import Story, story
 from watchstep.core.updates import Transition
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
-from watchstep.postmortem.course import AlertSpan, Course, Observer, fold
+from watchstep.postmortem.downsampled_series import DownsampledSeries
+from watchstep.postmortem.log_summary import AlertSpan, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
-from watchstep.postmortem.sketch import Sketch
-from watchstep.postmortem.verdict import VerdictWord, not_checked, verdict_of
+from watchstep.postmortem.verdict import WELL, VerdictWord, not_checked, verdict_of
 from watchstep.rules import AUTO, PACKS_TAG, load, packs_for, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
-
-PACKS: Mapping[str, tuple[str, ...]] = {
-    "pretrain": ("pretrain", "generic"),
-    "sft": ("pretrain", "generic"),
-    "grpo": ("grpo", "generic"),
-    "dpo": ("grpo", "generic"),
-}
-"""Packs by the kind of trainer that a log's metric names tell; the default packs otherwise."""
 
 _TRIGGERS = (
     "deterministic-environment",
@@ -68,7 +60,7 @@ class Examination:
         saved_updates: Of these, how many a halt would have spared.
         trigger: Under which condition it began, as far as can be told; "" otherwise.
         seconds: Length of the log on the trainer's clock; NaN when it has none.
-        sketch: The metrics' course, where it was asked for.
+        downsampled: The metrics' summary, where it was asked for.
         rule_set: The rules that judged.
     """
 
@@ -99,7 +91,7 @@ class Examination:
     notes: list[str] = field(default_factory=list)
     packs: tuple[str, ...] = ()
     seconds: float = math.nan
-    sketch: Sketch | None = None
+    downsampled: DownsampledSeries | None = None
     rule_set: RuleSet | None = None
 
     def why(self) -> str:
@@ -172,12 +164,12 @@ def examine(
         RuleError: A rule file is wrong.
     """
     packs, compiled = chosen_rules(log, rules)
-    sketch = Sketch(compiled) if draw else None
-    watching = [*observers, *([sketch.observe] if sketch else [])]
-    course = fold(compiled, log.updates, watching)
-    bad = course.first_bad()
-    lost_at = None if bad else course.lost_at()
-    story_told = _story(compiled, course)
+    downsampled = DownsampledSeries(compiled) if draw else None
+    watching = [*observers, *([downsampled.observe] if downsampled else [])]
+    summary = fold(compiled, log.updates, watching)
+    bad = summary.first_bad()
+    lost_at = None if bad else summary.lost_at()
+    story_told = _story(compiled, summary)
     found = Examination(
         path=str(log.path),
         format=log.format,
@@ -186,29 +178,29 @@ def examine(
         kind=log.kind,
         tags=dict(log.tags),
         partial=log.partial,
-        updates=course.count,
-        attempts=course.attempts,
-        verdict=verdict_of(course),
-        halt_update=course.halt[1] if course.halt else None,
-        first_bad_update=bad.update if bad else lost_at,
-        last_good_update=bad.previous if bad else course.last,
-        last_update=course.last,
-        wasted_updates=course.count - bad.row + 1 if bad else 0,
-        saved_updates=course.count - course.halt[0] if course.halt else 0,
-        alerts=sorted(course.spans.values(), key=lambda span: (span.first_update, span.rule)),
-        stages=_stages(course, story_told),
-        failure=course.failure,
-        not_checked=not_checked(compiled, log.names, log.kind or "ppo", course),
+        updates=summary.count,
+        attempts=summary.attempts,
+        verdict=verdict_of(summary),
+        halt_update=summary.halt[1] if summary.halt else None,
+        first_bad_update=bad.step if bad else lost_at,
+        last_good_update=bad.previous_step if bad else summary.last,
+        last_update=summary.last,
+        wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
+        saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
+        alerts=sorted(summary.spans.values(), key=lambda span: (span.first_update, span.rule)),
+        stages=_stages(summary, story_told),
+        failure=summary.failure,
+        not_checked=not_checked(compiled, log.names, log.kind or "ppo", summary),
         notes=log.notes,
-        packs=packs_for(course.family) if packs == (AUTO,) else packs,
-        seconds=_seconds(course),
-        sketch=sketch,
+        packs=packs_for(summary.family) if packs == (AUTO,) else packs,
+        seconds=_seconds(summary),
+        downsampled=downsampled,
         rule_set=compiled,
     )
-    if explain and found.verdict != "healthy":
-        _explain(found, compiled, course)
-    if explain and look_beside and found.verdict != "healthy":
-        found.checkpoints = search(Path(found.path), _good(course, found), course.saved)
+    if explain and found.verdict not in WELL:
+        _explain(found, compiled, summary)
+    if explain and look_beside and found.verdict not in WELL:
+        found.checkpoints = search(Path(found.path), _good(summary, found), summary.saved)
     return found
 
 
@@ -232,28 +224,29 @@ def _loaded(packs: tuple[str, ...]) -> RuleSet:
     return load(packs)
 
 
-def _explain(found: Examination, rules: RuleSet, course: Course) -> None:
-    window = course.window
+def _explain(found: Examination, rules: RuleSet, summary: LogSummary) -> None:
+    window = summary.window
     updates = [update for _, update in window]
-    alerts = _alerts_within(course)
+    alerts = _alerts_within(summary)
     found.causes = diagnose(rules, updates, alerts)
-    found.items = () if found.kind in PACKS else checklist(rules, window, _crash_row(course))
+    if summary.family == "on_policy":
+        found.items = checklist(rules, window, _crash_row(summary))
     found.trigger = _trigger(found.causes)
 
 
-def _alerts_within(course: Course) -> list[Transition]:
+def _alerts_within(summary: LogSummary) -> list[Transition]:
     """Firings up to the end of what was kept around the damage."""
-    if not course.window:
+    if not summary.window:
         return []
-    last = course.window[-1][1]
-    return [one for one in course.fired if (one.attempt, one.seq) <= (last.attempt, last.seq)]
+    last = summary.window[-1][1]
+    return [one for one in summary.fired if (one.attempt, one.seq) <= (last.attempt, last.seq)]
 
 
-def _crash_row(course: Course) -> int:
-    if course.damage_row is not None:
-        return course.damage_row
-    critical = course.critical()
-    return min((one.row for one in critical), default=course.count)
+def _crash_row(summary: LogSummary) -> int:
+    damage = summary.damage_row()
+    if damage is not None:
+        return damage
+    return min((episode.row for episode in summary.critical), default=summary.count)
 
 
 def _trigger(causes: Sequence[Cause]) -> str:
@@ -263,44 +256,44 @@ def _trigger(causes: Sequence[Cause]) -> str:
     return f"{found.title} (confidence {found.confidence:.0%})"
 
 
-def _story(rules: RuleSet, course: Course) -> Story | None:
-    if not any(span.severity != "info" for span in course.spans.values()):
+def _story(rules: RuleSet, summary: LogSummary) -> Story | None:
+    if not summary.warned():
         return None
-    return story(rules, _alerts_within(course), [update for _, update in course.window])
+    return story(rules, _alerts_within(summary), [update for _, update in summary.window])
 
 
-def _stages(course: Course, told: Story | None) -> list[Stretch]:
+def _stages(summary: LogSummary, told: Story | None) -> list[Stretch]:
     """The story's phases in the log's numbers; the last goes on to the end of the log."""
-    if told is None or course.last is None:
+    if told is None or summary.last is None:
         return []
     numbers = {
-        update.seq: update.step for _, update in course.window if update.attempt == told.attempt
+        update.seq: update.step for _, update in summary.window if update.attempt == told.attempt
     }
     found = [
         Stretch(
             phase.stage,
-            numbers.get(phase.first_update, course.last),
-            numbers.get(phase.last_update, course.last),
+            numbers.get(phase.first_update, summary.last),
+            numbers.get(phase.last_update, summary.last),
         )
         for phase in told.phases
     ]
-    if found and told.attempt == course.attempts:
-        found[-1] = dataclasses.replace(found[-1], last_update=course.last)
+    if found and told.attempt == summary.attempts:
+        found[-1] = dataclasses.replace(found[-1], last_update=summary.last)
     return found
 
 
-def _seconds(course: Course) -> float:
-    if course.first_time is None:
+def _seconds(summary: LogSummary) -> float:
+    if summary.first_time is None:
         return math.nan
     # A log without a clock has its rows counted as seconds since the epoch.
-    return course.last_time - course.first_time if course.first_time > 1e6 else math.nan
+    return summary.last_time - summary.first_time if summary.first_time > 1e6 else math.nan
 
 
-def _good(course: Course, found: Examination) -> Good:
+def _good(summary: LogSummary, found: Examination) -> Good:
     """The last good update, as the log numbers it and as the trainer counts its steps."""
     steps = [
         int(update.readings[name])
-        for _, update in course.window
+        for _, update in summary.window
         if update.step == found.last_good_update
         for name in _STEP_COUNTERS
         if math.isfinite(update.readings.get(name, math.nan))

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchstep.postmortem.report import COLOURS
-from watchstep.postmortem.verdict import VERDICTS
+from watchstep.postmortem.verdict import VERDICTS, WELL
 
 if TYPE_CHECKING:
     from watchstep.postmortem.examination import Examination
@@ -47,7 +47,7 @@ class Fleet:
         """Take in one run."""
         self.verdicts[found.verdict] += 1
         self.rules.update((alert.rule, alert.severity) for alert in found.alerts)
-        if found.causes and found.verdict != "healthy":
+        if found.causes and found.verdict not in WELL:
             self.causes[found.causes[0].name] += 1
         self.updates += found.updates
         self.wasted += found.wasted_updates
@@ -65,7 +65,7 @@ class Fleet:
         self.lines.sort(key=lambda line: -line[0])
         del self.lines[MOST_LINES:]
         for _, found in self.lines[self._drawn :]:
-            found.sketch = None
+            found.downsampled = None
 
 
 def show(fleet: Fleet, console: Console) -> None:
@@ -90,7 +90,7 @@ def _listed(fleet: Fleet) -> list[Examination]:
     worst = fleet.worst()
     if fleet.runs <= MOST_LINES:
         return worst
-    return [found for found in worst if found.verdict != "healthy"]
+    return [found for found in worst if found.verdict not in WELL]
 
 
 def _runs(fleet: Fleet) -> Table:

@@ -11,10 +11,10 @@ from importlib.resources import files
 from watchstep.core.diagnosis import NOT_ENOUGH
 from watchstep.core.rules import Bands
 from watchstep.postmortem.charts import Mark, chart, frame_of
+from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.report import number
-from watchstep.postmortem.sketch import Sketch
-from watchstep.postmortem.verdict import VERDICTS
+from watchstep.postmortem.verdict import VERDICTS, WELL
 
 MOST_CHARTS = 10
 MOST_MARKS = 12
@@ -53,7 +53,7 @@ def render(runs: Sequence[Examination], verdicts: Mapping[str, int]) -> str:
 
 
 def _is_worth_a_section(found: Examination) -> bool:
-    return found.sketch is not None and found.verdict != "healthy"
+    return found.downsampled is not None and found.verdict not in WELL
 
 
 def _fleet(
@@ -91,8 +91,8 @@ def _run(found: Examination, at: int) -> Iterator[str]:
     )
     yield _facts(found)
     yield from _stage_list(found)
-    if found.sketch is not None and found.sketch.chosen(1):
-        yield from _charts(found, found.sketch)
+    if found.downsampled is not None and found.downsampled.chosen(1):
+        yield from _charts(found, found.downsampled)
     yield from _alerts(found)
     yield from _causes(found)
     yield from _checklist(found)
@@ -137,13 +137,13 @@ def _stage_list(found: Examination) -> Iterator[str]:
     yield "</ol>"
 
 
-def _charts(found: Examination, sketch: Sketch) -> Iterator[str]:
+def _charts(found: Examination, downsampled: DownsampledSeries) -> Iterator[str]:
     marks = list(_marks(found))
-    yield "<h3>Course</h3><div class='charts'>"
-    chosen = sketch.chosen(MOST_CHARTS)
+    yield "<h3>Readings over time</h3><div class='charts'>"
+    chosen = downsampled.chosen(MOST_CHARTS)
     frame = frame_of(chosen.values())
     for metric, series in chosen.items():
-        drawn = chart(metric, series, _bands(found, metric, sketch), frame, marks)
+        drawn = chart(metric, series, _bands(found, metric, downsampled), frame, marks)
         yield f"<figure><figcaption>{escape(metric)}</figcaption>{drawn}</figure>"
     yield "</div><p class='quiet legend'>Shaded: <i class='watch'></i>watch "
     yield "<i class='warning'></i>warning <i class='danger'></i>danger "
@@ -162,12 +162,12 @@ def _marks(found: Examination) -> Iterator[Mark]:
         yield Mark(alert.first_update, f"{alert.rule} at {alert.first_update}", alert.severity)
 
 
-def _bands(found: Examination, metric: str, sketch: Sketch) -> Bands | None:
+def _bands(found: Examination, metric: str, downsampled: DownsampledSeries) -> Bands | None:
     """A metric's zones in its own scale."""
     bands = found.rule_set.bands.get(metric) if found.rule_set else None
     if bands is None:
         return None
-    beside = sketch.scales.get(bands.beside, bands.fallback)
+    beside = downsampled.scales.get(bands.beside, bands.fallback)
     if bands.of == "bound" and beside >= 2:
         bound = math.sqrt(beside - 1.0)
         return dataclasses.replace(bands, edges=tuple(e * bound / 100.0 for e in bands.edges))
@@ -242,7 +242,7 @@ def _checklist(found: Examination) -> Iterator[str]:
 
 
 def _checkpoint(found: Examination) -> Iterator[str]:
-    if found.verdict == "healthy":
+    if found.verdict in WELL:
         return
     search = found.checkpoints
     yield "<h3>Where to go back to</h3>"

@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from watchstep.core.diagnosis import NOT_ENOUGH
-from watchstep.postmortem.sketch import Series
-from watchstep.postmortem.verdict import VERDICTS
+from watchstep.postmortem.downsampled_series import Series
+from watchstep.postmortem.verdict import VERDICTS, WELL
 
 if TYPE_CHECKING:
     from watchstep.postmortem.examination import Examination
 
 COLOURS = {
+    "unjudged": "cyan",
     "healthy": "green",
     "suspicious": "yellow",
     "exploded": "red",
@@ -48,8 +49,8 @@ def show(found: Examination, console: Console) -> None:
 
 def _parts(found: Examination) -> Iterator[RenderableType]:
     yield _verdict(found)
-    if found.sketch is not None and found.sketch.series:
-        yield from _section("Course", _sparks(found))
+    if found.downsampled is not None and found.downsampled.series:
+        yield from _section("Readings over time", _sparks(found))
     if found.stages:
         yield from _section("Timeline", _timeline(found))
     if found.alerts:
@@ -60,7 +61,7 @@ def _parts(found: Examination) -> Iterator[RenderableType]:
         yield from _section("Trigger condition", Text(found.trigger))
     if found.items:
         yield from _section("The checklist for old logs", _checklist(found))
-    if found.verdict != "healthy":
+    if found.verdict not in WELL:
         yield from _section("Where to go back to", _checkpoint(found))
     if found.not_checked:
         yield from _section("Not checked", _lines(found.not_checked))
@@ -109,8 +110,8 @@ def _sparks(found: Examination) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    assert found.sketch is not None
-    for metric, series in found.sketch.chosen(_MOST_SPARKS).items():
+    assert found.downsampled is not None
+    for metric, series in found.downsampled.chosen(_MOST_SPARKS).items():
         low, high = limits(series)
         lost = sum(bucket.lost for bucket in series.buckets)
         table.add_row(

@@ -8,18 +8,22 @@ from typing import Literal
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.course import DEATHS, Course
+from watchstep.postmortem.log_summary import DEATHS, LogSummary
 
-VerdictWord = Literal["healthy", "suspicious", "exploded", "diverged", "died"]
+VerdictWord = Literal["unjudged", "healthy", "suspicious", "exploded", "diverged", "died"]
 
 VERDICTS: Mapping[VerdictWord, str] = {
+    "unjudged": "nothing fired, and too little was logged to call the run healthy",
     "healthy": "no rule of severity warning or critical fired",
     "suspicious": "warnings, and nothing that proves harm",
     "exploded": "a critical alert while every number stayed finite",
-    "diverged": "the numbers are lost: not finite, hidden, or the log ends in ruin",
+    "diverged": "core readings stay NaN or infinite, or an alert or the trainer says so",
     "died": "the trainer failed, and the readings before it show no reason",
 }
 """What each word means, mildest first."""
+
+WELL: frozenset[VerdictWord] = frozenset({"unjudged", "healthy"})
+"""Verdicts on runs in which nothing went wrong that can be told."""
 
 SEVERITY_OF: Mapping[VerdictWord, Severity] = {
     "suspicious": "warning",
@@ -46,63 +50,49 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
 }
 """Readings without which some rules of a kind cannot tell."""
 
-_LOST = frozenset(
-    {
-        "LossNonFinite",
-        "LossesStayNonFinite",
-        "GradientStaysNonFinite",
-        "ZeroLossHidesNaN",
-        "LossMissing",
-        "LossDoubled",
-        "ParametersNonFinite",
-    }
-)
-"""Shipped rules that say that the numbers are lost, also where no core reading shows it."""
 _ENDS_WITHIN = 5
 """Updates after a demand to halt within which a log that ends has ended of it; as many as the
 story takes from explosion to aftermath."""
 
 
-def verdict_of(course: Course) -> VerdictWord:
-    """The verdict on a fold.
+def verdict_of(summary: LogSummary) -> VerdictWord:
+    """The verdict on a fold: the health of the last attempt, and how it ended.
 
-    A run whose numbers explode and which goes on with finite ones has exploded. It has
-    diverged when core readings stop being finite, when a shipped rule proves that NaN is
-    hidden, when the loss never comes back, when the log breaks off within a few updates of
-    the demand to halt, or when the trainer says in words that its numbers are lost.
+    A critical alert counts also when it ceased: the run has exploded and went on. The numbers are
+    lost too when the log breaks off within a few updates of the demand to halt, or when the
+    trainer says so in words.
     """
-    critical = [one for one in course.critical() if one.rule not in DEATHS]
-    if any(one.rule in _LOST for one in critical) or (critical and course.core_nonfinite):
+    if summary.health == "diverged" or _ended_of_it(summary):
         return "diverged"
-    if critical and _ended_of_it(course):
-        return "diverged"
-    if course.failure is not None:
-        said = SAYS_NONFINITE.search(course.failure)
-        return "diverged" if said else "exploded" if critical else "died"
+    critical = any(episode.rule not in DEATHS for episode in summary.critical)
+    if summary.failure is not None:
+        if SAYS_NONFINITE.search(summary.failure):
+            return "diverged"
+        return "exploded" if critical else "died"
     if critical:
         return "exploded"
-    if course.said_lost is not None:
+    if summary.said_lost is not None:
         # Words without a reading count for as much as what came after them leaves standing.
-        ended = not course.finished and course.count - course.said_lost[0] < _ENDS_WITHIN
+        ended = not summary.finished and summary.count - summary.said_lost[0] < _ENDS_WITHIN
         return "diverged" if ended else "suspicious"
-    # Critical here is only a death from which the run was resumed.
-    serious = any(span.severity != "info" for span in course.spans.values())
-    return "suspicious" if serious else "healthy"
+    return "suspicious" if summary.warned() else summary.health
 
 
-def _ended_of_it(course: Course) -> bool:
+def _ended_of_it(summary: LogSummary) -> bool:
     halting = [
-        one.row
-        for one in course.critical()
+        episode.row
+        for episode in summary.critical
         # A proof of a bug in the code demands a halt, but is no ruin by itself.
-        if one.action >= Action.HALT and "BeyondBound" not in one.rule
+        if episode.action >= Action.HALT
+        and "BeyondBound" not in episode.rule
+        and episode.rule not in DEATHS
     ]
-    if not halting or course.finished:
+    if not halting or summary.finished:
         return False
-    return course.count - min(halting) < _ENDS_WITHIN
+    return summary.count - min(halting) < _ENDS_WITHIN
 
 
-def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course) -> list[str]:
+def not_checked(rules: RuleSet, names: Iterable[str], kind: str, summary: LogSummary) -> list[str]:
     """What could not be checked, a sentence each, because the log does not hold it."""
     names = set(names)
     present = {rules.canonical(name) for name in names} | names
@@ -111,9 +101,9 @@ def not_checked(rules: RuleSet, names: Iterable[str], kind: str, course: Course)
     if names and not any(rules.targets(name) for name in names):
         some = ", ".join(sorted(names)[:5])
         missing.insert(0, f"no rule knows any of the log's readings ({some})")
-    if not course.finished and course.failure is None and course.last is not None:
+    if not summary.finished and summary.failure is None and summary.last is not None:
         missing.append(
-            f"the log ends at update {course.last} without saying that the run finished: "
+            f"the log ends at update {summary.last} without saying that the run finished: "
             "a crash or a kill after it would not show"
         )
     return missing

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import Update
@@ -21,7 +24,7 @@ from watchstep.sender.session_sender import BATCH_UPDATES, SessionSender
 from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool, SpoolBrokenError
 from watchstep.sender.transport import Target, Transport
-from watchstep.wire import Packer
+from watchstep.wire import Packer, to_json
 
 # Command ids remembered, so that one that is sent again is not obeyed again.
 _COMMANDS_MAX = 256
@@ -94,6 +97,24 @@ class Outbound:
     def attempt(self) -> int | None:
         """The attempt that the service assigned; None before it was heard."""
         return self._sender.attempt if self._sender is not None else None
+
+    def introduce(self, path: Path) -> None:
+        """Say in a file which session this is; where one has said so before, nothing is done.
+
+        Args:
+            path: Read by `watchstep run`, which adds to the session how its process ended.
+        """
+        if self._folder is None:
+            return
+        written = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            header = {"run": self._header.run, **json.loads(self._header.announcement())}
+            written.write_bytes(to_json({"folder": str(self._folder.path.resolve()), **header}))
+            try:
+                # Whole or not at all, and the first one counts.
+                os.link(written, path)
+            finally:
+                written.unlink()
 
     def put(self, update: Update) -> None:
         """Take one update; `seq` must be one higher than the last.

@@ -83,6 +83,28 @@ def replay(
     return result
 
 
+def replay_session(path: Path, *, url: str, token: str | None, patience: Patience) -> ReplayResult:
+    """Send one dead session, and remove its folder when it was sent; see `replay`.
+
+    Args:
+        path: The session's folder. One that a living process owns is left alone.
+        url: The service's origin.
+        token: Bearer token, or None.
+        patience: Limits on time.
+    """
+    transport = Transport(Target.parse(url), token=token, patience=patience)
+    result = ReplayResult()
+    header, folder = read_header(path), take_over(path)
+    try:
+        if header is not None and folder is not None:
+            _replay_one(Delivery(transport, patience, None), header, folder, result)
+    finally:
+        transport.close()
+        if folder is not None:
+            folder.release()
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """By which way sessions are sent."""

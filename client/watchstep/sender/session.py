@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import Frame, Parcel, Unpacker, frame, scan, seq_of, to_json
-from watchstep.wire.packed import HEADER, PLAIN, UPDATE
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE, plain_frame
 
 KEPT = "kept.seg"
 _LOCK = "lock"
@@ -122,6 +123,23 @@ class Folder:
             if fd is not None:
                 os.close(fd)
         self._ack_fd = self._lock_fd = None
+
+
+def add_last(folder: Folder, header: Header, update: Update) -> None:
+    """Put one more update behind all that a dead session holds.
+
+    Args:
+        folder: Taken over, see `take_over`.
+        header: Its own.
+        update: Its `seq` is one more than the session's last.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    segments = folder.segments()
+    newest = int(segments[-1].stem) if segments else 0
+    segment = folder.path / f"{newest + 1:06d}.seg"
+    segment.write_bytes(header.to_frame() + plain_frame(update))
 
 
 def create(root: Path, header: Header, started_ms: int) -> Folder:

@@ -81,7 +81,7 @@ class Packer:
         # Mostly those of the last update, and comparing is three times as fast as hashing.
         known = self._last_table if names == self._last_names else self._tables.get(names)
         if known is None and len(self._tables) >= _TABLES_MAX:
-            return frame(PLAIN, _PLAIN_SEQ.pack(update.seq) + encode_update(update)), b""
+            return plain_frame(update), b""
         number, shape = table = known or self._table_for(names)
         try:
             payload = shape.pack(number, update.seq, update.step, update.time, *readings.values())
@@ -239,6 +239,15 @@ def scan(data: bytes, start: int = 0) -> Iterator[Frame]:
         yield Frame(data[at + 3], payload, end, damaged or at != position)
         damaged = False
         position = end
+
+
+def plain_frame(update: Update) -> bytes:
+    """One update in a frame that needs no table of names to be read.
+
+    Raises:
+        WireError: As `encode_update`.
+    """
+    return frame(PLAIN, _PLAIN_SEQ.pack(update.seq) + encode_update(update))
 
 
 def seq_of(kind: int, payload: bytes) -> int:

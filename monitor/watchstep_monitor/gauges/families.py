@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import get_args
 
+from watchstep.core.health import Health
 from watchstep_monitor.gauges.text import Family, Row, clean
 from watchstep_monitor.service.ports import RunGauge, RunStatus
 
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
-ZONES: Mapping[str, int] = {"ok": 0, "watch": 1, "warning": 2, "danger": 3, "explosion": 4}
+HEALTHS: tuple[Health, ...] = get_args(Health)
+ZONES: Mapping[str, int] = {"ok": 0, "watch": 1, "warning": 2, "danger": 3, "explosion": 3}
 """What `watchstep_run_zone` shows for each zone."""
 
 
@@ -23,7 +25,8 @@ class GaugeLimits:
         runs: Runs that firing alerts and running trainers come first among.
         readings_per_run: Metrics with zones come first, then by name.
         series: Over all runs; the newest heard of come first.
-        keep_ended_s: A run's series vanish so many seconds after it ended.
+        keep_ended_s: A run's series vanish so many seconds after it ended, but not while an
+            incident of it is open.
     """
 
     runs: int = 1000
@@ -71,7 +74,9 @@ def _chosen(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> Iterat
 
 
 def _vanished(run: RunGauge, limits: GaugeLimits, now: float) -> bool:
-    return run.ended_at is not None and now - run.ended_at > limits.keep_ended_s
+    if run.ended_at is None or run.has_incident:
+        return False
+    return now - run.ended_at > limits.keep_ended_s
 
 
 class _Gathering:
@@ -90,6 +95,8 @@ class _Gathering:
         self._zones: list[Row] = []
         self._steps: list[Row] = []
         self._heard: list[Row] = []
+        self._updated: list[Row] = []
+        self._health: list[Row] = []
         self._status: list[Row] = []
         self._firing: list[Row] = []
         self._lost: list[Row] = []
@@ -100,8 +107,12 @@ class _Gathering:
         # Two hostile names may come out the same, and Prometheus refuses a scrape with a
         # series twice: the first one keeps the name.
         fits = len(self._seen) < self._limits.runs and name not in self._seen
-        firing = {(name, clean(alert.rule), alert.severity): 1.0 for alert in run.firing}
-        fixed = 2 + len(STATUSES) + (run.last_update_at is not None) + len(firing)
+        firing = {
+            (name, clean(alert.rule), clean(alert.metric), alert.severity): 1.0
+            for alert in run.firing
+        }
+        times = (run.last_update_at is not None) + (run.last_heard_at is not None)
+        fixed = 2 + len(STATUSES) + len(HEALTHS) + times + len(firing)
         self._by_status[run.status] = self._by_status.get(run.status, 0) + 1
         if not fits or fixed > self._left:
             self._dropped += fixed + len(run.readings) + len(run.zones)
@@ -113,8 +124,11 @@ class _Gathering:
         self._lost.append((who, _float(run.lost_updates)))
         self._status += [((*who, word), float(word == run.status)) for word in STATUSES]
         self._firing += firing.items()
+        self._health += [((*who, word), float(word == run.health)) for word in HEALTHS]
         if run.last_update_at is not None:
-            self._heard.append((who, _float(run.last_update_at)))
+            self._updated.append((who, _float(run.last_update_at)))
+        if run.last_heard_at is not None:
+            self._heard.append((who, _float(run.last_heard_at)))
         self._add_readings(run, who)
 
     def _add_readings(self, run: RunGauge, who: tuple[str, str]) -> None:
@@ -143,7 +157,13 @@ class _Gathering:
             _gauge("watchstep_run_step", "The trainer's own step counter.", who, self._steps),
             _gauge(
                 "watchstep_run_last_update_timestamp_seconds",
-                "When the service last heard of the run, epoch seconds.",
+                "When the run's newest update arrived, epoch seconds.",
+                who,
+                self._updated,
+            ),
+            _gauge(
+                "watchstep_run_last_heard_timestamp_seconds",
+                "When the service last heard of the run, with or without an update.",
                 who,
                 self._heard,
             ),
@@ -152,6 +172,12 @@ class _Gathering:
                 "1 for the status that the run has, 0 for the others.",
                 (*who, "status"),
                 self._status,
+            ),
+            _gauge(
+                "watchstep_run_health",
+                "1 for the health that the run has, 0 for the others.",
+                (*who, "health"),
+                self._health,
             ),
             Family(
                 "watchstep_run_lost_updates_total",
@@ -162,13 +188,13 @@ class _Gathering:
             ),
             _gauge(
                 "watchstep_alert_firing",
-                "1 while the alert fires; absent otherwise.",
-                ("run", "rule", "severity"),
+                "1 while the alert fires; absent otherwise. The metric is empty for most rules.",
+                ("run", "rule", "metric", "severity"),
                 self._firing,
             ),
             _gauge(
                 "watchstep_run_zone",
-                "The reading's zone: 0 ok, 1 watch, 2 warning, 3 danger, 4 explosion.",
+                "How bad the reading is: 0 ok, 1 info, 2 warning, 3 critical.",
                 (*who, "metric"),
                 self._zones,
             ),

@@ -24,6 +24,9 @@ from watchstep_monitor.http.models import Problem
 from watchstep_monitor.http.problems import install_handlers
 
 PREFIX = "/api/v1"
+MODULES = (ingest_route, run_routes, alert_routes, admin_routes, postmortem_routes, stream)
+"""Whose routes lie under the prefix."""
+
 PACKED_FROM_BYTES = 2_048
 """Below it, packing costs more than it saves on any network."""
 
@@ -64,14 +67,7 @@ def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:
     # and files that are packed already pass as they are, and so do answers to trainers.
     app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM_BYTES, compresslevel=1)
     install_handlers(app)
-    for module in (
-        ingest_route,
-        run_routes,
-        alert_routes,
-        admin_routes,
-        postmortem_routes,
-        stream,
-    ):
+    for module in MODULES:
         app.include_router(module.routes, prefix=PREFIX)
     app.include_router(admin_routes.root_routes)
     app.include_router(docs_page.routes)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from watchstep.core.health import is_core
+from watchstep.core.roles import role_of
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import METRIC_NAME, decode_update
@@ -17,7 +19,6 @@ from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
 from watchstep_monitor.service.ingest.ingest import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
-from watchstep_monitor.service.run_state.status import is_core
 
 _REMEMBERED_NAMES = 4_096
 
@@ -199,7 +200,7 @@ class BatchReader:
 
 def weightiest(readings: Mapping[str, float], most: int) -> dict[str, float]:
     """So many readings, in their order: those without which there is no training before others."""
-    first = sorted(readings, key=lambda name: not is_core(name))[:most]
+    first = sorted(readings, key=lambda name: not is_core(name, role_of(name)))[:most]
     kept = set(first)
     return {name: value for name, value in readings.items() if name in kept}
 
@@ -209,7 +210,8 @@ def shortened(event: dict[str, Any], most_bytes: int) -> dict[str, Any]:
     if _size(event) <= most_bytes:
         return event
     kept = {"kind": event["kind"], "cut": True}
-    for name, value in event.items():
+    # The short ones first: a traceback must not take the room of a rank.
+    for name, value in sorted(event.items(), key=lambda field: _size(field[1])):
         room = most_bytes - _size({**kept, name: ""})
         # A character takes up to six bytes as JSON.
         part = value[: max(0, room // 6)] if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from watchstep.core.health import Health as RunHealth
 from watchstep.core.rules import Rule as CoreRule
 from watchstep.core.updates import Severity
 from watchstep.wire import ROWS_TYPE
@@ -216,7 +217,10 @@ class Run(Answer):
 
     run: str
     project: str
-    status: RunStatus
+    status: RunStatus = Field(description="What the process does.")
+    health: RunHealth = Field(description="What the numbers of the present attempt are.")
+    host: str
+    user: str
     attempt: int
     step: int
     last_seq: int
@@ -224,6 +228,10 @@ class Run(Answer):
     trainer: str
     created_at: Moment
     last_update_at: Moment | None = Field(description="On the service's clock.")
+    last_heard_at: Moment | None = Field(description="Any word of it, on the service's clock.")
+    hung: Document | None = Field(
+        description="What the trainer's watch said of a loop that stands still."
+    )
     last_update_time: TrainerTime = Field(description="On the trainer's clock.")
     ended_at: Moment | None
     checkpoint: Document | None = Field(description="The pin: path, step and sha256.")
@@ -366,15 +374,25 @@ class RunDetail(Run):
 
 
 def _of_run(record: RunRecord, status: RunStatus) -> dict[str, Any]:
-    own = ("run", "project", "attempt", "step", "last_seq", "trainer", "trainer_did", "error")
+    own = ("run", "project", "health", "attempt", "step", "last_seq", "trainer", "trainer_did")
     return {
-        **{name: getattr(record, name) for name in (*own, "created_at", "ended_at")},
+        **{name: getattr(record, name) for name in (*own, "error", "created_at", "ended_at")},
         "status": status,
+        "host": _told(record, "host"),
+        "user": _told(record, "user"),
         "tags": dict(record.tags),
-        "last_update_at": record.heard_at,
+        "last_update_at": record.updated_at,
+        "last_heard_at": record.heard_at,
+        "hung": None if record.hung is None else dict(record.hung),
         "last_update_time": record.time if record.last_seq else None,
         "checkpoint": None if record.checkpoint is None else dict(record.checkpoint),
     }
+
+
+def _told(record: RunRecord, name: str) -> str:
+    """What the trainer said of where it runs, in its tags or in its configuration."""
+    value = record.tags.get(name) or record.config.get(name)
+    return value if isinstance(value, str) else ""
 
 
 class Point(Answer):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from watchstep.core.health import Health
 from watchstep_monitor.http.bodies import (
     METRIC_PATTERN,
     PROJECT_PATTERN,
@@ -64,10 +65,11 @@ def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
 
 
 @routes.get("/runs", **call("List runs, newest heard of first.", "read"))
-def list_runs(
+def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     context: Shared,
     who: Who,
     status: RunStatus | None = None,
+    health: Health | None = None,
     project: Annotated[str | None, Query(pattern=PROJECT_PATTERN)] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -75,7 +77,8 @@ def list_runs(
     """See the summary."""
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
-    wanted = RunFilter(_narrowed(who.projects, project), status, hearing.silent_before(now))
+    projects = _narrowed(who.projects, project)
+    wanted = RunFilter(projects, status, health, hearing.silent_before(now))
     page = service.store.runs(wanted, min(limit, context.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 

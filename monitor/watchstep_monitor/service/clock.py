@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 log = logging.getLogger(__name__)
@@ -13,15 +14,34 @@ WRONG_S = 1.0
 
 
 class SystemClock:
-    """The machine's clocks; see `Clock`."""
+    """The machine's clocks; see `Clock`.
+
+    Between two looks time goes by the clock that no one sets. Where the wall clock is ahead, it
+    was set forward or the machine slept, and is followed. Where it was set back it is not: what
+    waits for a moment would wait for hours. A restart takes it over.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall, self.monotonic = wall, monotonic
+        self._ahead_s = wall() - monotonic()
+        self._warned = False
 
     def now(self) -> datetime:
-        """The wall clock, UTC and aware."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that no one sets."""
-        return time.monotonic()
+        """The time, UTC and aware; never earlier than it was."""
+        ahead_s = self._wall() - self.monotonic()
+        if ahead_s > self._ahead_s:
+            self._ahead_s = ahead_s
+        elif self._ahead_s - ahead_s > WRONG_S and not self._warned:
+            self._warned = True
+            log.warning(
+                "the machine's clock was set back; the service's goes on as it was",
+                extra={"back_s": round(self._ahead_s - ahead_s, 1)},
+            )
+        return datetime.fromtimestamp(self.monotonic() + self._ahead_s, UTC)
 
 
 class SharedClock:

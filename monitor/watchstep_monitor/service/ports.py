@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from watchstep.core.health import Health
 from watchstep.core.updates import Severity
 
-RunStatus = Literal["running", "finished", "halted", "diverged", "stalled", "failed"]
-"""Every word that a run's status may be."""
+RunStatus = Literal["running", "finished", "halted", "preempted", "failed", "stalled", "lost"]
+"""What a run's process does. Stalled: it speaks, and no update comes. Lost: it is not heard of."""
 
 DeliveryState = Literal["waiting", "delivered", "dead"]
 """Every word that a delivery's state may be: still to be sent, taken, or given up."""
@@ -36,6 +37,7 @@ class AlertView:
         metric, reading: The reading that shows it; "" and NaN where no single one does.
         reason: The values compared, in one sentence.
         summary, description, cause, runbook_url: The rule's annotations, "" when absent.
+        subject: The metric that the alert has a life for, where its rule is for a role; else "".
     """
 
     id: str
@@ -59,6 +61,7 @@ class AlertView:
     runbook_url: str = ""
     acknowledged: bool = False
     silenced: bool = False
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +214,11 @@ class DeliveryStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FiringAlert:
-    """One alert that fires now, as a gauge shows it."""
+    """One alert that fires now, as a gauge shows it; `metric` is "" where its rule names none."""
 
     rule: str
     severity: Severity
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,25 +227,31 @@ class RunGauge:
 
     Attributes:
         step: The trainer's own step counter at the newest update; 0 before the first.
-        last_update_at: When the service last heard of the run, epoch seconds on its own
-            clock; None before the first update.
+        last_update_at: When its newest update arrived, epoch seconds on the service's clock;
+            None before the first.
+        last_heard_at: When anything of it did.
         lost_updates: How many sequence numbers were passed over and never arrived.
         readings: The newest reading of each metric; NaN and infinities included.
         zones: Metric name to "ok", "watch", "warning", "danger" or "explosion"; metrics
             without zones are absent.
-        ended_at: When the run finished, failed or halted, epoch seconds; None while it lives.
+        ended_at: When the run finished, failed, halted or was preempted, epoch seconds; None
+            while it lives.
+        has_incident: Whether an incident of it is open.
     """
 
     run: str
     project: str
     status: RunStatus
+    health: Health
     step: int
     last_update_at: float | None
+    last_heard_at: float | None
     lost_updates: int
     readings: Mapping[str, float]
     zones: Mapping[str, str]
     firing: tuple[FiringAlert, ...]
     ended_at: float | None
+    has_incident: bool = False
 
 
 class FleetView(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -60,10 +60,15 @@ MOST_POINTS_READ = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class RunServiceOptions:
-    """What a run service needs beside the policy of ingest; see the settings so named."""
+    """What a run service needs beside the policy of ingest; see the settings so named.
+
+    Attributes:
+        silences: Gives the silences as of a moment ago.
+    """
 
     command_expire_s: float
     queued_requests: int
+    silences: Callable[[], Iterable[SilenceRecord]]
 
 
 class RunService:
@@ -176,7 +181,9 @@ class RunService:
 
     def is_silenced(self, alert: AlertRecord) -> bool:
         """Whether a silence covers the alert now."""
-        return silencing(self.policy.telling.silences(), alert, self.clock.now()) is not None
+        view = self.fleet.view(alert.run)
+        rules = self.book.rules if view is None else view.rules
+        return silencing(self._options.silences(), alert, self.clock.now(), rules) is not None
 
     def newest_seq(self, alert: AlertRecord) -> int | None:
         """The run's newest update, if it is in memory and the alert is of this attempt."""
@@ -202,9 +209,9 @@ class RunService:
         def job(transaction: Transaction) -> CommandRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            for known in live.commands:
-                if known.kind == kind and known.expires_at > now:
-                    return known
+            for waiting in live.commands:
+                if waiting.kind == kind and waiting.expires_at > now:
+                    return waiting
             if live.record.ended_at is not None:
                 raise ConflictError("the run has ended", loc=("run",))
             command = CommandRecord(
@@ -216,7 +223,7 @@ class RunService:
                 created_at=now,
                 expires_at=now + timedelta(seconds=self._options.command_expire_s),
             )
-            live.commands = [known for known in live.commands if known.expires_at > now]
+            live.commands = [each for each in live.commands if each.expires_at > now]
             live.commands.append(command)
             change.commands[command.id] = command
             change.tell("command", {"command": command.id, "asks": kind, "reason": reason})
@@ -237,7 +244,7 @@ class RunService:
         def job(transaction: Transaction) -> AlertRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            alert = next((known for known in live.alerts.values() if known.id == alert_id), None)
+            alert = next((each for each in live.alerts.values() if each.id == alert_id), None)
             if alert is None:
                 alert = live.members.get(alert_id) or self.alert(alert_id, None)
             if alert.acknowledged_at is not None:
@@ -335,17 +342,20 @@ class RunService:
                 run=record.run,
                 project=record.project,
                 status=shown_status(record, now, self.policy.hearing),
+                health=record.health,
                 step=record.step,
-                last_update_at=record.heard_at.timestamp() if record.heard_at else None,
+                last_update_at=record.updated_at.timestamp() if record.updated_at else None,
+                last_heard_at=record.heard_at.timestamp() if record.heard_at else None,
                 lost_updates=record.lost,
                 readings=view.latest,
                 zones=view.zones(),
                 firing=tuple(
-                    FiringAlert(alert.rule, alert.severity)
+                    FiringAlert(alert.rule, alert.severity, alert.subject)
                     for alert in view.alerts
                     if alert.state == "firing"
                 ),
                 ended_at=record.ended_at.timestamp() if record.ended_at else None,
+                has_incident=view.incident is not None,
             )
 
     def _current_views(self) -> list[RunView]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from watchstep.core.ruleset import RuleSet
 from watchstep_monitor.service.errors import ServiceError, StorageTroubleError
+from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import RunRecord
 from watchstep_monitor.service.run_state.run_cache import RunView
@@ -21,9 +22,6 @@ MESSAGES_INTERVAL_S = 0.1
 """Between looks for messages that are due; one indexed query."""
 
 MOST_DUE = 200
-
-DIVERGED_LOOK_BACK = timedelta(hours=1)
-"""Diverged runs that were silent for longer were looked at when they were silent for less."""
 
 LEAST_DEAF_S = 5.0
 """Trouble with the store that lasted so long counts as absence of the service."""
@@ -53,8 +51,9 @@ class Scheduler:
         self._leads = leads
         self._check_interval_s = check_interval_s
         self._stop = threading.Event()
-        self._stalled: set[str] = set()
+        self._lost: set[str] = set()
         self._deaf_since: datetime | None = None
+        self._awake_at = run_service.clock.now()
         self._rules_version = run_service.book.version
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
 
@@ -74,7 +73,7 @@ class Scheduler:
         reloaded = self._rules_version != self._run_service.book.version
         self._rules_version = self._run_service.book.version
         if not self._leads():
-            self._stalled.clear()
+            self._lost.clear()
             # Nothing to do but to notice when the store is away.
             self._run_service.store.due_incidents(now, 1)
             return
@@ -97,13 +96,13 @@ class Scheduler:
         and runs that ended so recently that gauges still show them.
         """
         since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
-        for status in ("running", "diverged"):
-            self._remember(status, lambda record: record.ended_at is None)
+        self._remember("running", lambda record: record.ended_at is None)
+        self._remember("stalled", lambda record: record.ended_at is None)
         self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
 
     def _remember(
         self,
-        status: str | None,
+        status: RunStatus | None,
         wanted: Callable[[RunRecord], bool],
         more: Callable[[RunRecord], bool] = lambda _: True,
     ) -> None:
@@ -126,10 +125,30 @@ class Scheduler:
         pause_s = min(MESSAGES_INTERVAL_S, self._check_interval_s)
         self._guarded(self.remember)
         while not self._stop.wait(pause_s):
+            self.notice_absence()
             self._guarded(self.send_due)
             if clock.monotonic() - looked >= self._check_interval_s:
                 looked = clock.monotonic()
                 self._guarded(self.look)
+
+    def notice_absence(self) -> None:
+        """Look first whether this process was there since it last did so.
+
+        Where it was stopped, the machine slept, or the clock was set forward, no trainer could be
+        heard meanwhile, and none of them is silent for that.
+        """
+        now, before = self._run_service.clock.now(), self._awake_at
+        self._awake_at = now
+        if (now - before).total_seconds() >= self._least_absence_s():
+            log.warning(
+                "the service was absent, or its clock was set",
+                extra={"seconds": round((now - before).total_seconds(), 1)},
+            )
+            self._run_service.policy.hearing.up_since = now
+
+    def _least_absence_s(self) -> float:
+        """What is shorter must not put off the silence of a run that is really gone."""
+        return min(LEAST_DEAF_S, self._run_service.policy.hearing.timeout_s / 2)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         now = self._run_service.clock.now()
@@ -159,10 +178,8 @@ class Scheduler:
             raise StorageTroubleError(trouble)
 
     def _excuse_silence(self, deaf_since: datetime, now: datetime) -> None:
-        hearing = self._run_service.policy.hearing
-        # A short trouble must not put off the silence of a run that is really gone.
-        if (now - deaf_since).total_seconds() >= min(LEAST_DEAF_S, hearing.timeout_s / 2):
-            hearing.up_since = now
+        if (now - deaf_since).total_seconds() >= self._least_absence_s():
+            self._run_service.policy.hearing.up_since = now
 
     def _views(self, now: datetime) -> Iterator[RunView]:
         """The runs that the clock may concern."""
@@ -171,7 +188,7 @@ class Scheduler:
             yield from run_service.fleet.views()
             return
         # Memory knows little of runs that speak to other replicas; their rows know enough.
-        back = set(self._stalled)
+        back = set(self._lost)
         for record in self._silent_records(now):
             back.discard(record.run)
             view = run_service.fleet.view(record.run)
@@ -185,13 +202,7 @@ class Scheduler:
         run_service = self._run_service
         least = _least_silence_s(run_service.book.rules, run_service.policy.hearing.timeout_s)
         silent = now - timedelta(seconds=least)
-        yield from self._records(RunFilter(status="stalled", stalled_before=silent))
-        for record in self._records(RunFilter(status="diverged")):
-            heard = record.heard_at or record.created_at
-            if heard < silent - DIVERGED_LOOK_BACK:
-                return
-            if heard < silent and record.ended_at is None:
-                yield record
+        yield from self._records(RunFilter(status="lost", lost_before=silent))
 
     def _records(self, wanted: RunFilter) -> Iterator[RunRecord]:
         cursor: str | None = None
@@ -209,24 +220,29 @@ class Scheduler:
         firing = {alert.rule for alert in view.alerts if alert.state == "firing"}
         if all(view.rules.rules[at].name in firing for at in view.rules.clocked):
             return False
-        silence = now - self._run_service.policy.hearing.last_heard(record)
+        silence = now - self._run_service.policy.hearing.last_heard(record, now)
         least = _least_silence_s(view.rules, self._run_service.policy.hearing.timeout_s)
         return silence >= timedelta(seconds=least)
 
     def _note_status(self, view: RunView, now: datetime) -> None:
         """Tell listeners when a run falls silent; its own words announce the way back."""
         run = view.record.run
-        stalled = shown_status(view.record, now, self._run_service.policy.hearing) == "stalled"
-        if stalled and run not in self._stalled:
-            self._stalled.add(run)
-            self._publish(view, "stalled")
-        elif not stalled and run in self._stalled:
-            self._stalled.discard(run)
-            self._publish(view, view.record.status)
+        status = shown_status(view.record, now, self._run_service.policy.hearing)
+        if status == "lost" and run not in self._lost:
+            self._lost.add(run)
+            self._publish(view, status)
+        elif status != "lost" and run in self._lost:
+            self._lost.discard(run)
+            self._publish(view, status)
 
-    def _publish(self, view: RunView, status: str) -> None:
+    def _publish(self, view: RunView, status: RunStatus) -> None:
         record = view.record
-        detail = {"status": status, "attempt": record.attempt, "seq": record.last_seq}
+        detail = {
+            "status": status,
+            "health": record.health,
+            "attempt": record.attempt,
+            "seq": record.last_seq,
+        }
         self._run_service.bus.happened("status", record.run, record.project, detail)
 
 

@@ -137,6 +137,7 @@ def open_store(
         lock = own_folder(options.data_dir)
     try:
         if lock is not None:
+            (options.data_dir / FILE_NAME).touch(0o600)
             refuse_foreign(options.data_dir / FILE_NAME)
         engines = engines_for(options)
         with opening(engines[0]) as connection:
@@ -178,12 +179,13 @@ def backup_sqlite(data_dir: Path, target: Path) -> None:
     if not source.is_file():
         raise SettingsError(f"{source}: there is no store here")
     try:
+        target.touch(0o600)
         with sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True) as old:
             with sqlite3.connect(target) as new:
                 old.backup(new)
             new.close()
         old.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise SettingsError(f"{target}: the backup failed: {error}") from None
 
 
@@ -204,7 +206,24 @@ def own_folder(folder: Path) -> IO[bytes]:
     if not os.access(folder, os.W_OK):
         lock.close()
         raise SettingsError(f"data_dir {folder}: permission denied")
+    _make_private(folder)
     return lock
+
+
+def _make_private(folder: Path) -> None:
+    """Keep everyone else out of the folder and its files, also where they were there before.
+
+    What SQLite adds later has the permissions of the database beside it.
+    """
+    files = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+    for path, mode in ((folder, 0o700), *((path, 0o600) for path in files)):
+        try:
+            if path.stat().st_mode & 0o777 & ~mode:
+                path.chmod(mode)
+        except OSError as error:
+            # A volume of a cluster may belong to another user; its own rules then hold.
+            log.warning("permissions stay as they are", extra={"reason": error.strerror})
+            return
 
 
 def refuse_foreign(path: Path) -> None:

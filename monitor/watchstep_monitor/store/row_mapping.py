@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -38,10 +38,16 @@ _MOMENTS = frozenset(
 )
 
 
+_COLUMNS_ONLY = frozenset({"subject"})
+"""Fields that are no part of a document: code of an older schema knows none of them."""
+
+
 def document(record: R) -> str:
     """A record as one JSON text."""
     values: dict[str, Any] = {}
     for field in fields(record):
+        if field.name in _COLUMNS_ONLY:
+            continue
         value = getattr(record, field.name)
         if field.name == "matchers":
             value = [[m.name, m.op, m.value] for m in value]
@@ -51,7 +57,9 @@ def document(record: R) -> str:
 
 def record_from(kind: type[R], text: str) -> R:
     """The record that `document` wrote."""
-    values = json.loads(text)
+    known = {field.name for field in fields(kind)}
+    # What newer code added is none of ours.
+    values = {name: value for name, value in json.loads(text).items() if name in known}
     for name, value in values.items():
         if name in _MOMENTS and value is not None:
             values[name] = datetime.fromisoformat(value)
@@ -63,6 +71,11 @@ def record_from(kind: type[R], text: str) -> R:
     elif kind is SilenceRecord:
         values["matchers"] = tuple(Matcher(*parts) for parts in values["matchers"])
     return kind(**values)
+
+
+def alert_record(row: Mapping[str, Any]) -> AlertRecord:
+    """The alert that a row holds."""
+    return replace(record_from(AlertRecord, row["document"]), subject=row["subject"])
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:
@@ -89,6 +102,9 @@ def run_row(record: RunRecord) -> dict[str, Any]:
         "checkpoint": None if record.checkpoint is None else json.dumps(plain(record.checkpoint)),
         "trainer_did": record.trainer_did,
         "error": record.error,
+        "health": record.health,
+        "updated_us": None if record.updated_at is None else to_us(record.updated_at),
+        "hung": None if record.hung is None else json.dumps(plain(record.hung)),
     }
 
 
@@ -104,7 +120,7 @@ def run_record(row: Mapping[str, Any]) -> RunRecord:
         attempt=row["attempt"],
         last_seq=row["last_seq"],
         version=row["version"],
-        status=row["status"],
+        **_state_of(row),
         step=row["step"],
         time=row["time"],
         updates=row["updates"],
@@ -115,7 +131,16 @@ def run_record(row: Mapping[str, Any]) -> RunRecord:
         checkpoint=None if row["checkpoint"] is None else json.loads(row["checkpoint"]),
         trainer_did=row["trainer_did"],
         error=row["error"],
+        updated_at=None if row["updated_us"] is None else from_us(row["updated_us"]),
+        hung=None if row["hung"] is None else json.loads(row["hung"]),
     )
+
+
+def _state_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Status and health; code of the schema before writes both as one word."""
+    if row["status"] != "diverged":
+        return {"status": row["status"], "health": row["health"]}
+    return {"status": "running" if row["ended_us"] is None else "finished", "health": "diverged"}
 
 
 def snapshot_row(key: int, snapshot: StateSnapshot) -> dict[str, Any]:
@@ -126,11 +151,16 @@ def snapshot_row(key: int, snapshot: StateSnapshot) -> dict[str, Any]:
         "seq": snapshot.seq,
         "engine": json.dumps(snapshot.engine, separators=(",", ":")),
         "latest": json.dumps(snapshot.latest, separators=(",", ":")),
+        "reports": json.dumps(snapshot.reports, separators=(",", ":")),
     }
 
 
 def snapshot_from(row: Mapping[str, Any]) -> StateSnapshot:
     """The rule state that a row holds."""
     return StateSnapshot(
-        row["attempt"], row["seq"], json.loads(row["engine"]), json.loads(row["latest"])
+        row["attempt"],
+        row["seq"],
+        json.loads(row["engine"]),
+        json.loads(row["latest"]),
+        json.loads(row["reports"]),
     )

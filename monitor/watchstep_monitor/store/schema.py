@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -53,6 +53,9 @@ runs = Table(
     Column("error", Text, nullable=False),
     # 1 once retention has removed updates.
     Column("thinned", Integer, nullable=False, server_default=text("0")),
+    Column("health", Text, nullable=False, server_default=text("'unjudged'")),
+    Column("updated_us", BigInteger),
+    Column("hung", Text),
 )
 Index("runs_heard", runs.c.heard_us, runs.c.run_key)
 Index("runs_ended", runs.c.ended_us)
@@ -119,6 +122,7 @@ run_states = Table(
     Column("seq", BigInteger, nullable=False),
     Column("engine", Text, nullable=False),
     Column("latest", Text, nullable=False),
+    Column("reports", Text, nullable=False, server_default=text("'{}'")),
 )
 
 alerts = Table(
@@ -133,6 +137,8 @@ alerts = Table(
     Column("since_us", BigInteger, nullable=False),
     Column("incident", Text),
     Column("document", Text, nullable=False),
+    # Beside the document, which code of the schema before reads whole.
+    Column("subject", Text, nullable=False, server_default=text("''")),
 )
 Index("alerts_since", alerts.c.since_us, alerts.c.id)
 Index("alerts_id", alerts.c.id)

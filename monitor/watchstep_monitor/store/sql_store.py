@@ -13,11 +13,12 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, true
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
+from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
@@ -50,6 +51,9 @@ from watchstep_monitor.store.writer import Writer
 
 T = TypeVar("T")
 TIMEOUT_S = 60.0
+OLD_DIVERGED = "diverged"
+"""What code of the schema before writes as the status of a run that has diverged."""
+
 LOOK_S = 1.0
 """For how long a look at whether commits work holds: a probe must not cost a sync each time."""
 
@@ -92,7 +96,11 @@ class SqlStore:
         if wanted.projects is not None:
             query = query.where(table.project.in_(wanted.projects))
         if wanted.status is not None:
-            query = query.where(_has_status(wanted))
+            query = query.where(_has_status(wanted.status, wanted.lost_before))
+        if wanted.health is not None:
+            is_old = table.status == OLD_DIVERGED
+            same = and_(table.health == wanted.health, ~is_old)
+            query = query.where(or_(same, is_old) if wanted.health == "diverged" else same)
         rows = self._page(query, (table.heard_us, table.run_key), limit, cursor)
         return _paged(rows, limit, ("heard_us", "run_key"), packing.run_record)
 
@@ -378,16 +386,20 @@ def _touch(transaction: Transaction) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
-def _has_status(wanted: RunFilter) -> ColumnElement[bool]:
+def _has_status(status: RunStatus, lost_before: datetime | None) -> ColumnElement[bool]:
     table = schema.runs.c
-    since = wanted.stalled_before
-    if wanted.status == "stalled":
-        if since is None:
-            return table.run_key.is_(None)
-        return and_(table.status == "running", table.heard_us < to_us(since))
-    if wanted.status == "running" and since is not None:
-        return and_(table.status == "running", table.heard_us >= to_us(since))
-    return table.status == wanted.status
+    is_old = table.status == OLD_DIVERGED
+    goes_on = or_(table.status == "running", and_(is_old, table.ended_us.is_(None)))
+    if status == "finished":
+        return or_(table.status == "finished", and_(is_old, table.ended_us.is_not(None)))
+    if status not in {"running", "stalled", "lost"}:
+        return table.status == status
+    if status == "lost":
+        silent = false() if lost_before is None else table.heard_us < to_us(lost_before)
+        return and_(goes_on, silent)
+    heard = true() if lost_before is None else table.heard_us >= to_us(lost_before)
+    moves = table.hung.is_(None) if status == "running" else table.hung.is_not(None)
+    return and_(goes_on, heard, moves)
 
 
 def _paged(rows: list[dict[str, Any]], limit: int, order: tuple[str, ...], read: Any) -> Page[Any]:
@@ -419,7 +431,7 @@ def _opened_cursor(cursor: str, parts: int = 1) -> list[Any]:
 
 
 def _alert(row: dict[str, Any]) -> AlertRecord:
-    return packing.record_from(AlertRecord, row["document"])
+    return packing.alert_record(row)
 
 
 def _incident(row: dict[str, Any]) -> IncidentRecord:

@@ -26,6 +26,9 @@ ADVANCED_COLUMNS = (
     "checkpoint",
     "trainer_did",
     "error",
+    "health",
+    "updated_us",
+    "hung",
 )
 """Columns of a run that change with its updates."""
 
@@ -44,6 +47,9 @@ _REPLACED = (
     schema.incidents,
     schema.commands,
 )
+
+
+_FILLS_ITSELF = frozenset({"thinned", "week"})
 
 
 class Statements:
@@ -71,7 +77,7 @@ class Statements:
 
 def columns(table: Table) -> list[str]:
     """What is written of a table; what fills itself is left out."""
-    return [column.name for column in table.columns if column.server_default is None]
+    return [column.name for column in table.columns if column.name not in _FILLS_ITSELF]
 
 
 def _inserting(table: Table, mark: str) -> str:

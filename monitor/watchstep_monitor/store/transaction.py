@@ -266,7 +266,8 @@ class SqlTransaction:
             )
             .order_by(table.first_seq)
         )
-        return [one for one in self._updates(run, query) if one.seq <= last_seq][-count:]
+        newest = [each for each in self._updates(run, query) if each.seq <= last_seq]
+        return newest[-count:]
 
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
         key = run_key(run)
@@ -311,18 +312,13 @@ class SqlTransaction:
     def open_alerts(self, run: str) -> list[AlertRecord]:
         """See the port."""
         table = schema.alerts.c
-        query = select(table.document).where(
-            table.run_key == run_key(run), table.state != "resolved"
-        )
-        return self._alerts(query)
+        return self._alerts(and_(table.run_key == run_key(run), table.state != "resolved"))
 
     def incident_alerts(self, incident: IncidentRecord) -> list[AlertRecord]:
         """See the port."""
         table = schema.alerts.c
-        query = select(table.document).where(
-            table.run_key == run_key(incident.run), table.incident == incident.id
-        )
-        return self._alerts(query)
+        mine = and_(table.run_key == run_key(incident.run), table.incident == incident.id)
+        return self._alerts(mine)
 
     def save_alert(self, alert: AlertRecord) -> None:
         """See the port."""
@@ -337,6 +333,7 @@ class SqlTransaction:
                 "since_us": to_us(alert.since),
                 "incident": alert.incident,
                 "document": packing.document(alert),
+                "subject": alert.subject,
             },
         )
 
@@ -445,9 +442,9 @@ class SqlTransaction:
         """See the port."""
         self.rolled_back.append(call)
 
-    def _alerts(self, query: Any) -> list[AlertRecord]:
-        texts = self.connection.execute(query).scalars()
-        return [packing.record_from(AlertRecord, text) for text in texts]
+    def _alerts(self, which: ColumnElement[bool]) -> list[AlertRecord]:
+        rows = self.connection.execute(select(schema.alerts).where(which)).mappings()
+        return [packing.alert_record(dict(row)) for row in rows]
 
     def _insert(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
         names = columns(table)

@@ -35,7 +35,8 @@ ROWS_A_LOOK = 50
 MOST_INCIDENTS = 2_000
 """Newest incidents looked at for open ones; older ones show in their runs' statuses."""
 
-_TROUBLE = {"diverged": 4, "failed": 3, "stalled": 2, "halted": 1}
+_TROUBLE = {"failed": 3, "lost": 2, "stalled": 2, "halted": 1}
+_ILLNESS = {"diverged": 3, "exploded": 2, "suspicious": 1}
 _PROJECTS_SHOWN = 200
 
 
@@ -52,6 +53,7 @@ class Question:
 
     words: tuple[str, ...] = ()
     status: str | None = None
+    health: str | None = None
     project: str | None = None
     tags: tuple[str, ...] = ()
     sort: Sort = "attention"
@@ -85,6 +87,8 @@ class Overview:
             if _fits(record, asked)
         ]
         counts = Counter(status for _, status in fitting)
+        if asked.health is not None:
+            fitting = [pair for pair in fitting if pair[0].health == asked.health]
         if asked.status is not None:
             fitting = [pair for pair in fitting if pair[1] == asked.status]
         _order(fitting, incidents, asked.sort)
@@ -177,7 +181,7 @@ def _urgency(
     record: RunRecord, status: str, incident: IncidentRecord | None
 ) -> tuple[bool, int, int, int]:
     """What lives and can still be saved comes before what has ended."""
-    trouble = _TROUBLE.get(status, 0)
+    trouble = _TROUBLE.get(status, 0) + _ILLNESS.get(record.health, 0)
     if incident is None:
         return (False, 0, trouble, 0)
     worst, stage = SEVERITIES.index(incident.worst), STAGES.index(incident.stage)
@@ -189,6 +193,7 @@ def _row(record: RunRecord, status: str, incident: IncidentRecord | None) -> dic
         "run": record.run,
         "project": record.project,
         "status": status,
+        "health": record.health,
         "attempt": record.attempt,
         "step": record.step,
         "last_seq": record.last_seq,

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from watchstep.core.health import Health
 from watchstep_monitor.service.chart_scales import scales
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.json_values import plain
@@ -134,6 +135,7 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
         request: Request,
         q: Annotated[str, Query(max_length=200)] = "",
         status: RunStatus | None = None,
+        health: Health | None = None,
         project: Annotated[str | None, Query(max_length=64)] = None,
         tag: Annotated[list[str], Query(max_length=8)] = [],  # noqa: B006 - FastAPI copies it
         sort: Sort = "attention",
@@ -141,7 +143,8 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
         size: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Response:
         projects = may_read(request)
-        asked = Question(tuple(words_of(q)), status, project, tuple(tag), sort, page, size)
+        words = tuple(words_of(q))
+        asked = Question(words, status, health, project, tuple(tag), sort, page, size)
         return _json(overview.answer(asked, projects))
 
     @routes.get("/page/glances")

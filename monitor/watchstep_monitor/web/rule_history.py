@@ -29,7 +29,7 @@ ROWS_A_READ = 1_000
 FRESH_S = 30.0
 """Age up to which what was counted is used again: nothing hangs on the newest alert here."""
 
-_BAD = frozenset({"diverged", "failed", "halted", "stalled"})
+_BAD = frozenset({"failed", "halted", "stalled", "lost"})
 
 
 def mark_of(rule: Rule) -> str:
@@ -118,11 +118,15 @@ class Record:
 
     def _bad_runs(self) -> set[str]:
         now, hearing = self._run_service.clock.now(), self._run_service.policy.hearing
-        found: set[str] = set()
+        bad: set[str] = set()
         cursor = None
         while True:
             page = self._run_service.store.runs(RunFilter(), ROWS_A_READ, cursor)
-            found |= {one.run for one in page.items if shown_status(one, now, hearing) in _BAD}
+            bad |= {
+                record.run
+                for record in page.items
+                if record.health == "diverged" or shown_status(record, now, hearing) in _BAD
+            }
             cursor = page.next_cursor
             if cursor is None:
-                return found
+                return bad

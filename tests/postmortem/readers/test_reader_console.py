@@ -175,7 +175,7 @@ def test_rsl_rl_blocks_follow_each_other(tmp_path: Path) -> None:
     assert (log.format, log.unit) == ("rsl_rl", "iteration")
     assert [update.step for update in updates] == [1, 2]
     assert math.isnan(updates[1].readings["Loss/surrogate"])
-    assert updates[0].readings["Computation"] == 44180
+    assert updates[0].readings["computation"] == 44180
 
 
 def test_a_clock_in_front_of_a_row_is_its_time(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def written(folder: Path, name: str, text: str) -> Path:
 @pytest.mark.parametrize(
     ("folder", "format_name", "unit", "kind", "steps"),
     [
-        ("bloom176b_spike", "megatron", "iteration", "pretrain", (31214, 31251, 11)),
-        ("bloom104b_exp12", "megatron", "iteration", "pretrain", (8738, 9027, 8)),
+        ("bloom176b_spike", "key_value", "iteration", "pretrain", (31214, 31251, 11)),
+        ("bloom104b_exp12", "key_value", "iteration", "pretrain", (8738, 9027, 8)),
         ("iss_openr1_239", "jsonl", "row", "grpo", (1, 2, 2)),
         ("iss_rslrl96", "rsl_rl", "iteration", "ppo", (17, 17, 1)),
         ("iss_sb3_1593", "sb3_table", "iteration", "ppo", (200, 200, 1)),
@@ -43,7 +43,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         ("hf_short", "trainer_state", "step", "sft", (10, 45, 5)),
         ("gail_ppo", "csv", "row", "ppo", (1, 5, 5)),
         ("zoo_monitor", "sb3_monitor", "row", "", (1, 10, 10)),
-        ("nanogpt", "llmc_text", "step", "pretrain", (0, 296, 297)),
+        ("nanogpt", "key_value", "step", "pretrain", (0, 296, 297)),
         ("trading_table", "sb3_table", "iteration", "ppo", (23, 25, 3)),
         ("sb3_carla_4", "tensorboard", "step", "ppo", (1024, 49152, 48)),
         ("wandb_offline", "wandb", "step", "pretrain", (0, 1190, 120)),

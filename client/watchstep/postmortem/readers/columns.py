@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import re
 
-from watchstep.postmortem.readers.console_lines import measured
 from watchstep.postmortem.readers.naming import metric_name, number
 
-_FIRST = re.compile(r"^(?:epochs?|steps?|iters?|iterations?|global_step|batch)$", re.IGNORECASE)
-_RULE = re.compile(r"^[\s|:+-]+$")
+_FIRST = frozenset(
+    (
+        *(
+            "epoch",
+            "epochs",
+            "step",
+            "steps",
+            "iter",
+            "iters",
+            "iteration",
+            "iterations",
+            "global_step",
+        ),
+        *("batch", "update", "updates", "episode", "it", "round", "ep"),
+    )
+)
+_RULE = frozenset(" \t|:+-=─━┼╇")
 _GAP = re.compile(r"\t|\s{2,}")
-_LEADING_INT = re.compile(r"^(\d+)(?:/\d+)?$")
+_LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
+_TRAINING = re.compile(
+    r"loss|reward|return|kl|entropy|grad|acc|score|ppl|perplexity", re.IGNORECASE
+)
+
+
+def is_header(text: str) -> bool:
+    """Whether a line is the head of a table, whose rows then come under it."""
+    cells = _cells(text, bars="|" in text)
+    if (
+        len(cells) < 2
+        or cells[0].lower() not in _FIRST
+        or any(number(cell) is not None for cell in cells)
+    ):
+        return False
+    return any(_TRAINING.search(cell) for cell in cells)
 
 
 class Columns:
@@ -20,16 +49,11 @@ class Columns:
         self._names: list[str] = []
         self._bars = False
 
-    def header(self, text: str) -> bool:
-        """Whether a line is the head of a table, which the next lines then belong to."""
-        cells = _cells(text, bars="|" in text)
-        if len(cells) < 2 or not _FIRST.match(cells[0]) or any(number(cell) for cell in cells):
-            return False
-        names = [metric_name(cell) for cell in cells]
-        if not any(measured(name) for name in names):
-            return False
-        self._names, self._bars = names, "|" in text
-        return True
+    def begin(self, text: str) -> None:
+        """Take a line as the head of the table that comes."""
+        text = text.translate(_SIDES)
+        self._bars = "|" in text
+        self._names = [metric_name(cell) for cell in _cells(text, bars=self._bars)]
 
     def row(self, text: str) -> tuple[int, dict[str, float]] | None:
         """The number and the readings of a line under the head; None when it is none.
@@ -37,8 +61,9 @@ class Columns:
         A line may go on after its last cell, as YOLO's does with a progress bar. A cell that
         holds no number, such as "No log", is left out.
         """
-        if not self._names or _RULE.match(text):
+        if not self._names or _RULE.issuperset(text):
             return None
+        text = text.translate(_SIDES)
         cells = _cells(text, bars=True) if self._bars else text.split()
         if len(cells) < len(self._names):
             return None
@@ -56,9 +81,8 @@ class Columns:
         """Whether a table has begun."""
         return bool(self._names)
 
-    def is_rule(self, text: str) -> bool:
-        """Whether a line only separates the head from the rows."""
-        return bool(self._names) and _RULE.match(text) is not None
+
+_SIDES = str.maketrans("│┃║¦", "||||")
 
 
 def _cells(text: str, *, bars: bool) -> list[str]:

@@ -1,97 +1,52 @@
-"""Console output: whatever a trainer printed, row by row, with the errors in between."""
+"""Console output, line by line: whatever a trainer printed, with the errors in between."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 
-from watchstep.postmortem.readers import console_lines as shapes
-from watchstep.postmortem.readers import endings
+from watchstep.postmortem.readers import endings, prefixes
 from watchstep.postmortem.readers.columns import Columns
-from watchstep.postmortem.readers.counters import epoch_seconds
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.opening import lines
-from watchstep.postmortem.readers.pairs import lone_pair
-from watchstep.postmortem.readers.positions import bar_position, bare_position
-
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
-_CLOCK = re.compile(r"^\W{0,2}(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)")
-_RANK = re.compile(r"^(?:\[?(?:rank|default|trainer)\s?\d*(?:\|\d+)?\]?:\s?|\(\w+ pid=\d+[^)]*\) )")
-_PREFIX = re.compile(
-    r"^(?:\W{0,2}\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?[\s\])|:,—-]*)?"
-    r"(?:[^=\d]{0,80}?\[?\b(?:INFO|DEBUG|WARNING)\b\]?[\s|:—-]+)?"
-    r"(?:\[\d{4}-\d\d-\d\d [\d:,.]+\]\s*)?"
+from watchstep.postmortem.readers.naming import metric_name, whole
+from watchstep.postmortem.readers.naming import number as number_of
+from watchstep.postmortem.readers.plans import (
+    SIDES,
+    Plan,
+    clock,
+    count,
+    measured,
+    place,
+    planned,
 )
-_LONGEST_TEXT = 500
-
-_LONGEST_ROW = 20_000
-"""Characters of a line that can be a row; a dumped tensor is longer."""
+from watchstep.postmortem.readers.plans import (
+    readings as readings_of,
+)
+from watchstep.postmortem.readers.sentences import Sentence
+from watchstep.postmortem.readers.tokens import split
+from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
 
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
 
+_MOST_PLANS = 2_048
+"""Kinds of lines remembered; a trainer prints a few dozen."""
 
-def console_rows(log: Log) -> Iterator[Row]:
-    """The rows of a console log; errors and warnings become events on the row before them."""
-    return _with_events(_rows(log))
+_LONGEST_TEXT = 500
+_ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
+_BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
 
-
-def _rows(log: Log) -> Iterator[Row]:
-    parser = ConsoleParser(log)
-    for text in lines(log.files[0], log):
-        yield from parser.feed(text)
-    yield from parser.end()
-
-
-def _with_events(rows: Iterator[Row]) -> Iterator[Row]:
-    held: Row | None = None
-    begun = False
-    for row in rows:
-        if held is not None and not row.readings:
-            if _attached(held, row):
-                continue
-            row.number = held.number
-        if held is not None and not begun and row.readings:
-            row.event = held.event  # What was said before the first row belongs to it.
-        elif held is not None:
-            yield _survived(held, row)
-        begun = begun or bool(row.readings)
-        held = row
-    if held is not None:
-        yield held
+_RSL_LOSS = re.compile(r"(?:mean_)?(\w+?(?:_function)?)_loss$")
+_RSL_NAMES = {
+    "mean_reward": "Train/mean_reward",
+    "mean_total_reward": "Train/mean_reward",
+    "mean_episode_length": "Train/mean_episode_length",
+    "mean_action_noise_std": "Policy/mean_noise_std",
+}
 
 
-def _attached(held: Row, said: Row) -> bool:
-    """Put an event on the row before it; False when that one carries another already."""
-    if held.event is None or (held.event["kind"] == "log" and _ends(said)):
-        held.event = said.event
-        return True
-    if held.event["kind"] == "log" and said.event and said.event["kind"] == "log":
-        times = held.event.get("count", 1)
-        held.event["count"] = (times if isinstance(times, int) else 1) + 1
-        return True
-    return False
-
-
-def _ends(said: Row) -> bool:
-    return said.event is not None and said.event["kind"] in ("failed", "halted", "finished")
-
-
-def _survived(held: Row, following: Row) -> Row:
-    """A row whose exception was caught is no end, since training goes on where it was."""
-    goes_on = (
-        following.readings
-        and held.number is not None
-        and following.number is not None
-        and following.number > held.number
-    )
-    if goes_on and held.event and held.event["kind"] == "failed":
-        held.event = {"kind": "log", "level": "error", "text": held.event["error"]}
-    return held
-
-
-class ConsoleParser:
+class ConsoleLines:
     """Turns console lines into rows; tables and blocks are gathered until they end.
 
     An event comes as a row without readings. `log.format` is set by the first row's shape
@@ -100,263 +55,327 @@ class ConsoleParser:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._rows: list[Row] = []
+        self._epoch: int | None = None
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._number = 0
         self._table: dict[str, float] = {}
         self._section = ""
-        self._rsl: dict[str, float] | None = None
-        self._rsl_number: int | None = None
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
+        self._headed = False
+        self._headings_count = True
         self._blocks = 0
-        self._heading: int | None = None
+        self._evaluating = False
+        self._learning = False
         self._counts = False
         self._columns = Columns()
-        self._bar: tuple[int, int] | None = None
-        self._bar_length: int | None = None
+        self._bars = Bars()
         self._scale: float | None = None
         self._last: Row | None = None
         self._traceback = False
         self._failed = False
         self._named = False
+        self._braces = Braces()
 
-    def feed(self, text: str) -> Iterator[Row]:
-        """The rows that a line completes."""
+    def line(self, text: str, number: int) -> None:
+        """Read one line, without its line feed; what it completes waits in `taken`."""
+        self._number = number
         if "\x1b" in text:
             text = _ANSI.sub("", text)
-        if "\b" in text:
-            text = re.sub(r"\x08+", "\r", text)
-        for part in text.rstrip("\n").split("\r"):
-            if part and not part.isspace():
-                yield from self._line(part)
+        if text.isspace():
+            return
+        if len(text) > LONGEST_ROW:
+            self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
+            return
+        if "%|" in text and (bar := _BAR.search(text)):
+            # Two streams in one file: what follows a bar may be the end of a row it cut in two.
+            self._joined(text[: bar.end()])
+            self._braces.cut()
+            text = text[bar.end() :]
+        whole_text = self._braces.joined(text) if text else None
+        if whole_text is not None:
+            self._joined(whole_text)
 
-    def end(self) -> Iterator[Row]:
-        """The rows that were still being gathered when the log ended."""
-        yield from self._flush()
+    def _joined(self, joined: str) -> None:
+        pieces = split(joined)
+        plan = self._plan(joined, pieces)
+        if (self._traceback or plan.speaks) and self._said(joined, plan):
+            return
+        if not self._traceback:
+            self._read(joined, pieces, plan)
+
+    def taken(self) -> list[Row]:
+        """The rows completed since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def settle(self) -> None:
+        """Complete what is being gathered, after a silence: a live trainer goes on later."""
+        self._flush()
+        for row in self._bars.rest():
+            self._emit_counted(row)
+
+    def end(self) -> None:
+        """Complete what was still being gathered when the log ended."""
+        for text in self._braces.rest():
+            self._read(text, split(text), self._plan(text, split(text)))
+        self.settle()
         if self._scale is not None:
-            number = self._last.number if self._last else None
-            yield Row({"loss_scale": self._scale}, number=number)
-
-    def _line(self, text: str) -> Iterator[Row]:
-        bare = text.strip()
-        if bare.startswith("|") and bare.endswith("|") and bare.count("|") == 3:
-            yield from self._table_line(bare)
-        elif shapes.is_border(bare):
-            yield from self._flush_table()
-        elif len(text) > _LONGEST_ROW:
-            self._log.note(f"lines of over {_LONGEST_ROW} characters are left out")
-        else:
-            yield from self._prose(_RANK.sub("", text, count=1))
-
-    def _prose(self, text: str) -> Iterator[Row]:
-        said = self._said(text)
-        if said is not None:
-            if said.event and said.event["kind"] != "log":
-                yield from self._flush()
-                self._failed = said.event["kind"] == "failed"
-            yield said
-            return
+            self._emit(
+                Row({"loss_scale": self._scale}, step=self._last.step if self._last else None)
+            )
         if self._traceback:
-            return
-        iteration = shapes.rsl_rl_iteration(text)
-        if iteration is not None:
-            yield from self._flush()
-            self._rsl, self._rsl_number = {}, iteration
-        elif self._rsl is not None and shapes.rsl_rl_reading(text, self._rsl):
-            return
-        else:
-            yield from self._reading(text)
+            self._event({"kind": "failed", "error": "a traceback that is cut off"})
 
-    def _reading(self, text: str) -> Iterator[Row]:
-        bar = shapes.keras_bar(text)
-        if bar is not None:
-            yield from self._keras(*bar)
-            return
-        row = self._under_columns(text) or self._single(text)
-        if row is not None:
-            yield from self._flush()
-            row.time = _clock(text)
-            yield self._emitted(row)
-        else:
-            yield from self._block_line(_PREFIX.sub("", text, count=1))
+    def _plan(self, text: str, pieces: list[str]) -> Plan:
+        key = tuple(pieces[::2])
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = planned(text, pieces)
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
 
-    def _keras(self, text: str, over: bool) -> Iterator[Row]:
+    def _read(self, text: str, pieces: list[str], plan: Plan) -> None:
+        if plan.kind == "border":
+            self._flush_table()
+        elif plan.kind == "cell":
+            self._cell(text.translate(SIDES).strip())
+        elif plan.kind == "columns":
+            self._columns.begin(text)
+        elif not self._under_columns(text):
+            try:
+                self._prose(plan, pieces)
+            except ValueError:
+                # A clock or a fraction stands where the first line of this kind had a count.
+                self._prose(planned(text, pieces), pieces)
+
+    def _prose(self, plan: Plan, pieces: list[str]) -> None:
+        sentence = plan.sentence
+        if sentence.keras:
+            self._keras(sentence, pieces)
+            return
+        if sentence.bar is not None and not sentence.described:
+            self._bars.moved(place(sentence.bar, pieces), self._release)
+        if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
+            self._heading(sentence, pieces)
+        elif sentence.pairs and plan.row:
+            self._row(sentence, pieces)
+        elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
+            self._gather(readings_of(sentence, pieces))
+
+    def _row(self, sentence: Sentence, pieces: list[str]) -> None:
+        readings = readings_of(sentence, pieces)
+        if sentence.quoted and "train_runtime" in readings:
+            self._flush()
+            self._event({"kind": "finished"})
+            return
+        if sentence.position is None and self._headed and not sentence.quoted:
+            self._gather(readings)
+            return
+        number = self._block_number if self._headed and not self._block else None
+        self._flush()
+        if sentence.torn:
+            self._log.tear("a line is torn: its last reading is left out")
+        row = Row(readings, line=self._number, time=clock(sentence, pieces))
+        unit: Unit = sentence.unit
+        if sentence.position is not None:
+            unit = self._numbered(row, sentence, pieces)
+        elif number is not None:
+            row.step, unit = number, "iteration"
+        elif sentence.quoted:
+            self._recognised("hf_print")
+            for held in self._bars.held(row):
+                self._emit_counted(held)
+            return
+        elif self._failed and self._last is not None:
+            row.step = self._last.step  # It tells of the failure, as detectron2's loss_dict.
+        self._recognised("hf_print" if sentence.quoted else "key_value")
+        if row.step is not None and unit != "row":
+            self._log.unit = unit
+        self._emit(row)
+
+    def _numbered(self, row: Row, sentence: Sentence, pieces: list[str]) -> Unit:
+        """Give a row the number that its own line prints."""
+        assert sentence.position is not None
+        row.step, row.length = place(sentence.position, pieces)
+        unit = sentence.unit
+        if not sentence.by_epoch:
+            self._counts = True
+            if sentence.epoch is not None:
+                row.epoch = count(pieces[2 * sentence.epoch.slot + 1])
+            elif sentence.position.word not in GLOBAL:
+                row.epoch = self._epoch
+            if sentence.epoch is None:
+                row.length = None
+            return unit
+        row.length = None
+        if self._counts and self._last is not None:
+            row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
+        return unit
+
+    def _release(self, row: Row) -> None:
+        self._emit_counted(row)
+
+    def _emit_counted(self, row: Row) -> None:
+        """Send off a row that was counted along a progress bar, or could not be."""
+        if row.step is not None:
+            self._log.unit = "step"
+        self._emit(row)
+
+    def _keras(self, sentence: Sentence, pieces: list[str]) -> None:
         """One row an epoch: the bars before its end say nothing new, unless it breaks there."""
-        found = shapes.printed(text)
-        if found is None:
-            return
-        readings = found[1].readings
-        if over or not all(math.isfinite(value) for value in readings.values()):
+        assert sentence.bar is not None
+        at, length = place(sentence.bar, pieces)
+        readings = readings_of(sentence, pieces)
+        if readings and (at == length or not all(map(math.isfinite, readings.values()))):
             self._recognised("keras")
             self._log.unit = "iteration"
-            yield self._emitted(Row(readings, number=self._heading))
+            self._emit(Row(readings, step=self._block_number, line=self._number))
 
-    def _under_columns(self, text: str) -> Row | None:
-        if self._columns.header(text):
-            return None
-        found = self._columns.row(text) if self._columns else None
-        if found is None:
-            return None
-        self._recognised("columns")
-        self._log.unit = "step"
-        return Row(found[1], number=found[0])
-
-    def _single(self, text: str) -> Row | None:
-        self._note_bar(text)
-        found = shapes.printed(text)
-        if found is None:
-            return None
-        name, said = found
-        if said.finished:
-            return Row({}, event={"kind": "finished"})
-        if said.cut:
-            self._log.tear("a line is torn: its last reading is left out")
-        row = Row(said.readings, number=said.number, epoch=said.epoch, length=said.length)
-        unit: Unit = said.unit
-        if name == "hf_print" and row.number is None:
-            row.number, unit = self._along_bar(), "step"
-        elif row.number is None and self._heading is not None:
-            row.number, unit, self._heading = self._heading, "iteration", None
-        elif row.number is None and self._failed and self._last is not None:
-            row.number = self._last.number  # It tells of the failure, as detectron2's loss_dict.
-        if not said.by_epoch:
-            self._counts = self._counts or said.number is not None
-        elif self._counts and self._last is not None:
-            row.number, unit = self._last.number, self._log.unit  # It sums up an epoch.
-        self._recognised(name)
-        if row.number is not None and unit != "row":
-            self._log.unit = unit
-        return row
-
-    def _note_bar(self, text: str) -> None:
-        if "%|" in text:
-            self._bar = bar_position(text) or self._bar
-
-    def _along_bar(self) -> int | None:
-        """The step of the training's own bar; that of an evaluation is of another length."""
-        if self._bar is None:
-            return None
-        if self._bar_length is None:
-            self._bar_length = self._bar[1]
-        return self._bar[0] if self._bar[1] == self._bar_length and self._bar[0] else None
-
-    def _block_line(self, text: str) -> Iterator[Row]:
-        """A line of a block that has one reading a line, or the heading above one."""
-        heading = bare_position(text)
-        if heading is not None:
-            yield from self._flush()
-            number, by_epoch = heading
-            self._counts = self._counts or not by_epoch
-            if not (by_epoch and self._counts):
-                self._heading = number
+    def _heading(self, sentence: Sentence, pieces: list[str]) -> None:
+        """A line with nothing but a position: the heading of a block, or a line of one."""
+        assert sentence.position is not None
+        number, _ = place(sentence.position, pieces)
+        by_epoch = sentence.by_epoch
+        self._epoch = number if by_epoch else self._epoch
+        inside = self._block and self._block_number is None and not sentence.heads
+        if not inside:
+            self._flush()
+        self._counts = self._counts or not by_epoch
+        if by_epoch and self._counts:
             return
-        pair = lone_pair(text)
-        if pair is None:
-            return
-        key, value = pair
-        if shapes.is_counter(key) and value == int(value):
-            if self._block_number is not None:
-                yield from self._flush_block(repeated=True)
-            self._block_number = int(value)
-            return
-        if key in self._block:
-            yield from self._flush_block(repeated=True)
+        self._block_number = number if self._headings_count else None
+        self._headed = not inside
+        self._evaluating = sentence.evaluates
+        self._learning = "earning" in pieces[2 * sentence.position.slot]
+
+    def _gather(self, readings: dict[str, float]) -> None:
+        """Add a line's readings to the block, which ends where a name comes again."""
+        if self._learning:
+            readings = {_rsl_name(name): value for name, value in readings.items()}
+        if self._evaluating:
+            readings = {
+                name if EVALUATED.match(name) else f"val_{name}": value
+                for name, value in readings.items()
+            }
+        if any(name in self._block for name in readings):
+            self._flush_block(repeated=True)
         if len(self._block) < _MOST_BLOCK:
-            self._block[key] = value
+            self._block.update(readings)
 
-    def _table_line(self, text: str) -> Iterator[Row]:
-        cell = shapes.table_cell(text)
-        if cell is None:
-            return
-        key, value, indented = cell
-        # Spinning Up sets keys to the right, so that all of them seem indented.
-        indented = indented and bool(self._section)
-        if value is None:
-            if not indented and key.endswith("/"):
-                self._section = key
-            return
-        name = shapes.table_name(self._section if indented else "", key)
-        if key.endswith("..."):
-            self._log.note(f"the logger cut long keys short, such as {name}")
-        if name in self._table:
-            yield from self._flush_table()
-            self._section = self._section if indented else ""
-        self._table[name] = value
+    def _flush(self) -> None:
+        self._flush_table()
+        self._flush_block(repeated=False)
+        self._headed = self._evaluating = self._learning = False
+        self._block_number = None
 
-    def _flush(self) -> Iterator[Row]:
-        yield from self._flush_table()
-        yield from self._flush_block(repeated=False)
-        if self._rsl is not None:
-            block, number = self._rsl, self._rsl_number
-            self._rsl = None
-            if block:
-                self._recognised("rsl_rl")
-                self._log.unit = "iteration"
-                yield self._emitted(Row(block, number=number))
-
-    def _flush_table(self) -> Iterator[Row]:
-        table, self._table = self._table, {}
-        if table:
-            self._recognised("sb3_table")
-            number, unit = shapes.table_number(table)
-            if number is not None:
-                self._log.unit = unit
-            yield self._emitted(Row(table, number=number))
-
-    def _flush_block(self, *, repeated: bool) -> Iterator[Row]:
+    def _flush_block(self, *, repeated: bool) -> None:
         """A gathered block as a row, if anything shows that it is one and no settings."""
         block, self._block = self._block, {}
-        number, self._block_number = self._block_number, None
-        if number is None and block:
-            number, self._heading = self._heading, None
-        if not any(shapes.measured(name) for name in block):
+        if repeated and self._headed:
+            # The heading stands over several rows, and numbers none of them.
+            self._headings_count, self._block_number = False, None
+        number = self._block_number
+        if not self._headed:
+            self._block_number = None
+        if not any(measured(name) for name in block):
             return
         if number is not None:
             self._log.unit = "iteration"
         elif self._last is not None and not self._blocks:
-            number = self._last.number  # It goes on about the row before it.
+            number = self._last.step  # It goes on about the row before it.
         elif not (repeated or self._blocks):
             return
         if self._last is None or self._blocks:
             self._blocks += 1
-            self._recognised("block")
-        yield self._emitted(Row(block, number=number))
+            self._recognised("rsl_rl" if self._learning else "block")
+        self._emit(Row(block, step=number, line=self._number))
 
-    def _emitted(self, row: Row) -> Row:
+    def _cell(self, text: str) -> None:
+        """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
+        key, value = text[1:-1].split("|")
+        indented = key.startswith("  ") and bool(self._section)
+        key = key.strip()
+        reading = number_of(value)
+        if not key:
+            return
+        # Spinning Up sets keys to the right, so that all of them seem indented.
+        if reading is None:
+            if not key.startswith(" ") and key.endswith("/"):
+                self._section = key
+            return
+        name = metric_name(f"{self._section if indented else ''}{key}")
+        if key.endswith("..."):
+            self._log.note(f"the logger cut long keys short, such as {name}")
+        if name in self._table:
+            self._flush_table()
+            self._section = self._section if indented else ""
+        self._table[name] = reading
+
+    def _flush_table(self) -> None:
+        table, self._table = self._table, {}
+        if table:
+            self._recognised("sb3_table")
+            number, unit = _table_number(table)
+            if number is not None:
+                self._log.unit = unit
+            self._emit(Row(table, step=number, line=self._number))
+
+    def _under_columns(self, text: str) -> bool:
+        cells = self._columns.row(text) if self._columns else None
+        if cells is None:
+            return False
+        self._flush()
+        self._recognised("columns")
+        self._log.unit = "step"
+        self._emit(Row(cells[1], step=cells[0], line=self._number))
+        return True
+
+    def _said(self, text: str, plan: Plan) -> bool:
+        """Note what a line tells of the run's course; whether it tells nothing else."""
+        bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
+        if endings.TRACEBACK in text:
+            self._traceback = True
+            return True
+        if self._traceback:
+            if bare[:1].isspace() or not bare:
+                return True
+            # The first line at the margin names the exception, whatever its class is called.
+            self._traceback = False
+            self._ended(_event_of(bare.strip()) or _failure(bare.strip()))
+            return True
+        sentence = plan.sentence
+        reads = plan.row or sentence.keras or (sentence.lone and not sentence.stated)
+        event = None if plan.row or sentence.keras else _event_of(bare.strip())
+        if event is not None:
+            self._ended(event)
+            return True
+        if reads or not endings.warning(text):
+            return False
+        scale = endings.loss_scale(text)
+        self._scale = self._scale if scale is None else scale
+        self._event({"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]})
+        return True
+
+    def _ended(self, event: dict[str, object]) -> None:
+        self._flush()
+        self._failed = event["kind"] == "failed"
+        self._event(event)
+
+    def _event(self, event: dict[str, object]) -> None:
+        for held in self._bars.rest():
+            self._emit_counted(held)
+        self._rows.append(Row({}, event=event, line=self._number))
+
+    def _emit(self, row: Row) -> None:
         if self._scale is not None:
             row.readings.setdefault("loss_scale", self._scale)
             self._scale = None
         self._last = row if row.readings else self._last
-        return row
-
-    def _said(self, text: str) -> Row | None:
-        if endings.TRACEBACK in text:
-            self._traceback = True
-            return None
-        event: dict[str, object] | None = None
-        if not self._traceback and not endings.may_speak(text):
-            return None
-        if self._traceback:
-            if text[:1].isspace():
-                return None
-            # The first line at the margin names the exception, whatever its class is called.
-            self._traceback = False
-            event = _ended(text.strip()) or _failed(text.strip())
-        elif (why := endings.failure(text.strip())) is not None:
-            event = _ended(why) or _failed(why)
-        else:
-            event = self._ended_or_warned(text)
-        return Row({}, event=event) if event else None
-
-    def _ended_or_warned(self, text: str) -> dict[str, object] | None:
-        event = _ended(text.strip())
-        if event is not None:
-            return event
-        if endings.finish(text):
-            return {"kind": "finished"}
-        if not endings.warning(text) or shapes.printed(text) is not None:
-            return None
-        scale = endings.loss_scale(text)
-        self._scale = self._scale if scale is None else scale
-        return {"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]}
+        self._rows.append(row)
 
     def _recognised(self, name: str) -> None:
         if not self._named:
@@ -364,15 +383,37 @@ class ConsoleParser:
             self._log.format = name
 
 
-def _ended(text: str) -> dict[str, object] | None:
-    why = endings.stop(text)
-    return None if why is None else {"kind": "halted", "reason": f"stopped from outside: {why}"}
+def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
+    """What a table says about where it stands: the iteration, else the time steps."""
+    for name in ("time/iterations", "iterations", "nupdates", "misc/nupdates", "iteration"):
+        if name in table:
+            return whole(table[name]), "iteration"
+    for name in ("Epoch", "Iteration", "Itr", "training_iteration", "epoch"):
+        if name in table:
+            return whole(table[name]), "iteration"
+    for name in ("time/total_timesteps", "total_timesteps", "total_steps", "step", "steps"):
+        if name in table:
+            return whole(table[name]), "step"
+    return None, "row"
 
 
-def _failed(text: str) -> dict[str, object]:
+def _rsl_name(name: str) -> str:
+    """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
+    loss = _RSL_LOSS.match(name)
+    return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)
+
+
+def _event_of(text: str) -> dict[str, object] | None:
+    """The event that a line tells of; None where it is no ending."""
+    how = endings.ending(text)
+    if how == "finished":
+        return {"kind": "finished"}
+    if how in ("preempted", "interrupted"):
+        return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
+    if how == "failed" or endings.names_error(text):
+        return _failure(endings.error_in(text))
+    return None
+
+
+def _failure(text: str) -> dict[str, object]:
     return {"kind": "failed", "error": text[:_LONGEST_TEXT]}
-
-
-def _clock(text: str) -> float | None:
-    found = _CLOCK.match(text)
-    return epoch_seconds(found.group(1)) if found else None

@@ -96,14 +96,14 @@ class Counter:
             value = number(str(raw[_FRACTION]).partition("/")[0])
         if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
-        row = Row(readings, number=whole(value), time=_clock(readings, raw))
+        row = Row(readings, step=whole(value), time=_clock(readings, raw))
         if raw.get("mode") in _EVALUATIONS:
             # It counts the batches of the evaluation, which say nothing about training.
             row.readings = {f"val_{name}": reading for name, reading in readings.items()}
-            row.number = self._last
+            row.step = self._last
         if self._key in _WITHIN_EPOCHS:
             row.epoch = whole(readings.get("epoch"))
-        self._last = row.number if row.number is not None else self._last
+        self._last = row.step if row.step is not None else self._last
         return row
 
     def fill_gaps(self, readings: dict[str, float], raw: Mapping[str, object]) -> None:

@@ -78,7 +78,7 @@ def _unpacked(  # noqa: PLR0913, PLR0917 - the columns of a row
         event = said.get(str(at)) if isinstance(said, dict) else None
         yield Row(
             dict(zip(known, values[at * width : (at + 1) * width], strict=True)),
-            number=numbers[at],
+            step=numbers[at],
             time=moments[at],
             event=event_of(event) if event else None,
             attempt=attempt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import archives, database, mlflow_files
+from watchstep.postmortem.readers import archives, database, mlflow_files, tables
 from watchstep.postmortem.readers.formats import (
     Format,
     Read,
@@ -126,7 +127,12 @@ def _logs_of(path: Path) -> Iterator[Log]:
     found = recognise(head) or late_console(head)
     if found is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
-    yield _opened(path, _run_name(path), found, [path])
+    runs = tables.runs_in(head.decode("utf-8", "replace")) if found.name == "csv" else []
+    for run in runs:
+        one_run = dataclasses.replace(found, read=functools.partial(tables.csv_rows, run=run))
+        yield _opened(path, run, one_run, [path])
+    if not runs:
+        yield _opened(path, _run_name(path), found, [path])
 
 
 def _packed(path: Path) -> Iterator[Log]:
@@ -253,7 +259,7 @@ def _groups(
     merged: dict[str, list[Path]] = {}
     for name in names:
         path = folder / name
-        if name in _NO_LOG_NAMES or _NO_LOG.search(name) or not path.is_file():
+        if not may_be_log(name) or not path.is_file():
             continue
         try:
             head = head_of(path)
@@ -273,6 +279,11 @@ def _groups(
         if recognised.name in _MERGED:
             merged[recognised.name] = groups[-1][1]
     return sorted(groups, key=lambda group: group[0].rank)
+
+
+def may_be_log(name: str) -> bool:
+    """Whether a file of that name, found in a folder, is worth a look."""
+    return name not in _NO_LOG_NAMES and _NO_LOG.search(name) is None
 
 
 def _speaks_of_training(path: Path, recognised: Format) -> bool:

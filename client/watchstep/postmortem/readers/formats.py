@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from watchstep.postmortem.readers import (
-    console,
     jsonlogs,
     mlflow_files,
     spool,
+    stream,
     tables,
     tensorboard,
     wandb_offline,
@@ -120,7 +119,8 @@ def recognise(head: bytes) -> Format | None:
 def _text(text: str) -> Format | None:
     text = text.lstrip("\ufeff \t\r\n")
     found = _json(text) if text[:1] in ("{", "[") else None
-    if found is None and text.startswith("#{") and '"t_start"' in text.split("\n", 1)[0]:
+    first = text.partition("\n")[0]
+    if found is None and first.startswith("#") and '"t_start"' in first:
         found = _format("sb3_monitor", tables.monitor_rows)
     if found is None and mlflow_files.FIRST_LINE.match(text):
         found = _format("mlflow", mlflow_files.rows)
@@ -131,7 +131,7 @@ def late_console(head: bytes) -> Format | None:
     """A text whose beginning holds no row yet: settings and downloads can fill pages."""
     long = len(head) >= HEAD_BYTES
     return (
-        _format("console", console.console_rows, certain=False)
+        _format("console", stream.console_rows, certain=False)
         if long and encoding_of(head)
         else None
     )
@@ -159,8 +159,6 @@ def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:
     for kind, pattern in _KINDS:
         if any(pattern.search(name) for name in names):
             return kind
-    if format_name in ("llmc_text", "megatron"):
-        return "pretrain"
     if format_name in _SFT_FORMATS and "loss" in names and "reward" not in names:
         return "sft"
     if {"frame", "value", "episode_reward"} & names == {"value", "episode_reward"}:
@@ -215,17 +213,24 @@ def _table(text: str) -> Format | None:
     """CSV: a line of names over a line with as many cells, all of them numbers or few words."""
     while text.startswith("#"):
         text = text.partition("\n")[2]
-    lines = [line for line in text.split("\n", 20) if line.strip()] or [""]
-    delimiter = tables.delimiter_of(lines[0])
-    header = tables.cells(lines[0], delimiter)
+    complete = text.count("\n") > 1
+    lines = [line for line in tables.records(text.splitlines(keepends=True)[:400]) if line.strip()]
+    header_line, row_line = (*lines, "", "")[:2]
+    delimiter = tables.delimiter_of(header_line)
+    header = tables.cells(header_line, delimiter)
     if not header or len(header) < 2 or not _is_header(header):
         return None
-    if len(lines) > 1 and lines[1].strip():
-        row = tables.cells(lines[1], delimiter) or []
-        numbers = sum(number(cell) is not None for cell in row)
-        complete = len(lines) > 2
+    if row_line:
+        row = tables.cells(row_line, delimiter) or []
+        filled = [cell for cell in row if cell.strip()]
+        numbers = sum(number(cell) is not None for cell in filled)
         if not numbers or (complete and len(row) != len(header)):
             return None
+        # What else looks so is a sentence: `step=1, loss=2`, `| loss | 2, 3`.
+        if not _is_plain(header) and 2 * numbers < len(filled):
+            return None
+    elif not _is_plain(header):
+        return None
     if "time/iterations" in header or "time/total_timesteps" in header:
         return _format("sb3_csv", tables.csv_rows)
     exported = [cell.lower() for cell in header] == ["wall time", "step", "value"]
@@ -233,19 +238,18 @@ def _table(text: str) -> Format | None:
 
 
 def _is_header(header: list[str]) -> bool:
-    return all(len(cell) < 200 and number(cell) is None for cell in header) and not any(
-        character in cell for cell in header for character in "{}|=<>"
-    )
+    return all(len(cell) < 200 and number(cell) is None for cell in header)
+
+
+def _is_plain(header: list[str]) -> bool:
+    return not any(character in cell for cell in header for character in "{}|=<>")
 
 
 def _console(text: str) -> Format | None:
     """Console output, if any line of the beginning is a row or an error."""
-    parser = console.ConsoleParser(Log(path=Path(), format="console", run=""))
-    for line in text.splitlines(keepends=True):
-        if any(True for _ in parser.feed(line)):
-            return _format("console", console.console_rows, certain=False)
-    if any(True for _ in parser.end()):
-        return _format("console", console.console_rows, certain=False)
+    reader = stream.ConsoleReader()
+    if reader.feed(text.encode()) or reader.close():
+        return _format("console", stream.console_rows, certain=False)
     return None
 
 

@@ -99,7 +99,7 @@ def own_row(mapping: Mapping[str, Any], metrics: Mapping[str, Any]) -> Row:
     seq = whole(number(mapping.get("seq"))) or 0
     return Row(
         flat_readings(metrics),
-        number=whole(number(mapping.get("step"))),
+        step=whole(number(mapping.get("step"))),
         time=number(mapping.get("time")),
         event=event_of(mapping.get("event")),
         attempt=whole(number(mapping.get("attempt"))) or 0,

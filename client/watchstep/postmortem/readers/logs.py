@@ -30,23 +30,25 @@ class Row:
 
     Attributes:
         readings: Metric name to number, names in the metric charset.
-        number: The iteration or step that the log prints for it; None when it prints none.
+        step: The iteration or step that the log prints for it; None when it prints none.
         time: Seconds since the epoch, None when the log has no clock.
         event: None, or a mapping with a "kind".
         attempt: 0 to let numbers that go back mean a resume; else the attempt itself.
         seq: 0 to count; else the number that our own hook gave the update.
-        epoch: The epoch within which `number` counts, None where it counts over the run.
-        length: Up to where `number` counts in one epoch, None when the log does not say.
+        epoch: The epoch within which `step` counts, None where it counts over the run.
+        length: Up to where `step` counts in one epoch, None when the log does not say.
+        line: The line of the text that it ends in, from 1; 0 where there are no lines.
     """
 
     readings: dict[str, float]
-    number: int | None = None
+    step: int | None = None
     time: float | None = None
     event: dict[str, object] | None = None
     attempt: int = 0
     seq: int = 0
     epoch: int | None = None
     length: int | None = None
+    line: int = 0
 
 
 @dataclass
@@ -129,7 +131,7 @@ class Log:
                 self.names.update(row.readings)
             yield Update(
                 seq=seq,
-                step=seq if row.number is None else row.number,
+                step=seq if row.step is None else row.step,
                 time=float(seq) if row.time is None else row.time,
                 readings=row.readings,
                 event=row.event,
@@ -138,58 +140,82 @@ class Log:
 
 
 def joined(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows as updates: neighbours with one number become one, resumes raise the attempt.
+    """Rows as updates, see `Joiner`."""
+    joiner = Joiner()
+    for row in rows:
+        whole = joiner.add(row)
+        if whole is not None:
+            yield whole
+    last = joiner.rest()
+    if last is not None:
+        yield last
+
+
+class Joiner:
+    """Makes updates of rows: neighbours with one number become one, resumes raise the attempt.
 
     A training row and the evaluation row after it carry the same number; they are one update
     unless a reading would be lost. A row without a number, in a log that prints numbers,
     takes the number after the last one. Batches that are counted anew in each epoch count on.
     """
-    pending: Row | None = None
-    attempt, last, clock = 1, None, None
-    for row in _counted_on(rows):
+
+    def __init__(self) -> None:
+        self._pending: Row | None = None
+        self._before: Row | None = None
+        self._attempt = 1
+        self._clock: float | None = None
+        self._epochs = _Epochs()
+
+    def add(self, row: Row) -> Row | None:
+        """Take the next row; the update before it, where this row is none of it."""
+        self._epochs.count_on(row)
+        pending = self._pending
         if pending is not None and _belongs(row, pending):
             pending.readings.update(row.readings)
             pending.event = pending.event or row.event
-            continue
-        if pending is not None:
-            yield pending
-        if row.number is None:
-            row.number = None if last is None else last + 1
-        elif last is not None and row.number < last and not row.attempt:
-            attempt += not _epoch_grew(row, pending)
-        attempt = row.attempt or attempt
-        row.attempt = attempt
-        last = row.number
-        row.time = clock = clock if row.time is None else row.time
-        pending = row
-    if pending is not None:
-        yield pending
+            return None
+        last = None if self._before is None else self._before.step
+        if row.step is None:
+            row.step = None if last is None else last + 1
+        elif last is not None and row.step < last and not row.attempt:
+            self._attempt += not _epoch_grew(row, self._before)
+        row.attempt = self._attempt = row.attempt or self._attempt
+        row.time = self._clock = self._clock if row.time is None else row.time
+        self._pending = self._before = row
+        return pending
+
+    def rest(self) -> Row | None:
+        """The last update, where no further row is waited for."""
+        pending, self._pending = self._pending, None
+        return pending
 
 
-def _counted_on(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows whose number starts anew in each epoch, with numbers that go on instead.
+class _Epochs:
+    """Lets numbers that start anew in each epoch go on; the first epoch seen keeps its own."""
 
-    The first epoch seen keeps the numbers that it prints.
-    """
-    epoch: int | None = None
-    ahead, farthest = 0, 0
-    for row in rows:
-        if row.epoch is not None and row.number is not None:
-            if epoch is not None and row.epoch > epoch and (row.length or row.number < farthest):
-                ahead += (row.epoch - epoch) * (row.length or farthest)
-                farthest = 0
-            elif epoch is not None and row.epoch < epoch:
-                ahead, farthest = 0, 0  # Training was begun again.
-            epoch = row.epoch
-            farthest = max(farthest, row.number)
-            row.number += ahead
-        yield row
+    def __init__(self) -> None:
+        self._epoch: int | None = None
+        self._ahead = self._farthest = 0
+
+    def count_on(self, row: Row) -> None:
+        """Change a row's step to one that counts over the run."""
+        if row.epoch is None or row.step is None:
+            return
+        epoch, farthest = self._epoch, self._farthest
+        if epoch is not None and row.epoch > epoch and (row.length or row.step < farthest):
+            self._ahead += (row.epoch - epoch) * (row.length or farthest)
+            farthest = 0
+        elif epoch is not None and row.epoch < epoch:
+            self._ahead = farthest = 0  # Training was begun again.
+        self._epoch = row.epoch
+        self._farthest = max(farthest, row.step)
+        row.step += self._ahead
 
 
 def _belongs(row: Row, pending: Row) -> bool:
     if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
         return False
-    if row.number is None:
+    if row.step is None:
         if not row.readings:
             return True  # Nothing but an event, said after the row before it.
         # Printed Hugging Face rows have no step, but an evaluation repeats the epoch.
@@ -197,7 +223,7 @@ def _belongs(row: Row, pending: Row) -> bool:
             return False
         if any(not name.startswith("eval_") for name in row.readings if name != "epoch"):
             return False
-    elif row.number != pending.number:
+    elif row.step != pending.step:
         return False
     known = pending.readings
     return all(

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.naming import NUMBER, metric_name, number
+from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.opening import lines
 
-FIRST_LINE = re.compile(rf"\d{{12,14}} {NUMBER} -?\d+\s*(?:\n|$)")
+FIRST_LINE = re.compile(r"\d{12,14} [-+\w.]{1,40} -?\d{1,18}\s{0,4}(?:\n|$)")
 FOLDER = "metrics"
 _MOST_FILES = 256
 """Files of one run that are open at a time."""
@@ -23,7 +23,7 @@ def rows(log: Log) -> Iterator[Row]:
         log.note(f"{len(log.files) - _MOST_FILES} more metrics of this run are not read")
     log.unit = "step"
     files = log.files[:_MOST_FILES]
-    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.number or 0)
+    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.step or 0)
 
 
 def run_of(folder: Path) -> str:
@@ -48,4 +48,4 @@ def _points(path: Path, log: Log) -> Iterator[Row]:
         if len(values) != 3 or values[1] is None or values[2] is None or values[0] is None:
             log.tear(f"{path.name}: a line that is no metric is left out")
             continue
-        yield Row({name: values[1]}, number=int(values[2]), time=values[0] / 1000)
+        yield Row({name: values[1]}, step=int(values[2]), time=values[0] / 1000)

@@ -12,8 +12,12 @@ from typing import Any
 LONGEST_NAME = 128
 """Longest metric name that the service takes, in characters."""
 
-NUMBER = r"[-+]?(?:(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf(?:inity)?))"
-"""Pattern of one printed number, NaN and the infinities included."""
+_LONGEST_CELL = 100
+_DRESSED = re.compile(
+    r"(?:(?:tensor|(?:np\.|numpy\.)?(?:array|float\d\d)|Array)\()?\[{0,2}\s{0,4}"
+    r"([-+]?(?:\d{1,3}(?:,\d{3}){1,6}(?:\.\d*)?|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+"
+    r"|(?i:nan|inf(?:inity)?)))\s{0,4}\]{0,2}(?:,[\w=':. ]{0,60})?\)?%?"
+)
 
 _OTHER = re.compile(r"[^A-Za-z0-9_./:-]")
 _SPACE = re.compile(r"\s+")
@@ -75,9 +79,15 @@ def flat_readings(row: Mapping[str, Any], prefix: str = "", depth: int = 4) -> d
 
 def _printed(text: str) -> float | None:
     text = text.strip()
-    if not text or text[0] not in "+-.0123456789nNiI":
+    if not text or text[0] not in "+-.0123456789nNiI[tanA":
         return None
     try:
         return float(text)
     except ValueError:
-        return None
+        return _dressed(text)
+
+
+def _dressed(text: str) -> float | None:
+    """A number as a table's cell may hold it: `1,234.5`, `12%`, `[21.]`, `tensor(nan)`."""
+    match = _DRESSED.fullmatch(text) if len(text) < _LONGEST_CELL else None
+    return float(match.group(1).replace(",", "")) if match else None

@@ -6,7 +6,7 @@ import csv
 import heapq
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from watchstep.postmortem.readers.counters import Counter
@@ -19,17 +19,25 @@ _MONITOR_NAMES = {"r": "rollout/ep_rew", "l": "rollout/ep_len"}
 _EXPORTED = re.compile(r"-tag-(.+)\.csv", re.IGNORECASE)
 _SECTION = re.compile(r"^(train|rollout|time|eval|val|losses|charts|loss|rewards)_", re.IGNORECASE)
 _DELIMITERS = ",\t;"
+_EXTREMES = ("__MIN", "__MAX")
+_MOST_JOINED = 1_000
+"""Lines of one quoted cell; RLlib prints arrays over dozens."""
 
 
-def csv_rows(log: Log) -> Iterator[Row]:
-    """A row for each line under the header; an empty cell is a reading that was not made."""
-    source = (text for text in lines(log.files[0], log) if text.strip())
+def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
+    """A row for each line under the header; an empty cell is a reading that was not made.
+
+    Args:
+        log: Names the file, and takes the notes.
+        run: The one to read of a table that has a column for each of several runs.
+    """
+    source = (text for text in records(lines(log.files[0], log)) if text.strip())
     header_line = next(source, "")
     while header_line.startswith("#"):
         header_line = next(source, "")
     delimiter = delimiter_of(header_line)
     header = cells(header_line, delimiter) or []
-    columns = _columns(header, log.files[0].name)
+    columns = columns_of(header, log.files[0].name, run)
     counter = Counter(log, columns)
     for text in source:
         row = cells(text, delimiter)
@@ -45,7 +53,48 @@ def csv_rows(log: Log) -> Iterator[Row]:
             row.pop()
         elif len(row) > len(columns):
             log.note("cells beyond the header are left out")
-        yield _row(columns, row, counter)
+        made = table_row(columns, row, counter)
+        if made.readings or not run:
+            yield made
+
+
+def records(source: Iterable[str]) -> Iterator[str]:
+    """Lines, those of a quoted cell that goes on over several joined into one record.
+
+    A quote that is not closed within 1,000 lines is no such cell: its line stands alone.
+    """
+    waiting = iter(source)
+    again: list[str] = []
+    while text := (again.pop() if again else next(waiting, "")):
+        if text.count('"') % 2 == 0:
+            yield text
+            continue
+        parts = [text]
+        while len(parts) < _MOST_JOINED and (more := again.pop() if again else next(waiting, "")):
+            parts.append(more)
+            if more.count('"') % 2:
+                break
+        else:
+            yield parts[0]
+            again.extend(reversed(parts[1:]))
+            continue
+        yield "".join(parts)
+
+
+def runs_in(head: str) -> list[str]:
+    """The runs that a table has a column for, each; none where it tells of one run only.
+
+    W&B exports a chart of several runs so: `"Step","run a - loss","run b - loss"`.
+    """
+    header_line = head.partition("\n")[0]
+    header = cells(header_line, delimiter_of(header_line)) or []
+    named: dict[str, list[str]] = {}
+    for cell in header:
+        run, dash, metric = cell.rpartition(" - ")
+        if dash and not metric.endswith(_EXTREMES):
+            named.setdefault(metric, []).append(run)
+    runs = list(dict.fromkeys(run for group in named.values() for run in group))
+    return runs if any(len(group) > 1 for group in named.values()) else []
 
 
 def monitor_rows(log: Log) -> Iterator[Row]:
@@ -57,7 +106,7 @@ def monitor_rows(log: Log) -> Iterator[Row]:
 
 def _episodes(path: Path, log: Log) -> Iterator[Row]:
     source = lines(path, log)
-    header = parsed(next(source, "").lstrip("#"))
+    header = parsed(next(source, "").lstrip("# "))
     start = number(header.get("t_start")) if isinstance(header, dict) else None
     if isinstance(header, dict) and isinstance(header.get("env_id"), str):
         log.tags["env"] = header["env_id"]
@@ -96,7 +145,7 @@ def cells(text: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def _columns(header: list[str], file: str) -> tuple[str, ...]:
+def columns_of(header: list[str], file: str, run: str = "") -> tuple[str, ...]:
     """Metric names of a header; "" for a column that holds none.
 
     W&B's export names a column "run - metric" and adds its least and largest value.
@@ -106,13 +155,18 @@ def _columns(header: list[str], file: str) -> tuple[str, ...]:
     if exported and "Value" in header:
         tag = _SECTION.sub(r"\1/", exported.group(1), count=1)
         return tuple(metric_name(tag if cell == "Value" else cell) for cell in header)
+    if run:
+        header = [
+            cell if " - " not in cell or cell.startswith(f"{run} - ") else "" for cell in header
+        ]
     short = [cell.rsplit(" - ", 1)[-1] for cell in header]
-    if len(set(short)) < len(short):
-        short = header  # Several runs beside each other: only the whole name tells them apart.
-    return tuple("" if cell.endswith(("__MIN", "__MAX")) else metric_name(cell) for cell in short)
+    if len(set(filter(None, short))) < len([cell for cell in short if cell]):
+        short = header  # Two quantities with one name: only the whole name tells them apart.
+    return tuple("" if cell.endswith(_EXTREMES) else metric_name(cell) for cell in short)
 
 
-def _row(columns: tuple[str, ...], row: list[str], counter: Counter) -> Row:
+def table_row(columns: tuple[str, ...], row: list[str], counter: Counter) -> Row:
+    """The row that a line's cells make under their columns, see `columns_of`."""
     readings: dict[str, float] = {}
     raw: dict[str, object] = {}
     for name, cell in zip(columns, row, strict=False):

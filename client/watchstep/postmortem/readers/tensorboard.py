@@ -98,7 +98,7 @@ def file_rows(path: Path, log: Log) -> Iterator[Row]:
     Float tensors of one element (what `tf.summary.scalar` writes) count; histograms, images
     and text do not. Damage is noted in `log`. A row's time is that of its first event.
     """
-    decoder = _Decoder(log)
+    decoder = Decoder(log)
     with open_stream(path) as stream:
         for payloads in batches(stream, log, path.name):
             yield from decoder.decode(payloads)
@@ -106,7 +106,7 @@ def file_rows(path: Path, log: Log) -> Iterator[Row]:
         yield decoder.row
 
 
-class _Decoder:
+class Decoder:
     """Turns one file's events into rows, and remembers what events of one tag share.
 
     Attributes:
@@ -132,7 +132,7 @@ class _Decoder:
         """
         done: list[Row] = []
         simple, read_value = self._simple.get, _FLOAT.unpack_from
-        readings, row_step = self.row.readings, self.row.number
+        readings, row_step = self.row.readings, self.row.step
         written, at, step = _NO_STEP
         for payload in payloads:
             if not payload.startswith(written, 9):  # Mostly the step is the one before.
@@ -142,7 +142,7 @@ class _Decoder:
                 if name is None:
                     for scalar in self._unknown(payload, at, step):
                         self._put(scalar, done)
-                    readings, row_step = self.row.readings, self.row.number
+                    readings, row_step = self.row.readings, self.row.step
                 continue
             value = read_value(payload, len(payload) - 4)[0]
             if step != row_step or name in readings:
@@ -155,10 +155,10 @@ class _Decoder:
 
     def _put(self, scalar: _Scalar, done: list[Row]) -> None:
         row = self.row
-        if scalar.step != row.number or scalar.name in row.readings:
+        if scalar.step != row.step or scalar.name in row.readings:
             if row.readings:
                 done.append(row)
-            row = self.row = Row({}, number=scalar.step, time=scalar.wall_time)
+            row = self.row = Row({}, step=scalar.step, time=scalar.wall_time)
         row.readings[scalar.name] = scalar.value
 
     def _unknown(self, payload: bytes, at: int, step: int) -> list[_Scalar]:

@@ -48,8 +48,8 @@ def batches(stream: BinaryIO, log: Log, name: str) -> Iterator[list[bytes]]:
             if rest:
                 log.tear(f"{name}: the last record is torn ({len(rest)} bytes left out)")
             return
-        payloads, checksums, rest, skip = _split(rest + chunk, known)
-        yield _verified(payloads, checksums, log, name)
+        payloads, checksums, rest, skip = split(rest + chunk, known)
+        yield verified(payloads, checksums, log, name)
         if skip < 0:
             log.tear(f"{name}: corrupted record length: what follows cannot be read")
             return
@@ -58,7 +58,7 @@ def batches(stream: BinaryIO, log: Log, name: str) -> Iterator[list[bytes]]:
             return
 
 
-def _split(buffer: bytes, known: dict[bytes, int]) -> tuple[list[bytes], list[bytes], bytes, int]:
+def split(buffer: bytes, known: dict[bytes, int]) -> tuple[list[bytes], list[bytes], bytes, int]:
     """Whole records of a buffer, the unread rest, and how many bytes to skip (-1: broken)."""
     payloads: list[bytes] = []
     checksums: list[bytes] = []
@@ -84,7 +84,8 @@ def _split(buffer: bytes, known: dict[bytes, int]) -> tuple[list[bytes], list[by
     return payloads, checksums, buffer[at:], 0
 
 
-def _verified(payloads: list[bytes], checksums: list[bytes], log: Log, name: str) -> list[bytes]:
+def verified(payloads: list[bytes], checksums: list[bytes], log: Log, name: str) -> list[bytes]:
+    """The payloads whose checksums are right; the others are noted in `log` under `name`."""
     by_length: dict[int, list[int]] = {}
     for index, payload in enumerate(payloads):
         by_length.setdefault(len(payload), []).append(index)

@@ -71,7 +71,7 @@ def _history(message: bytes, log: Log) -> Row:
     inner = whole(readings.pop("_step", None))
     readings.pop("_runtime", None)
     log.unit = "step"
-    return Row(readings, number=inner if inner is not None else step or 0, time=moment)
+    return Row(readings, step=inner if inner is not None else step or 0, time=moment)
 
 
 def _item(message: bytes) -> dict[str, float]:

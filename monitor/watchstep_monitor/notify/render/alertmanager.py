@@ -37,12 +37,13 @@ def labels(alert: AlertView) -> dict[str, str]:
 
     No attempt and no id: an alert goes on over a resume, and must stay the same alert.
     """
-    return {
+    own = {
         "alertname": clip(line(alert.rule), _LABEL_CHARS),
         "project": clip(line(alert.project), _LABEL_CHARS),
         "run": clip(line(alert.run), _LABEL_CHARS),
         "severity": alert.severity,
     }
+    return {**own, "metric": clip(line(alert.subject), _LABEL_CHARS)} if alert.subject else own
 
 
 def explanations(alert: AlertView) -> dict[str, str]:

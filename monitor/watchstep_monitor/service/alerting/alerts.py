@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from watchstep.core.engine import State
-from watchstep.core.updates import Transition
-from watchstep_monitor.service.run_state.records import AlertRecord, short_id
+from watchstep.core.updates import Change, Severity, Transition
+from watchstep_monitor.service.run_state.records import SEVERITIES, AlertRecord, short_id
 from watchstep_monitor.service.run_state.rulebook import RuleBook, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
+STALLED = ("RunStalled", "")
+"""Rule and subject of the alert that a trainer's own watch over its loop opens."""
+
 
 def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord | None:
-    """Move the rule's alert along; returns it if it began or ceased to fire just now.
+    """Move the rule's alert along; returns it if it began, grew worse or ceased just now.
 
     A rule that fires again in a later attempt while its alert is still open changes nothing:
     it is the same trouble.
     """
-    known = change.live.alerts.get(transition.rule)
+    known = change.live.alerts.get((transition.rule, transition.subject))
     if transition.change == "pending":
         # Rules with a `for` begin to hold and cease to all the time in healthy runs: such
         # waiting is no history, and telling of it once made 9 of 10 timeline entries.
@@ -33,7 +37,7 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
         return None
     if transition.change == "firing":
         if known is not None and known.state == "firing":
-            return None
+            return _grown_worse(change, transition, known)
         alert = _firing(change, transition, known)
         change.keep_alert(alert)
         _note(change, transition, alert)
@@ -43,6 +47,17 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
     alert = replace(
         known, state="resolved", resolved_at=change.now, last_seq=max(1, transition.seq - 1)
     )
+    change.keep_alert(alert)
+    _note(change, transition, alert)
+    return alert
+
+
+def _grown_worse(
+    change: UnitOfWork, transition: Transition, known: AlertRecord
+) -> AlertRecord | None:
+    if SEVERITIES.index(transition.severity) <= SEVERITIES.index(known.severity):
+        return None
+    alert = replace(known, severity=transition.severity, reason=transition.reason)
     change.keep_alert(alert)
     _note(change, transition, alert)
     return alert
@@ -64,48 +79,115 @@ def switch_rules(live: LiveRun, book: RuleBook) -> None:
     live.rules, live.rules_version = rules, book.version
 
 
+def adopt_renamed(change: UnitOfWork) -> bool:
+    """Let alerts go on under the names that their rules have now; whether any had another.
+
+    A rule may be called otherwise than when the alert began, or be for each metric of a role now.
+    Then the alert goes on as the one for the metric that it was about; nobody is told.
+    """
+    live = change.live
+    places = live.engine.rules.places
+    strangers = [alert for key, alert in live.alerts.items() if key not in places]
+    renamed = False
+    for alert in strangers:
+        key = _key_now(live, alert)
+        if key is not None:
+            del live.alerts[alert.key]
+            change.keep_alert(replace(alert, rule=key[0], subject=key[1]))
+            renamed = True
+    return renamed
+
+
+def _key_now(live: LiveRun, alert: AlertRecord) -> tuple[str, str] | None:
+    rules = live.engine.rules
+    names = rules.names_of(alert.rule)
+    free = [key for key in rules.places if key[0] in names and key not in live.alerts]
+    firing = set(firing_keys(live))
+    metric = rules.canonical(alert.metric)
+    return min(
+        free,
+        key=lambda key: (key not in firing, rules.canonical(key[1]) != metric),
+        default=None,
+    )
+
+
 def disagreements(live: LiveRun) -> Iterator[Transition]:
     """Transitions that make the alerts say what the rule state says.
 
     They differ only after the rules were changed: while the service was away, or by a
     reload. A firing alert whose rule is gone, or starts fresh and does not hold, resolves; a
-    rule that fires without an alert gets one.
+    rule that fires without an alert gets one. The alert of a loop that stands still is no rule's.
     """
-    firing = set(live.engine.firing())
-    for rule, alert in list(live.alerts.items()):
-        if rule not in live.rules.index:
-            change = "resolved" if alert.state == "firing" else "cancelled"
-            yield _made(live, rule, change, "The rule was removed.")
-        elif alert.state == "firing" and rule not in firing:
-            yield _made(live, rule, "resolved", "Does not hold under the rules now loaded.")
-    for rule in firing:
-        known = live.alerts.get(rule)
+    firing = set(firing_keys(live))
+    for key, alert in list(live.alerts.items()):
+        if key == STALLED and live.record.hung is not None:
+            continue
+        if alert.rule not in live.rules.index:
+            change: Change = "resolved" if alert.state == "firing" else "cancelled"
+            yield _made(live, key, change, "The rule was removed.")
+        elif alert.state == "firing" and key not in firing:
+            yield _made(live, key, "resolved", "Does not hold under the rules now loaded.")
+    for key in firing:
+        known = live.alerts.get(key)
         if known is None or known.state != "firing":
-            yield _made(live, rule, "firing", "Holds under the rules now loaded.")
+            yield _made(live, key, "firing", "Holds under the rules now loaded.")
 
 
-def _made(live: LiveRun, name: str, change: str, reason: str) -> Transition:
+def firing_keys(live: LiveRun) -> list[tuple[str, str]]:
+    """Rule and subject of everything that the rule state says to fire."""
+    return [(instance.rule.name, instance.subject) for instance in live.engine.alerts()]
+
+
+def stalled(live: LiveRun) -> Transition:
+    """The run's loop stands still, as its trainer's own watch says in `hung`."""
+    hung = live.record.hung or {}
+    severity: Severity = "warning"
+    if hung.get("severity") == "critical" and not hung.get("moving"):
+        severity = "critical"
+    return replace(_made(live, STALLED, "firing", _where(hung)), severity=severity)
+
+
+def moves_again(live: LiveRun) -> Transition:
+    """The end of `stalled`."""
+    return _made(live, STALLED, "resolved", "The run goes on.")
+
+
+def _where(hung: Mapping[str, Any]) -> str:
+    since, line = hung.get("since_s"), hung.get("innermost") or "an unknown line"
+    how_long = f" for {since:,.0f} s" if isinstance(since, int | float) else ""
+    word = "is slow" if hung.get("moving") else "hangs"
+    phase = f" while {hung['phase']}" if hung.get("phase") else ""
+    return f"No update{how_long}{phase}: it {word} in {line}."
+
+
+def _made(live: LiveRun, key: tuple[str, str], change: Change, reason: str) -> Transition:
+    name, subject = key
     rule = rule_named(live.rules, name)
     record = live.record
-    told = Transition(
+    transition = Transition(
         rule=name,
-        change=change,  # type: ignore[arg-type]
+        change=change,
         attempt=record.attempt,
         seq=record.last_seq,
         step=record.step,
         time=record.time,
-        metric="",
+        metric=subject,
         reading=math.nan,
         reason=reason,
+        subject=subject,
     )
-    return told if rule is None else replace(told, severity=rule.severity, action=rule.action)
+    if rule is None:
+        return transition
+    return replace(transition, severity=rule.severity, action=rule.action)
 
 
 def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
+    # Without a subject an id is as it was before alerts had one.
+    place = (*(part for part in (transition.subject,) if part), transition.seq)
     return AlertRecord(
-        id=short_id("al", record.run, transition.attempt, transition.rule, transition.seq),
+        id=short_id("al", record.run, transition.attempt, transition.rule, *place),
         run=record.run,
         project=record.project,
         attempt=transition.attempt,
@@ -121,6 +203,7 @@ def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecor
         action=transition.action.word,
         annotations=dict(rule.annotations) if rule else {},
         labels=dict(rule.labels) if rule else {},
+        subject=transition.subject,
     )
 
 
@@ -142,6 +225,7 @@ def _note(change: UnitOfWork, transition: Transition, alert: AlertRecord) -> Non
     detail = {
         "alert": alert.id,
         "rule": transition.rule,
+        "subject": transition.subject,
         "change": transition.change,
         "severity": transition.severity,
         "action": transition.action.word,

@@ -154,6 +154,7 @@ def _transitions(live: LiveRun) -> Iterable[Transition]:
             reason=alert.reason,
             severity=alert.severity,
             action=Action[alert.action.upper()],
+            subject=alert.subject,
         )
 
 

@@ -22,7 +22,6 @@ from watchstep_monitor.service.run_state.records import (
     Stage,
     short_id,
 )
-from watchstep_monitor.service.run_state.status import shows_divergence
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 
@@ -153,9 +152,8 @@ def _stage(change: UnitOfWork, incident: IncidentRecord) -> Stage:
         return "aftermath"
     if is_silent(live):
         return "aftermath"
-    firing = [alert for alert in live.alerts.values() if alert.state == "firing"]
-    if live.bad_core or any(shows_divergence(alert) for alert in firing):
+    firing = live.firing()
+    health = live.reports.health(firing)
+    if health == "diverged":
         return "divergence"
-    if any(alert.severity == "critical" for alert in firing):
-        return "explosion"
-    return "early signs"
+    return "explosion" if health == "exploded" else "early signs"

@@ -1,27 +1,38 @@
-"""Notices as the outbox keeps them: plain JSON and back, NaN included."""
+"""Notices as the outbox keeps them: plain JSON and back, NaN included.
+
+During a rolling upgrade replicas of two versions read what the other wrote: fields that are not
+known are passed over, and one that older code does not know is written only where it is not empty.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
 from watchstep_monitor.service.json_values import plain, reading
 from watchstep_monitor.service.ports import AlertView, Notice
 
+_ALERT_FIELDS = frozenset(field.name for field in fields(AlertView))
+_NOTICE_FIELDS = frozenset(field.name for field in fields(Notice))
+
 
 def notice_to_json(notice: Notice) -> dict[str, Any]:
     """The notice as a JSON object."""
     written: dict[str, Any] = plain(asdict(notice))
+    for alert in written["alerts"]:
+        if not alert["subject"]:
+            del alert["subject"]
     return written
 
 
 def notice_from_json(written: Mapping[str, Any]) -> Notice:
     """The notice that `notice_to_json` wrote."""
+    known = {name: value for name, value in written.items() if name in _NOTICE_FIELDS}
     return Notice(
         **{
-            **written,
+            **known,
             "alerts": tuple(_alert(alert) for alert in written["alerts"]),
             "readings": {name: reading(value) for name, value in written["readings"].items()},
             "at": datetime.fromisoformat(written["at"]),
@@ -30,10 +41,11 @@ def notice_from_json(written: Mapping[str, Any]) -> Notice:
 
 
 def _alert(written: Mapping[str, Any]) -> AlertView:
+    known = {name: value for name, value in written.items() if name in _ALERT_FIELDS}
     resolved = written["resolved_at"]
     return AlertView(
         **{
-            **written,
+            **known,
             "since": datetime.fromisoformat(written["since"]),
             "resolved_at": None if resolved is None else datetime.fromisoformat(resolved),
             "reading": reading(written["reading"]),

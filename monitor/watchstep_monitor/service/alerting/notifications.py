@@ -10,7 +10,7 @@ from urllib.parse import quote
 from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
-from watchstep_monitor.service.ports import AlertView, Edge, Notice
+from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,
@@ -20,7 +20,7 @@ from watchstep_monitor.service.run_state.records import (
     SilenceRecord,
     short_id,
 )
-from watchstep_monitor.service.run_state.rulebook import rule_named
+from watchstep_monitor.service.run_state.rulebook import former_names, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
@@ -43,7 +43,7 @@ class TellingPolicy:
 
     Attributes:
         routes: Gives the receivers of now; one that is gone is no longer among them.
-        silences: Gives the silences of now.
+        silences: Gives the silences of now, those of other replicas too.
         base_url: Without a slash at its end, for links.
     """
 
@@ -70,14 +70,14 @@ def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
     rule = rule_named(live.rules, alert.rule)
     if rule is None:
         return False
-    firing = {known.rule for known in live.alerts.values() if known.state == "firing"}
+    firing = {each.rule for each in live.firing()}
     return any(name in firing for name in rule.inhibited_by)
 
 
 def is_silent(live: LiveRun) -> bool:
     """Whether a rule about silence fires: only such rules hear the clock."""
     clocked = {live.rules.rules[at].name for at in live.rules.clocked}
-    return any(alert.state == "firing" and alert.rule in clocked for alert in live.alerts.values())
+    return any(alert.rule in clocked for alert in live.firing())
 
 
 def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
@@ -106,6 +106,7 @@ def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> A
         runbook_url=texts.get("runbook_url", ""),
         acknowledged=alert.acknowledged_at is not None,
         silenced=silenced,
+        subject=alert.subject,
     )
 
 
@@ -133,7 +134,10 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
         route
         for route in policy.routes()
         if rank(worst) >= rank(route.min_severity)
-        and any(matches(route.matchers, labels_of(alert)) for alert in loud)
+        and any(
+            matches(route.matchers, labels_of(alert), former_names(change.live.rules, alert.rule))
+            for alert in loud
+        )
     ]
     edge: Edge = incident.due_edge or "changed"  # type: ignore[assignment]
     told = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
@@ -169,7 +173,7 @@ def _loud(change: UnitOfWork, policy: TellingPolicy) -> tuple[list[AlertRecord],
     for alert in change.live.alerts.values():
         if alert.state != "firing" or inhibited(change.live, alert):
             continue
-        silence = silencing(silences, alert, change.now)
+        silence = silencing(silences, alert, change.now, change.live.rules)
         if silence is not None:
             ends.append(silence.ends_at)
         elif alert.acknowledged_at is None:
@@ -218,7 +222,7 @@ def _notice(
         alert_view(
             alert,
             last_seq=last_seq,
-            silenced=silencing(silences, alert, change.now) is not None,
+            silenced=silencing(silences, alert, change.now, change.live.rules) is not None,
         )
         for alert in members
     )
@@ -240,8 +244,18 @@ def _notice(
         trainer_did=live.record.trainer_did,
         links={**links, "runbook": runbook} if runbook else links,
         at=change.now,
-        status="stalled" if is_silent(live) else live.record.status,
+        status=_status(live),
     )
+
+
+def _status(live: LiveRun) -> RunStatus:
+    """The run's status where only rules have heard the clock."""
+    record = live.record
+    if record.status != "running":
+        return record.status
+    if record.hung is not None:
+        return "stalled"
+    return "lost" if is_silent(live) else "running"
 
 
 def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:

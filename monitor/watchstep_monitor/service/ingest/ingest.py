@@ -11,11 +11,16 @@ from operator import lt
 from typing import Any
 
 from watchstep.core.engine import State, step
+from watchstep.core.health import is_core
 from watchstep.core.updates import Tick, Transition, Update
 from watchstep_monitor.service.alerting.alerts import (
+    STALLED,
+    adopt_renamed,
     apply_transition,
     cancel_pending,
     disagreements,
+    moves_again,
+    stalled,
     switch_rules,
 )
 from watchstep_monitor.service.alerting.incidents import fold_incident, note_halt
@@ -35,7 +40,7 @@ from watchstep_monitor.service.run_state.records import (
     RunRecord,
 )
 from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
-from watchstep_monitor.service.run_state.status import Liveness, is_core, settled_status
+from watchstep_monitor.service.run_state.status import Liveness, Reports
 from watchstep_monitor.service.run_state.storage import Transaction
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
@@ -233,7 +238,9 @@ class Ingest:
         change = self._change(transaction, live, now)
         changed = self._take_rules(change)
         if live.record.ended_at is None and live.record.last_seq > 0:
-            changed = self._listen(change, self._policy.hearing.last_heard(live.record)) or changed
+            changed = (
+                self._listen(change, self._policy.hearing.last_heard(live.record, now)) or changed
+            )
         incident = live.incident
         due = incident is not None and incident.due_at is not None and incident.due_at <= now
         if changed or due:
@@ -288,7 +295,7 @@ class Ingest:
         if len(known) + len(new) <= most:
             return batch
         # Names without which there is no training first.
-        ordered = sorted(new, key=lambda name: not is_core(name))
+        ordered = sorted(new, key=lambda name: not is_core(name, live.rules.role(name)))
         names = known | set(ordered[: max(0, most - len(known))])
         updates = [
             (
@@ -322,13 +329,13 @@ class Ingest:
 
     def _finish(self, transaction: Transaction, change: UnitOfWork) -> None:
         live = change.live
-        firing = [alert for alert in live.alerts.values() if alert.state == "firing"]
-        status = settled_status(live.record, firing, core_is_bad=bool(live.bad_core))
-        if status != live.record.status:
-            change.alter(status=status)
+        health = live.reports.health(live.firing())
+        if health != live.record.health:
+            change.alter(health=health)
         tell_if_due(change, self._policy.telling)
-        if change.seen is None or change.seen.status != live.record.status:
-            change.tell("status", {"status": live.record.status})
+        seen, now = change.seen, live.record
+        if seen is None or (seen.status, seen.health) != (now.status, now.health):
+            change.tell("status", {"status": now.status, "health": now.health})
         change.write(transaction, self._policy.snapshot_every)
         transaction.on_commit(lambda: self._publish(live, change))
 
@@ -347,18 +354,21 @@ class Ingest:
         for command in change.live.commands:
             change.commands[command.id] = replace(command, state="void")
         change.live.commands = []
-        change.live.bad_core.clear()
+        change.live.reports = Reports()
         change.attempts[attempt] = AttemptRecord(attempt, session, 0, change.now)
         change.alter(
             attempt=attempt,
             last_seq=0,
-            status="running" if record.status in {"halted", "failed"} else record.status,
+            status="running",
+            hung=None,
             ended_at=None,
             heard_at=change.now,
             error="",
             trainer_did="" if change.live.incident is None else record.trainer_did,
         )
         change.tell("attempt", {"attempt": attempt})
+        if STALLED in change.live.alerts:
+            self._judge(change, [moves_again(change.live)])
         fold_incident(change, (), self._policy.telling)
 
     def _describe(self, change: UnitOfWork, beginning: Beginning) -> None:
@@ -379,11 +389,12 @@ class Ingest:
     def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
         switch_rules(live, self._book)
+        changed = adopt_renamed(change)
         made = list(disagreements(live))
         if made:
             self._judge(change, made)
             change.needs_snapshot = True
-        return bool(made)
+        return changed or bool(made)
 
     def _listen(self, change: UnitOfWork, heard_at: datetime) -> bool:
         """Fold one tick; whether anything came of it."""
@@ -410,7 +421,7 @@ class Ingest:
     def _fold(self, change: UnitOfWork, fresh: Sequence[Update]) -> None:
         live = change.live
         self._take_rules(change)
-        if fresh and any(rule in live.alerts for rule in _clocked_names(live)):
+        if fresh and any(key in live.alerts for key in _clocked_keys(live)):
             self._listen(change, change.now)
         last_seq = live.record.last_seq
         change.updates.extend(fresh)
@@ -418,11 +429,13 @@ class Ingest:
         noted = 0
         for at, update in enumerate(fresh, 1):
             engine, transitions = step(rules, engine, update)
-            if not transitions and update.event is None:
+            if not transitions and update.event is None and live.record.hung is None:
                 continue
             live.note(fresh[noted:at])
             noted = at
-            if update.event is None and all(each.change in _WAITING for each in transitions):
+            if update.event is None and live.record.hung is not None:
+                change.alter(hung=None)
+            elif update.event is None and all(each.change in _WAITING for each in transitions):
                 for waiting in transitions:
                     apply_transition(change, waiting)
                 continue
@@ -441,6 +454,7 @@ class Ingest:
             updates=record.updates + len(fresh),
             lost=record.lost + newest.seq - last_seq - len(fresh),
             heard_at=change.now,
+            updated_at=change.now if any(each.readings for each in fresh) else record.updated_at,
         )
 
     def _take(
@@ -451,11 +465,16 @@ class Ingest:
             # Told while it is so: an incident may begin and end within one batch.
             tell_if_due(change, self._policy.telling)
         self._move(change, update)
+        made: list[Transition] = []
         if update.event is not None:
             take_event(change, update, update.event)
             if update.event.get("kind") == "halted":
                 note_halt(change, self._policy.telling)
-        self._judge(change, transitions)
+            if update.event.get("kind") == "hung":
+                made.append(stalled(change.live))
+        if change.live.record.hung is None and STALLED in change.live.alerts:
+            made.append(moves_again(change.live))
+        self._judge(change, [*transitions, *made])
 
     @staticmethod
     def _move(change: UnitOfWork, update: Update) -> None:
@@ -465,7 +484,7 @@ class Ingest:
         """An empty batch: the trainer lives, and asks whether there are commands."""
         live = change.live
         change.alter(heard_at=change.now)
-        if any(rule in live.alerts for rule in _clocked_names(live)):
+        if any(key in live.alerts for key in _clocked_keys(live)):
             self._listen(change, change.now)
         self._finish(transaction, change)
         commands = _outstanding(live, change.now)
@@ -572,8 +591,8 @@ def same_update(a: Update, b: Update) -> bool:
     return packed[0] == packed[1]
 
 
-def _clocked_names(live: LiveRun) -> list[str]:
-    return [live.rules.rules[at].name for at in live.rules.clocked]
+def _clocked_keys(live: LiveRun) -> list[tuple[str, str]]:
+    return [(live.rules.rules[at].name, "") for at in live.rules.clocked]
 
 
 def _outstanding(live: LiveRun, now: datetime) -> tuple[CommandRecord, ...]:

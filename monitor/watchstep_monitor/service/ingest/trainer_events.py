@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+
+_ENDS = frozenset({"finished", "failed", "halted", "preempted"})
+"""Events after which nothing is expected of the attempt; each is a status of that name."""
 
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
 """What a guard's verdict was, told as done."""
@@ -18,30 +21,45 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
     kind = event.get("kind")
     record = change.live.record
     change.tell("event", event, update)
-    if kind in {"finished", "failed", "halted"}:
-        # The end of a stream is where retention may cut and a restart need not replay.
-        change.needs_snapshot = True
-    if kind == "started" and record.ended_at is not None:
+    if record.hung is not None and kind != "hung":
+        change.alter(hung=None)
+    if kind in _ENDS:
+        _end(change, update, event)
+    elif kind == "started" and record.ended_at is not None:
         change.alter(status="running", ended_at=None)
-    elif kind == "finished":
-        change.alter(status="finished", ended_at=change.now)
-    elif kind == "failed":
-        error = _text(event, "error")
-        died = f"died at update {update.seq}" + (f": {error[:200]}" if error else "")
-        change.alter(status="failed", ended_at=change.now, error=error, trainer_did=died)
-    elif kind == "halted":
-        change.alter(
-            status="halted", ended_at=change.now, trainer_did=f"halted at update {update.seq}"
-        )
-        _answer_commands(change, "halt")
+    elif kind == "hung":
+        change.alter(hung=_some(event, ("since_s", "innermost", "moving", "phase", "severity")))
     elif kind == "checkpoint" and event.get("pinned") and event.get("finite", True):
-        kept = ("path", "step", "sha256")
-        change.alter(checkpoint={key: event[key] for key in kept if key in event})
+        change.alter(checkpoint=_some(event, ("path", "step", "sha256")))
     elif kind == "guard" and _text(event, "verdict") not in {"", "continue"}:
         verdict = _text(event, "verdict")
         change.alter(trainer_did=f"{_DID.get(verdict, verdict)} at update {update.seq}")
     elif kind == "command":
         _answer_commands(change, _text(event, "id") or _text(event, "command"))
+
+
+def _end(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
+    # The end of a stream is where retention may cut and a restart need not replay.
+    change.needs_snapshot = True
+    kind, at = event["kind"], f"at update {update.seq}"
+    fields: dict[str, Any] = {"status": kind, "ended_at": change.now}
+    if kind == "failed":
+        error = _text(event, "error")
+        fields |= {"error": error, "trainer_did": f"died {at}" + _after(": ", error[:200])}
+    elif kind == "preempted":
+        fields["trainer_did"] = f"preempted {at}" + _after(" by ", _text(event, "signal")[:40])
+    elif kind == "halted":
+        fields["trainer_did"] = f"halted {at}"
+        _answer_commands(change, "halt")
+    change.alter(**fields)
+
+
+def _after(words: str, text: str) -> str:
+    return words + text if text else ""
+
+
+def _some(event: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: event[key] for key in keys if key in event}
 
 
 def _answer_commands(change: UnitOfWork, which: str) -> None:

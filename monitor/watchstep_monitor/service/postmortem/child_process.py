@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.errors import LogUnreadableError
+from watchstep.postmortem.downsampled_series import Series
 from watchstep.postmortem.examination import Examination, examine
 from watchstep.postmortem.fleet import Fleet
 from watchstep.postmortem.page import render
 from watchstep.postmortem.readers import Log, open_logs
-from watchstep.postmortem.sketch import Series
 from watchstep.postmortem.verdict import VERDICTS
 from watchstep_monitor.service.chart_scales import scales
 from watchstep_monitor.service.json_values import number, plain
@@ -93,10 +93,10 @@ def _name(log: Log, job: Job) -> None:
 
 
 def _charts(found: Examination) -> Iterator[dict[str, Any]]:
-    if found.sketch is None or found.rule_set is None:
+    if found.downsampled is None or found.rule_set is None:
         return
-    chosen = found.sketch.chosen(MOST_CHARTS)
-    lines = scales(found.rule_set, dict.fromkeys(chosen, 0.0) | found.sketch.scales)
+    chosen = found.downsampled.chosen(MOST_CHARTS)
+    lines = scales(found.rule_set, dict.fromkeys(chosen, 0.0) | found.downsampled.scales)
     for metric, series in chosen.items():
         yield {
             "metric": metric,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from watchstep.core.health import Health
 from watchstep.core.updates import Severity
 from watchstep_monitor.service.ports import DeliveryState
 
@@ -15,8 +16,8 @@ DEFAULT_PROJECT = "default"
 
 T = TypeVar("T")
 
-StoredStatus = Literal["running", "finished", "halted", "diverged", "failed"]
-"""A run's status as far as the trainer's words and readings say; "stalled" needs a clock."""
+StoredStatus = Literal["running", "finished", "halted", "preempted", "failed"]
+"""A run's status as far as the trainer says; for "stalled" and "lost" see `shown_status`."""
 
 Stage = Literal["early signs", "explosion", "divergence", "aftermath"]
 STAGES: tuple[Stage, ...] = ("early signs", "explosion", "divergence", "aftermath")
@@ -55,7 +56,11 @@ class RunRecord:
         step, time: Of the newest update.
         updates: How many updates are stored over all attempts.
         lost: Sequence numbers passed over.
+        health: Of the present attempt.
         heard_at: When the service last heard from the trainer, on the service's clock.
+        updated_at: When the newest update arrived, on the same clock; None before the first.
+        hung: What the trainer's own watch said of a loop that stands still (`since_s`,
+            `innermost`, `moving`, `phase`), or None while it moves.
         ended_at: None while the current attempt lives.
         timeline_us: Position of the newest timeline entry, microseconds since the epoch.
         checkpoint: The pinned checkpoint's "path", "step", "sha256", or None.
@@ -78,6 +83,9 @@ class RunRecord:
     updates: int = 0
     lost: int = 0
     heard_at: datetime | None = None
+    updated_at: datetime | None = None
+    hung: Mapping[str, Any] | None = None
+    health: Health = "unjudged"
     ended_at: datetime | None = None
     timeline_us: int = 0
     checkpoint: Mapping[str, Any] | None = None
@@ -110,6 +118,8 @@ class AlertRecord:
     """A rule's life for one run; see `AlertView` for the fields that people see.
 
     Attributes:
+        subject: The metric that the alert has a life for, where its rule is for a role; else "".
+            An alert is (run, rule, subject).
         first_seq: Update at which the rule began to hold, in `attempt`.
         last_seq: Update at which it was last known to hold; for a firing alert the run's
             newest.
@@ -137,6 +147,12 @@ class AlertRecord:
     incident: str | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str = ""
+    subject: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the other alerts of its run."""
+        return self.rule, self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,12 +303,14 @@ class StateSnapshot:
     Attributes:
         engine: What `State.snapshot` gave.
         latest: The newest reading of every metric.
+        reports: What `Reports.snapshot` gave; empty in a snapshot of an older version.
     """
 
     attempt: int
     seq: int
     engine: Mapping[str, Any]
     latest: Mapping[str, float]
+    reports: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

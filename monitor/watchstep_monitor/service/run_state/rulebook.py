@@ -96,6 +96,12 @@ class RuleBook:
             return self.rules
 
 
+def former_names(rules: RuleSet, name: str) -> tuple[str, ...]:
+    """What a rule of the set was called before."""
+    rule = rule_named(rules, name)
+    return () if rule is None else tuple(rule.formerly)
+
+
 def rule_named(rules: RuleSet, name: str) -> Rule | None:
     """A rule of the set, or None."""
     at = rules.index.get(name)

@@ -21,7 +21,7 @@ from watchstep_monitor.service.run_state.records import (
     StateSnapshot,
 )
 from watchstep_monitor.service.run_state.rulebook import RuleBook
-from watchstep_monitor.service.run_state.status import is_core
+from watchstep_monitor.service.run_state.status import Reports
 from watchstep_monitor.service.run_state.storage import Transaction
 
 
@@ -31,8 +31,8 @@ class LiveRun:
 
     Attributes:
         latest: The newest reading of every metric.
-        bad_core: Core metrics whose newest reading is not finite.
-        alerts: Open alerts by rule.
+        reports: Of the present attempt.
+        alerts: Open alerts by rule and subject.
         members: All alerts of the open incident by id, resolved ones too.
         diagnosed: The incident whose causes were looked for last, open or not; forgotten with
             the process.
@@ -44,8 +44,8 @@ class LiveRun:
     rules_version: int
     engine: State
     latest: dict[str, float] = field(default_factory=dict)
-    bad_core: set[str] = field(default_factory=set)
-    alerts: dict[str, AlertRecord] = field(default_factory=dict)
+    reports: Reports = field(default_factory=Reports)
+    alerts: dict[tuple[str, str], AlertRecord] = field(default_factory=dict)
     incident: IncidentRecord | None = None
     members: dict[str, AlertRecord] = field(default_factory=dict)
     commands: list[CommandRecord] = field(default_factory=list)
@@ -61,22 +61,21 @@ class LiveRun:
         for update in reversed(updates):
             newest.setdefault(tuple(update.readings), update.readings)
         for readings in reversed(newest.values()):
-            self._take(readings)
+            self.latest.update(readings)
+        self.reports.take(self.rules, updates)
 
-    def _take(self, readings: Mapping[str, float]) -> None:
-        self.latest.update(readings)
-        total = sum(readings.values())
-        if self.bad_core or total - total != 0.0:
-            for metric, value in readings.items():
-                if value - value == 0.0:
-                    self.bad_core.discard(metric)
-                elif is_core(metric):
-                    self.bad_core.add(metric)
+    def firing(self) -> list[AlertRecord]:
+        """The alerts that fire."""
+        return [alert for alert in self.alerts.values() if alert.state == "firing"]
 
     def snapshot(self) -> StateSnapshot:
         """The rule state as the store keeps it."""
         return StateSnapshot(
-            self.engine.attempt, self.engine.seq, self.engine.snapshot(), dict(self.latest)
+            self.engine.attempt,
+            self.engine.seq,
+            self.engine.snapshot(),
+            dict(self.latest),
+            self.reports.snapshot(),
         )
 
 
@@ -94,8 +93,8 @@ class RunView:
     def zones(self) -> dict[str, str]:
         """Zone of every metric that has zones."""
         firing = {alert.rule for alert in self.alerts if alert.state == "firing"}
-        found = ((name, self.rules.zone(name, self.latest, firing)) for name in self.latest)
-        return {name: zone for name, zone in found if zone is not None}
+        zones = ((name, self.rules.zone(name, self.latest, firing)) for name in self.latest)
+        return {name: zone for name, zone in zones if zone is not None}
 
 
 class RunCache:
@@ -174,17 +173,15 @@ class RunCache:
         since = (0, 0)
         if saved is not None:
             live.latest.update(saved.latest)
-            live.bad_core = {
-                name
-                for name, value in saved.latest.items()
-                if value - value != 0.0 and is_core(name)
-            }
+            live.reports = Reports.restored(saved.reports)
             since = (saved.attempt, saved.seq)
         for update in transaction.updates_after(run, *since):
+            if update.attempt != live.engine.attempt:
+                live.reports = Reports()
             step(rules, live.engine, update)
             live.note([update])
             live.since_snapshot += 1
-        live.alerts = {alert.rule: alert for alert in transaction.open_alerts(run)}
+        live.alerts = {alert.key: alert for alert in transaction.open_alerts(run)}
         live.incident = transaction.open_incident(run)
         if live.incident is not None:
             members = transaction.incident_alerts(live.incident)

@@ -1,21 +1,26 @@
-"""A run's status, derived from what the trainer said, its readings, and a clock."""
+"""A run's status and health: what its trainer says, what its readings are, what a clock says."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
+from watchstep.core.health import (
+    JUDGED_ROLES,
+    REPORTS_KEPT,
+    REPORTS_TO_JUDGE,
+    FiringAlert,
+    Health,
+    health_of,
+    is_core,
+)
+from watchstep.core.ruleset import RuleSet
+from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import RunStatus
-from watchstep_monitor.service.run_state.records import AlertRecord, RunRecord, StoredStatus
-
-_CORE = re.compile(r"(^|[/_])loss($|_)|(^|/)(approx_)?kl($|_)|(^|/)entropy|(^|/)advantages?_")
-"""Readings without which there is no training.
-
-Not explained variance, which is NaN whenever returns are constant, and not the gradient
-norm, which a loss scaler may overflow once in a healthy run: rules look at those.
-"""
+from watchstep_monitor.service.run_state.records import AlertRecord, RunRecord
 
 
 @dataclass(slots=True)
@@ -25,55 +30,101 @@ class Liveness:
     Attributes:
         up_since: When this process began to listen, or could store what it heard again: its
             own absence is no trainer's silence.
-        timeout_s: Seconds of silence after which a running run is stalled.
+        timeout_s: Seconds of silence after which a running run is lost.
     """
 
     up_since: datetime
     timeout_s: float
 
-    def last_heard(self, record: RunRecord) -> datetime:
+    def last_heard(self, record: RunRecord, now: datetime) -> datetime:
         """When the run was last heard, or could first have been."""
-        return max(record.heard_at or record.created_at, self.up_since)
+        heard = record.heard_at or record.created_at
+        # A moment that has yet to come is of a clock that was set back since.
+        return max(heard, self.up_since) if heard <= now else self.up_since
 
     def silent_before(self, now: datetime) -> datetime | None:
-        """Runs not heard since then are stalled; None when the service is too young to say."""
+        """Runs not heard since then are lost; None when the service is too young to say."""
         moment = now - timedelta(seconds=self.timeout_s)
         return moment if moment > self.up_since else None
 
 
-def is_core(metric: str) -> bool:
-    """Whether a non-finite reading of this metric means that training has diverged."""
-    return _CORE.search(metric) is not None
-
-
-def shows_divergence(alert: AlertRecord) -> bool:
-    """Whether an alert says that training has left the numbers."""
-    if alert.labels.get("stage") == "divergence":
-        return True
-    # NaN and infinities are the only numbers that differ from themselves taken away.
-    beyond_numbers = alert.reading - alert.reading != 0.0
-    return alert.severity == "critical" and bool(alert.metric) and beyond_numbers
-
-
-def settled_status(
-    record: RunRecord, firing: Iterable[AlertRecord], *, core_is_bad: bool
-) -> StoredStatus:
-    """Status after an update, before any clock is asked.
-
-    What the trainer said of its end stands, but a run that went to its end with readings
-    that are no numbers has diverged and not finished.
-    """
-    if record.status in {"halted", "failed"}:
-        return record.status
-    if core_is_bad or any(shows_divergence(alert) for alert in firing):
-        return "diverged"
-    return "finished" if record.ended_at is not None else "running"
-
-
 def shown_status(record: RunRecord, now: datetime, hearing: Liveness) -> RunStatus:
     """Status as people and gauges see it now."""
-    if record.status == "running":
-        silence = now - hearing.last_heard(record)
-        if silence > timedelta(seconds=hearing.timeout_s):
-            return "stalled"
-    return record.status
+    if record.status != "running":
+        return record.status
+    if now - hearing.last_heard(record, now) > timedelta(seconds=hearing.timeout_s):
+        return "lost"
+    return "running" if record.hung is None else "stalled"
+
+
+@dataclass(slots=True)
+class Reports:
+    """Of one attempt, what health is judged by beside alerts; see `watchstep.core.health`.
+
+    Attributes:
+        finite: For every core reading a character for each of its last reports, oldest first:
+            "1" where it was finite, else "0".
+        judged: Reports of every metric that a run can be judged by, while they are too few.
+        is_enough: Whether one of them had enough.
+    """
+
+    finite: dict[str, str] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)
+    is_enough: bool = False
+
+    def take(self, rules: RuleSet, updates: Sequence[Update]) -> None:
+        """Count updates that follow each other; of those with only finite readings all at once."""
+        quiet: Counter[tuple[str, ...]] = Counter()
+        for update in updates:
+            readings = update.readings
+            total = sum(readings.values())
+            if total - total == 0.0:
+                quiet[tuple(readings)] += 1
+                continue
+            self._flush(rules, quiet)
+            for name, value in readings.items():
+                self._count(rules, name, "1" if value - value == 0.0 else "0", 1)
+        self._flush(rules, quiet)
+
+    def _flush(self, rules: RuleSet, quiet: Counter[tuple[str, ...]]) -> None:
+        for names, count in quiet.items():
+            for name in names:
+                self._count(rules, name, "1", count)
+        quiet.clear()
+
+    def _count(self, rules: RuleSet, name: str, mark: str, count: int) -> None:
+        is_core_reading, can_judge = _weight(rules, name)
+        if is_core_reading:
+            row = self.finite.get(name, "") + mark * min(count, REPORTS_KEPT)
+            self.finite[name] = row[-REPORTS_KEPT:]
+        if can_judge and not self.is_enough:
+            self.judged[name] = self.judged.get(name, 0) + count
+            self.is_enough = self.judged[name] >= REPORTS_TO_JUDGE
+
+    def health(self, firing: Iterable[AlertRecord]) -> Health:
+        """The word for the run, with the alerts that fire."""
+        alerts = [
+            FiringAlert(alert.severity, alert.metric, alert.labels.get("stage") == "divergence")
+            for alert in firing
+        ]
+        rows = ([mark == "1" for mark in row] for row in self.finite.values())
+        return health_of(alerts, rows, judged=self.is_enough)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as plain JSON."""
+        return {"finite": self.finite, "judged": self.judged, "is_enough": self.is_enough}
+
+    @classmethod
+    def restored(cls, snapshot: Mapping[str, Any]) -> Reports:
+        """What `snapshot` wrote down; nothing of an empty one."""
+        return cls(**{name: _copied(value) for name, value in snapshot.items()})
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _weight(rules: RuleSet, name: str) -> tuple[bool, bool]:
+    """Whether a reading is a core one, and whether a run can be judged by it."""
+    role = rules.role(name)
+    return is_core(rules.canonical(name), role), role in JUDGED_ROLES

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from watchstep.core.health import Health
 from watchstep.core.updates import Update
-from watchstep_monitor.service.ports import DeliveryState
+from watchstep_monitor.service.ports import DeliveryState, RunStatus
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
@@ -155,12 +156,13 @@ class RunFilter:
 
     Attributes:
         projects: None for all.
-        status: A status word, "stalled" included; `stalled_before` says when silence began.
+        status: A status word; `lost_before` says since when a lost run is silent.
     """
 
     projects: tuple[str, ...] | None = None
-    status: str | None = None
-    stalled_before: datetime | None = None
+    status: RunStatus | None = None
+    health: Health | None = None
+    lost_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,10 +60,10 @@ class UnitOfWork:
                     stored.run, stored.attempt, stored.last_seq, count
                 )
         last_seq = self.live.record.last_seq
-        return [*self._before, *(one for one in self.updates if one.seq <= last_seq)][-count:]
+        return [*self._before, *(each for each in self.updates if each.seq <= last_seq)][-count:]
 
     def alter(self, **fields: Any) -> None:
-        """UnitOfWork fields of the run's row."""
+        """Set fields of the run's row."""
         self.live.record = replace(self.live.record, **fields)
 
     def tell(
@@ -90,9 +90,9 @@ class UnitOfWork:
         """Remember an alert's new state."""
         self.alerts[alert.id] = alert
         if alert.state == "resolved":
-            self.live.alerts.pop(alert.rule, None)
+            self.live.alerts.pop(alert.key, None)
         else:
-            self.live.alerts[alert.rule] = alert
+            self.live.alerts[alert.key] = alert
         incident = self.live.incident
         if incident is not None and alert.incident == incident.id:
             self.live.members[alert.id] = alert
@@ -100,11 +100,11 @@ class UnitOfWork:
     def begin_alert(self, alert: AlertRecord) -> None:
         """Remember a pending alert that is not stored yet."""
         self._begun.add(alert.id)
-        self.alerts[alert.id] = self.live.alerts[alert.rule] = alert
+        self.alerts[alert.id] = self.live.alerts[alert.key] = alert
 
     def cancel_alert(self, alert: AlertRecord) -> None:
         """Forget a pending alert."""
-        self.live.alerts.pop(alert.rule, None)
+        self.live.alerts.pop(alert.key, None)
         self.alerts.pop(alert.id, None)
         if alert.id not in self._begun:
             self.cancelled[alert.id] = alert

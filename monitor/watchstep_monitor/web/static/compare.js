@@ -64,6 +64,7 @@ function worst(name, a, b) {
 function differences(a, b) {
   const rows = [
     ["Status", status(a.status), status(b.status)],
+      ["Health", status(a.health), status(b.health)],
     ["Step", whole(a.step), whole(b.step)],
     ["Alerts firing", whole(a.counts.firing), whole(b.counts.firing)],
     ["Incident", a.incident ? a.incident.stage : "none", b.incident ? b.incident.stage : "none"],

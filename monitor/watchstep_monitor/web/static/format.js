@@ -69,9 +69,15 @@ const STATUS_MARKS = {
   running: "●",
   finished: "✓",
   halted: "■",
-  diverged: "▲",
+  preempted: "⏏",
   stalled: "◌",
+  lost: "◌",
   failed: "✕",
+  healthy: "✓",
+  suspicious: "◆",
+  exploded: "▲",
+  diverged: "▲",
+  unjudged: "·",
 };
 
 /** A run's status: a sign, a colour and the word, so that no one depends on one of them. */

@@ -75,7 +75,7 @@ function figures(one, { backtest, here }) {
     "dl",
     { class: "figures record" },
     el("div", {}, el("dt", {}, "Backtest"), backtestOf(backtest, backtest.rules[one.name])),
-    el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted or stalled; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
+    el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted, stalled or lost; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
   );
 }
 

@@ -87,6 +87,7 @@ function heading(run, changed) {
       { class: "head" },
       el("h1", {}, run.run),
       status(run.status),
+      status(run.health),
       el("span", { class: "grow" }),
       el("a", { href: `/compare?a=${encodeURIComponent(run.run)}` }, "Compare"),
       el("a", { href: `${runPath(run.run)}/postmortem` }, "Post-mortem"),

@@ -6,7 +6,7 @@ import { metricName, runLink, speed, status, when, whole, zone } from "./format.
 import { calm, listen } from "./live.js";
 import { spark } from "./spark.js";
 
-const STATUSES = ["running", "diverged", "failed", "stalled", "halted", "finished"];
+const STATUSES = ["running", "failed", "stalled", "lost", "halted", "preempted", "finished"];
 const SORTS = [["attention", "What needs attention"], ["heard", "Newest heard of"], ["name", "Name"]];
 const REFRESH_MS = 5000; // Steps and speeds are no events: they are asked for.
 const BURST_MS = 700;
@@ -113,7 +113,7 @@ function row(item, before) {
     "tr",
     { class: urgency, "data-run": item.run },
     el("td", {}, runLink(item.run), el("div", { class: "under" }, [item.project, item.trainer].filter(Boolean).join(" · "), tags)),
-    el("td", {}, status(item.status)),
+    el("td", {}, status(item.status), " ", status(item.health)),
     el("td", { class: "worst" }, kept("worst")),
     el("td", { class: "full" }, item.incident ? incident(item.incident) : item.error ? el("span", { class: "clamp" }, item.error) : null),
     el("td", { class: "shape full" }, kept("shape")),

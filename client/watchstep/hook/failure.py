@@ -1,0 +1,71 @@
+"""What is told of a run that ended in an exception."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from watchstep.boundary import of_stranger, text_of
+from watchstep.masking import masked, masked_arguments
+
+_TRACEBACK_LINES = 20
+_LONGEST_LINE = 300
+_LONGEST_ERROR = 2_000
+_LAST_LINES = 20
+_DEVICE_WORDS = ("CUDA out of memory", "HIP out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+                 "RESOURCE_EXHAUSTED", "MPS backend out of memory", "XPU out of memory",
+                 "CUDA error: out of memory")  # fmt: skip
+_HOST_WORDS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough",
+               "Cannot allocate memory", "std::bad_alloc", "killed by signal: Killed")  # fmt: skip
+
+
+def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, Any]:
+    """The event that tells of an exception: its type and text first, then where and who.
+
+    Args:
+        error: What ended the run.
+        last_lines: What was captured last of warnings and log lines.
+    """
+    kind = type(error).__name__
+    text = text_of(lambda: f"{kind}: {error}" if str(error) else kind, kind)
+    event: dict[str, Any] = {"kind": "failed", "error": masked(text[:_LONGEST_ERROR])}
+    memory = _memory(error, text)
+    if memory:
+        event["oom"] = memory
+    event["traceback"] = _last_lines_of(error)
+    event |= {
+        "rank": next(
+            (os.environ[name] for name in ("RANK", "SLURM_PROCID") if name in os.environ), "0"
+        ),
+        "host": socket.gethostname()[:80],
+        "pid": os.getpid(),
+        "user": of_stranger(getpass.getuser, "")[:80],
+        "command": " ".join(masked_arguments(sys.orig_argv))[:1_000],
+    }
+    lines = [masked(line[:_LONGEST_LINE]) for line in list(last_lines)[-_LAST_LINES:]]
+    if lines:
+        event["last_lines"] = lines
+    return event
+
+
+def _memory(error: BaseException, text: str) -> str:
+    """Whose memory ran out, "device" or "host"; "" where that is not the cause."""
+    if "OutOfMemory" in type(error).__name__ or any(word in text for word in _DEVICE_WORDS):
+        return "device"
+    no_room = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or no_room or any(word in text for word in _HOST_WORDS):
+        return "host"
+    return ""
+
+
+def _last_lines_of(error: BaseException) -> str:
+    nothing: list[str] = []
+    parts = of_stranger(lambda: traceback.format_exception(error, limit=-_TRACEBACK_LINES), nothing)
+    split = [line[:_LONGEST_LINE] for part in parts for line in part.rstrip().split("\n")]
+    return masked("\n".join(split[-_TRACEBACK_LINES:]))

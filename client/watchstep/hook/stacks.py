@@ -1,0 +1,68 @@
+"""Where every thread of this process stands, and whether one of them moves."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import FrameType
+
+STACKS_BYTES = 8 * 1024
+"""Of all stacks together."""
+_FRAMES = 24
+_SAMPLES = 8
+_APART_S = 0.25
+_OURS = "watchstep-"
+# A loop that polls (`queue.get` with a timeout) is seen in two places at most.
+_STANDING_PLACES = 2
+
+
+def stacks(first: int) -> str:
+    """The innermost frames of every thread, innermost first, within `STACKS_BYTES`.
+
+    Args:
+        first: Identifier of the thread that comes first.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # noqa: SLF001 - the documented way, for debuggers
+    others = [ident for ident in frames if ident != first]
+    texts: list[str] = []
+    for ident in [first, *others]:
+        name = names.get(ident, "unknown")
+        if ident in frames and not name.startswith(_OURS):
+            texts.append("\n".join([f"thread {name}:", *_lines(frames[ident])]))
+    text = "\n".join(texts).encode("utf-8", "replace")
+    if len(text) > STACKS_BYTES:
+        text = text[: STACKS_BYTES - 8] + b"\n..."
+    return text.decode("utf-8", "ignore")
+
+
+def innermost(thread: int) -> str:
+    """Where a thread stands, as `file:line function`; "" where it is gone."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - as above
+    return "" if frame is None else _place(frame)
+
+
+def moves(thread: int, *, samples: int = _SAMPLES, apart_s: float = _APART_S) -> bool:
+    """Whether a thread is seen at several places within a moment; takes that moment."""
+    places: set[tuple[int, int]] = set()
+    for _ in range(samples):
+        frame = sys._current_frames().get(thread)  # noqa: SLF001 - as above
+        if frame is not None:
+            # The instruction, not the line: a loop may stand in one line.
+            places.add((id(frame.f_code), frame.f_lasti))
+        del frame
+        time.sleep(apart_s)
+    return len(places) > _STANDING_PLACES
+
+
+def _lines(frame: FrameType | None) -> list[str]:
+    lines: list[str] = []
+    while frame is not None and len(lines) < _FRAMES:
+        lines.append(f"  {_place(frame)}")
+        frame = frame.f_back
+    return lines
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

@@ -1,0 +1,155 @@
+"""A thread beside the training: sees that no update comes any more, and hears of SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+from watchstep.hook import stacks
+from watchstep.hook.progress import Progress, Severity
+from watchstep.hook.run_end import RunEnd
+from watchstep.hook.stream import Stream
+from watchstep.hook.termination import Termination
+
+_LOOK_S = 5.0
+"""Between looks at most; a silence is told so much later at most."""
+_SOONEST_S = 0.05
+_LOCK_S = 2.0
+_STOLEN_S = 5.0
+"""Later than planned by more, this thread was stopped with all others, or the machine asleep."""
+
+_RANK: dict[Severity | None, int] = {None: 0, "info": 1, "warning": 2, "critical": 3}
+
+
+class Watchdog:
+    """Looks now and then whether updates come, and says where the trainer stands if not.
+
+    Its thread begins with the first guard, pause or update.
+
+    Args:
+        terminal: Whether a hang is said on stderr too, for want of a service.
+
+    Attributes:
+        started: Whether its thread was started.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        progress: Progress,
+        termination: Termination | None,
+        run_end: RunEnd,
+        *,
+        terminal: bool,
+    ) -> None:
+        self._stream = stream
+        self._progress = progress
+        self._termination = termination
+        self._terminal = terminal
+        self._run_end = run_end
+        self.started = False
+        self._trainer = threading.get_ident()
+        self._told: Severity | None = None
+        self._calls_then = 0
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look; twice is harmless. The calling thread is the trainer's."""
+        if self.started:
+            return
+        self.started = True
+        self._trainer = threading.get_ident()
+        thread = threading.Thread(target=self._run, name="watchstep-watchdog", daemon=True)
+        if self._termination is not None:
+            self._termination.install()
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no thread left: training goes on, and signals do what they did.
+            self.stop()
+
+    def stop(self) -> None:
+        """Look no more; does not wait."""
+        self._ended.set()
+        if self._termination is not None:
+            self._termination.stop()
+            self._termination.wake()
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            if self._termination is not None:
+                self._termination.close()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            wait_s = self._wait_s()
+            begun_s = time.monotonic()
+            signalled = self._wait(wait_s)
+            now_s = time.monotonic()
+            if now_s - begun_s > wait_s + _STOLEN_S:
+                self._progress.slept(begun_s + wait_s, now_s)
+            if signalled and self._termination is not None and not self._ended.is_set():
+                self._run_end.preempted(self._termination)
+            elif not self._ended.is_set():
+                self._look(now_s)
+
+    def _wait_s(self) -> float:
+        silence = self._progress.silence(time.monotonic())
+        return min(max(silence.late_s - silence.since_s, _SOONEST_S), _LOOK_S)
+
+    def _wait(self, wait_s: float) -> bool:
+        """Sleep; whether a SIGTERM that is ours ended it."""
+        if self._termination is None:
+            self._ended.wait(wait_s)
+            return False
+        return self._termination.wait(wait_s)
+
+    def _look(self, now_s: float) -> None:
+        silence = self._progress.silence(now_s)
+        newest = self._newest_call()
+        if newest != self._calls_then:
+            self._calls_then, self._told = newest, None
+        if _RANK[silence.severity(moving=False)] <= _RANK[self._told]:
+            return
+        moving = stacks.moves(self._trainer)
+        severity = silence.severity(moving=moving)
+        if _RANK[severity] <= _RANK[self._told] or self._newest_call() != newest:
+            return
+        event = {
+            "kind": "hung",
+            "severity": severity,
+            "since_s": round(silence.since_s, 1),
+            "moving": moving,
+            "phase": silence.phase,
+            "innermost": stacks.innermost(self._trainer),
+            "stacks": stacks.stacks(self._trainer),
+        }
+        if self._tell(event):
+            self._told = severity
+
+    def _newest_call(self) -> int:
+        calls = self._progress.calls_ns
+        return calls[-1] if calls else 0
+
+    def _tell(self, event: dict[str, Any]) -> bool:
+        # The trainer may hang inside `log`, which holds the lock: then the service, which sees
+        # no update, must do.
+        if not self._stream.lock.acquire(timeout=_LOCK_S):
+            return False
+        try:
+            if not self._stream.ended:
+                self._stream.put({}, event)
+        finally:
+            self._stream.lock.release()
+        if self._terminal and event["severity"] != "info":
+            state = "works slowly" if event["moving"] else "stands still"
+            print(  # noqa: T201 - for the person at the terminal
+                f"watchstep: no update for {event['since_s']:.0f} s; the training {state}"
+                f" at {event['innermost']}",
+                file=sys.stderr,
+            )
+        return True

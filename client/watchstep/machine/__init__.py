@@ -1,0 +1,1 @@
+"""The machine under a training: its processes, its memory, its GPUs."""

@@ -1,0 +1,95 @@
+"""`watchstep run`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watchstep.postmortem.reading import check_rules
+
+
+class OnCritical(StrEnum):
+    """What a rule's demand to halt leads to."""
+
+    ALERT = "alert"
+    HALT = "halt"
+
+
+Words = Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command to run.")]
+Run = Annotated[
+    str | None,
+    typer.Option("--run", help="Name of the run. Default: WATCHSTEP_RUN, or an invented one."),
+]
+Project = Annotated[str | None, typer.Option(help="Default: WATCHSTEP_PROJECT.")]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(help="Pack or rule file, may be given again. Default: by what is reported."),
+]
+Critical = Annotated[
+    OnCritical, typer.Option(help="Whether rules that ask for a halt stop the command.")
+]
+Grace = Annotated[float, typer.Option(min=0.0, help="Seconds between SIGINT, SIGTERM and SIGKILL.")]
+Restart = Annotated[
+    int, typer.Option(min=0, help="Start it again after a crash or hang, so many times.")
+]
+Watched = Annotated[
+    list[Path] | None, typer.Option(help="A log file or folder to read; may be given again.")
+]
+HangAfter = Annotated[
+    float, typer.Option(min=0.1, help="Seconds of silence that are no hang in any case.")
+]
+Buffered = Annotated[bool, typer.Option("--buffered", help="Do not set PYTHONUNBUFFERED=1.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the one command."""
+    # What follows the command's name belongs to it, with or without `--`.
+    app.command("run", context_settings={"allow_interspersed_args": False})(run)
+
+
+def run(  # noqa: PLR0913, PLR0917 - the options of a command
+    words: Words,
+    run_name: Run = None,
+    project: Project = None,
+    rules: Rules = None,
+    on_critical: Critical = OnCritical.ALERT,
+    grace: Grace = 60.0,
+    restart: Restart = 0,
+    watch: Watched = None,
+    hang_after: HangAfter = 600.0,
+    buffered: Buffered = False,
+) -> None:
+    """Run a training and watch it from outside: its output, its log files, its end.
+
+    Output passes through unchanged. The exit code is the command's own, 128 and the signal's
+    number where a signal killed it, 76 where watchstep stopped it.
+    """
+    from watchstep.hook.options import from_environment
+    from watchstep.masking import masked_arguments
+    from watchstep.outside.command import CannotStartError
+    from watchstep.outside.observer import Watching
+    from watchstep.outside.runner import RunSettings, run_command
+
+    check_rules(rules)
+    given = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
+    command = " ".join(masked_arguments(words))
+    options, complaints = from_environment({**given, "config": {"command": command}})
+    for complaint in complaints:
+        typer.echo(f"watchstep: {complaint}", err=True)
+    settings = RunSettings(
+        words=words,
+        watching=Watching(options, rules is not None, watch or [], hang_after),
+        on_critical=on_critical.value,
+        grace_s=grace,
+        restarts=restart,
+        unbuffered=not buffered,
+    )
+    try:
+        code = run_command(settings)
+    except CannotStartError as error:
+        typer.echo(f"watchstep: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    raise typer.Exit(code)

@@ -1,0 +1,164 @@
+"""How a command ended, as the event that tells of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchstep.outside.last_lines import traceback_end
+
+_ROOT_CAUSE = re.compile(
+    r"Root Cause.*?rank\s*:\s*(?P<rank>\d+).*?exitcode\s*:\s*(?P<code>-?\d+)", re.DOTALL
+)
+"""What torch.distributed.elastic prints of the rank that died first."""
+
+_DEVICE_MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|RESOURCE_EXHAUSTED|HIP out of")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is known of a command's end.
+
+    Attributes:
+        status: As `os.waitpid` gives it.
+        lines: The last lines of the console.
+        signals: Signals that were sent to us from outside before.
+        killed_for_memory: How many processes of our control group the kernel killed meanwhile.
+        hung: Whether it was ended because it hung.
+    """
+
+    status: int
+    lines: Sequence[str] = ()
+    signals: Sequence[signal.Signals] = ()
+    killed_for_memory: int = 0
+    hung: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell makes of it: the code itself, or 128 and the signal's number."""
+        code = os.waitstatus_to_exitcode(self.status)
+        return code if code >= 0 else 128 - code
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that killed it, or ""."""
+        return _signal_name(os.WTERMSIG(self.status)) if os.WIFSIGNALED(self.status) else ""
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it failed by itself, and may be started again."""
+        return self.hung or (self.exit_code != 0 and not self.signals)
+
+    def event(self) -> dict[str, Any]:
+        """The event that tells how the run ended."""
+        told = self._told_by_a_signal()
+        if told is not None:
+            return {**told, "exit_code": self.exit_code}
+        if self.exit_code == 0 and not self.hung:
+            return {"kind": "finished", "exit_code": 0}
+        return self._failed()
+
+    def _told_by_a_signal(self) -> dict[str, Any] | None:
+        """The end of a run that somebody ended: a person by Ctrl-C, or a scheduler."""
+        if signal.SIGINT in self.signals:
+            return {"kind": "halted", "reason": "interrupted by a person (SIGINT)"}
+        if signal.SIGTERM in self.signals:
+            return {"kind": "preempted", "signal": "SIGTERM"}
+        return None
+
+    def _failed(self) -> dict[str, Any]:
+        traceback = traceback_end(list(self.lines))
+        event: dict[str, Any] = {"kind": "failed", "error": self._error(traceback)}
+        event["exit_code"] = self.exit_code
+        if self.signal:
+            event["signal"] = self.signal
+        if os.WIFSIGNALED(self.status) and os.WCOREDUMP(self.status):
+            event["core_dumped"] = True
+        if (memory := self._out_of_memory()) is not None:
+            event["oom"] = memory
+        if (rank := _ROOT_CAUSE.search("\n".join(self.lines))) is not None:
+            event["rank"] = int(rank["rank"])
+        if traceback:
+            event["traceback"] = "\n".join(traceback)
+        event["lines"] = list(self.lines)
+        return event
+
+    def _error(self, traceback: Sequence[str]) -> str:
+        """One line: the exception, or what killed it, and the code that it left with."""
+        left = f"killed by {self.signal}" if self.signal else f"exit code {self.exit_code}"
+        if self.hung:
+            left = "hung, and was ended"
+        memory = self._out_of_memory()
+        if memory == "host":
+            left += ", out of memory"
+        rank = _ROOT_CAUSE.search("\n".join(self.lines))
+        if rank is not None:
+            left += f", rank {rank['rank']} died first (exit code {rank['code']})"
+        if traceback:
+            return f"{traceback[-1].strip()} ({left})"
+        return left
+
+    def _out_of_memory(self) -> str | None:
+        if self.killed_for_memory:
+            return "host"
+        return "device" if _DEVICE_MEMORY.search("\n".join(self.lines)) else None
+
+
+def memory_kills() -> int:
+    """How often the kernel has killed in our control group for want of memory; 0 if unknown."""
+    for path, key in _counters():
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        counts = dict(line.split()[:2] for line in text.splitlines() if " " in line)
+        if counts.get(key, "").isdecimal():
+            return int(counts[key])
+    return 0
+
+
+def _counters() -> list[tuple[Path, str]]:
+    """The files that may hold the count: of version 2 of control groups, then of version 1."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    places: list[tuple[Path, str]] = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        below = place.lstrip("/")
+        if not controllers:
+            # In a container the group is mounted at the root, whatever its name outside.
+            places += [(root / "memory.events", "oom_kill") for root in (_CGROUP / below, _CGROUP)]
+        elif "memory" in controllers.split(","):
+            roots = (_CGROUP / "memory" / below, _CGROUP / "memory")
+            places += [(root / "memory.oom_control", "oom_kill") for root in roots]
+    return places
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def survived(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a word of an end is worth while the process goes on: a line of the log, or nothing.
+
+    A traceback that was printed and caught ends nothing, and "Training finished" comes before
+    the last evaluation: how a command ended, its exit tells.
+    """
+    kind = event.get("kind")
+    if kind == "finished":
+        return None
+    if kind in ("failed", "halted", "preempted"):
+        text = str(event.get("error") or event.get("reason") or kind)
+        return {"kind": "log", "level": "error", "text": text}
+    return dict(event)

@@ -1,0 +1,127 @@
+"""Telling a command that hangs from one that is busy: by its output, its files and its CPU."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from watchstep.machine.processes import Process, command_line, waits_in
+from watchstep.masking import masked
+
+LEAST_S = 600.0
+"""Silence below which nothing is called a hang: checkpoints and evaluations take minutes."""
+
+TIMES_MEDIAN = 10.0
+"""Silence, in median gaps between signs of progress, from which it may be a hang."""
+
+BUSY_TIMES = 5.0
+"""How much longer one is waited for that uses the CPU: it computes, or spins in a collective."""
+
+_IDLE_SHARE = 0.02
+"""Of one core: a process that only waits, with threads that look at the clock, uses less."""
+
+_GAPS = 64
+_MOST_STACKS_BYTES = 8_000
+_DUMPED = 3
+_DUMP_S = 10.0
+
+
+@dataclass
+class HangWatch:
+    """Keeps the time since the last sign of life of one attempt. All times are monotonic.
+
+    Attributes:
+        least_s: See `LEAST_S`.
+    """
+
+    began: float
+    least_s: float = LEAST_S
+    _last: float = field(init=False)
+    _told: bool = False
+    _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_GAPS))
+    _cpu: dict[int, float] = field(default_factory=dict)
+    _looked: float = field(init=False)
+    _busy: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = self._looked = self._busy = self.began
+
+    def progressed(self, now: float) -> None:
+        """Something was printed, or written to a file."""
+        if now - self._last > 1.0:
+            # Lines that belong together say nothing about the rhythm.
+            self._gaps.append(now - self._last)
+        self._last = now
+        self._told = False
+
+    def slept(self, seconds: float) -> None:
+        """We ourselves were stopped for so long, and the command perhaps with us."""
+        self._last += seconds
+        self._looked += seconds
+        self._busy += seconds
+
+    def look(self, now: float, processes: Sequence[Process]) -> None:
+        """Note whether the command's processes have used the CPU since the last look."""
+        cpu = {process.pid: process.cpu_s for process in processes}
+        used_s = sum(max(used - self._cpu.get(pid, 0.0), 0.0) for pid, used in cpu.items())
+        if self._cpu and used_s > _IDLE_SHARE * (now - self._looked):
+            self._busy = now
+        self._cpu, self._looked = cpu, now
+
+    def limit_s(self) -> float:
+        """How long silence may last."""
+        return max(self.least_s, TIMES_MEDIAN * median(self._gaps) if self._gaps else 0.0)
+
+    def hung(self, now: float) -> dict[str, Any] | None:
+        """The first fields of a hang's event, once for each hang; None where there is none."""
+        since_s, limit_s = now - self._last, self.limit_s()
+        moving = now - self._busy < since_s / 2
+        if self._told or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
+            return None
+        self._told = True
+        return {"kind": "hung", "since_s": round(since_s, 1), "moving": moving, "phase": ""}
+
+
+def stacks(processes: Sequence[Process]) -> tuple[str, str]:
+    """Where processes stand, as text, and the innermost line of the first main thread.
+
+    Python's stacks by `py-spy dump`, where that is installed and allowed; else what the kernel
+    shows of each.
+    """
+    spy = shutil.which("py-spy")
+    python = [process for process in processes if "python" in process.name][:_DUMPED]
+    texts = [text for process in python if spy and (text := _dumped(spy, process.pid))]
+    innermost = _innermost(texts[0]) if texts else ""
+    texts += [
+        f"{process.pid} {process.state} {waits_in(process.pid)}"
+        f" {masked(command_line(process.pid))[:160]}"
+        for process in processes
+    ]
+    return "\n".join(texts)[:_MOST_STACKS_BYTES], innermost
+
+
+def _dumped(spy: str, pid: int) -> str:
+    try:
+        done = subprocess.run(
+            [spy, "dump", "--nonblocking", "--pid", str(pid)],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_DUMP_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _innermost(dump: str) -> str:
+    """The first frame of the main thread, `function (file:line)`."""
+    lines = dump.splitlines()
+    begins = [at for at, line in enumerate(lines) if "MainThread" in line]
+    at = begins[0] + 1 if begins else len(lines)
+    return lines[at].strip() if at < len(lines) else ""

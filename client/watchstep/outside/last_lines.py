@@ -1,0 +1,62 @@
+"""The last lines of a console, as a person would have seen them, and how a traceback ended."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from watchstep.masking import masked
+
+MOST_LINES = 50
+_LONGEST_LINE = 400
+_LONGEST_TEXT = 8_000
+"""Characters of all lines together: an event may have 16 KiB."""
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
+_TRACEBACK = "Traceback (most recent call last)"
+_RAISED = re.compile(r"^(?:\[?\w+\s?\d*\]?:\s?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?::\s.*)?$")
+_MOST_TRACEBACK = 20
+
+
+class LastLines:
+    """Keeps the newest lines of a command's streams; a line that is being drawn counts too."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._rests: dict[int, bytes] = {}
+
+    def feed(self, data: bytes, of: int = 1) -> None:
+        """Take what was printed next on one stream."""
+        *whole, rest = (self._rests.get(of, b"") + data).split(b"\n")
+        for line in whole[-MOST_LINES:]:
+            self._lines.append(_shown(line))
+        # A bar that is drawn over itself is as long as its last drawing.
+        self._rests[of] = rest.rpartition(b"\r")[2][-4 * _LONGEST_LINE :]
+
+    def texts(self) -> list[str]:
+        """The lines, oldest first, cut to what an event may hold."""
+        lines = [*self._lines, *(_shown(rest) for rest in self._rests.values() if rest)]
+        kept: list[str] = []
+        room = _LONGEST_TEXT
+        for line in reversed(lines[-MOST_LINES:]):
+            room -= len(line) + 1
+            if room < 0:
+                break
+            kept.append(line)
+        return kept[::-1]
+
+
+def traceback_end(lines: list[str]) -> list[str]:
+    """The last traceback's last lines, the exception at the end; empty where there is none."""
+    begins = [at for at, line in enumerate(lines) if _TRACEBACK in line]
+    for begin in reversed(begins):
+        for at in range(begin + 1, len(lines)):
+            if not lines[at][:1].isspace() and _RAISED.match(lines[at].strip()):
+                return lines[begin : at + 1][-_MOST_TRACEBACK:]
+    return []
+
+
+def _shown(line: bytes) -> str:
+    text = _ANSI.sub("", line.decode("utf-8", "replace")).rstrip("\r")
+    text = text.rpartition("\r")[2][:_LONGEST_LINE]
+    return masked("".join(char if char.isprintable() else " " for char in text).rstrip())

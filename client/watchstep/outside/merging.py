@@ -1,0 +1,191 @@
+"""Rows from several sources, the console and log files, as one run's updates.
+
+Trainers tell the same thing in several places: on the console at three digits, in a CSV, in
+TensorBoard's file two minutes later. Each metric is taken from one source only: the one that told
+of it first, or the richer one where two tell of it at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from watchstep.postmortem.readers.logs import Joiner, Row
+
+SETTLE_S = 0.3
+"""How long a source's newest row waits for one that goes with it: an evaluation of its step."""
+
+WAIT_S = 0.4
+"""How long an update waits for what other sources say of its step; an alert may take 2 s."""
+
+_LAPSED_S = 60.0
+"""Silence of a metric's source after which another one, that is further, takes its place."""
+
+_MOST_OWNERS = 10_000
+_MOST_GATHERED = 1_000
+"""Updates that wait at most: a log that is read for the first time comes all at once."""
+
+
+class Source:
+    """Where rows come from.
+
+    Attributes:
+        name: For people.
+        rank: As in `formats.RANKS`: the lower, the more it tells.
+        joiner: Makes its rows updates, each by itself.
+        heard: When its newest row came, on the monotonic clock.
+        count: Its updates so far.
+    """
+
+    def __init__(self, name: str, rank: int) -> None:
+        self.name = name
+        self.rank = rank
+        self.joiner = Joiner()
+        self.heard = 0.0
+        self.count = 0
+
+
+@dataclass
+class MergedUpdate:
+    """What all sources say of one step.
+
+    Attributes:
+        time: Seconds since the epoch by the log's own clock; None where it has none.
+        attempt: By the source's count of resumes, from 1.
+        since: When its first reading came, on the monotonic clock.
+        told_by: Canonical metric to the name that it has here, and its source.
+    """
+
+    step: int
+    readings: dict[str, float] = field(default_factory=dict)
+    event: dict[str, object] | None = None
+    time: float | None = None
+    attempt: int = 1
+    since: float = 0.0
+    told_by: dict[str, tuple[str, Source]] = field(default_factory=dict)
+
+
+@dataclass
+class _Owner:
+    source: Source
+    step: int
+    heard: float
+
+
+class Merger:
+    """Gathers rows until their step is complete.
+
+    Args:
+        canonical: The vocabulary's name for a metric: two names for one are one metric.
+        settle_s, wait_s: See `SETTLE_S` and `WAIT_S`.
+    """
+
+    def __init__(
+        self,
+        canonical: Callable[[str], str],
+        *,
+        settle_s: float = SETTLE_S,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        self.canonical = canonical
+        self._settle_s = settle_s
+        self._wait_s = wait_s
+        self._holding: set[Source] = set()
+        self._owners: dict[str, _Owner] = {}
+        self._gathering: list[MergedUpdate] = []
+        self._by_step: dict[int, MergedUpdate] = {}
+        self._done: list[MergedUpdate] = []
+
+    def add(self, source: Source, rows: Iterable[Row], now: float) -> None:
+        """Take rows of one source, in its order. `now` is monotonic."""
+        for row in rows:
+            source.heard = now
+            self._holding.add(source)
+            whole = source.joiner.add(row)
+            if whole is not None:
+                self._take(source, whole, now)
+
+    def ready(self, now: float) -> list[MergedUpdate]:
+        """Updates that have waited long enough, in the order in which their steps were begun."""
+        for source in [one for one in self._holding if now - one.heard >= self._settle_s]:
+            self._holding.discard(source)
+            whole = source.joiner.rest()
+            if whole is not None:
+                self._take(source, whole, min(now, source.heard))
+        waited = 0
+        for update in self._gathering:
+            waited += now - update.since >= self._wait_s
+        self._let_go(waited)
+        done, self._done = self._done, []
+        return done
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is being gathered."""
+        return bool(self._gathering or self._done or self._holding)
+
+    def _take(self, source: Source, row: Row, now: float) -> None:
+        source.count += 1
+        step = source.count if row.step is None else row.step
+        update = self._update(step, source, now)
+        taken = self._taken(source, row, update, now)
+        for name, value in taken.items():
+            self._put(update, source, name, value)
+        update.event = update.event or row.event
+        update.attempt = row.attempt
+        if update.time is None:
+            update.time = row.time
+
+    def _taken(
+        self, source: Source, row: Row, update: MergedUpdate, now: float
+    ) -> dict[str, float]:
+        """Those of a row's readings that are this source's to tell."""
+        taken: dict[str, float] = {}
+        for name, value in row.readings.items():
+            metric = self.canonical(name)
+            owner = self._owners.get(metric)
+            if owner is None or self._yields(owner, source, metric, update, now):
+                if owner is None and len(self._owners) >= _MOST_OWNERS:
+                    continue
+                owner = self._owners[metric] = _Owner(source, update.step, now)
+            if owner.source is source:
+                owner.step, owner.heard = update.step, now
+                taken[name] = value
+        return taken
+
+    def _yields(
+        self, owner: _Owner, source: Source, metric: str, update: MergedUpdate, now: float
+    ) -> bool:
+        """Whether a metric's owner gives way to another source."""
+        if owner.source is source:
+            return False
+        if metric in update.told_by and source.rank < owner.source.rank:
+            return True
+        return now - owner.heard > _LAPSED_S and update.step > owner.step
+
+    def _put(self, update: MergedUpdate, source: Source, name: str, value: float) -> None:
+        metric = self.canonical(name)
+        before = update.told_by.get(metric)
+        if before is not None and before[1] is not source:
+            update.readings.pop(before[0], None)
+        update.readings[name] = value
+        update.told_by[metric] = (name, source)
+
+    def _update(self, step: int, source: Source, now: float) -> MergedUpdate:
+        """What other sources have said of a step so far, or nothing yet."""
+        update = self._by_step.get(step)
+        if update is None or any(teller is source for _, teller in update.told_by.values()):
+            if len(self._gathering) >= _MOST_GATHERED:
+                self._let_go(_MOST_GATHERED // 2)
+            update = self._by_step[step] = MergedUpdate(step, since=now)
+            self._gathering.append(update)
+        return update
+
+    def _let_go(self, count: int) -> None:
+        """The oldest updates wait no longer."""
+        for update in self._gathering[:count]:
+            if self._by_step.get(update.step) is update:
+                del self._by_step[update.step]
+            if update.readings or update.event is not None:
+                self._done.append(update)
+        del self._gathering[:count]

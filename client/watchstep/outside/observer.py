@@ -1,0 +1,255 @@
+"""What becomes of all that a command shows: the thread that reads, judges and tells."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchstep.boundary import Boundary
+from watchstep.errors import WatchstepError
+from watchstep.hook.options import Options
+from watchstep.machine.processes import Process, descendants
+from watchstep.machine.sampler import Sampler
+from watchstep.outside.endings import survived
+from watchstep.outside.growing import CONSOLE_RANK
+from watchstep.outside.hangs import HangWatch, stacks
+from watchstep.outside.inner_hook import InnerHook, others_at_work
+from watchstep.outside.last_lines import LastLines
+from watchstep.outside.log_files import LogFiles
+from watchstep.outside.merging import Merger, Source
+from watchstep.outside.run_stream import RunStream
+from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.stream import ConsoleReader
+from watchstep.rules import load
+
+_TURN_S = 0.5
+_QUICK_TURN_S = 0.2
+"""While something waits to be told."""
+
+_SETTLE_S = 0.3
+"""Silence after which a block or table of the console counts as whole."""
+
+_LOOK_S = 2.0
+"""Between looks at the command's processes."""
+
+_ASLEEP_S = 5.0
+"""A turn that comes this late: we were stopped, or the machine slept."""
+
+_MOST_WAITING_BYTES = 64 << 20
+"""Output that waits to be read; what a command prints faster is passed on, and not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What the observer is told once.
+
+    Attributes:
+        options: As a hook's.
+        chosen: Whether the user named the rules.
+        watched: Files and folders to read besides the working folder.
+        hang_s: Silence below which nothing is called a hang.
+    """
+
+    options: Options
+    chosen: bool
+    watched: Sequence[Path]
+    hang_s: float
+
+
+class Observer:
+    """Reads one attempt's console and files, and speaks for the run.
+
+    Args:
+        on_halt: Called with the reason where a rule or a person asks for a halt; any thread.
+
+    Attributes:
+        last_lines: Of the console, both streams together.
+        hung: Whether the command hangs: told, and nothing has moved since.
+        outliving: What is to be told of processes that outlive the command; "" for none.
+    """
+
+    def __init__(self, watching: Watching, on_halt: Callable[[str], None]) -> None:
+        options = watching.options
+        self._options = options
+        self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._consoles: dict[int, tuple[ConsoleReader, Source]] = {}
+        self._files = LogFiles(Path.cwd(), watching.watched, options.directory)
+        self._merger = Merger(load(()).canonical)
+        self._hook = InnerHook(options)
+        sampler = Sampler(Path.cwd())
+        self._sampler = sampler
+        self._stream = RunStream(options, chosen=watching.chosen, on_halt=on_halt, sampler=sampler)
+        self._hang = HangWatch(time.monotonic(), watching.hang_s)
+        self._processes: list[Process] = []
+        self._looked = self._turned = self._printed = time.monotonic()
+        self._settled = True
+        self._ending = threading.Event()
+        # Whatever fails here, the command and its output go on.
+        self._boundary = Boundary("watchstep")
+        self._thread = threading.Thread(target=self._run, name="watchstep-observer", daemon=True)
+        self.last_lines = LastLines()
+        self.hung = False
+        self.outliving = ""
+
+    def start(self) -> None:
+        """Begin, once the command runs."""
+        self._sampler.start()
+        self._thread.start()
+
+    def heard(self, data: bytes, of: int) -> None:
+        """Take what was printed; called in a channel's thread."""
+        if self._waiting_bytes < _MOST_WAITING_BYTES:
+            self._waiting_bytes += len(data)
+            self._queue.put((data, of))
+
+    def finish(self) -> None:
+        """Read to the end of all that was printed and written."""
+        self._ending.set()
+        self._queue.put((b"", 0))
+        self._thread.join()
+        self._sampler.stop()
+
+    def tell_end(self, event: dict[str, Any]) -> str | None:
+        """Tell how the command ended; where that could not be told, why."""
+        if self.outliving:
+            event = {**event, "outliving": self.outliving}
+        try:
+            hooked = self._hook.look()
+            self._stream.end(None if hooked else event)
+            self._hook.end(event)
+        except (WatchstepError, OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    @property
+    def hook(self) -> InnerHook:
+        """The hook inside the command, if there is one."""
+        return self._hook
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            waits = self._merger.waits or not self._settled
+            chunks = self._taken(_QUICK_TURN_S if waits else _TURN_S)
+            self._boundary.survive(self._turn, chunks)
+        self._boundary.survive(self._turn, self._taken(0.0))
+        self._boundary.survive(self._close)
+
+    def _taken(self, timeout_s: float) -> list[tuple[bytes, int]]:
+        """What was printed since the last turn, waited for."""
+        chunks: list[tuple[bytes, int]] = []
+        try:
+            chunks.append(
+                self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
+            )
+            while True:
+                chunks.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        self._waiting_bytes -= sum(len(data) for data, _ in chunks)
+        return chunks
+
+    def _turn(self, chunks: list[tuple[bytes, int]]) -> None:
+        now = time.monotonic()
+        if now - self._turned > _ASLEEP_S:
+            self._hang.slept(now - self._turned)
+        self._turned = now
+        if now - self._looked >= _LOOK_S:
+            self._look(now)
+        self._read_console(chunks, now)
+        self._read_files(now)
+        self._speak(now)
+        self._check_hang(now)
+
+    def _look(self, now: float) -> None:
+        self._looked = now
+        self._processes = descendants(os.getpid())
+        self._hang.look(now, self._processes)
+
+    def _read_console(self, chunks: list[tuple[bytes, int]], now: float) -> None:
+        for data, of in chunks:
+            if data:
+                self.last_lines.feed(data, of)
+                console, source = self._console(of)
+                self._add(source, console.feed(data), now)
+                self._moved(now)
+                self._printed, self._settled = now, False
+        if not self._settled and now - self._printed >= _SETTLE_S:
+            self._settled = True
+            for console, source in self._consoles.values():
+                self._add(source, console.settle(), now)
+
+    def _console(self, of: int) -> tuple[ConsoleReader, Source]:
+        if of not in self._consoles:
+            self._consoles[of] = (ConsoleReader(), Source(f"console {of}", CONSOLE_RANK))
+        return self._consoles[of]
+
+    def _read_files(self, now: float) -> None:
+        if self._files.due(now):
+            pids = {process.pid for process in self._processes}
+            alone = not others_at_work(self._options.directory, {os.getpid(), *pids})
+            self._files.look(pids, alone=alone)
+        for file, source in self._files.files:
+            if file.hopeless:
+                continue
+            rows, grown = file.poll()
+            source.rank = file.rank
+            if grown:
+                self._moved(now)
+            else:
+                rows = [*rows, *file.settle()]
+            self._add(source, rows, now)
+
+    def _moved(self, now: float) -> None:
+        self._hang.progressed(now)
+        self.hung = False
+
+    def _add(self, source: Source, rows: Sequence[Row], now: float) -> None:
+        for row in rows:
+            row.event = None if row.event is None else survived(row.event)
+        self._merger.add(source, [row for row in rows if row.readings or row.event], now)
+
+    def _speak(self, now: float) -> None:
+        """Tell what is complete, unless a hook inside speaks for the run."""
+        for update in self._merger.ready(now):
+            if self._hook.look():
+                continue
+            if not self._stream.begun:
+                if not update.readings:
+                    continue  # What was said before the first reading is in the last lines.
+                self._stream.begin(set(update.readings), self._format())
+            self._stream.put(update)
+
+    def _format(self) -> str:
+        formats = [file.format for file, _ in self._files.files if file.format]
+        return formats[0] if formats and not self._consoles else "console"
+
+    def _check_hang(self, now: float) -> None:
+        event = self._hang.hung(now)
+        if event is None:
+            return
+        self.hung = not event["moving"]
+        if self._hook.look():
+            return  # It tells of a hang itself.
+        text, innermost = stacks(self._processes)
+        event.update(stacks=text, innermost=innermost)
+        self._stream.tell(event)
+
+    def _close(self) -> None:
+        """Read what was written last, and let nothing wait."""
+        now = time.monotonic()
+        alone = not others_at_work(self._options.directory, {os.getpid()})
+        self._files.look((), alone=alone)
+        for console, source in self._consoles.values():
+            self._add(source, console.close(), now)
+        for file, source in self._files.files:
+            if not file.hopeless:
+                rows, _ = file.poll()
+                self._add(source, [*rows, *file.close()], now)
+        self._speak(float("inf"))

@@ -1,0 +1,147 @@
+"""One attempt of a run as the outside tells it: judged by the rules, spooled, sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+from watchstep.core.engine import RuleSet
+from watchstep.core.updates import Action
+from watchstep.hook.judgement import Judgement
+from watchstep.hook.options import Options
+from watchstep.hook.stream import Stream
+from watchstep.machine.sampler import Sampler
+from watchstep.outside.merging import MergedUpdate
+from watchstep.postmortem.examination import DEFAULT_PACKS, PACKS
+from watchstep.postmortem.readers.formats import kind_of
+from watchstep.rules import PACKS_TAG, load, packs_named
+from watchstep.sender import Outbound, OutboundConfig
+
+MACHINE_PACK = "machine"
+MOST_METRICS = 256
+"""Of one update, as the service takes it."""
+
+
+class RunStream:
+    """Speaks for one attempt, from its first update on.
+
+    Nothing is sent before `begin`: a hook inside the command may speak for the run itself.
+
+    Args:
+        options: As a hook's; its rules count where the user named some.
+        chosen: Whether the user named them.
+        on_halt: Called with the reason where a rule or a person asks for a halt; from any thread.
+        sampler: Whose samples ride on the updates.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        chosen: bool,
+        on_halt: Callable[[str], None],
+        sampler: Sampler | None = None,
+    ) -> None:
+        self._options = options
+        self._chosen = chosen
+        self._on_halt = on_halt
+        self._sampler = sampler
+        self._stream: Stream | None = None
+        self._heard = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was said."""
+        return self._stream is not None
+
+    def begin(self, names: set[str] | None = None, format_name: str = "") -> None:
+        """Begin the attempt, by the rules that fit what is reported.
+
+        Args:
+            names: The first update's metric names; None before there was any.
+            format_name: What its source was recognised as.
+        """
+        rules, packs = self._rules(names or set(), format_name)
+        self._stream = Stream(Judgement(rules, most=Action.ROLLBACK))
+        self._stream.outbound = Outbound(self._config(packs), on_command=self._on_command)
+        self._stream.put({}, {"kind": "started", "by": "watchstep run"})
+
+    def put(self, update: MergedUpdate) -> None:
+        """Have one update judged and sent."""
+        stream = self._open(set(update.readings))
+        readings = dict(islice(update.readings.items(), MOST_METRICS))
+        if self._sampler is not None and readings:
+            readings.update(self._sampler.take())
+        verdict = stream.put(readings, update.event, max(update.step, 0))
+        stream.step = max(update.step, 0)
+        self._say_alerts(stream)
+        if verdict.action >= Action.HALT:
+            self._on_halt(f"{verdict.rules[0]}: {verdict.reason}")
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Send an event that belongs to no step."""
+        self._open(set()).put({}, event)
+
+    def end(self, event: Mapping[str, Any] | None) -> None:
+        """Send the last event, wait a moment for it to be heard, and let go.
+
+        Args:
+            event: None where somebody else has told the end.
+        """
+        if event is not None:
+            self.tell(event)
+        if self._stream is not None and self._stream.outbound is not None:
+            self._stream.ended = True
+            self._stream.outbound.close(self._options.exit_s)
+
+    def _open(self, names: set[str]) -> Stream:
+        if self._stream is None:
+            self.begin(names)
+        assert self._stream is not None
+        return self._stream
+
+    def _rules(self, names: set[str], format_name: str) -> tuple[RuleSet, tuple[str, ...]]:
+        packs = self._options.rules
+        if not self._chosen:
+            packs = PACKS.get(kind_of(names, format_name, names), DEFAULT_PACKS)
+        packs = (*packs, MACHINE_PACK)
+        return load(packs).for_tags(self._options.tags), packs
+
+    def _config(self, packs: tuple[str, ...]) -> OutboundConfig:
+        options = self._options
+        return OutboundConfig(
+            run=options.run,
+            url=options.url,
+            token=options.token,
+            project=options.project,
+            # The service judges by the same packs.
+            tags={PACKS_TAG: ",".join(packs_named(",".join(packs))), **options.tags},
+            config=options.config,
+            trainer=options.trainer,
+            directory=options.directory,
+            mode="offline" if options.mode == "offline" else "online",
+            exit_s=options.exit_s,
+        )
+
+    def _on_command(self, command: Mapping[str, Any]) -> None:
+        """Called by the sender's thread."""
+        if self._options.obey_commands and command.get("kind") == "halt":
+            self._on_halt(f"halted by command: {command.get('reason') or 'no reason given'}")
+
+    def _say_alerts(self, stream: Stream) -> None:
+        """Without a service the terminal is all there is to tell of a critical alert."""
+        if self._options.url is not None:
+            return
+        fresh = [one for one in stream.transitions if one.change == "firing"][self._heard :]
+        self._heard += len(fresh)
+        for transition in fresh:
+            if transition.severity == "critical":
+                say(f"{transition.rule} at step {transition.step}: {transition.reason}")
+
+
+def say(text: str) -> None:
+    """A line of our own on standard error, in one write, so that it parts no other line."""
+    sys.stderr.write(f"watchstep: {text}\n")
+    sys.stderr.flush()

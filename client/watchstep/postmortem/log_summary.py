@@ -1,0 +1,320 @@
+"""One fold over a log: what fired when, and the readings around the worst moment."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from watchstep.core.engine import RuleSet, State, judge, step
+from watchstep.core.error_texts import SAYS_NONFINITE
+from watchstep.core.health import Health, HealthTracker
+from watchstep.core.stages import Mark
+from watchstep.core.updates import Action, Severity, Transition, Update
+from watchstep.postmortem.readers import endings
+
+HISTORY = 300
+"""Updates before the worst moment that a diagnosis looks back on."""
+AFTERMATH = 100
+"""Updates after it that are kept for the story."""
+MOST_EPISODES = 5_000
+"""Firings remembered of one log; a rule that flickers all the time needs no more."""
+
+MOST_CHECKPOINTS = 200
+DEATHS = frozenset({"TrainerFailed", "RunStalled"})
+"""Critical rules that tell of the end of a run, and not of a reason."""
+
+_LOST = frozenset(
+    {
+        "LossNonFinite",
+        "LossesStayNonFinite",
+        "GradientStaysNonFinite",
+        "ZeroLossHidesNaN",
+        "LossMissing",
+        "LossDoubled",
+        "ParametersNonFinite",
+    }
+)
+"""Shipped rules that say that the numbers are lost, also where no core reading shows it."""
+
+Observer = Callable[[int, Update, State], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSpan:
+    """All that one rule did in a log; update numbers as the log prints them.
+
+    Attributes:
+        first_update: First update at which the condition held that went on to fire.
+        last_update: Last update at which it held.
+        lead_updates: Updates with readings between its holding and the damage: the first core
+            reading that was lost, the death, or the first critical alert. Negative when it came
+            afterwards; None where there was no damage in the last attempt.
+        times: How often it began to fire.
+        metric: The metric that the rule holds for; "" for a rule about a whole run.
+        attempt: The last one in which it fired.
+    """
+
+    rule: str
+    severity: Severity
+    action: str
+    first_update: int
+    last_update: int
+    reason: str
+    lead_updates: int | None = None
+    times: int = 1
+    metric: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One critical rule beginning to fire in the present attempt.
+
+    Attributes:
+        row: Position among the log's updates with readings, from 1.
+    """
+
+    rule: str
+    action: Action
+    row: int
+
+
+@dataclass
+class LogSummary:
+    """What one fold over a log remembers; bounded, however long the log is.
+
+    What went wrong is of the last attempt; only `spans` tells of all of them.
+
+    Attributes:
+        tracker: Health, first bad update and leads, as the service keeps them.
+        count: Updates with readings.
+        before: Those of earlier attempts.
+        around: Updates before and after the first critical alert, else the first warning.
+        saved: Path and step of the newest checkpoints that the log itself tells of.
+        failure: What the trainer said when it died, None when it said nothing, or was resumed.
+        said_lost: Row and update at which it last said in words that the loss is not finite.
+        stride: By how much the last two numbers differed.
+        held_at_end: Rules whose condition held at the last update.
+        family: The kind of training whose rules judged it, see `watchstep.core.families`.
+    """
+
+    tracker: HealthTracker
+    count: int = 0
+    before: int = 0
+    attempts: int = 0
+    last: int | None = None
+    last_time: float = 0.0
+    first_time: float | None = None
+    fired: list[Transition] = field(default_factory=list)
+    critical: list[Episode] = field(default_factory=list)
+    spans: dict[tuple[str, str], AlertSpan] = field(default_factory=dict)
+    halt: tuple[int, int] | None = None
+    failure: str | None = None
+    said_lost: tuple[int, int] | None = None
+    stride: int = 1
+    finished: bool = False
+    held_at_end: tuple[str, ...] = ()
+    family: str = ""
+    saved: dict[str, int] = field(default_factory=dict)
+    history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    around: list[tuple[int, Update]] = field(default_factory=list)
+    kept_after: int = 0
+    captured: str = ""
+    began: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Sequence[tuple[int, Update]]:
+        """Row and update around what went wrong; the newest where nothing did."""
+        return self.around or list(self.history)
+
+    @property
+    def health(self) -> Health:
+        """What the last attempt's numbers were at its end."""
+        return self.tracker.health
+
+    def warned(self) -> bool:
+        """Whether a warning or critical alert about a reading fired in the last attempt."""
+        return any(
+            span.severity != "info" and span.attempt == self.attempts and span.rule not in DEATHS
+            for span in self.spans.values()
+        )
+
+    def first_bad(self) -> Mark | None:
+        """The first sign of what came, by `core`; a death is none in the readings before it."""
+        bad = self.tracker.first_bad
+        if bad is None or not (self.warned() or self.health == "diverged"):
+            return None
+        return bad
+
+    def damage_row(self) -> int | None:
+        """The row of the first update whose core readings were lost, or at which the run died."""
+        damage = self.tracker.damage
+        return None if damage is None else self.before + max(damage.row, 1)
+
+    def lost_at(self) -> int | None:
+        """The update at which the numbers were lost by the trainer's own words, None without.
+
+        It is the number that the words name, else the next one that would have been printed:
+        what kills a trainer is in the update that it never comes to print.
+        """
+        if self.failure is not None and SAYS_NONFINITE.search(self.failure):
+            match = endings.NAMES_UPDATE.search(self.failure)
+            if match:
+                return int(match.group(1))
+            return None if self.last is None else self.last + self.stride
+        return self.said_lost[1] if self.said_lost else None
+
+
+def fold(
+    rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()
+) -> LogSummary:
+    """Run the engine over updates, as the trainer and the service do.
+
+    Args:
+        rules: Already chosen for the run's tags.
+        updates: Used up.
+        observers: Called after each update with readings: its row from 1, itself, the state.
+    """
+    labels = {rule.name: rule.labels.get("stage") for rule in rules.rules}
+    state = State(rules)
+    summary = LogSummary(
+        HealthTracker(
+            rules.role,
+            rules.canonical,
+            lambda name: name in _LOST or labels.get(name) == "divergence",
+        )
+    )
+    for update in updates:
+        if update.attempt > summary.attempts:
+            _begin_attempt(summary, update.attempt)
+        state, transitions = step(rules, state, update)
+        _count(summary, update)
+        summary.tracker.update(update, transitions)
+        for transition in transitions:
+            _note(summary, transition, update)
+        if state.firing():
+            _extend(summary, state, update)
+        if summary.halt is None and summary.spans and judge(rules, state).action >= Action.HALT:
+            summary.halt = (summary.count, update.step)
+        _capture(summary, update)
+        if update.readings:
+            for observe in observers:
+                observe(summary.count, update, state)
+    summary.held_at_end = state.held()
+    summary.family = state.rules.family
+    _add_leads(summary)
+    return summary
+
+
+def _begin_attempt(summary: LogSummary, attempt: int) -> None:
+    """What went wrong in an attempt that was resumed is history."""
+    summary.attempts = attempt
+    summary.before = summary.count
+    summary.fired, summary.critical, summary.around = [], [], []
+    summary.halt = summary.failure = summary.said_lost = None
+    summary.captured, summary.kept_after = "", 0
+    summary.finished = False
+    summary.began.clear()
+
+
+def _count(summary: LogSummary, update: Update) -> None:
+    if update.readings:
+        summary.count += 1
+        if summary.last is not None and update.step > summary.last:
+            summary.stride = update.step - summary.last
+        summary.last = update.step
+        summary.last_time = update.time
+        if summary.first_time is None:
+            summary.first_time = update.time
+    event = update.event or {}
+    kind = event.get("kind")
+    if kind == "failed":
+        summary.failure = str(event.get("error", ""))
+        summary.finished = False
+    elif kind == "log" and endings.SAYS_LOSS_LOST.search(str(event.get("text", ""))):
+        summary.said_lost = (summary.count, update.step)
+    elif kind == "checkpoint":
+        _note_checkpoint(summary, update)
+    elif kind == "finished":
+        # Words of success end a run well, whatever came before them.
+        summary.finished, summary.failure = True, None
+    elif kind in ("halted", "preempted"):
+        summary.finished = True
+    elif kind == "started":
+        summary.finished = False
+
+
+def _note_checkpoint(summary: LogSummary, update: Update) -> None:
+    event = update.event or {}
+    path, number = event.get("path"), event.get("step", update.step)
+    # Readers of JSON give every number as a float.
+    saved_at = int(number) if isinstance(number, int | float) and math.isfinite(number) else None
+    if isinstance(path, str) and path and "\0" not in path and saved_at is not None:
+        summary.saved.pop(path, None)
+        summary.saved[path] = saved_at
+        if len(summary.saved) > MOST_CHECKPOINTS:
+            del summary.saved[next(iter(summary.saved))]
+
+
+def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
+    key = (transition.rule, transition.subject)
+    if transition.change in ("pending", "firing"):
+        summary.began.setdefault(key, update.step)
+    first = summary.began.get(key, update.step)
+    if transition.change in ("cancelled", "resolved"):
+        summary.began.pop(key, None)
+    if transition.change != "firing":
+        return
+    if len(summary.fired) < MOST_EPISODES:
+        summary.fired.append(transition)
+        if transition.severity == "critical":
+            episode = Episode(transition.rule, transition.action, max(summary.count, 1))
+            summary.critical.append(episode)
+    span = summary.spans.get(key)
+    if span is not None:
+        summary.spans[key] = replace(
+            span, last_update=update.step, times=span.times + 1, attempt=update.attempt
+        )
+        return
+    summary.spans[key] = AlertSpan(
+        rule=transition.rule,
+        severity=transition.severity,
+        action=transition.action.word,
+        first_update=first,
+        last_update=update.step,
+        reason=transition.reason,
+        metric=transition.subject,
+        attempt=update.attempt,
+    )
+
+
+def _extend(summary: LogSummary, state: State, update: Update) -> None:
+    held = set(state.held())
+    for key, span in summary.spans.items():
+        if span.rule in held and key in summary.began and span.last_update != update.step:
+            summary.spans[key] = replace(span, last_update=update.step)
+
+
+def _capture(summary: LogSummary, update: Update) -> None:
+    """Keep the updates around the first warning, or better, the first critical alert."""
+    summary.history.append((summary.count, update))
+    grade = summary.captured
+    if grade != "critical" and summary.fired:
+        severities = {transition.severity for transition in summary.fired}
+        worst = next((one for one in ("critical", "warning") if one in severities), "")
+        if worst and worst != grade:
+            summary.around = list(summary.history)
+            summary.captured, summary.kept_after = worst, 0
+            return
+    if grade and summary.kept_after < AFTERMATH:
+        summary.around.append((summary.count, update))
+        summary.kept_after += 1
+
+
+def _add_leads(summary: LogSummary) -> None:
+    for lead in summary.tracker.leads():
+        span = summary.spans.get((lead.rule, lead.metric))
+        if span is not None:
+            summary.spans[lead.rule, lead.metric] = replace(span, lead_updates=lead.updates)

@@ -1,0 +1,118 @@
+"""What must wait for later lines: rows along a progress bar, a dictionary over several lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.vocabulary import EVALUATED
+
+LONGEST_ROW = 20_000
+"""Characters of a line that can be a row; a dumped tensor is longer."""
+
+
+class Bars:
+    """Numbers rows along a progress bar, as long as the bar moves from row to row.
+
+    Written to a file, bars and rows come through two buffers: all bars first, or both in bursts.
+    A bar that stands still while rows go by says nothing about them.
+    """
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._length: int | None = None
+        self._trusted: bool | None = None
+        self._held: list[Row] = []
+
+    def moved(self, place: tuple[int, int | None], release: Callable[[Row], None]) -> None:
+        """Take note of a bar; rows that were waiting to see it move are numbered and released."""
+        at, length = place
+        if self._length is None and length:
+            self._length = length
+        if length != self._length:
+            return  # An evaluation's bar.
+        if at > self._at and self._held:
+            self._trusted = True
+            for row in self.rest():
+                release(row)
+        self._at = at
+
+    def held(self, row: Row) -> list[Row]:
+        """The rows that can be sent off now that another one came."""
+        if self._trusted is False or not self._at:
+            return [row]
+        if self._held and not self._goes_with(row):
+            waiting, self._held = [*self._held, row], []
+            self._trusted = bool(self._trusted)
+            return waiting
+        self._held.append(row)
+        return []
+
+    def rest(self) -> list[Row]:
+        """The rows that were waiting, numbered by where the bar stood."""
+        rows, self._held = self._held, []
+        for row in rows:
+            row.step = self._at if self._trusted is not False else None
+        return rows
+
+    def _goes_with(self, row: Row) -> bool:
+        """Whether a row is of the same step as those that wait: an evaluation, say."""
+        first = self._held[0].readings
+        if "epoch" in first:
+            return first["epoch"] == row.readings.get("epoch")
+        return all(EVALUATED.match(name) for name in row.readings)
+
+
+class Braces:
+    """Joins the lines of a dictionary that is printed over several."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._cut = False
+        self._depth = 0
+        self._size = 0
+
+    def cut(self) -> None:
+        """A bar came: what follows it goes on where the dictionary stopped, within a word even."""
+        self._cut = bool(self._lines)
+
+    def joined(self, text: str) -> str | None:
+        """The line, or all lines of a dictionary that it closes; None while one is open."""
+        if not self._lines and "{" not in text:
+            return text
+        depth = self._depth + text.count("{") - text.count("}")
+        if self._cut:
+            self._cut = False
+            text = self._lines.pop() + text
+            depth = (
+                text.count("{")
+                - text.count("}")
+                + sum(line.count("{") - line.count("}") for line in self._lines)
+            )
+        elif self._lines and (not _goes_on(text) or self._size + len(text) > LONGEST_ROW):
+            return self._given_up(text)
+        if depth <= 0:
+            whole_text = " ".join([*self._lines, text])
+            self._clear()
+            return whole_text
+        self._lines.append(text)
+        self._depth, self._size = depth, self._size + len(text)
+        return None
+
+    def rest(self) -> list[str]:
+        """The lines of a dictionary that was never closed."""
+        lines = self._lines
+        self._clear()
+        return [" ".join(lines)] if lines else []
+
+    def _given_up(self, text: str) -> str:
+        lines = " ".join(self._lines)
+        self._clear()
+        return f"{lines} | {text}"
+
+    def _clear(self) -> None:
+        self._lines, self._depth, self._size, self._cut = [], 0, 0, False
+
+
+def _goes_on(text: str) -> bool:
+    return text.lstrip()[:1] in tuple("'\"{}[])")

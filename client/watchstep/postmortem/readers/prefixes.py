@@ -1,0 +1,60 @@
+"""What loggers and launchers put in front of a line: clocks, ranks, levels, places in the code."""
+
+from __future__ import annotations
+
+import re
+
+_CLOCK = (
+    r"\d{4}[-/]\d\d[-/]\d\d[T ,_]?(?:\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)?"
+)
+_DAY = r"\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?"
+_LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|SUCCESS)"
+
+_LAUNCHED = r"(?:rank|default|trainer|node|worker|gpu|proc(?:ess)?)"
+_PLACE = (
+    r"(?:[A-Za-z_][\w.<>-]{0,80}:[A-Za-z_<][\w.<>-]{0,80}:\d{1,6}(?![\w-])"
+    r"|[\w.-]{1,60}\.py:\d{1,6})"
+)
+"""Where in the code a line was logged: loguru's `module:function:12`, or `train.py:12`."""
+
+_PARTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"[\s>|:,—-]{1,20}",
+        # Launchers: torchrun, deepspeed, accelerate, mpirun, ray.
+        rf"\[?{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]?:\s?",
+        rf"\[{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]",
+        r"\[\d{1,5},\d{1,5}\]<std(?:out|err)>:?",
+        r"\([\w.<>-]{0,60} ?pid=\d{1,10}(?:, ip=[\d.]{7,15})?\)",
+        # Clocks, bare or in brackets; a clock without a date only in brackets or before a level.
+        rf"[\[(]?{_CLOCK}[\])]?",
+        rf"[\[(]?{_DAY} \d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?: [\w.:]{{1,60}})?[\])]?",
+        r"[\[(]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[\])]",
+        rf"\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?=[\s\[|-]{{1,4}}{_LEVEL}\b)",
+        # absl and glog: I0301 10:00:00.123456 140123456789 logging_writer.py:48].
+        r"[IWEFD]\d{3,4} \d\d:\d\d:\d\d\.\d{1,9} +\d{1,20} [\w./-]{1,80}:\d{1,6}\]",
+        # Levels, as logging, loguru, rich and structlog set them; with the logger's name after.
+        rf"[\[(<]?{_LEVEL}[\])>]?(?:[ :|-]{{1,12}}{_PLACE})?",
+        # Places in the code, and the logger's name between two dashes or in brackets.
+        r"[\[(]?[\w./-]{1,80}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
+        r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
+        rf"[A-Za-z][\w.-]{{0,60}}(?::\d{{1,6}})?(?=[\s|:-]{{1,4}}[\[(]?{_LEVEL}\b)",
+        r"\(\d{1,5}/\d{1,5}\)(?= )",
+        r"\([A-Za-z_][\w.]{0,60}:\d{1,6}\)",
+        r"\[Rank \d{1,5}\]",
+    )
+)
+_MOST_PARTS = 24
+_LONGEST = 300
+
+
+def length(line: str) -> int:
+    """How many characters of a line are its prefix."""
+    at = 0
+    for _ in range(_MOST_PARTS):
+        ends = [match.end() for part in _PARTS if (match := part.match(line, at, _LONGEST))]
+        end = max(ends, default=at)
+        if end == at:
+            break
+        at = end
+    return at

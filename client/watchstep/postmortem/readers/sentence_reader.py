@@ -1,0 +1,503 @@
+"""Reads a line as tokens: a name, a separator, a number, and what else stands between them.
+
+Lines that differ only in their numbers are read once, so the rules below cost a log of a million
+lines no more than one of a hundred.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from watchstep.postmortem.readers import prefixes
+from watchstep.postmortem.readers.naming import metric_name
+from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence
+from watchstep.postmortem.readers.tokens import CLOSE, OPEN, Line, Token, is_whole, split, tokens
+from watchstep.postmortem.readers.vocabulary import (
+    COUNTERS,
+    EPOCHS,
+    EVALUATED,
+    GLOBAL,
+    NOT_IN_DICTIONARIES,
+    PREPOSITIONS,
+    STATISTICS,
+    counter_of,
+    is_evaluation,
+    is_settings,
+    is_unit,
+)
+
+_LONGEST_NAME = 8
+"""Words of a printed name; more are prose."""
+
+_MOST_PAIRS = 1_000
+_WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
+_DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
+_SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
+_BREAKS = frozenset(",;|·•!<>&│")
+
+
+def read(line: str, pieces: Sequence[str]) -> Sentence:
+    """What a line says.
+
+    Args:
+        line: As printed, without colours.
+        pieces: The same, as `tokens.split` gives it.
+    """
+    start = prefixes.length(line)
+    rest = split(line[start:]) if start else list(pieces)
+    slots = len(rest) // 2
+    if start and slots and rest[1::2] != list(pieces[1::2])[-slots:]:
+        rest, slots, start = list(pieces), len(pieces) // 2, 0  # The cut went through a number.
+    skipped = len(pieces) // 2 - slots
+    sentence = _Reader(Line(tokens(rest))).sentence()
+    _shift(sentence, skipped)
+    if skipped and _DATE.match(pieces[1]):
+        sentence.clock = 0
+    return sentence
+
+
+def _shift(sentence: Sentence, by: int) -> None:
+    for pair in sentence.pairs:
+        pair.slot += by
+    for counted in (sentence.position, sentence.epoch, sentence.bar):
+        if counted is not None:
+            counted.slot += by
+            counted.length += by if counted.length >= 0 else 0
+
+
+class _Reader:
+    """Walks over a line's tokens once, with the words since the last break in hand."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._at = 0
+        self._words: list[str] = []
+        self._separator = ""
+        self._context = ""
+        self._braces: list[str] = []
+        self._loose = 0
+        self._after = ""
+        self._counted: list[Counted] = []
+        self._leading: Counted | None = None
+        self._sentence = Sentence()
+        self._closing, self._sentence.depth = line.closing()
+
+    def sentence(self) -> Sentence:
+        """The line, read."""
+        self._begin()
+        while self._at < len(self._line):
+            token = self._line[self._at]
+            self._at += 1
+            if token.kind == "word":
+                self._word(token)
+            elif token.kind == "number":
+                self._number(token)
+            elif token.kind == "clock":
+                self._words, self._separator = [], ""
+            else:
+                self._mark(token)
+        self._finish()
+        return self._sentence
+
+    def _begin(self) -> None:
+        """A number at the beginning that the line's own position may be."""
+        line = self._line
+        if not line:
+            return
+        inside = line[0].text == "["
+        at = int(inside)
+        if at >= len(line) or not is_whole(line[at]):
+            return
+        after = self._line.text(at + 1)
+        if inside and after == "]":
+            self._leading, self._at = Counted("step", line[at].slot), at + 2
+        elif after == "/" and self._line.is_whole(at + 2) and not inside:
+            self._leading_fraction(at)
+        elif (
+            not inside
+            and after == "|"
+            and self._line.is_whole(at + 2)
+            and self._line.text(at + 3) == "|"
+        ):
+            self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
+        elif not inside and (after in {"|", ":"} or self._names_one_value(at + 1)):
+            self._leading, self._at = Counted("step", line[at].slot), at + 1
+            self._darknet(at + 2)
+
+    def _leading_fraction(self, at: int) -> None:
+        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`."""
+        counted = Counted("step", self._line[at].slot, self._line[at + 2].slot)
+        following = self._line.text(at + 3)
+        if following == ":":
+            self._leading, self._at = counted, at + 4
+        elif following in {"━", "-"} or (
+            following == "[" and self._line.text(at + 4)[:1] in set("=>.")
+        ):
+            self._sentence.keras, self._sentence.bar, self._at = True, counted, at + 3
+
+    def _names_one_value(self, at: int) -> bool:
+        """Whether nothing but a word and a number follow: `250 train 6.43`."""
+        rest = self._line[at:]
+        return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
+
+    def _darknet(self, at: int) -> None:
+        """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
+        numbers = [token for token in self._line[at:] if token.kind == "number"]
+        if (
+            self._line.text(at + 3) in {"avg", "average"}
+            and self._line.text(at + 1) == ","
+            and len(numbers) > 2
+        ):
+            for name, token in zip(("loss", "avg_loss", "learning_rate"), numbers, strict=False):
+                self._sentence.pairs.append(Pair(name, token.slot, strong=True))
+            self._at = len(self._line)
+
+    def _word(self, token: Token) -> None:
+        if self._separator and self._wrapped():
+            return
+        if self._separator:
+            self._head()
+        elif self._words and token.before == 2:
+            self._drop()
+        self._words.append(token.text)
+        if len(self._words) > 4 * _LONGEST_NAME:
+            del self._words[:_LONGEST_NAME]
+
+    def _wrapped(self) -> bool:
+        """Take a value that is printed as a call: `tensor(nan, device='cuda:0')`."""
+        if self._line.text(self._at) != "(" or self._line[self._at].before:
+            return False
+        end = self._closing.get(self._at, len(self._line))
+        self._take_only(self._at + 1, end)
+        self._at = end + 1
+        return True
+
+    def _take_only(self, begin: int, end: int) -> None:
+        """The one number between brackets is the value; of several none is."""
+        values: list[Token] = []
+        for at in range(begin, min(end, len(self._line))):
+            token = self._line[at]
+            if token.kind == "word" and self._line.text(at + 1) == "=":
+                break
+            if token.kind == "number":
+                values.append(token)
+        if len(values) == 1:
+            self._pair(values[0])
+        else:
+            self._words, self._separator = [], ""
+
+    def _head(self) -> None:
+        """The words in hand are no name, but a heading over what follows."""
+        self._context = " ".join(self._words[-_LONGEST_NAME:])
+        self._note_loose(self._words)
+        self._words, self._separator = [], ""
+
+    def _drop(self) -> None:
+        self._note_loose(self._words)
+        if self._words:
+            self._context = " ".join(self._words[-_LONGEST_NAME:])
+        self._words, self._separator = [], ""
+
+    def _note_loose(self, words: Sequence[str]) -> None:
+        self._loose += len(words)
+        if is_evaluation(words):
+            self._sentence.evaluates = True
+
+    def _number(self, token: Token) -> None:
+        at = self._at
+        glued = self._line[at] if at < len(self._line) and not self._line[at].before else None
+        if glued is not None and glued.kind == "word" and not is_unit(glued.text):
+            self._mixed(token, glued)
+            return
+        if glued is not None and glued.text == "%" and self._line.text(at + 1) == "|":
+            self._note_bar(at + 2)
+            return
+        if self._part_of_word(token):
+            return
+        if self._words:
+            self._named(token)
+        else:
+            self._unnamed(token)
+        self._skip_unit()
+
+    def _mixed(self, token: Token, glued: Token) -> None:
+        """`1epoch`, `100batch` count; `3x3` and `7b-chat` are words."""
+        self._at += 1
+        if glued.text.lower() in {"epoch", "batch"} and is_whole(token):
+            self._counted.append(Counted(glued.text.lower(), token.slot))
+        else:
+            self._words.append(token.text + glued.text)
+
+    def _part_of_word(self, token: Token) -> bool:
+        """Whether a number is the end of a word or range, as in `gpu-0`."""
+        if (
+            self._line.text(self._at) == "-"
+            and self._line.is_glued(self._at)
+            and self._line.is_glued(self._at + 1)
+        ):
+            return True
+        before = self._line[self._at - 2] if self._at >= 2 else None
+        if before is None or token.before or before.text != "-" or before.before:
+            return False
+        return self._at >= 3 and self._line[self._at - 3].kind != "mark"
+
+    def _named(self, token: Token) -> None:
+        words, separator = self._words, self._separator
+        if words[-1].lower() in PREPOSITIONS and token.text[-1].isalpha() and not separator:
+            self._words.append(token.text)  # `number of nan iterations`.
+            return
+        counter = counter_of(words)
+        counts = is_whole(token) or (counter in GLOBAL and _WHOLE.fullmatch(token.text))
+        # An epoch among a dictionary's readings is one of them: an evaluation repeats it.
+        if counter and counts and not (self._braces and counter in NOT_IN_DICTIONARIES):
+            self._note_loose(words[: -len(counter.split())])
+            self._counted.append(Counted(counter, token.slot, self._length()))
+            self._words, self._separator = [], ""
+        elif not separator and len(words) > 4:
+            self._drop()  # A number in prose.
+        else:
+            self._pair(token)
+
+    def _pair(self, token: Token) -> None:
+        words, separator = self._words[-_LONGEST_NAME:], self._separator
+        self._words, self._separator = [], ""
+        if words[-1:] == ["is"] and not separator:
+            words, separator = words[:-1], "is"
+            self._sentence.stated = True
+        name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
+        if name and len(self._sentence.pairs) < _MOST_PAIRS:
+            self._sentence.pairs.append(Pair(name, token.slot, bool(separator)))
+
+    def _name(self, printed: str) -> str:
+        """A printed name as a metric's, with what stands over it where it says too little."""
+        if self._braces:
+            printed = "/".join([*(brace for brace in self._braces if brace), printed])
+        elif "/" not in printed:
+            printed = printed.lower()
+        if printed in STATISTICS and self._context and not self._braces:
+            joint = "/" if "/" in self._context else " "
+            printed = f"{self._context if joint == '/' else self._context.lower()}{joint}{printed}"
+        taken = {pair.name for pair in self._sentence.pairs}
+        name = metric_name(printed)
+        if name in taken and self._context:
+            name = metric_name(f"{self._context.lower()}/{printed}")
+        if name in taken:
+            return ""
+        if self._sentence.evaluates and not EVALUATED.match(name) and not self._braces:
+            return f"val_{name}"
+        return name
+
+    def _unnamed(self, token: Token) -> None:
+        """A number without a name: the batch of an epoch, or nothing of interest."""
+        if not is_whole(token):
+            return
+        length = self._length()
+        pairs = self._sentence.pairs
+        if length >= 0 and len(pairs) == 1 and not self._counted and pairs[0].name == "train":
+            self._counted.append(Counted("epoch", pairs.pop().slot))  # timm: `Train: 0 [50/1251`.
+        last = self._counted[-1] if self._counted else None
+        if last is not None and last.word in EPOCHS and length >= 0 and not self._sentence.pairs:
+            self._counted.append(Counted("batch", token.slot, length))
+
+    def _length(self) -> int:
+        """The place of the number after a slash or "of", which is then passed over."""
+        at = self._at
+        if self._line.text(at) in {"/", "of"} and self._line.is_whole(at + 1):
+            self._at = at + 2
+            return self._line[at + 1].slot
+        return -1
+
+    def _note_bar(self, at: int) -> None:
+        """`50%|####    | 10/20 [`: the place that the bar shows."""
+        self._drop()
+        while at < len(self._line) and self._line[at].text != "|":
+            at += 1
+        if not (
+            self._line.is_whole(at + 1)
+            and self._line.text(at + 2) == "/"
+            and self._line.is_whole(at + 3)
+        ):
+            self._at = min(at + 1, len(self._line))
+            return
+        bar = Counted("step", self._line[at + 1].slot, self._line[at + 3].slot)
+        self._sentence.bar = bar
+        self._sentence.described = self._loose > 0
+        self._at = at + 4
+        if self._counted and self._counted[-1].word in EPOCHS:
+            self._counted.append(Counted("batch", bar.slot, bar.length))
+
+    def _skip_unit(self) -> None:
+        """Pass over a unit, unless it is the next reading's name."""
+        token = self._line[self._at] if self._at < len(self._line) else None
+        if token is None or token.kind != "word" or token.before == 2:
+            return
+        following = self._line[self._at + 1] if self._at + 1 < len(self._line) else None
+        names = following is not None and (following.text in {":", "="} or following.kind != "mark")
+        if is_unit(token.text) and (not token.before or not names):
+            self._at += 1
+
+    def _mark(self, token: Token) -> None:
+        text = token.text
+        if text in _SEPARATORS:
+            if self._words:
+                self._separator = text
+        elif text in "'\"":
+            self._quoted()
+        elif text in OPEN:
+            self._opened(text, token)
+        elif text == "-" and token.before:
+            self._dash()
+        elif text in _BREAKS or text in CLOSE or (text == "." and not token.before):
+            self._break(text)
+
+    def _break(self, text: str) -> None:
+        self._after = text
+        if text == "}" and self._braces:
+            self._braces.pop()
+        self._drop()
+
+    def _dash(self) -> None:
+        """`loss - 0.5 | kl - 0.1` names readings; otherwise a dash only parts them."""
+        at = self._at
+        number = at < len(self._line) and self._line[at].kind == "number"
+        after = self._line.text(at + 1)
+        if (
+            self._words
+            and not self._separator
+            and number
+            and after in {"", "|", ",", "-", ";", "%"}
+        ):
+            self._separator = "-"
+        elif not self._separator:
+            self._drop()
+
+    def _quoted(self) -> None:
+        begin, end = self._at - 1, self._closing.get(self._at - 1)
+        if end is None:
+            return
+        inside = self._line[begin + 1 : end]
+        if self._separator:
+            self._quoted_value(inside)
+        elif self._line.text(end + 1) in {":", "="} or self._line.text(end + 1) == "":
+            self._words = ["".join(" " * min(t.before, 1) + t.text for t in inside).strip()]
+        else:
+            self._drop()
+        self._at = end + 1
+
+    def _quoted_value(self, inside: Sequence[Token]) -> None:
+        """`'0.5'` and `'12%'` are numbers; `'5/547'` may be a position; other text is none."""
+        numbers = [token for token in inside if token.kind == "number"]
+        plain = len(numbers) == 1 and len(inside) <= 2 and inside[0].kind == "number"
+        if plain:
+            self._named(numbers[0])
+        elif len(numbers) == 2 and len(inside) == 3 and inside[1].text == "/" and self._words:
+            word = self._words[0].lower().partition("/")[0]
+            if word in COUNTERS:
+                self._counted.append(Counted(word, numbers[0].slot, numbers[1].slot))
+        self._words, self._separator = [], ""
+
+    def _opened(self, text: str, token: Token) -> None:
+        begin = self._at - 1
+        end = self._closing.get(begin, len(self._line))
+        if text == "{":
+            self._sentence.quoted = True
+            # What stands before the outermost brace is no part of a name: `metrics = {...}`.
+            nested = bool(self._braces) and bool(self._separator)
+            self._braces.append(" ".join(self._words) if nested else "")
+            self._words, self._separator = [], ""
+        elif self._words and counter_of(self._words) and self._counts_in(text, end):
+            return
+        elif self._separator:
+            if text == "[" or self._line.is_number(self._at):
+                self._take_only(self._at, end)
+                self._at = end + 1
+            else:
+                self._head()
+        elif self._words and text == "(" and self._continues(end):
+            self._suffix(begin, end)
+        else:
+            if self._words and not token.before and is_settings(self._words[-1]):
+                self._sentence.settings = True
+            self._drop()
+
+    def _counts_in(self, text: str, end: int) -> bool:
+        """Whether a counter's number is in brackets, or what it counts: `Epoch(train) [1]`."""
+        if text == "[":
+            return self._line.is_whole(self._at)
+        inside = self._line[self._at : end]
+        if text == "(" and len(inside) == 1 and inside[0].kind == "word":
+            self._note_loose([inside[0].text])
+            self._at = end + 1
+            return True
+        return False
+
+    def _continues(self, end: int) -> bool:
+        """Whether a name goes on after its brackets, as `Reward (100 ep): 22.6` does."""
+        if self._line.text(end + 1) in {":", "="}:
+            return True
+        return self._line.is_number(end + 1) and end - self._at <= 3
+
+    def _suffix(self, begin: int, end: int) -> None:
+        inside = self._line[begin + 1 : end]
+        if all(token.kind != "number" for token in inside) and len(inside) <= 4:
+            joint = " " if self._line[begin].before else ""
+            self._words[-1] += f"{joint}({''.join(token.text for token in inside)})"
+        self._at = end + 1
+
+    def _finish(self) -> None:
+        sentence = self._sentence
+        leftover = bool(self._words)
+        cut_name = leftover and len(sentence.pairs) >= 3 and self._after == "|"
+        sentence.torn = bool(self._separator) or cut_name
+        self._drop()
+        self._place()
+        _known_names(sentence)
+        only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar
+        sentence.lone = only and self._loose <= 1 and not sentence.quoted
+        sentence.bare = sentence.position is not None and not sentence.pairs and not leftover
+        ends = self._line[-1].kind != "number" if self._line else False
+        sentence.heads = sentence.bare and (ends or self._loose > 0 or len(self._counted) > 1)
+        if sentence.position is not None and sentence.position.length >= 0:
+            sentence.heads = sentence.bare
+
+    def _place(self) -> None:
+        """Choose what the line counts: over the whole run, else in an epoch, else any other."""
+        counted, sentence = self._counted, self._sentence
+        epoch = next((one for one in counted if one.word in EPOCHS), None)
+        overall = next((one for one in counted if one.word in GLOBAL), None)
+        plain = [one for one in counted if one.word not in GLOBAL | EPOCHS]
+        if overall is not None:
+            sentence.position = overall
+        elif plain:
+            sentence.position, sentence.epoch = plain[0], epoch
+            # What another counter counts is a reading: the steps of an episode.
+            sentence.pairs += [Pair(one.word, one.slot, strong=True) for one in plain[1:]]
+        elif self._leading is not None:
+            sentence.position = self._leading
+        elif (
+            sentence.bar is not None and not (sentence.quoted or sentence.keras) and sentence.pairs
+        ):
+            sentence.position = sentence.bar
+        elif epoch is not None:
+            sentence.position = epoch
+
+
+_LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
+_BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
+
+
+def _known_names(sentence: Sentence) -> None:
+    """Names of trainers whose print says less than a name: llm.c and nanoGPT's kin."""
+    names = {pair.name for pair in sentence.pairs}
+    first = sentence.pairs[0] if sentence.pairs else None
+    if first is not None and first.name == "s" and names <= {"s", *_LLMC} and len(names) > 1:
+        sentence.position = Counted("step", first.slot)
+        del sentence.pairs[0]
+        table = _LLMC
+    elif first is not None and sentence.position is not None and len(names) == 1:
+        table = {} if first.strong else _BARE_SETS
+    else:
+        return
+    for pair in sentence.pairs:
+        pair.name = table.get(pair.name, pair.name)

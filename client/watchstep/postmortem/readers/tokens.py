@@ -1,0 +1,153 @@
+"""A printed line as tokens: numbers, words and what stands between them.
+
+Scanning is linear: no pattern here can match the same text in two ways, and every repetition
+that something must follow is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+OPEN, CLOSE = "([{", ")]}"
+
+Kind = Literal["number", "clock", "word", "mark"]
+
+_EXPONENT = r"(?:\.?[eE][-+]?\d+)?"
+_AFTER_DIGIT = (
+    # A date, with or without its time; a day and time; a time or duration.
+    r"\d{3}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
+    r"|\d?/\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})?"
+    r"|\d{0,4}:\d\d(?::\d\d){0,2}(?:[.,]\d{1,9})?(?![\d.])"
+    r"|\d{0,2}(?:,\d{3}){1,6}(?![\d,])(?:\.\d+)?"
+    rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
+)
+_NAMED = r"(?i:an|nf(?:inity)?)(?![A-Za-z0-9_])"
+_AFTER_SIGN = (
+    r"\d{1,3}(?:,\d{3}){1,6}(?![\d,])(?:\.\d+)?"
+    rf"|\d+(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
+    rf"|\.\d+{_EXPONENT}|[nNiI]{_NAMED}"
+)
+SLOTS = re.compile(
+    # What may begin a number stands first: the engine skips all else without a trial.
+    r"([-+.\dnNiI](?<![\w.@$].)(?<![A-Za-z_]/.)"
+    rf"(?:(?<=\d)(?:{_AFTER_DIGIT})|(?<=[-+])(?:{_AFTER_SIGN})|(?<=\.)\d+{_EXPONENT}"
+    rf"|(?<=[nNiI]){_NAMED}))"
+)
+"""Every printed number and clock of a line. One inside a word, as in `rank0`, is part of it."""
+
+_CLOCK_ONLY = re.compile(r"\d[^:]{0,15}:\d[\d:.,]*|\d{4}[-/]\d\d[-/]\d\d.*")
+_PIECE = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<word>[^\W\d](?:[\w./@%+*^~-]|'(?=[a-z]))*)"
+    r"|(?P<arrow>->|=>|:=|==)"
+    r"|(?P<mark>[^\w\s]|[\d_])"
+)
+_TRAILING = "./-'*+~^"
+
+
+class Token(NamedTuple):
+    """A piece of a line.
+
+    Attributes:
+        text: As printed.
+        slot: Which of the line's numbers it is, -1 for words and marks.
+        before: Blanks before it: 0 for none, 1 for one, 2 for more, or a tab.
+    """
+
+    kind: Kind
+    text: str
+    slot: int
+    before: int
+
+
+def split(line: str) -> list[str]:
+    """A line's fixed text and its numbers by turns: text at even places, numbers at odd ones."""
+    return SLOTS.split(line)
+
+
+def tokens(pieces: Sequence[str]) -> list[Token]:
+    """The tokens of a line that `split` has taken apart."""
+    found: list[Token] = []
+    before = 0
+    for at, piece in enumerate(pieces):
+        if at % 2:
+            kind: Kind = "clock" if _CLOCK_ONLY.fullmatch(piece) else "number"
+            found.append(Token(kind, piece, at // 2, before))
+            before = 0
+        else:
+            before = _add_words(piece, before, found)
+    return found
+
+
+def _add_words(piece: str, before: int, found: list[Token]) -> int:
+    """Add the tokens of fixed text; how many blanks it ends in."""
+    at = 0
+    while at < len(piece):
+        match = _PIECE.match(piece, at)
+        if match is None:
+            at += 1
+            continue
+        text = match.group()
+        if match.lastgroup == "space":
+            before = 2 if len(text) > 1 or text == "\t" else 1
+            at = match.end()
+            continue
+        if match.lastgroup == "word":
+            text = text.rstrip(_TRAILING)
+            found.append(Token("word", text, -1, before))
+        else:
+            found.append(Token("mark", text, -1, before))
+        at += len(text)
+        before = 0
+    return before
+
+
+class Line(tuple[Token, ...]):
+    """The tokens of a line, looked at by place; beyond its ends there is nothing."""
+
+    __slots__ = ()
+
+    def text(self, at: int) -> str:
+        """The token's text, "" beyond the ends."""
+        return self[at].text if 0 <= at < len(self) else ""
+
+    def is_number(self, at: int) -> bool:
+        """Whether a number stands there."""
+        return 0 <= at < len(self) and self[at].kind == "number"
+
+    def is_whole(self, at: int) -> bool:
+        """Whether a number that can count stands there."""
+        return 0 <= at < len(self) and is_whole(self[at])
+
+    def is_glued(self, at: int) -> bool:
+        """Whether a token stands there with no blank before it."""
+        return 0 <= at < len(self) and not self[at].before
+
+    def closing(self) -> tuple[dict[int, int], int]:
+        """Where each opening bracket and quote closes, and how many braces never do."""
+        places: dict[int, int] = {}
+        opened: dict[str, list[int]] = {bracket: [] for bracket in OPEN}
+        quotes: dict[str, int] = {}
+        for at, token in enumerate(self):
+            if token.kind != "mark":
+                continue
+            if token.text in OPEN:
+                opened[token.text].append(at)
+            elif token.text in CLOSE:
+                stack = opened[OPEN[CLOSE.index(token.text)]]
+                if stack:
+                    places[stack.pop()] = at
+            elif token.text in "'\"":
+                if token.text in quotes:
+                    places[quotes.pop(token.text)] = at
+                else:
+                    quotes[token.text] = at
+        return places, len(opened["{"])
+
+
+def is_whole(token: Token) -> bool:
+    """Whether a number is one that counts: whole, not negative, of 15 digits at most."""
+    digits = token.text.replace(",", "")
+    return token.kind == "number" and len(token.text) <= 15 and digits.isdigit()

@@ -1,0 +1,1 @@
+"""Studies over many runs: compare, frequency, cost and backtests; a monitor needs none of them."""

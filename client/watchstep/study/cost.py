@@ -1,0 +1,262 @@
+"""What failures cost, and what halting early and the pin would have saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from watchstep.errors import RuleError
+from watchstep.rules.strict_yaml import Mapped, read
+from watchstep.study.statistics import Interval, wilson
+
+WEEKS = 52
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What no log tells; the defaults are the seed document's.
+
+    Each field is a range: a single number stands for both its ends.
+
+    Attributes:
+        runs_per_week: Training runs started.
+        failure_rate: Share of runs that fail; replaced by the measured one where logs are
+            given.
+        run_cost: Compute of one whole run, in `currency`.
+        run_hours: Length of one whole run.
+        lost_hours: Training time lost with a failure; replaced by the measured share of
+            `run_hours` where logs are given.
+        debugging_hours: People's time for each failure.
+        hour_cost: Cost of an hour of people's time; 0 counts no money for it.
+        checkpoint_lost: Share of failures whose newest checkpoint is of no use, so that the
+            whole run is lost.
+        updates_between_checkpoints: What a good checkpoint costs in updates to be done again.
+    """
+
+    runs_per_week: Interval = field(default=Interval(10, 10))
+    failure_rate: Interval = field(default=Interval(0.02, 0.05))
+    run_cost: Interval = field(default=Interval(50, 200))
+    run_hours: Interval = field(default=Interval(5, 20))
+    lost_hours: Interval = field(default=Interval(5, 20))
+    debugging_hours: Interval = field(default=Interval(2, 10))
+    hour_cost: Interval = field(default=Interval(0, 0))
+    checkpoint_lost: Interval = field(default=Interval(1, 1))
+    updates_between_checkpoints: Interval = field(default=Interval(100, 100))
+    currency: str = "USD"
+
+
+_SHARES = ("failure_rate", "checkpoint_lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What logs tell.
+
+    Attributes:
+        wasted_updates: Updates after the first bad one, over all failed runs.
+        failed_updates: All updates of the failed runs.
+        saved_updates: Updates after the halt that would have been, over all failed runs.
+        good_updates: Updates before the first bad one, over all failed runs.
+    """
+
+    runs: int = 0
+    failures: int = 0
+    failed_updates: int = 0
+    wasted_updates: int = 0
+    saved_updates: int = 0
+    good_updates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the bill.
+
+    Attributes:
+        because: The arithmetic and the assumptions in it, in words.
+    """
+
+    name: str
+    value: Interval
+    unit: str
+    because: str
+
+    def as_json(self) -> dict[str, Any]:
+        """All attributes; the value as its two ends."""
+        return {
+            "name": self.name,
+            "low": self.value.low,
+            "high": self.value.high,
+            "unit": self.unit,
+            "because": self.because,
+        }
+
+
+def read_assumptions(path: Path) -> Assumptions:
+    """Assumptions from a small YAML file, read strictly.
+
+    Raises:
+        RuleError: With the line of the first mistake.
+    """
+    try:
+        mapped = read(path.read_bytes(), str(path))
+    except OSError as error:
+        raise RuleError(f"cannot be read: {error.strerror or error}", source=str(path)) from None
+    known = [one.name for one in fields(Assumptions)]
+    mapped.refuse_unknown(known, "a cost file")
+    found: dict[str, Any] = {}
+    for key in mapped.values:
+        found[key] = mapped.text(key) if key == "currency" else _range(mapped, key)
+    return replace(Assumptions(), **found)
+
+
+def _range(mapped: Mapped, key: str) -> Interval:
+    value = mapped.values[key]
+    ends = value if isinstance(value, list) else [value, value]
+    numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool)]
+    if len(ends) != 2 or len(numbers) != 2:
+        raise mapped.wrong(key, "expected a number, or two as [low, high]")
+    low, high = (float(end) for end in numbers)
+    if not (math.isfinite(low) and math.isfinite(high) and 0.0 <= low <= high):
+        raise mapped.wrong(key, "expected finite numbers from 0, the lower one first")
+    if key in _SHARES and high > 1.0:
+        raise mapped.wrong(key, "is a share, from 0 to 1")
+    return Interval(low, high)
+
+
+def bill(given: Assumptions, measured: Measured | None = None) -> list[Figure]:
+    """Every figure, with what it was made of.
+
+    Args:
+        given: Assumptions.
+        measured: What logs told, whose share of failed runs and of lost updates then takes the
+            place of the assumed ones.
+    """
+    rate, why_rate = _failure_rate(given, measured)
+    runs = _times(given.runs_per_week, Interval(WEEKS, WEEKS))
+    failures = _times(runs, rate)
+    hours, why_hours = _lost_hours(given, measured)
+    time_lost = Interval(
+        failures.low * (hours.low + given.debugging_hours.low),
+        failures.high * (hours.high + given.debugging_hours.high),
+    )
+    found = [
+        Figure("runs a year", runs, "runs", f"{_text(given.runs_per_week)} a week, {WEEKS} weeks"),
+        Figure("failures a year", failures, "runs", why_rate),
+        Figure(
+            "compute lost a year",
+            _times(failures, given.run_cost),
+            given.currency,
+            f"{_text(given.run_cost)} {given.currency} a run (assumed); a failed run is lost whole",
+        ),
+        Figure("training time lost per failure", hours, "hours", why_hours),
+        Figure(
+            "time lost a year, machines and people",
+            time_lost,
+            "hours",
+            f"that, and {_text(given.debugging_hours)} hours of debugging each (assumed)",
+        ),
+    ]
+    if given.hour_cost.high > 0.0:
+        people = _times(_times(failures, given.debugging_hours), given.hour_cost)
+        why = f"{_text(given.hour_cost)} {given.currency} an hour (assumed)"
+        found.append(Figure("people's time lost a year", people, given.currency, why))
+    return [*found, *_savings(given, measured, failures)]
+
+
+def _failure_rate(given: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
+    if measured is None or not measured.runs:
+        return given.failure_rate, f"{_percent(given.failure_rate)} of the runs fail (assumed)"
+    rate = wilson(measured.failures, measured.runs)
+    return rate, (
+        f"{measured.failures} of {measured.runs} runs in the logs failed, {_percent(rate)} "
+        "(measured; Wilson, 95%)"
+    )
+
+
+def _lost_hours(given: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
+    if measured is None or not measured.failures:
+        return given.lost_hours, f"{_text(given.lost_hours)} hours (assumed)"
+    lost = _lost_share(given, measured)
+    hours = _times(lost, given.run_hours)
+    return hours, (
+        f"{_percent(lost)} of a run's updates are lost (measured: {measured.wasted_updates:,} of "
+        f"{measured.failed_updates:,} updates of failed runs came after the first bad one; the "
+        f"good ones before it are lost with {_percent(given.checkpoint_lost)} of the "
+        f"checkpoints, assumed), of {_text(given.run_hours)} hours a run (assumed)"
+    )
+
+
+def _lost_share(given: Assumptions, measured: Measured) -> Interval:
+    total = max(measured.failed_updates, 1)
+    ends = (
+        (measured.wasted_updates + share * measured.good_updates) / total
+        for share in (given.checkpoint_lost.low, given.checkpoint_lost.high)
+    )
+    return Interval(*ends)
+
+
+def _savings(given: Assumptions, measured: Measured | None, failures: Interval) -> list[Figure]:
+    """What halting and the pin would have saved; nothing can be said of it without logs."""
+    if measured is None or not measured.failures:
+        return []
+    total = max(measured.failed_updates, 1)
+    halted = measured.saved_updates / total
+    kept_each = [
+        max(measured.good_updates / measured.failures - between / 2, 0.0) * measured.failures
+        for between in (
+            given.updates_between_checkpoints.high,
+            given.updates_between_checkpoints.low,
+        )
+    ]
+    pinned = Interval(
+        given.checkpoint_lost.low * kept_each[0] / total,
+        given.checkpoint_lost.high * kept_each[1] / total,
+    )
+    compute = _times(failures, given.run_cost)
+    return [
+        Figure(
+            "saved a year by halting",
+            _times(compute, Interval(halted, halted)),
+            given.currency,
+            f"{measured.saved_updates:,} of {measured.failed_updates:,} updates of failed runs "
+            f'came after the update at which on_critical="halt" stops (measured)',
+        ),
+        Figure(
+            "saved a year by the pin",
+            _times(compute, pinned),
+            given.currency,
+            f"{measured.good_updates:,} updates of failed runs were good (measured); of each run "
+            f"half of {_text(given.updates_between_checkpoints)} updates between checkpoints is "
+            f"done again, and {_percent(given.checkpoint_lost)} of the failures would have lost "
+            "the checkpoint without it (assumed)",
+        ),
+    ]
+
+
+def assumptions_json(given: Assumptions) -> Mapping[str, Any]:
+    """Every assumption; ranges as their two ends."""
+    found: dict[str, Any] = {}
+    for one in fields(Assumptions):
+        value = getattr(given, one.name)
+        found[one.name] = [value.low, value.high] if isinstance(value, Interval) else value
+    return found
+
+
+def _times(a: Interval, b: Interval) -> Interval:
+    # No end is negative here, so the ends multiply.
+    return Interval(a.low * b.low, a.high * b.high)
+
+
+def _text(between: Interval) -> str:
+    if between.low == between.high:
+        return f"{between.low:g}"
+    return f"{between.low:g} to {between.high:g}"
+
+
+def _percent(between: Interval) -> str:
+    if between.low == between.high:
+        return f"{100 * between.low:.3g}%"
+    return f"{100 * between.low:.3g}% to {100 * between.high:.3g}%"

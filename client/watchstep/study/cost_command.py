@@ -1,0 +1,107 @@
+"""`watchstep cost`: what failures cost, with every assumption beside its figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watchstep.errors import RuleError
+from watchstep.postmortem.reading import UNREADABLE, Reading, Rules, check_rules, console
+
+if TYPE_CHECKING:
+    from watchstep.study.cost import Assumptions, Figure, Measured
+
+
+def cost(
+    logs: Annotated[
+        list[Path] | None, typer.Argument(help="Logs to measure frequencies on; may be left out.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with the assumptions.")
+    ] = None,
+    rules: Rules = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put a price on failed runs: compute, money and people's time, per failure and year.
+
+    Without a file the assumptions are the seed document's; with logs the share of failed runs
+    and of lost updates is measured on them.
+    """
+    from watchstep.study.cost import assumptions_json, bill
+
+    check_rules(rules)
+    given = _given(config)
+    measured, code = None, 0
+    if logs:
+        reading = Reading(logs, rules)
+        measured = measure(reading)
+        code = reading.exit_code(measured.runs)
+        if not measured.runs:
+            raise typer.Exit(code)
+    figures = bill(given, measured)
+    if as_json:
+        shown = {
+            "figures": [figure.as_json() for figure in figures],
+            "assumptions": assumptions_json(given),
+            "assumed_by_default": config is None,
+        }
+        typer.echo(json.dumps(shown, allow_nan=False))
+    else:
+        _show(figures)
+    raise typer.Exit(code)
+
+
+def measure(reading: Reading) -> Measured:
+    """How often runs fail, and what they had done by then."""
+    from watchstep.study.cost import Measured
+    from watchstep.study.frequency import FAILED_VERDICTS
+
+    runs = failures = failed = wasted = saved = 0
+    for found in reading.examinations():
+        runs += 1
+        if found.verdict in FAILED_VERDICTS:
+            failures += 1
+            failed += found.updates
+            wasted += min(found.wasted_updates, found.updates)
+            saved += found.saved_updates
+    return Measured(
+        runs=runs,
+        failures=failures,
+        failed_updates=failed,
+        wasted_updates=wasted,
+        saved_updates=saved,
+        good_updates=failed - wasted,
+    )
+
+
+def _given(config: Path | None) -> Assumptions:
+    from watchstep.study.cost import Assumptions, read_assumptions
+
+    if config is None:
+        return Assumptions()
+    try:
+        return read_assumptions(config)
+    except RuleError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(UNREADABLE) from None
+
+
+def _show(figures: list[Figure]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("", "from", "to", "", "because"):
+        table.add_column(head, overflow="fold", justify="right" if head in ("from", "to") else None)  # type: ignore[arg-type]
+    for figure in figures:
+        table.add_row(
+            Text(figure.name),
+            f"{figure.value.low:,.4g}",
+            f"{figure.value.high:,.4g}",
+            Text(figure.unit, style="dim"),
+            Text(figure.because, style="dim"),
+        )
+    console().print(table)
