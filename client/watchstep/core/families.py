@@ -11,25 +11,27 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-_MOST_BY_NAMES = 4.0
-LEAST_SCORE = 1.0
+_MOST_BY_NAMES = 3.0
+LEAST_SCORE = 0.5
 """Below it nothing speaks clearly enough for any family."""
 _WORDS: dict[str, frozenset[str]] = {
     "preference": frozenset({"chosen", "rejected", "dpo", "kto", "orpo", "simpo"}),
     "grpo": frozenset(
-        ["completion", "completions", "response", "responses", "grpo", "rloo", "dapo", "gspo", "group", "groups", "grouped", "prompt", "prompts", "generation"]
+        {"completion", "completions", "response", "responses", "grpo", "rloo", "dapo", "gspo"}
+        | {"group", "groups", "grouped", "prompt", "prompts", "generation"}
     ),
     "off_policy": frozenset(
-        ["td", "q", "qf", "qf1", "qf2", "q1", "q2", "qloss", "critic", "critic1", "critic2", "critics", "alpha", "ent", "exploration", "replay", "buffer", "target", "dqn", "sac", "td3", "ddpg", "cql", "qvalue", "qvalues"]
+        {"td", "q", "qf", "qf1", "qf2", "q1", "q2", "qloss", "qvalue", "qvalues", "critic"}
+        | {"critic1", "critic2", "critics", "alpha", "ent", "exploration", "replay", "buffer"}
+        | {"target", "dqn", "sac", "td3", "ddpg", "cql"}
     ),
     "on_policy": frozenset(
-        ["clipfrac", "clipped", "surrogate", "explained", "approxkl", "approx", "gae", "vf", "ppo", "a2c", "trpo", "impala"]
+        {"clipfrac", "clipped", "surrogate", "explained", "approxkl", "approx", "gae", "vf"}
+        | {"ppo", "a2c", "trpo", "impala"}
     ),
 }
 _ON_POLICY_ONLY = frozenset({"explained", "vf", "surrogate", "gae"})
-_OFF_POLICY_ONLY = frozenset(
-    ["td", "q", "qf", "qf1", "qf2", "q1", "q2", "qloss", "critic", "critic1", "critic2", "exploration", "replay", "alpha", "ent", "dqn"]
-)
+_OFF_POLICY_ONLY = _WORDS["off_policy"] - {"target", "buffer", "critics"}
 _OF_A_CRITIC = frozenset({"value", "vf", "critic", "cri", "baseline"})
 _OF_A_POLICY = frozenset({"reward", "signed_loss", "value"})
 _SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])")
@@ -47,7 +49,7 @@ def family_of(
         role: The role of a name where the family is not known.
         families_of: The families whose trainers are known to log a name.
     """
-    scores: Counter[str] = Counter()
+    scores: dict[str, float] = dict.fromkeys((*_WORDS, "supervised"), 0.0)
     roles = Counter(role(name) for name in names)
     words: set[str] = set()
     for name in names:
@@ -60,8 +62,11 @@ def family_of(
     if learns_a_policy:
         for family, own in _WORDS.items():
             scores[family] += min(len(words & own), 3)
-        if not has_critic and (words & _WORDS["grpo"] or roles["kl"]) and not words & _ON_POLICY_ONLY:
-            # Of answers or of a distance from a reference, and no value function is learnt.
+        if words & {"chosen", "rejected"}:
+            scores["preference"] += 4
+        of_answers = words & _WORDS["grpo"] or (roles["kl"] and not roles["entropy"])
+        if of_answers and not has_critic and not words & _ON_POLICY_ONLY:
+            # Answers, or a distance from a reference, and no value function is learnt.
             scores["grpo"] += 4
         if words & _OFF_POLICY_ONLY and not words & _WORDS["on_policy"]:
             scores["off_policy"] += 4
@@ -69,8 +74,6 @@ def family_of(
             scores["on_policy"] += 1
     if not learns_a_policy and (roles["loss"] or roles["eval_loss"]):
         scores["supervised"] += 3
-    if not scores:
-        return ""
     best, score = max(scores.items(), key=lambda entry: entry[1])
     return best if score >= LEAST_SCORE else ""
 

@@ -37,7 +37,8 @@ class Function:
 
 
 ALSO_METRICS = frozenset(
-    {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports", "nonfinite_reports"}
+    {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports"}
+    | {"nonfinite_reports"}
 )
 """Functions of the second release; without brackets they are metrics, as in rules of the first."""
 

@@ -81,7 +81,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a command
         typer.echo(f"watchstep: {complaint}", err=True)
     settings = RunSettings(
         words=words,
-        watching=Watching(options, rules is not None, watch or [], hang_after),
+        watching=Watching(options, watch or [], hang_after),
         on_critical=on_critical.value,
         grace_s=grace,
         restarts=restart,

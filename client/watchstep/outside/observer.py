@@ -51,13 +51,11 @@ class Watching:
 
     Attributes:
         options: As a hook's.
-        chosen: Whether the user named the rules.
         watched: Files and folders to read besides the working folder.
         hang_s: Silence below which nothing is called a hang.
     """
 
     options: Options
-    chosen: bool
     watched: Sequence[Path]
     hang_s: float
 
@@ -85,7 +83,7 @@ class Observer:
         self._hook = InnerHook(options)
         sampler = Sampler(Path.cwd())
         self._sampler = sampler
-        self._stream = RunStream(options, chosen=watching.chosen, on_halt=on_halt, sampler=sampler)
+        self._stream = RunStream(options, on_halt=on_halt, sampler=sampler)
         self._hang = HangWatch(time.monotonic(), watching.hang_s)
         self._processes: list[Process] = []
         self._looked = self._turned = self._printed = time.monotonic()
@@ -223,12 +221,8 @@ class Observer:
             if not self._stream.begun:
                 if not update.readings:
                     continue  # What was said before the first reading is in the last lines.
-                self._stream.begin(set(update.readings), self._format())
+                self._stream.begin()
             self._stream.put(update)
-
-    def _format(self) -> str:
-        formats = [file.format for file, _ in self._files.files if file.format]
-        return formats[0] if formats and not self._consoles else "console"
 
     def _check_hang(self, now: float) -> None:
         event = self._hang.hung(now)

@@ -14,8 +14,6 @@ from watchstep.hook.options import Options
 from watchstep.hook.stream import Stream
 from watchstep.machine.sampler import Sampler
 from watchstep.outside.merging import MergedUpdate
-from watchstep.postmortem.examination import DEFAULT_PACKS, PACKS
-from watchstep.postmortem.readers.formats import kind_of
 from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.sender import Outbound, OutboundConfig
 
@@ -31,7 +29,6 @@ class RunStream:
 
     Args:
         options: As a hook's; its rules count where the user named some.
-        chosen: Whether the user named them.
         on_halt: Called with the reason where a rule or a person asks for a halt; from any thread.
         sampler: Whose samples ride on the updates.
     """
@@ -40,12 +37,10 @@ class RunStream:
         self,
         options: Options,
         *,
-        chosen: bool,
         on_halt: Callable[[str], None],
         sampler: Sampler | None = None,
     ) -> None:
         self._options = options
-        self._chosen = chosen
         self._on_halt = on_halt
         self._sampler = sampler
         self._stream: Stream | None = None
@@ -56,21 +51,15 @@ class RunStream:
         """Whether anything was said."""
         return self._stream is not None
 
-    def begin(self, names: set[str] | None = None, format_name: str = "") -> None:
-        """Begin the attempt, by the rules that fit what is reported.
-
-        Args:
-            names: The first update's metric names; None before there was any.
-            format_name: What its source was recognised as.
-        """
-        rules, packs = self._rules(names or set(), format_name)
-        self._stream = Stream(Judgement(rules, most=Action.ROLLBACK))
-        self._stream.outbound = Outbound(self._config(packs), on_command=self._on_command)
+    def begin(self) -> None:
+        """Begin the attempt."""
+        self._stream = Stream(Judgement(self._rules(), most=Action.ROLLBACK))
+        self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 
     def put(self, update: MergedUpdate) -> None:
         """Have one update judged and sent."""
-        stream = self._open(set(update.readings))
+        stream = self._open()
         readings = dict(islice(update.readings.items(), MOST_METRICS))
         if self._sampler is not None and readings:
             readings.update(self._sampler.take())
@@ -82,7 +71,7 @@ class RunStream:
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Send an event that belongs to no step."""
-        self._open(set()).put({}, event)
+        self._open().put({}, event)
 
     def end(self, event: Mapping[str, Any] | None) -> None:
         """Send the last event, wait a moment for it to be heard, and let go.
@@ -96,28 +85,26 @@ class RunStream:
             self._stream.ended = True
             self._stream.outbound.close(self._options.exit_s)
 
-    def _open(self, names: set[str]) -> Stream:
+    def _open(self) -> Stream:
         if self._stream is None:
-            self.begin(names)
+            self.begin()
         assert self._stream is not None
         return self._stream
 
-    def _rules(self, names: set[str], format_name: str) -> tuple[RuleSet, tuple[str, ...]]:
-        packs = self._options.rules
-        if not self._chosen:
-            packs = PACKS.get(kind_of(names, format_name, names), DEFAULT_PACKS)
-        packs = (*packs, MACHINE_PACK)
-        return load(packs).for_tags(self._options.tags), packs
+    def _rules(self) -> RuleSet:
+        return load((*self._options.rules, MACHINE_PACK)).for_tags(self._options.tags)
 
-    def _config(self, packs: tuple[str, ...]) -> OutboundConfig:
+    def _config(self) -> OutboundConfig:
         options = self._options
+        packs = packs_named(",".join(options.rules))
+        # The service judges by the same packs where the user named some.
+        tags = {PACKS_TAG: ",".join((*packs, MACHINE_PACK))} if packs else {}
         return OutboundConfig(
             run=options.run,
             url=options.url,
             token=options.token,
             project=options.project,
-            # The service judges by the same packs.
-            tags={PACKS_TAG: ",".join(packs_named(",".join(packs))), **options.tags},
+            tags={**tags, **options.tags},
             config=options.config,
             trainer=options.trainer,
             directory=options.directory,

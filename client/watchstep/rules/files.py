@@ -24,7 +24,7 @@ PARSED_PACKS = "packs.json"
 
 AUTO = "auto"
 """In place of packs: every run is judged by those for its kind of training, and by `generic`."""
-_FOR_SOME = ("machine", "ppo-seed")
+_ASKED_FOR = frozenset({"ppo-seed"})
 """Packs that judge only where they are asked for."""
 _ALSO = {"supervised": ("supervised", "preference")}
 """A preference loss is minimised as any other, and judged by the same rules."""
@@ -84,7 +84,7 @@ def expanded_sources(sources: Sequence[str | Path]) -> list[str | Path]:
     wanted: list[str | Path] = []
     for source in sources:
         if str(source) == AUTO:
-            wanted += [name for name in packs() if name not in _FOR_SOME]
+            wanted += [name for name in packs() if name not in _ASKED_FOR]
         else:
             wanted.append(source)
     if wanted and "generic" not in map(str, wanted):
