@@ -24,7 +24,7 @@ LOGGED = (
     ("composer.txt", "block", "", "diverged", 9, 8, 11),
     ("ctrlc_end.txt", "key_value", "pretrain", "healthy", None, 11, 11),
     ("darknet.txt", "darknet", "pretrain", "diverged", 9, 8, 11),
-    ("deepspeed_chat.txt", "key_value", "sac", "suspicious", 9, 8, 11),
+    ("deepspeed_chat.txt", "key_value", "sac", "diverged", 9, 8, 11),
     ("detectron2_console.txt", "key_value", "pretrain", "diverged", 187, 180, 10),
     ("dpo_trl.txt", "hf_print", "dpo", "diverged", 9, 8, 11),
     ("ds_overflow_min.txt", "hf_print", "sft", "diverged", 15, 10, 3),
