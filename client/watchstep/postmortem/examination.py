@@ -170,6 +170,8 @@ def examine(
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
     story_told = _story(compiled, summary)
+    # Where the row carries no number, which update it was is unknown: none beats a wrong one.
+    numbered = bad is None or summary.before + bad.row not in log.unnumbered
     found = Examination(
         path=str(log.path),
         format=log.format,
@@ -182,7 +184,7 @@ def examine(
         attempts=summary.attempts,
         verdict=verdict_of(summary),
         halt_update=summary.halt[1] if summary.halt else None,
-        first_bad_update=bad.step if bad else lost_at,
+        first_bad_update=(bad.step if numbered else None) if bad else lost_at,
         last_good_update=bad.previous_step if bad else summary.last,
         last_update=summary.last,
         wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,

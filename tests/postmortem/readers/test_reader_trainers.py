@@ -25,7 +25,7 @@ LOGGED = (
     ("ctrlc_end.txt", "key_value", "pretrain", "healthy", None, 11, 11),
     ("darknet.txt", "key_value", "pretrain", "diverged", 9, 8, 11),
     ("deepspeed_chat.txt", "key_value", "sac", "diverged", 9, 8, 11),
-    ("detectron2_console.txt", "key_value", "pretrain", "diverged", 187, 180, 10),
+    ("detectron2_console.txt", "key_value", "pretrain", "diverged", 187, 179, 10),
     ("dpo_trl.txt", "hf_print", "dpo", "diverged", 9, 8, 11),
     ("ds_overflow_min.txt", "hf_print", "sft", "diverged", 15, 10, 3),
     ("espnet.txt", "key_value", "pretrain", "diverged", 1000, 900, 12),

@@ -20,6 +20,8 @@ _MOST_NOTES = 50
 _MOST_NAMES = 10_000
 """Metric names remembered of one log, for the same reason."""
 
+_MOST_UNNUMBERED = 100_000
+
 _LOOKAHEAD = 8
 """Updates read on opening, from which `kind` and `unit` are known before iteration."""
 
@@ -63,6 +65,8 @@ class Log:
             `seq` counts from 1, `step` is the number that the log prints (see `unit`).
         unit: What `Update.step` counts: the printed iteration, else the printed step, else
             the row.
+        unnumbered: Which updates with readings, from 1, the log prints no number for although it
+            prints some; their `step` is the last one printed. Final after iteration.
         kind: A guess at the trainer from its metric names ("ppo", "grpo", "dqn", "sac",
             "dpo", "sft", "pretrain"), "" when they do not tell.
         tags: What the log says about the run, such as {"env": "CartPole-v1"}.
@@ -81,6 +85,7 @@ class Log:
     run: str
     updates: Iterator[Update] = field(default_factory=lambda: iter(()), repr=False)
     unit: Unit = "row"
+    unnumbered: set[int] = field(default_factory=set, repr=False)
     kind: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     lag_updates: int = 0
@@ -124,14 +129,19 @@ class Log:
         return len(head)
 
     def _assembled(self, rows: Iterator[Row]) -> Iterator[Update]:
-        seq = 0
+        seq, last, updates = 0, None, 0
         for row in joined(rows):
             seq = row.seq or seq + 1
+            updates += bool(row.readings)
+            lacks_number = row.readings and row.step is None and last is not None
+            if lacks_number and len(self.unnumbered) < _MOST_UNNUMBERED:
+                self.unnumbered.add(updates)
+            last = last if row.step is None else row.step
             if len(self.names) < _MOST_NAMES:
                 self.names.update(row.readings)
             yield Update(
                 seq=seq,
-                step=seq if row.step is None else row.step,
+                step=seq if last is None else last,
                 time=float(seq) if row.time is None else row.time,
                 readings=row.readings,
                 event=row.event,
@@ -155,14 +165,15 @@ class Joiner:
     """Makes updates of rows: neighbours with one number become one, resumes raise the attempt.
 
     A training row and the evaluation row after it carry the same number; they are one update
-    unless a reading would be lost. A row without a number, in a log that prints numbers,
-    takes the number after the last one. Batches that are counted anew in each epoch count on.
+    unless a reading would be lost. A row without a number keeps none. Batches that are counted
+    anew in each epoch count on.
     """
 
     def __init__(self) -> None:
         self._pending: Row | None = None
         self._before: Row | None = None
         self._attempt = 1
+        self._last: int | None = None
         self._clock: float | None = None
         self._epochs = _Epochs()
 
@@ -174,13 +185,12 @@ class Joiner:
             pending.readings.update(row.readings)
             pending.event = pending.event or row.event
             return None
-        last = None if self._before is None else self._before.step
-        if row.step is None:
-            row.step = None if last is None else last + 1
-        elif last is not None and row.step < last and not row.attempt:
+        fell = row.step is not None and self._last is not None and row.step < self._last
+        if fell and not row.attempt:
             self._attempt += not _epoch_grew(row, self._before)
         row.attempt = self._attempt = row.attempt or self._attempt
         row.time = self._clock = self._clock if row.time is None else row.time
+        self._last = self._last if row.step is None else row.step
         self._pending = self._before = row
         return pending
 

@@ -28,6 +28,7 @@ _PARTS = tuple(
         r"\([\w.<>-]{0,60} ?pid=\d{1,10}(?:, ip=[\d.]{7,15})?\)",
         # Clocks, bare or in brackets; a clock without a date only in brackets or before a level.
         rf"[\[(]?{_CLOCK}[\])]?",
+        r"\[[A-Za-z][^\[\]\d]{0,40}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\[\]]{0,60}\]",
         rf"[\[(]?{_DAY} \d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?: [\w.:]{{1,60}})?[\])]?",
         r"[\[(]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[\])]",
         rf"\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?=[\s\[|-]{{1,4}}{_LEVEL}\b)",
