@@ -1,4 +1,4 @@
-"""Small files that claim to be large: each costs what its size explains, and is answered plainly."""
+"""Small files that claim to be large: each costs what its size explains, and gets a plain word."""
 
 from __future__ import annotations
 
