@@ -15,6 +15,7 @@ REASONS = {
     "checkpoint/durable.run": "raised again in the thread that waits for it",
     "checkpoint/keeper.write": "a thread: told at the next update",
     "checkpoint/ranks.agreed": "raised again in every process, none of which may wait in vain",
+    "checkpoint/reading.refused_by_name": "a stranger's bytes: told by the file's name",
     "checkpoint/reading.load_safely": "torch.load raises whatever its parsers stumble over",
     "checkpoint/shards._metadata": "unpickling raises whatever its bytes make it stumble over",
     "checkpoint/targets.load_all": "all targets are put back, then CheckpointError",

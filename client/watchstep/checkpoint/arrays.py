@@ -70,15 +70,15 @@ def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) 
     import numpy as np
 
     index = [
-        {"name": name, "dtype": str(one.values.dtype), "key": one.key_kind}
-        for name, one in arrays.items()
+        {"name": name, "dtype": str(array.values.dtype), "key": array.key_kind}
+        for name, array in arrays.items()
     ]
     described = {"format": FORMAT, "step": step, "update": update, "arrays": index}
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         archive.writestr(_INDEX, json.dumps(described))
-        for at, one in enumerate(arrays.values()):
+        for at, array in enumerate(arrays.values()):
             with archive.open(f"{at}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, _as_known(one.values), allow_pickle=False)
+                np.lib.format.write_array(member, _as_known(array.values), allow_pickle=False)
 
 
 def read_arrays(stream: IO[bytes], name: str) -> dict[str, Any]:
@@ -104,10 +104,10 @@ def read_arrays(stream: IO[bytes], name: str) -> dict[str, Any]:
 def inspect_arrays(arrays: Arrays, exempt: Sequence[str] = ()) -> Finiteness:
     """Look at every number; see `watchstep.checkpoint.finite.inspect`."""
     bad: dict[str, int] = {}
-    for name, one in arrays.items():
+    for name, array in arrays.items():
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt):
             continue
-        count = _nonfinite(one.values)
+        count = _nonfinite(array.values)
         if count:
             bad[name] = count
     return Finiteness(len(arrays), next(iter(bad), None), sum(bad.values()))

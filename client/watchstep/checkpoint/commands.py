@@ -10,7 +10,8 @@ import typer
 
 from watchstep.checkpoint.durable import copy_synced, sync_directory
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.reading import read_kept
+from watchstep.checkpoint.limits import bounded
+from watchstep.checkpoint.reading import read_kept, refused_by_name
 from watchstep.checkpoint.record import Checkpoint, manifest_path
 from watchstep.checkpoint.verify import is_kept, verify
 from watchstep.errors import CheckpointError
@@ -35,7 +36,8 @@ ToOption = Annotated[
 def verify_command(path: PathArgument, json_: JsonOption = False) -> None:
     """Exit 0 only if PATH is intact, complete and finite. Understands others' files too."""
     try:
-        checkpoint = verify(path)
+        with bounded(path):
+            checkpoint = verify(path)
     except CheckpointError as error:
         _fail(path, error, json_=json_)
     _show(checkpoint, "intact, complete, finite", json_=json_)
@@ -47,8 +49,9 @@ def list_command(path: PathArgument, json_: JsonOption = False) -> None:
     if not path.is_dir() or not is_kept(path):
         _fail(path, CheckpointError(f"{path}: no directory of kept checkpoints"), json_=json_)
     folder = Folder(path)
-    rows = [_checked(c) for c in folder.checkpoints()]
-    rows += [_checked(Checkpoint(broken, finite=False)) for broken in folder.broken()]
+    with bounded(path):
+        rows = [_checked(c) for c in folder.checkpoints()]
+        rows += [_checked(Checkpoint(broken, finite=False)) for broken in folder.broken()]
     if json_:
         typer.echo(json.dumps({"checkpoints": [{**c.as_json(), "bad": bad} for c, bad in rows]}))
     else:
@@ -64,7 +67,8 @@ def restore_command(path: PathArgument, to: ToOption = None, json_: JsonOption =
     Reads only: bad files stay where they are.
     """
     try:
-        checkpoint = _best(path)
+        with bounded(path):
+            checkpoint = _best(path)
         if to is not None:
             checkpoint = _copied(checkpoint, to)
     except (CheckpointError, OSError) as error:
@@ -78,7 +82,8 @@ def _best(path: Path) -> Checkpoint:
     folder, reasons = Folder(path), []
     for candidate in folder.good():
         try:
-            read_kept(candidate.path)
+            with refused_by_name(candidate.path):
+                read_kept(candidate.path)
         except CheckpointError as error:
             reasons.append(str(error))
         else:
@@ -106,7 +111,8 @@ def _copied(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
     try:
-        read_kept(checkpoint.path)
+        with refused_by_name(checkpoint.path):
+            read_kept(checkpoint.path)
     except (CheckpointError, OSError) as error:
         return checkpoint, str(error)
     return checkpoint, ""

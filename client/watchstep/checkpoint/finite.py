@@ -8,9 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from watchstep.errors import CheckpointError
+
 if TYPE_CHECKING:
     import torch
 
+DEEPEST = 256
+"""Containers within each other: no state of a training has a tenth of it."""
 _CHUNK_ELEMENTS = 1 << 20
 """Elements looked at together when counting: bounds the mask to 1 MiB."""
 
@@ -51,13 +55,17 @@ def first_nonfinite(state: Any) -> str | None:
     return inspect(state).bad_tensor
 
 
-def inspect(state: Any, exempt: Sequence[str] = ()) -> Finiteness:
+def inspect(state: Any, exempt: Sequence[str] = (), *, most_bytes: int | None = None) -> Finiteness:
     """Look at every tensor of a state.
 
     Args:
         state: As for `all_finite`.
         exempt: Glob patterns of names that may hold infinities on purpose, such as an
             attention mask kept as a buffer.
+        most_bytes: What may be looked at; None for a state of our own.
+
+    Raises:
+        CheckpointError: It is nested too deeply, or its tensors claim more than `most_bytes`.
     """
     import torch
 
@@ -69,6 +77,8 @@ def inspect(state: Any, exempt: Sequence[str] = ()) -> Finiteness:
             if not (exempt and any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt))
             and (numbers := _numbers(tensor)) is not None
         ]
+        if most_bytes is not None:
+            _refuse_more(most_bytes, [numbers for _, numbers in checked])
         suspects = _suspects([numbers for _, numbers in checked])
         bad = [(checked[i][0], count) for i in suspects if (count := _count(checked[i][1]))]
     if not bad:
@@ -77,19 +87,58 @@ def inspect(state: Any, exempt: Sequence[str] = ()) -> Finiteness:
 
 
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in nested state with its dotted name, in order."""
+    """Every tensor in nested state with its dotted name, in order.
+
+    A container that stands in several places is looked into once: a small file may name one so
+    often that its places are more than anybody could count.
+
+    Raises:
+        CheckpointError: It is nested deeper than `DEEPEST`.
+    """
     import torch
 
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif hasattr(value, "state_dict"):
-        yield from named_tensors(value.state_dict(), name)
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from named_tensors(entry, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, entry in enumerate(value):
-            yield from named_tensors(entry, f"{name}.{index}" if name else str(index))
+    seen: dict[int, Any] = {}
+    places: list[Iterator[tuple[str, Any]]] = [iter([(name, value)])]
+    while places:
+        place, entry = next(places[-1], _END)
+        if entry is _END[1]:
+            places.pop()
+            continue
+        if isinstance(entry, torch.Tensor):
+            yield place, entry
+            continue
+        entries = _entries(entry, place)
+        if entries is None or id(entry) in seen:
+            continue
+        seen[id(entry)] = entry
+        if len(places) > DEEPEST:
+            raise CheckpointError(f"{place[:80]}…: nested deeper than {DEEPEST}")
+        places.append(entries)
+
+
+_END: tuple[str, Any] = ("", object())
+
+
+def _entries(value: Any, name: str) -> Iterator[tuple[str, Any]] | None:
+    """What is in a container, with its dotted name; None if it is none."""
+    prefix = f"{name}." if name else ""
+    if hasattr(value, "state_dict"):
+        return iter([(name, value.state_dict())])
+    if isinstance(value, Mapping):
+        return ((f"{prefix}{key}", entry) for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ((f"{prefix}{index}", entry) for index, entry in enumerate(value))
+    return None
+
+
+def _refuse_more(most_bytes: int, tensors: Sequence[torch.Tensor]) -> None:
+    views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t.nbytes for t in tensors}
+    total = sum(views.values())
+    if total > most_bytes:
+        raise CheckpointError(
+            f"its tensors claim {total:,} bytes, which are more than the {most_bytes:,} that a"
+            " file of its size is looked at for"
+        )
 
 
 def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -99,7 +148,9 @@ def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
     plain = type(tensor) is torch.Tensor and tensor.dtype is torch.float32 and tensor.is_cpu
     if plain and tensor.layout is torch.strided and not tensor.is_nested:
         # The usual case: all that follows would cost small tensors as much as the check.
-        return tensor if tensor.numel() else None
+        if not tensor.numel():
+            return None
+        return tensor if tensor.is_contiguous() else _without_repeats(tensor)
     tensor = tensor.detach()
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
@@ -111,12 +162,28 @@ def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
         tensor = tensor.to_dense() if tensor.is_mkldnn else tensor.values()
     if tensor.is_quantized or tensor.device.type == "meta" or not tensor.numel():
         return None
+    tensor = _without_repeats(tensor)
     if tensor.is_complex():
         return torch.view_as_real(tensor.resolve_conj())
     if not tensor.is_floating_point():
         return None
     # One-byte floats know no arithmetic, and are few bytes to widen.
     return tensor.to(torch.float32) if tensor.element_size() == 1 else tensor
+
+
+def _without_repeats(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor, each once: a view may repeat few of them as often as it likes."""
+    import torch
+
+    for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(axis, 0, 1)
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 1 + sum((size - 1) * stride for size, stride in steps)
+    if tensor.numel() > span:
+        # Overlapping windows: all that they reach over.
+        tensor = torch.as_strided(tensor, (span,), (1,))
+    return tensor
 
 
 def _suspects(tensors: Sequence[torch.Tensor]) -> list[int]:

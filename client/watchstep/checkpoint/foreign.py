@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.reading import check_finite, foreign, load_safely
+from watchstep.checkpoint.reading import (
+    check_finite,
+    foreign,
+    load_safely,
+    most_unpacked,
+)
 from watchstep.checkpoint.record import Checkpoint
 from watchstep.checkpoint.safetensors import check_safetensors
 from watchstep.errors import CheckpointError
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-_MEMBER_MAX_BYTES = 64 << 30
-"""A member that claims more is a bomb, not a policy."""
 
 
 def verify_foreign(path: Path) -> Checkpoint:
@@ -35,6 +38,7 @@ def _check_file(path: Path) -> int:
     """The number of tensors in a file, all of them finite."""
     if path.suffix == ".safetensors":
         return check_safetensors(path)
+    _refuse_bombs(path)
     if zipfile.is_zipfile(path) and not _is_torch_archive(path):
         return _check_zip(path)
     return _check_torch(path, str(path))
@@ -48,7 +52,7 @@ def _is_torch_archive(path: Path) -> bool:
 
 def _check_torch(source: Path | io.BytesIO, name: str) -> int:
     content = load_safely(source, name)
-    tensors = check_finite(content, name)
+    tensors = check_finite(content, name, most_bytes=most_unpacked(_size(source)))
     if not tensors:
         raise CheckpointError(f"{name}: holds no tensor")
     return tensors
@@ -73,11 +77,31 @@ def _check_zip(path: Path) -> int:
 
 
 def _check_member(archive: zipfile.ZipFile, name: str, full_name: str) -> int:
-    if archive.getinfo(name).file_size > _MEMBER_MAX_BYTES:
-        raise CheckpointError(f"{full_name}: claims more than {_MEMBER_MAX_BYTES:,} bytes")
-    content = load_safely(io.BytesIO(archive.read(name)), full_name)
+    member = io.BytesIO(archive.read(name))
+    content = load_safely(member, full_name)
     # Stable-Baselines3 writes an empty mapping where a policy has no such variables.
-    return check_finite(content, full_name)
+    return check_finite(content, full_name, most_bytes=most_unpacked(_size(member)))
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuse a zip whose members claim more bytes than a file of its size is opened for."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    most = most_unpacked(path.stat().st_size)
+    if claimed > most:
+        raise CheckpointError(
+            f"{path}: claims {claimed:,} bytes unpacked, which are more than the {most:,} that a"
+            " file of its size is opened for"
+        )
+
+
+def _size(source: Path | io.BytesIO) -> int:
+    return source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
 
 
 def _names(archive: zipfile.ZipFile) -> Sequence[str]:
@@ -109,7 +133,9 @@ def _verify_folder(folder: Path) -> Checkpoint:
 def _check_any(path: Path) -> int:
     if path.suffix == ".safetensors" or (zipfile.is_zipfile(path) and not _is_torch_archive(path)):
         return _check_file(path)
-    return check_finite(load_safely(path, str(path)), str(path))
+    _refuse_bombs(path)
+    content = load_safely(path, str(path))
+    return check_finite(content, str(path), most_bytes=most_unpacked(_size(path)))
 
 
 def _holds_tensors(path: Path) -> bool:

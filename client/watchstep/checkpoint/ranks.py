@@ -85,12 +85,12 @@ class Ranks:
             damaged = isinstance(error, CheckpointError)
             own = _Failed(str(error) or type(error).__name__, damaged)
         results = self._gathered(own)
-        failed = [(rank, one) for rank, one in enumerate(results) if isinstance(one, _Failed)]
+        failed = [(rank, part) for rank, part in enumerate(results) if isinstance(part, _Failed)]
         if failed:
             rank, first = failed[0]
-            damaged = all(one.damaged for _, one in failed)
+            damaged = all(part.damaged for _, part in failed)
             raise TogetherError(f"rank {rank}: {first.reason}", damaged=damaged)
-        return [one for one in results if not isinstance(one, _Failed)]
+        return [part for part in results if not isinstance(part, _Failed)]
 
     def led(self, work: Callable[[], T]) -> T:
         """Do something in the leading process alone; what it got, in all of them.
@@ -98,8 +98,8 @@ class Ranks:
         Raises:
             TogetherError: In all of them, if it failed or one died.
         """
-        found: T | None = self.agreed(lambda: work() if self.leads else None)[0]
-        return found  # type: ignore[return-value]  # the leading process is the first
+        result: T | None = self.agreed(lambda: work() if self.leads else None)[0]
+        return result  # type: ignore[return-value]  # the leading process is the first
 
     def _gathered(self, own: T | _Failed) -> list[T | _Failed]:
         import torch.distributed as dist

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,8 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         content = read_shards(path)
     else:
         content = _read_file(path, manifest, load_safely)
-    check_finite(content.get("state"), str(path), manifest.unchecked)
+    most = most_unpacked(manifest.size_bytes)
+    check_finite(content.get("state"), str(path), manifest.unchecked, most_bytes=most)
     return manifest, content
 
 
@@ -83,13 +85,42 @@ def load_safely(source: IO[bytes] | Path, name: str) -> Any:
         raise CheckpointError(f"{name}: cannot be read safely: {first_line[0][:200]}") from error
 
 
-def check_finite(state: Any, name: str, unchecked: Sequence[str] = ()) -> int:
+UNPACKED_TIMES = 16
+UNPACKED_BYTES = 64 << 20
+"""What a file is opened for: 16 times its size, and 64 MiB that a small one may have besides.
+Weights compress by a few percent, zeros a thousandfold."""
+
+
+def most_unpacked(size_bytes: int) -> int:
+    """How many bytes a file of this size may unpack to."""
+    return UNPACKED_TIMES * size_bytes + UNPACKED_BYTES
+
+
+@contextlib.contextmanager
+def refused_by_name(path: Path) -> Iterator[None]:
+    """Whatever a stranger's bytes make a parser stumble over is a `CheckpointError`."""
+    try:
+        yield
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:
+        first_line = (str(error).strip().splitlines() or [""])[0][:200]
+        kind = type(error).__name__
+        raise CheckpointError(f"{path}: cannot be checked: {kind}: {first_line}") from error
+
+
+def check_finite(
+    state: Any, name: str, unchecked: Sequence[str] = (), *, most_bytes: int | None = None
+) -> int:
     """The number of tensors in a state, all of them finite.
 
     Raises:
-        CheckpointError: Naming the first that is not.
+        CheckpointError: Naming the first that is not, or the state claims more than `most_bytes`.
     """
-    finiteness = inspect(state, unchecked)
+    try:
+        finiteness = inspect(state, unchecked, most_bytes=most_bytes)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
     refuse_nonfinite(finiteness, name)
     return finiteness.tensors
 

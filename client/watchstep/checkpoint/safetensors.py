@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.reading import refuse_nonfinite
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -112,12 +113,9 @@ def _check_numbers(entries: list[_Entry], pages: mmap.mmap, offset: int, path: P
         for name, dtype, begin, end in entries
         if end > begin
     }
-    found = inspect(tensors)
+    finiteness = inspect(tensors)
     tensors.clear()
-    if found.bad_tensor is not None:
-        raise CheckpointError(
-            f"{path}: {found.bad_tensor} is not finite ({found.nonfinite:,} elements in all)"
-        )
+    refuse_nonfinite(finiteness, str(path))
 
 
 def _view(pages: mmap.mmap, offset: int, size_bytes: int, dtype: str) -> torch.Tensor:

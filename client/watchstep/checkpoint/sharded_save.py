@@ -45,8 +45,8 @@ def save_together(
 
     def look() -> tuple[str | None, int, int]:
         content.update({name: plain(value, name) for name, value in state.items()})
-        found = inspect(content, draft.unchecked)
-        return found.bad_tensor, found.nonfinite, found.tensors
+        finiteness = inspect(content, draft.unchecked)
+        return finiteness.bad_tensor, finiteness.nonfinite, finiteness.tensors
 
     seen = ranks.agreed(look)
     draft = ranks.led(lambda: draft)
@@ -92,8 +92,8 @@ def restore_together(
     content: dict[str, Any] = {}
     for candidate in ranks.led(lambda: list(candidates)):
         try:
-            ranks.agreed(lambda one=candidate: _check(one, ranks))  # type: ignore[misc]
-            ranks.agreed(lambda one=candidate: content.update(_read(one, targets, ranks)))  # type: ignore[misc]
+            ranks.agreed(lambda tried=candidate: _check(tried, ranks))  # type: ignore[misc]
+            ranks.agreed(lambda tried=candidate: content.update(_read(tried, targets, ranks)))  # type: ignore[misc]
         except TogetherError as error:
             passed.append((candidate, str(error), error.damaged))
             continue

@@ -98,7 +98,7 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
         )
     except CheckpointException as error:
         # Not an Exception for torch, but nothing that should end a training.
-        failed = "; ".join(f"rank {rank}: {one[0]}" for rank, one in error.failures.items())
+        failed = "; ".join(f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items())
         raise OSError(f"torch.distributed.checkpoint failed: {failed}") from error
     own = sorted(folder.glob(f"__{ranks.rank}_*"))
     if ranks.leads:
@@ -123,11 +123,11 @@ def check_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> None:
     for part in parts:
         path = checkpoint.path / part.name
         try:
-            found = _part(path)
+            part_now = _part(path)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path}: is missing") from error
-        if found != part:
-            wrong = f"{found.size_bytes:,} bytes, sha256 {found.sha256[:12]}…"
+        if part_now != part:
+            wrong = f"{part_now.size_bytes:,} bytes, sha256 {part_now.sha256[:12]}…"
             raise CheckpointError(
                 f"{path}: {wrong}, saved {part.size_bytes:,}, {part.sha256[:12]}…"
             )
@@ -175,17 +175,17 @@ def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[s
     """
     import torch
 
-    found: dict[str, Any] = {}
+    sharded: dict[str, Any] = {}
     for name, target in targets.items():
         if name not in state:
             continue
         if isinstance(target, torch.optim.Optimizer):
-            found[name] = _optimizer_like(target, state[name])
+            sharded[name] = _optimizer_like(target, state[name])
         elif hasattr(target, "state_dict"):
-            found[name] = _shards_of(state[name], target.state_dict())
+            sharded[name] = _shards_of(state[name], target.state_dict())
         else:
-            found[name] = state[name]
-    return found
+            sharded[name] = state[name]
+    return sharded
 
 
 def _optimizer_like(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _shards_of(value: Any, live: Any) -> Any:
         here = value.to(live.device)
         return distribute_tensor(here, live.device_mesh, live.placements, src_data_rank=None)
     if isinstance(value, Mapping) and isinstance(live, Mapping):
-        return {key: _shards_of(one, live.get(key)) for key, one in value.items()}
+        return {key: _shards_of(entry, live.get(key)) for key, entry in value.items()}
     return value
 
 
@@ -287,9 +287,9 @@ def _taken_apart(value: Any, name: str, tensors: dict[str, Any]) -> Any:
         tensors[name] = value
         return {_MARK: name}
     if isinstance(value, Mapping) and not isinstance(value, collections.Counter):
-        return {key: _taken_apart(one, f"{name}.{key}", tensors) for key, one in value.items()}
+        return {key: _taken_apart(entry, f"{name}.{key}", tensors) for key, entry in value.items()}
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        members = [_taken_apart(one, f"{name}.{at}", tensors) for at, one in enumerate(value)]
+        members = [_taken_apart(entry, f"{name}.{at}", tensors) for at, entry in enumerate(value)]
         return members if isinstance(value, list) else tuple(members)
     return value
 
@@ -298,9 +298,9 @@ def _put_together(rest: Any, tensors: Mapping[str, Any]) -> Any:
     if _is_mark(rest):
         return tensors[rest[_MARK]]
     if isinstance(rest, dict) and not isinstance(rest, collections.Counter):
-        return {key: _put_together(one, tensors) for key, one in rest.items()}
+        return {key: _put_together(entry, tensors) for key, entry in rest.items()}
     if type(rest) in (list, tuple):
-        return type(rest)(_put_together(one, tensors) for one in rest)
+        return type(rest)(_put_together(entry, tensors) for entry in rest)
     return rest
 
 
@@ -309,9 +309,9 @@ def _marked(rest: Any) -> list[str]:
     if _is_mark(rest):
         return [rest[_MARK]]
     if isinstance(rest, Mapping):
-        return [name for one in rest.values() for name in _marked(one)]
+        return [name for entry in rest.values() for name in _marked(entry)]
     if isinstance(rest, (list, tuple)):
-        return [name for one in rest for name in _marked(one)]
+        return [name for entry in rest for name in _marked(entry)]
     return []
 
 

@@ -143,8 +143,8 @@ def _check_module(name: str, module: torch.nn.Module, state: Any) -> None:
     for key, tensor in expected.items():
         if not isinstance(tensor, torch.Tensor):
             continue
-        found = state[key]
-        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        saved = state[key]
+        shape = tuple(saved.shape) if isinstance(saved, torch.Tensor) else type(saved).__name__
         if shape != tuple(tensor.shape):
             raise CheckpointError(f"{name}.{key}: is {shape}, expected {tuple(tensor.shape)}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from watchstep.checkpoint.folder import PINNED, Folder, manifests
 from watchstep.checkpoint.foreign import verify_foreign
-from watchstep.checkpoint.reading import read_kept
+from watchstep.checkpoint.reading import read_kept, refused_by_name
 from watchstep.checkpoint.record import (
     ARRAYS_SUFFIX,
     MANIFEST_SUFFIX,
@@ -42,16 +42,21 @@ def verify(path: str | os.PathLike[str]) -> Checkpoint:
     if not place.exists():
         raise CheckpointError(f"{place}: there is nothing")
     try:
-        if place.name.endswith(_MANIFESTS):
-            place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
-        if manifest_path(place).exists():
-            manifest, _ = read_kept(place)
-            return manifest
-        if place.is_dir():
-            return _verify_folder(place)
-        return verify_foreign(place)
+        with refused_by_name(place):
+            return _verified(place)
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
+
+
+def _verified(place: Path) -> Checkpoint:
+    if place.name.endswith(_MANIFESTS):
+        place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
+    if manifest_path(place).exists():
+        manifest, _ = read_kept(place)
+        return manifest
+    if place.is_dir():
+        return _verify_folder(place)
+    return verify_foreign(place)
 
 
 def is_kept(directory: Path) -> bool:

@@ -115,7 +115,7 @@ class DeviceLane:
         self._skip = skip
         self._counts: torch.Tensor | None = None
         self._unclipped: torch.Tensor | None = None
-        self._told: torch.Tensor | None = None
+        self._found_inf: torch.Tensor | None = None
         self._displaced: torch.Tensor | None = None
 
     def before_clipping(self, gradients: Sequence[torch.Tensor]) -> None:
@@ -136,21 +136,21 @@ class DeviceLane:
             scale = getattr(optimizer, "grad_scale", None)
             if scale is not None:
                 now = torch.stack([now[0] / scale.to(now.device, non_blocking=True), now[1]])
-            told = now if self._unclipped is None else self._unclipped
+            whole = now if self._unclipped is None else self._unclipped
             self._unclipped = None
             # What clipping saw is told, but a fault that came after it counts all the same.
-            told = torch.where((now[1] > 0) & (told[1] == 0), now, told)
+            whole = torch.where((now[1] > 0) & (whole[1] == 0), now, whole)
             theirs = _scalers_verdict(optimizer, now.device)
             bad = self._own_verdict(optimizer, now[1], theirs)
-            packet = torch.cat([told, self._counted(bad), theirs.double().reshape(1)])
+            packet = torch.cat([whole, self._counted(bad), theirs.double().reshape(1)])
             self.copies.send(packet, lambda values: receive(_arrived(values)))
 
     def release(self, optimizer: torch.optim.Optimizer) -> None:
         """Take back what the optimizer was told, after its step."""
-        told, before = self._told, self._displaced
-        self._told = self._displaced = None
+        ours, before = self._found_inf, self._displaced
+        self._found_inf = self._displaced = None
         # After a step that raised, a loss scaler may have put its own there meanwhile.
-        if told is None or getattr(optimizer, "found_inf", None) is not told:
+        if ours is None or getattr(optimizer, "found_inf", None) is not ours:
             return
         if before is None:
             del optimizer.found_inf  # type: ignore[attr-defined]
@@ -174,8 +174,8 @@ class DeviceLane:
             return torch.zeros_like(bad)
         before: torch.Tensor | None = getattr(optimizer, "found_inf", None)
         self._displaced = before
-        self._told = bad if before is None else torch.maximum(theirs, bad)
-        optimizer.found_inf = self._told  # type: ignore[attr-defined]
+        self._found_inf = bad if before is None else torch.maximum(theirs, bad)
+        optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ class Units:
         self.model, self.every = model, every
         self._survive = survive or (lambda function, *args: function(*args))
         self._passes = 0
-        self._found: dict[str, list[torch.Tensor]] = {}
+        self._shares: dict[str, list[torch.Tensor]] = {}
         kinds = {
             nn.ReLU: _lets_through,
             nn.ReLU6: _lets_through,
@@ -87,8 +87,8 @@ class Units:
         """
         import torch
 
-        found, self._found = self._found, {}
-        return {name: torch.stack(shares).max() for name, shares in found.items()}
+        by_name, self._shares = self._shares, {}
+        return {name: torch.stack(shares).max() for name, shares in by_name.items()}
 
     def detach(self) -> None:
         """Take the hooks out. Twice is harmless."""
@@ -121,7 +121,7 @@ class Units:
             units = output.detach().movedim(channels, -1).flatten(0, -2)
             share = (measure(units).float().mean(0) < ACTIVE_SHARE).float().mean()
         # A loop that never logs must not pile them up.
-        shares = self._found.setdefault(name, [])
+        shares = self._shares.setdefault(name, [])
         if len(shares) < 256:
             shares.append(share)
 
