@@ -46,7 +46,8 @@ class Judgement:
 
     def looks_at(self, name: str) -> bool:
         """Whether a rule looks at the metric of that name."""
-        return bool(self.rules.targets(name))
+        rules = self.rules
+        return bool(rules.targets(name)) or rules.role(name) in rules.each_roles
 
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire on the stream of updates."""

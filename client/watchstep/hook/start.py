@@ -115,13 +115,14 @@ def _begun(given: Mapping[str, Any], *, strict: bool = False) -> Watch:
 
 def _rules(options: Options, *, strict: bool) -> RuleSet:
     try:
-        return load(options.rules).for_tags(options.tags)
+        return load(options.rules, options.roles).for_tags(options.tags)
     except (RuleError, OSError) as error:
         if strict:
             raise
         warn(f"watchstep goes on without a rule file: {error}")
     others = [source for source in options.rules if source != "generic" and _loads(source)]
-    return load([*others, "generic"] if others else DEFAULT_RULES).for_tags(options.tags)
+    sources = [*others, "generic"] if others else DEFAULT_RULES
+    return load(sources, options.roles).for_tags(options.tags)
 
 
 def _loads(source: str) -> bool:

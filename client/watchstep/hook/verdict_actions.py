@@ -16,6 +16,7 @@ from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
+    from watchstep.checkpoint import Checkpoint
     from watchstep.guard import Agreement, Guard
 
 _HEALTHY = Verdict()
@@ -126,6 +127,20 @@ class VerdictActions:
                 return verdict
             event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
             return self.act(verdict, readings, event)
+
+    def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
+        """As `Watch.save`."""
+        saved = self._checkpoints.save(state, step)
+        if saved is not None and not saved.finite:
+            with self._stream.lock:
+                self.on_refused(saved)
+        return saved
+
+    def on_refused(self, refused: Checkpoint) -> None:
+        """Tell of a state that is not finite, and act on what the rules say to it."""
+        verdict = self._checkpoints.tell_refused(refused)
+        if verdict.action >= Action.HALT:
+            self.together(verdict)
 
     def together(self, verdict: Verdict) -> Verdict:
         """Act on a verdict, or bring it to the vote on the next optimizer step.
