@@ -44,6 +44,14 @@ class Judgement:
         self._steps[guard], _ = step(self.rules, state, Update(seq, seq, time, readings))
         return judge(self.rules, self._steps[guard], most=self.most)
 
+    def adopt(self, rules: RuleSet) -> None:
+        """Judge by other rules from now on; what both sets have goes on where it stands."""
+        self.rules = rules
+        self._updates = State.restore(rules, self._updates.snapshot())
+        self._steps = {
+            guard: State.restore(rules, state.snapshot()) for guard, state in self._steps.items()
+        }
+
     def looks_at(self, name: str) -> bool:
         """Whether a rule looks at the metric of that name."""
         rules = self.rules

@@ -15,10 +15,10 @@ from watchstep.hook.commands import Commands
 from watchstep.hook.events import sendable
 from watchstep.hook.options import Options
 from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
+from watchstep.hook.service_rules import ServiceRules
 from watchstep.hook.stream import Stream
 from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
-from watchstep.hook.watch_checkpoints import WatchCheckpoints
 from watchstep.wire import legal_metric_name
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class UpdateLog:
         self,
         options: Options,
         stream: Stream,
-        checkpoints: WatchCheckpoints,
         actions: VerdictActions,
         commands: Commands,
+        rules: ServiceRules,
         boundary: Boundary,
     ) -> None:
         self.units: list[Units] = []
@@ -57,9 +57,10 @@ class UpdateLog:
         self.last_verdict = _HEALTHY
         self._options = options
         self._stream = stream
-        self._checkpoints = checkpoints
+        self._checkpoints = actions.checkpoints
         self._actions = actions
         self._commands = commands
+        self._rules = rules
         self._boundary = boundary
         self._coercer = Coercer(stream.judgement.looks_at)
         self._arrivals = Arrivals(boundary)
@@ -68,6 +69,8 @@ class UpdateLog:
     def log(self, metrics: Any, step: Any, event: Any) -> Verdict:
         """One update; what is on a device may make the verdict come later."""
         stream = self._stream
+        if self._rules.compiled is not None:
+            self._boundary.survive(self._adopt_rules)
         readings, waiting = self._coercer.readings(metrics)
         if type(step) is int and 0 <= step <= _LAST_STEP:
             stream.step = step
@@ -77,14 +80,7 @@ class UpdateLog:
             event = self._sendable(event)
         if self._coercer.notices:
             self._warn_of_metrics()
-        for units in self.units:
-            numbers, later = self._coercer.readings(self._boundary.survive(units.readings))
-            readings.update(numbers)
-            waiting.update(later)
-        if self._actions.guards:
-            readings.update(self._boundary.survive(self._actions.readings) or {})
-        if self.phases_ns:
-            readings.update(self._phase_shares())
+        self._add_own(readings, waiting)
         if waiting and self._options.strict:
             readings.update(self._boundary.survive(read_now, waiting) or {})
         elif waiting or self._arrivals:
@@ -94,6 +90,17 @@ class UpdateLog:
                 verdict = self._judge(*arrived)
             return verdict
         return self._judge(readings, stream.step, event)
+
+    def _add_own(self, readings: dict[str, float], waiting: dict[str, Any]) -> None:
+        """Add what the hook itself has measured since the last update."""
+        for units in self.units:
+            numbers, later = self._coercer.readings(self._boundary.survive(units.readings))
+            readings.update(numbers)
+            waiting.update(later)
+        if self._actions.guards:
+            readings.update(self._boundary.survive(self._actions.readings) or {})
+        if self.phases_ns:
+            readings.update(self._phase_shares())
 
     def flush(self) -> None:
         """Tell what is still behind a device; nothing is acted on any more."""
@@ -175,6 +182,11 @@ class UpdateLog:
         for name in self.phases_ns:
             self.phases_ns[name] = 0
         return shares
+
+    def _adopt_rules(self) -> None:
+        rules = self._rules.take()
+        if rules is not None:
+            self._stream.judgement.adopt(rules)
 
     def _next_step(self, step: Any) -> int:
         """The step that a trainer's counter means; one more than the last where it means none."""

@@ -27,6 +27,7 @@ from watchstep.hook.process import (
 )
 from watchstep.hook.progress import Progress
 from watchstep.hook.run_end import RunEnd
+from watchstep.hook.service_rules import ServiceRules
 from watchstep.hook.stream import Stream
 from watchstep.hook.termination import Termination
 from watchstep.hook.update_log import UpdateLog
@@ -69,12 +70,13 @@ class Watch:
             options, self._stream, self._checkpoints, self._run_end, self._boundary
         )
         self._commands = Commands(options, self._stream, self._checkpoints, self._actions)
+        self._service_rules = ServiceRules(options, self._boundary)
         self._updates = UpdateLog(
             options,
             self._stream,
-            self._checkpoints,
             self._actions,
             self._commands,
+            self._service_rules,
             self._boundary,
         )
         self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
@@ -94,6 +96,7 @@ class Watch:
         on_fork(self._disable)
         if self.options.capture_text:
             captured_logs.listen(self._stream.events.captured)
+        self._boundary.survive(self._service_rules.remember)
         if reports:
             self._report()
             hint = self._boundary.survive(self._checkpoints.resume_hint)
@@ -119,7 +122,9 @@ class Watch:
             mode="offline" if options.mode == "offline" else "online",
             exit_s=options.exit_s,
         )
-        self._stream.outbound = Outbound(config, on_command=self._on_command)
+        self._stream.outbound = Outbound(
+            config, on_command=self._on_command, on_rules=self._service_rules.receive
+        )
         if options.outside is not None:
             self._stream.outbound.introduce(options.outside)
         remote = network_file_system(options.directory)

@@ -63,6 +63,8 @@ class Outbound:
 
     Args:
         on_command: Called in the sender's thread with each command for this attempt, once.
+        on_rules: Called in the sender's thread with the rules that judge the run, whenever they
+            change.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class Outbound:
         config: OutboundConfig,
         *,
         on_command: Callable[[Mapping[str, Any]], None] | None = None,
+        on_rules: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._config = config
         self._on_command = on_command
+        self._on_rules = on_rules
         self._commands_seen: dict[str, None] = {}
         self._complaints: set[str] = set()
         self._put_lock = threading.RLock()
@@ -277,7 +281,8 @@ class Outbound:
     def _obey(self, attempt: int, commands: Sequence[Mapping[str, Any]]) -> None:
         for command in commands:
             name = str(command.get("id"))
-            if self._on_command is None or command.get("attempt", attempt) != attempt:
+            of_another = command.get("run", self._config.run) != self._config.run
+            if self._on_command is None or command.get("attempt", attempt) != attempt or of_another:
                 continue
             if name in self._commands_seen:
                 continue
@@ -319,7 +324,13 @@ class Outbound:
         except SettingsError as error:
             self._complain("settings", f"watchstep sends nothing: {error}")
             return None
-        self._sender = SessionSender(transport, self._header, self._source, on_commands=self._obey)
+        self._sender = SessionSender(
+            transport,
+            self._header,
+            self._source,
+            on_commands=self._obey,
+            on_rules=self._on_rules,
+        )
         return SenderLoop(config, transport, self._sender, self._source, self._complain)
 
     def _silence_in_child(self) -> None:

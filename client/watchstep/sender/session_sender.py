@@ -75,12 +75,14 @@ class Receipt:
     Attributes:
         accepted, duplicates: Updates stored now, and stored before.
         rejected: Positions in the batch of updates that it will never store.
+        rules: Fingerprint of the rules that judge the run; "" from a service before these.
     """
 
     accepted: int
     duplicates: int
     rejected: tuple[int, ...]
     commands: tuple[Mapping[str, Any], ...]
+    rules: str = ""
 
 
 class SessionSender:
@@ -93,12 +95,16 @@ class SessionSender:
         source: UpdateSource,
         *,
         on_commands: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
+        on_rules: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._transport = transport
         self._header = header
         self._announcement = header.announcement()
         self._source = source
         self._on_commands = on_commands
+        self._on_rules = on_rules
+        self._rules = ""
+        self._newest_rules = ""
         self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
         self._limit = self._ceiling = BATCH_UPDATES
         self._replaced: dict[int, Parcel] = {}
@@ -123,6 +129,9 @@ class SessionSender:
         """
         if self.attempt is None:
             self._begin()
+            return True
+        if self._newest_rules != self._rules:
+            self._fetch_rules()
             return True
         batch = self._batch()
         if not batch and not poll:
@@ -153,9 +162,9 @@ class SessionSender:
                     return
                 raise SetbackError("session", f"HTTP {reply.status} to the start of the run")
             raise _setback(reply)
-        told = _json(reply)
-        attempt, last_seq = _integer(told, "attempt"), _integer(told, "last_seq")
-        accepts = told.get("accepts")
+        answer = _json(reply)
+        attempt, last_seq = _integer(answer, "attempt"), _integer(answer, "last_seq")
+        accepts = answer.get("accepts")
         self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
         self._check_claim(last_seq)
         # A service that was set back to an older state gets again what is still here.
@@ -163,6 +172,24 @@ class SessionSender:
         self.attempt = attempt
         if last_seq:
             self._source.acknowledge(last_seq)
+        self._take_rules(answer.get("rules"))
+
+    def _fetch_rules(self) -> None:
+        """Ask for the rules that judge the run, which have changed."""
+        reply = self._transport.request("GET", f"{self._path}/rules", b"")
+        if reply.status in _TRY_AGAIN or reply.status >= 500:
+            raise _setback(reply)
+        # Whatever else came: asking again would have the same answer.
+        self._rules = self._newest_rules
+        if reply.status == 200:
+            self._take_rules(_json_or_empty(reply))
+
+    def _take_rules(self, rules: Any) -> None:
+        # A service of the version before names the fingerprint only.
+        if isinstance(rules, dict) and isinstance(rules.get("fingerprint"), str):
+            self._rules = self._newest_rules = rules["fingerprint"]
+            if self._on_rules is not None:
+                self._on_rules(rules)
 
     def _batch(self) -> list[Parcel]:
         found = self._source.read(self.acked + 1, self._limit, rows=self._rows)
@@ -187,6 +214,8 @@ class SessionSender:
         self.sent += receipt.accepted
         if batch:
             self._move_to(batch[-1].seq)
+        if receipt.rules and self._on_rules is not None:
+            self._newest_rules = receipt.rules
         if receipt.commands and self._on_commands is not None and self.attempt is not None:
             self._on_commands(self.attempt, receipt.commands)
 
@@ -270,40 +299,45 @@ def _setback(reply: Reply) -> SetbackError:
 
 
 def _receipt(reply: Reply) -> Receipt:
-    told = _json(reply)
-    rejected = told.get("rejected", [])
-    commands = told.get("commands", [])
+    answer = _json(reply)
+    rejected = answer.get("rejected", [])
+    commands, rules = answer.get("commands", []), answer.get("rules")
     return Receipt(
-        accepted=_integer(told, "accepted"),
-        duplicates=_integer(told, "duplicates"),
+        accepted=_integer(answer, "accepted"),
+        duplicates=_integer(answer, "duplicates"),
         rejected=tuple(
-            one["index"]
-            for one in (rejected if isinstance(rejected, list) else [])
-            if isinstance(one, dict) and isinstance(one.get("index"), int) and one["index"] >= 0
+            refusal["index"]
+            for refusal in (rejected if isinstance(rejected, list) else [])
+            if isinstance(refusal, dict)
+            and isinstance(refusal.get("index"), int)
+            and refusal["index"] >= 0
         ),
         commands=tuple(
-            one for one in (commands if isinstance(commands, list) else []) if isinstance(one, dict)
+            command
+            for command in (commands if isinstance(commands, list) else [])
+            if isinstance(command, dict)
         ),
+        rules=rules if isinstance(rules, str) else "",
     )
 
 
 def _json(reply: Reply) -> Mapping[str, Any]:
-    told = _json_or_empty(reply)
-    if not told:
+    answer = _json_or_empty(reply)
+    if not answer:
         raise _setback(reply)
-    return told
+    return answer
 
 
 def _json_or_empty(reply: Reply) -> Mapping[str, Any]:
     try:
-        told = json.loads(reply.body)
+        answer = json.loads(reply.body)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
-def _integer(told: Mapping[str, Any], field: str) -> int:
-    value = told.get(field)
+def _integer(answer: Mapping[str, Any], field: str) -> int:
+    value = answer.get(field)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise SetbackError("busy", f"an answer without {field}")
     return value

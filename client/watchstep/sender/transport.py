@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import http.client
     import socket
 
-REPLY_MAX_BYTES = 64 * 1024
-"""Longer answers are not from watchstep's service."""
+REPLY_MAX_BYTES = 2 * 1024 * 1024
+"""Longer answers are not from watchstep's service; the longest holds the texts of all rules."""
 
 # Below this the gzip header and the server's work cost more than the bytes saved.
 _GZIP_FROM_BYTES = 1024
