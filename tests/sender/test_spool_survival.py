@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import warnings
 from pathlib import Path
 
@@ -292,25 +291,22 @@ def test_what_memory_cannot_hold_while_the_disk_is_full_is_counted(outbound, mon
     assert trainer.losses() == {"spool_error": 50}
 
 
-def test_a_thread_switch_is_no_slow_disk(outbound):
-    ended = threading.Event()
+def test_waiting_for_other_threads_is_no_slow_disk(outbound, monkeypatch):
+    now = [0.0]
 
-    def busy():
-        count = 0
-        while not ended.is_set():
-            count += 1
+    def switched(fd, data):
+        now[0] += 0.08
+        return len(data)
 
-    threads = [threading.Thread(target=busy, daemon=True) for _ in range(8)]
     trainer = outbound(None, mode="offline")
-    for thread in threads:
-        thread.start()
-    put_all(trainer, 1, 60)
-    on_disk = trainer.stats().on_disk
-    ended.set()
-    for thread in threads:
-        thread.join()
+    trainer.put(update(1))
+    monkeypatch.setattr(spool.os, "write", switched)
+    monkeypatch.setattr(spool.time, "monotonic", lambda: now[0])
+    # Sixteen busy threads of 5 ms each.
+    monkeypatch.setattr(spool, "_gil_wait_s", lambda: 0.04)
+    put_all(trainer, 2, 30)
 
-    assert on_disk
+    assert trainer.stats().on_disk
     assert trainer.losses() == {}
 
 

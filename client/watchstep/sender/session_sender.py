@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from watchstep.errors import WatchstepError
+from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.sender.session import Header
-from watchstep.sender.transport import Reply, Transport
+from watchstep.sender.transport import ConnectionClosedError, Reply, Transport
 from watchstep.wire import ROWS_TYPE, Parcel, encode_batch, encode_rows
 
 BATCH_UPDATES = 500
@@ -86,7 +86,13 @@ class Receipt:
 
 
 class SessionSender:
-    """Brings one session over, one request at a time. Not thread-safe."""
+    """Brings one session over, one request at a time. Not thread-safe.
+
+    Attributes:
+        attempt: As the service numbers this start; None before it was heard.
+        acked: The last update that is with the service.
+        sent, refused: Updates that the service stored, and that it will never store.
+    """
 
     def __init__(
         self,
@@ -103,6 +109,7 @@ class SessionSender:
         self._source = source
         self._on_commands = on_commands
         self._on_rules = on_rules
+        self._lost_touch = False
         self._rules = ""
         self._newest_rules = ""
         self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
@@ -113,6 +120,7 @@ class SessionSender:
         self.attempt: int | None = None
         self.acked = source.acknowledged()
         self.sent = 0
+        self.refused = 0
 
     def advance(self, *, poll: bool = False) -> bool:
         """Make one request, if there is anything to say.
@@ -127,7 +135,7 @@ class SessionSender:
             UnreachableError: No HTTP answer came.
             SetbackError: One came that was no receipt.
         """
-        if self.attempt is None:
+        if self.attempt is None or self._lost_touch:
             self._begin()
             return True
         if self._newest_rules != self._rules:
@@ -136,7 +144,16 @@ class SessionSender:
         batch = self._batch()
         if not batch and not poll:
             return False
-        reply = self._post(self.attempt, batch)
+        try:
+            reply = self._post(self.attempt, batch)
+        except ConnectionClosedError:
+            self._lost_touch = True
+            return True
+        except UnreachableError:
+            # Whoever answers next may be another, or have lost its store: it gets the run's
+            # tags, configuration and session first.
+            self._lost_touch = True
+            raise
         if reply.status == 202:
             self._received(batch, _receipt(reply))
         else:
@@ -147,9 +164,9 @@ class SessionSender:
         path = f"{self._path}/updates"
         if self._rows:
             body = encode_rows(attempt, batch)
-            return self._transport.request("POST", path, body, kind=ROWS_TYPE)
+            return self._transport.request("POST", path, body, kind=ROWS_TYPE, again=False)
         body = encode_batch(attempt, [one.body for one in batch])
-        return self._transport.request("POST", path, body)
+        return self._transport.request("POST", path, body, again=False)
 
     def _begin(self) -> None:
         reply = self._transport.request("PUT", self._path, self._announcement)
@@ -170,6 +187,7 @@ class SessionSender:
         # A service that was set back to an older state gets again what is still here.
         self.acked = last_seq
         self.attempt = attempt
+        self._lost_touch = False
         if last_seq:
             self._source.acknowledge(last_seq)
         self._take_rules(answer.get("rules"))
@@ -208,7 +226,7 @@ class SessionSender:
     def _received(self, batch: list[Parcel], receipt: Receipt) -> None:
         for index in receipt.rejected:
             if index < len(batch):
-                self._source.refused(batch[index].seq, "rejected")
+                self._refuse(batch[index].seq, "rejected")
         self._limit = min(self._limit * 2, self._ceiling)
         self._conflict_at = 0
         self.sent += receipt.accepted
@@ -247,7 +265,7 @@ class SessionSender:
         if len(batch) > 1:
             self._limit = max(len(batch) // 2, 1)
             return
-        self._source.refused(batch[0].seq, "conflict")
+        self._refuse(batch[0].seq, "conflict")
         self._move_to(batch[0].seq)
 
     def _check_claim(self, last_seq: int) -> None:
@@ -266,8 +284,12 @@ class SessionSender:
             # Not even the placeholder is taken: its number stays empty.
             self._move_to(seq)
             return
-        self._source.refused(seq, reason)
+        self._refuse(seq, reason)
         self._replaced[seq] = Parcel(seq, self._source.placeholder(seq, reason))
+
+    def _refuse(self, seq: int, reason: str) -> None:
+        self.refused += 1
+        self._source.refused(seq, reason)
 
     def _move_to(self, seq: int) -> None:
         self.acked = seq
