@@ -276,7 +276,7 @@ def test_watch_saves_and_rolls_back_sharded_state_on_all_ranks_together(tmp_path
                 back = [at for at in range(1, 6) if hashes[at] == now]
             actions.append(int(watch.log({"train/loss": float(loss)}, step=step).action))
             watch.save(state, step=step)
-        tell(back=back, rollbacks=watch._acting.rollbacks, errors=watch.errors)
+        tell(back=back, rollbacks=watch._actions.rollbacks, errors=watch.errors)
         watch.finish()
         dist.destroy_process_group()
     """

@@ -81,7 +81,7 @@ def test_an_error_inside_that_cannot_say_what_it_is_is_counted_all_the_same(
     def fail(*_: Any) -> None:
         raise UnsayableError
 
-    monkeypatch.setattr(watch._coercer, "readings", fail)
+    monkeypatch.setattr(watch._updates._coercer, "readings", fail)
     with pytest.warns(UserWarning, match="goes on after UnsayableError"):
         watch.log({"train/loss": 0.5})
 
@@ -125,7 +125,7 @@ def test_an_end_that_fails_half_way_still_lets_go_of_everything(make: Any) -> No
     watch = make()
     model = torch.nn.Linear(2, 2)
     guard = watch.guard(torch.optim.SGD(model.parameters(), lr=0.1))
-    watch._vitals.readings = lambda *_: 1 / 0
+    watch._updates.vitals.readings = lambda *_: 1 / 0
 
     with pytest.warns(UserWarning, match="ZeroDivisionError"):
         watch.finish()

@@ -14,7 +14,7 @@ import pytest
 
 from sender.fake_service import poll_until, status
 from watchstep.core.updates import Update
-from watchstep.sender import spool
+from watchstep.sender import spool, spool_writer
 from watchstep.sender.replay import replay
 from watchstep.sender.session import sessions
 
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_costs_one_warning_and_no_update(
         return genuine(fd, data[: len(data) // 2])
 
     monkeypatch.setattr(spool.os, "write", full)
-    with pytest.warns(RuntimeWarning, match="memory only") as seen:
+    with pytest.warns(RuntimeWarning, match="holds updates in memory") as seen:
         put_all(trainer, 11, 40)
     monkeypatch.undo()
 
@@ -259,6 +259,57 @@ def test_a_file_size_limit_is_a_full_disk_and_training_goes_on(tmp_path):
     assert max(one.stat().st_size for one in segments(tmp_path)) <= 20000
 
 
+def test_the_spool_comes_back_after_a_full_disk_with_all_that_memory_held(
+    service, outbound, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spool_writer, "_FIRST_PAUSE_S", 0.0)
+    trainer = outbound(None, mode="offline")
+    put_all(trainer, 1, 10)
+    genuine = os.write
+    monkeypatch.setattr(spool.os, "write", lambda fd, data: genuine(fd, data[: len(data) // 2]))
+    with pytest.warns(RuntimeWarning, match="holds updates in memory"):
+        put_all(trainer, 11, 200)
+    away = trainer.stats().on_disk
+    monkeypatch.setattr(spool.os, "write", genuine)
+    put_all(trainer, 201, 400)
+    back = trainer.stats().on_disk
+    trainer.close(0)
+    replay(tmp_path / "spool", url=service.url, token=None)
+
+    assert (away, back) == (False, True)
+    assert trainer.losses() == {}
+    assert service.seqs() == list(range(1, 401))
+
+
+def test_what_memory_cannot_hold_while_the_disk_is_full_is_counted(outbound, monkeypatch):
+    trainer = outbound(None, mode="offline", queue_updates=50)
+    put_all(trainer, 1, 10)
+    monkeypatch.setattr(spool.os, "write", lambda *_: 0)
+    with pytest.warns(RuntimeWarning, match="holds updates in memory"):
+        put_all(trainer, 11, 110)
+
+    assert trainer.losses() == {"spool_error": 50}
+
+
+def test_waiting_for_other_threads_is_no_slow_disk(outbound, monkeypatch):
+    now = [0.0]
+
+    def switched(fd, data):
+        now[0] += 0.08
+        return len(data)
+
+    trainer = outbound(None, mode="offline")
+    trainer.put(update(1))
+    monkeypatch.setattr(spool.os, "write", switched)
+    monkeypatch.setattr(spool.time, "monotonic", lambda: now[0])
+    # Sixteen busy threads of 5 ms each.
+    monkeypatch.setattr(spool, "_gil_wait_s", lambda: 0.04)
+    put_all(trainer, 2, 30)
+
+    assert trainer.stats().on_disk
+    assert trainer.losses() == {}
+
+
 def test_a_disk_that_hangs_is_left_after_the_first_second(outbound, monkeypatch):
     now = [0.0]
 
@@ -270,7 +321,7 @@ def test_a_disk_that_hangs_is_left_after_the_first_second(outbound, monkeypatch)
     trainer.put(update(1))
     monkeypatch.setattr(spool.os, "write", slow)
     monkeypatch.setattr(spool.time, "monotonic", lambda: now[0])
-    with pytest.warns(RuntimeWarning, match="memory only"):
+    with pytest.warns(RuntimeWarning, match="holds updates in memory"):
         put_all(trainer, 2, 5)
 
     assert now == [1.5]
@@ -292,7 +343,7 @@ def test_three_slow_writes_in_a_row_are_enough_but_single_ones_are_not(outbound,
         trainer.put(update(seq))
     patient = trainer.stats().on_disk
     clock["next"] = 0.05
-    with pytest.warns(RuntimeWarning, match="memory only"):
+    with pytest.warns(RuntimeWarning, match="holds updates in memory"):
         put_all(trainer, 22, 25)
 
     assert patient

@@ -44,9 +44,18 @@ class Judgement:
         self._steps[guard], _ = step(self.rules, state, Update(seq, seq, time, readings))
         return judge(self.rules, self._steps[guard], most=self.most)
 
+    def adopt(self, rules: RuleSet) -> None:
+        """Judge by other rules from now on; what both sets have goes on where it stands."""
+        self.rules = rules
+        self._updates = State.restore(rules, self._updates.snapshot())
+        self._steps = {
+            guard: State.restore(rules, state.snapshot()) for guard, state in self._steps.items()
+        }
+
     def looks_at(self, name: str) -> bool:
         """Whether a rule looks at the metric of that name."""
-        return bool(self.rules.targets(name))
+        rules = self.rules
+        return bool(rules.targets(name)) or rules.role(name) in rules.each_roles
 
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire on the stream of updates."""

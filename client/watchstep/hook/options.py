@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from watchstep.boundary import text_of
+from watchstep.core.roles import Role
 from watchstep.errors import SettingsError
 from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping, plain_tags
 from watchstep.rules import AUTO, PACKS_TAG, packs_named
@@ -212,7 +213,15 @@ def _tags(value: Any) -> _Mended:
 
 
 def _roles(value: Any) -> _Mended:
-    return _Mended({str(name): str(role) for name, role in dict(value).items()})
+    roles: dict[str, str] = {}
+    complaints: list[str] = []
+    for name, role in dict(value).items():
+        if role in get_args(Role):
+            roles[str(name)] = role
+        else:
+            listed = ", ".join(get_args(Role))
+            complaints.append(f"{name!r:.80} must be one of {listed}, not {role!r:.40}")
+    return _Mended(roles, complaints)
 
 
 def _text(value: Any) -> _Mended:

@@ -115,13 +115,13 @@ def _begun(given: Mapping[str, Any], *, strict: bool = False) -> Watch:
 
 def _rules(options: Options, *, strict: bool) -> RuleSet:
     try:
-        return load(options.rules).for_tags(options.tags)
+        return load(options.rules, options.roles).for_tags(options.tags)
     except (RuleError, OSError) as error:
         if strict:
             raise
         warn(f"watchstep goes on without a rule file: {error}")
     others = [source for source in options.rules if _loads(source)]
-    return load(others or DEFAULT_RULES).for_tags(options.tags)
+    return load(others or DEFAULT_RULES, options.roles).for_tags(options.tags)
 
 
 def _loads(source: str) -> bool:

@@ -29,8 +29,6 @@ class Termination:
     call, tells it and calls `go_on`. Where somebody handles it, theirs stays, and it is noted
     that it came.
 
-    Outside the main thread, where Python takes no handlers, this does nothing.
-
     Attributes:
         name: Of the signal that came last, such as "SIGTERM"; "" for none.
     """
@@ -47,12 +45,14 @@ class Termination:
         self._watched = [signal.SIGTERM, *(_SLURM if "SLURM_JOB_ID" in os.environ else ())]
 
     def install(self) -> None:
-        """Begin to hear; twice is harmless, and so is doing it in another thread."""
-        if self._reader is not None or threading.current_thread() is not threading.main_thread():
+        """Begin to hear. Twice is harmless; in another thread only `wake` is heard."""
+        if self._reader is not None:
             return
         self._reader, self._writer = socket.socketpair()
         for end in (self._reader, self._writer):
             end.settimeout(0.0)
+        if threading.current_thread() is not threading.main_thread():
+            return
         before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._wakes = before == -1
         if not self._wakes:

@@ -16,6 +16,7 @@ from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
+    from watchstep.checkpoint import Checkpoint
     from watchstep.guard import Agreement, Guard
 
 _HEALTHY = Verdict()
@@ -27,6 +28,7 @@ class VerdictActions:
     Attributes:
         guards: The optimizers that are judged, in order.
         rollbacks: How often the pin was restored.
+        checkpoints: Those that are saved and restored.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class VerdictActions:
         self.rollbacks = 0
         self._options = options
         self._stream = stream
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
         self._boundary = boundary
         self._run_end = run_end
         self._agreement: Agreement | None = None
@@ -127,6 +129,20 @@ class VerdictActions:
             event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
             return self.act(verdict, readings, event)
 
+    def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
+        """As `Watch.save`."""
+        saved = self.checkpoints.save(state, step)
+        if saved is not None and not saved.finite:
+            with self._stream.lock:
+                self.on_refused(saved)
+        return saved
+
+    def on_refused(self, refused: Checkpoint) -> None:
+        """Tell of a state that is not finite, and act on what the rules say to it."""
+        verdict = self.checkpoints.tell_refused(refused)
+        if verdict.action >= Action.HALT:
+            self.together(verdict)
+
     def together(self, verdict: Verdict) -> Verdict:
         """Act on a verdict, or bring it to the vote on the next optimizer step.
 
@@ -168,7 +184,7 @@ class VerdictActions:
 
     def _roll_back(self, verdict: Verdict) -> bool:
         """Restore the pin; False where that cannot be, and a halt is all that is left."""
-        if self._checkpoints.targets is None or self.rollbacks >= self._options.max_rollbacks:
+        if self.checkpoints.targets is None or self.rollbacks >= self._options.max_rollbacks:
             return False
         from watchstep.guard import factor_of, set_factor
 
@@ -176,7 +192,7 @@ class VerdictActions:
         # A restore brings back the factor that the checkpoint was saved under.
         factors = [(guard.optimizer, factor_of(guard.optimizer)) for guard in self.guards]
         try:
-            restored = self._checkpoints.restore(None, None, own=True)
+            restored = self.checkpoints.restore(None, None, own=True)
         except CheckpointError as error:
             self._boundary.count(error)
             return False

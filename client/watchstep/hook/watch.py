@@ -6,17 +6,16 @@ import atexit
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from watchstep.boundary import Boundary, of_stranger, text_of
+from watchstep.boundary import Boundary, text_of
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, warn
 from watchstep.hook import captured_logs
-from watchstep.hook.events import sendable
+from watchstep.hook.commands import Commands
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
@@ -27,12 +26,12 @@ from watchstep.hook.process import (
     pending_exception,
 )
 from watchstep.hook.progress import Progress
-from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
 from watchstep.hook.run_end import RunEnd
+from watchstep.hook.service_rules import ServiceRules
 from watchstep.hook.stream import Stream
 from watchstep.hook.termination import Termination
+from watchstep.hook.update_log import UpdateLog
 from watchstep.hook.verdict_actions import VerdictActions
-from watchstep.hook.vitals import Vitals
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 from watchstep.hook.watchdog import Watchdog
 
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from watchstep.guard import Guard, Units
 
 _HEALTHY = Verdict()
-_LAST_STEP = 2**63 - 1
-_MOST_COMMANDS = 16
 _LONGEST_REASON = 64
 
 
@@ -57,13 +54,11 @@ class Watch:
 
     Attributes:
         run: The run's name.
-        last_verdict: Of the last `log`.
     """
 
     def __init__(self, options: Options, rules: RuleSet) -> None:
         self.options = options
         self.run = options.run
-        self.last_verdict = _HEALTHY
         self._disabled = options.mode == "disabled"
         self._boundary = Boundary()
         most = Action.SKIP if options.on_critical == "alert" else Action.ROLLBACK
@@ -74,11 +69,16 @@ class Watch:
         self._actions = VerdictActions(
             options, self._stream, self._checkpoints, self._run_end, self._boundary
         )
-        self._coercer = Coercer(self._stream.judgement.looks_at)
-        self._arrivals = Arrivals(self._boundary)
-        self._vitals = Vitals()
-        self._units: list[Units] = []
-        self._commands: deque[Mapping[str, Any]] = deque(maxlen=_MOST_COMMANDS)
+        self._commands = Commands(options, self._stream, self._checkpoints, self._actions)
+        self._service_rules = ServiceRules(options, self._boundary)
+        self._updates = UpdateLog(
+            options,
+            self._stream,
+            self._actions,
+            self._commands,
+            self._service_rules,
+            self._boundary,
+        )
         self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
         self._termination = Termination() if options.catch_sigterm else None
         self._watchdog = Watchdog(
@@ -96,6 +96,7 @@ class Watch:
         on_fork(self._disable)
         if self.options.capture_text:
             captured_logs.listen(self._stream.events.captured)
+        self._boundary.survive(self._service_rules.remember)
         if reports:
             self._report()
             hint = self._boundary.survive(self._checkpoints.resume_hint)
@@ -121,7 +122,9 @@ class Watch:
             mode="offline" if options.mode == "offline" else "online",
             exit_s=options.exit_s,
         )
-        self._stream.outbound = Outbound(config, on_command=self._on_command)
+        self._stream.outbound = Outbound(
+            config, on_command=self._on_command, on_rules=self._service_rules.receive
+        )
         if options.outside is not None:
             self._stream.outbound.introduce(options.outside)
         remote = network_file_system(options.directory)
@@ -162,7 +165,7 @@ class Watch:
         begun = time.monotonic_ns()
         self._progress.calls_ns.append(begun)
         verdict = self._boundary.survive(self._log, metrics, step, event)
-        self._vitals.took_ns.append(time.monotonic_ns() - begun)
+        self._updates.vitals.took_ns.append(time.monotonic_ns() - begun)
         return verdict if verdict is not None else _HEALTHY
 
     def guard(self, optimizer: Any, **choices: Any) -> Guard | None:
@@ -204,6 +207,41 @@ class Watch:
             yield
         finally:
             self._boundary.survive(self._leave)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Mark a part of a step: the next update has its share of the time as a reading.
+
+        Shares are named `phase/NAME_share`, from 0 to 1 of the time between two updates.
+        """
+        begun = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            took = time.monotonic_ns() - begun
+            self._boundary.survive(lambda: self._updates.mark_phase(str(name), took))
+
+    def batch(self, ids: Any) -> None:
+        """Say what data the next update trains on.
+
+        Where its step is skipped or its loss is not finite, the update's event has the ids, and
+        `is_bad` knows them from then on.
+
+        Args:
+            ids: One id, or a list, array or tensor of them.
+        """
+        if not self._disabled:
+            self._boundary.survive(self._updates.batches.begin, ids)
+
+    def is_bad(self, ids: Any) -> bool:
+        """Whether any of these ids was in a batch that spoilt a step, in this start or before.
+
+        For a loader that is resumed and should leave them out. Remembered by run, beside the
+        spool.
+        """
+        if self._disabled:
+            return False
+        return bool(self._boundary.survive(self._updates.batches.is_bad, ids))
 
     def note(self, readings: Mapping[str, Any]) -> None:
         """Tell every guard what stands in the loss, for its verdict on the next step.
@@ -251,7 +289,7 @@ class Watch:
         if self._disabled or not self._checkpoints.wanted:
             return None
         where = self._stream.step if step is None else step
-        return self._boundary.survive(self._save, state, where)
+        return self._boundary.survive(self._actions.save, state, where)
 
     def restore(
         self, targets: Mapping[str, Any] | None = None, *, step: int | None = None
@@ -296,15 +334,17 @@ class Watch:
 
     def losses(self) -> Mapping[str, int]:
         """Updates and readings that were lost, by reason; empty when none were."""
-        outbound = self._stream.outbound
-        lost = dict(outbound.losses()) if outbound is not None else {}
-        return lost | {f"reading refused: {why}": n for why, n in self._coercer.counts.items()}
+        return self._updates.losses()
 
     @property
     def errors(self) -> Mapping[str, int]:
         """What failed inside, by kind of exception, or "guard NAME"; each was warned of once."""
-        guards = {f"guard {guard.name}": guard.errors for guard in self.guards if guard.errors}
-        return self._boundary.errors | guards
+        return self._updates.errors()
+
+    @property
+    def last_verdict(self) -> Verdict:
+        """Of the last update that was judged."""
+        return self._updates.last_verdict
 
     @property
     def guards(self) -> Sequence[Guard]:
@@ -355,101 +395,17 @@ class Watch:
                 raise RuntimeError("log() was called out of log() itself")
             self._logging = True
             try:
-                return self._log_update(metrics, step, event)
+                return self._updates.log(metrics, step, event)
             finally:
                 self._logging = False
-
-    def _log_update(self, metrics: Any, step: Any, event: Any) -> Verdict:
-        stream = self._stream
-        readings, waiting = self._coercer.readings(metrics)
-        if type(step) is int and 0 <= step <= _LAST_STEP:
-            stream.step = step
-        else:
-            stream.step = self._next_step(step)
-        if event is not None:
-            event = self._sendable(event)
-        if self._coercer.notices:
-            self._warn_of_metrics()
-        for units in self._units:
-            numbers, later = self._coercer.readings(self._boundary.survive(units.readings))
-            readings.update(numbers)
-            waiting.update(later)
-        if self._actions.guards:
-            readings.update(self._boundary.survive(self._actions.readings) or {})
-        if waiting and self.options.strict:
-            readings.update(self._boundary.survive(read_now, waiting) or {})
-        elif waiting or self._arrivals:
-            self._arrivals.push(readings, waiting, stream.step, event)
-            verdict = _HEALTHY
-            for arrived in self._arrivals.arrived():
-                verdict = self._judge(*arrived)
-            return verdict
-        return self._judge(readings, stream.step, event)
-
-    def _judge(
-        self, readings: dict[str, float], step: int, event: Mapping[str, Any] | None
-    ) -> Verdict:
-        stream = self._stream
-        if time.monotonic() >= self._vitals.due:
-            readings.update(self._boundary.survive(self._vital_readings) or {})
-        if len(readings) > MOST_READINGS:
-            readings = self._coercer.fitting(readings)
-            self._warn_of_metrics()
-        event = event or stream.events.next()
-        verdict = stream.put(readings, event, step, self._checkpoints.event_of_update)
-        self.last_verdict = verdict
-        if event is not None:
-            self._checkpoints.observe()
-        for refused in self._checkpoints.take_refused():
-            self._refuse(refused)
-        if self._commands:
-            self._obey()
-        return self._actions.on_update(verdict)
-
-    def _next_step(self, step: Any) -> int:
-        """The step that a trainer's counter means; one more than the last where it means none."""
-        if step is None:
-            return self._stream.step + 1
-        number = of_stranger(lambda: int(step), None)
-        if number is not None and 0 <= number <= _LAST_STEP:
-            return number
-        shown = text_of(step.__repr__)[:80]
-        text = f"watchstep counts by itself: step must be an integer from 0 on, not {shown}"
-        self._boundary.complain("step", text)
-        return self._stream.step + 1
-
-    def _sendable(self, event: Any) -> Mapping[str, Any] | None:
-        made = self._boundary.survive(sendable, event)
-        if made is None:
-            return None
-        usable, complaint = made
-        if complaint:
-            self._boundary.complain(f"event: {complaint[:40]}", f"watchstep: {complaint}")
-        return usable
-
-    def _vital_readings(self) -> dict[str, float]:
-        return self._vitals.readings(self._stream.outbound, self.losses(), self.errors)
 
     def _observe(self, model: Any, every: int) -> Units:
         from watchstep.guard import Units
 
         units = Units(model, every=every, survive=self._boundary.survive)
-        self._units.append(units)
+        self._updates.units.append(units)
         self._run_end.let_go.append(units.detach)
         return units
-
-    def _save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        saved = self._checkpoints.save(state, step)
-        if saved is not None and not saved.finite:
-            with self._stream.lock:
-                self._refuse(saved)
-        return saved
-
-    def _refuse(self, refused: Checkpoint) -> None:
-        """Tell of a state that is not finite, and act on what the rules say to it."""
-        verdict = self._checkpoints.tell_refused(refused)
-        if verdict.action >= Action.HALT:
-            self._actions.together(verdict)
 
     def _enter(self, reason: Any) -> None:
         self._watchdog.start()
@@ -458,30 +414,13 @@ class Watch:
     def _leave(self) -> None:
         self._progress.leave(time.monotonic())
 
-    # Commands and ends
-
     def _on_command(self, command: Mapping[str, Any]) -> None:
         """Called by the sender's thread; obeyed at the next `log`."""
-        if self.options.obey_commands and command.get("kind") in {"halt", "checkpoint"}:
-            self._commands.append(command)
-
-    def _obey(self) -> None:
-        while self._commands:
-            command = self._commands.popleft()
-            kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
-            event = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
-            self._stream.put({}, event)
-            if kind == "halt":
-                text = f"halted by command: {reason}"
-                self._actions.together(Verdict(Action.HALT, (), text, self.firing))
-            elif self._checkpoints.targets is not None and self._checkpoints.wanted:
-                self._save(self._checkpoints.targets, self._stream.step)
+        self._commands.receive(command)
 
     def _finish(self, error: BaseException | None) -> None:
-        stream = self._stream
-        with stream.lock:
-            for readings, step, event in self._arrivals.arrived(all_of_them=True):
-                stream.put(self._coercer.fitting(readings), event, step)
+        with self._stream.lock:
+            self._updates.flush()
             self._run_end.finished(self._last_events(error))
         if self._termination is not None and self._termination.pending:
             self._termination.go_on()
@@ -493,7 +432,7 @@ class Watch:
         if self._termination is not None and self._termination.is_recent():
             return [self._termination.event()]
         if error is None or (isinstance(error, SystemExit) and not error.code):
-            return [{"kind": "finished", "hook": self._vital_readings()}]
+            return [{"kind": "finished", "hook": self._updates.vital_readings()}]
         if isinstance(error, KeyboardInterrupt):
             return [{"kind": "halted", "rule": "", "reason": "stopped by a person (Ctrl-C)"}]
         return [failed_event(error, self._stream.events.captured.newest)]
@@ -510,11 +449,6 @@ class Watch:
         self._stream.ended = True
         if self._termination is not None:
             self._termination.forget_in_child()
-
-    def _warn_of_metrics(self) -> None:
-        notices = self._coercer.take_notices()
-        if notices:
-            warn(f"watchstep {'; '.join(notices)}")
 
 
 def _disabled(run: str) -> Watch:

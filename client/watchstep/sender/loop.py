@@ -218,6 +218,12 @@ class SenderLoop:
             else:
                 self._finish_dead()
                 continue
+            if sender.refused:
+                self._complain(
+                    "refused",
+                    "the service refuses updates of this run, which it will not judge; see"
+                    " watch.losses() and the service's log",
+                )
             if sender is self._sender:
                 self.last_ack = self._last_request
                 with self.changed:

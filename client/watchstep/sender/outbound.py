@@ -22,7 +22,8 @@ from watchstep.sender.loop import SenderLoop
 from watchstep.sender.session import Folder, Header, create
 from watchstep.sender.session_sender import BATCH_UPDATES, SessionSender
 from watchstep.sender.sources import DAMAGED, LiveSource
-from watchstep.sender.spool import Spool, SpoolBrokenError
+from watchstep.sender.spool import Spool
+from watchstep.sender.spool_writer import SpoolWriter
 from watchstep.sender.transport import Target, Transport
 from watchstep.wire import Packer, to_json
 
@@ -63,6 +64,8 @@ class Outbound:
 
     Args:
         on_command: Called in the sender's thread with each command for this attempt, once.
+        on_rules: Called in the sender's thread with the rules that judge the run, whenever they
+            change.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class Outbound:
         config: OutboundConfig,
         *,
         on_command: Callable[[Mapping[str, Any]], None] | None = None,
+        on_rules: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._config = config
         self._on_command = on_command
+        self._on_rules = on_rules
         self._commands_seen: dict[str, None] = {}
         self._complaints: set[str] = set()
         self._put_lock = threading.RLock()
@@ -84,7 +89,7 @@ class Outbound:
         self._header = _header_of(config)
         self._folder = self._make_folder()
         self._spool = self._make_spool(self._folder)
-        self._writing = self._spool is not None
+        self._writer = self._make_writer(self._spool)
         self._backlog = Backlog(
             config.queue_updates, is_safe=self._is_on_disk, on_drop=self._dropped
         )
@@ -183,7 +188,7 @@ class Outbound:
         return OutboundStats(
             queue_len=len(self._backlog),
             spool_bytes=self._spool.size_bytes if self._spool is not None else 0,
-            on_disk=self._writing,
+            on_disk=self._writer is not None and self._writer.all_written,
             last_ack_age_s=time.monotonic() - heard if heard else None,
             sent=self._sender.sent if self._sender is not None else 0,
             http_failures=loop.pacer.total_failures if loop is not None else 0,
@@ -201,16 +206,13 @@ class Outbound:
             return
         urgent = update.event is not None or not math.isfinite(sum(update.readings.values()))
         keep_when_full = urgent or seq == 1
-        if self._writing and self._spool is not None:
-            try:
-                self._spool.append(seq, framed, names, keep_when_full=keep_when_full)
-            except SpoolBrokenError as error:
-                self._lose_disk(str(error))
+        if self._writer is not None:
+            self._writer.write(seq, framed, names, keep_when_full=keep_when_full)
         if self._loop is not None:
             if names:
                 self._source.introductions.append(names)
             self._backlog.append(Record(seq, framed, keep_when_full))
-        elif not self._writing:
+        elif self._writer is None:
             self._losses.add(seq, seq, DAMAGED)
         self._source.newest = seq
         if self._loop is not None:
@@ -252,17 +254,24 @@ class Outbound:
         loop.stop()
 
     def _let_go(self) -> None:
-        if self._spool is None or self._folder is None:
+        if self._spool is None or self._folder is None or self._writer is None:
             return
+        self._writer.close()
         everything = self._source.acked >= self._source.newest and self._loop is not None
         untouched = self._source.newest == 0 and self._spool.last_seq == 0
         self._spool.shut(remove=everything or untouched)
 
-    def _lose_disk(self, reason: str) -> None:
-        self._writing = False
+    def _disk_fails(self, reason: str) -> None:
         self._complain(
-            "disk", f"watchstep cannot write its spool ({reason}); updates stay in memory only"
+            "disk",
+            f"watchstep cannot write its spool ({reason}); it holds updates in memory and tries"
+            " again",
         )
+
+    def _given_up(self, seq: int) -> None:
+        # With a service, the queue has the update still, and says so if it must drop it.
+        if self._loop is None:
+            self._losses.add(seq, seq, DAMAGED)
 
     def _is_on_disk(self, seq: int) -> bool:
         return self._spool is not None and self._spool.holds(seq)
@@ -277,7 +286,8 @@ class Outbound:
     def _obey(self, attempt: int, commands: Sequence[Mapping[str, Any]]) -> None:
         for command in commands:
             name = str(command.get("id"))
-            if self._on_command is None or command.get("attempt", attempt) != attempt:
+            of_another = command.get("run", self._config.run) != self._config.run
+            if self._on_command is None or command.get("attempt", attempt) != attempt or of_another:
                 continue
             if name in self._commands_seen:
                 continue
@@ -297,13 +307,21 @@ class Outbound:
         try:
             return create(self._config.directory, self._header, time.time_ns() // 1_000_000)
         except OSError as error:
-            self._lose_disk(os.strerror(error.errno or 0))
+            reason = os.strerror(error.errno or 0)
+            text = f"watchstep has no spool ({reason}); updates stay in memory only"
+            self._complain("disk", text)
             return None
 
     def _make_spool(self, folder: Folder | None) -> Spool | None:
         if folder is None:
             return None
         return Spool(folder, self._header, self._config.spool_bytes, self._lost_on_disk)
+
+    def _make_writer(self, spool: Spool | None) -> SpoolWriter | None:
+        if spool is None:
+            return None
+        held = self._config.queue_updates
+        return SpoolWriter(spool, held, on_lost=self._given_up, on_pause=self._disk_fails)
 
     def _make_loop(self) -> SenderLoop | None:
         config = self._config
@@ -319,7 +337,13 @@ class Outbound:
         except SettingsError as error:
             self._complain("settings", f"watchstep sends nothing: {error}")
             return None
-        self._sender = SessionSender(transport, self._header, self._source, on_commands=self._obey)
+        self._sender = SessionSender(
+            transport,
+            self._header,
+            self._source,
+            on_commands=self._obey,
+            on_rules=self._on_rules,
+        )
         return SenderLoop(config, transport, self._sender, self._source, self._complain)
 
     def _silence_in_child(self) -> None:

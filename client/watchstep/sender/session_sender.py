@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from watchstep.errors import WatchstepError
+from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.sender.session import Header
-from watchstep.sender.transport import Reply, Transport
+from watchstep.sender.transport import ConnectionClosedError, Reply, Transport
 from watchstep.wire import ROWS_TYPE, Parcel, encode_batch, encode_rows
 
 BATCH_UPDATES = 500
@@ -75,16 +75,24 @@ class Receipt:
     Attributes:
         accepted, duplicates: Updates stored now, and stored before.
         rejected: Positions in the batch of updates that it will never store.
+        rules: Fingerprint of the rules that judge the run; "" from a service before these.
     """
 
     accepted: int
     duplicates: int
     rejected: tuple[int, ...]
     commands: tuple[Mapping[str, Any], ...]
+    rules: str = ""
 
 
 class SessionSender:
-    """Brings one session over, one request at a time. Not thread-safe."""
+    """Brings one session over, one request at a time. Not thread-safe.
+
+    Attributes:
+        attempt: As the service numbers this start; None before it was heard.
+        acked: The last update that is with the service.
+        sent, refused: Updates that the service stored, and that it will never store.
+    """
 
     def __init__(
         self,
@@ -93,12 +101,17 @@ class SessionSender:
         source: UpdateSource,
         *,
         on_commands: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
+        on_rules: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._transport = transport
         self._header = header
         self._announcement = header.announcement()
         self._source = source
         self._on_commands = on_commands
+        self._on_rules = on_rules
+        self._lost_touch = False
+        self._rules = ""
+        self._newest_rules = ""
         self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
         self._limit = self._ceiling = BATCH_UPDATES
         self._replaced: dict[int, Parcel] = {}
@@ -107,6 +120,7 @@ class SessionSender:
         self.attempt: int | None = None
         self.acked = source.acknowledged()
         self.sent = 0
+        self.refused = 0
 
     def advance(self, *, poll: bool = False) -> bool:
         """Make one request, if there is anything to say.
@@ -121,13 +135,25 @@ class SessionSender:
             UnreachableError: No HTTP answer came.
             SetbackError: One came that was no receipt.
         """
-        if self.attempt is None:
+        if self.attempt is None or self._lost_touch:
             self._begin()
+            return True
+        if self._newest_rules != self._rules:
+            self._fetch_rules()
             return True
         batch = self._batch()
         if not batch and not poll:
             return False
-        reply = self._post(self.attempt, batch)
+        try:
+            reply = self._post(self.attempt, batch)
+        except ConnectionClosedError:
+            self._lost_touch = True
+            return True
+        except UnreachableError:
+            # Whoever answers next may be another, or have lost its store: it gets the run's
+            # tags, configuration and session first.
+            self._lost_touch = True
+            raise
         if reply.status == 202:
             self._received(batch, _receipt(reply))
         else:
@@ -138,9 +164,9 @@ class SessionSender:
         path = f"{self._path}/updates"
         if self._rows:
             body = encode_rows(attempt, batch)
-            return self._transport.request("POST", path, body, kind=ROWS_TYPE)
+            return self._transport.request("POST", path, body, kind=ROWS_TYPE, again=False)
         body = encode_batch(attempt, [one.body for one in batch])
-        return self._transport.request("POST", path, body)
+        return self._transport.request("POST", path, body, again=False)
 
     def _begin(self) -> None:
         reply = self._transport.request("PUT", self._path, self._announcement)
@@ -153,16 +179,35 @@ class SessionSender:
                     return
                 raise SetbackError("session", f"HTTP {reply.status} to the start of the run")
             raise _setback(reply)
-        told = _json(reply)
-        attempt, last_seq = _integer(told, "attempt"), _integer(told, "last_seq")
-        accepts = told.get("accepts")
+        answer = _json(reply)
+        attempt, last_seq = _integer(answer, "attempt"), _integer(answer, "last_seq")
+        accepts = answer.get("accepts")
         self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
         self._check_claim(last_seq)
         # A service that was set back to an older state gets again what is still here.
         self.acked = last_seq
         self.attempt = attempt
+        self._lost_touch = False
         if last_seq:
             self._source.acknowledge(last_seq)
+        self._take_rules(answer.get("rules"))
+
+    def _fetch_rules(self) -> None:
+        """Ask for the rules that judge the run, which have changed."""
+        reply = self._transport.request("GET", f"{self._path}/rules", b"")
+        if reply.status in _TRY_AGAIN or reply.status >= 500:
+            raise _setback(reply)
+        # Whatever else came: asking again would have the same answer.
+        self._rules = self._newest_rules
+        if reply.status == 200:
+            self._take_rules(_json_or_empty(reply))
+
+    def _take_rules(self, rules: Any) -> None:
+        # A service of the version before names the fingerprint only.
+        if isinstance(rules, dict) and isinstance(rules.get("fingerprint"), str):
+            self._rules = self._newest_rules = rules["fingerprint"]
+            if self._on_rules is not None:
+                self._on_rules(rules)
 
     def _batch(self) -> list[Parcel]:
         found = self._source.read(self.acked + 1, self._limit, rows=self._rows)
@@ -181,12 +226,14 @@ class SessionSender:
     def _received(self, batch: list[Parcel], receipt: Receipt) -> None:
         for index in receipt.rejected:
             if index < len(batch):
-                self._source.refused(batch[index].seq, "rejected")
+                self._refuse(batch[index].seq, "rejected")
         self._limit = min(self._limit * 2, self._ceiling)
         self._conflict_at = 0
         self.sent += receipt.accepted
         if batch:
             self._move_to(batch[-1].seq)
+        if receipt.rules and self._on_rules is not None:
+            self._newest_rules = receipt.rules
         if receipt.commands and self._on_commands is not None and self.attempt is not None:
             self._on_commands(self.attempt, receipt.commands)
 
@@ -218,7 +265,7 @@ class SessionSender:
         if len(batch) > 1:
             self._limit = max(len(batch) // 2, 1)
             return
-        self._source.refused(batch[0].seq, "conflict")
+        self._refuse(batch[0].seq, "conflict")
         self._move_to(batch[0].seq)
 
     def _check_claim(self, last_seq: int) -> None:
@@ -237,8 +284,12 @@ class SessionSender:
             # Not even the placeholder is taken: its number stays empty.
             self._move_to(seq)
             return
-        self._source.refused(seq, reason)
+        self._refuse(seq, reason)
         self._replaced[seq] = Parcel(seq, self._source.placeholder(seq, reason))
+
+    def _refuse(self, seq: int, reason: str) -> None:
+        self.refused += 1
+        self._source.refused(seq, reason)
 
     def _move_to(self, seq: int) -> None:
         self.acked = seq
@@ -270,40 +321,45 @@ def _setback(reply: Reply) -> SetbackError:
 
 
 def _receipt(reply: Reply) -> Receipt:
-    told = _json(reply)
-    rejected = told.get("rejected", [])
-    commands = told.get("commands", [])
+    answer = _json(reply)
+    rejected = answer.get("rejected", [])
+    commands, rules = answer.get("commands", []), answer.get("rules")
     return Receipt(
-        accepted=_integer(told, "accepted"),
-        duplicates=_integer(told, "duplicates"),
+        accepted=_integer(answer, "accepted"),
+        duplicates=_integer(answer, "duplicates"),
         rejected=tuple(
-            one["index"]
-            for one in (rejected if isinstance(rejected, list) else [])
-            if isinstance(one, dict) and isinstance(one.get("index"), int) and one["index"] >= 0
+            refusal["index"]
+            for refusal in (rejected if isinstance(rejected, list) else [])
+            if isinstance(refusal, dict)
+            and isinstance(refusal.get("index"), int)
+            and refusal["index"] >= 0
         ),
         commands=tuple(
-            one for one in (commands if isinstance(commands, list) else []) if isinstance(one, dict)
+            command
+            for command in (commands if isinstance(commands, list) else [])
+            if isinstance(command, dict)
         ),
+        rules=rules if isinstance(rules, str) else "",
     )
 
 
 def _json(reply: Reply) -> Mapping[str, Any]:
-    told = _json_or_empty(reply)
-    if not told:
+    answer = _json_or_empty(reply)
+    if not answer:
         raise _setback(reply)
-    return told
+    return answer
 
 
 def _json_or_empty(reply: Reply) -> Mapping[str, Any]:
     try:
-        told = json.loads(reply.body)
+        answer = json.loads(reply.body)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
-def _integer(told: Mapping[str, Any], field: str) -> int:
-    value = told.get(field)
+def _integer(answer: Mapping[str, Any], field: str) -> int:
+    value = answer.get(field)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise SetbackError("busy", f"an answer without {field}")
     return value

@@ -22,12 +22,14 @@ _SEGMENT_MIN_BYTES = 16 * 1024
 _SEGMENT_MAX_BYTES = 4 * 1024 * 1024
 _KEPT_PER_SEGMENT = 512
 
-# A hung disk must not hang training. The time of a write includes waiting for the GIL, of
-# which another busy thread of the trainer takes 5 ms turns: so the limit is above that, and
-# only writes in a row count. One that takes a second needs no second proof.
+# A hung disk must not hang training, so only writes in a row count. One that takes a second
+# needs no second proof.
 _SLOW_WRITE_S = 0.02
 _SLOW_WRITES = 3
 _HUNG_WRITE_S = 1.0
+# The time of a write includes waiting for the GIL, of which each busy thread of the trainer
+# takes turns of 5 ms: how long that is now is measured beside a slow write.
+_GIL_TURNS = 3.0
 
 _OPEN = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
@@ -42,7 +44,7 @@ class _Segment:
 
 
 class SpoolBrokenError(Exception):
-    """The disk took an update not at all, or so slowly that it must not be asked again."""
+    """The disk took an update not at all, or so slowly that it must not be asked for a while."""
 
 
 class Spool:
@@ -100,7 +102,7 @@ class Spool:
             keep_when_full: To be saved when the size limit throws its segment away.
 
         Raises:
-            SpoolBrokenError: The update may not be on disk, and no further one will be.
+            SpoolBrokenError: The update may not be on disk; see `begin_anew`.
         """
         size = len(record)
         try:
@@ -111,11 +113,18 @@ class Spool:
                 segment = self._next_segment(seq)
             self._write(record)
         except OSError as error:
-            raise SpoolBrokenError(os.strerror(error.errno or 0)) from error
+            raise SpoolBrokenError(error.strerror or type(error).__name__) from error
         segment.size_bytes += size
         segment.last_seq = self.last_seq = seq
         if keep_when_full and len(segment.keep_when_full) < _KEPT_PER_SEGMENT:
             segment.keep_when_full.append((seq, record))
+
+    def begin_anew(self) -> None:
+        """After a failure: let the next update begin a segment of its own."""
+        self._slow = 0
+        self._current = None
+        with contextlib.suppress(OSError):
+            self._close_segment()
 
     def acknowledge(self, seq: int) -> None:
         """Persist the position and delete segments that are wholly with the service.
@@ -188,7 +197,7 @@ class Spool:
         took_s = time.monotonic() - began
         if written != len(record):
             raise OSError(28, "only a part was written")
-        if took_s < _SLOW_WRITE_S:
+        if took_s < _SLOW_WRITE_S or took_s < _GIL_TURNS * _gil_wait_s() + _SLOW_WRITE_S:
             self._slow = 0
             return
         self._slow += 1
@@ -228,6 +237,13 @@ class Spool:
             if begin < stop:
                 self._on_lost(begin, stop - 1)
             begin = max(begin, stop + 1)
+
+
+def _gil_wait_s() -> float:
+    """How long a thread that gives the GIL up waits to have it back."""
+    began = time.monotonic()
+    time.sleep(0)
+    return time.monotonic() - began
 
 
 def _append(path: Path, record: bytes) -> None:

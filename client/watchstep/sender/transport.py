@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import http.client
     import socket
 
-REPLY_MAX_BYTES = 64 * 1024
-"""Longer answers are not from watchstep's service."""
+REPLY_MAX_BYTES = 2 * 1024 * 1024
+"""Longer answers are not from watchstep's service; the longest holds the texts of all rules."""
 
 # Below this the gzip header and the server's work cost more than the bytes saved.
 _GZIP_FROM_BYTES = 1024
@@ -78,6 +78,10 @@ class Reply:
     retry_after_s: float | None
 
 
+class ConnectionClosedError(UnreachableError):
+    """The service has closed the connection that was kept, and was not asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str
@@ -102,12 +106,27 @@ class Transport:
         self._socket: _TimedSocket | None = None
 
     def request(
-        self, method: str, path: str, body: bytes, *, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        kind: str = "application/json",
+        again: bool = True,
     ) -> Reply:
         """Send a body and read the answer; redirects are answers like any other.
 
+        Args:
+            method: Such as "PUT".
+            path: Behind the target's prefix.
+            body: Of the request.
+            kind: The body's content type.
+            again: Whether to try once more where a connection that was kept has been closed:
+                updates may be sent twice without harm.
+
         Raises:
             UnreachableError: No whole HTTP answer within the limits.
+            ConnectionClosedError: With `again` False, see there.
         """
         import http.client
 
@@ -119,10 +138,12 @@ class Transport:
             self.close()
             if not reused:
                 raise UnreachableError(_reason(error)) from error
+            if not again:
+                raise ConnectionClosedError(_reason(error)) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise UnreachableError(_reason(error)) from error
-        # The service closed the idle connection; updates may be sent twice without harm.
+        # The service closed the idle connection.
         return self.request(method, path, body, kind=kind)
 
     def close(self) -> None:
