@@ -14,7 +14,8 @@ from watchstep.core.updates import Update
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache
 from watchstep_monitor.service.events import EventBus, SilencesChanged
-from watchstep_monitor.service.ingest.ingest import Batch, IngestPolicy, Receipt
+from watchstep_monitor.service.ingest.batch import Batch, Receipt
+from watchstep_monitor.service.ingest.ingest import IngestPolicy
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
 from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache

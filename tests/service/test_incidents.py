@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.kit import Bench, bench, grad, update
 from watchstep_monitor.service.alerting.notifications import Route
-from watchstep_monitor.service.ingest.ingest import Beginning
+from watchstep_monitor.service.ingest.batch import Beginning
 from watchstep_monitor.service.ports import Delivered, Notice
 from watchstep_monitor.service.run_state.records import Matcher
 

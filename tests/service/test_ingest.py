@@ -9,7 +9,7 @@ import pytest
 
 from service.kit import bench, grad, update
 from watchstep_monitor.service.errors import ConflictError, NotFoundError
-from watchstep_monitor.service.ingest.ingest import Batch, Beginning
+from watchstep_monitor.service.ingest.batch import Batch, Beginning
 
 
 def test_a_batch_is_stored_and_its_last_number_answered(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from watchstep.core.updates import Update
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.notifications import Route
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
-from watchstep_monitor.service.ingest.ingest import Batch
+from watchstep_monitor.service.ingest.batch import Batch
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
 from watchstep_monitor.service.run_state.records import NewDelivery
 from watchstep_monitor.service.run_state.storage import AlertFilter, DeliveryFilter, RunFilter

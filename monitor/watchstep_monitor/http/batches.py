@@ -17,7 +17,7 @@ from watchstep_monitor.http.bodies import MOST_ATTEMPT
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
-from watchstep_monitor.service.ingest.ingest import Batch, Rejected
+from watchstep_monitor.service.ingest.batch import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
 
 _REMEMBERED_NAMES = 4_096

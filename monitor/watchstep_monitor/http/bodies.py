@@ -68,6 +68,17 @@ class BeginBody(Body):
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] | None = None
 
 
+class EditBody(Body):
+    """Body of `PATCH /runs/{run}`; what is left out stays."""
+
+    notes: Annotated[str | None, Field(max_length=10_000)] = None
+    tags: Annotated[dict[str, str] | None, BeforeValidator(_tags)] = None
+    archived: Annotated[bool | None, Field(description="Lists leave it out.")] = None
+    closed: Annotated[
+        Literal[True] | None, Field(description="Its incident and alerts are over.")
+    ] = None
+
+
 class CommandBody(Body):
     """Body of `POST /runs/{run}/commands`."""
 

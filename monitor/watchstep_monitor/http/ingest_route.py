@@ -22,8 +22,8 @@ from watchstep.wire import ROWS_TYPE, RUN_NAME
 from watchstep_monitor.http.bodies import BatchBody, media_type
 from watchstep_monitor.http.calls import CheckedRoute, call, context_of
 from watchstep_monitor.http.context import Context, caller
-from watchstep_monitor.http.models import Receipt
 from watchstep_monitor.http.problems import Flaw, ProblemError
+from watchstep_monitor.http.run_models import Receipt
 
 _PLACE = re.compile(r"/api/v1/runs/([^/]+)/updates")
 

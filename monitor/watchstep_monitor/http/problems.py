@@ -19,6 +19,7 @@ from starlette.responses import Response
 from watchstep.errors import RuleError
 from watchstep_monitor.service.errors import (
     ConflictError,
+    GoneError,
     InvalidError,
     NotFoundError,
     OverCapError,
@@ -119,8 +120,8 @@ def problem_of(error: Exception) -> ProblemError:
 
 
 def _refusal(error: Exception) -> ProblemError | None:
-    if isinstance(error, NotFoundError):
-        return ProblemError(404, str(error))
+    if isinstance(error, NotFoundError | GoneError):
+        return ProblemError(404 if isinstance(error, NotFoundError) else 410, str(error))
     if isinstance(error, ConflictError):
         members = {} if error.last_seq is None else {"last_seq": error.last_seq}
         flaw = Flaw(("body", *error.loc), "conflict", str(error))
@@ -170,6 +171,7 @@ def install_handlers(app: FastAPI) -> None:
         ProblemError,
         NotFoundError,
         ConflictError,
+        GoneError,
         InvalidError,
         OverCapError,
         RuleError,

@@ -13,23 +13,14 @@ from watchstep_monitor.http.bodies import (
     RUN_PATTERN,
     BeginBody,
     CommandBody,
+    EditBody,
     fitting,
 )
 from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
-from watchstep_monitor.http.models import (
-    Alert,
-    Begun,
-    Command,
-    Entry,
-    Listed,
-    Run,
-    RunDetail,
-    RunRules,
-    Series,
-    listed,
-)
+from watchstep_monitor.http.models import Alert, Command, Listed, listed
+from watchstep_monitor.http.run_models import Begun, Entry, Run, RunDetail, RunRules, Series
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.ingest.ingest import Beginning
+from watchstep_monitor.service.ingest.batch import Beginning, RunEdit
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_state.records import TimelineEntry
 from watchstep_monitor.service.run_state.status import shown_status
@@ -71,6 +62,7 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     status: RunStatus | None = None,
     health: Health | None = None,
     project: Annotated[str | None, Query(pattern=PROJECT_PATTERN)] = None,
+    archived: bool = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Listed[Run]:
@@ -78,7 +70,7 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
-    wanted = RunFilter(projects, status, health, hearing.silent_before(now))
+    wanted = RunFilter(projects, status, health, archived, hearing.silent_before(now))
     page = service.store.runs(wanted, min(limit, context.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 
@@ -98,6 +90,21 @@ def run_status(service: Service, who: Who, run: RunName) -> RunDetail:
         if alert.state == "firing"
     ]
     return RunDetail.of_view(view, status, alerts)
+
+
+@routes.patch("/runs/{run}", **call("Notes, tags, archive, close an ended run.", "admin"))
+def edit_run(service: Service, who: Who, run: RunName, body: EditBody) -> RunDetail:
+    """See the summary."""
+    closed_by = who.name if body.closed else None
+    edit = RunEdit(body.notes, body.tags, body.archived, closed_by)
+    service.edit(run, edit, who.projects)
+    return run_status(service, who, run)
+
+
+@routes.delete("/runs/{run}", **call("Delete an ended run.", "admin", status_code=204))
+def delete_run(service: Service, who: Who, run: RunName) -> None:
+    """See the summary."""
+    service.delete(run, who.projects)
 
 
 @routes.post(

@@ -3,6 +3,7 @@
 ServiceError
 ├── ConflictError        same identity, other content: look at the stored state
 ├── NotFoundError        nothing there, or nothing of yours
+├── GoneError            it was deleted, and does not rise again: stop sending
 ├── InvalidError         the content breaks a rule of the contract: change it
 ├── OverCapError         a cap is reached: wait, or ask the operator
 └── StorageTroubleError  the store cannot commit now: nothing was kept, try later
@@ -37,6 +38,10 @@ class ConflictError(ServiceError):
 
 class NotFoundError(ServiceError):
     """No such thing, or not one that this caller may know of."""
+
+
+class GoneError(ServiceError):
+    """The run was deleted."""
 
 
 class InvalidError(ServiceError):

@@ -27,7 +27,8 @@ from watchstep_monitor.service.events import (
     RulesRead,
     SilencesChanged,
 )
-from watchstep_monitor.service.ingest.ingest import Batch, Beginning, Ingest, IngestPolicy, Receipt
+from watchstep_monitor.service.ingest.batch import Batch, Beginning, Receipt, RunEdit
+from watchstep_monitor.service.ingest.ingest import Ingest, IngestPolicy
 from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
@@ -231,6 +232,44 @@ class RunService:
             return command
 
         return self.store.write(run, job).result(WRITE_TIMEOUT_S)
+
+    def edit(self, run: str, edit: RunEdit, projects: Projects) -> None:
+        """Change what people say of a run, and put it away.
+
+        Raises:
+            NotFoundError: No such run.
+            ConflictError: It goes on, so that its incident cannot be closed.
+        """
+        self.view(run, projects)
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> None:
+            change = self._altering(transaction, run, now)
+            if edit.closed_by is not None and change.live.record.ended_at is None:
+                raise ConflictError("the run has not ended", loc=("closed",))
+            self.ingest.edit(transaction, change, edit)
+
+        self.store.write(run, job).result(WRITE_TIMEOUT_S)
+
+    def delete(self, run: str, projects: Projects) -> None:
+        """Remove an ended run and everything of it.
+
+        Raises:
+            NotFoundError: No such run.
+            ConflictError: It goes on.
+        """
+        self.view(run, projects)
+        now = self.clock.now()
+
+        def job(transaction: Transaction) -> None:
+            record = self._altering(transaction, run, now).live.record
+            if record.ended_at is None:
+                raise ConflictError("the run has not ended", loc=("run",))
+            transaction.delete_run(record, now)
+            transaction.on_commit(lambda: self.fleet.forget(run, views=True))
+
+        self.store.write(run, job).result(WRITE_TIMEOUT_S)
+        log.info("a run was deleted", extra={"run": run})
 
     def acknowledge(self, alert_id: str, by: str, projects: Projects) -> AlertRecord:
         """Note that a person looks after an alert: no more reminders of it.

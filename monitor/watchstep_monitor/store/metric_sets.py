@@ -19,11 +19,21 @@ class Shapes:
 
     def __init__(self) -> None:
         self._codes: dict[int, Codes] = {}
+        self._created_us: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def of(self, key: int) -> Codes | None:
         """What is remembered of a run, to which its transaction may add; None if nothing is."""
         return self._codes.get(key)
+
+    def belong_to(self, key: int, created_us: int) -> None:
+        """Forget what was remembered of another run of the same name, which was deleted."""
+        with self._lock:
+            if self._created_us.get(key, created_us) != created_us:
+                self._codes.pop(key, None)
+            if len(self._created_us) >= MOST_RUNS:
+                self._created_us.clear()
+            self._created_us[key] = created_us
 
     def remember(self, key: int, codes: Codes) -> None:
         """Take over what was read, or made, of a run."""

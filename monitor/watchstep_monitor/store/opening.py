@@ -398,6 +398,10 @@ def _run_migrations(connection: Connection) -> None:
         wait_for_no_older(connection, oldest)
     connection.exec_driver_sql("BEGIN" if is_shared else "BEGIN IMMEDIATE")
     try:
+        if is_shared and revision_in(connection) is not None:
+            # As every writer does, the runs first: in another order the two could wait for
+            # each other.
+            connection.exec_driver_sql("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
         command.upgrade(config, schema.HEAD)
         if is_shared:
             note_oldest(connection, oldest)

@@ -239,7 +239,6 @@ class Outbox:
                 one.result(TIMEOUT_S)
 
     def next_due(self) -> datetime | None:
-        """See the port."""
         table = schema.outbox.c
         # Two steps instead of the greater of both columns, so that the partial index serves.
         query = select(table.id, table.next_us, table.lease_us).where(table.state == "waiting")
@@ -253,7 +252,6 @@ class Outbox:
         return None if due is None else from_us(due)
 
     def outbox_depth(self) -> Mapping[DeliveryState, int]:
-        """See the port."""
         table = schema.outbox.c
         query = select(table.state, func.count()).group_by(table.state)
         with reading(self._engine) as connection:

@@ -105,6 +105,8 @@ def run_row(record: RunRecord) -> dict[str, Any]:
         "health": record.health,
         "updated_us": None if record.updated_at is None else to_us(record.updated_at),
         "hung": None if record.hung is None else json.dumps(plain(record.hung)),
+        "archived": int(record.is_archived),
+        "notes": record.notes,
     }
 
 
@@ -133,6 +135,8 @@ def run_record(row: Mapping[str, Any]) -> RunRecord:
         error=row["error"],
         updated_at=None if row["updated_us"] is None else from_us(row["updated_us"]),
         hung=None if row["hung"] is None else json.loads(row["hung"]),
+        is_archived=bool(row["archived"]),
+        notes=row["notes"],
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -56,6 +56,8 @@ runs = Table(
     Column("health", Text, nullable=False, server_default=text("'unjudged'")),
     Column("updated_us", BigInteger),
     Column("hung", Text),
+    Column("archived", Integer, nullable=False, server_default=text("0")),
+    Column("notes", Text, nullable=False, server_default=text("''")),
 )
 Index("runs_heard", runs.c.heard_us, runs.c.run_key)
 Index("runs_ended", runs.c.ended_us)
@@ -220,6 +222,17 @@ Index(
 )
 Index("outbox_incident", outbox.c.run_key, outbox.c.incident, outbox.c.receiver, outbox.c.number)
 Index("outbox_created", outbox.c.created_us, outbox.c.id)
+
+# What was deleted must not rise again by what its trainer still sends.
+deleted_runs = Table(
+    "deleted_runs",
+    metadata,
+    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("sessions", Text, nullable=False),
+    Column("deleted_us", BigInteger, nullable=False),
+)
 
 silences = Table(
     "silences",

@@ -80,23 +80,22 @@ class SqlStore:
         self.exclusive = footing is not None
 
     def write(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
-        """See the port."""
         return self._writer.submit(run, job, updates)
 
     def run(self, run: str) -> RunRecord | None:
-        """See the port."""
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
         found = [packing.run_record(row) for row in self._rows(query)]
         return next((record for record in found if record.run == run), None)
 
     def runs(self, wanted: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
-        """See the port."""
         table = schema.runs.c
         query = select(schema.runs)
         if wanted.projects is not None:
             query = query.where(table.project.in_(wanted.projects))
         if wanted.status is not None:
             query = query.where(_has_status(wanted.status, wanted.lost_before))
+        if wanted.archived is not None:
+            query = query.where(table.archived == int(wanted.archived))
         if wanted.health is not None:
             is_old = table.status == OLD_DIVERGED
             same = and_(table.health == wanted.health, ~is_old)
@@ -105,12 +104,10 @@ class SqlStore:
         return _paged(rows, limit, ("heard_us", "run_key"), packing.run_record)
 
     def attempts(self, run: str) -> list[AttemptRecord]:
-        """See the port."""
         with reading(self._engine) as connection:
             return read_attempts(connection, run)
 
     def alerts(self, wanted: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
-        """See the port."""
         table = schema.alerts.c
         query = select(schema.alerts)
         if wanted.projects is not None:
@@ -128,14 +125,12 @@ class SqlStore:
         return _paged(rows, limit, ("since_us", "id"), _alert)
 
     def alert(self, alert_id: str) -> AlertRecord | None:
-        """See the port."""
         query = select(schema.alerts).where(schema.alerts.c.id == alert_id)
         return next((_alert(row) for row in self._rows(query)), None)
 
     def incidents(
         self, projects: tuple[str, ...] | None, run: str | None, limit: int, cursor: str | None
     ) -> Page[IncidentRecord]:
-        """See the port."""
         table = schema.incidents.c
         query = select(schema.incidents)
         if projects is not None:
@@ -146,7 +141,6 @@ class SqlStore:
         return _paged(rows, limit, ("opened_us", "id"), _incident)
 
     def due_incidents(self, now: datetime, limit: int) -> list[str]:
-        """See the port."""
         table = schema.incidents.c
         query = (
             select(table.run)
@@ -164,7 +158,6 @@ class SqlStore:
         to_step: int | None,
         points: int | None = None,
     ) -> Series:
-        """See the port."""
         key = run_key(run)
         shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
         names = {row["shape"]: tuple(json.loads(row["names"])) for row in self._rows(shapes)}
@@ -178,7 +171,6 @@ class SqlStore:
         return SeriesWalk(self._engine, key, names, places, steps).series(points)
 
     def updates(self, run: str) -> Iterator[Update]:
-        """See the port."""
         table, key = schema.updates.c, run_key(run)
         names: dict[int, list[str]] = {}
         after = (-1, -1)
@@ -206,7 +198,6 @@ class SqlStore:
             after = (rows[-1].attempt, rows[-1].first_seq)
 
     def timeline(self, run: str, limit: int, cursor: str | None) -> Page[TimelineEntry]:
-        """See the port."""
         table = schema.timeline.c
         query = select(schema.timeline, schema.runs.c.run).join(
             schema.runs, schema.runs.c.run_key == table.run_key
@@ -218,7 +209,6 @@ class SqlStore:
         return _paged(rows, limit, ("at_us",), _entry)
 
     def timeline_since(self, at_us: int, limit: int) -> list[TimelineEntry]:
-        """See the port."""
         table = schema.timeline.c
         query = (
             select(schema.timeline, schema.runs.c.run)
@@ -230,13 +220,11 @@ class SqlStore:
         return [_entry(row) for row in self._rows(query)]
 
     def silences(self) -> list[SilenceRecord]:
-        """See the port."""
         table = schema.silences.c
         query = select(schema.silences).order_by(table.created_us.desc(), table.id)
         return [packing.record_from(SilenceRecord, row["document"]) for row in self._rows(query)]
 
     def save_silence(self, silence: SilenceRecord) -> None:
-        """See the port."""
         row = {
             "id": silence.id,
             "created_us": to_us(silence.created_at),
@@ -252,8 +240,6 @@ class SqlStore:
         self._writer.submit("", job).result(TIMEOUT_S)
 
     def delete_silence(self, silence_id: str) -> bool:
-        """See the port."""
-
         def job(transaction: Transaction) -> bool:
             connection = cast("SqlTransaction", transaction).connection
             table = schema.silences
@@ -265,7 +251,6 @@ class SqlStore:
     def deliveries(
         self, wanted: DeliveryFilter, limit: int, cursor: str | None
     ) -> Page[DeliveryRecord]:
-        """See the port."""
         table = schema.outbox.c
         query = select(schema.outbox)
         if wanted.projects is not None:
@@ -278,7 +263,6 @@ class SqlStore:
         return _paged(rows, limit, ("created_us", "id"), _delivery)
 
     def ended_with_updates(self, before: datetime | None, limit: int) -> list[RunRecord]:
-        """See the port."""
         table = schema.runs.c
         query = select(schema.runs).where(table.ended_us.is_not(None), table.thinned == 0)
         if before is not None:
@@ -287,15 +271,12 @@ class SqlStore:
         return [packing.run_record(row) for row in rows]
 
     def over_weeks(self, before: datetime) -> list[PastWeek]:
-        """See the port."""
         if self.exclusive:
             return []
         with reading(self._engine) as connection:
             return partitions.over_weeks(connection, to_us(before))
 
     def drop_week(self, week: int, before: datetime) -> int:
-        """See the port."""
-
         def job(transaction: Transaction) -> int:
             connection = cast("SqlTransaction", transaction).connection
             return partitions.drop_week(connection, week, to_us(before))
@@ -303,7 +284,6 @@ class SqlStore:
         return self._writer.submit("", job).result(TIMEOUT_S)
 
     def size_bytes(self) -> int:
-        """See the port."""
         query = "SELECT pg_database_size(current_database())"
         if self.exclusive:
             query = (
@@ -314,7 +294,6 @@ class SqlStore:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def ready(self) -> str | None:
-        """See the port."""
         shortage = None if self._footing is None else self._footing.shortage()
         # Where a server's disk is full, what needs no new page of it still succeeds.
         lately = "commits fail" if self._writer.failed_lately else None
@@ -322,7 +301,6 @@ class SqlStore:
 
     @property
     def failing(self) -> bool:
-        """See the port."""
         return self._writer.failing
 
     def free_bytes(self) -> int | None:
@@ -330,7 +308,6 @@ class SqlStore:
         return None if self._footing is None else self._footing.free_bytes()
 
     def commit_trouble(self) -> str | None:
-        """See the port."""
         with self._looking:
             outdated = self._writer.failing == (self._trouble is None)
             if outdated or time.monotonic() - self._looked_at >= LOOK_S:

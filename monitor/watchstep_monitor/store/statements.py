@@ -29,6 +29,8 @@ ADVANCED_COLUMNS = (
     "health",
     "updated_us",
     "hung",
+    "archived",
+    "notes",
 )
 """Columns of a run that change with its updates."""
 
@@ -46,6 +48,7 @@ _REPLACED = (
     schema.alerts,
     schema.incidents,
     schema.commands,
+    schema.deleted_runs,
 )
 
 

@@ -37,12 +37,10 @@ class Tokens:
         self._writer = writer
 
     def tokens(self) -> list[TokenRecord]:
-        """See the port."""
         with reading(self._engine) as connection:
             return read_tokens(connection)
 
     def create(self, token: TokenRecord) -> bool:
-        """See the port."""
         table = schema.tokens.c
         good = select(func.count()).where(table.name == token.name, table.revoked_us.is_(None))
 
@@ -55,8 +53,6 @@ class Tokens:
         return self._write(job)
 
     def adopt(self, tokens: Sequence[TokenRecord]) -> int:
-        """See the port."""
-
         def job(connection: Connection) -> int:
             known = set(connection.execute(select(schema.tokens.c.sha256)).scalars())
             new = [_row(token) for token in tokens if token.sha256 not in known]
@@ -67,7 +63,6 @@ class Tokens:
         return self._write(job)
 
     def revoke(self, name: str, now: datetime) -> bool:
-        """See the port."""
         table = schema.tokens.c
         change = (
             update(schema.tokens)
@@ -81,7 +76,6 @@ class Tokens:
         return self._write(job)
 
     def note_used(self, used: Mapping[str, date]) -> None:
-        """See the port."""
         table = schema.tokens.c
 
         def job(connection: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,20 @@ from watchstep_monitor.store.metric_sets import Codes, Shapes
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
+
+_OF_A_RUN = (
+    schema.attempts,
+    schema.shapes,
+    schema.updates,
+    schema.rollups,
+    schema.run_states,
+    schema.alerts,
+    schema.incidents,
+    schema.commands,
+    schema.timeline,
+    schema.outbox,
+)
+"""Tables that hold rows of a run beside its own."""
 
 
 class SqlTransaction:
@@ -95,15 +110,19 @@ class SqlTransaction:
             self._connection.exec_driver_sql(statement, list(rows))
 
     def load_run(self, run: str) -> RunRecord | None:
-        """See the port."""
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
         if self._is_postgres:
             query = query.with_for_update()
         row = self.connection.execute(query).mappings().first()
-        return None if row is None or row["run"] != run else packing.run_record(dict(row))
+        if row is None or row["run"] != run:
+            return None
+        self._shapes.belong_to(row["run_key"], row["created_us"])
+        return packing.run_record(dict(row))
 
     def create_run(self, record: RunRecord) -> None:
-        """See the port."""
+        # A deleted run's name may be used again.
+        gone = schema.deleted_runs
+        self.connection.execute(delete(gone).where(gone.c.run_key == record.key))
         try:
             self._insert(schema.runs, [packing.run_row(record)])
         except IntegrityError:
@@ -111,7 +130,6 @@ class SqlTransaction:
         self._remember(record.key, {})
 
     def advance(self, record: RunRecord, seen: RunRecord) -> None:
-        """See the port."""
         row = packing.run_row(record)
         if record.tags is not seen.tags or record.config is not seen.config:
             # Long, and hardly ever changed: written on their own.
@@ -130,16 +148,39 @@ class SqlTransaction:
         if changed.rowcount != 1:
             raise StaleRunError(record.run)
 
+    def delete_run(self, record: RunRecord, now: datetime) -> None:
+        sessions = [each.session for each in self.attempts(record.run) if each.session]
+        runs = schema.runs.c
+        mine = and_(runs.run_key == record.key, runs.version == record.version)
+        if self.connection.execute(delete(schema.runs).where(mine)).rowcount != 1:
+            raise StaleRunError(record.run)
+        for table in _OF_A_RUN:
+            self.connection.execute(delete(table).where(table.c.run_key == record.key))
+        self._replace(
+            schema.deleted_runs,
+            {"run_key": record.key},
+            {
+                "run": record.run,
+                "project": record.project,
+                "sessions": json.dumps(sessions),
+                "deleted_us": to_us(now),
+            },
+        )
+        self.on_commit(partial(self._shapes.forget, record.key))
+
+    def deleted_sessions(self, run: str) -> Collection[str] | None:
+        table = schema.deleted_runs.c
+        query = select(table.sessions).where(table.run_key == run_key(run), table.run == run)
+        text = self.connection.execute(query).scalar()
+        return None if text is None else frozenset(json.loads(text))
+
     def count_runs(self) -> int:
-        """See the port."""
         return self.connection.execute(select(func.count()).select_from(schema.runs)).scalar_one()
 
     def attempts(self, run: str) -> list[AttemptRecord]:
-        """See the port."""
         return read_attempts(self.connection, run)
 
     def save_attempt(self, run: str, attempt: AttemptRecord) -> None:
-        """See the port."""
         key = {"run_key": run_key(run), "attempt": attempt.attempt}
         self._replace(
             schema.attempts,
@@ -152,7 +193,6 @@ class SqlTransaction:
         )
 
     def append(self, run: str, updates: Sequence[Update]) -> None:
-        """See the port."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)
@@ -225,7 +265,6 @@ class SqlTransaction:
         self.on_rollback(lambda: self._shapes.forget(key))
 
     def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
-        """See the port."""
         table, wanted = schema.updates.c, set(seqs)
         query = select(schema.updates).where(
             table.run_key == run_key(run),
@@ -239,7 +278,6 @@ class SqlTransaction:
         return {twin.seq: twin for twin in found if twin.seq in wanted}
 
     def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
-        """See the port."""
         table = schema.updates.c
         query = (
             select(schema.updates)
@@ -254,7 +292,6 @@ class SqlTransaction:
                 yield later
 
     def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
-        """See the port."""
         table = schema.updates.c
         query = (
             select(schema.updates)
@@ -275,7 +312,6 @@ class SqlTransaction:
             yield from blocks.block_updates(row, self._names_of(key, row.shape))
 
     def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
-        """See the port."""
         table = schema.updates.c
         gone = self.connection.execute(
             delete(schema.updates).where(table.run_key == run_key(run), ~_within(kept))
@@ -289,7 +325,6 @@ class SqlTransaction:
         return gone.rowcount
 
     def set_aside(self, run: str, week: int, kept: Sequence[tuple[int, int, int]]) -> None:
-        """See the port."""
         table = schema.updates.c
         # PostgreSQL moves the rows to the partition of week 0.
         self.connection.execute(
@@ -299,29 +334,24 @@ class SqlTransaction:
         )
 
     def snapshot(self, run: str) -> StateSnapshot | None:
-        """See the port."""
         query = select(schema.run_states).where(schema.run_states.c.run_key == run_key(run))
         row = self.connection.execute(query).mappings().first()
         return None if row is None else packing.snapshot_from(dict(row))
 
     def save_snapshot(self, run: str, snapshot: StateSnapshot) -> None:
-        """See the port."""
         row = packing.snapshot_row(run_key(run), snapshot)
         self._replace(schema.run_states, {"run_key": row.pop("run_key")}, row)
 
     def open_alerts(self, run: str) -> list[AlertRecord]:
-        """See the port."""
         table = schema.alerts.c
         return self._alerts(and_(table.run_key == run_key(run), table.state != "resolved"))
 
     def incident_alerts(self, incident: IncidentRecord) -> list[AlertRecord]:
-        """See the port."""
         table = schema.alerts.c
         mine = and_(table.run_key == run_key(incident.run), table.incident == incident.id)
         return self._alerts(mine)
 
     def save_alert(self, alert: AlertRecord) -> None:
-        """See the port."""
         self._replace(
             schema.alerts,
             {"run_key": run_key(alert.run), "id": alert.id},
@@ -338,21 +368,18 @@ class SqlTransaction:
         )
 
     def remove_alert(self, alert: AlertRecord) -> None:
-        """See the port."""
         table = schema.alerts.c
         self.connection.execute(
             delete(schema.alerts).where(table.run_key == run_key(alert.run), table.id == alert.id)
         )
 
     def open_incident(self, run: str) -> IncidentRecord | None:
-        """See the port."""
         table = schema.incidents.c
         query = select(table.document).where(table.run_key == run_key(run), table.state == "open")
         text = self.connection.execute(query).scalar()
         return None if text is None else packing.record_from(IncidentRecord, text)
 
     def save_incident(self, incident: IncidentRecord) -> None:
-        """See the port."""
         self._replace(
             schema.incidents,
             {"run_key": run_key(incident.run), "id": incident.id},
@@ -367,7 +394,6 @@ class SqlTransaction:
         )
 
     def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
-        """See the port."""
         rows = [
             {
                 "run_key": run_key(entry.run),
@@ -388,7 +414,6 @@ class SqlTransaction:
             self.on_commit(partial(tell_of_entries, self._connection, key, moments))
 
     def commands(self, run: str) -> list[CommandRecord]:
-        """See the port."""
         table = schema.commands.c
         query = (
             select(table.document)
@@ -399,7 +424,6 @@ class SqlTransaction:
         return [packing.record_from(CommandRecord, text) for text in texts]
 
     def save_command(self, command: CommandRecord) -> None:
-        """See the port."""
         self._replace(
             schema.commands,
             {"run_key": run_key(command.run), "id": command.id},
@@ -411,7 +435,6 @@ class SqlTransaction:
         )
 
     def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
-        """See the port."""
         rows = [
             {
                 "run_key": run_key(delivery.run),
@@ -435,11 +458,9 @@ class SqlTransaction:
         self._insert(schema.outbox, rows)
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """See the port."""
         self.committed.append(call)
 
     def on_rollback(self, call: Callable[[], None]) -> None:
-        """See the port."""
         self.rolled_back.append(call)
 
     def _alerts(self, which: ColumnElement[bool]) -> list[AlertRecord]:

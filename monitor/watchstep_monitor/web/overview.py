@@ -128,7 +128,7 @@ class Overview:
         fresh: dict[str, RunRecord] = {}
         size, cursor = ROWS_A_READ if whole or not known else ROWS_A_LOOK, None
         while True:
-            page = self._run_service.store.runs(RunFilter(), size, cursor)
+            page = self._run_service.store.runs(RunFilter(archived=False), size, cursor)
             fresh |= {record.run: record for record in page.items}
             cursor = page.next_cursor
             if cursor is None:

@@ -118,6 +118,9 @@ def disagreements(live: LiveRun) -> Iterator[Transition]:
     reload. A firing alert whose rule is gone, or starts fresh and does not hold, resolves; a
     rule that fires without an alert gets one. The alert of a loop that stands still is no rule's.
     """
+    if live.record.ended_at is not None:
+        # What its last update proved stays, or was closed by a person.
+        return
     firing = set(firing_keys(live))
     for key, alert in list(live.alerts.items()):
         if key == STALLED and live.record.hung is not None:
@@ -145,6 +148,13 @@ def stalled(live: LiveRun) -> Transition:
     if hung.get("severity") == "critical" and not hung.get("moving"):
         severity = "critical"
     return replace(_made(live, STALLED, "firing", _where(hung)), severity=severity)
+
+
+def closed(live: LiveRun, by: str) -> Iterator[Transition]:
+    """The end of every alert of a run that a person has done with."""
+    for key, alert in list(live.alerts.items()):
+        change: Change = "resolved" if alert.state == "firing" else "cancelled"
+        yield _made(live, key, change, f"Closed by {by}.")
 
 
 def moves_again(live: LiveRun) -> Transition:

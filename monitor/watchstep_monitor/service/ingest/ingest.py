@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from operator import lt
-from typing import Any
 
 from watchstep.core.engine import State, step
-from watchstep.core.health import is_core
 from watchstep.core.updates import Tick, Transition, Update
 from watchstep_monitor.service.alerting.alerts import (
     STALLED,
     adopt_renamed,
     apply_transition,
     cancel_pending,
+    closed,
     disagreements,
     moves_again,
     stalled,
@@ -28,9 +24,19 @@ from watchstep_monitor.service.alerting.notifications import TellingPolicy, tell
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
     ConflictError,
-    InvalidError,
+    GoneError,
     NotFoundError,
     OverCapError,
+)
+from watchstep_monitor.service.ingest.batch import (
+    Batch,
+    Beginning,
+    Receipt,
+    RunEdit,
+    check_attempt,
+    resumed,
+    sort_batch,
+    within_names,
 )
 from watchstep_monitor.service.ingest.trainer_events import take_event
 from watchstep_monitor.service.run_state.records import (
@@ -44,85 +50,11 @@ from watchstep_monitor.service.run_state.status import Liveness, Reports
 from watchstep_monitor.service.run_state.storage import Transaction
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
-MOST_JUMP = 1_000
-"""Attempts that a trainer may have made without a word of them here."""
-
 ROOM_SHARE = 16
 """Of the runs that may still be added, one in so many is added before they are counted again."""
 
 _WAITING = frozenset({"pending", "cancelled"})
 """Changes that neither begin nor end anything that people are told of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """An update of a batch that was not stored.
-
-    Attributes:
-        index: Its place in the batch.
-        loc, kind, reason: What was wrong, where.
-    """
-
-    index: int
-    loc: tuple[str | int, ...]
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Updates of one attempt as they arrived.
-
-    Attributes:
-        updates: With their places in the request.
-        rejected: Those that were no updates at all.
-        projects: Projects that the caller may write to; None for all.
-        left_out: Readings that were too many and are not among them.
-    """
-
-    run: str
-    attempt: int
-    updates: Sequence[tuple[int, Update]]
-    rejected: tuple[Rejected, ...] = ()
-    projects: tuple[str, ...] | None = None
-    left_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a batch, durably.
-
-    Attributes:
-        rules: Fingerprint of the rules that judge the run now.
-        left_out: Readings that were too many.
-    """
-
-    accepted: int
-    duplicates: int
-    rejected: tuple[Rejected, ...]
-    last_seq: int
-    commands: tuple[CommandRecord, ...]
-    rules: str
-    left_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """A trainer's announcement; see `PUT /runs/{run}`.
-
-    Attributes:
-        attempt: The number that the trainer asks for, or None.
-        session: What the trainer calls this start of itself, or None.
-    """
-
-    run: str
-    project: str | None = None
-    tags: Mapping[str, str] | None = None
-    config: Mapping[str, Any] | None = None
-    trainer: str | None = None
-    attempt: int | None = None
-    session: str | None = None
-    projects: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +66,6 @@ class IngestPolicy:
     snapshot_every: int
     most_runs: int
     most_metrics_per_run: int
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """A batch against what is stored already."""
-
-    fresh: list[Update] = field(default_factory=list)
-    duplicates: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
 
 
 class Ingest:
@@ -176,17 +99,18 @@ class Ingest:
 
         Raises:
             ConflictError: A stored update has another content; nothing of the batch is kept.
+            GoneError: The run was deleted.
             InvalidError: The attempt is far beyond the run's last.
             NotFoundError: The run belongs to a project that is not the caller's.
             OverCapError: Too many runs.
         """
         live = self._open(transaction, batch.run, batch.projects, now)
-        _check_attempt(batch.attempt, live)
-        batch = self._within_names(live, batch)
+        check_attempt(batch.attempt, live)
+        batch = within_names(live, batch, self._policy.most_metrics_per_run)
         if batch.attempt < live.record.attempt:
             return self._accept_late(transaction, live, batch, now)
         is_new = batch.attempt > live.record.attempt
-        sorted_ = _sort(transaction, batch, 0 if is_new else live.record.last_seq)
+        sorted_ = sort_batch(transaction, batch, 0 if is_new else live.record.last_seq)
         change = self._change(transaction, live, now)
         if is_new:
             self._begin_attempt(transaction, change, batch.attempt, None)
@@ -213,18 +137,16 @@ class Ingest:
             NotFoundError: The run belongs to a project that is not the caller's.
             OverCapError: Too many runs.
         """
-        live = self._open(
-            transaction, beginning.run, beginning.projects, now, project=beginning.project
-        )
-        _check_attempt(beginning.attempt or 0, live)
+        live = self._open(transaction, beginning.run, beginning.projects, now, beginning)
+        check_attempt(beginning.attempt or 0, live)
         change = self._change(transaction, live, now)
         attempts = transaction.attempts(beginning.run) if change.seen else []
-        resumed = _resumed(beginning, attempts, live.record.attempt)
-        if resumed is not None and resumed.attempt < live.record.attempt:
+        known = resumed(beginning, attempts, live.record.attempt)
+        if known is not None and known.attempt < live.record.attempt:
             # The trainer of an earlier attempt sends what it could not send while it lived.
-            return replace(live.record, attempt=resumed.attempt, last_seq=resumed.last_seq)
+            return replace(live.record, attempt=known.attempt, last_seq=known.last_seq)
         self._describe(change, beginning)
-        if resumed is None:
+        if known is None:
             wanted = beginning.attempt or live.record.attempt + 1
             self._begin_attempt(transaction, change, wanted, beginning.session)
         self._finish(transaction, change)
@@ -251,6 +173,18 @@ class Ingest:
         live = self._fleet.find(transaction, run)
         return None if live is None else self._change(transaction, live, now)
 
+    def edit(self, transaction: Transaction, change: UnitOfWork, edit: RunEdit) -> None:
+        """Write what a person changes of a run."""
+        if edit.notes is not None:
+            change.alter(notes=edit.notes)
+        if edit.archived is not None:
+            change.alter(is_archived=edit.archived)
+        if edit.tags is not None:
+            self._retag(change, edit.tags)
+        if edit.closed_by is not None:
+            self._judge(change, list(closed(change.live, edit.closed_by)))
+        self._finish(transaction, change)
+
     def commit_change(self, transaction: Transaction, change: UnitOfWork) -> None:
         """Write a change that `alter` began."""
         self._finish(transaction, change)
@@ -261,14 +195,17 @@ class Ingest:
         run: str,
         projects: tuple[str, ...] | None,
         now: datetime,
-        *,
-        project: str | None = None,
+        beginning: Beginning | None = None,
     ) -> LiveRun:
         live = self._fleet.find(transaction, run)
         if live is not None:
             if projects is not None and live.record.project not in projects:
                 raise NotFoundError("no such run")
             return live
+        gone = transaction.deleted_sessions(run)
+        if gone is not None and (beginning is None or beginning.session in gone):
+            raise GoneError("the run was deleted")
+        project = beginning.project if beginning is not None else None
         if project is None:
             project = projects[0] if projects else DEFAULT_PROJECT
         if projects is not None and project not in projects:
@@ -281,34 +218,6 @@ class Ingest:
         live = LiveRun(record, rules, self._book.version, State(rules))
         self._fleet.hold(live)
         return live
-
-    def _within_names(self, live: LiveRun, batch: Batch) -> Batch:
-        """The batch without readings under names that are too many for the run.
-
-        Names that are known stay, so that the same batch is cut in the same way again.
-        """
-        most = self._policy.most_metrics_per_run
-        known = live.latest.keys()
-        new = dict.fromkeys(
-            name for _, update in batch.updates for name in update.readings if name not in known
-        )
-        if len(known) + len(new) <= most:
-            return batch
-        # Names without which there is no training first.
-        ordered = sorted(new, key=lambda name: not is_core(name, live.rules.role(name)))
-        names = known | set(ordered[: max(0, most - len(known))])
-        updates = [
-            (
-                at,
-                update._replace(
-                    readings={name: v for name, v in update.readings.items() if name in names}
-                ),
-            )
-            for at, update in batch.updates
-        ]
-        gone = sum(len(each.readings) for _, each in batch.updates)
-        gone -= sum(len(each.readings) for _, each in updates)
-        return replace(batch, updates=updates, left_out=batch.left_out + gone)
 
     def _make_room(self, transaction: Transaction) -> None:
         """Count one new run; the store is asked only now and then, for it counts every row."""
@@ -374,17 +283,21 @@ class Ingest:
     def _describe(self, change: UnitOfWork, beginning: Beginning) -> None:
         record = change.live.record
         change.alter(
-            tags=record.tags if beginning.tags is None else dict(beginning.tags),
             config=record.config if beginning.config is None else dict(beginning.config),
             trainer=record.trainer if beginning.trainer is None else beginning.trainer,
             heard_at=change.now,
         )
-        if change.live.record.tags != record.tags:
-            live = change.live
-            rules = self._book.for_tags(live.record.tags)
-            live.engine = State.restore(rules, live.engine.snapshot())
-            live.rules = rules
-            change.needs_snapshot = True
+        if beginning.tags is not None:
+            self._retag(change, beginning.tags)
+
+    def _retag(self, change: UnitOfWork, tags: Mapping[str, str]) -> None:
+        live = change.live
+        if tags == live.record.tags:
+            return
+        change.alter(tags=dict(tags))
+        live.rules = self._book.for_tags(tags)
+        live.engine = State.restore(live.rules, live.engine.snapshot())
+        change.needs_snapshot = True
 
     def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
@@ -499,7 +412,7 @@ class Ingest:
         known = attempts.get(batch.attempt)
         if known is None:
             raise ConflictError("the run has begun a later attempt", loc=("attempt",))
-        sorted_ = _sort(transaction, batch, known.last_seq)
+        sorted_ = sort_batch(transaction, batch, known.last_seq)
         last_seq = known.last_seq
         if sorted_.fresh:
             last_seq = sorted_.fresh[-1].seq
@@ -518,77 +431,6 @@ class Ingest:
             live.rules.fingerprint,
             batch.left_out,
         )
-
-
-def _check_attempt(attempt: int, live: LiveRun) -> None:
-    """Refuse a number that no trainer can have counted up to: it would shut out all real ones."""
-    if attempt > live.record.attempt + MOST_JUMP:
-        raise InvalidError(
-            f"is more than {MOST_JUMP} beyond the run's last", loc=("attempt",), kind="range"
-        )
-
-
-def _resumed(
-    beginning: Beginning, attempts: Sequence[AttemptRecord], current: int
-) -> AttemptRecord | None:
-    """The attempt that this announcement continues, or None when it begins a new one."""
-    by_number = {known.attempt: known for known in attempts}
-    if beginning.attempt is not None:
-        if beginning.attempt < current:
-            raise ConflictError("that attempt is over", loc=("attempt",))
-        return by_number.get(beginning.attempt)
-    if beginning.session is None:
-        return None
-    return next((known for known in attempts if known.session == beginning.session), None)
-
-
-def _sort(transaction: Transaction, batch: Batch, last_seq: int) -> _Sorted:
-    """Split a batch into new updates, duplicates and latecomers.
-
-    Raises:
-        ConflictError: One number, two contents.
-    """
-    fresh = [update for _, update in batch.updates]
-    seqs = [last_seq, *(update.seq for update in fresh)]
-    if all(map(lt, seqs, islice(seqs, 1, None))):
-        return _Sorted(fresh)
-    sorted_ = _Sorted()
-    first: dict[int, Update] = {}
-    behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
-    stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
-    for index, update in sorted(batch.updates, key=lambda pair: pair[1].seq):
-        seq = update.seq
-        twin = stored.get(seq) if seq <= last_seq else first.get(seq)
-        if twin is not None:
-            if not same_update(twin, update):
-                raise ConflictError(
-                    "this number is stored with another content",
-                    loc=("updates", index, "seq"),
-                    last_seq=last_seq,
-                )
-            sorted_.duplicates += 1
-        elif seq <= last_seq:
-            sorted_.rejected.append(
-                Rejected(index, ("seq",), "late", "arrived behind its successors")
-            )
-        else:
-            first[seq] = update
-            sorted_.fresh.append(update)
-    return sorted_
-
-
-def same_update(a: Update, b: Update) -> bool:
-    """Whether two updates say the same, NaN being equal to NaN."""
-    if (a.seq, a.step, a.time, a.attempt) != (b.seq, b.step, b.time, b.attempt):
-        return False
-    if a.readings.keys() != b.readings.keys() or a.event != b.event:
-        return False
-    names = list(a.readings)
-    packed = [
-        struct.pack(f"<{len(names)}d", *(update.readings[name] for name in names))
-        for update in (a, b)
-    ]
-    return packed[0] == packed[1]
 
 
 def _clocked_keys(live: LiveRun) -> list[tuple[str, str]]:

@@ -66,6 +66,8 @@ class RunRecord:
         checkpoint: The pinned checkpoint's "path", "step", "sha256", or None.
         trainer_did: Such as "halted at update 41"; "" when nothing.
         error: What a failed trainer said, or "".
+        is_archived: Whether lists leave it out.
+        notes: What people wrote about it.
     """
 
     run: str
@@ -91,6 +93,8 @@ class RunRecord:
     checkpoint: Mapping[str, Any] | None = None
     trainer_did: str = ""
     error: str = ""
+    is_archived: bool = False
+    notes: str = ""
 
     @property
     def key(self) -> int:

@@ -132,10 +132,17 @@ class RunCache:
                 dropped, _ = self._live.popitem(last=False)
                 self._views.pop(dropped, None)
 
-    def forget(self, run: str) -> None:
-        """Drop a run whose change came to nothing; the next use rebuilds it."""
+    def forget(self, run: str, *, views: bool = False) -> None:
+        """Drop a run whose change came to nothing; the next use rebuilds it.
+
+        Args:
+            run: Which.
+            views: Whether nobody may see it any more.
+        """
         with self._lock:
             self._live.pop(run, None)
+            if views:
+                self._views.pop(run, None)
 
     def publish(self, live: LiveRun) -> RunView:
         """Show a run's committed state to readers."""

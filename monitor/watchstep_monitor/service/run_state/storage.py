@@ -54,6 +54,16 @@ class Transaction(Protocol):
             StaleRunError: It is not.
         """
 
+    def delete_run(self, record: RunRecord, now: datetime) -> None:
+        """Remove everything of a run, and remember that it was there.
+
+        Raises:
+            StaleRunError: Someone else changed it in the meantime.
+        """
+
+    def deleted_sessions(self, run: str) -> Collection[str] | None:
+        """What the trainers of a deleted run called themselves; None if none of the name was."""
+
     def count_runs(self) -> int:
         """How many runs are stored."""
 
@@ -156,12 +166,14 @@ class RunFilter:
 
     Attributes:
         projects: None for all.
+        archived: Whether only those that are archived, or only those that are not.
         status: A status word; `lost_before` says since when a lost run is silent.
     """
 
     projects: tuple[str, ...] | None = None
     status: RunStatus | None = None
     health: Health | None = None
+    archived: bool | None = None
     lost_before: datetime | None = None
 
 

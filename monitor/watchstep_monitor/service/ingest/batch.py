@@ -1,0 +1,213 @@
+"""A batch as it arrived, against what is stored already."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import lt
+from typing import Any
+
+from watchstep.core.health import is_core
+from watchstep.core.updates import Update
+from watchstep_monitor.service.errors import ConflictError, InvalidError
+from watchstep_monitor.service.run_state.records import AttemptRecord, CommandRecord
+from watchstep_monitor.service.run_state.run_cache import LiveRun
+from watchstep_monitor.service.run_state.storage import Transaction
+
+MOST_JUMP = 1_000
+"""Attempts that a trainer may have made without a word of them here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An update of a batch that was not stored.
+
+    Attributes:
+        index: Its place in the batch.
+        loc, kind, reason: What was wrong, where.
+    """
+
+    index: int
+    loc: tuple[str | int, ...]
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Updates of one attempt as they arrived.
+
+    Attributes:
+        updates: With their places in the request.
+        rejected: Those that were no updates at all.
+        projects: Projects that the caller may write to; None for all.
+        left_out: Readings that were too many and are not among them.
+    """
+
+    run: str
+    attempt: int
+    updates: Sequence[tuple[int, Update]]
+    rejected: tuple[Rejected, ...] = ()
+    projects: tuple[str, ...] | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch, durably.
+
+    Attributes:
+        rules: Fingerprint of the rules that judge the run now.
+        left_out: Readings that were too many.
+    """
+
+    accepted: int
+    duplicates: int
+    rejected: tuple[Rejected, ...]
+    last_seq: int
+    commands: tuple[CommandRecord, ...]
+    rules: str
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A trainer's announcement; see `PUT /runs/{run}`.
+
+    Attributes:
+        attempt: The number that the trainer asks for, or None.
+        session: What the trainer calls this start of itself, or None.
+    """
+
+    run: str
+    project: str | None = None
+    tags: Mapping[str, str] | None = None
+    config: Mapping[str, Any] | None = None
+    trainer: str | None = None
+    attempt: int | None = None
+    session: str | None = None
+    projects: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEdit:
+    """What a person changes of a run; None leaves it.
+
+    Attributes:
+        closed_by: Who has done with its incident.
+    """
+
+    notes: str | None = None
+    tags: Mapping[str, str] | None = None
+    archived: bool | None = None
+    closed_by: str | None = None
+
+
+@dataclass(slots=True)
+class SortedBatch:
+    """A batch against what is stored already."""
+
+    fresh: list[Update] = field(default_factory=list)
+    duplicates: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
+    """The batch without readings under names that are too many for the run.
+
+    Names that are known stay, so that the same batch is cut in the same way again.
+    """
+    known = live.latest.keys()
+    new = dict.fromkeys(
+        name for _, update in batch.updates for name in update.readings if name not in known
+    )
+    if len(known) + len(new) <= most:
+        return batch
+    # Names without which there is no training first.
+    ordered = sorted(new, key=lambda name: not is_core(name, live.rules.role(name)))
+    names = known | set(ordered[: max(0, most - len(known))])
+    updates = [
+        (
+            at,
+            update._replace(
+                readings={name: v for name, v in update.readings.items() if name in names}
+            ),
+        )
+        for at, update in batch.updates
+    ]
+    gone = sum(len(each.readings) for _, each in batch.updates)
+    gone -= sum(len(each.readings) for _, each in updates)
+    return replace(batch, updates=updates, left_out=batch.left_out + gone)
+
+
+def check_attempt(attempt: int, live: LiveRun) -> None:
+    """Refuse a number that no trainer can have counted up to: it would shut out all real ones."""
+    if attempt > live.record.attempt + MOST_JUMP:
+        raise InvalidError(
+            f"is more than {MOST_JUMP} beyond the run's last", loc=("attempt",), kind="range"
+        )
+
+
+def resumed(
+    beginning: Beginning, attempts: Sequence[AttemptRecord], current: int
+) -> AttemptRecord | None:
+    """The attempt that this announcement continues, or None when it begins a new one."""
+    by_number = {known.attempt: known for known in attempts}
+    if beginning.attempt is not None:
+        if beginning.attempt < current:
+            raise ConflictError("that attempt is over", loc=("attempt",))
+        return by_number.get(beginning.attempt)
+    if beginning.session is None:
+        return None
+    return next((known for known in attempts if known.session == beginning.session), None)
+
+
+def sort_batch(transaction: Transaction, batch: Batch, last_seq: int) -> SortedBatch:
+    """Split a batch into new updates, duplicates and latecomers.
+
+    Raises:
+        ConflictError: One number, two contents.
+    """
+    fresh = [update for _, update in batch.updates]
+    seqs = [last_seq, *(update.seq for update in fresh)]
+    if all(map(lt, seqs, islice(seqs, 1, None))):
+        return SortedBatch(fresh)
+    sorted_ = SortedBatch()
+    first: dict[int, Update] = {}
+    behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
+    stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
+    for index, update in sorted(batch.updates, key=lambda pair: pair[1].seq):
+        seq = update.seq
+        twin = stored.get(seq) if seq <= last_seq else first.get(seq)
+        if twin is not None:
+            if not same_update(twin, update):
+                raise ConflictError(
+                    "this number is stored with another content",
+                    loc=("updates", index, "seq"),
+                    last_seq=last_seq,
+                )
+            sorted_.duplicates += 1
+        elif seq <= last_seq:
+            sorted_.rejected.append(
+                Rejected(index, ("seq",), "late", "arrived behind its successors")
+            )
+        else:
+            first[seq] = update
+            sorted_.fresh.append(update)
+    return sorted_
+
+
+def same_update(a: Update, b: Update) -> bool:
+    """Whether two updates say the same, NaN being equal to NaN."""
+    if (a.seq, a.step, a.time, a.attempt) != (b.seq, b.step, b.time, b.attempt):
+        return False
+    if a.readings.keys() != b.readings.keys() or a.event != b.event:
+        return False
+    names = list(a.readings)
+    packed = [
+        struct.pack(f"<{len(names)}d", *(update.readings[name] for name in names))
+        for update in (a, b)
+    ]
+    return packed[0] == packed[1]
