@@ -45,7 +45,8 @@ def _make(options: argparse.Namespace) -> None:
     from benchmarks.judgement.making import make
     from benchmarks.judgement.trainers import trainers
 
-    kinds = [kind for kind in trainers() if options.only.split("/")[0] in kind.name]
+    wanted = options.only.split("/")[0] if "/" in options.only else ""
+    kinds = [kind for kind in trainers() if wanted in kind.name]
     spawning = multiprocessing.get_context("spawn")
     # Each process has its own trainers, so that none makes another's twin.
     processes = [

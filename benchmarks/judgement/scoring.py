@@ -151,7 +151,8 @@ class Summary:
 
     Attributes:
         told, lost_critical, in_time, soon, cause_right: Of the faults that did harm;
-            `lost_critical` of those whose training is lost, `cause_right` of those whose cause a log can tell.
+            `lost_critical` of those whose training is lost, `cause_right` of those whose cause a
+            log can tell.
         lag: Median of the updates from the first evidence to the first word; None without any.
         harmless: Faults that did no harm, and those of them that were told all the same.
         brier: Mean squared difference of the first cause's confidence and its being right, over
