@@ -114,6 +114,8 @@ def mistake_in(command: object, words: list[str]) -> str:
         if not words or words[0] not in command.commands:
             return f"no command {words[:1]}"
         command, words = command.commands[words[0]], words[1:]
+    # What follows `--` are the words of another command.
+    words = words[: words.index("--")] if "--" in words else words
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     wrong = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
     return f"no option {wrong}" if wrong else ""

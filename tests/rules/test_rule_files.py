@@ -178,7 +178,7 @@ def test_a_rule_of_a_later_source_replaces_one_of_the_same_name(tmp_path) -> Non
 
 
 def test_a_source_that_is_neither_pack_nor_file_is_refused_with_the_packs(tmp_path) -> None:
-    with pytest.raises(RuleError, match="packs: generic, grpo, ppo, ppo-seed, pretrain"):
+    with pytest.raises(RuleError, match="packs: generic, grpo, machine, ppo, ppo-seed, pretrain"):
         load(["pppo"])
     with pytest.raises(RuleError, match="no such file"):
         load([tmp_path])

@@ -1,14 +1,18 @@
-"""`watchstep run`."""
+"""`watchstep run` and `watchstep follow`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from watchstep.postmortem.reading import check_rules
+from watchstep.postmortem.reading import Paths, check_rules
+
+if TYPE_CHECKING:
+    from watchstep.hook.options import Options
 
 
 class OnCritical(StrEnum):
@@ -41,6 +45,14 @@ Watched = Annotated[
 HangAfter = Annotated[
     float, typer.Option(min=0.1, help="Seconds of silence that are no hang in any case.")
 ]
+FollowedRun = Annotated[
+    str | None,
+    typer.Option("--run", help="Name of the run; of several, what their names begin with."),
+]
+UntilIdle = Annotated[
+    float | None, typer.Option(min=0.0, help="End when nothing was added for so many seconds.")
+]
+Once = Annotated[bool, typer.Option("--once", help="Read what is there, and end.")]
 Buffered = Annotated[bool, typer.Option("--buffered", help="Do not set PYTHONUNBUFFERED=1.")]
 
 
@@ -48,6 +60,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the one command."""
     # What follows the command's name belongs to it, with or without `--`.
     app.command("run", context_settings={"allow_interspersed_args": False})(run)
+    app.command("follow")(follow)
 
 
 def run(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -67,18 +80,15 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a command
     Output passes through unchanged. The exit code is the command's own, 128 and the signal's
     number where a signal killed it, 76 where watchstep stopped it.
     """
-    from watchstep.hook.options import from_environment
     from watchstep.masking import masked_arguments
     from watchstep.outside.command import CannotStartError
     from watchstep.outside.observer import Watching
     from watchstep.outside.runner import RunSettings, run_command
 
     check_rules(rules)
-    given = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
     command = " ".join(masked_arguments(words))
-    options, complaints = from_environment({**given, "config": {"command": command}})
-    for complaint in complaints:
-        typer.echo(f"watchstep: {complaint}", err=True)
+    given = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
+    options = _options({**given, "config": {"command": command}})
     settings = RunSettings(
         words=words,
         watching=Watching(options, watch or [], hang_after),
@@ -93,3 +103,40 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a command
         typer.echo(f"watchstep: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
     raise typer.Exit(code)
+
+
+def follow(
+    paths: Paths,
+    run_name: FollowedRun = None,
+    project: Project = None,
+    rules: Rules = None,
+    until_idle: UntilIdle = None,
+    once: Once = False,
+) -> None:
+    """Watch logs that grow, as live runs: files, or folders in which new ones appear.
+
+    Where it has read to is kept in the spool's folder: started again it tells nothing twice.
+    Exit 0 when logs were read, 3 when there were none.
+    """
+    from watchstep.outside.follow import Follower, FollowSettings
+
+    check_rules(rules)
+    settings = FollowSettings(
+        paths=paths,
+        options=_options({"project": project}),
+        run_name=run_name,
+        rules=rules,
+        until_idle_s=until_idle,
+        once=once,
+    )
+    raise typer.Exit(Follower(settings).follow())
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    """Arguments and the environment; a line for each that cannot be used."""
+    from watchstep.hook.options import from_environment
+
+    options, complaints = from_environment(given)
+    for complaint in complaints:
+        typer.echo(f"watchstep: {complaint}", err=True)
+    return options

@@ -19,6 +19,7 @@ _ROOT_CAUSE = re.compile(
 
 _DEVICE_MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|RESOURCE_EXHAUSTED|HIP out of")
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def memory_kills() -> int:
 def _counters() -> list[tuple[Path, str]]:
     """The files that may hold the count: of version 2 of control groups, then of version 1."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _OWN_CGROUP.read_text().splitlines()
     except OSError:
         return []
     places: list[tuple[Path, str]] = []

@@ -22,11 +22,14 @@ from watchstep.postmortem.readers.formats import (
     recognise,
 )
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.opening import HEAD_BYTES
+from watchstep.postmortem.readers.opening import HEAD_BYTES, head_of
 from watchstep.postmortem.readers.stream import ConsoleReader
 
 CONSOLE_RANK = RANKS.index("console")
 _CHUNK_BYTES = 1 << 20
+_MAGIC_BYTES = 6
+"""From which one sees whether a file is packed."""
+
 _LONGEST_LINE = 1 << 20
 _DOUBTFUL_ROWS = 20
 """Rows after which a table that names nothing that training logs is given up."""
@@ -81,10 +84,32 @@ class GrowingFile:
         self._reader: Reader | None = None
         self._whole: WholeFile | None = None
         self._certain = False
+        self._packed = False
         self._doubtful: list[Row] = []
         self._rows = 0
         self._repeats = 0
         self._first: dict[str, float] | None = None
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is known to be a training's log."""
+        return bool(self.format) and self._certain
+
+    @property
+    def changed(self) -> float:
+        """When it was last written to, in seconds since the epoch; 0 where it is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode; zeros where it is gone."""
+        try:
+            state = self.path.stat()
+        except OSError:
+            return 0, 0
+        return state.st_dev, state.st_ino
 
     @property
     def size_bytes(self) -> int:
@@ -145,9 +170,10 @@ class GrowingFile:
 
     def _recognise(self, changed: float) -> None:
         try:
+            head = head_of(self.path)
             with self.path.open("rb") as file:
-                head = file.read(HEAD_BYTES)
-        except OSError:
+                self._packed = not head.startswith(file.read(_MAGIC_BYTES))
+        except (LogUnreadableError, OSError):
             return
         whole = head.rpartition(b"\n")[0] + b"\n"
         binary = b"\0" in head[:64]
@@ -166,7 +192,7 @@ class GrowingFile:
     def _take_format(self, recognised: Format) -> None:
         self.format, self.rank = recognised.name, recognised.rank
         self._certain = recognised.certain or self._printed
-        make = _READERS.get(recognised.name)
+        make = None if self._packed else _READERS.get(recognised.name)
         if make is None:
             self._whole = self._whole or WholeFile(recognised)
         else:

@@ -37,10 +37,12 @@ class HangWatch:
 
     Attributes:
         least_s: See `LEAST_S`.
+        progress_seen: Whether there was any.
     """
 
     began: float
     least_s: float = LEAST_S
+    progress_seen: bool = False
     _last: float = field(init=False)
     _told: bool = False
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_GAPS))
@@ -57,7 +59,7 @@ class HangWatch:
             # Lines that belong together say nothing about the rhythm.
             self._gaps.append(now - self._last)
         self._last = now
-        self._told = False
+        self._told, self.progress_seen = False, True
 
     def slept(self, seconds: float) -> None:
         """We ourselves were stopped for so long, and the command perhaps with us."""

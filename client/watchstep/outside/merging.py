@@ -119,6 +119,10 @@ class Merger:
         done, self._done = self._done, []
         return done
 
+    def holds(self, source: Source) -> bool:
+        """Whether a source's newest row is still waiting for one that goes with it."""
+        return source in self._holding
+
     @property
     def waits(self) -> bool:
         """Whether anything is being gathered."""

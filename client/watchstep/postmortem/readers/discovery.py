@@ -50,7 +50,7 @@ _COMMON_STEM = re.compile(
 )
 """File names that say nothing about the run, whose folder then names it."""
 
-_MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
+MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
 """Formats of which all files in one folder belong to one run: resumes, workers, segments."""
 
 _PRINTED = re.compile(r"\.(?:log|txt|out|err)(?:[.-]\d+)?$|^std(?:out|err)$|^nohup", re.IGNORECASE)
@@ -132,7 +132,7 @@ def _logs_of(path: Path) -> Iterator[Log]:
         one_run = dataclasses.replace(found, read=functools.partial(tables.csv_rows, run=run))
         yield _opened(path, run, one_run, [path])
     if not runs:
-        yield _opened(path, _run_name(path), found, [path])
+        yield _opened(path, run_name_of(path), found, [path])
 
 
 def _packed(path: Path) -> Iterator[Log]:
@@ -158,11 +158,11 @@ def _logs_at(path: Path, unreadable: Unreadable | None) -> Iterator[Log]:
     if not path.is_dir():
         yield from _logs_of(path)
         return
-    for folder, names in _folders(path):
+    for folder, names in folders_below(path):
         yield from _logs_in(folder, names, unreadable)
 
 
-def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder below `top` that has files, itself included, in the order of names.
 
     Of the `checkpoint-N` folders beside each other only the last is looked into: each holds
@@ -211,7 +211,7 @@ def _logs_in(folder: Path, names: list[str], unreadable: Unreadable | None) -> I
     formats = [recognised.name for recognised, _ in groups]
     one_run = len(set(formats)) == len(formats)
     for number, (recognised, files) in enumerate(groups):
-        run = _folder_name(folder)
+        run = folder_name_of(folder)
         if not one_run:
             run = f"{run}/{files[0].name}"
         try:
@@ -276,7 +276,7 @@ def _groups(
             merged[recognised.name].append(path)
             continue
         groups.append((recognised, [path]))
-        if recognised.name in _MERGED:
+        if recognised.name in MERGED:
             merged[recognised.name] = groups[-1][1]
     return sorted(groups, key=lambda group: group[0].rank)
 
@@ -330,14 +330,16 @@ def _begun(log: Log, read: Read) -> int:
     return count
 
 
-def _run_name(path: Path) -> str:
+def run_name_of(path: Path) -> str:
+    """What the run in one file is called: as the file, or as its folder where that says more."""
     stem = _PACKED.sub("", path.name).rsplit(".", 1)[0]
     if _COMMON_STEM.match(stem) or "tfevents" in path.name:
-        return _folder_name(path.resolve().parent)
+        return folder_name_of(path.resolve().parent)
     return stem or path.name
 
 
-def _folder_name(folder: Path) -> str:
+def folder_name_of(folder: Path) -> str:
+    """What the run in one folder is called."""
     name = folder.name or folder.resolve().name
     if name == mlflow_files.FOLDER and (folder.parent / "meta.yaml").exists():
         return mlflow_files.run_of(folder)

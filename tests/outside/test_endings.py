@@ -1,0 +1,171 @@
+"""What is made of an exit status, of the last lines, and of silence."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from watchstep.machine.processes import Process
+from watchstep.outside import endings
+from watchstep.outside.endings import Ending, memory_kills
+from watchstep.outside.hangs import HangWatch
+from watchstep.outside.last_lines import LastLines, traceback_end
+
+KILLED, CRASHED = int(signal.SIGKILL), int(signal.SIGSEGV) | 0x80
+ELASTIC = """
+============================================================
+train.py FAILED
+------------------------------------------------------------
+Failures:
+  <NO_OTHER_FAILURES>
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-01-01_12:00:00
+  host      : node-3
+  rank      : 5 (local_rank: 1)
+  exitcode  : -9 (pid: 4711)
+  error_file: <N/A>
+  traceback : Signal 9 (SIGKILL) received by PID 4711
+============================================================
+"""
+"""As torch.distributed.elastic prints it, torch 2.10."""
+
+
+def test_a_process_killed_for_memory_is_told_so() -> None:
+    event = Ending(KILLED, killed_for_memory=1).event()
+
+    assert event["error"] == "killed by SIGKILL, out of memory"
+    assert (event["oom"], event["exit_code"]) == ("host", 137)
+
+
+def test_a_device_out_of_memory_is_told_so() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "train.py", line 3, in <module>',
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+    ]
+
+    event = Ending(256, lines=lines).event()
+
+    assert event["oom"] == "device"
+    assert event["error"].startswith("torch.OutOfMemoryError: CUDA out of memory.")
+
+
+def test_a_core_dump_is_told() -> None:
+    event = Ending(CRASHED).event()
+
+    assert (event["signal"], event["core_dumped"], event["exit_code"]) == ("SIGSEGV", True, 139)
+
+
+def test_the_rank_that_died_first_is_named() -> None:
+    event = Ending(256, lines=ELASTIC.splitlines()).event()
+
+    assert event["rank"] == 5
+    assert event["error"] == "exit code 1, rank 5 died first (exit code -9)"
+
+
+def test_a_run_that_a_scheduler_ended_was_preempted_and_one_that_a_person_ended_halted() -> None:
+    assert Ending(15, signals=[signal.SIGTERM]).event()["kind"] == "preempted"
+    assert Ending(0, signals=[signal.SIGTERM]).event()["kind"] == "preempted"
+    assert Ending(2, signals=[signal.SIGINT]).event()["kind"] == "halted"
+
+
+def test_only_what_failed_by_itself_is_started_again() -> None:
+    assert Ending(256).crashed
+    assert Ending(0, hung=True).crashed
+    assert not Ending(0).crashed
+    assert not Ending(15, signals=[signal.SIGTERM]).crashed
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "file", "text"),
+    [
+        ("0::/job_7", "job_7/memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\n"),
+        ("0::/../job_7", "memory.events", "oom_kill 2\n"),
+        ("4:memory:/job_7", "memory/job_7/memory.oom_control", "under_oom 0\noom_kill 2\n"),
+    ],
+)
+def test_the_kernels_count_is_read_from_either_version_of_control_groups(
+    cgroup: str, file: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    (tmp_path / "cgroup").write_text(cgroup + "\n")
+    monkeypatch.setattr(endings, "_CGROUP", tmp_path)
+    monkeypatch.setattr(endings, "_OWN_CGROUP", tmp_path / "cgroup")
+
+    assert memory_kills() == 2
+
+
+def test_the_last_lines_are_as_they_were_seen() -> None:
+    lines = LastLines()
+    lines.feed(b"\x1b[32mepoch 1\x1b[0m\r\n 10%|#   |\r 20%|##  |")
+    lines.feed(b"\r 30%|### |")
+
+    assert lines.texts() == ["epoch 1", " 30%|### |"]
+
+
+def test_a_secret_in_the_last_lines_is_hidden() -> None:
+    lines = LastLines()
+    lines.feed(b"login with --password=hunter22 done\n")
+
+    assert "hunter22" not in lines.texts()[0]
+
+
+def test_the_last_lines_fit_into_an_event() -> None:
+    lines = LastLines()
+    lines.feed(b"".join(b"%d " % number + b"x" * 10_000 + b"\n" for number in range(200)))
+
+    texts = lines.texts()
+    assert texts[-1].startswith("199 ")
+    assert sum(map(len, texts)) < 8_000
+
+
+def test_of_several_tracebacks_the_last_one_counts() -> None:
+    lines = [
+        *("Traceback (most recent call last):", "  a", "KeyError: 'x'", "", "During handling:", ""),
+        *("Traceback (most recent call last):", "  b", "mylib.errors.Broken: no", "the shell says"),
+    ]
+
+    assert traceback_end(lines)[1:] == ["  b", "mylib.errors.Broken: no"]
+
+
+def process(cpu_s: float) -> Process:
+    return Process(7, 1, "python", "S", cpu_s, 0)
+
+
+def test_silence_is_a_hang_after_ten_times_the_usual_gap() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    for moment in range(0, 1_001, 100):
+        watch.progressed(float(moment))
+
+    assert watch.hung(1_990.0) is None
+    assert watch.hung(2_010.0) == {
+        "kind": "hung",
+        "since_s": 1_010.0,
+        "moving": False,
+        "phase": "",
+    }
+    assert watch.hung(2_020.0) is None
+
+
+def test_a_command_that_computes_is_waited_for_longer_and_told_as_moving() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    told = []
+    for turn in range(1, 200):
+        watch.look(turn * 2.0, [process(turn * 1.9)])
+        event = watch.hung(turn * 2.0)
+        told += [(turn * 2.0, event["moving"])] if event else []
+
+    assert told == [(300.0, True)]
+
+
+def test_time_for_which_we_were_stopped_ourselves_does_not_count() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+
+    watch.slept(3_600.0)
+
+    assert watch.hung(3_650.0) is None

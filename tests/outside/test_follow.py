@@ -1,0 +1,220 @@
+"""`watchstep follow`: logs that grow are live runs, told once however often the follower dies."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outside.kit_outside import PATIENCE_S, WATCHSTEP, environment, piped, until
+from sender.fake_service import FakeService
+from watchstep.postmortem.readers import open_logs
+
+LOGS = Path(__file__).parents[1] / "postmortem" / "logs"
+Follow = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def follow(service: FakeService, tmp_path: Path) -> Iterator[Follow]:
+    """Starts `watchstep follow` in a folder of its own, reporting to the service."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*WATCHSTEP, "follow", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment(WATCHSTEP_URL=service.url),
+        )
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait(PATIENCE_S)
+
+
+def told(service: FakeService, run: str, attempt: int = 1) -> list[tuple[int, dict[str, Any]]]:
+    """Step and readings of every update that has readings."""
+    updates = service.updates(run, attempt)
+    return [(one["step"], one["metrics"]) for one in updates if one["metrics"]]
+
+
+def kinds(service: FakeService, run: str) -> list[str]:
+    return [one["event"]["kind"] for one in service.updates(run) if one.get("event")]
+
+
+def as_sent(readings: dict[str, float]) -> dict[str, Any]:
+    words = {math.inf: "Infinity", -math.inf: "-Infinity"}
+    return {
+        name: "NaN" if math.isnan(value) else words.get(value, value)
+        for name, value in readings.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "filed/llamafactory.jsonl",
+        "filed/lightning_csv.csv",
+        "filed/keras_csv.log",
+        "filed/mmdet_json.json",
+        "filed/spinup.txt",
+        "iss_rslrl96/log.txt",
+        "nanogpt/main.log.gz",
+    ],
+)
+def test_once_reads_what_the_postmortem_reads(
+    log: str, follow: Follow, service: FakeService
+) -> None:
+    path = LOGS / log
+
+    assert follow("--once", "--run", "r", path).wait(PATIENCE_S) == 0
+
+    (read,) = open_logs([path])
+    expected = [(one.step, as_sent(dict(one.readings))) for one in read.updates if one.readings]
+    assert [pair for attempt in (1, 2, 3) for pair in told(service, "r", attempt)] == expected
+
+
+def test_what_is_written_is_told_while_it_is_written(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("")
+    follow("--run", "r", log)
+
+    with log.open("a") as file:
+        for step in range(5):
+            file.write(f"step {step}: loss {1 / (step + 1):.3f}\n")
+            file.flush()
+            service.wait_for(lambda: len(told(service, "r")) == step + 1, PATIENCE_S)  # noqa: B023
+
+    assert [step for step, _ in told(service, "r")] == [0, 1, 2, 3, 4]
+
+
+def test_new_runs_in_a_folder_appear_by_themselves(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    follow(runs)
+
+    for name in ("seed1", "seed2"):
+        (runs / name).mkdir()
+        (runs / name / "progress.csv").write_text("step,train/loss\n1,2.0\n2,1.5\n")
+        service.wait_for(lambda: len(told(service, name)) == 2, PATIENCE_S)  # noqa: B023
+
+    assert set(service.stored) == {("seed1", 1), ("seed2", 1)}
+
+
+def test_the_words_of_a_failure_end_the_run_only_where_nothing_comes_after_them(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    failure = "Traceback (most recent call last):\n  File 'a.py'\nValueError: empty\n"
+    (tmp_path / "caught.log").write_text(f"step 1: loss 2.0\n{failure}step 2: loss 1.0\n")
+    (tmp_path / "ended.log").write_text(f"step 1: loss 2.0\nstep 2: loss 1.0\n{failure}")
+
+    assert follow("--once", tmp_path / "caught.log", tmp_path / "ended.log").wait(PATIENCE_S) == 0
+
+    assert kinds(service, "caught") == ["started", "log", "finished"]
+    assert kinds(service, "ended") == ["started", "failed"]
+
+
+def test_a_log_that_was_replaced_is_read_from_its_beginning(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
+    follow("--run", "r", log)
+    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+
+    log.rename(tmp_path / "log.jsonl.1")
+    log.write_text('{"step": 3, "loss": 1.2}\n')
+
+    service.wait_for(lambda: len(told(service, "r")) == 3, PATIENCE_S)
+    assert told(service, "r")[-1] == (3, {"loss": 1.2})
+
+
+def test_a_logger_that_writes_its_file_anew_tells_nothing_twice(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "metrics.csv"
+    log.write_text("step,train/loss\n1,2.0\n2,1.5\n")
+    follow("--run", "r", log)
+    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+
+    new = tmp_path / "new"
+    new.write_text("step,train/loss,val_loss\n1,2.0,\n2,1.5,\n3,1.2,1.4\n")
+    new.rename(log)
+
+    service.wait_for(lambda: len(told(service, "r")) >= 3, PATIENCE_S)
+    assert [step for step, _ in told(service, "r")] == [1, 2, 3]
+
+
+def test_following_ends_when_nothing_is_added_any_more(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    (tmp_path / "sac7.log").write_text("step 1: loss 2.0\nstep 2: loss 1.5\n")
+
+    assert follow("--until-idle", "2", tmp_path / "sac7.log").wait(PATIENCE_S) == 0
+
+    assert len(told(service, "sac7")) == 2
+    assert "finished" not in kinds(service, "sac7")
+
+
+def test_a_folder_without_any_log_is_told_by_the_exit_code(follow: Follow, tmp_path: Path) -> None:
+    assert follow("--once", tmp_path).wait(PATIENCE_S) == 3
+
+
+def test_without_a_service_critical_alerts_are_lines_on_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "sac7.log").write_text("step 1: loss 2.0\nstep 2: loss nan\n")
+
+    done = piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+
+    assert b"watchstep: sac7: LossNonFinite at step 2: loss = nan\n" in done.stderr
+
+
+def test_a_follower_that_is_killed_again_and_again_tells_everything_once(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("")
+    chance = random.Random(7)
+    rows = 0
+    for _ in range(12):
+        process = follow("--run", "r", log)
+        for _ in range(25):
+            with log.open("a") as file:
+                file.write(json.dumps({"step": rows, "loss": 1.0 + rows}) + "\n")
+            rows += 1
+            time.sleep(chance.uniform(0.0, 0.12))
+        process.kill()
+        process.wait(PATIENCE_S)
+
+    follow("--run", "r", log)
+    service.wait_for(lambda: len(told(service, "r")) >= rows, PATIENCE_S)
+
+    assert told(service, "r") == [(row, {"loss": 1.0 + row}) for row in range(rows)]
+    assert service.faults == []
+    assert list(service.stored) == [("r", 1)]
+
+
+def test_what_a_service_did_not_hear_is_sent_when_it_is_there(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("step 1: loss 2.0\nstep 2: loss 1.5\n")
+    service.behaviour = lambda handler: handler.answer(503, {}) is None
+    follow("--run", "r", log)
+    until(lambda: len(service.requests) > 2, "requests")
+
+    service.behaviour = None
+
+    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)

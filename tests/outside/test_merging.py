@@ -1,0 +1,97 @@
+"""Several sources of one run, told as one: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+from watchstep.outside.merging import SETTLE_S, WAIT_S, MergedUpdate, Merger, Source
+from watchstep.postmortem.readers.logs import Row
+
+ALIASES = {"loss": "train/loss"}
+
+
+def merger() -> Merger:
+    return Merger(lambda name: ALIASES.get(name, name))
+
+
+def rows(*pairs: tuple[int | None, dict[str, float]]) -> list[Row]:
+    return [Row(dict(readings), step=step) for step, readings in pairs]
+
+
+def readings(updates: list[MergedUpdate]) -> list[tuple[int, dict[str, float]]]:
+    return [(update.step, update.readings) for update in updates]
+
+
+def later(now: float) -> float:
+    return now + SETTLE_S + WAIT_S
+
+
+def test_what_two_sources_say_of_one_step_is_one_update_with_the_richer_ones_numbers() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("log.jsonl", 2)
+
+    merging.add(console, rows((5, {"loss": 0.51})), 0.0)
+    merging.add(file, rows((5, {"train/loss": 0.5123, "grad_norm": 2.0})), 0.1)
+
+    told = merging.ready(later(0.1))
+    assert readings(told) == [(5, {"train/loss": 0.5123, "grad_norm": 2.0})]
+
+
+def test_an_update_does_not_wait_for_a_source_that_is_late_and_is_not_told_again_by_it() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("events", 3)
+    merging.add(console, rows((5, {"loss": 0.51})), 0.0)
+    first = merging.ready(later(0.0))
+
+    merging.add(file, rows((5, {"train/loss": 0.5123})), 30.0)
+
+    assert readings(first) == [(5, {"loss": 0.51})]
+    assert merging.ready(later(30.0)) == []
+
+
+def test_what_only_the_late_source_tells_is_told() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("events", 3)
+    merging.add(console, rows((5, {"loss": 0.51})), 0.0)
+    merging.ready(later(0.0))
+
+    merging.add(file, rows((5, {"train/loss": 0.5123, "eval/accuracy": 0.9})), 30.0)
+
+    assert readings(merging.ready(later(30.0))) == [(5, {"eval/accuracy": 0.9})]
+
+
+def test_a_metric_whose_source_has_fallen_silent_is_taken_from_another() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("log.csv", 9)
+    merging.add(console, rows((5, {"loss": 0.5})), 0.0)
+    merging.ready(later(0.0))
+
+    merging.add(file, rows((5, {"loss": 0.5}), (6, {"loss": 0.4})), 100.0)
+
+    assert readings(merging.ready(later(100.0))) == [(6, {"loss": 0.4})]
+
+
+def test_an_evaluation_of_the_same_step_joins_the_row_before_it() -> None:
+    merging, console = merger(), Source("console", 12)
+
+    merging.add(console, rows((5, {"loss": 0.5}), (5, {"val_loss": 0.6})), 0.0)
+
+    assert readings(merging.ready(later(0.0))) == [(5, {"loss": 0.5, "val_loss": 0.6})]
+
+
+def test_a_step_that_a_source_tells_twice_with_other_numbers_is_two_updates() -> None:
+    merging, console = merger(), Source("console", 12)
+
+    merging.add(console, rows((5, {"loss": 0.5}), (5, {"loss": 0.7})), 0.0)
+
+    assert readings(merging.ready(later(0.0))) == [(5, {"loss": 0.5}), (5, {"loss": 0.7})]
+
+
+def test_rows_without_a_step_are_counted() -> None:
+    merging, console = merger(), Source("console", 12)
+
+    merging.add(console, rows((None, {"loss": 0.5}), (None, {"loss": 0.4})), 0.0)
+
+    assert [update.step for update in merging.ready(later(0.0))] == [1, 2]
+
+
+def test_a_long_log_that_comes_at_once_passes_whole_and_in_order() -> None:
+    merging, file = merger(), Source("log.csv", 9)
+
+    merging.add(file, rows(*((step, {"loss": 1.0}) for step in range(5_000))), 0.0)
+
+    assert [update.step for update in merging.ready(later(0.0))] == list(range(5_000))
