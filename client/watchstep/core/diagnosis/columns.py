@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from watchstep.core.roles import is_core, role_of
+from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
@@ -97,9 +97,9 @@ class Columns:
         return list(dict.fromkeys(name for update in self.rows for name in update.readings))
 
     @cached_property
-    def family(self) -> str:
+    def family(self) -> Family:
         """The kind of training, by the roles of what it logs; see `watchstep.core.roles`."""
-        roles = {role_of(name) for name in self.names}
+        roles = {self._rules.role(name) for name in self.names}
         if not roles & {"reward", "entropy"} and not {"kl", "signed_loss"} <= roles:
             return "supervised"
         return "on_policy" if roles & {"kl", "entropy"} else "off_policy"
@@ -109,8 +109,16 @@ class Columns:
         """Reported names by role, in the order of the log."""
         names: dict[str, list[str]] = {}
         for name in self.names:
-            names.setdefault(role_of(name, self.family), []).append(name)
+            names.setdefault(self.role(name), []).append(name)
         return names
+
+    def role(self, name: str) -> str:
+        """The role of a reported metric in this kind of training."""
+        role = self._rules.role(name)
+        # Where a policy's term is in it, a plain loss has a sign; rules made for no kind of
+        # training cannot know.
+        is_plain = role == "loss" and self.family == "on_policy"
+        return role_of(name, self.family) if is_plain or role == "unknown" else role
 
     def of_role(self, *roles: str) -> list[str]:
         """Reported names of these roles, in the order of the log."""
@@ -181,9 +189,7 @@ class Columns:
     def core(self) -> list[str]:
         """Names, as reported, that are finite as long as the training is."""
         return [
-            name
-            for name in self.names
-            if is_core(self._rules.canonical(name), role_of(name, self.family))
+            name for name in self.names if is_core(self._rules.canonical(name), self.role(name))
         ]
 
     def first_record(self, metric: str) -> tuple[int, float, float] | None:

@@ -13,7 +13,7 @@ HUGE = 100.0
 """From this factor on no loss of a working model explains a leap."""
 FAR = 1e6
 WILD = 4.0
-"""The losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
+"""Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
 
 def loss_signs(columns: Columns) -> Signs:
@@ -230,8 +230,9 @@ def _evaluations(columns: Columns) -> Signs:
         same = repeats(points, 3)
         # A score may be 0 or 1 for long, and a short number may repeat by chance.
         if same and len(f"{points[-1][1]:.10g}") >= 6:
+            value = points[-1][1]
             return {
-                "eval_stuck": f"{name} was {points[-1][1]:.6g} to the last digit in {same} evaluations"
+                "eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"
             }
     return {}
 

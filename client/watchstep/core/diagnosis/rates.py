@@ -12,7 +12,7 @@ from watchstep.core.diagnosis.losses import main_loss
 
 RATE = "train/learning_rate"
 LEAP = 2.5
-"""By how much a rate has to exceed all rates before it: schedules with restarts and warm-ups do not."""
+"""By how much a rate has to exceed all rates before it: schedules with restarts do not."""
 HIGH = {"supervised": 0.2, "on_policy": 0.02, "off_policy": 0.02}
 """Rates that are rare in the field: Adam is run with at most 0.01, SGD with momentum with 0.1, and
 agents with 1e-5 to 3e-3 (the defaults of the trainers in rules/packs/trainers.csv)."""
