@@ -400,7 +400,8 @@ def test_only_the_attempt_of_the_newest_alert_is_looked_at(rules: RuleSet) -> No
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1.7e308, -1.7e308])
 def test_no_value_of_any_reading_breaks_it(rules: RuleSet, value: float) -> None:
     for name in healthy(1):
-        causes = diagnosed(rules, from_update(15, lambda _, name=name: {name: value}), updates=30)
+        broken = {name: value}
+        causes = diagnosed(rules, lambda at: broken if at >= 15 else {}, updates=30)  # noqa: B023
 
         assert all(0.0 <= cause.confidence <= 1.0 for cause in causes)
     everything = diagnosed(rules, lambda at: dict.fromkeys(healthy(at), value))

@@ -13,16 +13,26 @@ from dataclasses import dataclass
 
 from watchstep.core.diagnosis.batches import advantage_signs
 from watchstep.core.diagnosis.columns import Columns
-from watchstep.core.diagnosis.conditions import Condition, conditions
+from watchstep.core.diagnosis.conditions import CONDITIONS, Condition, conditions
+from watchstep.core.diagnosis.entries import Entry
 from watchstep.core.diagnosis.losses import loss_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
-from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
+from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
-__all__ = ["NOT_ENOUGH", "Cause", "Condition", "conditions", "diagnose", "scores", "signs"]
+__all__ = [
+    "CONDITIONS",
+    "NOT_ENOUGH",
+    "Cause",
+    "Condition",
+    "conditions",
+    "diagnose",
+    "scores",
+    "signs",
+]
 
 NOT_ENOUGH = "not-enough-evidence"
 LEAST_CONFIDENCE = 0.05

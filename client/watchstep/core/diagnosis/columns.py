@@ -41,6 +41,9 @@ BASELINE_ROWS = 5
 RECORD = 10.0
 
 
+OF_A_POLICY = ("train/policy_loss", "train/approx_kl", "train/advantages_norm_max_abs")
+OF_A_CRITIC = ("train/value_loss", "train/explained_variance")
+"""Metrics that only the training of an agent has."""
 WHOLE = 3
 """A run whose readings begin at this update at the latest is known from its start."""
 
@@ -100,9 +103,11 @@ class Columns:
     def family(self) -> Family:
         """The kind of training, by the roles of what it logs; see `watchstep.core.roles`."""
         roles = {self._rules.role(name) for name in self.names}
-        if not roles & {"reward", "entropy"} and not {"kl", "signed_loss"} <= roles:
+        policy = any(self._columns.get(metric) for metric in OF_A_POLICY)
+        critic = any(self._columns.get(metric) for metric in OF_A_CRITIC)
+        if not roles & {"reward", "entropy"} and not policy and not critic:
             return "supervised"
-        return "on_policy" if roles & {"kl", "entropy"} else "off_policy"
+        return "on_policy" if policy or roles & {"kl", "entropy"} else "off_policy"
 
     @cached_property
     def roles(self) -> dict[str, list[str]]:

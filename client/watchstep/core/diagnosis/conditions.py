@@ -40,6 +40,13 @@ DAMAGE = frozenset(
     }
 )
 """With one of these the run has a cause of its own, and no condition is named beside it."""
+CONDITIONS = (
+    "no-trade",
+    "near-optimal-low-entropy",
+    "deterministic-environment",
+    "regime-change",
+)
+"""Their slugs, in the order in which they are looked for."""
 WATCH_SPREAD = (
     f"Watch {SPREAD} (below 1e-4 only an epsilon holds the quotient) and"
     " train/advantages_norm_max_abs against its bound."

@@ -231,9 +231,7 @@ def _evaluations(columns: Columns) -> Signs:
         # A score may be 0 or 1 for long, and a short number may repeat by chance.
         if same and len(f"{points[-1][1]:.10g}") >= 6:
             value = points[-1][1]
-            return {
-                "eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"
-            }
+            return {"eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"}
     return {}
 
 

@@ -30,6 +30,8 @@ FLOORS = {
     "train/advantages_norm_max_abs": 20.0,
 }
 """Below these a tenfold record is growth, not a spike: the same as in the pack `ppo`."""
+ASTRONOMIC = 1e6
+"""No batch and no step does that to a loss; one giant weight does."""
 SUDDEN = 5
 """Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
 UNREST = frozenset(
@@ -185,15 +187,23 @@ def _entropy(columns: Columns) -> Signs:
     if len(values) < 10:
         return signs
     first, last = median(values[:3]), median(values[-3:])
-    gaussian = bool(columns.finite(DEVIATION)) or first <= 0.0
-    rise = climb(list(enumerate(math.exp(min(value, 300.0)) for value in values)), 3.0)
     text = f"{name}: entropy went from {first:.3g} to {last:.3g} nats"
+    if columns.is_whole and len(values) >= 20 and 0.0 < max(values) - min(values) < 0.01 * first:
+        signs["entropy_unmoved"] = f"{name} has kept its {first:.4g} nats to within 1 %"
+    rise = climb(list(enumerate(math.exp(min(value, 300.0)) for value in values)), 3.0)
     if rise is not None or last > first + 1.0:
         signs["entropy_ran_away"] = text
-    if gaussian:
-        if last < first - 2.0:
-            signs["entropy_fell_far"] = text
-        return signs
+    if not columns.finite(DEVIATION) and first > 0.0:
+        return signs | _certainty(name, values, text)
+    if last < first - 2.0:
+        signs["entropy_fell_far"] = text
+    return signs
+
+
+def _certainty(name: str, values: list[float], text: str) -> Signs:
+    """How much of the entropy of a choice is left."""
+    first, last = median(values[:3]), median(values[-3:])
+    signs: Signs = {}
     if last < 0.03 * first:
         signs["entropy_gone"] = text
         if median(values[: max(5, len(values) // 4)][-3:]) < 0.1 * first:
@@ -302,6 +312,8 @@ def _numbers(columns: Columns) -> Signs:
         return signs
     row, metric, value = first
     signs["nonfinite"] = f"{metric} = {value} at {columns.where(row)}"
+    if math.isinf(value):
+        signs["infinite_first"] = f"{metric} was infinite before anything was NaN"
     return signs | _before_nonfinite(columns, row) | _rollout(columns, row, metric)
 
 
@@ -318,6 +330,10 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
         sizes = [abs(value) for _, value in points]
         calm = median(sizes[-30:-SUDDEN] or sizes)
         late = max(sizes[-SUDDEN:])
+        if len(sizes) >= 3 and sizes[-1] > ASTRONOMIC * max(sizes[-2], calm, 1e-12):
+            signs["astronomic_before_nonfinite"] = (
+                f"{metric} had leapt from {sizes[-2]:.4g} to {sizes[-1]:.4g} in one report"
+            )
         if (jump is not None and not jump.is_over and jump.row >= row - 2 * SUDDEN) or (
             len(sizes) >= 8 and late > 10.0 * max(calm, 1e-12) and late == max(sizes)
         ):
