@@ -6,7 +6,8 @@ import math
 import pytest
 
 from watchstep.core.engine import RuleSet, State, step
-from watchstep.core.health import FiringAlert, HealthTracker, health_of, is_core
+from watchstep.core.health import FiringAlert, HealthTracker, health_of
+from watchstep.core.roles import is_core
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Update
 

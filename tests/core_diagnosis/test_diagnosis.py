@@ -49,7 +49,7 @@ def healthy(at: int) -> dict[str, float]:
     }
 
 
-def told(
+def diagnosed(
     rules: RuleSet,
     change: Callable[[int], Readings],
     *,
@@ -76,10 +76,10 @@ def from_update(first: int, change: Callable[[int], Readings]) -> Callable[[int]
 
 
 def test_a_healthy_run_has_not_enough_evidence_for_anything(rules: RuleSet) -> None:
-    causes = told(rules, lambda _: {})
+    causes = diagnosed(rules, lambda _: {})
 
     assert causes[0].name == NOT_ENOUGH
-    assert causes[0].confidence > 0.7
+    assert causes[0].confidence == 0.0
 
 
 def test_no_history_at_all_is_not_enough_evidence(rules: RuleSet) -> None:
@@ -100,7 +100,7 @@ def test_a_value_beyond_its_bound_names_another_samples_statistics(rules: RuleSe
             "train/advantages_norm_mean": 0.4 * math.sin(at),
         }
 
-    causes = told(rules, stale, updates=31)
+    causes = diagnosed(rules, stale, updates=31)
 
     assert causes[0].name == "wrong-sample-normalisation"
     assert causes[0].confidence > 0.9
@@ -116,7 +116,7 @@ def test_a_mean_that_was_kept_is_told_from_a_deviation_that_is_foreign(rules: Ru
         )
         return {"train/advantages_norm_mean": mean / std}
 
-    causes = told(rules, uncentred)
+    causes = diagnosed(rules, uncentred)
 
     assert causes[0].name == "wrong-sample-normalisation"
     assert causes[0].kind == "not-centred"
@@ -125,7 +125,7 @@ def test_a_mean_that_was_kept_is_told_from_a_deviation_that_is_foreign(rules: Ru
 def test_one_batch_proves_the_fault_but_not_its_kind(rules: RuleSet) -> None:
     mean_of_others = {"train/advantages_norm_mean": 0.9, "train/advantages_norm_max_abs": 12.0}
 
-    causes = told(rules, lambda _: mean_of_others, updates=1)
+    causes = diagnosed(rules, lambda _: mean_of_others, updates=1)
 
     assert causes[0].name == "wrong-sample-normalisation"
     assert causes[0].kind == ""
@@ -140,7 +140,7 @@ def test_missing_brackets_are_recognised_by_a_divisor_of_one(rules: RuleSet) -> 
             "train/advantages_norm_mean": 2.3,
         }
 
-    causes = told(rules, brackets)
+    causes = diagnosed(rules, brackets)
 
     assert causes[0].name == "wrong-sample-normalisation"
     assert causes[0].kind == "not-divided"
@@ -155,7 +155,7 @@ def test_statistics_of_the_whole_rollout_are_no_fault(rules: RuleSet) -> None:
             "train/advantages_norm_mean": 0.12 * math.cos(at),
         }
 
-    causes = told(rules, whole)
+    causes = diagnosed(rules, whole)
 
     assert causes[0].name == NOT_ENOUGH
 
@@ -170,21 +170,20 @@ def test_advantages_within_rounding_of_their_mean_are_noise(rules: RuleSet) -> N
             "rollout/ep_rew_mean": 1000.0,
         }
 
-    names = [cause.name for cause in told(rules, still)]
+    names = [cause.name for cause in diagnosed(rules, still)]
 
     assert names[0] == "noise-below-resolution"
-    assert "deterministic-environment" in names
     assert "wrong-sample-normalisation" not in names[:2]
 
 
 def test_rewards_of_exactly_zero_are_no_trade(rules: RuleSet) -> None:
-    causes = told(rules, from_update(25, lambda _: {"rollout/ep_rew_mean": 0.0}))
+    causes = diagnosed(rules, from_update(25, lambda _: {"rollout/ep_rew_mean": 0.0}))
 
     assert causes[0].name == "no-trade"
 
 
 def test_a_reward_that_never_varies_is_a_deterministic_environment(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         lambda at: {
             "rollout/ep_rew_mean": 100.0,
@@ -198,7 +197,7 @@ def test_a_reward_that_never_varies_is_a_deterministic_environment(rules: RuleSe
 
 
 def test_low_entropy_at_the_best_reward_is_near_optimal(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         lambda at: {
             "train/entropy_loss": -0.69 * 0.8**at,
@@ -211,7 +210,7 @@ def test_low_entropy_at_the_best_reward_is_near_optimal(rules: RuleSet) -> None:
 
 
 def test_low_entropy_after_a_fall_of_the_reward_is_collapse(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         lambda at: {
             "train/entropy_loss": -0.69 if at < 20 else -1e-4,
@@ -223,7 +222,7 @@ def test_low_entropy_after_a_fall_of_the_reward_is_collapse(rules: RuleSet) -> N
 
 
 def test_a_learning_rate_that_leaps_is_named_with_both_values(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         from_update(
             30,
@@ -236,11 +235,11 @@ def test_a_learning_rate_that_leaps_is_named_with_both_values(rules: RuleSet) ->
     )
 
     assert causes[0].name == "learning-rate"
-    assert any("0.0003 to 0.3 at update 30" in text for text in causes[0].evidence)
+    assert any("0.0003 to 0.3 at step 7680" in text for text in causes[0].evidence)
 
 
 def test_rewards_a_thousand_times_larger_are_out_of_scale(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         from_update(
             30,
@@ -257,7 +256,7 @@ def test_rewards_a_thousand_times_larger_are_out_of_scale(rules: RuleSet) -> Non
 
 
 def test_advantages_a_few_times_larger_are_a_change_of_regime(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         from_update(
             30, lambda at: {"train/value_loss": 900.0, "train/advantages_std_raw": 28.0 + at % 3}
@@ -268,7 +267,7 @@ def test_advantages_a_few_times_larger_are_a_change_of_regime(rules: RuleSet) ->
 
 
 def test_a_rollout_that_holds_nan_points_at_its_input(rules: RuleSet) -> None:
-    causes = told(
+    causes = diagnosed(
         rules,
         from_update(
             40,
@@ -289,21 +288,25 @@ def test_the_rows_of_the_last_words_tell_input_from_parameters(rules: RuleSet) -
         "ValueError: Expected parameter logits, found invalid values: tensor([[{}], [nan, nan]])"
     )
 
-    some = told(rules, lambda _: {}, event={"kind": "failed", "error": words.format("0.1, 0.2")})
-    every = told(rules, lambda _: {}, event={"kind": "failed", "error": words.format("nan, nan")})
+    some = diagnosed(
+        rules, lambda _: {}, event={"kind": "failed", "error": words.format("0.1, 0.2")}
+    )
+    every = diagnosed(
+        rules, lambda _: {}, event={"kind": "failed", "error": words.format("nan, nan")}
+    )
 
     assert some[0].name == "nonfinite-input"
     assert every[0].name == "corrupted-parameters"
 
 
 def test_a_refused_checkpoint_points_at_the_parameters(rules: RuleSet) -> None:
-    causes = told(rules, from_update(40, lambda _: {"checkpoint/nonfinite_tensors": 3.0}))
+    causes = diagnosed(rules, from_update(40, lambda _: {"checkpoint/nonfinite_tensors": 3.0}))
 
     assert causes[0].name == "corrupted-parameters"
 
 
 def test_a_critic_that_explains_nothing_is_a_collapsed_value_function(rules: RuleSet) -> None:
-    causes = told(rules, from_update(10, lambda _: {"train/explained_variance": 0.0}))
+    causes = diagnosed(rules, from_update(10, lambda _: {"train/explained_variance": 0.0}))
 
     assert causes[0].name == "value-collapse"
 
@@ -315,25 +318,27 @@ def test_a_policy_that_stops_dead_after_a_spike_is_frozen(rules: RuleSet) -> Non
         still = {"train/approx_kl": 1e-9, "train/clip_fraction": 0.0}
         return still if at > 30 else {}
 
-    causes = told(rules, spike)
+    causes = diagnosed(rules, spike)
 
     assert causes[0].name == "frozen-after-spike"
 
 
 def test_a_loss_of_zero_beside_a_gradient_of_nan_is_hidden(rules: RuleSet) -> None:
-    causes = told(rules, from_update(30, lambda _: {"train/loss": 0.0, "train/grad_norm": NAN}))
+    causes = diagnosed(
+        rules, from_update(30, lambda _: {"train/loss": 0.0, "train/grad_norm": NAN})
+    )
 
     assert causes[0].name == "hidden-nan"
 
 
 def test_a_run_that_goes_silent_without_a_sign_died_silently(rules: RuleSet) -> None:
-    causes = told(rules, lambda _: {}, fired=("RunStalled",))
+    causes = diagnosed(rules, lambda _: {}, fired=("RunStalled",))
 
     assert causes[0].name == "silent-death"
 
 
 def test_an_exception_about_something_else_is_a_silent_death(rules: RuleSet) -> None:
-    causes = told(rules, lambda _: {}, event={"kind": "failed", "error": "OSError: disk full"})
+    causes = diagnosed(rules, lambda _: {}, event={"kind": "failed", "error": "OSError: disk full"})
 
     assert causes[0].name == "silent-death"
 
@@ -345,7 +350,7 @@ def test_single_infinite_gradients_under_a_scaler_are_its_overflow(rules: RuleSe
         norm = {"train/grad_norm": math.inf} if overflow else {}
         return {"train/loss_scale": scale, **norm}
 
-    causes = told(rules, scaled)
+    causes = diagnosed(rules, scaled)
 
     assert causes[0].name == "loss-scale-overflow"
 
@@ -395,18 +400,19 @@ def test_only_the_attempt_of_the_newest_alert_is_looked_at(rules: RuleSet) -> No
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1.7e308, -1.7e308])
 def test_no_value_of_any_reading_breaks_it(rules: RuleSet, value: float) -> None:
     for name in healthy(1):
-        causes = told(rules, from_update(15, lambda _, name=name: {name: value}), updates=30)
+        broken = {name: value}
+        causes = diagnosed(rules, lambda at: broken if at >= 15 else {}, updates=30)  # noqa: B023
 
         assert all(0.0 <= cause.confidence <= 1.0 for cause in causes)
-    everything = told(rules, lambda at: dict.fromkeys(healthy(at), value))
+    everything = diagnosed(rules, lambda at: dict.fromkeys(healthy(at), value))
 
     assert everything
 
 
 def test_the_same_history_gives_the_same_answer(rules: RuleSet) -> None:
-    once = told(rules, from_update(20, lambda _: {"train/learning_rate": 0.3}))
+    once = diagnosed(rules, from_update(20, lambda _: {"train/learning_rate": 0.3}))
 
-    assert told(rules, from_update(20, lambda _: {"train/learning_rate": 0.3})) == once
+    assert diagnosed(rules, from_update(20, lambda _: {"train/learning_rate": 0.3})) == once
 
 
 def test_every_cause_has_its_page() -> None:
@@ -423,7 +429,7 @@ def test_every_sign_of_the_table_is_one_that_is_looked_for() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*s.py"))
     named = {
         sign
-        for entry in (*CAUSES, *KINDS)
+        for entry in (*CAUSES, *(kind for kinds in KINDS.values() for kind in kinds))
         for sign in (*entry.needs, *(weight.sign for weight in entry.weights))
     }
 

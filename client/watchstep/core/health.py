@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import Holding, Lead, Mark, Stage, first_bad, leads, stage_of
 from watchstep.core.updates import Severity, Transition, Update
 
@@ -23,15 +24,6 @@ HEALTHS: Mapping[Health, str] = {
 }
 """Every word and what it means."""
 
-CORE_ROLES = frozenset({"loss", "signed_loss", "kl", "entropy"})
-_CORE_NAMES = frozenset(
-    {
-        "train/std",
-        "train/advantages_mean_raw",
-        "train/advantages_std_raw",
-        "train/advantages_norm_max_abs",
-    }
-)
 JUDGED_ROLES = CORE_ROLES | {"eval_loss", "eval_score", "reward", "value"}
 """Roles of which one must have been reported before a run is called healthy."""
 REPORTS_TO_JUDGE = 10
@@ -40,20 +32,6 @@ REPORTS_KEPT = 5
 _ENDS = frozenset({"failed", "halted", "finished", "preempted"})
 MOST_HOLDINGS = 200
 """Alerts of an attempt that are remembered for its story, the first ones."""
-
-
-def is_core(name: str, role: str) -> bool:
-    """Whether training is lost when this reading stays NaN or infinite.
-
-    Not so an evaluation, a reward or explained variance, which can be computed over nothing, and
-    not the gradient norm, which a loss scaler may overflow once in a healthy run: rules look at
-    those.
-
-    Args:
-        name: As the vocabulary has it.
-        role: See `watchstep.core.roles`.
-    """
-    return role in CORE_ROLES or name in _CORE_NAMES
 
 
 class FiringAlert(NamedTuple):

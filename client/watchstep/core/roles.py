@@ -43,6 +43,17 @@ Family = Literal["", "supervised", "on_policy", "off_policy", "preference", "grp
 FAMILIES = frozenset(get_args(Family)) - {""}
 """Kinds of training; the table of trainers gives each trainer's."""
 
+CORE_ROLES = frozenset({"loss", "signed_loss", "kl", "entropy"})
+_CORE_NAMES = frozenset(
+    {
+        "train/std",
+        "train/advantages_mean_raw",
+        "train/advantages_std_raw",
+        "train/advantages_norm_max_abs",
+    }
+)
+"""What is finite as long as the training is, whatever its role."""
+
 _Quantity = Role | Literal["accuracy"]
 _Words = frozenset[str]
 
@@ -149,6 +160,7 @@ _NORM = _words("norm l2 rms magnitude gradnorm gnorm")
 _PART = _words("clip clipped masked truncated idle aborted skipped dropped acceptance time")
 _PARAMETERS = _words("layer layers fc conv kernel bias linear module param params weights mlp")
 _MACHINE = _words("gpu cpu mem memory disk system power watts gib mib gb mb vram ram")
+_OF_A_PAIR = (["g", "loss"], ["d", "loss"], ["loss", "g"], ["loss", "d"])
 _ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
 _ONE_SECOND = _words("second sec s")
 _MANY = _words(
@@ -220,13 +232,27 @@ def role_of(name: str, family: str = "") -> Role:
     return refine(context) if refine else _AS_NAMED[quantity]
 
 
+def is_core(name: str, role: str) -> bool:
+    """Whether training is lost when this reading stays NaN or infinite.
+
+    Not so an evaluation, a reward or explained variance, which can be computed over nothing, and
+    not the gradient norm, which a loss scaler may overflow once in a healthy run: rules look at
+    those.
+
+    Args:
+        name: As the vocabulary has it.
+        role: Of the reported name.
+    """
+    return role in CORE_ROLES or name in _CORE_NAMES
+
+
 def is_adversarial(name: str) -> bool:
     """Whether a loss is a generator's or a discriminator's, and so need not fall.
 
     An actor and a critic are no such pair.
     """
     return role_of(name) in {"loss", "eval_loss"} and any(
-        _ADVERSARIAL & set(segment) or segment[-2:] in (["g", "loss"], ["d", "loss"])
+        _ADVERSARIAL & set(segment) or segment[-2:] in _OF_A_PAIR
         for segment in map(_split, _PATH.split(name))
     )
 

@@ -25,10 +25,8 @@ from watchstep.outside.hangs import HangWatch
 from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.run_stream import MOST_METRICS, say
 from watchstep.outside.uplink import Session
-from watchstep.postmortem.examination import DEFAULT_PACKS, PACKS
-from watchstep.postmortem.readers.formats import kind_of
 from watchstep.postmortem.readers.logs import Row
-from watchstep.rules import load, packs_named
+from watchstep.rules import AUTO, load, packs_named
 from watchstep.wire import encode_update
 
 ENDS = frozenset({"finished", "failed", "halted", "preempted"})
@@ -213,7 +211,7 @@ class FollowedRun:
         self._seq += 1
         update = Update(self._seq, self._step, clock or time.time(), readings, event, self._attempt)
         if self._judgement is None:
-            self._choose_rules(set(readings))
+            self._choose_rules()
         if self._judge_here:
             self._judge(update)
         else:
@@ -225,9 +223,8 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-    def _choose_rules(self, names: set[str]) -> None:
-        kind = kind_of(names, self.files[0][0].format if self.files else "", names)
-        packs = tuple(self._rules or PACKS.get(kind, DEFAULT_PACKS))
+    def _choose_rules(self) -> None:
+        packs = tuple(self._rules or (AUTO,))
         self._packs = ",".join(packs_named(",".join(packs)))
         self._judgement = Judgement(_loaded(packs), most=Action.NONE)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
+from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, diagnose
 from watchstep.core.engine import RuleSet
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Transition
@@ -25,13 +25,6 @@ from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
 
-_TRIGGERS = (
-    "deterministic-environment",
-    "no-trade",
-    "near-optimal-low-entropy",
-    "regime-change",
-)
-"""Causes that the seed document calls trigger conditions."""
 _STEP_COUNTERS = ("time/total_timesteps", "total_timesteps", "global_step", "step", "Step")
 
 
@@ -201,6 +194,8 @@ def examine(
     )
     if explain and found.verdict not in WELL:
         _explain(found, compiled, summary)
+    if explain:
+        found.trigger = _trigger(found.causes, compiled, summary)
     if explain and look_beside and found.verdict not in WELL:
         found.checkpoints = search(Path(found.path), _good(summary, found), summary.saved)
     return found
@@ -233,7 +228,6 @@ def _explain(found: Examination, rules: RuleSet, summary: LogSummary) -> None:
     found.causes = diagnose(rules, updates, alerts)
     if summary.family == "on_policy":
         found.items = checklist(rules, window, _crash_row(summary))
-    found.trigger = _trigger(found.causes)
 
 
 def _alerts_within(summary: LogSummary) -> list[Transition]:
@@ -251,11 +245,14 @@ def _crash_row(summary: LogSummary) -> int:
     return min((episode.row for episode in summary.critical), default=summary.count)
 
 
-def _trigger(causes: Sequence[Cause]) -> str:
-    found = next((cause for cause in causes if cause.name in _TRIGGERS), None)
-    if found is None:
-        return ""
-    return f"{found.title} (confidence {found.confidence:.0%})"
+def _trigger(causes: Sequence[Cause], rules: RuleSet, summary: LogSummary) -> str:
+    """The condition that the run was in before anything went wrong; of a healthy run, is in."""
+    if causes and causes[0].name in CONDITIONS:
+        return causes[0].title
+    bad = summary.first_bad()
+    before = [update for row, update in summary.window if bad is None or row < bad.row]
+    condition = next(iter(conditions(rules, before)), None)
+    return "" if condition is None else f"{condition.title}. {condition.watch}"
 
 
 def _story(rules: RuleSet, summary: LogSummary) -> Story | None:

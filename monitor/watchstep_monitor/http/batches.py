@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchstep.core.health import is_core
-from watchstep.core.roles import role_of
+from watchstep.core.roles import is_core, role_of
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import METRIC_NAME, decode_update

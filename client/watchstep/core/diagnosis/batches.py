@@ -34,14 +34,14 @@ WINDOW = 1e-4
 
 def advantage_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
-    found = _bound(columns)
-    found |= _spread(columns)
+    signs = _bound(columns)
+    signs |= _spread(columns)
     batches = _batches(columns)
     if batches:
-        found |= _centre(columns, batches)
+        signs |= _centre(columns, batches)
     if len(batches) >= 3:
-        found |= _divisor(batches)
-    return found
+        signs |= _divisor(batches)
+    return signs
 
 
 def _bound(columns: Columns) -> Signs:
@@ -59,39 +59,39 @@ def _bound(columns: Columns) -> Signs:
         ratio = norm / math.sqrt(count - 1.0)
         if worst is None or ratio > worst[0]:
             worst = (ratio, row, norm, count)
-    found: Signs = {}
+    signs: Signs = {}
     if worst is not None and worst[0] > ROUNDING:
         ratio, row, norm, count = worst
-        found["beyond_bound"] = (
+        signs["beyond_bound"] = (
             f"{NORM} = {norm:.4g} at {columns.where(row)}, and {count:.0f} values standardised"
             f" with their own mean and deviation cannot exceed {math.sqrt(count - 1):.4g}"
         )
     elif worst is not None and seen >= 3:
-        found["within_bound"] = (
+        signs["within_bound"] = (
             f"{NORM} never exceeded {worst[0]:.2f} of what its batch allows, in {seen} updates"
         )
     if extreme is not None:
-        found["extreme_norm"] = (
+        signs["extreme_norm"] = (
             f"{NORM} = {extreme[1]:.4g} at {columns.where(extreme[0])}; correct code passes 100"
             " only with more than 10,001 values in a batch"
         )
-    return found
+    return signs
 
 
 def _spread(columns: Columns) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
     spreads = columns.finite(SPREAD)
     means = columns.column(MEAN)
     below = [(row, value) for row, value in spreads if value < WINDOW]
     recent = [value for _, value in spreads[-10:]]
     if below and len(spreads) >= 3:
         row, value = below[0]
-        found["spread_in_window"] = (
+        signs["spread_in_window"] = (
             f"{SPREAD} = {value:.3g} at {columns.where(row)}, below 1e-4 in {len(below)} of"
             f" {len(spreads)} updates"
         )
     elif len(recent) >= 3 and min(value for _, value in spreads) > 1e-2:
-        found["spread_healthy"] = f"{SPREAD} stayed above 0.01 throughout"
+        signs["spread_healthy"] = f"{SPREAD} stayed above 0.01 throughout"
     noisy = [
         (row, value, mean)
         for row, value in spreads
@@ -107,21 +107,21 @@ def _spread(columns: Columns) -> Signs:
             f"{SPREAD} = {value:.3g} at {columns.where(row)} around a mean of {mean:.3g}: that is"
             f" {value / _ulp32(mean):.3g} units in the last place of float32"
         )
-        found["below_resolution"] = text
+        signs["below_resolution"] = text
         amplified = [row for row, _, _ in noisy if _amplified(columns, row)]
         if amplified:
-            found["noise_amplified"] = (
+            signs["noise_amplified"] = (
                 f"and yet {NORM} = {columns.column(NORM)[amplified[-1]]:.3g} at"
                 f" {columns.where(amplified[-1])}, as if it were a signal"
             )
         if share >= 0.3:
-            found["below_resolution_often"] = f"so in {len(noisy)} of {len(spreads)} updates"
+            signs["below_resolution_often"] = f"so in {len(noisy)} of {len(spreads)} updates"
     if len(spreads) >= 10:
         first = median([value for _, value in spreads[:5]])
         last = median([value for _, value in spreads[-5:]])
         if 0.0 <= last < 0.02 * first:
-            found["spread_faded"] = f"{SPREAD} faded from {first:.3g} to {last:.3g}"
-    return found
+            signs["spread_faded"] = f"{SPREAD} faded from {first:.3g} to {last:.3g}"
+    return signs
 
 
 def _amplified(columns: Columns, row: int) -> bool:
@@ -158,30 +158,30 @@ class _Batch:
 
     @property
     def ratio(self) -> float:
-        """Divisor over the deviation of the data it was applied to, as well as is known."""
-        known = self.scale == self.scale and self.scale > 0.0
-        return 1.0 / self.scale if known else self.divisor / self.spread
+        """Divisor over the deviation of the data it was applied to, as well as it is known."""
+        is_known = self.scale == self.scale and self.scale > 0.0
+        return 1.0 / self.scale if is_known else self.divisor / self.spread
 
 
 def _batches(columns: Columns) -> list[_Batch]:
-    """Those in which standardising can be looked at: all known, and more than rounding."""
+    """Those in which standardising can be looked at: all values known, and more than rounding."""
     wanted = [columns.column(name) for name in (SPREAD, DIVISOR, CENTRE, SCALE, MEAN)]
-    found = []
+    batches = []
     for row in range(max(0, len(columns) - MOST_BATCHES), len(columns)):
         values = [column[row] for column in wanted]
         if values[1] is None:
             continue
         batch = _Batch(row, *[math.nan if value is None else value for value in values])
-        known = all(map(math.isfinite, (batch.spread, batch.divisor, batch.centre)))
-        if not known or batch.spread <= 0.0 or batch.divisor <= 0.0:
+        is_known = all(map(math.isfinite, (batch.spread, batch.divisor, batch.centre)))
+        if not is_known or batch.spread <= 0.0 or batch.divisor <= 0.0:
             continue
         if batch.spread < RESOLUTION * _ulp32(batch.mean):
             continue
         # Also what overflows or vanishes in a quotient tells nothing.
         if not 1e-100 < batch.ratio < 1e100 or not 1e-100 < batch.spread < 1e100:
             continue
-        found.append(batch)
-    return found
+        batches.append(batch)
+    return batches
 
 
 def _centre(columns: Columns, batches: Sequence[_Batch]) -> Signs:
@@ -198,7 +198,7 @@ def _centre(columns: Columns, batches: Sequence[_Batch]) -> Signs:
             )
         }
     worst = max(off, key=lambda batch: abs(batch.centre))
-    found = {
+    signs = {
         "off_centre": (
             f"{CENTRE} = {worst.centre:.3g} at {columns.where(worst.row)}, off zero in"
             f" {len(off)} of {len(batches)} updates: the mean that was subtracted is not the"
@@ -211,51 +211,51 @@ def _centre(columns: Columns, batches: Sequence[_Batch]) -> Signs:
         if abs(batch.mean) > 0.5 * batch.spread
     ]
     if len(telling) >= 3 and sum(telling) >= 0.6 * len(telling):
-        found["mean_kept"] = (
+        signs["mean_kept"] = (
             f"mean times divisor equals {MEAN} in {sum(telling)} of {len(telling)} updates:"
             " nothing was subtracted"
         )
-    return found
+    return signs
 
 
 def _divisor(batches: Sequence[_Batch]) -> Signs:
     # Standardising with the sample deviation leaves a scale of sqrt(1 - 1/n): 0.87 for n = 4.
     own = _share(batches, lambda batch: 0.86 <= 1.0 / batch.ratio <= 1.003)
     ratios = sorted(batch.ratio for batch in batches)
-    found: Signs = {}
-    told = f"the divisor was between {ratios[0]:.3g} and {ratios[-1]:.3g} times the deviation"
+    signs: Signs = {}
+    text = f"the divisor was between {ratios[0]:.3g} and {ratios[-1]:.3g} times the deviation"
     if _share(batches, lambda batch: abs(batch.divisor / batch.spread - 1.0) < 0.03) >= 0.8:
-        found["divisor_whole_rollout"] = (
+        signs["divisor_whole_rollout"] = (
             f"{DIVISOR} is the deviation of the whole rollout: the batch was standardised with"
             " more values than it holds, which is legitimate"
         )
-        return found
-    known = all(batch.scale == batch.scale for batch in batches)
-    if known and own >= 0.9:
+        return signs
+    is_known = all(batch.scale == batch.scale for batch in batches)
+    if is_known and own >= 0.9:
         return {"divisor_own": f"in {own:.0%} of updates the divisor was the batch's own deviation"}
-    if not known and 0.7 <= ratios[len(ratios) // 2] <= 1.4:
-        found["divisor_near"] = f"{told} of the rollout, as a batch's own may be"
+    if not is_known and 0.7 <= ratios[len(ratios) // 2] <= 1.4:
+        signs["divisor_near"] = f"{text} of the rollout, as a batch's own may be"
     foreign = _share(batches, lambda batch: not 0.7 <= batch.ratio <= 1.3)
     far = _share(batches, lambda batch: not 0.25 <= batch.ratio <= 4.0)
-    if (known and foreign >= 0.2) or far >= 0.2:
-        found["divisor_foreign"] = (
-            f"{told} of what was divided, and off by over 30 % in {foreign:.0%}"
+    if (is_known and foreign >= 0.2) or far >= 0.2:
+        signs["divisor_foreign"] = (
+            f"{text} of what was divided, and off by over 30 % in {foreign:.0%}"
         )
-    if known and _share(batches, lambda batch: 0.6 < batch.ratio < 0.995) >= 0.7:
-        found["divisor_just_below"] = f"{told} of what was divided: just below, almost always"
-    return found | _lag(batches) | _constant(batches)
+    if is_known and _share(batches, lambda batch: 0.6 < batch.ratio < 0.995) >= 0.7:
+        signs["divisor_just_below"] = f"{text} of what was divided: just below, almost always"
+    return signs | _lag(batches) | _constant(batches)
 
 
 def _constant(batches: Sequence[_Batch]) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
     ones = _share(batches, lambda batch: abs(batch.divisor - 1.0) < 2e-3)
     spreads = [batch.spread for batch in batches]
     if ones >= 0.8 and max(spreads) > 1.3 * min(spreads):
-        found["divisor_one"] = f"{DIVISOR} is 1 in {ones:.0%} of updates: nothing was divided"
+        signs["divisor_one"] = f"{DIVISOR} is 1 in {ones:.0%} of updates: nothing was divided"
     low = _share(batches, lambda batch: batch.ratio < 0.5)
     if low >= 0.5:
-        found["divisor_low"] = f"{DIVISOR} was less than half the deviation in {low:.0%} of updates"
-    return found
+        signs["divisor_low"] = f"{DIVISOR} was less than half the deviation in {low:.0%} of updates"
+    return signs
 
 
 def _lag(batches: Sequence[_Batch]) -> Signs:

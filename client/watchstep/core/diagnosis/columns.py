@@ -1,10 +1,12 @@
-"""The readings of a run's recent updates as columns under canonical names."""
+"""The readings of a run's recent updates as columns, by canonical name and by role."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
+from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
@@ -39,29 +41,97 @@ BASELINE_ROWS = 5
 RECORD = 10.0
 
 
+OF_A_POLICY = ("train/policy_loss", "train/approx_kl", "train/advantages_norm_max_abs")
+OF_A_CRITIC = ("train/value_loss", "train/explained_variance")
+"""Metrics that only the training of an agent has."""
+WHOLE = 3
+"""A run whose readings begin at this update at the latest is known from its start."""
+
+
 class Columns:
-    """Readings of one attempt by canonical name, oldest first.
+    """Readings of one attempt by canonical and by reported name, oldest first.
 
     Attributes:
         attempt: The one looked at: that of the newest alert in the history, else the last.
         rows: Updates that carried readings.
         events: Events of the attempt in order.
         fired: Names of rules that fired in the attempt.
+        reported: For every canonical name the one that was reported, where they differ.
     """
 
     def __init__(
-        self, rules: RuleSet, history: Sequence[Update], alerts: Sequence[Transition]
+        self,
+        rules: RuleSet,
+        history: Sequence[Update],
+        alerts: Sequence[Transition],
+        attempt: int | None = None,
     ) -> None:
-        self.attempt = attempt = _attempt(history, alerts)
+        self.attempt = attempt = attempt or _attempt(history, alerts)
         mine = [update for update in history if update.attempt == attempt]
         self.rows = [update for update in mine if update.readings]
         self.events = [update.event for update in mine if update.event is not None]
         self.fired = {alert.rule for alert in alerts if alert.attempt == attempt}
-        self._columns = _lay(rules, self.rows)
+        self.reported: dict[str, str] = {}
+        self._columns = _lay(rules, self.rows, self.reported)
         self._finite: dict[str, list[tuple[int, float]]] = {}
+        self._rules, self._history = rules, history
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def before(self) -> Columns | None:
+        """The attempt before this one, None where the history does not reach back to it."""
+        earlier = [
+            update.attempt
+            for update in self._history
+            if update.attempt < self.attempt and update.readings
+        ]
+        return Columns(self._rules, self._history, (), max(earlier)) if earlier else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the training is known from its start, so that a metric's start is too."""
+        return self.attempt == 1 and bool(self.rows) and self.rows[0].seq <= WHOLE
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every name as reported, in the order of the log."""
+        return list(dict.fromkeys(name for update in self.rows for name in update.readings))
+
+    @cached_property
+    def family(self) -> Family:
+        """The kind of training, by the roles of what it logs; see `watchstep.core.roles`."""
+        roles = {self._rules.role(name) for name in self.names}
+        policy = any(self._columns.get(metric) for metric in OF_A_POLICY)
+        critic = any(self._columns.get(metric) for metric in OF_A_CRITIC)
+        if not roles & {"reward", "entropy"} and not policy and not critic:
+            return "supervised"
+        return "on_policy" if policy or roles & {"kl", "entropy"} else "off_policy"
+
+    @cached_property
+    def roles(self) -> dict[str, list[str]]:
+        """Reported names by role, in the order of the log."""
+        names: dict[str, list[str]] = {}
+        for name in self.names:
+            names.setdefault(self.role(name), []).append(name)
+        return names
+
+    def role(self, name: str) -> str:
+        """The role of a reported metric in this kind of training."""
+        role = self._rules.role(name)
+        # Where a policy's term is in it, a plain loss has a sign; rules made for no kind of
+        # training cannot know.
+        is_plain = role == "loss" and self.family == "on_policy"
+        return role_of(name, self.family) if is_plain or role == "unknown" else role
+
+    def of_role(self, *roles: str) -> list[str]:
+        """Reported names of these roles, in the order of the log."""
+        return [name for role in roles for name in self.roles.get(role, ())]
+
+    def name(self, metric: str) -> str:
+        """What the log calls a canonical metric."""
+        return self.reported.get(metric, metric)
 
     def column(self, metric: str) -> list[float | None]:
         """One value a row; None where the metric was not reported."""
@@ -69,22 +139,22 @@ class Columns:
 
     def finite(self, metric: str) -> list[tuple[int, float]]:
         """Row and value wherever a finite one was reported."""
-        found = self._finite.get(metric)
-        if found is None:
-            found = self._finite[metric] = [
+        points = self._finite.get(metric)
+        if points is None:
+            points = self._finite[metric] = [
                 (row, value)
                 for row, value in enumerate(self._columns.get(metric, ()))
                 if value is not None and value - value == 0.0
             ]
-        return found
+        return points
 
     def last(self, metric: str, count: int) -> list[float]:
         """The newest finite values, at most `count`, oldest first."""
         return [value for _, value in self.finite(metric)[-count:]]
 
     def where(self, row: int) -> str:
-        """How people name a row."""
-        return f"update {self.rows[row].seq}"
+        """How the log numbers a row."""
+        return f"step {self.rows[row].step}"
 
     def between(self, seq: int, later: int) -> int:
         """Updates with readings from one update to a later one; negative the other way."""
@@ -104,17 +174,28 @@ class Columns:
         later = [update.seq for update in self.rows if update.seq > seq]
         return later[rows - 1] if len(later) >= rows else None
 
-    def nonfinite(self, metrics: Iterable[str] = CORE) -> tuple[int, str, float] | None:
-        """Row, metric and value of the first reading that is NaN or infinite; None if none."""
-        found: tuple[int, str, float] | None = None
-        for metric in metrics:
+    def nonfinite(self, metrics: Iterable[str] | None = None) -> tuple[int, str, float] | None:
+        """Row, metric and value of the first reading that is NaN or infinite; None if none.
+
+        Args:
+            metrics: None looks at every core reading, see `watchstep.core.roles.is_core`.
+        """
+        first: tuple[int, str, float] | None = None
+        for metric in self.core if metrics is None else metrics:
             for row, value in enumerate(self._columns.get(metric, ())):
-                if found is not None and row >= found[0]:
+                if first is not None and row >= first[0]:
                     break
                 if value is not None and value - value != 0.0:
-                    found = (row, metric, value)
+                    first = (row, metric, value)
                     break
-        return found
+        return first
+
+    @cached_property
+    def core(self) -> list[str]:
+        """Names, as reported, that are finite as long as the training is."""
+        return [
+            name for name in self.names if is_core(self._rules.canonical(name), self.role(name))
+        ]
 
     def first_record(self, metric: str) -> tuple[int, float, float] | None:
         """Row, value and largest magnitude before of the first tenfold record."""
@@ -153,10 +234,9 @@ def _attempt(history: Sequence[Update], alerts: Sequence[Transition]) -> int:
     return history[-1].attempt if history else 1
 
 
-def _lay(rules: RuleSet, rows: Sequence[Update]) -> dict[str, list[float | None]]:
-    named: dict[str, list[tuple[str, int, float]]] = {}
-    for rank, alias in enumerate(rules.aliases, start=1):
-        named.setdefault(alias.name, []).append((alias.metric, rank, alias.factor))
+def _lay(
+    rules: RuleSet, rows: Sequence[Update], reported: dict[str, str]
+) -> dict[str, list[float | None]]:
     columns: dict[str, list[float | None]] = {}
     plans: dict[tuple[str, ...], list[tuple[list[float | None], str, float]]] = {}
     for row, update in enumerate(rows):
@@ -164,22 +244,21 @@ def _lay(rules: RuleSet, rows: Sequence[Update]) -> dict[str, list[float | None]
         names = tuple(readings)
         plan = plans.get(names)
         if plan is None:
-            plan = plans[names] = [
-                (columns.setdefault(metric, [None] * len(rows)), name, factor)
-                for metric, name, factor in _resolve(named, names)
-            ]
+            plan = plans[names] = []
+            for metric, name, factor in _resolve(rules, names):
+                plan.append((columns.setdefault(metric, [None] * len(rows)), name, factor))
+                if metric != name:
+                    reported.setdefault(metric, name)
         for column, name, factor in plan:
             column[row] = readings[name] * factor
     return columns
 
 
-def _resolve(
-    named: dict[str, list[tuple[str, int, float]]], names: Sequence[str]
-) -> list[tuple[str, str, float]]:
+def _resolve(rules: RuleSet, names: Sequence[str]) -> list[tuple[str, str, float]]:
     """Canonical name, reported name and factor; the canonical name beats every alias."""
     best: dict[str, tuple[int, str, float]] = {}
     for name in names:
-        for metric, rank, factor in [(name, 0, 1.0), *named.get(name, ())]:
+        for metric, rank, factor in [(name, 0, 1.0), *rules.names.targets(name)]:
             if metric not in best or rank < best[metric][0]:
                 best[metric] = (rank, name, factor)
     return [(metric, name, factor) for metric, (_, name, factor) in best.items()]

@@ -1,70 +1,96 @@
-"""Signs in the rewards and in the critic."""
+"""Signs in the rewards, in the critic, and in what both have to do with each other."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import SPREAD, Signs
 from watchstep.core.diagnosis.columns import Columns, median
+from watchstep.core.diagnosis.levels import Points, leap, stood_still
+from watchstep.core.diagnosis.losses import main_loss
 
 REWARD = "rollout/ep_rew_mean"
-LENGTH = "rollout/ep_len_mean"
-VALUE_LOSS = "train/value_loss"
 EXPLAINED = "train/explained_variance"
 ZERO = 3
 """Updates for which a mean reward must be exactly 0: over many episodes that is no chance."""
 STILL = 8
 """Updates for which a reward must stand still: the mean over 100 episodes hides less."""
+BEYOND = 4.0
+"""An estimate this many times the largest return of an episode is not one of returns any more."""
 
 
 def return_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
-    return _reward(columns) | _jump(columns) | _critic(columns)
+    signs = _reward(columns) | _jump(columns) | _critic(columns)
+    if columns.family != "supervised":
+        signs |= _estimates(columns) | _gain(columns)
+    return signs
+
+
+def reward_name(columns: Columns) -> str:
+    """The reward as reported; "" where none is."""
+    canonical = columns.name(REWARD)
+    if columns.finite(canonical) or canonical in columns.names:
+        return canonical
+    names = columns.of_role("reward")
+    return max(names, key=lambda name: len(columns.finite(name)), default="")
 
 
 def _reward(columns: Columns) -> Signs:
-    found: Signs = {}
-    values = [value for _, value in columns.finite(REWARD)]
-    broken = columns.nonfinite((REWARD,))
-    if broken is not None and any(row < broken[0] for row, _ in columns.finite(REWARD)):
-        found["reward_nonfinite"] = f"{REWARD} = {broken[2]} from {columns.where(broken[0])} on"
+    signs: Signs = {}
+    name = reward_name(columns)
+    if not name:
+        return signs
+    values = [value for _, value in columns.finite(name)]
+    broken = columns.nonfinite((name,))
+    # Before the first episode has ended there is no mean: NaN, or nothing.
+    if broken is not None and any(row < broken[0] for row, _ in columns.finite(name)):
+        signs["reward_nonfinite"] = f"{name} = {broken[2]} from {columns.where(broken[0])} on"
     if len(values) < STILL:
-        return found
+        return signs
     recent = values[-STILL:]
     tail = max(recent) - min(recent)
     if not any(recent[-ZERO:]):
         before = max(map(abs, values))
-        found["reward_zero"] = f"{REWARD} was exactly 0 in the last {ZERO} updates and more"
+        signs["reward_zero"] = f"{name} was exactly 0 in the last {ZERO} updates and more"
         if before > 0.0:
-            found["reward_turned_zero"] = f"{REWARD} had been as large as {before:.4g}"
+            signs["reward_turned_zero"] = f"{name} had been as large as {before:.4g}"
+        if not any(recent):
+            signs["reward_zero_long"] = f"{name} was exactly 0 in the last {STILL} updates"
     elif tail <= 1e-6 * abs(recent[-1]):
-        found["reward_still"] = f"{REWARD} stood at {recent[-1]:.6g} for the last {STILL} updates"
+        signs["reward_still"] = f"{name} stood at {recent[-1]:.6g} for the last {STILL} updates"
     else:
-        found["reward_varies"] = (
-            f"{REWARD} varied between {min(recent):.4g} and {max(recent):.4g} in the last"
+        signs["reward_varies"] = (
+            f"{name} varied between {min(recent):.4g} and {max(recent):.4g} in the last"
             f" {STILL} updates"
         )
-    return found | _course(values) | _slide(values)
+    return signs | _course(name, values) | _slide(name, values)
 
 
-def _course(values: list[float]) -> Signs:
+def _course(name: str, values: list[float]) -> Signs:
     """How the reward got where it is."""
-    found: Signs = {}
+    signs: Signs = {}
     best, worst, last = max(values), min(values), median(values[-3:])
     reach = best - worst
     first = median(values[:3])
     scale = max(abs(best), abs(worst))
     if reach > 0.2 * scale and last >= best - 0.1 * reach and first < best - 0.5 * reach:
-        found["reward_at_best"] = f"{REWARD} rose from {first:.4g} to its best, {best:.4g}"
-    if reach > 0.3 * scale and len(values) >= 10:
-        top = values.index(best)
-        fall = best - last
-        if 3 <= top < len(values) - 1 and fall > 0.5 * reach and fall > 0.3 * abs(best):
-            found["reward_fell"] = f"{REWARD} fell from {best:.4g} to {last:.4g}"
-    return found
+        signs["reward_at_best"] = f"{name} rose from {first:.4g} to its best, {best:.4g}"
+    # Single episodes vary too much to compare one by one.
+    levels = [median(values[at : at + 5]) for at in range(max(1, len(values) - 4))]
+    top = max(range(len(levels)), key=levels.__getitem__)
+    fall = levels[top] - levels[-1]
+    if len(values) >= 10 and 3 <= top < len(levels) - 1 and reach > 0.3 * scale:
+        low = min(levels[: top + 1])
+        if fall > 0.5 * reach and fall > 0.3 * abs(best):
+            signs["reward_fell"] = f"{name} fell from {best:.4g} to {last:.4g}"
+        if levels[-1] <= low and fall > 0.5 * reach:
+            signs["reward_below_start"] = f"{name} is lower than it ever was on its way up"
+    return signs
 
 
-def _slide(values: list[float]) -> Signs:
+def _slide(name: str, values: list[float]) -> Signs:
     """Whether a mean over many episodes is on its way to zero, as when they all begin to pay it."""
     recent = [abs(value) for value in values[-7:]]
     steps = [now <= before for before, now in pairwise(recent)]
@@ -72,44 +98,42 @@ def _slide(values: list[float]) -> Signs:
         return {}
     return {
         "reward_slides_to_zero": (
-            f"the magnitude of {REWARD} shrank from {recent[0]:.4g} to {recent[-1]:.4g}"
-            " in 7 updates"
+            f"the magnitude of {name} shrank from {recent[0]:.4g} to {recent[-1]:.4g} in 7 updates"
         )
     }
 
 
 def _jump(columns: Columns) -> Signs:
     """Whether advantages, losses and rewards all changed scale at one update."""
-    found: Signs = {}
+    signs: Signs = {}
+    critic = main_loss(columns)
     spread = _widest_jump(columns, SPREAD)
-    loss = columns.first_record(VALUE_LOSS)
-    if loss is not None and loss[1] > 100.0:
-        found["value_loss_jump"] = (
-            f"{VALUE_LOSS} = {loss[1]:.4g} at {columns.where(loss[0])}, after at most {loss[2]:.4g}"
+    loss = columns.first_record(critic)
+    if columns.family != "supervised" and loss is not None and loss[1] > 100.0:
+        signs["value_loss_jump"] = (
+            f"{critic} = {loss[1]:.4g} at {columns.where(loss[0])}, after at most {loss[2]:.4g}"
         )
     if spread is not None:
         row, ratio, value = spread
         text = f"{SPREAD} rose {ratio:.3g}-fold at {columns.where(row)}, to {value:.4g}"
-        if ratio >= 30.0:
-            found["spread_leapt"] = text
-        else:
-            found["spread_shifted"] = text
+        signs["spread_leapt" if ratio >= 30.0 else "spread_shifted"] = text
         if ratio >= 3.0:
-            found |= _after_jump(columns, row, ratio)
-    rewards = _widest_jump(columns, REWARD)
-    if rewards is None and _same_size(columns):
-        found["reward_steady"] = f"{REWARD} has kept its size"
-    if rewards is not None and rewards[1] >= 5.0:
-        found["reward_leapt"] = (
-            f"the magnitude of {REWARD} rose {rewards[1]:.3g}-fold at"
-            f" {columns.where(rewards[0])}, to {rewards[2]:.4g}"
+            signs |= _after_jump(columns, critic, row, ratio)
+    reward = reward_name(columns)
+    rewards = leap(columns.finite(reward), 3.0) if reward else None
+    if rewards is None and reward and _same_size(columns.finite(reward)):
+        signs["reward_steady"] = f"{reward} has kept its size"
+    if rewards is not None and rewards.factor >= 5.0 and rewards.peak > 10.0 * rewards.start:
+        signs["reward_leapt"] = (
+            f"the magnitude of {reward} rose {rewards.factor:.3g}-fold at"
+            f" {columns.where(rewards.row)}, to {rewards.after:.4g}"
         )
-    return found
+    return signs
 
 
-def _same_size(columns: Columns) -> bool:
+def _same_size(points: Points) -> bool:
     """Whether rewards are as large now as they were at the start, within a factor of 2."""
-    sizes = [abs(value) for _, value in columns.finite(REWARD)]
+    sizes = [abs(value) for _, value in points]
     if len(sizes) < 6:
         return False
     first, last = median(sizes[:5]), median(sizes[-5:])
@@ -132,62 +156,132 @@ def _widest_jump(columns: Columns, metric: str) -> tuple[int, float, float] | No
     return best
 
 
-def _after_jump(columns: Columns, row: int, ratio: float) -> Signs:
+def _after_jump(columns: Columns, critic: str, row: int, ratio: float) -> Signs:
     later = [value for at, value in columns.finite(SPREAD) if at > row]
     before = median([value for at, value in columns.finite(SPREAD) if row - 6 < at < row])
-    found: Signs = {}
+    signs: Signs = {}
     if len(later) >= 3 and median(later[:5]) < 3.0 * before:
-        found["jump_was_brief"] = f"{SPREAD} was back below 3 times its old size soon after"
+        signs["jump_was_brief"] = f"{SPREAD} was back below 3 times its old size soon after"
     elif len(later) >= 3:
-        found["jump_stays"] = f"{SPREAD} stayed larger for {len(later)} updates"
-    pair = columns.before_and_at(VALUE_LOSS, row)
+        signs["jump_stays"] = f"{SPREAD} stayed larger for {len(later)} updates"
+    pair = columns.before_and_at(critic, row)
     if pair is not None and pair[0] > 0.0 and ratio / 10.0 * ratio < pair[1] / pair[0]:
-        found["loss_jumped_along"] = (
-            f"{VALUE_LOSS} rose {pair[1] / pair[0]:.3g}-fold at the same update"
+        signs["loss_jumped_along"] = (
+            f"{critic} rose {pair[1] / pair[0]:.3g}-fold at the same update"
         )
-    return found
+    return signs
 
 
 def _critic(columns: Columns) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
+    name, loss = columns.name(EXPLAINED), main_loss(columns)
     explained = columns.last(EXPLAINED, 20)
+    if not explained:
+        return signs
     if len(explained) >= 5:
         middle = median(explained[-10:])
         if middle < -0.5:
-            found["critic_misleads"] = f"{EXPLAINED} had a median of {middle:.3g} lately"
+            signs["critic_misleads"] = f"{name} had a median of {middle:.3g} lately"
         elif middle > 0.3:
-            found["critic_explains"] = f"{EXPLAINED} had a median of {middle:.2f} lately"
-    found |= _stays_high(columns)
+            signs["critic_explains"] = f"{name} had a median of {middle:.2f} lately"
+    signs |= _stays_high(columns, loss)
     nothing = sum(abs(value) < 1e-3 for value in explained)
-    losses = columns.last(VALUE_LOSS, 100)
+    losses = columns.last(loss, 100)
     zero = len(explained) >= 10 and max(map(abs, explained[-10:])) < 1e-4
     idle = zero or (len(explained) >= 15 and nothing >= 0.8 * len(explained))
     dull = sum(abs(value) < 0.01 for value in explained)
     if not idle and len(explained) == 20 and dull >= 18:
-        found["critic_dull"] = f"|{EXPLAINED}| < 0.01 in {dull} of the last 20 updates"
+        signs["critic_dull"] = f"|{name}| < 0.01 in {dull} of the last 20 updates"
     # Constant returns leave nothing to explain either, but then the loss is next to nothing.
     if idle and losses and losses[-1] > (0.03 if zero else 0.3) * max(losses):
-        found["critic_blind"] = (
-            f"{EXPLAINED} was 0 in {nothing} of the last {len(explained)} updates, and"
-            f" {VALUE_LOSS} = {losses[-1]:.3g} is no small one"
+        signs["critic_blind"] = (
+            f"{name} was 0 in {nothing} of the last {len(explained)} updates, and"
+            f" {loss} = {losses[-1]:.3g} is no small one"
         )
     if len(losses) >= 8 and max(losses[-8:]) < 1e-3 * max(losses) and max(losses[-8:]) < 1e-2:
-        found["critic_knows_all"] = (
-            f"{VALUE_LOSS} fell from {max(losses):.3g} to {losses[-1]:.3g}: returns are predicted"
+        signs["critic_knows_all"] = (
+            f"{loss} fell from {max(losses):.3g} to {losses[-1]:.3g}: returns are predicted"
         )
-    return found
+    return signs
 
 
-def _stays_high(columns: Columns) -> Signs:
+def _stays_high(columns: Columns, loss: str) -> Signs:
     """Whether the value loss left its level for good, or left it downwards."""
-    values = [value for _, value in columns.finite(VALUE_LOSS)]
+    values = [value for _, value in columns.finite(loss)]
     if len(values) < 12:
         return {}
     early, late = median(values[:-5][-20:]), median(values[-5:])
     low = min(median(values[at : at + 5]) for at in range(0, len(values) - 9, 5))
-    found: Signs = {}
+    signs: Signs = {}
     if late > 20.0 * low and late > 1.0:
-        found["loss_stays_high"] = f"{VALUE_LOSS} is {late:.3g} now, and was {low:.3g}"
+        signs["loss_stays_high"] = f"{loss} is {late:.3g} now, and was {low:.3g}"
     if early > 0.0 and late < 0.05 * early:
-        found["loss_faded"] = f"{VALUE_LOSS} fell from {early:.3g} to {late:.3g}"
-    return found
+        signs["loss_faded"] = f"{loss} fell from {early:.3g} to {late:.3g}"
+    return signs
+
+
+def estimates(columns: Columns) -> Sequence[str]:
+    """Names of what a critic expects: values, and the loss of an actor that climbs them."""
+    names = [name for name in columns.of_role("value") if not name.startswith("train/advantages")]
+    if columns.family == "off_policy":
+        coefficients = {f"{name}_loss" for name in columns.of_role("weight")}
+        names += [name for name in columns.of_role("signed_loss") if name not in coefficients]
+    return [name for name in names if columns.finite(name)]
+
+
+def _estimates(columns: Columns) -> Signs:
+    """What the critic expects, held against what episodes paid."""
+    signs: Signs = {}
+    reward = reward_name(columns)
+    paid_range = [value for _, value in columns.finite(reward)] if reward else []
+    paid = [abs(value) for value in paid_range]
+    for name in estimates(columns):
+        points = columns.finite(name)
+        sizes = [abs(value) for _, value in points]
+        if len(sizes) < 10:
+            continue
+        late = median(sizes[-5:])
+        if paid and late > BEYOND * max(paid):
+            signs["values_beyond_returns"] = (
+                f"{name} is {late:.4g} in size, and no episode paid more than {max(paid):.4g}"
+            )
+        values = [value for _, value in points]
+        reach = max(paid_range) - min(paid_range) if paid_range else 0.0
+        unmoved = len(values) >= 20 and max(values) - min(values) < 0.03 * reach
+        if columns.is_whole and (unmoved or stood_still(points)):
+            signs["values_still"] = (
+                f"{name} went from {points[0][1]:.3g} to {points[-1][1]:.3g}: nowhere, beside what"
+                " episodes pay"
+            )
+    for name in columns.of_role("weight"):
+        points = columns.finite(name)
+        learnt = f"{name}_loss" in columns.names
+        if learnt and len(points) >= 5 and all(value == points[0][1] for _, value in points):
+            signs["coefficient_stuck"] = f"{name} is learnt, and has stayed {points[0][1]:.4g}"
+    return signs
+
+
+def _gain(columns: Columns) -> Signs:
+    """Whether the reward got better, and what the critic's loss did meanwhile."""
+    reward, critic = reward_name(columns), main_loss(columns)
+    values = [value for _, value in columns.finite(reward)] if reward else []
+    if len(values) < 20 or not columns.is_whole:
+        return {}
+    third = len(values) // 3
+    first, last = median(values[:third]), median(values[-third:])
+    noise = median([abs(now - before) for before, now in pairwise(values)])
+    reach = max(values) - min(values)
+    signs: Signs = {}
+    if last > first + max(noise, 0.15 * reach):
+        signs["reward_rose"] = f"{reward} rose from {first:.4g} to {last:.4g}"
+        return signs
+    signs["reward_never_rose"] = f"{reward} was {first:.4g} at first and is {last:.4g} now"
+    losses = [abs(value) for _, value in columns.finite(critic)]
+    if len(losses) < 20:
+        return signs
+    began, ended = median(losses[:5]), median(losses[-5:])
+    if ended < 0.1 * began and columns.family == "off_policy":
+        signs["critic_content"] = (
+            f"{critic} fell from {began:.3g} to {ended:.3g}, and {reward} got no better"
+        )
+    return signs

@@ -7,19 +7,19 @@ import re
 from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import MEAN, NORM, SPREAD, Signs
-from watchstep.core.diagnosis.columns import CORE, SPIKING, Columns, median
+from watchstep.core.diagnosis.columns import SPIKING, Columns, median
+from watchstep.core.diagnosis.levels import climb, leap
+from watchstep.core.diagnosis.losses import LOSS, VALUE_LOSS
 from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
 
 POLICY_LOSS = "train/policy_loss"
 CLIP_RANGE = "train/clip_range"
 KL = "train/approx_kl"
 CLIP = "train/clip_fraction"
-RATE = "train/learning_rate"
 ENTROPY = "train/entropy_loss"
 SCALE = "train/loss_scale"
 DEVIATION = "train/std"
 GRADIENTS = ("train/grad_norm", "train/grad_norm_max")
-LOSSES = ("train/loss", "train/policy_loss", "train/value_loss")
 PARAMETERS = ("checkpoint/nonfinite_tensors", "guard/nonfinite_parameters")
 FLOORS = {
     "train/value_loss": 100.0,
@@ -30,110 +30,233 @@ FLOORS = {
     "train/advantages_norm_max_abs": 20.0,
 }
 """Below these a tenfold record is growth, not a spike: the same as in the pack `ppo`."""
+ASTRONOMIC = 1e6
+"""No batch and no step does that to a loss; one giant weight does."""
+SUDDEN = 5
+"""Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
+UNREST = frozenset(
+    {
+        "spike",
+        "kl_high",
+        "kl_leapt",
+        "loss_leapt",
+        "loss_climbs",
+        "loss_zero",
+        "rate_leapt",
+        "rate_zero",
+        "reward_leapt",
+        "spread_leapt",
+        "policy_loss_leapt",
+        "scale_keeps_falling",
+        "gradient_zero",
+    }
+)
+"""With one of these a run was not calm."""
 _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
-def step_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns, events and alerts show."""
-    found = _policy(columns) | _rate(columns) | _entropy(columns)
-    found |= _spike(columns) | _numbers(columns) | _gradients(columns) | _hidden(columns)
-    return found | _ending(columns, found)
+def step_signs(columns: Columns, seen: Signs) -> Signs:
+    """All signs of this file; `seen` are those of losses, rates and returns."""
+    signs = _policy(columns) | _kl(columns) | _entropy(columns) | _coefficients(columns)
+    signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
+    signs |= _hidden(columns)
+    return signs | _ending(columns, seen | signs)
 
 
 def _policy(columns: Columns) -> Signs:
-    found: Signs = {}
-    kls = columns.finite(KL)
-    high = [(row, value) for row, value in kls if value > 0.3]
-    if high:
-        row, value = max(high, key=lambda pair: pair[1])
-        found["kl_high"] = (
-            f"{KL} = {value:.3g} at {columns.where(row)}, above 0.3 in {len(high)} of"
-            f" {len(kls)} updates"
-        )
-        if len(high) >= 0.2 * len(kls):
-            found["kl_often_high"] = f"{KL} was above 0.3 in {len(high)} of {len(kls)} updates"
-        if high[0][0] < 5:
-            found["kl_high_from_start"] = f"{KL} = {high[0][1]:.3g} at {columns.where(high[0][0])}"
-    elif len(kls) >= 5:
-        found["kl_low"] = f"{KL} never exceeded {max(value for _, value in kls):.2g}"
+    signs: Signs = {}
     clipped = [(row, value) for row, value in columns.finite(CLIP) if value > 0.5]
     if clipped:
         row, value = max(clipped, key=lambda pair: pair[1])
-        found["clipped"] = f"{CLIP} = {value:.2f} at {columns.where(row)}"
-    widths = columns.finite(DEVIATION)
+        signs["clipped"] = f"{columns.name(CLIP)} = {value:.2f} at {columns.where(row)}"
     if columns.finite(NORM):
-        found |= _impossible_loss(columns)
+        signs |= _impossible_loss(columns)
+    widths = columns.finite(DEVIATION)
     if len(widths) >= 3 and widths[0][1] > 0.0 and widths[-1][1] > 5.0 * widths[0][1]:
-        found["deviation_ran_away"] = (
+        signs["deviation_ran_away"] = (
             f"{DEVIATION} grew from {widths[0][1]:.3g} to {widths[-1][1]:.3g}"
         )
-    return found
+    for name in columns.of_role("signed_loss"):
+        jump = leap(columns.finite(name), 5.0)
+        if jump is not None and columns.family != "supervised":
+            signs["policy_loss_leapt"] = (
+                f"the size of {name} rose from {jump.before:.3g} to {jump.after:.3g} at"
+                f" {columns.where(jump.row)}"
+            )
+            break
+    return signs | _value_share(columns)
+
+
+def _value_share(columns: Columns) -> Signs:
+    """Whether the value loss outweighs everything else in the loss that is minimised."""
+    shares = [
+        abs(total) / value
+        for total, value in zip(columns.column(LOSS), columns.column(VALUE_LOSS), strict=True)
+        if total is not None and value is not None and value > 1e-6 and math.isfinite(total)
+    ]
+    if columns.family != "on_policy" or len(shares) < 3 or median(shares) < 10.0:
+        return {}
+    middle = median(shares)
+    # A coefficient is a constant; that the value loss vanishes is another thing.
+    if sum(0.3 * middle < share < 3.0 * middle for share in shares) < 0.7 * len(shares):
+        return {}
+    return {
+        "value_outweighs": (
+            f"{columns.name(LOSS)} is {median(shares):.3g} times {columns.name(VALUE_LOSS)}: the"
+            " value coefficient is about that"
+        )
+    }
+
+
+def _kl(columns: Columns) -> Signs:
+    signs: Signs = {}
+    kls, name = columns.finite(KL), columns.name(KL)
+    high = [(row, value) for row, value in kls if value > 0.3]
+    if high:
+        row, value = max(high, key=lambda pair: pair[1])
+        signs["kl_high"] = (
+            f"{name} = {value:.3g} at {columns.where(row)}, above 0.3 in {len(high)} of"
+            f" {len(kls)} updates"
+        )
+        if len(high) >= 0.2 * len(kls):
+            signs["kl_often_high"] = f"{name} was above 0.3 in {len(high)} of {len(kls)} updates"
+        if high[0][0] < 5:
+            signs["kl_high_from_start"] = (
+                f"{name} = {high[0][1]:.3g} at {columns.where(high[0][0])}"
+            )
+    elif len(kls) >= 5:
+        signs["kl_low"] = f"{name} never exceeded {max(value for _, value in kls):.2g}"
+    if len(kls) >= 5 and all(abs(value) < 1e-7 for _, value in kls[-5:]):
+        signs["policy_unmoved"] = f"{name} is {kls[-1][1]:.2g}: the policy does not move at all"
+        if columns.is_whole and all(abs(value) < 1e-7 for _, value in kls):
+            signs["policy_never_moved"] = f"{name} was never above 1e-7"
+    jump = leap(kls, 3.0)
+    if jump is not None:
+        signs["kl_leapt"] = (
+            f"{name} rose from {jump.before:.3g} to {jump.after:.3g} at {columns.where(jump.row)}"
+        )
+    for other in columns.of_role("kl"):
+        points = columns.finite(other)
+        rise = climb(points, 5.0)
+        if rise is not None and rise.high > 0.5 and other != name:
+            signs["reference_kl_ran_away"] = (
+                f"{other} climbed from {rise.low:.3g} to {rise.high:.3g}: the policy leaves its"
+                " reference"
+            )
+            break
+    return signs
 
 
 def _impossible_loss(columns: Columns) -> Signs:
     """Losses that advantages of zero mean and unit deviation cannot give."""
-    found: Signs = {}
+    signs: Signs = {}
+    policy_loss, kl_name = columns.name(POLICY_LOSS), columns.name(KL)
     kls, clips, ranges = map(columns.column, (KL, CLIP, CLIP_RANGE))
     for row, loss in columns.finite(POLICY_LOSS):
         limit, kl = ranges[row], kls[row]
         if limit is not None and loss < -1.05 * limit < 0.0:
-            found["loss_below_clip"] = (
-                f"{POLICY_LOSS} = {loss:.3g} at {columns.where(row)}; standardised advantages"
+            signs["loss_below_clip"] = (
+                f"{policy_loss} = {loss:.3g} at {columns.where(row)}; standardised advantages"
                 f" cannot give less than {-limit:.3g}"
             )
         # The mean of advantages times (ratio - 1) is at most the ratio's rms change, about the
         # square root of 2 KL; ten times that, since the KL may be the last epoch's only.
         still = kl is not None and clips[row] == 0.0
         if still and kl is not None and abs(loss) > 10.0 * math.sqrt(2.0 * abs(kl)) + 0.05:
-            found["loss_without_change"] = (
-                f"|{POLICY_LOSS}| = {abs(loss):.3g} at {columns.where(row)} although the policy"
-                f" has moved by a KL of {kl:.2g} only"
+            signs["loss_without_change"] = (
+                f"|{policy_loss}| = {abs(loss):.3g} at {columns.where(row)} although {kl_name} is"
+                f" {kl:.2g} only"
             )
-    return found
+    return signs
 
 
-def _rate(columns: Columns) -> Signs:
-    found: Signs = {}
-    rates = columns.finite(RATE)
-    if not rates:
-        return found
-    largest = max(rates, key=lambda pair: pair[1])
-    for (_, before), (row, now) in pairwise(rates):
-        if now > 4.0 * before > 0.0:
-            found["rate_leapt"] = (
-                f"{RATE} rose from {before:.3g} to {now:.3g} at {columns.where(row)}"
-            )
-            break
-    # PPO is run with 1e-5 to 1e-3 almost everywhere.
-    if largest[1] >= 0.02:
-        found["rate_high"] = f"{RATE} = {largest[1]:.3g}; PPO is commonly run with at most 0.001"
-    elif "rate_leapt" not in found and largest[1] <= 2e-3:
-        found["rate_ordinary"] = f"{RATE} stayed at or below {largest[1]:.3g}"
-    return found
+def _entropies(columns: Columns) -> tuple[str, list[float]]:
+    """Name and values of the entropy, in nats, as a positive number is more of it."""
+    if columns.finite(ENTROPY):
+        return columns.name(ENTROPY), [-value for _, value in columns.finite(ENTROPY)]
+    for name in columns.of_role("entropy"):
+        sign = -1.0 if name.endswith("entropy_loss") else 1.0
+        return name, [sign * value for _, value in columns.finite(name)]
+    return "", []
 
 
 def _entropy(columns: Columns) -> Signs:
-    """Entropy of discrete actions; a Gaussian's may have any sign and is left alone."""
-    values = [value for _, value in columns.finite(ENTROPY)]
-    if len(values) < 10 or columns.finite(DEVIATION):
-        return {}
-    first, last = median([-value for value in values[:3]]), median([-v for v in values[-3:]])
-    if first <= 0.0:
-        return {}
+    """Entropy of actions; where a deviation is logged they are numbers, and it has no zero."""
+    name, values = _entropies(columns)
+    signs = _spread(columns)
+    if len(values) < 10:
+        return signs
+    first, last = median(values[:3]), median(values[-3:])
+    text = f"{name}: entropy went from {first:.3g} to {last:.3g} nats"
+    if columns.is_whole and len(values) >= 20 and 0.0 < max(values) - min(values) < 0.01 * first:
+        signs["entropy_unmoved"] = f"{name} has kept its {first:.4g} nats to within 1 %"
+    rise = climb(list(enumerate(math.exp(min(value, 300.0)) for value in values)), 3.0)
+    if rise is not None or last > first + 1.0:
+        signs["entropy_ran_away"] = text
+    if not columns.finite(DEVIATION) and first > 0.0:
+        return signs | _certainty(name, values, text)
+    if last < first - 2.0:
+        signs["entropy_fell_far"] = text
+    return signs
+
+
+def _certainty(name: str, values: list[float], text: str) -> Signs:
+    """How much of the entropy of a choice is left."""
+    first, last = median(values[:3]), median(values[-3:])
+    signs: Signs = {}
     if last < 0.03 * first:
-        return {"entropy_gone": f"entropy fell from {first:.3g} to {last:.3g} nats"}
-    if last > 0.5 * first:
-        return {"entropy_left": f"entropy is still {last:.2g} nats of {first:.2g}"}
-    if last > 0.2 * first:
-        return {}
-    return {"entropy_low": f"entropy fell from {first:.3g} to {last:.3g} nats"}
+        signs["entropy_gone"] = text
+        if median(values[: max(5, len(values) // 4)][-3:]) < 0.1 * first:
+            signs["entropy_gone_early"] = f"{name}: and that in the first quarter of the log"
+    elif last > 0.5 * first:
+        signs["entropy_left"] = f"entropy is still {last:.2g} nats of {first:.2g}"
+        if last > 0.97 * first and len(values) >= 20:
+            signs["entropy_at_top"] = f"{name}: entropy has stayed at {last:.3g} nats, as at first"
+    elif last <= 0.2 * first:
+        signs["entropy_low"] = text
+    return signs
+
+
+def _spread(columns: Columns) -> Signs:
+    """Deviation of actions, other than that of advantages."""
+    for name in columns.of_role("spread"):
+        if "advantage" in name or "reward" in name or "return" in name:
+            continue
+        points = columns.finite(name)
+        if len(points) < 10:
+            continue
+        first, last = median([v for _, v in points[:3]]), median([v for _, v in points[-3:]])
+        if 0.0 < 3.0 * first < last:
+            return {"action_spread_grew": f"{name} grew from {first:.3g} to {last:.3g}"}
+        if 0.0 <= last < 0.1 * first:
+            return {"action_spread_gone": f"{name} fell from {first:.3g} to {last:.3g}"}
+    return {}
+
+
+def _coefficients(columns: Columns) -> Signs:
+    """Entropy coefficients that are learnt and leave their order of magnitude."""
+    signs: Signs = {}
+    for name in columns.of_role("weight"):
+        points = [(row, value) for row, value in columns.finite(name) if value > 0.0]
+        if len(points) < 10:
+            continue
+        first, last = (median([v for _, v in part]) for part in (points[:3], points[-3:]))
+        low = min(value for _, value in points)
+        if last > 5.0 * low and last > 2.0 * first:
+            signs["coefficient_grew"] = f"{name} grew from {low:.3g} to {last:.3g}"
+        elif last < 0.01 * first:
+            signs["coefficient_gone"] = f"{name} fell from {first:.3g} to {last:.3g}"
+        if signs:
+            break
+    return signs
 
 
 def _spike(columns: Columns) -> Signs:
     records = [
-        (found[0], metric, found[1], found[2])
+        (record[0], metric, record[1], record[2])
         for metric in SPIKING
-        if (found := columns.first_record(metric)) and abs(found[1]) > FLOORS.get(metric, 0.0)
+        if (record := columns.first_record(metric))
+        if abs(record[1]) > FLOORS.get(metric, 0.0)
         if metric in FLOORS
     ]
     fired = sorted(name for name in columns.fired if name.endswith("Record"))
@@ -142,7 +265,8 @@ def _spike(columns: Columns) -> Signs:
     if not records:
         return {"spike": f"{', '.join(fired)} fired"} | _frozen(columns, 0)
     row, metric, value, before = min(records)
-    text = f"{metric} = {value:.4g} at {columns.where(row)}, after at most {before:.4g}"
+    name = columns.name(metric)
+    text = f"{name} = {value:.4g} at {columns.where(row)}, after at most {before:.4g}"
     return {"spike": text} | _frozen(columns, row)
 
 
@@ -158,80 +282,161 @@ def _frozen(columns: Columns, since: int) -> Signs:
     before = [value for row, value in columns.finite(KL) if row < since]
     if still < 3 or (before and median(before) < 1e-5):
         return {}
-    return {"frozen": f"{KL} was below 1e-6 and nothing was clipped in the last {still} updates"}
+    return {
+        "frozen": (
+            f"{columns.name(KL)} was below 1e-6 and nothing was clipped in the last {still} updates"
+        )
+    }
 
 
 def _numbers(columns: Columns) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
     for metric in PARAMETERS:
         values = [(row, value) for row, value in columns.finite(metric) if value > 0.0]
         if values:
-            found["parameters_nonfinite"] = (
+            signs["parameters_nonfinite"] = (
                 f"{metric} = {values[0][1]:.0f} at {columns.where(values[0][0])}"
             )
             break
     norms = [value for _, value in columns.finite("train/grad_norm")]
-    if len(norms) >= 12:
+    if len(norms) >= 12 and columns.family != "supervised":
         low = min(median(norms[at : at + 5]) for at in range(0, len(norms) - 9, 5))
         late = median(norms[-5:])
         if late > 6.0 * low and late > 10.0:
-            found["gradient_stays_high"] = f"train/grad_norm is {late:.3g} now, and was {low:.3g}"
-    first = columns.nonfinite(CORE)
+            name = columns.name("train/grad_norm")
+            signs["gradient_stays_high"] = f"{name} is {late:.3g} now, and was {low:.3g}"
+    first = columns.nonfinite()
     if first is None:
         if len(columns) >= 3:
-            found["all_finite"] = f"every core reading of {len(columns)} updates is finite"
-        return found
+            signs["all_finite"] = f"every core reading of {len(columns)} updates is finite"
+        return signs
     row, metric, value = first
-    found["nonfinite"] = f"{metric} = {value} at {columns.where(row)}"
+    signs["nonfinite"] = f"{metric} = {value} at {columns.where(row)}"
+    if math.isinf(value):
+        signs["infinite_first"] = f"{metric} was infinite before anything was NaN"
+    return signs | _before_nonfinite(columns, row) | _rollout(columns, row, metric)
+
+
+def _before_nonfinite(columns: Columns, row: int) -> Signs:
+    """Whether the numbers were lost out of nothing, or at the end of a climb."""
+    signs: Signs = {}
+    if row == 0 and columns.is_whole:
+        return {"nonfinite_at_once": f"and so from {columns.where(0)}, the first update, on"}
+    for metric in columns.core:
+        points = [point for point in columns.finite(metric) if point[0] < row]
+        if not points:
+            continue
+        jump = leap(points, 3.0 if columns.family == "supervised" else 10.0)
+        sizes = [abs(value) for _, value in points]
+        calm = median(sizes[-30:-SUDDEN] or sizes)
+        late = max(sizes[-SUDDEN:])
+        if len(sizes) >= 3 and sizes[-1] > ASTRONOMIC * max(sizes[-2], calm, 1e-12):
+            signs["astronomic_before_nonfinite"] = (
+                f"{metric} had leapt from {sizes[-2]:.4g} to {sizes[-1]:.4g} in one report"
+            )
+        if (jump is not None and not jump.is_over and jump.row >= row - 2 * SUDDEN) or (
+            len(sizes) >= 8 and late > 10.0 * max(calm, 1e-12) and late == max(sizes)
+        ):
+            signs["climbed_before_nonfinite"] = (
+                f"{metric} had reached {late:.4g} before, from {calm:.4g}"
+            )
+            break
+    else:
+        if any(point[0] < row for metric in columns.core for point in columns.finite(metric)):
+            signs["nonfinite_out_of_nothing"] = (
+                f"no loss had left its level in the {SUDDEN} reports before {columns.where(row)}"
+            )
+    after = [
+        value
+        for metric in columns.core
+        for at, value in enumerate(columns.column(metric))
+        if at > row and value is not None
+    ]
+    if len(after) >= 3:
+        lost = sum(value - value != 0.0 for value in after)
+        if lost > 0.5 * len(after):
+            signs["nonfinite_for_good"] = f"and {lost} of {len(after)} core readings after it"
+        elif lost <= 0.1 * len(after):
+            signs["nonfinite_passing"] = "finite core readings followed"
+    return signs
+
+
+def _rollout(columns: Columns, row: int, metric: str) -> Signs:
+    """Whether the rollout's advantages were lost already, where they are logged."""
     raw = [columns.column(name)[row] for name in (SPREAD, MEAN)]
-    known = [value for value in raw if value is not None]
-    if any(value - value != 0.0 for value in known):
-        found["rollout_nonfinite"] = (
-            f"the raw advantages were already non-finite at {columns.where(row)}: the rollout"
-            " brought it, not the optimizer"
-        )
-    elif metric.startswith("train/advantages_"):
-        found["rollout_nonfinite"] = (
-            f"the advantages of the first batch were already non-finite at {columns.where(row)}:"
-            " the rollout brought it, not the optimizer"
-        )
-    elif known:
-        found["rollout_finite"] = f"the raw advantages were still finite at {columns.where(row)}"
-    return found
+    advantages = [value for value in raw if value is not None]
+    if any(value - value != 0.0 for value in advantages):
+        return {
+            "rollout_nonfinite": (
+                f"the raw advantages were already non-finite at {columns.where(row)}: the rollout"
+                " brought it, not the optimizer"
+            )
+        }
+    if metric.startswith("train/advantages_"):
+        return {
+            "rollout_nonfinite": (
+                "the advantages of the first batch were already non-finite at"
+                f" {columns.where(row)}: the rollout brought it, not the optimizer"
+            )
+        }
+    if advantages:
+        text = f"the raw advantages were still finite at {columns.where(row)}"
+        return {"rollout_finite": text}
+    return {}
 
 
 def _gradients(columns: Columns) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
+    names = {*GRADIENTS, *columns.of_role("grad_norm")}
     bad = {
         row
-        for metric in GRADIENTS
+        for metric in names
         for row, value in enumerate(columns.column(metric))
         if value is not None and value - value != 0.0
     }
     bad |= {row for row, value in columns.finite("guard/nonfinite_gradients") if value > 0.0}
-    core = columns.nonfinite(LOSSES)
-    if bad:
-        text = f"the gradient was not finite in {len(bad)} of {len(columns)} updates"
-        found["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
-        if core is None and max(bad) < len(columns) - 1:
-            found["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
-        elif core is None:
-            found["gradient_only"] = "the losses were finite all the same"
-    scales = columns.finite(SCALE)
-    if scales and bad:
-        found["loss_scaled"] = f"{SCALE} = {scales[-1][1]:.4g}: a loss scaler is at work"
+    core = columns.nonfinite()
+    if not bad:
+        return signs
+    text = f"the gradient was not finite in {len(bad)} of {len(columns)} updates"
+    signs["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
+    if core is None and max(bad) < len(columns) - 1:
+        signs["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
+    elif core is None:
+        signs["gradient_only"] = "the losses were finite all the same"
+    tail = range(len(columns) - 5, len(columns))
+    if core is None and len(columns) >= 10 and bad.issuperset(tail):
+        signs["every_step_overflows"] = "and so it is at every one of the newest updates"
+    return signs
+
+
+def _scale(columns: Columns) -> Signs:
+    signs: Signs = {}
+    name = columns.name(SCALE)
+    if not columns.finite(name):
+        name = next(iter(columns.of_role("scale")), "")
+    scales = columns.finite(name) if name else []
+    if not scales:
+        return signs
+    signs["loss_scaled"] = f"{name} = {scales[-1][1]:.4g}: a loss scaler is at work"
     falls = [(row, before, now) for (_, before), (row, now) in pairwise(scales) if now < before]
-    if falls:
-        row, before, now = falls[-1]
-        found["scale_fell"] = (
-            f"{SCALE} fell {len(falls)} times, last from {before:.4g} to {now:.4g} at"
-            f" {columns.where(row)}"
-        )
-    return found
+    if not falls:
+        return signs
+    row, before, now = falls[-1]
+    text = f"{name} fell {len(falls)} times, last from {before:.4g} to {now:.4g}"
+    signs["scale_fell"] = f"{text} at {columns.where(row)}"
+    # A scaler doubles after thousands of good steps and halves once; one that only halves has
+    # no scale left that would do.
+    newest = [value for _, value in scales[-8:]]
+    drops = sum(later < earlier for earlier, later in pairwise(newest))
+    largest = max(value for _, value in scales)
+    if scales[-1][1] <= largest / 64.0 or drops >= 5:
+        signs["scale_keeps_falling"] = f"{name} is {scales[-1][1]:.4g} now, and was {largest:.4g}"
+    return signs
 
 
 def _hidden(columns: Columns) -> Signs:
-    losses = columns.column("train/loss")
+    losses, name = columns.column(LOSS), columns.name(LOSS)
     zero = [
         row
         for row, loss in enumerate(losses)
@@ -243,45 +448,44 @@ def _hidden(columns: Columns) -> Signs:
     ]
     if zero:
         where = columns.where(zero[0])
-        return {"loss_hidden": f"train/loss reads exactly 0 at {where} beside a gradient of NaN"}
+        return {"loss_hidden": f"{name} reads exactly 0 at {where} beside a gradient of NaN"}
     seen = [row for row, loss in enumerate(losses) if loss is not None]
     gone = len(losses) - 1 - seen[-1] if seen else 0
     # The last row of a run that finished may be a summary of its own.
     needed = 2 if any(event.get("kind") == "finished" for event in columns.events) else 1
     if len(seen) >= 2 and gone >= needed and len(seen) >= 0.6 * (len(losses) - gone):
-        rest = [metric for metric in (RATE, SCALE) if columns.column(metric)[-1] is not None]
+        rates = ("train/learning_rate", SCALE)
+        rest = [metric for metric in rates if columns.column(metric)[-1] is not None]
         if rest or "LossMissing" in columns.fired:
-            text = (
-                f"train/loss is missing from {columns.where(seen[-1] + 1)} on; other metrics go on"
-            )
+            text = f"{name} is missing from {columns.where(seen[-1] + 1)} on; other metrics go on"
             return {"loss_vanished": text}
     return {}
 
 
 def _ending(columns: Columns, seen: Signs) -> Signs:
-    found: Signs = {}
+    signs: Signs = {}
     for event in columns.events:
         text = str(event.get("error") or event.get("text") or event.get("reason") or "")
         if event.get("kind") == "failed":
-            found["failed"] = f"the trainer died: {text[:160]}" if text else "the trainer died"
+            signs["failed"] = f"the trainer died: {text[:160]}" if text else "the trainer died"
             if SAYS_SCALE_EXHAUSTED.search(text):
-                found["died_of_scale"] = (
+                signs["died_of_scale"] = (
                     "its last words are that the loss scale cannot fall further"
                 )
             elif SAYS_NONFINITE.search(text):
-                found["died_of_nan"] = "its last words speak of NaN or infinity"
-                found |= _which_rows(text)
+                signs["died_of_nan"] = "its last words speak of NaN or infinity"
+                signs |= _which_rows(text)
             elif text:
-                found["died_of_else"] = "its last words speak of no NaN or infinity"
+                signs["died_of_else"] = "its last words are not about NaN or infinity"
         elif event.get("kind") == "finished":
-            found["finished"] = "the trainer said that it finished"
+            signs["finished"] = "the trainer said that it finished"
         elif "checkpoint" in text.lower() and "corrupt" in text.lower():
-            found["said_corrupted"] = f"the trainer said: {text[:120]}"
+            signs["said_corrupted"] = f"the trainer said: {text[:120]}"
     if "RunStalled" in columns.fired:
-        found["went_silent"] = "the run went silent without saying that it finished"
-    if "all_finite" in seen and "spike" not in seen and "kl_high" not in seen:
-        found["calm"] = "no reading was out of the ordinary before"
-    return found
+        signs["went_silent"] = "the run went silent without saying that it finished"
+    if "all_finite" in seen and not seen.keys() & UNREST:
+        signs["calm"] = "no reading was out of the ordinary before"
+    return signs
 
 
 def _which_rows(text: str) -> Signs:

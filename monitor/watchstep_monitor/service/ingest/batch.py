@@ -9,7 +9,7 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
-from watchstep.core.health import is_core
+from watchstep.core.roles import is_core
 from watchstep.core.updates import Update
 from watchstep_monitor.service.errors import ConflictError, InvalidError
 from watchstep_monitor.service.run_state.records import AttemptRecord, CommandRecord

@@ -15,8 +15,8 @@ from watchstep.core.health import (
     FiringAlert,
     Health,
     health_of,
-    is_core,
 )
+from watchstep.core.roles import is_core
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Update
 from watchstep_monitor.service.ports import RunStatus

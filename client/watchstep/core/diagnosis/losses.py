@@ -1,0 +1,303 @@
+"""Signs in the course of losses, evaluations and gradient norms, by role and for every trainer."""
+
+from __future__ import annotations
+
+from watchstep.core.diagnosis.batches import Signs
+from watchstep.core.diagnosis.columns import Columns, median
+from watchstep.core.diagnosis.levels import AFTER, Climb, Leap, climb, leap, repeats, stood_still
+from watchstep.core.roles import is_adversarial
+
+VALUE_LOSS = "train/value_loss"
+LOSS = "train/loss"
+HUGE = 100.0
+"""From this factor on no loss of a working model explains a leap."""
+FAR = 1e6
+WILD = 4.0
+"""Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
+
+
+def loss_signs(columns: Columns) -> Signs:
+    """All signs of this file that the columns show."""
+    name = main_loss(columns)
+    signs: Signs = {columns.family: ""}
+    signs |= _gradient(columns) | _zero(columns) | _evaluations(columns) | _speed(columns)
+    if not name:
+        return signs
+    wild = columns.family != "supervised" or is_adversarial(name)
+    jump = leap(columns.finite(name), WILD if wild else 1.25)
+    signs |= _start(columns, name) | _spikes(columns, name)
+    if jump is not None:
+        signs |= _leap(columns, name, jump) | _beside(columns, jump)
+    return signs | _climbs(columns, name) | _still(columns, name)
+
+
+def main_loss(columns: Columns) -> str:
+    """The loss that speaks for the training, as reported: the critic's where one acts."""
+    if columns.family != "supervised":
+        canonical = columns.name(VALUE_LOSS)
+        return canonical if columns.finite(canonical) else _most(columns, columns.of_role("loss"))
+    canonical = columns.name(LOSS)
+    if columns.finite(canonical) and canonical in columns.names:
+        return canonical
+    names = columns.of_role("loss") or columns.of_role("signed_loss")
+    return _most(columns, names) or _most(columns, columns.of_role("eval_loss"))
+
+
+def _most(columns: Columns, names: list[str]) -> str:
+    """The one reported most often; of equals the first in the log."""
+    return max(names, key=lambda name: len(columns.finite(name)), default="")
+
+
+def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
+    """What kind of leap: how far, against where the loss started, and what came after."""
+    where = columns.where(jump.row)
+    text = f"{name} rose from {jump.before:.4g} to {jump.after:.4g} at {where}"
+    signs: Signs = {"loss_leapt": text}
+    if jump.factor >= HUGE:
+        signs["loss_leapt_far"] = f"{name} rose {jump.factor:.3g}-fold at {where}"
+    if columns.is_whole:
+        signs |= _against_start(columns, name, jump, text)
+    if jump.is_over:
+        signs["leap_healed"] = f"{name} came down again, to {jump.late:.4g}"
+    elif jump.reports >= 2 * AFTER:
+        if jump.late > 3.0 * jump.after:
+            signs["leap_grows_on"] = f"{name} went on to {jump.late:.4g}"
+        else:
+            signs["leap_stays"] = f"{name} is at {jump.late:.4g} {jump.reports} reports later"
+    if jump.peak > FAR * max(jump.before, 1e-12):
+        signs["loss_astronomic"] = f"{name} reached {jump.peak:.3g}"
+    return signs
+
+
+def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
+    signs: Signs = {}
+    fell = jump.start > 1.2 * jump.before
+    if fell and 0.4 * jump.start <= jump.after <= 1.5 * jump.start:
+        signs["loss_back_at_start"] = f"{text}; it had started at {jump.start:.4g}"
+    elif fell and jump.after < 0.4 * jump.start:
+        signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
+    elif jump.after > 1.5 * max(jump.start, jump.before):
+        signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
+    if jump.after > 300.0 * max(jump.start, jump.before):
+        signs["loss_far_beyond_start"] = (
+            f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
+        )
+    if jump.row <= max(10, len(columns) // 8):
+        signs["loss_leapt_early"] = (
+            f"{name} rose before it had learnt much, at step {columns.rows[jump.row].step}"
+        )
+    return signs
+
+
+def _beside(columns: Columns, jump: Leap) -> Signs:
+    """What the other metrics did where the loss leapt."""
+    signs: Signs = {}
+    for name in columns.of_role("eval_loss"):
+        points = columns.finite(name)
+        before = [abs(value) for row, value in points if row < jump.row]
+        after = [abs(value) for row, value in points if row >= jump.row]
+        if not before or not after:
+            continue
+        level = median(before[-3:])
+        text = f"{name} was {level:.4g} before it and {after[0]:.4g} right after it"
+        if after[0] < 1.15 * level <= 1.3 * before[0]:
+            signs["eval_unmoved"] = text
+        elif after[0] > 1.5 * level:
+            signs["eval_leapt"] = text
+        break
+    for name in columns.of_role("grad_norm"):
+        pair = columns.before_and_at(name, jump.row)
+        if pair is None or pair[0] <= 0.0:
+            continue
+        if pair[1] > 3.0 * pair[0]:
+            signs["gradient_leapt"] = f"{name} rose {pair[1] / pair[0]:.3g}-fold with it"
+        break
+    return signs
+
+
+def _climbs(columns: Columns, loss: str) -> Signs:
+    """The steepest steady climb of any loss or evaluation."""
+    names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
+    best: tuple[Climb, str] | None = None
+    for name in names:
+        rise = climb(columns.finite(name))
+        if rise is not None and (best is None or rise.factor > 10.0 * best[0].factor):
+            best = rise, name
+    return {} if best is None else _climb(columns, best[1], best[0])
+
+
+def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
+    text = (
+        f"{name} climbed steadily from {rise.low:.4g} at {columns.where(rise.row)} to"
+        f" {rise.high:.4g} in {rise.reports} reports"
+    )
+    signs: Signs = {"loss_climbs": text}
+    if rise.factor >= 10.0 and rise.bend < 0.25:
+        signs["loss_multiplies"] = f"{text}, by about the same factor each time"
+        if rise.factor >= 1e4:
+            signs["loss_multiplies_far"] = f"{name} has become {rise.factor:.3g} times what it was"
+    elif rise.bend >= 0.25:
+        signs["loss_rises_straight"] = f"{text}, by about the same amount each time"
+    from_start = columns.is_whole and rise.row <= max(3, len(columns) // 10)
+    if from_start and rise.reports > 0.6 * len(columns.finite(name)):
+        signs["loss_climbs_from_start"] = f"{name} has climbed since its start"
+    return signs
+
+
+def _start(columns: Columns, name: str) -> Signs:
+    """Whether the loss went up before it ever went down."""
+    points = columns.finite(name)[:20]
+    if len(points) < 4 or not columns.is_whole:
+        return {}
+    first = median([abs(value) for _, value in points[:2]])
+    low = min(abs(value) for _, value in points)
+    row, top = max(((row, abs(value)) for row, value in points), key=lambda pair: pair[1])
+    if top > 1.5 * first and low > 0.7 * first:
+        return {
+            "loss_rose_from_start": (
+                f"{name} rose from {first:.4g} at its start to {top:.4g} at {columns.where(row)}"
+            )
+        }
+    return {}
+
+
+def _still(columns: Columns, name: str) -> Signs:
+    """Whether the loss, or what evaluations say, is still where it started."""
+    points = columns.finite(name)
+    signs = _unmoved(columns)
+    if is_adversarial(name) or columns.family != "supervised":
+        return signs
+    same = repeats(points, 5)
+    if same and points[-1][1] != 0.0:
+        signs["loss_stuck"] = f"{name} was {points[-1][1]:.6g} to the last digit, {same} times"
+    if not columns.is_whole or not points:
+        return signs
+    first, last = (median([value for _, value in part]) for part in (points[:3], points[-5:]))
+    if not same and stood_still(points, 0.03):
+        signs["loss_never_fell"] = (
+            f"{name} is where it started: {first:.4g} at first, {last:.4g} now, in"
+            f" {len(points)} reports"
+        )
+    elif len(points) >= 20 and last < 0.9 * first:
+        signs["loss_fell"] = f"{name} fell from {first:.4g} to {last:.4g}"
+    for other in columns.of_role("eval_loss"):
+        values = [value for _, value in columns.finite(other)]
+        still = len(values) >= 4 and max(values) - min(values) <= 0.01 * abs(values[0])
+        if still and abs(values[0] - first) <= 0.15 * abs(first) and "loss_fell" not in signs:
+            signs["eval_never_fell"] = (
+                f"{other} has stayed at {values[-1]:.4g} in {len(values)} evaluations, and {name}"
+                f" had started at {first:.4g}"
+            )
+            break
+    return signs
+
+
+def _unmoved(columns: Columns) -> Signs:
+    """Whether no loss at all has moved by more than batches differ, adversaries' included."""
+    series = [[value for _, value in columns.finite(name)] for name in columns.of_role("loss")]
+    series = [values for values in series if len(values) >= 20]
+    unmoved = all(max(values) - min(values) < 0.05 * abs(values[0]) for values in series)
+    if not series or not unmoved or not columns.is_whole:
+        return {}
+    return {"losses_unmoved": f"no loss has moved by 5 % in {len(series[0])} reports"}
+
+
+def _zero(columns: Columns) -> Signs:
+    for name in columns.of_role("loss"):
+        points = columns.finite(name)
+        zeros = repeats(points, 3)
+        if not zeros or points[-1][1] != 0.0:
+            continue
+        before = [abs(value) for _, value in points[:-zeros]]
+        text = f"{name} is exactly 0 from {columns.where(points[-zeros][0])} on"
+        if not before:
+            return {
+                "loss_zero": text,
+                "loss_zero_from_start": f"{name} has never been anything but 0",
+            }
+        peak = max(before[-5:])
+        signs = {"loss_zero": text}
+        if peak > 1.3 * median(before[-20:]):
+            signs["loss_zero_after_leap"] = f"{name} leapt to {peak:.4g} right before"
+        return signs
+    return {}
+
+
+def _evaluations(columns: Columns) -> Signs:
+    """Evaluations that repeat to the last digit: the weights cannot have moved."""
+    for name in columns.of_role("eval_loss"):
+        points = columns.finite(name)
+        same = repeats(points, 3)
+        # A score may be 0 or 1 for long, and a short number may repeat by chance.
+        if same and len(f"{points[-1][1]:.10g}") >= 6:
+            value = points[-1][1]
+            return {"eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"}
+    return {}
+
+
+def _spikes(columns: Columns, loss: str) -> Signs:
+    """Whether single reports stick out tenfold, again and again."""
+    for name in [*columns.of_role("grad_norm"), loss]:
+        points = columns.finite(name)
+        sizes = [abs(value) for _, value in points]
+        spikes = [
+            at
+            for at in range(5, len(sizes))
+            if sizes[at] > 10.0 * median(sizes[max(0, at - 20) : at]) > 0.0
+            and (at + 1 == len(sizes) or sizes[at + 1] < 0.3 * sizes[at])
+        ]
+        if len(spikes) >= 3:
+            return {
+                "spikes_repeat": (
+                    f"{name} stuck out tenfold {len(spikes)} times, last with"
+                    f" {sizes[spikes[-1]]:.4g} at {columns.where(points[spikes[-1]][0])}"
+                )
+            }
+    return {}
+
+
+def _speed(columns: Columns) -> Signs:
+    """Whether an update takes several times as long as before."""
+    for role in ("throughput", "time"):
+        for name in columns.of_role(role):
+            points = [(row, value) for row, value in columns.finite(name) if value > 0.0]
+            if role == "throughput":
+                points = [(row, 1.0 / value) for row, value in points]
+            jump = leap(points, 2.0)
+            if jump is not None and not jump.is_over and jump.late < 100.0 * jump.before:
+                return {
+                    "slower": (
+                        f"{name} says {jump.factor:.2g} times as long an update from"
+                        f" {columns.where(jump.row)} on"
+                    )
+                }
+    return {}
+
+
+def _gradient(columns: Columns) -> Signs:
+    signs: Signs = {}
+    for name in columns.of_role("grad_norm"):
+        points = columns.finite(name)
+        zeros = repeats(points, 3)
+        if zeros and points[-1][1] == 0.0:
+            signs["gradient_zero"] = (
+                f"{name} is exactly 0 from {columns.where(points[-zeros][0])} on: no gradient"
+                " reaches the parameters"
+            )
+        elif stood_still(points, 0.1):
+            signs["gradient_still"] = f"{name} has kept its size of {abs(points[-1][1]):.3g}"
+        inverse = [(row, 1.0 / value) for row, value in points if value > 0.0]
+        drop = leap(inverse, 3.0)
+        if drop is not None and not drop.is_over:
+            signs["gradient_dropped"] = (
+                f"{name} fell from {1.0 / drop.before:.3g} to {1.0 / drop.after:.3g} at"
+                f" {columns.where(drop.row)}"
+            )
+        jump = leap(points, 3.0)
+        if jump is not None and "gradient_dropped" not in signs:
+            signs["gradient_rose"] = (
+                f"{name} rose from {jump.before:.3g} to {jump.after:.3g} at"
+                f" {columns.where(jump.row)}"
+            )
+        break
+    return signs

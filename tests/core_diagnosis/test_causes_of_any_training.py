@@ -1,0 +1,333 @@
+"""Causes told from what any trainer logs: names of several trainers, few metrics, no hook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
+from watchstep.core.engine import RuleSet
+from watchstep.core.updates import Update
+from watchstep.rules import load
+
+NAN = math.nan
+Readings = Mapping[str, float]
+
+
+@pytest.fixture(scope="module")
+def rules() -> RuleSet:
+    return load(["generic"])
+
+
+def noise(at: int) -> float:
+    """Between -1 and 1, without a random source."""
+    return math.sin(12.9898 * at) * math.cos(4.1414 * at * at)
+
+
+def falling(at: int, start: float = 3.2, floor: float = 1.0) -> float:
+    """A loss that is learnt."""
+    return (floor + (start - floor) * math.exp(-at / 15.0)) * (1.0 + 0.05 * noise(at))
+
+
+def history(
+    readings: Callable[[int], Readings],
+    updates: int = 100,
+    *,
+    attempt: int = 1,
+    event: Mapping[str, str] | None = None,
+) -> list[Update]:
+    rows = [
+        Update(at, at * 10, float(at), readings(at), None, attempt) for at in range(1, updates + 1)
+    ]
+    if event is not None:
+        rows.append(Update(updates + 1, updates * 10, 0.0, {}, event, attempt))
+    return rows
+
+
+def first(rules: RuleSet, updates: Sequence[Update]) -> Cause:
+    return diagnose(rules, updates, [])[0]
+
+
+def test_a_run_that_learns_has_no_cause(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"loss": falling(at), "lr": 1e-3}))
+
+    assert cause.name == NOT_ENOUGH
+
+
+def test_a_loss_alone_that_is_nan_out_of_nothing_is_a_bad_input(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"train/loss": falling(at) if at < 60 else NAN}))
+
+    assert cause.name == "nonfinite-input"
+    assert "train/loss = nan at step 600" in cause.evidence
+
+
+def test_a_loss_that_climbed_before_it_was_nan_is_no_bad_input(rules: RuleSet) -> None:
+    def climbing(at: int) -> Readings:
+        return {"train/loss": falling(at) if at < 60 else 1.4 ** (at - 60) if at < 95 else NAN}
+
+    causes = diagnose(rules, history(climbing), [])
+
+    assert causes[0].name == "unstable-dynamics"
+
+
+def test_a_rate_of_zero_is_named_as_what_is_not_trained(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"train_loss": 3.2 + 0.1 * noise(at), "lr-AdamW": 0.0}))
+
+    assert (cause.name, cause.kind) == ("nothing-trained", "rate-zero")
+    assert "lr-AdamW has been exactly 0: no step changes anything" in cause.evidence
+
+
+def test_a_schedule_that_ends_at_zero_is_no_rate_of_zero(rules: RuleSet) -> None:
+    cause = first(
+        rules, history(lambda at: {"loss": falling(at), "lr": max(0.0, 1e-3 * (1 - at / 96))})
+    )
+
+    assert cause.name == NOT_ENOUGH
+
+
+@pytest.mark.parametrize(
+    ("readings", "kind"),
+    [
+        ({"loss": 0.0, "grad_norm": 0.0}, "masked"),
+        ({"loss": 2.7, "grad_norm": 0.0}, "detached"),
+    ],
+)
+def test_gradients_of_zero_say_why_nothing_is_trained(
+    rules: RuleSet, readings: Readings, kind: str
+) -> None:
+    def at_last(at: int) -> Readings:
+        healthy = {"loss": falling(at), "grad_norm": 1.0 + 0.2 * noise(at)}
+        return healthy if at < 40 else {**healthy, **readings}
+
+    cause = first(rules, history(at_last))
+
+    assert (cause.name, cause.kind) == ("nothing-trained", kind)
+
+
+def test_evaluations_that_repeat_to_the_last_digit_mean_that_nothing_is_trained(
+    rules: RuleSet,
+) -> None:
+    def other_model(at: int) -> Readings:
+        evaluation = {"eval/loss": 3.17461253} if at % 10 == 0 else {}
+        return {"train/loss": 3.2 + 0.1 * noise(at), "lr": 1e-3, **evaluation}
+
+    assert first(rules, history(other_model)).name == "nothing-trained"
+
+
+def test_a_plateau_seen_without_its_start_is_no_proof_that_nothing_is_trained(
+    rules: RuleSet,
+) -> None:
+    late = history(lambda at: {"loss": 1.2 + 0.05 * noise(at), "lr": 1e-3}, 400)[-300:]
+
+    assert first(rules, late).name == NOT_ENOUGH
+
+
+def test_a_loss_back_at_its_start_while_evaluation_is_not_is_a_fault_of_the_data(
+    rules: RuleSet,
+) -> None:
+    def shuffled(at: int) -> Readings:
+        loss = falling(at) if at < 60 else 3.2 * (1.0 + 0.03 * noise(at))
+        evaluation = {"val/loss": falling(min(at, 60))} if at % 5 == 0 else {}
+        return {"train/loss": loss, "lr": 1e-3, **evaluation}
+
+    assert first(rules, history(shuffled)).name == "data-fault"
+
+
+def test_inputs_of_another_scale_raise_the_loss_by_orders_of_magnitude(rules: RuleSet) -> None:
+    cause = first(
+        rules,
+        history(
+            lambda at: {
+                "loss": falling(at) * (1.0 if at < 60 else 5e4),
+                "learning_rate": 1e-3,
+            }
+        ),
+    )
+
+    assert cause.name == "input-scale"
+
+
+def test_a_rate_that_leaps_is_the_cause_and_is_named_with_its_values(rules: RuleSet) -> None:
+    def leaping(at: int) -> Readings:
+        return {
+            "loss": falling(at) if at < 60 else 9.0 + 2.0 * noise(at),
+            "learning_rate": 1e-3 if at < 60 else 0.1,
+        }
+
+    cause = first(rules, history(leaping))
+
+    assert cause.name == "learning-rate"
+    assert "learning_rate rose from 0.001 to 0.1 at step 600" in cause.evidence
+
+
+def test_warm_up_and_restarts_are_no_leap_of_the_rate(rules: RuleSet) -> None:
+    def restarting(at: int) -> Readings:
+        warm = min(1.0, at / 10)
+        return {
+            "loss": falling(at),
+            "lr": 1e-3 * warm * 0.5 * (1.0 + math.cos(math.pi * (at % 25) / 25)),
+        }
+
+    assert first(rules, history(restarting)).name == NOT_ENOUGH
+
+
+def test_weights_lost_at_a_resume_are_told_from_the_attempt_before(rules: RuleSet) -> None:
+    before = history(lambda at: {"loss": falling(at), "lr": 1e-3})
+    after = history(lambda at: {"loss": falling(at), "lr": 1e-3}, 20, attempt=2)
+
+    cause = first(rules, [*before, *after])
+
+    assert (cause.name, cause.kind) == ("lost-at-resume", "weights")
+
+
+def test_a_schedule_that_begins_anew_at_a_resume_is_named_as_the_rate(rules: RuleSet) -> None:
+    before = history(lambda at: {"loss": falling(at), "lr": 1e-3 * (1 - at / 110)})
+    after = history(lambda at: {"loss": 1.5 + 0.1 * noise(at), "lr": 1e-3}, 20, attempt=2)
+
+    cause = first(rules, [*before, *after])
+
+    assert (cause.name, cause.kind) == ("lost-at-resume", "rate")
+    assert any(text.startswith("lr was 9.09e-05 when attempt 1 ended") for text in cause.evidence)
+
+
+def test_a_run_resumed_and_well_has_no_cause(rules: RuleSet) -> None:
+    before = history(lambda at: {"loss": falling(at), "lr": 1e-3})
+    after = history(lambda at: {"loss": falling(at + 100), "lr": 1e-3}, 60, attempt=2)
+
+    assert first(rules, [*before, *after]).name == NOT_ENOUGH
+
+
+def test_growth_by_a_factor_is_told_from_growth_by_an_amount(rules: RuleSet) -> None:
+    def multiplying(at: int) -> Readings:
+        return {"loss": falling(at) if at < 40 else falling(40) * 1.15 ** (at - 40), "lr": 1e-3}
+
+    def adding(at: int) -> Readings:
+        return {"loss": falling(at) if at < 40 else falling(40) + 0.3 * (at - 40), "lr": 1e-3}
+
+    assert first(rules, history(multiplying)).name == "unstable-dynamics"
+    assert first(rules, history(adding)).name == "loss-sign"
+
+
+def test_a_loss_of_zero_for_good_after_a_leap_hides_a_nan(rules: RuleSet) -> None:
+    def hidden(at: int) -> Readings:
+        return {"loss": falling(at) if at < 60 else 14.0 if at < 62 else 0.0, "learning_rate": 1e-5}
+
+    assert first(rules, history(hidden)).name == "hidden-nan"
+
+
+def test_a_scale_that_only_falls_is_overflow_and_not_training(rules: RuleSet) -> None:
+    def overflowing(at: int) -> Readings:
+        return {
+            "loss": 3.2 + 0.1 * noise(at),
+            "loss_scale": 65536.0 / 2.0 ** min(at, 16),
+            "grad_norm": math.inf,
+        }
+
+    assert first(rules, history(overflowing, 40)).name == "loss-scale-overflow"
+
+
+def test_a_throughput_that_halves_is_a_slowdown(rules: RuleSet) -> None:
+    def slower(at: int) -> Readings:
+        speed = (2e4 if at < 60 else 4e3) * (1.0 + 0.03 * noise(at))
+        return {"loss": falling(at), "lr": 1e-3, "tokens_per_second": speed}
+
+    assert first(rules, history(slower)).name == "slowdown"
+
+
+def agent(at: int, **changes: float) -> dict[str, float]:
+    """An off-policy agent that learns, in CleanRL's names."""
+    readings = {
+        "charts/episodic_return": -20.0 + 35.0 * min(1.0, at / 60) + 2.0 * noise(at),
+        "losses/qf_loss": 1.0 + 0.3 * noise(at),
+        "losses/qf1_values": 8.0 * min(1.0, at / 60) + 0.1 * noise(at),
+        "losses/actor_loss": -8.0 * min(1.0, at / 60) + 0.1 * noise(at),
+    }
+    return readings | {name.replace("_O_", "/"): value for name, value in changes.items()}
+
+
+def test_an_agent_that_learns_has_no_cause(rules: RuleSet) -> None:
+    assert first(rules, history(agent)).name == NOT_ENOUGH
+
+
+def test_estimates_beyond_all_returns_since_the_start_are_the_discount(rules: RuleSet) -> None:
+    def discount(at: int) -> Readings:
+        return agent(
+            at,
+            **{
+                "losses/qf_loss": 0.3 * 1.08**at,
+                "losses/qf1_values": 2.0 * 1.06**at,
+                "charts/episodic_return": -18.0 + 2.0 * noise(at),
+            },
+        )
+
+    assert first(rules, history(discount)).name == "discount"
+
+
+def test_a_content_critic_beside_a_reward_that_is_not_points_at_its_targets(
+    rules: RuleSet,
+) -> None:
+    def never_copied(at: int) -> Readings:
+        return agent(
+            at,
+            **{
+                "losses/qf_loss": 0.02 + math.exp(-at / 8),
+                "losses/qf1_values": 0.5 + 0.3 * noise(at),
+                "losses/actor_loss": -0.5 + 0.3 * noise(at),
+                "charts/episodic_return": -18.0 + 2.0 * noise(at),
+            },
+        )
+
+    assert first(rules, history(never_copied)).name == "bootstrapping"
+
+
+def test_rewards_a_million_times_larger_are_named_before_what_they_do(rules: RuleSet) -> None:
+    def scaled(at: int) -> Readings:
+        factor = 1.0 if at < 60 else 1e6
+        healthy = agent(at)
+        return {
+            name: value * (factor**2 if name == "losses/qf_loss" else factor)
+            for name, value in healthy.items()
+        }
+
+    assert first(rules, history(scaled)).name == "reward-scale"
+
+
+def test_a_coefficient_that_grows_without_end_is_named(rules: RuleSet) -> None:
+    def growing(at: int) -> Readings:
+        return agent(
+            at,
+            **{
+                "losses/alpha": 0.2 * 1.1**at,
+                "losses/alpha_loss": 3.0,
+                "charts/episodic_return": -18.0 + 2.0 * noise(at),
+                "losses/qf_loss": 1.0 * 1.1**at,
+            },
+        )
+
+    cause = first(rules, history(growing))
+
+    assert (cause.name, cause.kind) == ("entropy-coefficient", "too-high")
+
+
+def test_no_reward_before_the_first_episode_has_ended_is_no_bad_input(rules: RuleSet) -> None:
+    def late(at: int) -> Readings:
+        readings = agent(at)
+        if at < 12:
+            readings["charts/episodic_return"] = NAN
+        return readings
+
+    assert first(rules, history(late)).name == NOT_ENOUGH
+
+
+def test_not_enough_evidence_claims_nothing(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"loss": falling(at)}, 3))
+
+    assert (cause.name, cause.confidence) == (NOT_ENOUGH, 0.0)
+
+
+def test_confidences_are_shares_of_one_whole(rules: RuleSet) -> None:
+    causes = diagnose(rules, history(lambda at: {"loss": falling(at) if at < 60 else NAN}), [])
+
+    assert 0.0 < sum(cause.confidence for cause in causes) <= 1.001
