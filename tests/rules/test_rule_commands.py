@@ -7,6 +7,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+<<<<<<< HEAD
+=======
+from watchstep.errors import RuleError
+from watchstep.postmortem.backtest_command import backtest_logs
+from watchstep.rules import unit_tests
+>>>>>>> c9a770d (A metric's severity and the lines on its chart come from the rules; rule files and unit tests know roles, each and old names)
 from watchstep.rules.commands import app
 from watchstep.rules.series import expand
 from watchstep.study.backtest_command import backtest_logs
@@ -183,3 +189,29 @@ def test_backtest_without_a_manifest_counts_firings_only(tmp_path: Path) -> None
 def test_backtest_of_nothing_readable_exits_2(tmp_path: Path) -> None:
     assert call_backtest("--rules", "generic", tmp_path).exit_code == 2
     assert call_backtest("--rules", "nothing", tmp_path).exit_code == 2
+
+
+def test_a_unit_test_may_name_the_metric_that_a_rule_fires_for(tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "roles: {a: loss, b: loss}\n"
+        "groups: [{name: g, rules: [{alert: High, each: loss, expr: metric > 5},"
+        " {alert: Plain, expr: a > 5}]}]\n"
+    )
+    expected = [
+        "{update: 1, alertname: High}",
+        "{update: 1, alertname: High, metric: b}",
+        "{update: 1, alertname: High, metric: a, firing: false}",
+        "{update: 1, alertname: High, metric: a}",
+    ]
+    series = 'input_series: {a: "1", b: "9"}'
+    head = f"rule_files: [own.yaml]\ntests:\n  - name: t\n    {series}\n    alert_rule_test: "
+    (tmp_path / "t.yaml").write_text(head + "[" + ", ".join(expected) + "]\n")
+    (tmp_path / "wrong.yaml").write_text(head + "[{update: 1, alertname: Plain, metric: a}]\n")
+
+    failures = unit_tests.run(unit_tests.read_tests(str(tmp_path / "t.yaml")))
+
+    assert [failure.reason for failure in failures] == [
+        "update 1: expected High of a firing; firing: High of b"
+    ]
+    with pytest.raises(RuleError, match="Plain has no `each`"):
+        unit_tests.read_tests(str(tmp_path / "wrong.yaml"))

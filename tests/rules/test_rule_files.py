@@ -31,6 +31,15 @@ def rule_file(*lines: str) -> bytes:
     ("text", "line", "says"),
     [
         (rule_file("expr: a > 1", "expr: a > 2"), 6, "key 'expr' stands here twice"),
+        (rule_file("expr: metric > 1", "each: los"), 6, "no role 'los'; did you mean 'loss'?"),
+        (rule_file("expr: metric > 1", "each: [loss, 3]"), 6, "each: expected names, found 3"),
+        (rule_file("expr: metric > 1", "each: []"), 6, "expected a role, or a list of roles"),
+        (rule_file("expr: a > 1", "each: loss"), 6, "expr must look at `metric`"),
+        (rule_file("expr: stalled()", "each: loss"), 6, "expr must look at `metric`"),
+        (rule_file("expr: level(a, 30s) > 1"), 5, "a level is over reports"),
+        (rule_file("expr: growth(a, 5, -1) > 1"), 5, "the floor of `growth` must be 0 or more"),
+        (b"groups: []\nroles:\n  my/loss: los\n", 3, "no role 'los'; did you mean 'loss'?"),
+        (b"groups: []\nfamily: rl\n", 2, "'rl' is none of"),
         (rule_file("expr: a > 1", "anotations: {}"), 6, "did you mean 'annotations'?"),
         (rule_file("expr: a > 1", "for: 3"), 6, "'3' is no length of time"),
         (rule_file("expr: a > 1", "for: " + "9" * 5000 + " updates"), 6, "at most"),
@@ -223,3 +232,33 @@ def test_the_packs_name_no_rule_that_no_pack_has() -> None:
     }
 
     assert inhibitors <= shipped_rules()
+
+
+def test_a_file_says_the_roles_of_metrics_and_old_names_of_rules(tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "roles: {my/objective: loss, train/loss: signed_loss}\n"
+        "groups:\n  - name: g\n    rules:\n"
+        "      - {alert: New, formerly: [Old], each: [loss], expr: metric > 5}\n"
+        "      - {alert: After, expr: 'fired(Old, 2)'}\n"
+    )
+
+    rules = load([tmp_path / "own.yaml"], roles={"theirs": "loss"})
+
+    assert [rules.role(name) for name in ("my/objective", "theirs")] == ["loss", "loss"]
+    # An alias has the role of what it stands for.
+    assert rules.role("train_loss") == "signed_loss"
+    assert check([str(tmp_path / "own.yaml")]).mistakes == ()
+
+
+def test_the_family_of_a_file_says_what_a_plain_loss_is() -> None:
+    supervised = combine([read_text(b"groups: []\nfamily: supervised\n", "s")])
+    grpo = combine([read_text(b"groups: []\nfamily: grpo\n", "g")])
+
+    assert (supervised.role("loss"), grpo.role("loss")) == ("loss", "signed_loss")
+    assert supervised.fingerprint != grpo.fingerprint
+
+
+def test_names_without_brackets_are_metrics_also_where_a_function_is_called_so() -> None:
+    file = read_text(rule_file("expr: level > 1 and reports > 2 and first < 3"), "t")
+
+    assert file.rules[0].expr == "level > 1 and reports > 2 and first < 3"

@@ -22,6 +22,7 @@ EVENT_KINDS = (
 """Every kind of event that an update may carry."""
 
 Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 Change = Literal["pending", "cancelled", "firing", "resolved"]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
@@ -42,7 +42,7 @@ def fewest(span: Span) -> int:
     return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
 
 
-def place_of(ordered: list[float], value: float) -> int:
+def place_of(ordered: list[Any], value: float) -> int:
     """Where a value stands in an ascending list, or belongs: before its equals.
 
     Compiled, this is a third of a call of `bisect`.
@@ -50,7 +50,7 @@ def place_of(ordered: list[float], value: float) -> int:
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) >> 1
-        if ordered[middle] < value:
+        if cast(float, ordered[middle]) < value:
             low = middle + 1
         else:
             high = middle
@@ -70,14 +70,16 @@ class MedianWindow(Window):
         self.most = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         self.least = fewest(span)
-        self.queue: deque[float] = deque()
+        # It and `ordered` hold the same objects, which a list of floats would not, compiled.
+        self.queue: deque[object] = deque()
         # Empty for a window of updates, and then shared: an empty deque takes 600 bytes.
         self.times: deque[float] = deque() if span.updates is None else NO_TIMES
-        self.ordered: list[float] = []
+        self.ordered: list[object] = []
 
     def push(self, value: float, time: float) -> None:
-        self.queue.append(value)
-        self.ordered.insert(place_of(self.ordered, value), value)
+        kept: object = value
+        self.queue.append(kept)
+        self.ordered.insert(place_of(self.ordered, value), kept)
         if self.limit is None:
             self.times.append(time)
             self.expire(time)
@@ -87,7 +89,7 @@ class MedianWindow(Window):
     def forget(self) -> None:
         if self.times:
             self.times.popleft()
-        self.ordered.pop(place_of(self.ordered, self.queue.popleft()))
+        self.ordered.pop(place_of(self.ordered, cast(float, self.queue.popleft())))
 
     def expire(self, now: float) -> None:
         if self.seconds is not None:
@@ -101,17 +103,18 @@ class MedianWindow(Window):
             return UNKNOWN
         middle = size >> 1
         if size & 1:
-            return ordered[middle]
-        return ordered[middle - 1] * 0.5 + ordered[middle] * 0.5
+            return cast(float, ordered[middle])
+        return cast(float, ordered[middle - 1]) * 0.5 + cast(float, ordered[middle]) * 0.5
 
     def dump(self) -> Any:
         return list(zip(self.queue, self.times or repeat(0.0), strict=False))
 
     def load(self, dumped: Any) -> None:
-        self.queue = deque(float(value) for value, _ in dumped)
+        values = [float(value) for value, _ in dumped]
+        self.queue = deque(values)
         if self.limit is None:
             self.times = deque(float(time) for _, time in dumped)
-        self.ordered = sorted(self.queue)
+        self.ordered = [*sorted(values)]
 
 
 class RecordWindow(Window):
@@ -274,8 +277,9 @@ class LevelWindow(Window):
         self._forget()
 
     def _forget(self) -> None:
-        self.values: list[float] = []
-        self.ordered: list[float] = []
+        # Both hold the same objects, which a list of floats would not, compiled.
+        self.values: list[object] = []
+        self.ordered: list[object] = []
         self.oldest = 0
         self.seen = 0
         self.level = self.first = UNKNOWN
@@ -290,21 +294,22 @@ class LevelWindow(Window):
     def push(self, value: float, _time: float) -> None:
         values, ordered, size = self.values, self.ordered, len(self.values)
         self.seen += 1
+        kept: object = value
         if size < self.limit:
-            values.append(value)
+            values.append(kept)
             size += 1
         else:
             oldest = self.oldest
-            ordered.pop(place_of(ordered, values[oldest]))
-            values[oldest] = value
+            ordered.pop(place_of(ordered, cast(float, values[oldest])))
+            values[oldest] = kept
             self.oldest = oldest + 1 if oldest + 1 < size else 0
-        ordered.insert(place_of(ordered, value), value)
+        ordered.insert(place_of(ordered, value), kept)
         if size < self.least:
             return
         middle = size >> 1
-        level = ordered[middle]
+        level = cast(float, ordered[middle])
         if not size & 1:
-            level = level * 0.5 + ordered[middle - 1] * 0.5
+            level = level * 0.5 + cast(float, ordered[middle - 1]) * 0.5
         self.level = level
         if self.seen == self.limit:
             self.first = level
@@ -342,8 +347,9 @@ class LevelWindow(Window):
 
     def load(self, dumped: Any) -> None:
         values, parts, low, scale, seen = dumped
-        self.values = [float(value) for value in values]
-        self.ordered = sorted(self.values)
+        floats = [float(value) for value in values]
+        self.values = list(floats)
+        self.ordered = [*sorted(floats)]
         self.oldest = 0
         level, first, before = parts
         self.level = UNKNOWN if level is None else float(level)

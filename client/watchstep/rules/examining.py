@@ -16,7 +16,7 @@ from watchstep.core.roles import FAMILIES, ROLES
 from watchstep.core.rules import AT_ONCE, ONE_UPDATE, ZONE_NAMES, Alias, Bands, Rule, RuleFile
 from watchstep.core.silence import clocked
 from watchstep.core.spans import Span
-from watchstep.core.updates import Action
+from watchstep.core.updates import SEVERITIES, Action
 from watchstep.errors import RuleError
 from watchstep.rules.strict_yaml import Mapped, read
 
@@ -41,7 +41,6 @@ _RULE_KEYS = (
 )
 _ZONE_KEYS = ("metric", "edges", "names", "of", "beside", "fallback", "by_rules")
 _ALIAS_KEYS = ("metric", "names", "factor")
-_SEVERITIES = ("info", "warning", "critical")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MOST_RULES = 1_000
 _Read = TypeVar("_Read")
@@ -121,7 +120,7 @@ def _rule(entry: Mapped, group: str) -> Rule:
         name=name,
         expr=_expression(entry, "expr"),
         group=group,
-        severity=_choice(entry, "labels", labels.pop("severity", "warning"), _SEVERITIES),
+        severity=_choice(entry, "labels", labels.pop("severity", "warning"), SEVERITIES),
         action=_action(entry),
         hold=_span(entry, "for", ONE_UPDATE),
         keep=_span(entry, "keep_firing_for", AT_ONCE),

@@ -1,0 +1,72 @@
+"""Lines on charts and a metric's severity, from the rules themselves."""
+
+import pytest
+
+from watchstep.core.engine import RuleSet
+from watchstep.core.rules import Alias, Rule
+
+RULES = RuleSet(
+    [
+        Rule("High", "train/loss > 10", severity="critical"),
+        Rule("Often", "count(train/loss > 5, 5) >= 3"),
+        Rule("Either", "a < 1 or abs(b) >= 2", severity="info"),
+        Rule("Both", "a > 7 and b > 7"),
+        Rule("Window", "a > 3 * median(a, 10)"),
+        Rule("Bound", "train/max > 1.5 * bound(train/count)"),
+        Rule("Grown", "level(metric, 5) > 100", each=("loss",), severity="info"),
+        Rule("Any", "nonfinite(*loss*)"),
+    ],
+    aliases=[Alias("entropy", "train/loss", -1.0)],
+    roles={"train/loss": "loss", "other_loss": "loss", "entropy": "entropy"},
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "wanted"),
+    [
+        (
+            "train/loss",
+            {
+                ("High", 10.0, "above"),
+                ("Often", 5.0, "above"),
+                ("Grown", 100.0, "above"),
+                ("Grown", -100.0, "below"),
+            },
+        ),
+        ("a", {("Either", 1.0, "below")}),
+        ("b", {("Either", 2.0, "above"), ("Either", -2.0, "below")}),
+        ("entropy", {("High", -10.0, "below"), ("Often", -5.0, "below")}),
+        ("other_loss", {("Grown", 100.0, "above"), ("Grown", -100.0, "below")}),
+        ("unheard", set()),
+    ],
+)
+def test_a_line_stands_where_a_rule_begins_to_hold_by_itself(metric, wanted) -> None:
+    found = {(line.rule, line.value, line.direction) for line in RULES.thresholds(metric)}
+
+    assert found == wanted
+
+
+def test_a_limit_that_moves_with_another_metric_is_that_of_now() -> None:
+    found = RULES.thresholds("train/max", {"train/count": 101.0})
+
+    assert [line.value for line in found] == [15.0]
+    assert RULES.thresholds("train/max") == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "firing", "severity"),
+    [
+        ("train/loss", [], 0),
+        ("train/loss", [("Grown", "train/loss")], 1),
+        ("train/loss", [("Grown", "other_loss")], 0),
+        ("train/loss", [("Often", ""), ("Grown", "train/loss")], 2),
+        ("train/loss", [("Often", ""), ("High", "")], 3),
+        ("entropy", [("High", "")], 3),
+        ("other_loss", [("High", ""), ("Any", "")], 2),
+        ("a", [("Gone", "")], 0),
+    ],
+)
+def test_a_metric_is_as_bad_as_the_worst_rule_that_fires_and_looks_at_it(
+    metric, firing, severity
+) -> None:
+    assert RULES.severity_of(metric, firing) == severity
