@@ -35,6 +35,7 @@ class Source:
         joiner: Makes its rows updates, each by itself.
         heard: When its newest row came, on the monotonic clock.
         count: Its updates so far.
+        step: The last number that it printed, None before the first.
     """
 
     def __init__(self, name: str, rank: int) -> None:
@@ -43,6 +44,7 @@ class Source:
         self.joiner = Joiner()
         self.heard = 0.0
         self.count = 0
+        self.step: int | None = None
 
 
 @dataclass
@@ -130,7 +132,9 @@ class Merger:
 
     def _take(self, source: Source, row: Row, now: float) -> None:
         source.count += 1
-        step = source.count if row.step is None else row.step
+        # A row that its log prints no number for stands where the last numbered one stood.
+        source.step = source.step if row.step is None else row.step
+        step = source.count if source.step is None else source.step
         update = self._update(step, source, now)
         taken = self._taken(source, row, update, now)
         for name, value in taken.items():

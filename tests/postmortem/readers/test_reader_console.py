@@ -200,3 +200,185 @@ def test_lines_made_to_be_slow_are_not(text: str, tmp_path: Path) -> None:
 
     assert {1, 2} <= {update.step for update in updates}
     assert log.format == "key_value"
+
+
+BOXED = """\
+╭──── Log ────╮
+│ Learning iteration 7/9 │
+│  Value: inf │
+│  KL: 0.1 │
+╰─────────────╯
+│ Learning iteration 8/9 │
+│  Value: 1 │
+│  KL: 0.2 │
+╰─────────────╯
+"""
+KERAS_RL = """\
+100/500: episode: 2, duration: 0.1s, episode steps: 20, episode reward: 9.0, mean reward: 1.0 \
+[0.0, 1.0], loss: 0.4
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        # One reading a line, with and without a logger's prefix.
+        ("loss: 0.5\nloss: nan\n", [(1, {"loss": 0.5}), (2, {"loss": math.nan})]),
+        ("INFO:root:loss: 4.9\nINFO:root:loss: 37.2\n", [(1, {"loss": 4.9}), (2, {"loss": 37.2})]),
+        ("epoch: 0\nloss: 1\nepoch: 1\nloss: nan\n", [(0, {"loss": 1}), (1, {"loss": math.nan})]),
+        # Values in wrappers.
+        (
+            "{'loss': Array(nan, dtype=float32), 'kl': np.float64(1.5), 'step': 3}\n",
+            [(3, {"loss": math.nan, "kl": 1.5})],
+        ),
+        ("global_step=77, episodic_return=[21.]\n", [(77, {"episodic_return": 21})]),
+        ("step 5 loss=tensor([0.5], device='cuda:0') lr=--\n", [(5, {"loss": 0.5})]),
+        ("step 5 loss=1,234.5 acc=50% kl='1e-3'\n", [(5, {"loss": 1234.5, "acc": 50, "kl": 1e-3})]),
+        # Separators.
+        ("step 10 - loss: nan - kl: 1\n", [(10, {"loss": math.nan, "kl": 1})]),
+        ("step 10 | loss - 0.5 | kl - 0.1\n", [(10, {"loss": 0.5, "kl": 0.1})]),
+        (
+            "G: nan | D: 1.5\nG: 1 | D: 2\n",
+            [(1, {"g_loss": math.nan, "d_loss": 1.5}), (2, {"g_loss": 1, "d_loss": 2})],
+        ),
+        ("Episode  50/400 | Average Reward (100 ep): 22.6\n", [(50, {"average_reward": 22.6})]),
+        (
+            "step 3: Reward: mean=nan, std=0.5\n",
+            [(3, {"reward_mean": math.nan, "reward_std": 0.5})],
+        ),
+        # Headings that number the block beneath them.
+        ("Eval metrics at step 6:\n  reward_mean: nan\n", [(6, {"val_reward_mean": math.nan})]),
+        ("Iteration 3027\nloss: 0.5\nkl: 2\n", [(3027, {"loss": 0.5, "kl": 2})]),
+        (
+            BOXED,
+            [(7, {"value": math.inf, "kl": 0.1}), (8, {"value": 1, "kl": 0.2})],
+        ),
+        # Two quantities are two series.
+        (
+            "step 1 loss 0.5 nll_loss 0.4 | val: loss 0.9\n",
+            [(1, {"loss": 0.5, "nll_loss": 0.4, "val/loss": 0.9})],
+        ),
+        (
+            KERAS_RL,
+            [
+                (
+                    2,
+                    {
+                        "duration": 0.1,
+                        "episode_steps": 20,
+                        "episode_reward": 9,
+                        "mean_reward": 1,
+                        "loss": 0.4,
+                    },
+                )
+            ],
+        ),
+        # Settings before the first row are none.
+        ("learning_rate: 0.1\nkl_coef: 0.2\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
+        ("Namespace(lr=0.1, target_kl=0.2, seed=3)\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
+    ],
+)
+def test_rows_come_in_these_kinds(
+    text: str, rows: list[tuple[int, dict[str, float]]], tmp_path: Path
+) -> None:
+    _, updates = console(tmp_path, text)
+
+    assert [(update.step, repr(dict(update.readings))) for update in updates] == [
+        (step, repr({name: float(value) for name, value in readings.items()}))
+        for step, readings in rows
+    ]
+
+
+def bars(first: int, last: int) -> str:
+    return "".join(f"\r {n}%|##| {n}/60 [00:01<00:30, 1.00it/s]" for n in range(first, last + 1))
+
+
+def trained(first: int, last: int) -> str:
+    return "".join(
+        f"{{'loss': 0.5, 'grad_norm': 1.0, 'epoch': {n / 100}}}\n" for n in range(first, last + 1)
+    )
+
+
+def test_rows_beside_a_bar_that_moves_are_numbered_by_it(tmp_path: Path) -> None:
+    text = "".join(bars(10 * n - 9, 10 * n) + "\n" + trained(n, n) for n in range(1, 6)) + bars(
+        51, 60
+    )
+
+    log, updates = console(tmp_path, text)
+
+    assert (log.unit, [update.step for update in updates]) == ("step", [10, 20, 30, 40, 50])
+
+
+@pytest.mark.parametrize("bursts", [[(1, 60)], [(1, 35), (36, 60)]])
+def test_rows_beside_a_bar_that_stands_still_are_numbered_by_themselves(
+    bursts: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    # Redirected to a file, bars and rows come through two buffers; a burst may cut a row in two.
+    text = "".join(bars(*burst) + trained(*burst) for burst in bursts)
+    cut = text.rindex("'grad_norm'") - 100
+    text = text[:cut] + bars(60, 60) + text[cut:]
+
+    log, updates = console(tmp_path, text)
+
+    assert (log.unit, [update.step for update in updates]) == ("row", list(range(1, 61)))
+    assert all(len(update.readings) == 3 for update in updates)
+
+
+def test_starts_that_failed_before_a_reading_are_history(tmp_path: Path) -> None:
+    failed = "Traceback (most recent call last):\n  File x\nRuntimeError: shapes\n"
+
+    log, updates = console(tmp_path, failed * 2 + "step 1 loss 2\nstep 2 loss 1\n")
+
+    assert [(update.step, update.event) for update in updates] == [(1, None), (2, None)]
+    assert log.notes == ["a start failed before its first reading (2 times)"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (
+            "[rank2]:[E704 1 ProcessGroupNCCL.cpp:1746] ProcessGroupNCCL's watchdog got stuck",
+            "failed",
+        ),
+        ("ERROR:tensorflow:Model diverged with loss = NaN.", "failed"),
+        ("XlaRuntimeError: INTERNAL: failed to execute", "failed"),
+        ("FloatingPointError: Minimum loss scale reached (0.0001).", "failed"),
+        (
+            "(trainer:404) WARNING: Something seems wrong. This training was stopped at 2epoch",
+            "failed",
+        ),
+        ("torch.distributed.elastic: failed (exitcode: -9) local_rank: 0", "failed"),
+        ("torch.distributed.elastic: failed (exitcode: -15) local_rank: 0", "halted"),
+        ("Killed", "failed"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "failed"),
+        ("OSError: [Errno 28] No space left on device", "failed"),
+        ("Assertion `t >= 0 && t < n_classes` failed.", "failed"),
+        ("Traceback (most recent call last):\n  File 'x.py', line 3", "failed"),
+        ("slurmstepd: error: *** JOB 1 CANCELLED AT 2025-01-01 DUE TO TIME LIMIT ***", "halted"),
+        ("Received SIGTERM, exiting", "halted"),
+        ("KeyboardInterrupt", "halted"),
+        ("Training completed successfully!", "finished"),
+        ("`Trainer.fit` stopped: `max_epochs=3` reached.", "finished"),
+    ],
+)
+def test_the_words_that_a_run_ends_in_are_understood(words: str, kind: str, tmp_path: Path) -> None:
+    _, updates = console(tmp_path, f"step 1 loss 2\nstep 2 loss 1\n{words}\n")
+
+    assert [update.step for update in updates] == [1, 2]
+    assert updates[-1].event is not None
+    assert updates[-1].event["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Exit code 0 from the tokenizer",
+        "Will save the model once training is complete",
+        "step 3 test_error: 0.5 loss: 2",
+        "Using exception handler v2",
+    ],
+)
+def test_words_that_are_no_end_are_none(words: str, tmp_path: Path) -> None:
+    _, updates = console(tmp_path, f"step 1 loss 2\nstep 2 loss 1\n{words}\n")
+
+    assert [update.event for update in updates[:2]] == [None, None]

@@ -166,3 +166,21 @@ def test_numbers_that_no_training_logs_are_no_log(name: str, text: str, tmp_path
 
     with pytest.raises(NothingReadableError):
         open_log(tmp_path / name)
+
+
+def test_an_xz_file_that_asks_for_gigabytes_is_refused_in_one_line(tmp_path: Path) -> None:
+    greedy = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 30}]
+    path = tmp_path / "out.log.xz"
+    path.write_bytes(lzma.compress(b"step=1 loss=2\n" * 100, filters=greedy))
+
+    with pytest.raises(LogUnreadableError, match="emory"):
+        open_log(path)
+
+
+def test_an_xz_file_of_several_streams_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "out.log.xz"
+    path.write_bytes(
+        lzma.compress(b"step=1 loss=2\nstep=2 loss=2\n") + lzma.compress(b"step=3 loss=1\n")
+    )
+
+    assert [update.step for update in open_log(path).updates] == [1, 2, 3]

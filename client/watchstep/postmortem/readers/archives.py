@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import lzma
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from watchstep.errors import LogUnreadableError
+from watchstep.postmortem.readers.opening import open_stream
 
 LARGEST_BYTES = 8 << 30
 """What an archive may unpack to; a bomb is larger."""
@@ -19,13 +22,16 @@ LARGEST_BYTES = 8 << 30
 LARGEST_BESIDE_BYTES = 1 << 30
 """The same for an archive that merely lies in a folder which is read."""
 
+MOST_MEMBERS = 20_000
+"""Files of an archive that are looked at; the rest is left out."""
+
 _ZIP, _TAR_AT, _TAR = b"PK\x03\x04", 257, b"ustar"
 _MODEL_MEMBERS = ("data.pkl", "policy.pth", "pytorch_variables.pth", "version", "parameters.npz")
 """Members of saved models: PyTorch's and Stable-Baselines3's checkpoints are zip files too."""
 
 _DAMAGE = (
     *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
 _CHUNK_BYTES = 1 << 20
 
@@ -42,8 +48,8 @@ def may_hold_logs(path: Path) -> bool:
             members = packed.infolist()
     except _DAMAGE:
         return False
-    models = any(PurePosixPath(one.filename).name in _MODEL_MEMBERS for one in members)
-    return not models and sum(one.file_size for one in members) <= LARGEST_BESIDE_BYTES
+    models = any(PurePosixPath(member.filename).name in _MODEL_MEMBERS for member in members)
+    return not models and sum(member.file_size for member in members) <= LARGEST_BESIDE_BYTES
 
 
 @contextlib.contextmanager
@@ -76,16 +82,18 @@ def _members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
         zipped = file.read(len(_ZIP)) == _ZIP
     if zipped:
         with zipfile.ZipFile(path) as packed:
-            for one in packed.infolist():
-                if not one.is_dir():
-                    with packed.open(one) as stream:
-                        yield one.filename, stream  # type: ignore[misc]
+            for member in packed.infolist()[:MOST_MEMBERS]:
+                # Of LZMA in a zip file the library bounds no memory, and no logger packs so.
+                if not member.is_dir() and member.compress_type != zipfile.ZIP_LZMA:
+                    with packed.open(member) as stream:
+                        yield member.filename, cast("BinaryIO", stream)
         return
-    with tarfile.open(path) as rolled:
-        for member in rolled:
-            found = rolled.extractfile(member) if member.isfile() else None
-            if found is not None:
-                yield member.name, found  # type: ignore[misc]
+    # Unpacked by our own reader, which bounds what xz may take.
+    with open_stream(path) as unpacked_tar, tarfile.open(fileobj=unpacked_tar, mode="r|") as rolled:
+        for entry in itertools.islice(rolled, MOST_MEMBERS):
+            content = rolled.extractfile(entry) if entry.isfile() else None
+            if content is not None:
+                yield entry.name, cast("BinaryIO", content)
 
 
 def _inside(folder: Path, name: str) -> Path | None:

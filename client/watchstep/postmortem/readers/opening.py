@@ -11,10 +11,13 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from watchstep.errors import LogUnreadableError
 from watchstep.postmortem.readers.logs import Log
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 HEAD_BYTES = 1 << 16
 """How much of a file is looked at to recognise its format."""
@@ -24,9 +27,54 @@ _LONGEST_LINE = 1 << 20
 
 _CHUNK_BYTES = 1 << 18
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_MOST_XZ_BYTES = 128 << 20
+"""Memory that unpacking xz may take: `xz -9` needs 65 MB, a hostile file asks for 4 GB."""
+
+
+class _XzReader(io.RawIOBase):
+    """What an xz file unpacks to, within `_MOST_XZ_BYTES`; the library's own has no limit."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._unpacker = _xz_unpacker()
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        while True:
+            packed = b""
+            if self._unpacker.eof:
+                packed = self._unpacker.unused_data or self._file.read(_CHUNK_BYTES)
+                if not packed.strip(b"\0"):
+                    return 0
+                self._unpacker = _xz_unpacker()  # Files of several streams are joined ones.
+            elif self._unpacker.needs_input:
+                packed = self._file.read(_CHUNK_BYTES)
+                if not packed:
+                    raise EOFError("the file ends before its end was written")
+            data = self._unpacker.decompress(packed, len(view))
+            if data:
+                view[: len(data)] = data
+                return len(data)
+
+
+def _xz_unpacker() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_MOST_XZ_BYTES)
+
+
+def _open_xz(path: Path) -> io.BufferedReader:
+    return io.BufferedReader(_XzReader(path))
+
+
 _PACKERS: dict[bytes, Callable[..., object]] = {
     b"\x1f\x8b": gzip.open,
-    b"\xfd7zXZ\x00": lzma.open,
+    b"\xfd7zXZ\x00": _open_xz,
     b"BZh": bz2.open,
 }
 _LONGEST_MAGIC = max(map(len, _PACKERS))

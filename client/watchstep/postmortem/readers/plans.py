@@ -17,14 +17,14 @@ SIDES = str.maketrans("│┃║¦", "||||")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 _TRAINING_WORDS = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|"
-    r"explained_variance|clip|accuracy|rmse|logloss|g_gan|cross-?entropy|epret|^[dg]$|score",
+    r"explained_variance|clip|accuracy|rmse|logloss|g_gan|cross-?entropy|epret|score",
     re.IGNORECASE,
 )
 _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|^[dg]$|score",
+    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score",
     re.IGNORECASE,
 )
 Kind = Literal["border", "cell", "prose", "columns"]

@@ -484,6 +484,7 @@ class _Reader:
 
 
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
+_ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
 
 
@@ -495,6 +496,8 @@ def _known_names(sentence: Sentence) -> None:
         sentence.position = Counted("step", first.slot)
         del sentence.pairs[0]
         table = _LLMC
+    elif {"g", "d"} <= names:
+        table = _ADVERSARIES
     elif first is not None and sentence.position is not None and len(names) == 1:
         table = {} if first.strong else _BARE_SETS
     else:
