@@ -15,6 +15,7 @@ from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, say, warn
 from watchstep.hook import captured_logs
 from watchstep.hook.commands import Commands
+from watchstep.hook.environment import environment
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
@@ -118,7 +119,7 @@ class Watch:
             token=options.token,
             project=options.project,
             tags=options.tags,
-            config=options.config,
+            config={"environment": self._boundary.survive(environment) or {}, **options.config},
             trainer=options.trainer,
             directory=options.directory,
             mode="offline" if options.mode == "offline" else "online",
@@ -292,7 +293,8 @@ class Watch:
         if self._disabled or not self._checkpoints.wanted:
             return None
         where = self._stream.step if step is None else step
-        return self._boundary.survive(self._actions.save, state, where)
+        with self.pause("saving"):
+            return self._boundary.survive(self._actions.save, state, where)
 
     def restore(
         self, targets: Mapping[str, Any] | None = None, *, step: int | None = None
