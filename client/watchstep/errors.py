@@ -13,6 +13,7 @@ WatchstepError
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 
@@ -93,6 +94,13 @@ class LogUnreadableError(WatchstepError):
 
 class UnreachableError(WatchstepError):
     """The service did not answer, or did not answer as watchstep's service does."""
+
+
+def say(text: str) -> None:
+    """Say one line on stderr, for the person at the terminal; never through `logging`."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # closed
+            print(f"watchstep: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> bool:

@@ -471,3 +471,41 @@ def test_a_url_that_is_no_url_gives_one_warning_and_keeps_the_spool(outbound, tm
 
     assert not trainer.flush(0.1)
     assert len(sessions(tmp_path / "spool")) == 1
+
+
+def test_a_service_that_lost_its_store_is_told_what_the_run_is_again(service, outbound):
+    def resets_once(handler):
+        service.behaviour = None
+        return reset(handler)
+
+    trainer = outbound(service.url, tags={"team": "a"}, config={"rate": 0.1})
+    trainer.put(update(1))
+    assert trainer.flush(10)
+    service.stored.clear()
+    service.attempts.clear()
+    service.behaviour = resets_once
+
+    trainer.put(update(2))
+    assert trainer.flush(10)
+
+    first, *again = service.begun
+    assert again
+    assert again[-1] == first
+    assert service.seqs()[-1] == 2
+
+
+def test_updates_that_the_service_refuses_are_warned_of(service, outbound):
+    def dislikes_all(handler):
+        refused = any("event" not in one for one in handler.told.get("updates", []))
+        if refused:
+            handler.answer(422, {"title": "no"}, PROBLEM)
+        return refused
+
+    service.behaviour = dislikes_all
+    trainer = outbound(service.url)
+    trainer.put(update(1))
+
+    with pytest.warns(RuntimeWarning, match="the service refuses updates"):
+        trainer.flush(10)
+
+    assert trainer.losses() == {"refused": 1}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Transition, Update, Verdict
+from watchstep.errors import say
 from watchstep.hook.events import PendingEvents
 from watchstep.hook.judgement import Judgement
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 class Stream:
     """Numbers updates, has them judged, and hands them to the sender.
+
+    Args:
+        says_alerts: Whether a critical alert is one line on stderr.
 
     Attributes:
         lock: Held around everything that concerns the order of updates.
@@ -30,7 +34,7 @@ class Stream:
         ended: Whether the run is over for this process.
     """
 
-    def __init__(self, judgement: Judgement) -> None:
+    def __init__(self, judgement: Judgement, *, says_alerts: bool = False) -> None:
         self.lock = threading.RLock()
         self.judgement = judgement
         self.outbound: Outbound | None = None
@@ -39,6 +43,7 @@ class Stream:
         self.seq = 0
         self.step = 0
         self.ended = False
+        self._says_alerts = says_alerts
 
     def put(
         self,
@@ -76,5 +81,10 @@ class Stream:
 
     def _remember(self, transitions: Sequence[Transition]) -> None:
         self.transitions.extend(transitions)
+        if self._says_alerts:
+            for transition in transitions:
+                if transition.change == "firing" and transition.severity == "critical":
+                    name = " ".join(part for part in (transition.rule, transition.subject) if part)
+                    say(f"critical at step {transition.step}: {name}: {transition.reason}")
         if self.outbound is not None and any(one.change == "firing" for one in transitions):
             self.outbound.wake()

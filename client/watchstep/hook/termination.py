@@ -145,6 +145,9 @@ class Termination:
             # Twice where the wake-up fd is ours; once where an event loop has it.
             with contextlib.suppress(OSError):
                 self._writer.send(bytes([number]))
+        if signal.getsignal(number) != self._note:
+            # Somebody has a handler around ours, and decides what becomes of the process.
+            return
         if not _is_ours(frame):
             # Without us nothing of the program would run any more. Inside `log` a lock is held
             # that the other thread needs.

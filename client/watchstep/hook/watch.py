@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from watchstep.boundary import Boundary, text_of
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
-from watchstep.errors import TrainingHalted, warn
+from watchstep.errors import TrainingHalted, say, warn
 from watchstep.hook import captured_logs
 from watchstep.hook.commands import Commands
+from watchstep.hook.environment import environment
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
@@ -62,8 +62,11 @@ class Watch:
         self._disabled = options.mode == "disabled"
         self._boundary = Boundary()
         most = Action.SKIP if options.on_critical == "alert" else Action.ROLLBACK
-        self._stream = Stream(Judgement(rules, most=most))
         reports = is_reporting_rank() if options.report is None else options.report
+        # Where a service hears of alerts, it tells people of them.
+        alone = options.url is None or options.mode == "offline"
+        says_alerts = options.terminal and alone and reports
+        self._stream = Stream(Judgement(rules, most=most), says_alerts=says_alerts)
         self._checkpoints = WatchCheckpoints(options, self._stream, self._boundary, writes=reports)
         self._run_end = RunEnd(options, self._stream, self._checkpoints, self._boundary)
         self._actions = VerdictActions(
@@ -86,7 +89,7 @@ class Watch:
             self._progress,
             self._termination,
             self._run_end,
-            terminal=options.terminal and options.url is None,
+            terminal=says_alerts,
         )
         self._logging = False
         if not self._disabled:
@@ -101,7 +104,7 @@ class Watch:
             self._report()
             hint = self._boundary.survive(self._checkpoints.resume_hint)
             if hint is not None:
-                print(f"watchstep: {hint}", file=sys.stderr)  # noqa: T201 - for the person there
+                say(hint)
         self._run_end.let_go.append(self._watchdog.stop)
         atexit.register(self._at_exit)
         self._run_end.let_go.append(lambda: atexit.unregister(self._at_exit))
@@ -116,11 +119,12 @@ class Watch:
             token=options.token,
             project=options.project,
             tags=options.tags,
-            config=options.config,
+            config={"environment": self._boundary.survive(environment) or {}, **options.config},
             trainer=options.trainer,
             directory=options.directory,
             mode="offline" if options.mode == "offline" else "online",
             exit_s=options.exit_s,
+            terminal=options.terminal,
         )
         self._stream.outbound = Outbound(
             config, on_command=self._on_command, on_rules=self._service_rules.receive
@@ -289,7 +293,8 @@ class Watch:
         if self._disabled or not self._checkpoints.wanted:
             return None
         where = self._stream.step if step is None else step
-        return self._boundary.survive(self._actions.save, state, where)
+        with self.pause("saving"):
+            return self._boundary.survive(self._actions.save, state, where)
 
     def restore(
         self, targets: Mapping[str, Any] | None = None, *, step: int | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any
 
+from watchstep.errors import say
 from watchstep.hook import stacks
 from watchstep.hook.progress import Progress, Severity
 from watchstep.hook.run_end import RunEnd
@@ -147,9 +147,8 @@ class Watchdog:
             self._stream.lock.release()
         if self._terminal and event["severity"] != "info":
             state = "works slowly" if event["moving"] else "stands still"
-            print(  # noqa: T201 - for the person at the terminal
-                f"watchstep: no update for {event['since_s']:.0f} s; the training {state}"
-                f" at {event['innermost']}",
-                file=sys.stderr,
+            say(
+                f"no update for {event['since_s']:.0f} s; the training {state} at"
+                f" {event['innermost']}"
             )
         return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from watchstep.guard import Guard
 from watchstep.hook import Watch, init
+from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping
 
 
 class CallbackBase:
@@ -41,21 +43,36 @@ class CallbackBase:
         self._save_every = save_every
         self._guards: list[Guard] = []
 
-    def _begin(self, optimizers: Mapping[str, Any], *, group: bool) -> Watch:
+    def _begin(self, optimizers: Mapping[str, Any], *, group: bool, config: Any = None) -> Watch:
         """Begin to watch, and guard the optimizers if that is wanted.
 
         Args:
             optimizers: Those that will be stepped, by the names that messages call them.
             group: Whether all processes of a distributed training decide together.
+            config: The trainer's own hyper-parameters, shown with the run where the user gives
+                none.
         """
         if self._owns_watch or self.watch is None:
-            self.watch = init(**self._options)
+            self.watch = init(**{"config": recorded(config), **self._options})
         if self._wants_guard:
-            found = [
-                self.watch.guard(one, name=name, group=group) for name, one in optimizers.items()
+            guards = [
+                self.watch.guard(optimizer, name=name, group=group)
+                for name, optimizer in optimizers.items()
             ]
-            self._guards = [guard for guard in found if guard is not None]
+            self._guards = [guard for guard in guards if guard is not None]
         return self.watch
+
+    def _paused(self, reason: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the trainer's whose time is no gap between updates."""
+
+        @functools.wraps(function)
+        def paused(*args: Any, **kwargs: Any) -> Any:
+            if self.watch is None:
+                return function(*args, **kwargs)
+            with self.watch.pause(reason):
+                return function(*args, **kwargs)
+
+        return paused
 
     def _is_due(self, updates: int) -> bool:
         """Whether a checkpoint is to be saved after so many updates."""
@@ -68,3 +85,11 @@ class CallbackBase:
         for guard in self._guards:
             guard.detach()
         self._guards = []
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """A trainer's own configuration as it is shown with the run, cut without a word."""
+    try:
+        return plain_mapping(config, most_bytes=CONFIG_BYTES)[0]
+    except TypeError:
+        return {}

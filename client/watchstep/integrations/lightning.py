@@ -10,6 +10,7 @@ that `training_step` returned and whatever the module logs, and tells of excepti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import lightning
@@ -39,6 +40,7 @@ class WatchstepCallback(CallbackBase, Callback):
 
     def __init__(self, watch: Watch | None = None, **choices: Any) -> None:
         super().__init__(watch, **choices)
+        self._pauses = ExitStack()
         self._loss: Any = None
         self._step = 0
         self._trained: set[str] = set()
@@ -46,8 +48,9 @@ class WatchstepCallback(CallbackBase, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch, and guard the optimizers."""
-        named = {f"optimizer{at}": one for at, one in enumerate(trainer.optimizers)}
-        self._begin(named, group=True)
+        named = {f"optimizer{at}": each for at, each in enumerate(trainer.optimizers)}
+        hyper_parameters = {**pl_module.hparams, "max_epochs": trainer.max_epochs}
+        self._begin(named, group=True, config=hyper_parameters)
         self._step = trainer.global_step
 
     def on_before_optimizer_step(
@@ -79,8 +82,14 @@ class WatchstepCallback(CallbackBase, Callback):
         if self._is_due(self._step):
             self.watch.save(self.state(trainer, pl_module), step=self._step)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows is no update and may take its time."""
+        if self.watch is not None:
+            self._pauses.enter_context(self.watch.pause("validating"))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what validation found for the next update."""
+        self._pauses.close()
         if not trainer.sanity_checking:
             self._evaluated = {
                 name: value
@@ -92,6 +101,7 @@ class WatchstepCallback(CallbackBase, Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Tell what ended the training."""
+        self._pauses.close()
         self._end(None if isinstance(exception, TrainingHalted) else exception)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

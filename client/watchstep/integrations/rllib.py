@@ -25,6 +25,7 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from watchstep.errors import TrainingHalted
 from watchstep.guard import Guard
 from watchstep.hook import Watch, init
+from watchstep.integrations.callback_base import recorded
 
 _NOT_READINGS = ("timers", "connector", "config", "throughput", "weights_seq_no")
 
@@ -65,7 +66,8 @@ class WatchstepCallback(RLlibCallback):
         self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
     ) -> None:
         """Begin to watch, and guard a learner that lives in this process."""
-        self.watch = init(**{"trainer": f"ray {ray_version}", **self.options})
+        given = {"trainer": f"ray {ray_version}", "config": recorded(algorithm.config.to_dict())}
+        self.watch = init(**{**given, **self.options})
         self._finish_with(algorithm)
         group = getattr(algorithm, "learner_group", None)
         if group is not None and group.is_local and self.wants_guard:

@@ -72,7 +72,7 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         self.readings: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
-        self._begin(self._optimizers(), group=False)
+        self._begin(self._optimizers(), group=False, config=self._hyper_parameters())
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
         if self._on_policy:
             self._follow_advantages()
@@ -89,6 +89,16 @@ class WatchstepCallback(CallbackBase, BaseCallback):
     def _on_training_end(self) -> None:
         self._put_back()
         self._end(None)
+
+    def _hyper_parameters(self) -> dict[str, Any]:
+        """What the model was made with, as far as it is plain, and by what name SB3 calls it."""
+        plain = (bool, int, float, str)
+        given = {
+            name: value
+            for name, value in vars(self.model).items()
+            if not name.startswith("_") and isinstance(value, plain)
+        }
+        return {"algorithm": type(self.model).__name__, **given}
 
     def _optimizers(self) -> dict[str, Any]:
         """The model's optimizers, by what each is of."""

@@ -75,7 +75,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     ) -> None:
         """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
-        self._begin({"optimizer": given["optimizer"]}, group=True)
+        self._begin({"optimizer": given["optimizer"]}, group=True, config=args)
         self._undo.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()
@@ -156,6 +156,11 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             return loss
 
         self._replace(trainer, "training_step", training_step)
+        self._replace(trainer, "evaluate", self._paused("evaluating", trainer.evaluate))
+        # Of no public name; where it is called otherwise one day, saves are not marked.
+        if hasattr(trainer, "_save_checkpoint"):
+            save = self._paused("saving", trainer._save_checkpoint)  # noqa: SLF001 - see above
+            self._replace(trainer, "_save_checkpoint", save)
 
     def _step_readings(self) -> Mapping[str, Any]:
         """More readings of the step that has just ended, for trainers that have some."""

@@ -48,6 +48,7 @@ class OutboundConfig:
             sent at once, those that come fast share a request. At 200 updates a second the
             sender's thread took 8 us of CPU an update so, and 26 us at 0.2 s.
         poll_s: After this long without a request an empty one asks for commands.
+        terminal: Whether the run's link, or that the service does not answer, is said on stderr.
         trust_env: Whether proxies named in the environment are used.
     """
 
@@ -67,3 +68,4 @@ class OutboundConfig:
     poll_s: float = 2.0
     patience: Patience = Patience()
     trust_env: bool = False
+    terminal: bool = False

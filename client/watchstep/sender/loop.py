@@ -13,6 +13,7 @@ from pathlib import Path
 
 from watchstep.errors import UnreachableError
 from watchstep.sender.config import OutboundConfig, Patience
+from watchstep.sender.contact import Contact
 from watchstep.sender.session import Header, read_header, sessions, take_over
 from watchstep.sender.session_sender import BATCH_UPDATES, SessionSender, SetbackError
 from watchstep.sender.sources import LiveSource, SpooledSource
@@ -102,6 +103,7 @@ class SenderLoop:
         self._dead_sessions: list[Path] | None = None
         self._dead: tuple[SessionSender, SpooledSource] | None = None
         self._thread: threading.Thread | None = None
+        self._contact = Contact(config)
         self.idle = True
         self.pacer = Pacer(config.patience)
         self.changed = threading.Condition()
@@ -121,6 +123,7 @@ class SenderLoop:
         """
         self._thread = threading.Thread(target=self._run, name="watchstep-sender", daemon=True)
         self._thread.start()
+        self._contact.begin()
 
     def wake(self, *, urgent: bool, everything: bool = False) -> None:
         """Wake the thread; cheap, takes no lock.
@@ -140,6 +143,9 @@ class SenderLoop:
 
     def stop(self) -> None:
         """Let the thread end after the request it is in; does not wait."""
+        if not self.last_ack:
+            self._contact.failed()
+        self._contact.end()
         self._stopping = True
         self.wake(urgent=True)
 
@@ -189,7 +195,8 @@ class SenderLoop:
     def _guarded_turn(self) -> None:
         try:
             self._turn()
-        except UnreachableError:
+        except UnreachableError as error:
+            self._contact.problem = str(error)
             self.pacer.failed()
         except SetbackError as setback:
             self._set_back(setback)
@@ -225,6 +232,8 @@ class SenderLoop:
                     " watch.losses() and the service's log",
                 )
             if sender is self._sender:
+                if not self.last_ack:
+                    self._contact.made()
                 self.last_ack = self._last_request
                 with self.changed:
                     self.changed.notify_all()
@@ -237,6 +246,7 @@ class SenderLoop:
         return moved > 0 and left < BATCH_UPDATES // 2 and not self._everything
 
     def _set_back(self, setback: SetbackError) -> None:
+        self._contact.problem = str(setback)
         dead = self._dead is not None
         if setback.kind == "session" and dead:
             self._complain("session", f"an earlier session of the run is not taken: {setback}")

@@ -1,0 +1,78 @@
+"""What the person at the terminal reads, in one line each."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any
+
+import pytest
+
+from sender.fake_service import FakeService
+from watchstep.sender import contact
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("watchstep:")]
+
+
+def test_with_no_service_a_critical_alert_is_said_once(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make()
+    for step in range(5):
+        watch.log({"train/loss": math.nan}, step=step)
+
+    (line,) = lines(capsys)
+    assert line.startswith("watchstep: critical at step 0: LossNonFinite: train/loss = nan")
+
+
+def test_who_wants_silence_at_the_terminal_has_it(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(terminal=False).log({"train/loss": math.nan})
+
+    assert lines(capsys) == []
+
+
+def test_a_service_that_answers_is_said_with_the_run_s_link(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = FakeService()
+    watch = make(run="seen", url=service.url)
+    watch.log({"train/loss": math.nan})
+    assert watch.flush(20)
+    service.stop()
+
+    assert lines(capsys) == [f"watchstep: seen is at {service.url}/runs/seen"]
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_a_wrong_address_is_said_within_five_seconds(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make(url=f"http://127.0.0.1:{closed_port()}")
+    watch.log({"train/loss": 1.0})
+    loop = watch._stream.outbound._loop
+
+    assert contact._UNHEARD_S < 5
+    loop._contact._timer.join(30)
+
+    (line,) = lines(capsys)
+    assert "no service at http://127.0.0.1" in line
+    assert "WATCHSTEP_URL" in line
+
+
+def test_a_run_that_is_over_before_says_so_too(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make(url=f"http://127.0.0.1:{closed_port()}", exit_s=0.5)
+    watch.log({"train/loss": 1.0})
+    watch.finish()
+
+    assert len(lines(capsys)) == 1
