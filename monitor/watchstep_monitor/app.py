@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -90,29 +90,20 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     book = RuleBook(settings.rules.paths)
     instruments = Instruments(clock)
     routes = routes_of(settings)
-    opened = open_store(store_options(settings), instruments, shared)
-    tokens = TokenWatch(opened.tokens, clock)
-    try:
+    with ExitStack() as ending:
+        opened = open_store(store_options(settings), instruments, shared)
+        ending.callback(opened.close)
+        tokens = TokenWatch(opened.tokens, clock)
+        ending.callback(tokens.stop)
         adopt_filed(opened.tokens, settings.data_dir)
         tokens.start()
         _refuse_open_doors(settings, tokens)
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes, tokens)
-    except Exception:
-        tokens.stop()
-        opened.close()
-        raise
-    retention = Retention(service.run_service, _retention_policy(settings))
-    try:
-        service.worker.start()
-        service.scheduler.start()
-        retention.start()
+        retention = Retention(service.run_service, _retention_policy(settings))
+        for part in (service.worker, service.scheduler, retention):
+            ending.callback(part.stop)
+            part.start()
         yield service
-    finally:
-        retention.stop()
-        service.scheduler.stop()
-        service.worker.stop()
-        tokens.stop()
-        opened.close()
 
 
 def _refuse_open_doors(settings: Settings, tokens: TokenWatch) -> None:

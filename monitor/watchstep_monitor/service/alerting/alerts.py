@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from watchstep.core.engine import State
 from watchstep.core.updates import Change, Severity, Transition
@@ -191,7 +191,9 @@ def _made(live: LiveRun, key: tuple[str, str], change: Change, reason: str) -> T
     return replace(transition, severity=rule.severity, action=rule.action)
 
 
-def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecord:
+def _begun(
+    change: UnitOfWork, transition: Transition, state: Literal["pending", "firing"]
+) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
     # Without a subject an id is as it was before alerts had one.
@@ -203,7 +205,7 @@ def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecor
         attempt=transition.attempt,
         rule=transition.rule,
         severity=transition.severity,
-        state=state,  # type: ignore[arg-type]
+        state=state,
         since=change.now,
         first_seq=transition.seq,
         last_seq=transition.seq,

@@ -139,7 +139,7 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
             for alert in loud
         )
     ]
-    edge: Edge = incident.due_edge or "changed"  # type: ignore[assignment]
+    edge: Edge = incident.due_edge or "changed"
     told = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
     repeat_at = change.now + timedelta(seconds=policy.repeat_interval_s)
     change.keep_incident(
