@@ -194,18 +194,18 @@ def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
     )
 
 
-def _hear(run_service: RunService, tokens: TokenWatch, told: Told) -> None:
+def _hear(run_service: RunService, tokens: TokenWatch, event: Told) -> None:
     """Take notice of what another replica did: mostly by telling this one's listeners."""
-    if told.kind == TOKENS:
+    if event.kind == TOKENS:
         tokens.look_soon()
         return
-    if told.kind == RELOAD:
+    if event.kind == RELOAD:
         try:
             run_service.read_rules(asked_here=False)
         except RuleError as error:
             log.warning("the rules stay as they were", extra={"reason": str(error)})
         return
-    run_service.bus.happened(told.kind, told.run, told.project, told.detail, told.at_us)
+    run_service.bus.happened(event.kind, event.run, event.project, event.detail, event.at_us)
 
 
 def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
@@ -338,14 +338,14 @@ def routes_of(settings: Settings) -> list[Route]:
     Raises:
         SettingsError: A matcher cannot be used.
     """
-    found = []
+    routes = []
     for name, receiver in settings.receivers.items():
         try:
             matchers = tuple(parse_matcher(text) for text in receiver.match)
         except InvalidError as error:
             raise SettingsError(f"receivers.{name}.match: {error}") from None
-        found.append(Route(name, receiver.min_severity, matchers))
-    return found
+        routes.append(Route(name, receiver.min_severity, matchers))
+    return routes
 
 
 def store_options(settings: Settings) -> StoreOptions:

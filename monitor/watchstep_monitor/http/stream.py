@@ -125,10 +125,10 @@ def _last_event_id(request: Request) -> int | None:
 
 
 def _text(happening: Happening) -> bytes:
-    told = {"run": happening.run, "project": happening.project, **happening.detail}
+    shown = {"run": happening.run, "project": happening.project, **happening.detail}
     if happening.kind == "event":
-        told = {"run": happening.run, "project": happening.project, "event": happening.detail}
-    document = json.dumps(plain(told), allow_nan=False, separators=(",", ":"))
+        shown = {"run": happening.run, "project": happening.project, "event": happening.detail}
+    document = json.dumps(plain(shown), allow_nan=False, separators=(",", ":"))
     return f"id: {happening.id}\nevent: {happening.kind}\ndata: {document}\n\n".encode()
 
 

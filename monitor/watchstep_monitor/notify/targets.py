@@ -135,8 +135,8 @@ def vetted(addresses: Sequence[str], allowed: Iterable[Network]) -> tuple[str, .
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
     """What the operating system knows of a name; also reads forms such as 127.1."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [str(place[4][0]) for place in found]
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [str(place[4][0]) for place in addresses]
 
 
 async def find(

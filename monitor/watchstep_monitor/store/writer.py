@@ -210,8 +210,8 @@ class Writer:
             for transaction in calls:
                 _call(transaction.rolled_back)
             self._note_failure(_reason(error))
-            known = {id(entry[0]) for entry in done}
-            if task is not None and id(task) not in known:
+            attempted = {id(entry[0]) for entry in done}
+            if task is not None and id(task) not in attempted:
                 _refuse(task.future, error)
             for entry in done:
                 _refuse(entry[0].future, error)

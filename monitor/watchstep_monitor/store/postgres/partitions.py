@@ -29,9 +29,9 @@ def make_partitions(connection: Connection) -> None:
     with _transaction(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING_LOCK})
         week = connection.execute(text(f"SELECT {THIS_WEEK}")).scalar_one()
-        known = set(week_partitions(connection))
+        existing = set(week_partitions(connection))
         for at in range(week, week + WEEKS_AHEAD + 1):
-            if at not in known:
+            if at not in existing:
                 connection.execute(
                     text(
                         f"CREATE TABLE {partition(at)} PARTITION OF updates"
