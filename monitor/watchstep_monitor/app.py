@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -90,29 +90,20 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     book = RuleBook(settings.rules.paths)
     instruments = Instruments(clock)
     routes = routes_of(settings)
-    opened = open_store(store_options(settings), instruments, shared)
-    tokens = TokenWatch(opened.tokens, clock)
-    try:
+    with ExitStack() as ending:
+        opened = open_store(store_options(settings), instruments, shared)
+        ending.callback(opened.close)
+        tokens = TokenWatch(opened.tokens, clock)
+        ending.callback(tokens.stop)
         adopt_filed(opened.tokens, settings.data_dir)
         tokens.start()
         _refuse_open_doors(settings, tokens)
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes, tokens)
-    except Exception:
-        tokens.stop()
-        opened.close()
-        raise
-    retention = Retention(service.run_service, _retention_policy(settings))
-    try:
-        service.worker.start()
-        service.scheduler.start()
-        retention.start()
+        retention = Retention(service.run_service, _retention_policy(settings))
+        for part in (service.worker, service.scheduler, retention):
+            ending.callback(part.stop)
+            part.start()
         yield service
-    finally:
-        retention.stop()
-        service.scheduler.stop()
-        service.worker.stop()
-        tokens.stop()
-        opened.close()
 
 
 def _refuse_open_doors(settings: Settings, tokens: TokenWatch) -> None:
@@ -203,18 +194,18 @@ def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
     )
 
 
-def _hear(run_service: RunService, tokens: TokenWatch, told: Told) -> None:
+def _hear(run_service: RunService, tokens: TokenWatch, event: Told) -> None:
     """Take notice of what another replica did: mostly by telling this one's listeners."""
-    if told.kind == TOKENS:
+    if event.kind == TOKENS:
         tokens.look_soon()
         return
-    if told.kind == RELOAD:
+    if event.kind == RELOAD:
         try:
             run_service.read_rules(asked_here=False)
         except RuleError as error:
             log.warning("the rules stay as they were", extra={"reason": str(error)})
         return
-    run_service.bus.happened(told.kind, told.run, told.project, told.detail, told.at_us)
+    run_service.bus.happened(event.kind, event.run, event.project, event.detail, event.at_us)
 
 
 def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
@@ -347,14 +338,14 @@ def routes_of(settings: Settings) -> list[Route]:
     Raises:
         SettingsError: A matcher cannot be used.
     """
-    found = []
+    routes = []
     for name, receiver in settings.receivers.items():
         try:
             matchers = tuple(parse_matcher(text) for text in receiver.match)
         except InvalidError as error:
             raise SettingsError(f"receivers.{name}.match: {error}") from None
-        found.append(Route(name, receiver.min_severity, matchers))
-    return found
+        routes.append(Route(name, receiver.min_severity, matchers))
+    return routes
 
 
 def store_options(settings: Settings) -> StoreOptions:

@@ -70,7 +70,7 @@ def run(name="ppo-7", **changes):
         last_heard_at=NOW.timestamp() - 1,
         lost_updates=2,
         readings={"train/grad_norm": 0.5, "train/policy_loss": math.nan},
-        zones={"train/grad_norm": "danger"},
+        zones={"train/grad_norm": "critical"},
         firing=(FiringAlert("AdvantagesBeyondBound", "critical"),),
         ended_at=None,
     )
@@ -309,7 +309,7 @@ def test_both_writers_say_the_same_of_the_most_hostile_runs(drawn):
             name,
             project=project,
             readings=readings,
-            zones=dict.fromkeys(readings, "watch"),
+            zones=dict.fromkeys(readings, "info"),
             firing=(FiringAlert(project, "critical"),) * 2,
         )
         for name, project, readings in drawn

@@ -127,15 +127,15 @@ def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
     assert boss not in (tmp_path / "log").read_text()
 
 
-def test_a_silent_run_is_stalled_and_a_word_from_it_ends_that(tmp_path: Path) -> None:
+def test_a_silent_run_is_lost_and_a_word_from_it_ends_that(tmp_path: Path) -> None:
     settings = {"WATCHSTEP_STALL__TIMEOUT_S": "0.5", "WATCHSTEP_STALL__CHECK_INTERVAL_S": "0.1"}
     with served(tmp_path, **settings) as running:
         client = running.client
         client.send("a", upd(1, x=1.0))
 
-        until(lambda: client.get("/runs/a").json["status"] == "stalled")
+        until(lambda: client.get("/runs/a").json["status"] == "lost")
         until(lambda: client.get("/alerts?state=firing&run=a").json["items"])
-        listed = client.get("/runs?status=stalled").json["items"]
+        listed = client.get("/runs?status=lost").json["items"]
         client.send("a", upd(2, x=1.0))
 
         assert [run["run"] for run in listed] == ["a"]

@@ -6,8 +6,11 @@ import ast
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "watchstep"
+MONITOR = ROOT / "monitor" / "watchstep_monitor"
 BROAD = {"Exception", "BaseException"}
 REASONS = {
     "boundary.survive": "the line between watchstep and the training loop",
@@ -30,11 +33,19 @@ REASONS = {
     "sender/outbound.put": "the one call on the way of every update",
     "sender/transport._connected": "closed, and raised again",
 }
+MONITOR_REASONS = {
+    "http/envelope.__call__": "the outermost place of a request: whatever went wrong is a problem",
+    "notify/targets.run": "carried over to the task that waits",
+    "notify/worker._attempt": "around one delivery",
+    "notify/worker._in_store": "around the worker's loop: nobody is told anything once it dies",
+    "store/writer._attempt": "whatever a job raises is its caller's",
+    "store/writer._commit_one": "whatever a job raises is its caller's",
+}
 ENDS_A_BLOCK = {"boundary.__exit__": "the same line, for a block"}
 
 
-def _named(path: Path, function: str) -> str:
-    return f"{path.relative_to(CLIENT).with_suffix('')}.{function}"
+def _named(path: Path, function: str, root: Path = CLIENT) -> str:
+    return f"{path.relative_to(root).with_suffix('')}.{function}"
 
 
 def _innermost(tree: ast.AST, wanted: ast.AST) -> str:
@@ -53,15 +64,18 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
     return caught is None or any(isinstance(one, ast.Name) and one.id in BROAD for one in names)
 
 
-def test_each_broad_catch_of_the_trainers_side_is_listed_with_its_reason() -> None:
-    found: Counter[str] = Counter()
-    for path in CLIENT.rglob("*.py"):
+@pytest.mark.parametrize(
+    ("root", "reasons"), [(CLIENT, REASONS), (MONITOR, MONITOR_REASONS)], ids=["client", "monitor"]
+)
+def test_each_broad_catch_is_listed_with_its_reason(root: Path, reasons: dict[str, str]) -> None:
+    caught: Counter[str] = Counter()
+    for path in root.rglob("*.py"):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler) and _is_broad(node):
-                found[_named(path, _innermost(tree, node))] += 1
+                caught[_named(path, _innermost(tree, node), root)] += 1
 
-    assert found == Counter(dict.fromkeys(REASONS, 1))
+    assert caught == Counter(dict.fromkeys(reasons, 1))
 
 
 def test_one_context_manager_alone_swallows_what_ends_its_block() -> None:

@@ -121,7 +121,7 @@ def test_a_run_that_falls_silent_is_seen_although_the_replica_that_kept_the_cloc
         until(lambda: other.client.get("/alerts?run=a&state=firing").json["items"], 20)
 
         assert leaders(running) == [leader, other] or leaders(running) == [other, leader]
-        assert other.client.get("/runs/a").json["status"] == "stalled"
+        assert other.client.get("/runs/a").json["status"] == "lost"
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_a_glance_names_the_metric_of_the_gravest_first_alert(client: httpx.Clie
     answer = client.get("/page/glances", params={"run": ["ppo-bad", "ppo-good", "no-such-run"]})
 
     bad, good = answer.json()["items"]
-    assert bad["worst"] == {"metric": "train/advantages_norm_max_abs", "zone": "explosion"}
+    assert bad["worst"] == {"metric": "train/advantages_norm_max_abs", "zone": "critical"}
     assert bad["firing"] > 3
     assert good["firing"] == 0
     assert good["steps_per_s"] == pytest.approx(2_048 / 1.5, rel=0.01)
@@ -77,10 +77,9 @@ def test_zones_cover_the_whole_line_and_adjoin(client: httpx.Client) -> None:
         assert ends == [zone["from"] for zone in zones[1:]] == sorted(ends), metric
         assert {zone["zone"] for zone in zones} <= {
             "ok",
-            "watch",
+            "info",
             "warning",
-            "danger",
-            "explosion",
+            "critical",
         }
 
 
@@ -93,8 +92,8 @@ def test_the_bound_that_depends_on_the_batch_is_drawn_where_it_lies_now(
     bound = (2_048 - 1) ** 0.5
     lines = {one["rule"]: one["value"] for one in scale["thresholds"]}
     assert lines["AdvantagesBeyondBound"] == pytest.approx(1.01 * bound)
-    explosion = next(zone for zone in scale["zones"][1:] if zone["zone"] == "explosion")
-    assert explosion["from"] == pytest.approx(bound)
+    critical = next(zone for zone in scale["zones"][1:] if zone["zone"] == "critical")
+    assert critical["from"] == pytest.approx(1.01 * bound)
 
 
 def test_files_are_kept_for_ever_under_an_address_that_names_their_content(

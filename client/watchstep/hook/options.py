@@ -15,7 +15,7 @@ from watchstep.boundary import text_of
 from watchstep.core.roles import Role
 from watchstep.errors import SettingsError
 from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping, plain_tags
-from watchstep.rules import AUTO, PACKS_TAG, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, judging, packs_named
 from watchstep.wire import legal_project_name, legal_run_name
 
 Mode = Literal["online", "offline", "disabled"]
@@ -199,7 +199,7 @@ def _folder(value: Any) -> _Mended:
 
 def _rules(value: Any) -> _Mended:
     sources = (value,) if isinstance(value, (str, Path)) else tuple(value)
-    return _Mended(tuple(map(str, sources)))
+    return _Mended(tuple(map(str, judging(sources))))
 
 
 def _config(value: Any) -> _Mended:

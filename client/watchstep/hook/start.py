@@ -55,8 +55,8 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
             not `[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}` is mapped to that, the same each time.
             Default: WATCHSTEP_RUN, or an invented one.
         project: Default: WATCHSTEP_PROJECT, or "default".
-        rules: A pack, a rule file, or several; the pack "generic" always joins them. Default:
-            "ppo" and "generic".
+        rules: A pack, a rule file, or several; "generic" joins any pack, and files alone are
+            added to the default: the packs for the kind of training that the metrics tell.
         roles: Metric name to role, such as `{"my/objective": "loss"}`, for metrics whose name
             does not say what they are.
         checkpoints: Folder for the checkpoint keeper; without it `save` does nothing.

@@ -26,7 +26,7 @@ from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.run_stream import MOST_METRICS, say
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
-from watchstep.rules import AUTO, load, packs_named
+from watchstep.rules import AUTO, judging, load, packs_named
 from watchstep.wire import encode_update
 
 ENDS = frozenset({"finished", "failed", "halted", "preempted"})
@@ -224,7 +224,7 @@ class FollowedRun:
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
     def _choose_rules(self) -> None:
-        packs = tuple(self._rules or (AUTO,))
+        packs = tuple(map(str, judging(self._rules or (AUTO,))))
         self._packs = ",".join(packs_named(",".join(packs)))
         self._judgement = Judgement(_loaded(packs), most=Action.NONE)
 

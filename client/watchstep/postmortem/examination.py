@@ -20,7 +20,7 @@ from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.log_summary import AlertSpan, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.verdict import WELL, VerdictWord, not_checked, verdict_of
-from watchstep.rules import AUTO, PACKS_TAG, load, packs_for, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, judging, load, packs_for, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
@@ -210,7 +210,7 @@ def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...]
         RuleError: A rule file is wrong.
     """
     told = packs_named(log.tags.get(PACKS_TAG, ""))
-    packs = tuple(rules or told or (AUTO,))
+    packs = tuple(map(str, judging(rules or told or (AUTO,))))
     kind = "pretrain" if log.kind == "sft" else log.kind
     return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
 

@@ -70,31 +70,30 @@ def load(sources: Sequence[str | Path], roles: Mapping[str, str] | None = None) 
     Raises:
         RuleError: A source does not exist, or a file is wrong; the first mistake, with its line.
     """
-    return combine([read_source(source) for source in expanded_sources(sources)], roles)
+    return combine([read_source(source) for source in spelled_out(sources)], roles)
 
 
-def expanded_sources(sources: Sequence[str | Path]) -> list[str | Path]:
-    """The sources with the packs that `AUTO` stands for, and with `generic` beside any other pack.
+def judging(sources: Sequence[str | Path]) -> list[str | Path]:
+    """The sources that judge a run for which somebody named these.
 
-    Rule files alone add to `AUTO`: they never take the packs away.
+    Rule files add to the packs and never take them away: without a pack among them `AUTO` is
+    joined, and beside any pack `generic`. Nothing named stays nothing.
     """
     named = [str(source) for source in sources]
-    if AUTO not in named and not any(name in packs() for name in named):
-        sources = [AUTO, *sources] if sources else sources
-    wanted: list[str | Path] = []
-    for source in sources:
-        if str(source) == AUTO:
-            wanted += [name for name in packs() if name not in _ASKED_FOR]
-        else:
-            wanted.append(source)
-    if wanted and "generic" not in map(str, wanted):
-        wanted.insert(0, "generic")
-    return wanted
+    if not named or AUTO in named or "generic" in named:
+        return list(sources)
+    return ["generic" if any(name in packs() for name in named) else AUTO, *sources]
+
+
+def spelled_out(sources: Sequence[str | Path]) -> list[str | Path]:
+    """The sources, with the packs that `AUTO` stands for."""
+    auto: list[str | Path] = [name for name in packs() if name not in _ASKED_FOR]
+    return [part for source in sources for part in (auto if str(source) == AUTO else [source])]
 
 
 def packs_for(family: str) -> tuple[str, ...]:
     """Names of the packs by which `AUTO` judges a run of that kind of training."""
-    wanted = map(str, expanded_sources([AUTO]))
+    wanted = map(str, spelled_out([AUTO]))
     families = {name: read_source(name).family for name in wanted}
     return tuple(
         name for name, own in families.items() if not own or family in _ALSO.get(own, (own,))

@@ -54,7 +54,7 @@ def check_up(settings: Settings) -> list[Finding]:
         "links": _links,
         "receivers": _receivers,
     }
-    findings = [_found(name, one, settings) for name, one in checks.items()]
+    findings = [_found(name, check, settings) for name, check in checks.items()]
     return [*findings, *_each_receiver(settings)]
 
 
@@ -89,10 +89,10 @@ def all_tokens(settings: Settings) -> list[TokenRecord]:
     Raises:
         SettingsError: The store cannot be reached, or the file is damaged.
     """
-    known = {token.sha256: token for token in configured_tokens(settings.auth.tokens)}
-    known |= {token.sha256: token for token in filed_tokens(settings.data_dir)}
-    known |= {token.sha256: token for token in stored_tokens(store_options(settings))}
-    return sorted(known.values(), key=lambda token: token.name)
+    by_hash = {token.sha256: token for token in configured_tokens(settings.auth.tokens)}
+    by_hash |= {token.sha256: token for token in filed_tokens(settings.data_dir)}
+    by_hash |= {token.sha256: token for token in stored_tokens(store_options(settings))}
+    return sorted(by_hash.values(), key=lambda token: token.name)
 
 
 def _disk(settings: Settings) -> str:
@@ -164,8 +164,8 @@ def _way_to(receiver: ReceiverConfig, allowed: tuple[str, ...]) -> str:
     parts = urlsplit(receiver.url or PAGERDUTY)
     try:
         port = parts.port or PORTS.get(parts.scheme, 443)
-        found = system_resolver(parts.hostname or "", port)
-        vetted(found, [ipaddress.ip_network(one, strict=False) for one in allowed])
+        addresses = system_resolver(parts.hostname or "", port)
+        vetted(addresses, [ipaddress.ip_network(cidr, strict=False) for cidr in allowed])
     except ValueError:
         raise SettingsError("its url is no address") from None
     except OSError:

@@ -119,8 +119,8 @@ def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson
     from watchstep_monitor.commands.checkup import all_tokens
 
     with _one_line():
-        found = all_tokens(_load(config, data_dir=data_dir).settings)
-    rows = [_shown(token, datetime.now(UTC)) for token in found]
+        tokens = all_tokens(_load(config, data_dir=data_dir).settings)
+    rows = [_shown(token, datetime.now(UTC)) for token in tokens]
     if as_json:
         _print_json({"items": rows})
         return
@@ -221,11 +221,11 @@ def migrate_from(
             raise SettingsError("db migrate-from: set database_url to where it shall go")
         moved = move_embedded(source, store_options(settings))
     if as_json:
-        tables = {one.table: {"rows": one.rows, "sha256": one.sha256} for one in moved}
+        tables = {each.table: {"rows": each.rows, "sha256": each.sha256} for each in moved}
         _print_json({"verified": True, "tables": tables})
         return
-    for one in moved:
-        typer.echo(f"{one.table:<12}{one.rows:>12}  {one.sha256}")
+    for each in moved:
+        typer.echo(f"{each.table:<12}{each.rows:>12}  {each.sha256}")
     typer.echo("verified: rows and hashes are the same on both sides")
 
 
@@ -240,16 +240,16 @@ def doctor(config: Config = None, data_dir: DataDir = None, as_json: AsJson = Fa
     if as_json:
         _print_json(
             {
-                "ok": all(one.good for one in findings),
+                "ok": all(each.good for each in findings),
                 "checks": [
-                    {"check": one.name, "ok": one.good, "says": one.says} for one in findings
+                    {"check": each.name, "ok": each.good, "says": each.says} for each in findings
                 ],
             }
         )
     else:
-        rows = [("ok" if one.good else "BAD", one.name, one.says) for one in findings]
+        rows = [("ok" if each.good else "BAD", each.name, each.says) for each in findings]
         print_table(("", "", ""), rows)
-    if not all(one.good for one in findings):
+    if not all(each.good for each in findings):
         raise typer.Exit(1)
 
 

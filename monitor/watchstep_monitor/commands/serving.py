@@ -148,12 +148,12 @@ def _address(host: str, port: int) -> str:
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     place = f"{settings.host}:{settings.port}"
     try:
-        found = socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError:
         raise SettingsError(f"host {settings.host}: no such address") from None
-    family, kind, protocol, _, address = found[0]
+    family, kind, protocol, _, address = addresses[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,7 +13,7 @@ from watchstep_monitor.service.ports import RunGauge, RunStatus
 
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 HEALTHS: tuple[Health, ...] = get_args(Health)
-ZONES: Mapping[str, int] = {"ok": 0, "watch": 1, "warning": 2, "danger": 3, "explosion": 3}
+ZONES: Mapping[str, int] = {"ok": 0, "info": 1, "warning": 2, "critical": 3}
 """What `watchstep_run_zone` shows for each zone."""
 
 

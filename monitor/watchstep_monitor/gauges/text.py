@@ -59,7 +59,7 @@ def _lines(families: Iterable[Family]) -> Iterator[str]:
 @lru_cache(maxsize=8192)
 def _escaped(value: str) -> str:
     if '"' in value or "\\" in value:
-        return _TO_ESCAPE.sub(lambda found: _ESCAPED[found.group()], value)
+        return _TO_ESCAPE.sub(lambda match: _ESCAPED[match.group()], value)
     return value
 
 

@@ -108,7 +108,7 @@ def _matcher(given: MatcherBody | str, at: int) -> Matcher:
     if isinstance(given, str):
         return parse_matcher(given, loc=("body", "matchers", at))
     op = ("=~" if given.is_equal else "!~") if given.is_regex else "=" if given.is_equal else "!="
-    matcher = Matcher(given.name, op, given.value)  # type: ignore[arg-type]
+    matcher = Matcher(given.name, op, given.value)
     check_matcher(matcher, loc=("body", "matchers", at, "value"))
     return matcher
 

@@ -55,7 +55,7 @@ def build_application(
 
 def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:
     """All routes, described; they answer once `app.state.context` is set."""
-    app = FastAPI(
+    app = _Described(
         title="watchstep",
         version=version,
         docs_url=None,
@@ -73,22 +73,19 @@ def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:
     app.include_router(docs_page.routes)
     for routes in pages:
         app.include_router(routes)
-    _describe_refusals(app)
     return app
 
 
-def _describe_refusals(app: FastAPI) -> None:
-    """Add to the framework's description what it cannot know: problems, and tokens."""
-    generate = app.openapi
+class _Described(FastAPI):
+    """Adds to the framework's description what it cannot know: problems, and tokens."""
 
-    def described() -> dict[str, Any]:
-        schema = generate()
+    def openapi(self) -> dict[str, Any]:
+        """See the base class."""
+        schema = super().openapi()
         components = schema.setdefault("components", {})
         template = "#/components/schemas/{model}"
         problem = Problem.model_json_schema(mode="serialization", ref_template=template)
-        named = problem.pop("$defs")
+        named = problem.pop("$defs", {})
         components.setdefault("schemas", {}).update({**named, "Problem": problem})
         components["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer"}}
         return schema
-
-    app.openapi = described  # type: ignore[method-assign]

@@ -116,13 +116,13 @@ class BatchReader:
         attempt, listed, good = batch.attempt, batch.updates, self._good_names
         if not 1 <= attempt <= MOST_ATTEMPT or len(listed) > self._limits.updates_per_batch:
             return None
-        known: tuple[str, ...] | None = None
+        last_names: tuple[str, ...] | None = None
         for update in listed:
             names = tuple(update.metrics)
-            if names != known:
+            if names != last_names:
                 if names not in good:
                     return None
-                known = names
+                last_names = names
         return [
             (index, Update(each.seq, each.step, each.time, each.metrics, None, attempt))
             for index, each in enumerate(listed)

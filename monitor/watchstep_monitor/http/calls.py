@@ -68,8 +68,8 @@ class CheckedRoute(APIRoute):
     @property
     def scope(self) -> str | None:
         """What a token must allow; see `call`."""
-        asked = (self.openapi_extra or {}).get("security")
-        return str(asked[0][SCHEME][0]) if asked else None
+        security = (self.openapi_extra or {}).get("security")
+        return str(security[0][SCHEME][0]) if security else None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See the base class."""

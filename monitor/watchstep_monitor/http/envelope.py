@@ -132,10 +132,10 @@ class Envelope:
                 415, "Bodies may be gzip or plain.", headers={"Accept-Encoding": "gzip, identity"}
             )
         declared = headers.get("content-length", "0")
-        known = int(declared[:20]) if declared.isdigit() else 0
+        declared_bytes = int(declared[:20]) if declared.isdigit() else 0
         try:
             async with asyncio.timeout(self._limits.body_read_s):
-                if known > self._limits.body_bytes:
+                if declared_bytes > self._limits.body_bytes:
                     raise await self._refused(receive, 0)
                 body = await self._stream(receive)
         except TimeoutError:

@@ -142,7 +142,11 @@ class Alert(Answer):
         view = alert_view(alert, last_seq=last_seq, silenced=silenced)
         joined = {name: getattr(view, name) for name in cls.model_fields if hasattr(view, name)}
         return cls(
-            **{**joined, "reading": view.reading if view.metric else None},
+            **{
+                **joined,
+                "metric": view.subject or view.metric,
+                "reading": view.reading if view.metric else None,
+            },
             acknowledged_by=alert.acknowledged_by,
             labels=dict(alert.labels),
             incident=alert.incident,
@@ -197,8 +201,8 @@ class SilenceMatcher(Answer):
 
     name: str
     value: str
-    isRegex: bool  # noqa: N815 - Alertmanager's name for it
-    isEqual: bool  # noqa: N815 - Alertmanager's name for it
+    is_regex: bool = Field(serialization_alias="isRegex")
+    is_equal: bool = Field(serialization_alias="isEqual")
 
 
 class Silence(Answer):
@@ -224,8 +228,8 @@ class Silence(Answer):
                 SilenceMatcher(
                     name=matcher.name,
                     value=matcher.value,
-                    isRegex=matcher.op.endswith("~"),
-                    isEqual=not matcher.op.startswith("!"),
+                    is_regex=matcher.op.endswith("~"),
+                    is_equal=not matcher.op.startswith("!"),
                 )
                 for matcher in silence.matchers
             ],

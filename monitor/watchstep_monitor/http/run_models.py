@@ -161,11 +161,11 @@ class Run(Answer):
 
 
 class Reading(Answer):
-    """A metric's newest reading and the band it lies in."""
+    """A metric's newest reading and how bad it is."""
 
     value: Number
     zone: str | None = Field(
-        description="ok, watch, warning, danger or explosion; null where there are none."
+        description="ok, or the severity of the worst alert about it; null where no rule looks."
     )
 
 

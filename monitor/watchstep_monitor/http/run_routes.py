@@ -40,11 +40,11 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 @routes.put("/runs/{run}", **call("Begin or resume an attempt.", "ingest"))
 def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = None) -> Begun:
     """See the summary."""
-    told = dict(body or BeginBody())
+    description = dict(body or BeginBody())
     left_out = 0
-    if told["config"] is not None:
-        told["config"], left_out = fitting(told["config"], context.config_bytes)
-    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **told))
+    if description["config"] is not None:
+        description["config"], left_out = fitting(description["config"], context.config_bytes)
+    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
     rules = RunRules.of(context.run_service.book, record.tags)
     return Begun.of(record, rules, left_out)
 

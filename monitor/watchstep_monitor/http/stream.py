@@ -48,20 +48,16 @@ async def events(request: Request, context: Shared, who: Who) -> StreamingRespon
         raise OverCapError("too many event streams are open", retry_after_s=10)
     after = _last_event_id(request)
     stream = _Stream(asyncio.get_running_loop(), who.projects)
-    recent, complete = bus.listen(stream.offer, after)
-    try:
-        missed: list[Happening] = []
-        if after is not None and not complete:
-            missed = await run_in_threadpool(_missed, context, after)
-    except BaseException:
-        bus.leave(stream.offer)
-        raise
-    known = {happening.id for happening in missed}
-    first = [*missed, *(happening for happening in recent if happening.id not in known)]
-    first.sort(key=lambda happening: happening.id)
 
     async def body() -> AsyncIterator[bytes]:
+        recent, complete = bus.listen(stream.offer, after)
         try:
+            missed: list[Happening] = []
+            if after is not None and not complete:
+                missed = await run_in_threadpool(_missed, context, after)
+            stored = {happening.id for happening in missed}
+            first = [*missed, *(each for each in recent if each.id not in stored)]
+            first.sort(key=lambda happening: happening.id)
             async for text in stream.texts(first, context.stopping):
                 yield text
         finally:
@@ -129,10 +125,10 @@ def _last_event_id(request: Request) -> int | None:
 
 
 def _text(happening: Happening) -> bytes:
-    told = {"run": happening.run, "project": happening.project, **happening.detail}
+    shown = {"run": happening.run, "project": happening.project, **happening.detail}
     if happening.kind == "event":
-        told = {"run": happening.run, "project": happening.project, "event": happening.detail}
-    document = json.dumps(plain(told), allow_nan=False, separators=(",", ":"))
+        shown = {"run": happening.run, "project": happening.project, "event": happening.detail}
+    document = json.dumps(plain(shown), allow_nan=False, separators=(",", ":"))
     return f"id: {happening.id}\nevent: {happening.kind}\ndata: {document}\n\n".encode()
 
 

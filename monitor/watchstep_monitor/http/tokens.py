@@ -51,21 +51,21 @@ class Keyring:
         Raises:
             ProblemError: 401 without a good token, 403 for one without the scope.
         """
-        known = self._known()
-        if not known:
+        tokens = self._known()
+        if not tokens:
             return EVERYONE
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not given:
             raise ProblemError(401, "This call needs a bearer token.", headers=_CHALLENGE)
         # How long it takes to find says something about hashes at most, and a hash opens nothing.
-        found = known.get(hash_of(given.strip()))
-        if found is None or found.state(self._clock.now()) != "good":
+        token = tokens.get(hash_of(given.strip()))
+        if token is None or token.state(self._clock.now()) != "good":
             reason = "The token is unknown, has expired, or was revoked."
             raise ProblemError(401, reason, headers=_CHALLENGE)
-        if scope not in found.scopes and "admin" not in found.scopes:
+        if scope not in token.scopes and "admin" not in token.scopes:
             raise ProblemError(403, f"The token lacks the scope {scope}.")
-        self._stored.used(found)
-        return Caller(found.name, found.projects or None)
+        self._stored.used(token)
+        return Caller(token.name, token.projects or None)
 
     def _known(self) -> Mapping[str, TokenRecord]:
         stored = self._stored.current()
@@ -78,4 +78,4 @@ class Keyring:
 
 def configured_tokens(configured: Sequence[TokenSettings]) -> list[TokenRecord]:
     """The tokens of the settings, as those of the store are kept."""
-    return [TokenRecord(one.name, one.sha256, one.scopes, one.projects) for one in configured]
+    return [TokenRecord(each.name, each.sha256, each.scopes, each.projects) for each in configured]

@@ -48,12 +48,12 @@ def mail_server(receiver: ReceiverConfig) -> MailServer:
         ValueError: Nobody to send to, or no such word for `tls`.
     """
     parts = urlsplit(receiver.url)
-    asked = parse_qs(parts.query)
-    to = tuple(one.strip() for text in asked.get("to", ()) for one in text.split(","))
+    query = parse_qs(parts.query)
+    to = tuple(address.strip() for text in query.get("to", ()) for address in text.split(","))
     user = unquote(parts.username or "")
     host = parts.hostname or ""
     direct = parts.scheme == "smtps"
-    tls = "direct" if direct else asked.get("tls", ["required" if user else "offered"])[-1]
+    tls = "direct" if direct else query.get("tls", ["required" if user else "offered"])[-1]
     if not any(to):
         raise ValueError(f"receivers.{receiver.name}.url: ?to= names nobody")
     if tls not in {"direct", "off", "offered", "required"}:
@@ -62,8 +62,8 @@ def mail_server(receiver: ReceiverConfig) -> MailServer:
         host=host,
         port=parts.port or (_TLS_PORT if direct else _SUBMISSION_PORT),
         user=user,
-        sender=asked.get("from", [f"watchstep@{host}"])[-1],
-        to=tuple(one for one in to if one),
+        sender=query.get("from", [f"watchstep@{host}"])[-1],
+        to=tuple(address for address in to if address),
         tls=tls,
     )
 

@@ -7,6 +7,7 @@ lists follow IANA's special-purpose address registries for IPv4 and IPv6.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import threading
@@ -134,8 +135,8 @@ def vetted(addresses: Sequence[str], allowed: Iterable[Network]) -> tuple[str, .
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
     """What the operating system knows of a name; also reads forms such as 127.1."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [str(place[4][0]) for place in found]
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [str(place[4][0]) for place in addresses]
 
 
 async def find(
@@ -165,23 +166,17 @@ async def in_daemon_thread(work: Callable[[], _Found]) -> _Found:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Found] = loop.create_future()
 
-    def report(found: _Found | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(found)  # type: ignore[arg-type]  # None only beside an error
+    def report(set_it: Callable[[], None]) -> None:
+        if not done.cancelled():
+            set_it()
 
     def run() -> None:
-        found: _Found | None = None
-        problem: BaseException | None = None
         try:
-            found = work()
-        except Exception as error:  # noqa: BLE001 - carried over to the waiting task, whatever it is
-            problem = error
+            set_it = functools.partial(done.set_result, work())
+        except Exception as error:  # noqa: BLE001 - listed in tests/shape
+            set_it = functools.partial(done.set_exception, error)
         try:
-            loop.call_soon_threadsafe(report, found, problem)
+            loop.call_soon_threadsafe(report, set_it)
         except RuntimeError:
             # The loop closed while we worked: nobody waits any more.
             return

@@ -5,61 +5,72 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from watchstep.core.compiling import SUBJECT
 from watchstep.core.grammar import Syntax, parse
-from watchstep.core.rules import Bands, Rule
+from watchstep.core.rules import Rule
 from watchstep.core.ruleset import RuleSet
+from watchstep.core.updates import Severity
+from watchstep_monitor.service.run_state.records import SEVERITIES
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_BOUND_EDGE = 100.0
-"""Edge that stands for the bound itself in zones `of: bound`; see `Bands.zone`."""
 
 
 def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Zones and thresholds by metric, as the run reports its names, for its newest readings.
 
-    Numbers that move with the run (a bound that depends on a count) are those of now; open
-    ends of zones are None.
+    A zone is the severity of the worst rule that would fire there by this reading alone: none is
+    red where no alert would fire. Numbers that move with the run (a bound that depends on a count)
+    are those of now; open ends of zones are None.
     """
-    found = {}
+    by_metric = {}
     for name in latest:
-        zones = list(_zones(rules, name, latest))
-        thresholds = list(_thresholds(rules, name, latest))
-        if zones or thresholds:
-            found[name] = {"zones": zones, "thresholds": thresholds}
-    return found
+        lines = list(_lines(rules, name, latest))
+        if lines:
+            thresholds = [
+                {"rule": each.rule, "severity": each.severity, "op": each.op, "value": each.value}
+                for each in lines
+            ]
+            by_metric[name] = {"zones": list(_zones(lines)), "thresholds": thresholds}
+    return by_metric
 
 
-def _zones(rules: RuleSet, name: str, latest: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    band = rules.bands.get(rules.canonical(name))
-    if band is None:
+class _Line(NamedTuple):
+    """A line that a rule draws.
+
+    Attributes:
+        decides: Whether the rule fires beyond it whatever else is true.
+    """
+
+    rule: str
+    severity: Severity
+    op: str
+    value: float
+    decides: bool
+
+
+def _zones(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
+    deciding = [line for line in lines if line.decides]
+    edges = sorted({line.value for line in deciding})
+    if not edges:
         return
-    beside = latest.get(band.beside, math.nan) if band.beside else math.nan
-    edges = _edges(band, beside)
-    factor = _factor(rules, name)
-    shown = sorted({edge / factor for edge in edges})
-    ends = [-math.inf, *shown, math.inf]
-    for low, high in itertools.pairwise(ends):
-        zone = rules.zone(name, {name: _between(low, high), band.beside: beside})
-        yield {"from": _open(low), "to": _open(high), "zone": zone}
+    for low, high in itertools.pairwise([-math.inf, *edges, math.inf]):
+        inside = _between(low, high)
+        worst = max(
+            (SEVERITIES.index(line.severity) + 1 for line in deciding if _is_beyond(inside, line)),
+            default=0,
+        )
+        yield {"from": _open(low), "to": _open(high), "zone": ("ok", *SEVERITIES)[worst]}
 
 
-def _edges(band: Bands, beside: float) -> list[float]:
-    scale = beside if beside == beside else band.fallback
-    if band.of == "knee":
-        return [scale if scale == scale else band.edges[0], *band.edges[1:]]
-    if band.of == "value":
-        return list(band.edges)
-    unit = math.sqrt(scale - 1.0) / _BOUND_EDGE if band.of == "bound" and scale >= 2 else 1.0
-    return [sign * edge * unit for edge in band.edges for sign in (1.0, -1.0)]
+def _is_beyond(value: float, line: _Line) -> bool:
+    return value > line.value if line.op in {">", ">="} else value < line.value
 
 
 def _between(low: float, high: float) -> float:
-    """Some number inside, to ask for its zone."""
-    if math.isinf(low) and math.isinf(high):
-        return 0.0
+    """Some number inside."""
     if math.isinf(low):
         return high - abs(high) - 1.0
     if math.isinf(high):
@@ -74,23 +85,26 @@ def _open(edge: float) -> float | None:
 def _factor(rules: RuleSet, name: str) -> float:
     canonical = rules.canonical(name)
     return next(
-        (one.factor for one in rules.aliases if one.name == name and one.metric == canonical), 1.0
+        (each.factor for each in rules.aliases if each.name == name and each.metric == canonical),
+        1.0,
     )
 
 
-def _thresholds(rules: RuleSet, name: str, latest: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+def _lines(rules: RuleSet, name: str, latest: Mapping[str, float]) -> Iterator[_Line]:
     canonical, factor = rules.canonical(name), _factor(rules, name)
     readings = {rules.canonical(each): value for each, value in latest.items()} | dict(latest)
     for rule in rules.rules:
+        own = {canonical, name}
+        if rule.each:
+            own = {SUBJECT} if rules.role(name) in rule.each else set()
+            readings[SUBJECT] = latest[name]
+        # A condition of several parts that must all hold is decided by none of them.
+        decides = "and" not in {node.op for node in _tree(rule.expr).walk()}
         for metric, op, limit in limits(rule, readings):
-            if metric in {canonical, name}:
-                scale = 1.0 if metric == name else factor
-                yield {
-                    "rule": rule.name,
-                    "severity": rule.severity,
-                    "op": op if scale > 0 else _MIRRORED[op],
-                    "value": limit / scale,
-                }
+            if metric in own:
+                scale = factor if metric == canonical != name else 1.0
+                turned = op if scale > 0 else _MIRRORED[op]
+                yield _Line(rule.name, rule.severity, turned, limit / scale, decides)
 
 
 def limits(rule: Rule, readings: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:

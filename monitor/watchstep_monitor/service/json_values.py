@@ -24,9 +24,9 @@ def number(value: float) -> Number:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-def reading(value: object) -> float:
+def reading(value: float | str) -> float:
     """A reading that `number` wrote."""
-    return WORDS[value] if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    return WORDS[value] if isinstance(value, str) else float(value)
 
 
 def plain(value: Any) -> Any:

@@ -232,8 +232,8 @@ class RunGauge:
         last_heard_at: When anything of it did.
         lost_updates: How many sequence numbers were passed over and never arrived.
         readings: The newest reading of each metric; NaN and infinities included.
-        zones: Metric name to "ok", "watch", "warning", "danger" or "explosion"; metrics
-            without zones are absent.
+        zones: Metric name to "ok" or the severity of the worst alert about it; metrics that no
+            rule looks at are absent.
         ended_at: When the run finished, failed, halted or was preempted, epoch seconds; None
             while it lives.
         has_incident: Whether an incident of it is open.

@@ -120,6 +120,6 @@ class Retention:
                 break
         around = self._policy.window_updates
         return [
-            (known.attempt, known.first_bad - around, known.first_bad + around)
-            for known in incidents
+            (incident.attempt, incident.first_bad - around, incident.first_bad + around)
+            for incident in incidents
         ]

@@ -192,8 +192,8 @@ class Scheduler:
         for record in self._silent_records(now):
             back.discard(record.run)
             view = run_service.fleet.view(record.run)
-            known = view is not None and view.record.version == record.version
-            yield view if view is not None and known else run_service.view(record.run, None)
+            is_current = view is not None and view.record.version == record.version
+            yield view if view is not None and is_current else run_service.view(record.run, None)
         for run in back:
             yield run_service.view(run, None)
 

@@ -158,15 +158,15 @@ class TokenWatch:
         stored = {token.sha256 for token in self._known}
         with self._lock:
             # Those of the settings have no row to write to.
-            used = {one: day for one, day in self._used.items() if one in stored}
+            used = {sha256: day for sha256, day in self._used.items() if sha256 in stored}
             self._used = {}
         try:
             if used:
                 self._store.note_used(used)
-            found = tuple(self._store.tokens())
+            stored_now = tuple(self._store.tokens())
         except StorageTroubleError:
             with self._lock:
                 self._used = {**used, **self._used}
             raise
-        if found != self._known:
-            self._known = found
+        if stored_now != self._known:
+            self._known = stored_now

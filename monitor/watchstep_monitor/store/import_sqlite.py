@@ -112,21 +112,21 @@ def _move(table: Table, old: sqlite3.Connection, new: psycopg.Connection[Any]) -
     with new.cursor() as cursor, cursor.copy(into) as copy:
         for row in wanted.passing(_rows_of(old, table, names)):
             copy.write_row(row)
-    found = _Digest()
+    copied = _Digest()
     with _reading_back(new, table, names) as rows:
-        for _ in found.passing(rows):
+        for _ in copied.passing(rows):
             pass
-    if (found.rows, found.sha256) != (wanted.rows, wanted.sha256):
+    if (copied.rows, copied.sha256) != (wanted.rows, wanted.sha256):
         raise SettingsError(
-            f"table {table.name}: {found.rows} rows came back of {wanted.rows}, or others"
+            f"table {table.name}: {copied.rows} rows came back of {wanted.rows}, or others"
         )
-    return MovedTable(table.name, found.rows, found.sha256)
+    return MovedTable(table.name, copied.rows, copied.sha256)
 
 
 def _rows_of(old: sqlite3.Connection, table: Table, names: list[str]) -> Iterator[tuple[Any, ...]]:
     # Names are the schema's own.
     order = ", ".join(column.name for column in table.primary_key.columns)
-    cursor = old.execute(f"SELECT {', '.join(names)} FROM {table.name} ORDER BY {order}")  # noqa: S608 - see above
+    cursor = old.execute(f"SELECT {', '.join(names)} FROM {table.name} ORDER BY {order}")
     while rows := cursor.fetchmany(ROWS_A_FETCH):
         yield from rows
 

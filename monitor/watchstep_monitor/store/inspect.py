@@ -72,11 +72,11 @@ def _check_structure(path: Path) -> None:
     try:
         raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
         try:
-            found = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             raw.close()
     except sqlite3.Error as error:
         raise SettingsError(f"{path}: damaged: {error}") from None
-    if found != "ok":
-        first = str(found).strip().splitlines()[-1]
+    if verdict != "ok":
+        first = str(verdict).strip().splitlines()[-1]
         raise SettingsError(f"{path}: damaged: {first[:160]}")

@@ -37,8 +37,8 @@ def tokens_of(options: StoreOptions) -> Iterator[Tokens]:
     try:
         opened = open_store(options)
     except FolderInUseError:
-        with _beside(options) as found:
-            yield found
+        with _beside(options) as tokens:
+            yield tokens
         return
     try:
         yield opened.tokens

@@ -233,13 +233,13 @@ def refuse_foreign(path: Path) -> None:
     try:
         raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
         try:
-            found = raw.execute("PRAGMA application_id").fetchone()[0]
+            application_id = raw.execute("PRAGMA application_id").fetchone()[0]
             tables = raw.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         finally:
             raw.close()
     except sqlite3.Error as error:
         raise SettingsError(f"{path}: the store cannot be opened: {error}") from None
-    if found != schema.APPLICATION_ID and (found or tables):
+    if application_id != schema.APPLICATION_ID and (application_id or tables):
         raise SettingsError(f"{path}: another program's database, not watchstep's")
 
 
@@ -287,8 +287,8 @@ def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
     with opening(write) as connection:
         voice: Voice = connection.info[VOICE]
         asked_at = time.monotonic()
-        told = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-        clock.told(told, asked_at, time.monotonic())
+        database_time = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        clock.told(database_time, asked_at, time.monotonic())
     # As the engine connects: a URL with several hosts reads differently to libpq.
     _, named = write.dialect.create_connect_args(write.url)
     given = {name: value for name, value in named.items() if name != "context"}
@@ -380,8 +380,10 @@ def revision_in(connection: Connection) -> str | None:
     """The schema of what it is connected to; None for an empty one."""
     if "alembic_version" not in inspect(connection).get_table_names():
         return None
-    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return found
+    version: str | None = connection.execute(
+        text("SELECT version_num FROM alembic_version")
+    ).scalar()
+    return version
 
 
 def _run_migrations(connection: Connection) -> None:

@@ -101,14 +101,14 @@ class Outbox:
                 dealt = self._dealt(now_us, limit - len(claimed), busy, passed)
                 if self._exclusive:
                     claimed += self._read(dealt)
-                    self._leases.update((one.id, until_us) for one in dealt)
+                    self._leases.update((due.id, until_us) for due in dealt)
             if not dealt:
                 break
-            passed.update(one.id for one in dealt)
+            passed.update(due.id for due in dealt)
             if self._exclusive:
                 continue
-            found, trouble = self._lease(dealt, now_us, until_us)
-            claimed += found
+            leased, trouble = self._lease(dealt, now_us, until_us)
+            claimed += leased
             if trouble is not None:
                 if claimed:
                     # They are ours: not sent now, they would wait for their lease to end.
@@ -123,7 +123,7 @@ class Outbox:
 
         A run that has more than it is dealt now comes again after all others.
         """
-        self._leases = {one: until for one, until in self._leases.items() if until > now_us}
+        self._leases = {each: until for each, until in self._leases.items() if until > now_us}
         rows = self._look(now_us, busy, passed)
         if not rows and self._served:
             self._served.clear()
@@ -156,27 +156,27 @@ class Outbox:
             if not self._exclusive:
                 connection.exec_driver_sql("COMMIT")
         free = (_Due(row.run_key, row.run, row.id) for row in rows)
-        return [one for one in free if one.id not in self._leases and one.id not in passed]
+        return [due for due in free if due.id not in self._leases and due.id not in passed]
 
     def _read(self, dealt: Collection[_Due]) -> list[Delivery]:
         table = schema.outbox.c
-        found: dict[str, Delivery] = {}
+        by_id: dict[str, Delivery] = {}
         with reading(self._engine) as connection:
-            for one in dealt:
+            for due in dealt:
                 query = select(schema.outbox).where(
-                    table.run_key == one.run_key, table.id == one.id, table.state == "waiting"
+                    table.run_key == due.run_key, table.id == due.id, table.state == "waiting"
                 )
                 rows = connection.execute(query).mappings()
-                found.update((one.id, _delivery(dict(row))) for row in rows)
-        return [found[one.id] for one in dealt if one.id in found]
+                by_id.update((due.id, _delivery(dict(row))) for row in rows)
+        return [by_id[due.id] for due in dealt if due.id in by_id]
 
     def _lease(
         self, dealt: Iterable[_Due], now_us: int, until_us: int
     ) -> tuple[list[Delivery], StorageTroubleError | None]:
         """Claim those that are still free, run by run; what could be had, and what went wrong."""
         runs: dict[str, list[_Due]] = {}
-        for one in dealt:
-            runs.setdefault(one.run, []).append(one)
+        for due in dealt:
+            runs.setdefault(due.run, []).append(due)
         leases = [
             self._writer.submit(run, _leasing(ones, now_us, until_us)) for run, ones in runs.items()
         ]
@@ -235,8 +235,8 @@ class Outbox:
             if not runs:
                 return
             given_up = [self._writer.submit(run, functools.partial(job, run=run)) for run in runs]
-            for one in given_up:
-                one.result(TIMEOUT_S)
+            for job_done in given_up:
+                job_done.result(TIMEOUT_S)
 
     def next_due(self) -> datetime | None:
         table = schema.outbox.c
@@ -255,9 +255,9 @@ class Outbox:
         table = schema.outbox.c
         query = select(table.state, func.count()).group_by(table.state)
         with reading(self._engine) as connection:
-            found = {row[0]: row[1] for row in connection.execute(query)}
+            counts = {row[0]: row[1] for row in connection.execute(query)}
         states: tuple[DeliveryState, ...] = ("waiting", "delivered", "dead")
-        return {state: found.get(state, 0) for state in states}
+        return {state: counts.get(state, 0) for state in states}
 
     def resend(self, delivery_id: str, now: datetime, projects: Collection[str] | None) -> bool:
         """Put a dead delivery of these projects (None: any) back in line; whether there was one."""
@@ -303,13 +303,13 @@ def _in_turn(rows: Iterable[_Due], limit: int) -> tuple[list[_Due], set[int]]:
             dealt.append(waiting[key].popleft())
             if not waiting[key]:
                 del waiting[key]
-    return dealt, {one.run_key for one in dealt} & set(waiting)
+    return dealt, {due.run_key for due in dealt} & set(waiting)
 
 
 def _leasing(ones: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Delivery]]:
     """The job that claims those deliveries of one run that no one else has claimed."""
     table = schema.outbox
-    key, places = ones[0].run_key, {one.id: at for at, one in enumerate(ones)}
+    key, places = ones[0].run_key, {due.id: at for at, due in enumerate(ones)}
     free = (
         select(table.c.id)
         .where(table.c.run_key == key, table.c.id.in_(places), *_is_due(now_us))

@@ -54,15 +54,15 @@ def gathered(stretches: Iterable[Stretch]) -> Iterator[list[Stretch]]:
     group: list[Stretch] = []
     for stretch in stretches:
         group.append(stretch)
-        if sum(len(one.steps) for one in group) >= UPDATES_A_ROLLUP:
+        if sum(len(part.steps) for part in group) >= UPDATES_A_ROLLUP:
             yield group
             group = []
 
 
 def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
     """All names in a group, in the order of their first appearance, and the roll-up's bytes."""
-    names = tuple(dict.fromkeys(name for one in group for name in one.names))
-    bases = list(accumulate((len(one.steps) for one in group), initial=0))
+    names = tuple(dict.fromkeys(name for stretch in group for name in stretch.names))
+    bases = list(accumulate((len(stretch.steps) for stretch in group), initial=0))
     kept = [_worth_keeping(group, bases, name) for name in names]
     used = sorted({at for points in kept for at in points})
     place = {at: number for number, at in enumerate(used)}
@@ -101,18 +101,18 @@ def _place_of(group: Sequence[Stretch], bases: Sequence[int], at: int) -> tuple[
 
 def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) -> dict[int, float]:
     """Places in the group, and the values there."""
-    found: list[tuple[int, float]] = []
+    kept: list[tuple[int, float]] = []
     for base, stretch in zip(bases, group, strict=False):
         if name in stretch.names:
             width = len(stretch.names)
             column = stretch.values[stretch.names.index(name) :: width]
-            found += [(base + at, column[at]) for at in worth_keeping(column)]
-    finite = [pair for pair in found if pair[1] - pair[1] == 0.0]
+            kept += [(base + at, column[at]) for at in worth_keeping(column)]
+    finite = [pair for pair in kept if pair[1] - pair[1] == 0.0]
     strange: dict[str, tuple[int, float]] = {}
-    for pair in found:
+    for pair in kept:
         if pair[1] - pair[1] != 0.0:
             strange.setdefault(repr(pair[1]), pair)
-    ends = [found[0], found[-1], *strange.values()]
+    ends = [kept[0], kept[-1], *strange.values()]
     if finite:
         ends += [min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])]
     return dict(ends)

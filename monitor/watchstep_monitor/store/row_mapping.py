@@ -57,9 +57,9 @@ def document(record: R) -> str:
 
 def record_from(kind: type[R], text: str) -> R:
     """The record that `document` wrote."""
-    known = {field.name for field in fields(kind)}
+    names = {field.name for field in fields(kind)}
     # What newer code added is none of ours.
-    values = {name: value for name, value in json.loads(text).items() if name in known}
+    values = {name: value for name, value in json.loads(text).items() if name in names}
     for name, value in values.items():
         if name in _MOMENTS and value is not None:
             values[name] = datetime.fromisoformat(value)

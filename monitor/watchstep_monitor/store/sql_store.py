@@ -84,8 +84,8 @@ class SqlStore:
 
     def run(self, run: str) -> RunRecord | None:
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
-        found = [packing.run_record(row) for row in self._rows(query)]
-        return next((record for record in found if record.run == run), None)
+        records = [packing.run_record(row) for row in self._rows(query)]
+        return next((record for record in records if record.run == run), None)
 
     def runs(self, wanted: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
         table = schema.runs.c

@@ -21,8 +21,8 @@ class Footing:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = [f"{path}{end}" for end in ("", "-wal", "-shm")]
-        found = path.stat()
-        self._identity = found.st_dev, found.st_ino
+        status = path.stat()
+        self._identity = status.st_dev, status.st_ino
 
     def trouble(self, *, is_open: bool = True) -> str | None:
         """None while the files are there and may be written; else one short sentence.
@@ -31,10 +31,10 @@ class Footing:
             is_open: Whether a connection is; without one SQLite makes its other files anew.
         """
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return "the database file is gone from its folder"
-        if (found.st_dev, found.st_ino) != self._identity:
+        if (status.st_dev, status.st_ino) != self._identity:
             return "another file has taken the database's place"
         for file in self._files if is_open else self._files[:1]:
             if not os.access(file, os.W_OK):

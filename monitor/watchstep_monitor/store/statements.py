@@ -74,7 +74,7 @@ class Statements:
             f"{name} = {mark}" for name in ("run_key", "attempt", "last_seq", "version")
         )
         # The names are the schema's own.
-        advance = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"  # noqa: S608 - see above
+        advance = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"
         self.advance_run = guarded(advance) if dialect.name == "postgresql" else advance
 
 
@@ -87,7 +87,7 @@ def _inserting(table: Table, mark: str) -> str:
     names = columns(table)
     marks = ", ".join(mark for _ in names)
     # The names are the schema's own.
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - see above
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
 
 
 def _replacing(table: Table, mark: str) -> str:
@@ -96,7 +96,7 @@ def _replacing(table: Table, mark: str) -> str:
     changed = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
     # The names are the schema's own.
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608 - see above
+        f"INSERT INTO {table.name} ({', '.join(names)})"
         f" VALUES ({', '.join(mark for _ in names)})"
         f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
     )

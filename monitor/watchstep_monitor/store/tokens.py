@@ -54,8 +54,8 @@ class Tokens:
 
     def adopt(self, tokens: Sequence[TokenRecord]) -> int:
         def job(connection: Connection) -> int:
-            known = set(connection.execute(select(schema.tokens.c.sha256)).scalars())
-            new = [_row(token) for token in tokens if token.sha256 not in known]
+            stored = set(connection.execute(select(schema.tokens.c.sha256)).scalars())
+            new = [_row(token) for token in tokens if token.sha256 not in stored]
             if new:
                 connection.execute(insert(schema.tokens), new)
             return len(new)

@@ -218,16 +218,16 @@ class SqlTransaction:
             .order_by(table.first_seq)
         ).all()
         stretches = [blocks.block_stretch(row, self._names_of(key, row.shape)) for row in rows]
-        found: list[tuple[Any, ...]] = []
+        made: list[tuple[Any, ...]] = []
         for group in rollups.gathered(stretches):
             names, points = rollups.rolled_up(group)
-            steps = [step for one in group for step in one.steps]
+            steps = [step for part in group for step in part.steps]
             last = group[-1].first_seq + len(group[-1].steps) - 1
             # It also speaks for the numbers that are lost, so that no one looks for them.
             place = (key, attempt, rolled + 1, last, min(steps), max(steps))
-            found.append((*place, self._shape_of(key, names), points))
+            made.append((*place, self._shape_of(key, names), points))
             rolled = last
-        self._write(self._statements.insert["rollups"], found)
+        self._write(self._statements.insert["rollups"], made)
 
     def _shape_of(self, key: int, names: tuple[str, ...]) -> int:
         codes = self._codes(key)
@@ -274,8 +274,8 @@ class SqlTransaction:
             table.first_seq > min(wanted) - blocks.MOST_UPDATES,
             table.last_seq >= min(wanted),
         )
-        found = self._updates(run, query)
-        return {twin.seq: twin for twin in found if twin.seq in wanted}
+        near = self._updates(run, query)
+        return {twin.seq: twin for twin in near if twin.seq in wanted}
 
     def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
         table = schema.updates.c

@@ -210,8 +210,8 @@ class Writer:
             for transaction in calls:
                 _call(transaction.rolled_back)
             self._note_failure(_reason(error))
-            known = {id(entry[0]) for entry in done}
-            if task is not None and id(task) not in known:
+            attempted = {id(entry[0]) for entry in done}
+            if task is not None and id(task) not in attempted:
                 _refuse(task.future, error)
             for entry in done:
                 _refuse(entry[0].future, error)
@@ -236,7 +236,7 @@ class Writer:
             except (SQLAlchemyError, OSError):
                 _undo(connection, transaction)
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a job raises is its caller's
+            except Exception as error:  # noqa: BLE001 - listed in tests/shape
                 _undo(connection, transaction)
                 task.future.set_exception(error)
                 return
@@ -258,7 +258,7 @@ class Writer:
             except _ALL_FAIL:
                 _call(transaction.rolled_back)
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a job raises is its caller's
+            except Exception as error:  # noqa: BLE001 - listed in tests/shape
                 connection.exec_driver_sql("ROLLBACK TO job")
                 connection.exec_driver_sql("RELEASE job")
                 _call(transaction.rolled_back)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from watchstep.core.rules import ZONE_NAMES
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.json_values import number
 from watchstep_monitor.service.run_service import Projects, RunService
@@ -18,6 +17,7 @@ RECENT_UPDATES = 2_000
 
 SPARK_POINTS = 60
 SPEED_POINTS = 100
+_ORDER = ("ok", *SEVERITIES)
 _FAVOURITES = ("rollout/ep_rew_mean", "reward", "eval/loss", "train/loss", "loss")
 
 
@@ -64,7 +64,7 @@ def worst_zone(zones: Mapping[str, str], alarming: Sequence[str] = ()) -> tuple[
         return None
     order = [metric for metric in alarming if metric in zones]
     order += [metric for metric in zones if metric not in order]
-    worst = max(order, key=lambda metric: ZONE_NAMES.index(zones[metric]))
+    worst = max(order, key=lambda metric: _ORDER.index(zones[metric]))
     return worst, zones[worst]
 
 
@@ -81,7 +81,7 @@ def speed(points: Sequence[Point]) -> float | None:
 
 
 def _telling_metric(view: RunView, worst: tuple[str, str] | None) -> str:
-    if worst is not None and worst[1] not in {"ok", "watch"}:
+    if worst is not None and worst[1] not in {"ok", "info"}:
         return worst[0]
     for name in _FAVOURITES:
         if name in view.latest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from watchstep.core.engine import State
 from watchstep.core.updates import Change, Severity, Transition
@@ -24,28 +24,28 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
     A rule that fires again in a later attempt while its alert is still open changes nothing:
     it is the same trouble.
     """
-    known = change.live.alerts.get((transition.rule, transition.subject))
+    open_alert = change.live.alerts.get((transition.rule, transition.subject))
     if transition.change == "pending":
         # Rules with a `for` begin to hold and cease to all the time in healthy runs: such
         # waiting is no history, and telling of it once made 9 of 10 timeline entries.
-        if known is None:
+        if open_alert is None:
             change.begin_alert(_begun(change, transition, "pending"))
         return None
     if transition.change == "cancelled":
-        if known is not None and known.state == "pending":
-            change.cancel_alert(known)
+        if open_alert is not None and open_alert.state == "pending":
+            change.cancel_alert(open_alert)
         return None
     if transition.change == "firing":
-        if known is not None and known.state == "firing":
-            return _grown_worse(change, transition, known)
-        alert = _firing(change, transition, known)
+        if open_alert is not None and open_alert.state == "firing":
+            return _grown_worse(change, transition, open_alert)
+        alert = _firing(change, transition, open_alert)
         change.keep_alert(alert)
         _note(change, transition, alert)
         return alert
-    if known is None:
+    if open_alert is None:
         return None
     alert = replace(
-        known, state="resolved", resolved_at=change.now, last_seq=max(1, transition.seq - 1)
+        open_alert, state="resolved", resolved_at=change.now, last_seq=max(1, transition.seq - 1)
     )
     change.keep_alert(alert)
     _note(change, transition, alert)
@@ -53,11 +53,11 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
 
 
 def _grown_worse(
-    change: UnitOfWork, transition: Transition, known: AlertRecord
+    change: UnitOfWork, transition: Transition, open_alert: AlertRecord
 ) -> AlertRecord | None:
-    if SEVERITIES.index(transition.severity) <= SEVERITIES.index(known.severity):
+    if SEVERITIES.index(transition.severity) <= SEVERITIES.index(open_alert.severity):
         return None
-    alert = replace(known, severity=transition.severity, reason=transition.reason)
+    alert = replace(open_alert, severity=transition.severity, reason=transition.reason)
     change.keep_alert(alert)
     _note(change, transition, alert)
     return alert
@@ -131,8 +131,8 @@ def disagreements(live: LiveRun) -> Iterator[Transition]:
         elif alert.state == "firing" and key not in firing:
             yield _made(live, key, "resolved", "Does not hold under the rules now loaded.")
     for key in firing:
-        known = live.alerts.get(key)
-        if known is None or known.state != "firing":
+        open_alert = live.alerts.get(key)
+        if open_alert is None or open_alert.state != "firing":
             yield _made(live, key, "firing", "Holds under the rules now loaded.")
 
 
@@ -191,7 +191,9 @@ def _made(live: LiveRun, key: tuple[str, str], change: Change, reason: str) -> T
     return replace(transition, severity=rule.severity, action=rule.action)
 
 
-def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecord:
+def _begun(
+    change: UnitOfWork, transition: Transition, state: Literal["pending", "firing"]
+) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
     # Without a subject an id is as it was before alerts had one.
@@ -203,7 +205,7 @@ def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecor
         attempt=transition.attempt,
         rule=transition.rule,
         severity=transition.severity,
-        state=state,  # type: ignore[arg-type]
+        state=state,
         since=change.now,
         first_seq=transition.seq,
         last_seq=transition.seq,
@@ -217,8 +219,8 @@ def _begun(change: UnitOfWork, transition: Transition, state: str) -> AlertRecor
     )
 
 
-def _firing(change: UnitOfWork, transition: Transition, known: AlertRecord | None) -> AlertRecord:
-    begun = known if known is not None else _begun(change, transition, "firing")
+def _firing(change: UnitOfWork, transition: Transition, pending: AlertRecord | None) -> AlertRecord:
+    begun = pending if pending is not None else _begun(change, transition, "firing")
     return replace(
         begun,
         state="firing",

@@ -46,18 +46,18 @@ def diagnosed(change: UnitOfWork, incident: IncidentRecord, *, worse: bool) -> I
         worse: Whether it opened just now, grew worse, or the run ended; else it may be too
             soon to look again.
     """
-    record, known = change.live.record, change.live.diagnosed
+    record, before = change.live.record, change.live.diagnosed
     if incident.attempt != record.attempt:
         return incident
     if not worse and record.last_seq - incident.diagnosed_seq < AGAIN_UPDATES:
         return incident
-    if known is not None and known.id != incident.id and _is_fresh(known, incident, record):
+    if before is not None and before.id != incident.id and _is_fresh(before, incident, record):
         return replace(
             incident,
-            diagnosis=known.diagnosis,
-            confidence=known.confidence,
-            causes=known.causes,
-            diagnosed_seq=known.diagnosed_seq,
+            diagnosis=before.diagnosis,
+            confidence=before.confidence,
+            causes=before.causes,
+            diagnosed_seq=before.diagnosed_seq,
         )
     incident = replace(incident, diagnosed_seq=record.last_seq)
     history = change.newest(HISTORY_UPDATES)
@@ -67,23 +67,23 @@ def diagnosed(change: UnitOfWork, incident: IncidentRecord, *, worse: bool) -> I
     alerts = list(_transitions(change.live))
     try:
         causes = diagnose(change.live.rules, history, alerts)
-        told = story(change.live.rules, alerts, history)
+        story_so_far = story(change.live.rules, alerts, history)
     except (ArithmeticError, LookupError, TypeError, ValueError):
         # Readings are anyone's numbers: a diagnosis that stumbles over them must not keep an
         # update from being stored or an alert from being told.
         log.exception("an incident could not be diagnosed", extra={"run": incident.run})
         return incident
-    incident = _with_story(_with_causes(incident, causes), told, history)
+    incident = _with_story(_with_causes(incident, causes), story_so_far, history)
     change.live.diagnosed = incident
     return incident
 
 
-def _is_fresh(known: IncidentRecord, incident: IncidentRecord, record: RunRecord) -> bool:
+def _is_fresh(before: IncidentRecord, incident: IncidentRecord, record: RunRecord) -> bool:
     """Whether the incident before was as bad and diagnosed only just now."""
     return (
-        known.attempt == record.attempt
-        and record.last_seq - known.diagnosed_seq < AGAIN_UPDATES
-        and SEVERITIES.index(known.worst) >= SEVERITIES.index(incident.worst)
+        before.attempt == record.attempt
+        and record.last_seq - before.diagnosed_seq < AGAIN_UPDATES
+        and SEVERITIES.index(before.worst) >= SEVERITIES.index(incident.worst)
     )
 
 
@@ -110,8 +110,10 @@ def _cause_json(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _with_story(incident: IncidentRecord, told: Story, history: Sequence[Update]) -> IncidentRecord:
-    first_bad = told.first_bad_update
+def _with_story(
+    incident: IncidentRecord, story: Story, history: Sequence[Update]
+) -> IncidentRecord:
+    first_bad = story.first_bad_update
     if first_bad is None:
         return incident
     step = next((update.step for update in history if update.seq == first_bad), None)
@@ -121,16 +123,16 @@ def _with_story(incident: IncidentRecord, told: Story, history: Sequence[Update]
             "first_update": phase.first_update,
             "last_update": phase.last_update,
         }
-        for phase in told.phases
+        for phase in story.phases
     )
-    stage = told.phases[-1].stage if told.phases else incident.stage
+    stage = story.phases[-1].stage if story.phases else incident.stage
     return replace(
         incident,
         stage=max(stage, incident.stage, key=STAGES.index),
         first_bad=first_bad,
         first_bad_step=incident.first_bad_step if step is None else step,
-        last_good=incident.last_good if told.last_good_update is None else told.last_good_update,
-        damage=told.damage_update,
+        last_good=incident.last_good if story.last_good_update is None else story.last_good_update,
+        damage=story.damage_update,
         phases=phases,
     )
 

@@ -29,10 +29,10 @@ def notice_to_json(notice: Notice) -> dict[str, Any]:
 
 def notice_from_json(written: Mapping[str, Any]) -> Notice:
     """The notice that `notice_to_json` wrote."""
-    known = {name: value for name, value in written.items() if name in _NOTICE_FIELDS}
+    fields_here = {name: value for name, value in written.items() if name in _NOTICE_FIELDS}
     return Notice(
         **{
-            **known,
+            **fields_here,
             "alerts": tuple(_alert(alert) for alert in written["alerts"]),
             "readings": {name: reading(value) for name, value in written["readings"].items()},
             "at": datetime.fromisoformat(written["at"]),
@@ -41,11 +41,11 @@ def notice_from_json(written: Mapping[str, Any]) -> Notice:
 
 
 def _alert(written: Mapping[str, Any]) -> AlertView:
-    known = {name: value for name, value in written.items() if name in _ALERT_FIELDS}
+    fields_here = {name: value for name, value in written.items() if name in _ALERT_FIELDS}
     resolved = written["resolved_at"]
     return AlertView(
         **{
-            **known,
+            **fields_here,
             "since": datetime.fromisoformat(written["since"]),
             "resolved_at": None if resolved is None else datetime.fromisoformat(resolved),
             "reading": reading(written["reading"]),

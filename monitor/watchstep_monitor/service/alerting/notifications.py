@@ -139,14 +139,14 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
             for alert in loud
         )
     ]
-    edge: Edge = incident.due_edge or "changed"  # type: ignore[assignment]
-    told = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
+    edge: Edge = incident.due_edge or "changed"
+    receivers = dict.fromkeys((*incident.told, *(route.receiver for route in routes)))
     repeat_at = change.now + timedelta(seconds=policy.repeat_interval_s)
     change.keep_incident(
         _send(
             change,
             policy,
-            replace(incident, told=tuple(told), due_at=repeat_at, due_edge="repeat"),
+            replace(incident, told=tuple(receivers), due_at=repeat_at, due_edge="repeat"),
             edge,
             [route.receiver for route in routes],
         )
@@ -159,9 +159,9 @@ def tell_resolved(
     """Tell those who heard of an incident that it is over; returns it with the count raised."""
     if not incident.told:
         return incident
-    known = {route.receiver for route in policy.routes()}
+    receivers = {route.receiver for route in policy.routes()}
     return _send(
-        change, policy, incident, "resolved", [name for name in incident.told if name in known]
+        change, policy, incident, "resolved", [name for name in incident.told if name in receivers]
     )
 
 

@@ -37,7 +37,7 @@ def parse_matcher(text: str, *, loc: tuple[str | int, ...] = ()) -> Matcher:
     if written is None:
         raise InvalidError('must look like rule="name"', loc=loc, kind="matcher")
     name, op, _, value = written.groups()
-    matcher = Matcher(name, op, value)  # type: ignore[arg-type]
+    matcher = Matcher(name, op, value)
     check_matcher(matcher, loc=loc)
     return matcher
 

@@ -119,15 +119,15 @@ def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
 
     Names that are known stay, so that the same batch is cut in the same way again.
     """
-    known = live.latest.keys()
+    reported = live.latest.keys()
     new = dict.fromkeys(
-        name for _, update in batch.updates for name in update.readings if name not in known
+        name for _, update in batch.updates for name in update.readings if name not in reported
     )
-    if len(known) + len(new) <= most:
+    if len(reported) + len(new) <= most:
         return batch
     # Names without which there is no training first.
     ordered = sorted(new, key=lambda name: not is_core(name, live.rules.role(name)))
-    names = known | set(ordered[: max(0, most - len(known))])
+    names = reported | set(ordered[: max(0, most - len(reported))])
     updates = [
         (
             at,
@@ -154,14 +154,14 @@ def resumed(
     beginning: Beginning, attempts: Sequence[AttemptRecord], current: int
 ) -> AttemptRecord | None:
     """The attempt that this announcement continues, or None when it begins a new one."""
-    by_number = {known.attempt: known for known in attempts}
+    by_number = {attempt.attempt: attempt for attempt in attempts}
     if beginning.attempt is not None:
         if beginning.attempt < current:
             raise ConflictError("that attempt is over", loc=("attempt",))
         return by_number.get(beginning.attempt)
     if beginning.session is None:
         return None
-    return next((known for known in attempts if known.session == beginning.session), None)
+    return next((attempt for attempt in attempts if attempt.session == beginning.session), None)
 
 
 def sort_batch(transaction: Transaction, batch: Batch, last_seq: int) -> SortedBatch:

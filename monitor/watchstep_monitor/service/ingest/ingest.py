@@ -141,12 +141,12 @@ class Ingest:
         check_attempt(beginning.attempt or 0, live)
         change = self._change(transaction, live, now)
         attempts = transaction.attempts(beginning.run) if change.seen else []
-        known = resumed(beginning, attempts, live.record.attempt)
-        if known is not None and known.attempt < live.record.attempt:
+        attempt = resumed(beginning, attempts, live.record.attempt)
+        if attempt is not None and attempt.attempt < live.record.attempt:
             # The trainer of an earlier attempt sends what it could not send while it lived.
-            return replace(live.record, attempt=known.attempt, last_seq=known.last_seq)
+            return replace(live.record, attempt=attempt.attempt, last_seq=attempt.last_seq)
         self._describe(change, beginning)
-        if known is None:
+        if attempt is None:
             wanted = beginning.attempt or live.record.attempt + 1
             self._begin_attempt(transaction, change, wanted, beginning.session)
         self._finish(transaction, change)
@@ -256,9 +256,9 @@ class Ingest:
         self, transaction: Transaction, change: UnitOfWork, attempt: int, session: str | None
     ) -> None:
         record = change.live.record
-        for known in transaction.attempts(record.run) if change.seen else ():
-            if known.attempt == record.attempt:
-                change.attempts[known.attempt] = replace(known, last_seq=record.last_seq)
+        for earlier in transaction.attempts(record.run) if change.seen else ():
+            if earlier.attempt == record.attempt:
+                change.attempts[earlier.attempt] = replace(earlier, last_seq=record.last_seq)
         cancel_pending(change)
         for command in change.live.commands:
             change.commands[command.id] = replace(command, state="void")
@@ -408,17 +408,17 @@ class Ingest:
         self, transaction: Transaction, live: LiveRun, batch: Batch, now: datetime
     ) -> Receipt:
         """Updates of an attempt that is over: kept for the record, too late to be judged."""
-        attempts = {known.attempt: known for known in transaction.attempts(batch.run)}
-        known = attempts.get(batch.attempt)
-        if known is None:
+        attempts = {earlier.attempt: earlier for earlier in transaction.attempts(batch.run)}
+        earlier = attempts.get(batch.attempt)
+        if earlier is None:
             raise ConflictError("the run has begun a later attempt", loc=("attempt",))
-        sorted_ = sort_batch(transaction, batch, known.last_seq)
-        last_seq = known.last_seq
+        sorted_ = sort_batch(transaction, batch, earlier.last_seq)
+        last_seq = earlier.last_seq
         if sorted_.fresh:
             last_seq = sorted_.fresh[-1].seq
             change = self._change(transaction, live, now)
             change.updates.extend(sorted_.fresh)
-            change.attempts[batch.attempt] = replace(known, last_seq=last_seq)
+            change.attempts[batch.attempt] = replace(earlier, last_seq=last_seq)
             change.alter(updates=live.record.updates + len(sorted_.fresh))
             self._finish(transaction, change)
         rejected = (*batch.rejected, *sorted_.rejected)

@@ -66,18 +66,18 @@ def report(job: Job) -> dict[str, Any]:
         if at == MOST_RUNS:
             break
         _name(log, job)
-        found = examine(log, job.rules or None, draw=True, look_beside=False)
-        found.path = job.shown
-        fleet.add(found)
+        examination = examine(log, job.rules or None, draw=True, look_beside=False)
+        examination.path = job.shown
+        fleet.add(examination)
     worst = fleet.worst()
     return {
         "runs": [
             {
-                **plain(found.as_json()),
-                "means": VERDICTS[found.verdict],
-                "charts": list(_charts(found)),
+                **plain(examination.as_json()),
+                "means": VERDICTS[examination.verdict],
+                "charts": list(_charts(examination)),
             }
-            for found in worst
+            for examination in worst
         ],
         "page": render(worst, fleet.verdicts),
     }
@@ -92,11 +92,11 @@ def _name(log: Log, job: Job) -> None:
         log.run = job.shown
 
 
-def _charts(found: Examination) -> Iterator[dict[str, Any]]:
-    if found.downsampled is None or found.rule_set is None:
+def _charts(log: Examination) -> Iterator[dict[str, Any]]:
+    if log.downsampled is None or log.rule_set is None:
         return
-    chosen = found.downsampled.chosen(MOST_CHARTS)
-    lines = scales(found.rule_set, dict.fromkeys(chosen, 0.0) | found.downsampled.scales)
+    chosen = log.downsampled.chosen(MOST_CHARTS)
+    lines = scales(log.rule_set, dict.fromkeys(chosen, 0.0) | log.downsampled.scales)
     for metric, series in chosen.items():
         yield {
             "metric": metric,

@@ -137,14 +137,14 @@ class Postmortems:
         )
         try:
             async with asyncio.timeout(2 * self.limits.processor_s):
-                told, complaint = await process.communicate(json.dumps(asdict(job)).encode())
+                answer, complaint = await process.communicate(json.dumps(asdict(job)).encode())
         except TimeoutError:
-            told, complaint = b"", b"timeout"
+            answer, complaint = b"", b"timeout"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        if process.returncode != 0 or not told:
+        if process.returncode != 0 or not answer:
             log.warning(
                 "post-mortem failed",
                 extra={
@@ -155,10 +155,10 @@ class Postmortems:
             raise InvalidError(
                 "examining the log took too long or too much memory", loc=("body",), kind="too_much"
             )
-        found: dict[str, Any] = json.loads(told)
-        if "refused" in found:
-            raise InvalidError(str(found["refused"]), loc=("body",), kind="no_log")
-        return found
+        report: dict[str, Any] = json.loads(answer)
+        if "refused" in report:
+            raise InvalidError(str(report["refused"]), loc=("body",), kind="no_log")
+        return report
 
 
 def _lines(store: Store, run: str) -> Iterator[bytes]:

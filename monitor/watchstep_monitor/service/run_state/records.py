@@ -199,7 +199,7 @@ class IncidentRecord:
     diagnosed_seq: int = 0
     resolved_at: datetime | None = None
     due_at: datetime | None = None
-    due_edge: str = ""
+    due_edge: Literal["", "opened", "changed", "repeat"] = ""
     told: tuple[str, ...] = ()
     notices: int = 0
     noticed_at: datetime | None = None
@@ -246,10 +246,14 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One condition on an alert's labels: `=`, `!=`, `=~` or `!~`, as in Alertmanager."""
+    """One condition on an alert's labels, as in Alertmanager.
+
+    Attributes:
+        op: `=`, `!=`, `=~` or `!~`.
+    """
 
     name: str
-    op: Literal["=", "!=", "=~", "!~"]
+    op: str
     value: str
 
 

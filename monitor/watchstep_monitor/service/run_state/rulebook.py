@@ -10,7 +10,7 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
 from watchstep.rules import PACKS_TAG, combine, packs, packs_named, read_source, read_text
-from watchstep.rules.files import expanded_sources, pack_text, read_bytes
+from watchstep.rules.files import judging, pack_text, read_bytes, spelled_out
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class RuleBook:
         Raises:
             RuleError: A file is missing or wrong.
         """
-        self._paths = tuple(map(str, expanded_sources(paths)))
+        self._paths = tuple(map(str, spelled_out(judging(paths))))
         self.version = 0
         self.reload()
 
@@ -89,7 +89,7 @@ class RuleBook:
 
     def _compiled(self, chosen: tuple[str, ...]) -> RuleSet:
         try:
-            return combine([*map(read_source, expanded_sources(chosen)), *self._files])
+            return combine([*map(read_source, judging(chosen)), *self._files])
         except RuleError as error:
             # A file of the operator's that builds on a pack of the settings.
             log.warning("packs not used", extra={"packs": chosen, "reason": str(error)})

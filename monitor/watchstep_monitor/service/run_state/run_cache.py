@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.updates import Update
 from watchstep_monitor.service.run_state.records import (
+    SEVERITIES,
     AlertRecord,
     CommandRecord,
     IncidentRecord,
@@ -91,10 +92,24 @@ class RunView:
     commands: tuple[CommandRecord, ...]
 
     def zones(self) -> dict[str, str]:
-        """Zone of every metric that has zones."""
-        firing = {alert.rule for alert in self.alerts if alert.state == "firing"}
-        zones = ((name, self.rules.zone(name, self.latest, firing)) for name in self.latest)
-        return {name: zone for name, zone in zones if zone is not None}
+        """The severity of the worst alert about each metric that rules look at, or "ok"."""
+        worst: dict[str, int] = {}
+        for alert in self.alerts:
+            metric = self.rules.canonical(alert.subject or alert.metric)
+            if alert.state == "firing" and metric:
+                rank = SEVERITIES.index(alert.severity) + 1
+                worst[metric] = max(rank, worst.get(metric, 0))
+        words = ("ok", *SEVERITIES)
+        return {
+            name: words[worst.get(self.rules.canonical(name), 0)]
+            for name in self.latest
+            if self.rules.canonical(name) in worst or _is_looked_at(self.rules, name)
+        }
+
+
+def _is_looked_at(rules: RuleSet, name: str) -> bool:
+    """Whether some rule is about a metric."""
+    return bool(rules.targets(name)) or rules.role(name) in rules.each_roles
 
 
 class RunCache:

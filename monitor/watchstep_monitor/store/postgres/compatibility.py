@@ -59,7 +59,7 @@ def wait_for_no_older(connection: Connection, oldest: str) -> None:
         ),
         {"program": f"{PROGRAM}%"},
     )
-    older = sorted(one for (name,) in rows if (one := name.removeprefix(PROGRAM)) < oldest)
+    older = sorted(code for (name,) in rows if (code := name.removeprefix(PROGRAM)) < oldest)
     if older:
         raise SettingsError(
             f"replicas of schema {', '.join(older)} still use this database, and the schema "

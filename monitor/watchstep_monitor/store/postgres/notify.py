@@ -136,9 +136,9 @@ def tell_of_delivery(
 ) -> None:
     """Announce how an attempt at a delivery ended, once that is committed."""
     voice: Voice = connection.info[VOICE]
-    told = json.dumps({"run": run, "project": project, "detail": dict(detail)})
-    if len(told.encode()) < MOST_NOTICE_BYTES:
-        voice.say(f"{DELIVERY} {told}")
+    message = json.dumps({"run": run, "project": project, "detail": dict(detail)})
+    if len(message.encode()) < MOST_NOTICE_BYTES:
+        voice.say(f"{DELIVERY} {message}")
 
 
 def tell_of_tokens(connection: Connection) -> None:

@@ -6,6 +6,9 @@ Week 0 is no week of the calendar: it keeps what must outlive its own week (see
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Connection, text
 
 from watchstep_monitor.service.run_state.storage import PastWeek
@@ -23,23 +26,30 @@ THIS_WEEK = f"floor(extract(epoch FROM now()) / {WEEK_S})::integer"
 
 def make_partitions(connection: Connection) -> None:
     """Make the partitions of this week and the next ones that are not there yet."""
-    connection.execute(text("BEGIN"))
-    try:
+    with _transaction(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING_LOCK})
         week = connection.execute(text(f"SELECT {THIS_WEEK}")).scalar_one()
-        known = set(week_partitions(connection))
+        existing = set(week_partitions(connection))
         for at in range(week, week + WEEKS_AHEAD + 1):
-            if at not in known:
+            if at not in existing:
                 connection.execute(
                     text(
                         f"CREATE TABLE {partition(at)} PARTITION OF updates"
                         f" FOR VALUES FROM ({at}) TO ({at + 1})"
                     )
                 )
-        connection.execute(text("COMMIT"))
-    except BaseException:
-        connection.execute(text("ROLLBACK"))
-        raise
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """A transaction on a connection that commits each statement by itself."""
+    ending = "ROLLBACK"
+    connection.execute(text("BEGIN"))
+    try:
+        yield
+        ending = "COMMIT"
+    finally:
+        connection.execute(text(ending))
 
 
 def over_weeks(connection: Connection, before_us: int) -> list[PastWeek]:
@@ -65,14 +75,14 @@ def drop_week(connection: Connection, week: int, before_us: int) -> int:
     if week not in week_partitions(connection) or not _is_over(connection, week, before_us):
         return 0
     table = partition(week)
-    rows: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608 - our own name
+    rows: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
     connection.execute(text(f"DROP TABLE {table}"))
     return rows
 
 
 def _is_over(connection: Connection, week: int, before_us: int) -> bool:
     query = text(
-        f"SELECT NOT EXISTS (SELECT FROM runs WHERE (ended_us IS NULL OR ended_us >= :before)"  # noqa: S608 - our own name
+        f"SELECT NOT EXISTS (SELECT FROM runs WHERE (ended_us IS NULL OR ended_us >= :before)"
         f" AND EXISTS (SELECT FROM {partition(week)} AS mine WHERE mine.run_key = runs.run_key))"
     )
     return bool(connection.execute(query, {"before": before_us}).scalar_one())
@@ -80,7 +90,7 @@ def _is_over(connection: Connection, week: int, before_us: int) -> bool:
 
 def _with_incidents(connection: Connection, week: int) -> tuple[str, ...]:
     query = text(
-        f"SELECT DISTINCT run FROM incidents AS one WHERE EXISTS"  # noqa: S608 - our own name
+        f"SELECT DISTINCT run FROM incidents AS one WHERE EXISTS"
         f" (SELECT FROM {partition(week)} AS mine WHERE mine.run_key = one.run_key) ORDER BY run"
     )
     return tuple(connection.execute(query).scalars())

@@ -159,8 +159,8 @@ class Replicas:
             self._ask_the_time(connection)
             self._take_lock(connection)
             if self._reloaded.is_set():
-                told = (CHANNEL, f"{self.voice.origin} {RELOAD}")
-                connection.execute("SELECT pg_notify(%s, %s)", told)
+                notification = (CHANNEL, f"{self.voice.origin} {RELOAD}")
+                connection.execute("SELECT pg_notify(%s, %s)", notification)
                 self._reloaded.clear()
             for notice in connection.notifies(timeout=WAIT_S, stop_after=100):
                 self._hear(notice.payload)

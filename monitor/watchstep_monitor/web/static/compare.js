@@ -83,7 +83,7 @@ function differences(a, b) {
 }
 
 function bad(one) {
-  return one && one.zone && !["ok", "watch"].includes(one.zone);
+  return one && one.zone && !["ok", "info"].includes(one.zone);
 }
 
 /** Settings that are not the same; equal ones would only hide them. */

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 
 const WORDS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
-export const ZONES = ["ok", "watch", "warning", "danger", "explosion"];
+export const ZONES = ["ok", "info", "warning", "critical"];
 
 /** A reading of the API as a number; words stand for what JSON cannot hold. */
 export function reading(value) {

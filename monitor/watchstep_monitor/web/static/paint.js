@@ -85,11 +85,11 @@ function zones({ brush, colour, plan, y, model }) {
     const high = zone.to === null ? top : clamp(y(zone.to), top, top + height);
     const low = zone.from === null ? top + height : clamp(y(zone.from), top, top + height);
     if (low - high < 1) continue;
-    brush.globalAlpha = Number(colour(zone.zone === "explosion" ? "band-explosion" : "band"));
+    brush.globalAlpha = Number(colour(zone.zone === "critical" ? "band-critical" : "band"));
     brush.fillStyle = colour(`zone-${zone.zone}`);
     brush.fillRect(left, high, width, low - high);
     brush.globalAlpha = 1;
-    if (zone.zone === "explosion") hatch(brush, left, high, width, low - high, colour("zone-explosion"));
+    if (zone.zone === "critical") hatch(brush, left, high, width, low - high, colour("zone-critical"));
     // At the left, where a run is usually still well and nothing lies over the word.
     if (low - high > 17) words.push([zone.zone, left + 5, high + 9]);
   }

@@ -6,7 +6,7 @@ import { runLink, when } from "./format.js";
 import { calm, listen } from "./live.js";
 
 const STATES = [null, "waiting", "delivered", "dead"];
-const PILLS = { delivered: "zone-ok", waiting: "zone-watch", dead: "zone-danger" };
+const PILLS = { delivered: "zone-ok", waiting: "zone-info", dead: "zone-danger" };
 const BURST_MS = 700;
 
 export async function show(place) {

@@ -4,7 +4,7 @@ import { Charts } from "./charts.js";
 import { el } from "./dom.js";
 import { level, number, reading, whole } from "./format.js";
 
-const ZONES = { healthy: "ok", suspicious: "warning", exploded: "danger", diverged: "explosion", died: "danger" };
+const ZONES = { healthy: "ok", suspicious: "warning", exploded: "critical", diverged: "critical", died: "critical" };
 const ANSWERS = { yes: "zone-warning", no: "zone-ok" };
 const RANK = { critical: 0, warning: 1, info: 2 };
 
@@ -14,7 +14,7 @@ export function report(found) {
 }
 
 function one(run, page) {
-  const zone = ZONES[run.verdict] || "watch";
+  const zone = ZONES[run.verdict] || "info";
   return el(
     "article",
     { class: "row-gap", "aria-label": `Report on ${run.run}` },
