@@ -15,6 +15,8 @@ HARMED, LOST = 0.8, 0.1
 """Shares of the twin's progress: a run that made less was harmed, or is lost."""
 HARMED_BY_LUCK = 0.6
 """The same where what is tried decides what is learnt, so that sound runs differ by more."""
+LEAST = 1e-6
+"""A metric that is never above this is rounding, or always zero: no yardstick for growth."""
 UNMEASURED = frozenset({"classic", "constant_reward", "curriculum", "memorised", "short"})
 """Difficulties in which the quality need not improve although all is well, or is not measured."""
 GROWN = 1000.0
@@ -141,9 +143,10 @@ def _apart(window: Sequence[tuple[int, float]], theirs: Mapping[int, float]) -> 
 
 def _grows(name: str, recording: Recording, twin: Recording, at: int) -> int | None:
     sizes = [abs(value) for _, value in _series(name, twin) if math.isfinite(value)]
-    limit = GROWN * max(sizes, default=math.inf)
+    largest = max(sizes, default=0.0)
+    limit = GROWN * largest if largest > LEAST else math.inf
     for number, value in _series(name, recording):
-        if number >= at and limit > 0.0 and not abs(value) <= limit:
+        if number >= at and not abs(value) <= limit:
             return number
     return None
 
