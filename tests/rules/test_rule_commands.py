@@ -7,12 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-<<<<<<< HEAD
-=======
 from watchstep.errors import RuleError
-from watchstep.postmortem.backtest_command import backtest_logs
 from watchstep.rules import unit_tests
->>>>>>> c9a770d (A metric's severity and the lines on its chart come from the rules; rule files and unit tests know roles, each and old names)
 from watchstep.rules.commands import app
 from watchstep.rules.series import expand
 from watchstep.study.backtest_command import backtest_logs
