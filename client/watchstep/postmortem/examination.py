@@ -19,7 +19,13 @@ from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.log_summary import AlertSpan, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
-from watchstep.postmortem.verdict import WELL, VerdictWord, not_checked, verdict_of
+from watchstep.postmortem.verdict import (
+    WELL,
+    VerdictWord,
+    not_checked,
+    unjudged_because,
+    verdict_of,
+)
 from watchstep.rules import AUTO, PACKS_TAG, judging, load, packs_for, packs_named
 from watchstep.wire import number_to_json
 
@@ -45,6 +51,7 @@ class Examination:
         partial: Whether part of the log could not be read.
         halt_update: Number of the update at which `on_critical="halt"` would have stopped the
             run; None when it would not have.
+        unjudged_because: What is missing before the run can be called healthy.
         first_bad_update: Number of the first sign of the first critical alert, or of the
             first warning; None when there was neither.
         last_good_update: Number of the last update before it, the log's last when nothing
@@ -81,6 +88,7 @@ class Examination:
     failure: str | None = None
     checkpoints: Search = field(default_factory=Search)
     not_checked: list[str] = field(default_factory=list)
+    unjudged_because: str = ""
     notes: list[str] = field(default_factory=list)
     packs: tuple[str, ...] = ()
     seconds: float = math.nan
@@ -126,6 +134,7 @@ class Examination:
             "checklist": [_item_json(item) for item in self.items],
             "checkpoint": best.as_json() if best else None,
             "checkpoints_refused": [one.as_json() for one in self.checkpoints.refused],
+            "unjudged_because": self.unjudged_because,
             "not_checked": self.not_checked,
             "notes": self.notes,
             "rules": list(self.packs),
@@ -186,6 +195,7 @@ def examine(
         stages=_stages(summary, story_told),
         failure=summary.failure,
         not_checked=not_checked(compiled, log.names, log.kind or "ppo", summary),
+        unjudged_because=unjudged_because(summary),
         notes=log.notes,
         packs=packs_for(summary.family) if packs == (AUTO,) else packs,
         seconds=_seconds(summary),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE
-from watchstep.core.health import Health, HealthTracker
+from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.stages import Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
@@ -96,6 +96,8 @@ class LogSummary:
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
         said_lost: Row and update at which it last said in words that the loss is not finite.
         stride: By how much the last two numbers differed.
+        reports: Reports in the last attempt of each metric that a run can be judged by, while
+            none of them has enough.
         held_at_end: Rules whose condition held at the last update.
         family: The kind of training whose rules judged it, see `watchstep.core.families`.
     """
@@ -114,6 +116,7 @@ class LogSummary:
     failure: str | None = None
     said_lost: tuple[int, int] | None = None
     stride: int = 1
+    reports: dict[str, int] = field(default_factory=dict)
     finished: bool = False
     held_at_end: tuple[str, ...] = ()
     family: str = ""
@@ -192,6 +195,8 @@ def fold(
         state, transitions = step(rules, state, update)
         _count(summary, update)
         summary.tracker.update(update, transitions)
+        if update.readings and max(summary.reports.values(), default=0) < REPORTS_TO_JUDGE:
+            _count_reports(summary, rules, update)
         for transition in transitions:
             _note(summary, transition, update)
         if state.firing():
@@ -213,10 +218,17 @@ def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     summary.attempts = attempt
     summary.before = summary.count
     summary.fired, summary.critical, summary.around = [], [], []
+    summary.reports = {}
     summary.halt = summary.failure = summary.said_lost = None
     summary.captured, summary.kept_after = "", 0
     summary.finished = False
     summary.began.clear()
+
+
+def _count_reports(summary: LogSummary, rules: RuleSet, update: Update) -> None:
+    for name in update.readings:
+        if rules.role(name) in JUDGED_ROLES:
+            summary.reports[name] = summary.reports.get(name, 0) + 1
 
 
 def _count(summary: LogSummary, update: Update) -> None:

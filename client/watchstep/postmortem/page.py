@@ -13,6 +13,7 @@ from watchstep.core.rules import Bands
 from watchstep.postmortem.charts import Mark, chart, frame_of
 from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.examination import Examination
+from watchstep.postmortem.headline import headline
 from watchstep.postmortem.report import number
 from watchstep.postmortem.verdict import VERDICTS, WELL
 
@@ -87,7 +88,8 @@ def _run(found: Examination, at: int) -> Iterator[str]:
     yield (
         f'<section id="run{at}"><header class="{found.verdict}"><h2>{_badge(found.verdict)} '
         f"{escape(found.run)}</h2><p>{escape(VERDICTS[found.verdict])}.</p>"
-        f'<p class="quiet path">{escape(found.path)}</p></header>'
+        + "".join(f"<p><b>{escape(sentence)}</b></p>" for sentence in headline(found))
+        + f'<p class="quiet path">{escape(found.path)}</p></header>'
     )
     yield _facts(found)
     yield from _stage_list(found)

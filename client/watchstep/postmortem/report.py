@@ -14,6 +14,7 @@ from rich.text import Text
 
 from watchstep.core.diagnosis import NOT_ENOUGH
 from watchstep.postmortem.downsampled_series import Series
+from watchstep.postmortem.headline import headline
 from watchstep.postmortem.verdict import VERDICTS, WELL
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def _verdict(found: Examination) -> RenderableType:
     head.append(f"{found.verdict.upper()}", style=f"reverse {style}")
     head.append(f"  {found.run}", style="bold")
     head.append(f"   {found.path}", style="dim")
-    lines = [head, Text(f"{VERDICTS[found.verdict]}.", style=style), *_facts(found)]
+    lines = [head, Text(f"{VERDICTS[found.verdict]}.", style=style)]
+    lines += [Text(sentence, style="bold") for sentence in headline(found)]
+    lines += _facts(found)
     return Panel(Group(*lines), border_style=style)
 
 
@@ -92,9 +95,6 @@ def _facts(found: Examination) -> Iterator[Text]:
         f"{found.updates} updates{last}{resumed}, {found.format}, "
         f"rules: {', '.join(found.packs)}{partial}"
     )
-    if found.first_bad_update is not None:
-        good = "none" if found.last_good_update is None else str(found.last_good_update)
-        yield Text(f"first bad update {found.first_bad_update}, last good update {good}")
     if found.halt_update is not None:
         yield Text(
             f'on_critical="halt" would have stopped it at update {found.halt_update}, '

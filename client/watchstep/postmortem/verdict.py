@@ -7,6 +7,7 @@ from typing import Literal
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import SAYS_NONFINITE
+from watchstep.core.health import REPORTS_TO_JUDGE
 from watchstep.core.updates import Action, Severity
 from watchstep.postmortem.log_summary import DEATHS, LogSummary
 
@@ -90,6 +91,19 @@ def _ended_of_it(summary: LogSummary) -> bool:
     if not halting or summary.finished:
         return False
     return summary.count - min(halting) < _ENDS_WITHIN
+
+
+def unjudged_because(summary: LogSummary) -> str:
+    """What is missing before the last attempt can be called healthy; "" when nothing is."""
+    if summary.health != "unjudged":
+        return ""
+    if not summary.reports:
+        return "no loss, reward, value, KL or entropy was logged"
+    name = max(summary.reports, key=lambda metric: summary.reports[metric])
+    return (
+        f"the log is too short: {name} was reported {summary.reports[name]} times, and "
+        f"{REPORTS_TO_JUDGE} reports are needed before a run is called healthy"
+    )
 
 
 def not_checked(rules: RuleSet, names: Iterable[str], kind: str, summary: LogSummary) -> list[str]:
