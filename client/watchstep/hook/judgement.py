@@ -47,6 +47,7 @@ class Judgement:
     def adopt(self, rules: RuleSet) -> None:
         """Judge by other rules from now on; what both sets have goes on where it stands."""
         self.rules = rules
+        self._pending.clear()
         self._updates = State.restore(rules, self._updates.snapshot())
         self._steps = {
             guard: State.restore(rules, state.snapshot()) for guard, state in self._steps.items()
