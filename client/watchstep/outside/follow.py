@@ -29,6 +29,7 @@ _TURN_S = 0.5
 _TURN_SHARE = 0.3
 """Of the time that may go into looking at files; with thousands of them turns come later."""
 
+_LONGEST_TURN_S = 5.0
 _SCAN_LEAST_S = 2.0
 _SCAN_SHARE = 0.02
 """Of the time that may go into looking for new files."""
@@ -87,15 +88,15 @@ class Follower:
             signal.signal(number, lambda *_: self._stopping.set())
         grew = time.monotonic()
         while not self._stopping.is_set():
-            now = time.monotonic()
+            now, used_s = time.monotonic(), time.process_time()
             if self._turn(now):
                 grew = now
             until_idle_s = self._settings.until_idle_s
             if self._settings.once or (until_idle_s is not None and now - grew >= until_idle_s):
                 self._finish()
                 break
-            took_s = time.monotonic() - now
-            self._stopping.wait(max(_TURN_S, took_s / _TURN_SHARE))
+            took_s = time.process_time() - used_s
+            self._stopping.wait(min(max(_TURN_S, took_s / _TURN_SHARE), _LONGEST_TURN_S))
         if self._uplink is not None:
             self._uplink.close()
         return 0 if self._runs else 3
@@ -126,9 +127,9 @@ class Follower:
             named = path in self._settings.paths
             if not file.size_bytes and not named:
                 continue
-            file.poll(until=_JUDGED_BYTES)
+            rows, _ = file.poll(until=_JUDGED_BYTES)
             if file.is_log:
-                self._run_of(path, file.format).add(path, named=named)
+                self._run_of(path, file.format).add(file, rows)
             if file.is_log or file.hopeless:
                 del self._undecided[path]
 

@@ -6,6 +6,7 @@ read: a follower that is killed goes on from there, and the service knows what i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -83,8 +84,8 @@ class FollowedRun:
         self._rules = rules
         self._judge_here = alone
         self._judgement: Judgement | None = None
-        self._packs = ""
-        self._merger = Merger(load(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
+        self._packs: tuple[str, ...] = ()
+        self._merger = Merger(_loaded(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
         self._attempt, self._seq, self._step = 1, 0, 0
         self._end: dict[str, object] | None = None
         self._grew = time.monotonic()
@@ -93,20 +94,23 @@ class FollowedRun:
         self._changed = False
         self._load()
 
-    def add(self, path: Path, *, named: bool) -> None:
+    def add(self, file: GrowingFile, rows: Sequence[Row]) -> None:
         """Follow one more file of the run, from where it was read up to.
 
         Args:
-            path: The file.
-            named: Whether the user named it, so that it is a log whatever it looks like.
+            file: Read a bit, to see what it is.
+            rows: What that gave.
         """
-        file = GrowingFile(path, printed=named)
-        source = Source(str(path), file.rank)
-        self.files.append((file, source))
-        stored = self._stored.get(str(path))
-        if stored is None or [*file.identity()] != stored["identity"]:
-            return
         now = time.monotonic()
+        stored = self._stored.get(str(file.path))
+        if stored is None or [*file.identity()] != stored["identity"]:
+            source = Source(str(file.path), file.rank)
+            self.files.append((file, source))
+            self._take(source, rows, now)
+            return
+        file = file.afresh()
+        source = Source(str(file.path), file.rank)
+        self.files.append((file, source))
         rows, _ = file.poll(until=stored["offset"])
         if stored["settled"]:
             rows += file.settle()
@@ -148,7 +152,8 @@ class FollowedRun:
         """Whose updates these are."""
         kind = next((file.format for file, _ in self.files if file.format), "log")
         name = f"follow-{self._digest}-{part.attempt}"
-        return Session(self.name, name, f"followed {kind}", self._packs)
+        packs = ",".join(packs_named(",".join(self._packs)))
+        return Session(self.name, name, f"followed {kind}", packs)
 
     def sent(self, count: int) -> None:
         """So many updates of the first part are with the service."""
@@ -210,8 +215,8 @@ class FollowedRun:
     ) -> None:
         self._seq += 1
         update = Update(self._seq, self._step, clock or time.time(), readings, event, self._attempt)
-        if self._judgement is None:
-            self._choose_rules()
+        if not self._packs:
+            self._packs = tuple(map(str, judging(self._rules or (AUTO,))))
         if self._judge_here:
             self._judge(update)
         else:
@@ -223,14 +228,11 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-    def _choose_rules(self) -> None:
-        packs = tuple(map(str, judging(self._rules or (AUTO,))))
-        self._packs = ",".join(packs_named(",".join(packs)))
-        self._judgement = Judgement(_loaded(packs), most=Action.NONE)
 
     def _judge(self, update: Update) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
-        assert self._judgement is not None
+        if self._judgement is None:
+            self._judgement = Judgement(_loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
             if transition.change == "firing" and transition.severity == "critical":
@@ -268,17 +270,13 @@ class FollowedRun:
             self._stored = state["files"]
             self.name = state["run"]
             self._attempt, self._seq, self._step = state["attempt"], state["seq"], state["step"]
-            self.ended, self._packs = state["ended"], state["packs"]
+            self.ended, self._packs = state["ended"], tuple(state["packs"])
             self.unsent = [Unsent(*part) for part in state["unsent"]]
         except (OSError, ValueError, KeyError, TypeError):
             self._stored = {}
 
 
-_LOADED: dict[tuple[str, ...], RuleSet] = {}
-
-
+@functools.lru_cache(maxsize=32)
 def _loaded(packs: tuple[str, ...]) -> RuleSet:
     # Compiling takes longer than reading a short log, and a fleet has thousands.
-    if packs not in _LOADED:
-        _LOADED[packs] = load(packs)
-    return _LOADED[packs]
+    return load(packs)

@@ -90,6 +90,10 @@ class GrowingFile:
         self._repeats = 0
         self._first: dict[str, float] | None = None
 
+    def afresh(self) -> GrowingFile:
+        """The same file, not read yet."""
+        return GrowingFile(self.path, printed=self._printed)
+
     @property
     def is_log(self) -> bool:
         """Whether it is known to be a training's log."""
