@@ -78,7 +78,7 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
         signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
-    if jump.after > 300.0 * max(jump.start, jump.before):
+    if jump.after > 1000.0 * max(jump.start, jump.before):
         signs["loss_far_beyond_start"] = (
             f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
         )
