@@ -146,6 +146,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("off_policy", -2.0, "an agent makes its own data"),
         ("loss_beyond_start", 0.5, "worse than knowing nothing"),
         ("spikes_repeat", -1.5, "single batches are extreme"),
+        ("loss_absurd", -3.0, "no data are that large"),
     ),
     entry(
         "input-scale",
@@ -169,6 +170,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("nonfinite", -1.0, "scales are finite"),
         ("loss_multiplies", -2.0, "inputs do not multiply"),
         ("spread_leapt", -1.0, "the rewards explain it"),
+        ("loss_absurd", -5.0, "no input is that large"),
     ),
     entry(
         "corrupted-parameters",
@@ -201,6 +203,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("loss_multiplies", -2.0, "growth explains it"),
         ("reward_leapt", -2.0, "the rewards explain it"),
         ("resumed", -0.5, "a resume may explain it"),
+        ("loss_absurd", 5.0, "no input and no step is that large"),
     ),
     entry(
         "loss-scale-overflow",
@@ -217,6 +220,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("rollout_nonfinite", -2.0, "the batch brought it"),
         ("scale_keeps_falling", 4.0, "no scale is low enough"),
         ("every_step_overflows", 2.0, "every step is skipped"),
+        ("loss_absurd", -2.0, "the loss itself has exploded"),
     ),
     entry(
         "loss-sign",
