@@ -142,7 +142,7 @@ AGENT_CAUSES: tuple[Entry, ...] = (
         -3.5,
         "values_beyond_returns loss_climbs_from_start",
         ("values_beyond_returns", 3.0, "no episode pays what is expected"),
-        ("loss_climbs_from_start", 2.0, "targets have run away since the start"),
+        ("loss_climbs_from_start", 3.0, "targets have run away since the start"),
         ("loss_multiplies", 1.0, "by a factor"),
         ("loss_climbs", 0.5, "its loss climbs"),
         ("loss_leapt", -0.5, "it was well before"),
@@ -259,6 +259,7 @@ AGENT_CAUSES: tuple[Entry, ...] = (
         ("nonfinite", -2.0, "the numbers were lost"),
         ("loss_leapt_far", -1.0, "its targets or inputs changed"),
         ("policy_never_moved", -2.0, "nothing is trained"),
+        ("loss_climbs_from_start", -2.5, "it was never well"),
     ),
     entry(
         "frozen-after-spike",

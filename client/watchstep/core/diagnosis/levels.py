@@ -106,8 +106,8 @@ class Climb:
         row: Where it began.
         low, high: Levels at both ends.
         reports: That it took.
-        bend: Where the level stands half-way through, as a share of the rise: 0.5 of a straight
-            line, next to 0 where it multiplies.
+        bend: Where the logarithm of the level stands half-way through, as a share of its rise:
+            0.5 or less where it multiplies, 0.75 of a straight line that rises tenfold.
     """
 
     row: int
@@ -151,8 +151,8 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     if max(steps) > 0.67 * sum(steps):
         return None
     middle = levels[(low + top) // 2]
-    rise = levels[top] - levels[low]
-    bend = (middle - levels[low]) / rise if rise > 0.0 and math.isfinite(rise) else 0.0
+    base = math.log(max(levels[low], 1e-300))
+    bend = (math.log(max(middle, 1e-300)) - base) / (math.log(levels[top]) - base)
     return Climb(points[low][0], levels[low], levels[top], top - low + 1, bend)
 
 

@@ -11,7 +11,11 @@ VALUE_LOSS = "train/value_loss"
 LOSS = "train/loss"
 HUGE = 100.0
 """From this factor on no loss of a working model explains a leap."""
-FAR = 1e6
+FAR, ABSURD = 1e6, 1e12
+"""No input has a scale of that sort; a float whose highest exponent bit is flipped has."""
+MULTIPLIES = 0.62
+"""Half-way, in logarithms, growth by a constant factor has made 0.5 of its way, and growth by a
+constant amount, if tenfold, 0.74."""
 WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
@@ -64,6 +68,8 @@ def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
             signs["leap_grows_on"] = f"{name} went on to {jump.late:.4g}"
         else:
             signs["leap_stays"] = f"{name} is at {jump.late:.4g} {jump.reports} reports later"
+    if jump.after > ABSURD * max(jump.before, 1e-12):
+        signs["loss_absurd"] = f"{name} went to {jump.after:.3g} within a few reports"
     if jump.peak > FAR * max(jump.before, 1e-12):
         signs["loss_astronomic"] = f"{name} reached {jump.peak:.3g}"
     return signs
@@ -78,7 +84,7 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
         signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
-    if jump.after > 300.0 * max(jump.start, jump.before):
+    if jump.after > 1000.0 * max(jump.start, jump.before):
         signs["loss_far_beyond_start"] = (
             f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
         )
@@ -132,11 +138,11 @@ def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
         f" {rise.high:.4g} in {rise.reports} reports"
     )
     signs: Signs = {"loss_climbs": text}
-    if rise.factor >= 10.0 and rise.bend < 0.25:
+    if rise.factor >= 10.0 and rise.bend < MULTIPLIES:
         signs["loss_multiplies"] = f"{text}, by about the same factor each time"
         if rise.factor >= 1e4:
             signs["loss_multiplies_far"] = f"{name} has become {rise.factor:.3g} times what it was"
-    elif rise.bend >= 0.25:
+    else:
         signs["loss_rises_straight"] = f"{text}, by about the same amount each time"
     from_start = columns.is_whole and rise.row <= max(3, len(columns) // 10)
     if from_start and rise.reports > 0.6 * len(columns.finite(name)):

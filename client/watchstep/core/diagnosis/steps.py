@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import MEAN, NORM, SPREAD, Signs
 from watchstep.core.diagnosis.columns import SPIKING, Columns, median
-from watchstep.core.diagnosis.levels import climb, leap
+from watchstep.core.diagnosis.levels import climb, leap, repeats
 from watchstep.core.diagnosis.losses import LOSS, VALUE_LOSS
 from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
 
@@ -69,9 +69,22 @@ def _policy(columns: Columns) -> Signs:
     if clipped:
         row, value = max(clipped, key=lambda pair: pair[1])
         signs["clipped"] = f"{columns.name(CLIP)} = {value:.2f} at {columns.where(row)}"
+    shares = [value for _, value in columns.finite(CLIP)]
+    stopped = repeats(columns.finite(CLIP), 8)
+    if stopped and shares[-1] == 0.0 and any(shares) and median(shares[:-stopped]) > 0.0:
+        signs["clipping_stopped"] = (
+            f"{columns.name(CLIP)} is exactly 0 in the last {stopped} updates, and was"
+            f" {median(shares[:-stopped]):.2g}"
+        )
     if columns.finite(NORM):
         signs |= _impossible_loss(columns)
     widths = columns.finite(DEVIATION)
+    stuck = repeats(widths, 5)
+    if 0 < stuck < len(widths):
+        signs["deviation_stuck"] = (
+            f"{columns.name(DEVIATION)} was {widths[-1][1]:.6g} to the last digit, {stuck} times,"
+            " and had moved before"
+        )
     if len(widths) >= 3 and widths[0][1] > 0.0 and widths[-1][1] > 5.0 * widths[0][1]:
         signs["deviation_ran_away"] = (
             f"{DEVIATION} grew from {widths[0][1]:.3g} to {widths[-1][1]:.3g}"
@@ -93,7 +106,7 @@ def _value_share(columns: Columns) -> Signs:
         abs(total) / value
         for total, value in zip(columns.column(LOSS), columns.column(VALUE_LOSS), strict=True)
         if total is not None and value is not None and value > 1e-6 and math.isfinite(total)
-    ]
+    ][-10:]
     if columns.family != "on_policy" or len(shares) < 3 or median(shares) < 10.0:
         return {}
     middle = median(shares)
@@ -188,8 +201,8 @@ def _entropy(columns: Columns) -> Signs:
         return signs
     first, last = median(values[:3]), median(values[-3:])
     text = f"{name}: entropy went from {first:.3g} to {last:.3g} nats"
-    if columns.is_whole and len(values) >= 20 and 0.0 < max(values) - min(values) < 0.01 * first:
-        signs["entropy_unmoved"] = f"{name} has kept its {first:.4g} nats to within 1 %"
+    if columns.is_whole and len(values) >= 20 and 0.0 < max(values) - min(values) < 0.03 * first:
+        signs["entropy_unmoved"] = f"{name} has kept its {first:.4g} nats to within 3 %"
     rise = climb(list(enumerate(math.exp(min(value, 300.0)) for value in values)), 3.0)
     if rise is not None or last > first + 1.0:
         signs["entropy_ran_away"] = text

@@ -59,7 +59,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("eval_never_fell", 3.5, "evaluations say so too"),
         ("loss_stuck", 3.0, "the same weights on the same data"),
         ("loss_zero_from_start", 5.0, "there is nothing to learn from"),
-        ("loss_zero", 3.0, "there is nothing to learn from"),
+        ("loss_zero", 4.5, "there is nothing to learn from"),
         ("loss_zero_after_leap", -5.0, "a NaN that is shown as 0"),
         ("entropy_unmoved", 3.0, "no step changes the policy"),
         ("policy_unmoved", 2.0, "no step changes the policy"),
@@ -76,6 +76,8 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("reward_zero", -1.0, "zero rewards teach nothing"),
         ("reward_still", -1.0, "equal rewards teach nothing"),
         ("rate_tiny", -0.5, "steps may be too small for the format"),
+        ("clipping_stopped", 2.5, "the policy has stopped moving"),
+        ("deviation_stuck", 4.0, "what is learnt has stopped moving"),
     ),
     entry(
         "lost-at-resume",
@@ -122,12 +124,11 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
     entry(
         "data-fault",
         "The labels or part of the data are wrong",
-        -3.5,
+        -3.0,
         "loss_leapt",
         ("loss_leapt", 1.5, "the loss left its level at once"),
         ("loss_back_at_start", 2.0, "what was learnt is worth nothing on it"),
         ("loss_partly_back", 1.5, "on part of the data"),
-        ("loss_leapt_far", -0.5, "labels cannot do that"),
         ("loss_far_beyond_start", -1.5, "nor a share of the data"),
         ("leap_stays", 1.0, "the data stay so"),
         ("leap_grows_on", -2.0, "data do not get worse and worse"),
@@ -143,6 +144,9 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("loss_multiplies", -2.0, "data do not multiply"),
         ("on_policy", -2.0, "an agent makes its own data"),
         ("off_policy", -2.0, "an agent makes its own data"),
+        ("loss_beyond_start", 0.5, "worse than knowing nothing"),
+        ("spikes_repeat", -1.5, "single batches are extreme"),
+        ("loss_absurd", -3.0, "no data are that large"),
     ),
     entry(
         "input-scale",
@@ -166,6 +170,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("nonfinite", -1.0, "scales are finite"),
         ("loss_multiplies", -2.0, "inputs do not multiply"),
         ("spread_leapt", -1.0, "the rewards explain it"),
+        ("loss_absurd", -5.0, "no input is that large"),
     ),
     entry(
         "corrupted-parameters",
@@ -198,6 +203,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("loss_multiplies", -2.0, "growth explains it"),
         ("reward_leapt", -2.0, "the rewards explain it"),
         ("resumed", -0.5, "a resume may explain it"),
+        ("loss_absurd", 5.0, "no input and no step is that large"),
     ),
     entry(
         "loss-scale-overflow",
@@ -214,6 +220,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("rollout_nonfinite", -2.0, "the batch brought it"),
         ("scale_keeps_falling", 4.0, "no scale is low enough"),
         ("every_step_overflows", 2.0, "every step is skipped"),
+        ("loss_absurd", -2.0, "the loss itself has exploded"),
     ),
     entry(
         "loss-sign",
