@@ -27,7 +27,7 @@ _WORDS: dict[str, frozenset[str]] = {
     ),
     "on_policy": frozenset(
         {"clipfrac", "clipped", "surrogate", "explained", "approxkl", "approx", "gae", "vf"}
-        | {"ppo", "a2c", "trpo", "impala"}
+        | {"ppo", "a2c", "trpo", "impala", "advantages"}
     ),
 }
 _ON_POLICY_ONLY = frozenset({"explained", "vf", "surrogate", "gae"})
