@@ -382,3 +382,19 @@ def test_words_that_are_no_end_are_none(words: str, tmp_path: Path) -> None:
     _, updates = console(tmp_path, f"step 1 loss 2\nstep 2 loss 1\n{words}\n")
 
     assert [update.event for update in updates[:2]] == [None, None]
+
+
+def test_a_row_written_through_tqdm_has_the_number_of_the_bar_drawn_after_it(
+    tmp_path: Path,
+) -> None:
+    # As Transformers 5.20 prints fast steps: the bar lags, is wiped out, and drawn anew.
+    bar = "\r  4%|#   | {}/24 [00:00<00:01, 57.18it/s]"
+    text = bar.format(0)
+    for n in range(1, 5):
+        text += f"\r{' ' * 46}\n{{'loss': '0.5', 'grad_norm': 'nan', 'epoch': '{n / 12}'}}\n"
+        text += f"\n{bar.format(n)}"
+
+    log, updates = console(tmp_path, text)
+
+    assert (log.unit, [update.step for update in updates]) == ("step", [1, 2, 3, 4])
+    assert math.isnan(updates[0].readings["grad_norm"])

@@ -33,6 +33,9 @@ _MOST_BLOCK = 1_000
 _MOST_PLANS = 2_048
 """Kinds of lines remembered; a trainer prints a few dozen."""
 
+_WIPED = 10
+"""Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
+
 _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
 _BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
@@ -84,6 +87,7 @@ class ConsoleLines:
         if "\x1b" in text:
             text = _ANSI.sub("", text)
         if text.isspace():
+            self._bars.cleared = len(text) >= _WIPED
             return
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
@@ -93,9 +97,10 @@ class ConsoleLines:
             self._joined(text[: bar.end()])
             self._braces.cut()
             text = text[bar.end() :]
-        whole_text = self._braces.joined(text) if text else None
+        whole_text = None if not text or text.isspace() else self._braces.joined(text)
         if whole_text is not None:
             self._joined(whole_text)
+        self._bars.cleared = False
 
     def _joined(self, joined: str) -> None:
         pieces = split(joined)

@@ -16,6 +16,9 @@ class Bars:
 
     Written to a file, bars and rows come through two buffers: all bars first, or both in bursts.
     A bar that stands still while rows go by says nothing about them.
+
+    Attributes:
+        cleared: Whether the bar was just wiped out with blanks, as tqdm does to write a row.
     """
 
     def __init__(self) -> None:
@@ -23,6 +26,8 @@ class Bars:
         self._length: int | None = None
         self._trusted: bool | None = None
         self._held: list[Row] = []
+        self.cleared = False
+        self._drawn_after = False
 
     def moved(self, place: tuple[int, int | None], release: Callable[[Row], None]) -> None:
         """Take note of a bar; rows that were waiting to see it move are numbered and released."""
@@ -31,7 +36,12 @@ class Bars:
             self._length = length
         if length != self._length:
             return  # An evaluation's bar.
-        if at > self._at and self._held:
+        if self._drawn_after and self._held:
+            # tqdm takes the bar away, writes the row, and draws the bar as it stands by then.
+            self._trusted, self._at = True, at
+            for row in self.rest():
+                release(row)
+        elif at > self._at and self._held:
             self._trusted = True
             for row in self.rest():
                 release(row)
@@ -39,18 +49,20 @@ class Bars:
 
     def held(self, row: Row) -> list[Row]:
         """The rows that can be sent off now that another one came."""
-        if self._trusted is False or not self._at:
+        if self._trusted is False or not (self._at or self.cleared):
             return [row]
         if self._held and not self._goes_with(row):
             waiting, self._held = [*self._held, row], []
             self._trusted = bool(self._trusted)
             return waiting
         self._held.append(row)
+        self._drawn_after = self.cleared
         return []
 
     def rest(self) -> list[Row]:
         """The rows that were waiting, numbered by where the bar stood."""
         rows, self._held = self._held, []
+        self._drawn_after = False
         for row in rows:
             row.step = self._at if self._trusted is not False else None
         return rows

@@ -56,7 +56,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     bare = text.strip().translate(SIDES)
     if _is_border(bare):
         return Plan("border", speaks, Sentence())
-    bars = bare.count("|") if bare[0] == "|" == bare[-1] and len(bare) > 1 else 0
+    bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0
     if bars == 3:
         return Plan("cell", speaks, Sentence())
     if len(pieces) == 1 and is_header(bare):
@@ -72,7 +72,7 @@ def _is_border(text: str) -> bool:
 
 def _is_titled_border(text: str) -> bool:
     """`╭─── Training ───╮`: a border with a title in it."""
-    return text[0] in "╭┌┏╔" and text[-1] in "╮┐┓╗"
+    return text[:1] in set("╭┌┏╔") and text[-1:] in set("╮┐┓╗")
 
 
 def _is_row(sentence: Sentence) -> bool:
