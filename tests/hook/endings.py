@@ -91,6 +91,12 @@ def terminated(training: Training) -> None:
     training.update(0.5)
 
 
+def handled(training: Training) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.kill(os.getpid(), signal.SIGTERM)
+    training.update(0.5)
+
+
 def killed(_: Training) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -117,7 +123,8 @@ ENDINGS: dict[str, tuple[str, Callable[[Training], None], dict[str, Any]]] = {
     "skips": ("the guard's skip budget is spent", skips, {}),
     "commanded": ("a person's halt, from the page or API", commanded, {}),
     "terminated": ("SIGTERM, as a preemption sends it", terminated, {}),
-    "caught": ("SIGTERM, with `catch_sigterm=True`", terminated, {"catch_sigterm": True}),
+    "unheard": ("SIGTERM, with `catch_sigterm=False`", terminated, {"catch_sigterm": False}),
+    "handled": ("SIGTERM, with a handler of the script's that exits", handled, {}),
     "killed": ("`kill -9`, as the kernel's for memory", killed, {}),
     "crashed": ("a crash below Python", crashed, {}),
 }
