@@ -21,6 +21,12 @@ import torch
 
 import watchstep
 
+# Before the forks: each child would take seconds to import it by itself.
+import watchstep.checkpoint
+import watchstep.guard
+import watchstep.hook
+import watchstep.sender
+
 
 class Training:
     """Six good updates, each with a checkpoint, that the service has heard of."""
@@ -91,6 +97,12 @@ def terminated(training: Training) -> None:
     training.update(0.5)
 
 
+def handled(training: Training) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.kill(os.getpid(), signal.SIGTERM)
+    training.update(0.5)
+
+
 def killed(_: Training) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -117,7 +129,8 @@ ENDINGS: dict[str, tuple[str, Callable[[Training], None], dict[str, Any]]] = {
     "skips": ("the guard's skip budget is spent", skips, {}),
     "commanded": ("a person's halt, from the page or API", commanded, {}),
     "terminated": ("SIGTERM, as a preemption sends it", terminated, {}),
-    "caught": ("SIGTERM, with `catch_sigterm=True`", terminated, {"catch_sigterm": True}),
+    "unheard": ("SIGTERM, with `catch_sigterm=False`", terminated, {"catch_sigterm": False}),
+    "handled": ("SIGTERM, with a handler of the script's that exits", handled, {}),
     "killed": ("`kill -9`, as the kernel's for memory", killed, {}),
     "crashed": ("a crash below Python", crashed, {}),
 }

@@ -61,14 +61,14 @@ def settled(client: Client, run: str, status: str) -> Any:
         return client.get(f"/runs/{run}").json
 
     # Only silence takes its time to be noticed.
-    if status == "stalled":
-        until(lambda: told()["status"] == "stalled", 20)
+    if status == "lost":
+        until(lambda: told()["status"] == "lost", 20)
     return told()
 
 
 def last_event(client: Client, run: str) -> dict[str, Any]:
     timeline = client.get(f"/runs/{run}/timeline").json["items"]
-    ends = ("finished", "failed", "halted")
+    ends = ("finished", "failed", "halted", "preempted")
     events = [one for one in timeline if one.get("event", {}).get("kind") in ends]
     return events[-1]["event"] if events else {}
 

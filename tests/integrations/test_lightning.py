@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import watchstep
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 from watchstep.integrations.lightning import WatchstepCallback
+from watchstep.postmortem.readers import open_logs
+from watchstep.sender.session import read_header, sessions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
@@ -248,3 +252,43 @@ def test_training_is_bit_identical_with_and_without_watching(tmp_path: Path) -> 
     watch.finish()
 
     assert bit_hash(watched) == bit_hash(alone)
+
+
+def test_lightning_s_own_stop_at_a_sigterm_is_a_preemption(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+import lightning, torch
+from torch.utils.data import DataLoader, TensorDataset
+from watchstep.integrations.lightning import WatchstepCallback
+
+class Regression(lightning.pytorch.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters({"rate": 0.1, "api_key": "abcdef"})
+        self.layer = torch.nn.Linear(4, 1)
+    def training_step(self, batch, at):
+        if at == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.layer(batch[0]).pow(2).mean()
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+callback = WatchstepCallback(run="stopped", mode="offline", directory="spool", guard=False)
+rows = DataLoader(TensorDataset(torch.randn(400, 4)), batch_size=4)
+lightning.pytorch.Trainer(
+    max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False, callbacks=[callback],
+).fit(Regression(), rows)
+"""
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=tmp_path, timeout=120, check=False, capture_output=True,
+    )  # fmt: skip
+
+    (log,) = open_logs([tmp_path / "spool"])
+    events = [update.event for update in log.updates if update.event]
+    assert events[-1]["kind"] == "preempted"
+    header = read_header(sessions(tmp_path / "spool")[0])
+    assert header is not None
+    assert header.config["rate"] == 0.1
+    assert header.config["api_key"] == "***"
