@@ -65,7 +65,7 @@ def test_a_bad_update_reaches_the_receiver_signed_once(client: Client) -> None:
     headers, told = Receiver.next_of("c3")
     listed = until(lambda: client.get("/deliveries?state=delivered&run=c3").json["items"])
 
-    assert told["alerts"][0]["labels"]["alertname"] == "LossGone"
+    assert "LossGone" in {alert["labels"]["alertname"] for alert in told["alerts"]}
     assert told["watchstep"]["stage"] == "divergence"
     assert headers["webhook-signature"].startswith("v1,")
     assert [one["edge"] for one in listed] == ["opened"]
@@ -302,7 +302,7 @@ def test_gzip_is_taken_and_other_encodings_and_types_are_not(client: Client) -> 
         ("DELETE", "/api/v1/silences/no-such-thing", 404),
         ("POST", "/api/v1/deliveries/no-such-thing/resend", 404),
         ("POST", "/api/v1/receivers/No%20Such/test", 404),
-        ("DELETE", "/api/v1/runs/a", 405),
+        ("DELETE", "/api/v1/alerts", 405),
         ("GET", "/api/v1/runs?limit=0", 422),
         ("GET", "/api/v1/runs?cursor=zzz", 422),
         ("GET", "/api/v1/alerts?cursor=WzEsMl0", 422),

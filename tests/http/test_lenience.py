@@ -20,7 +20,7 @@ def test_of_more_readings_than_fit_an_update_the_loss_stays_and_is_judged(client
     assert (answer.status, answer.json["accepted"], answer.json["left_out"]) == (202, 1, 45)
     assert len(stored(client, "wide")) == 256
     firing = client.get("/runs/wide").json["alerts"]
-    assert [alert["rule"] for alert in firing] == ["LossGone"]
+    assert "LossGone" in {alert["rule"] for alert in firing}
 
 
 def test_sent_again_such_an_update_is_a_duplicate(client: Client) -> None:
