@@ -91,6 +91,7 @@ def spelled_out(sources: Sequence[str | Path]) -> list[str | Path]:
     return [part for source in sources for part in (auto if str(source) == AUTO else [source])]
 
 
+@cache  # Reading the packs takes a second of a core where they are not shipped parsed.
 def packs_for(family: str) -> tuple[str, ...]:
     """Names of the packs by which `AUTO` judges a run of that kind of training."""
     wanted = map(str, spelled_out([AUTO]))
