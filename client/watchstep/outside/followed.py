@@ -228,7 +228,6 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-
     def _judge(self, update: Update) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
         if self._judgement is None:
