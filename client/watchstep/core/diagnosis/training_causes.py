@@ -192,7 +192,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         ("rate_high", -1.5, "the learning rate explains it"),
         ("beyond_bound", -1.5, "standardising explains it"),
         ("nonfinite", 0.5, "the numbers are lost"),
-        ("nonfinite_out_of_nothing", 1.0, "no loss had left its level before"),
+        ("nonfinite_out_of_nothing", 2.0, "a broken weight looks no different"),
         ("astronomic_before_nonfinite", 4.0, "as one giant weight gives"),
         ("infinite_first", 1.0, "as one giant weight gives"),
         ("loss_astronomic", 2.0, "as one giant weight gives"),
