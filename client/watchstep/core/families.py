@@ -67,7 +67,7 @@ def family_of(
         of_answers = words & _WORDS["grpo"] or (roles["kl"] and not roles["entropy"])
         if of_answers and not has_critic and not words & _ON_POLICY_ONLY:
             # Answers, or a distance from a reference, and no value function is learnt.
-            scores["grpo"] += 4
+            scores["grpo"] += 6
         if words & _OFF_POLICY_ONLY and not words & _WORDS["on_policy"]:
             scores["off_policy"] += 4
         if roles["signed_loss"] and not words & _OFF_POLICY_ONLY:
