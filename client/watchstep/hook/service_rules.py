@@ -13,7 +13,8 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule, RuleFile
 from watchstep.core.updates import Action
 from watchstep.hook.options import Options
-from watchstep.rules import combine, read_source, read_text
+from watchstep.rules import combine, packs, read_source, read_text
+from watchstep.rules.files import spelled_out
 
 MOST_BYTES = 1024 * 1024
 """Of all rule texts of a service together."""
@@ -49,27 +50,31 @@ class ServiceRules:
         return compiled
 
     def _compile(self, rules: Mapping[str, Any]) -> None:
-        own = [read_source(source) for source in self._options.rules]
+        own = [read_source(source) for source in spelled_out(self._options.rules)]
         names = {rule.name for file in own for rule in file.rules}
         files = [
             dataclasses.replace(
                 file, rules=tuple(_asked(rule) for rule in file.rules if rule.name not in names)
             )
-            for file in self._others(rules)
+            for file in self._others(rules, {file.source for file in own})
         ]
         if any(file.rules for file in files):
             # Of two rules of one name the later one counts, and names of metrics likewise.
             everything = combine([*files, *own], self._options.roles)
             self.compiled = everything.for_tags(self._options.tags)
 
-    def _others(self, rules: Mapping[str, Any]) -> Iterator[RuleFile]:
-        """Files that this trainer does not judge by anyhow."""
+    def _others(self, rules: Mapping[str, Any], own: set[str]) -> Iterator[RuleFile]:
+        """Files that this trainer does not judge by anyhow; packs come by name alone."""
         size_bytes = 0
         for file in rules.get("files", ()):
             source, text = str(file["source"]), str(file["text"]).encode()
             size_bytes += len(text)
-            if source not in self._options.rules and size_bytes <= MOST_BYTES:
+            if source in own or size_bytes > MOST_BYTES:
+                continue
+            if text:
                 yield read_text(text, source)
+            elif source in packs():
+                yield read_source(source)
 
     def _keep(self, rules: Mapping[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

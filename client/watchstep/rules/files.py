@@ -168,16 +168,11 @@ def read_source(source: str | Path) -> RuleFile:
     name = str(source)
     if name not in _shipped_files():
         return read_text(read_bytes(name), name)
-    text = pack_text(name).encode()
+    text = (_PACKS / f"{name}.yaml").read_bytes()
     made = _parsed_packs().get(name)
     # A pack that was edited where it is installed is read as it stands.
     parsed = Mapped.of(made["parsed"], name) if made and made["crc32"] == crc32(text) else None
     return _right(*examine(text, name, parsed))
-
-
-def pack_text(name: str) -> str:
-    """The YAML of a pack that ships with watchstep."""
-    return (_PACKS / f"{name}.yaml").read_text("utf-8")
 
 
 @cache

@@ -65,7 +65,7 @@ class RuleText(Answer):
     """One pack or rule file, as it judges."""
 
     source: str
-    text: str
+    text: str = Field(description="Empty for a pack that ships with watchstep.")
 
 
 class RunRules(Answer):

@@ -10,7 +10,7 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.rules import Rule
 from watchstep.errors import RuleError
 from watchstep.rules import PACKS_TAG, combine, packs, packs_named, read_source, read_text
-from watchstep.rules.files import judging, pack_text, read_bytes, spelled_out
+from watchstep.rules.files import judging, read_bytes, spelled_out
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +71,14 @@ class RuleBook:
         return (*chosen, *(path for path in self._paths if path not in shipped))
 
     def texts(self, tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """The same with the text of each; of a file of the operator's, its name without folders."""
+        """The same with texts, which are empty for packs.
+
+        Trainers have the packs, and those of older versions read short answers only. A file of
+        the operator's goes by its name without folders.
+        """
         for source in self.sources(tags):
             text = self._texts.get(source)
-            if text is None:
-                yield source, pack_text(source)
-            else:
-                yield Path(source).name, text.decode("utf-8")
+            yield (source, "") if text is None else (Path(source).name, text.decode("utf-8"))
 
     def _with(self, chosen: tuple[str, ...]) -> RuleSet:
         rules = self._by_packs.get(chosen)
