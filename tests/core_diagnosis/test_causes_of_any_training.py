@@ -360,3 +360,9 @@ def test_rewards_that_are_zero_after_the_policy_went_astray_are_not_the_cause(
         }
 
     assert first(rules, history(collapsing)).name != "no-trade"
+
+
+def test_rules_made_for_another_kind_of_training_do_not_hide_the_loss() -> None:
+    updates = history(lambda at: {"train/loss": falling(at) if at < 60 else 0.0, "lr": 1e-3})
+
+    assert first(load(["ppo", "generic"]), updates).name == "nothing-trained"
