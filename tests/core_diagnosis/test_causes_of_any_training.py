@@ -236,6 +236,17 @@ def test_a_throughput_that_halves_is_a_slowdown(rules: RuleSet) -> None:
     assert first(rules, history(slower)).name == "slowdown"
 
 
+def test_a_clock_that_runs_on_is_no_slowdown(rules: RuleSet) -> None:
+    def clocked(at: int) -> Readings:
+        return {
+            "loss": falling(at),
+            "lr": 1e-3,
+            "time/time_elapsed": float(at if at < 60 else at**2),
+        }
+
+    assert first(rules, history(clocked)).name == NOT_ENOUGH
+
+
 def agent(at: int, **changes: float) -> dict[str, float]:
     """An off-policy agent that learns, in CleanRL's names."""
     readings = {
@@ -331,3 +342,27 @@ def test_confidences_are_shares_of_one_whole(rules: RuleSet) -> None:
     causes = diagnose(rules, history(lambda at: {"loss": falling(at) if at < 60 else NAN}), [])
 
     assert 0.0 < sum(cause.confidence for cause in causes) <= 1.001
+
+
+def test_rewards_that_are_zero_after_the_policy_went_astray_are_not_the_cause(
+    rules: RuleSet,
+) -> None:
+    def collapsing(at: int) -> Readings:
+        astray = max(0, at - 60)
+        return {
+            "critic/score/mean": max(0.0, 0.6 - 0.03 * astray)
+            if at > 60
+            else 0.5 + 0.05 * noise(at),
+            "actor/entropy": 0.35 * 1.12**astray,
+            "actor/kl_loss": 0.001 * 1.3**astray,
+            "actor/grad_norm": 0.3 * 1.2**astray * (1.0 + 0.1 * noise(at)),
+            "actor/lr": 1e-6,
+        }
+
+    assert first(rules, history(collapsing)).name != "no-trade"
+
+
+def test_rules_made_for_another_kind_of_training_do_not_hide_the_loss() -> None:
+    updates = history(lambda at: {"train/loss": falling(at) if at < 60 else 0.0, "lr": 1e-3})
+
+    assert first(load(["ppo", "generic"]), updates).name == "nothing-trained"

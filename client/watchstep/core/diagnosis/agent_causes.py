@@ -79,6 +79,12 @@ AGENT_CAUSES: tuple[Entry, ...] = (
         ("supervised", -8.0, "no agent acts here"),
         ("reward_zero_long", 1.0, "and for long"),
         ("reward_rose", -1.0, "it was paid for something"),
+        ("entropy_ran_away", -3.0, "a policy gone random earns nothing"),
+        ("reference_kl_ran_away", -3.0, "a policy gone astray earns nothing"),
+        ("gradient_rose", -1.5, "an explosion came first"),
+        ("kl_often_high", -1.5, "an explosion came first"),
+        ("rate_leapt", -3.0, "the learning rate came first"),
+        ("rate_high", -2.0, "the learning rate came first"),
     ),
     entry(
         "near-optimal-low-entropy",

@@ -120,10 +120,15 @@ class Columns:
     def role(self, name: str) -> str:
         """The role of a reported metric in this kind of training."""
         role = self._rules.role(name)
-        # Where a policy's term is in it, a plain loss has a sign; rules made for no kind of
-        # training cannot know.
-        is_plain = role == "loss" and self.family == "on_policy"
-        return role_of(name, self.family) if is_plain or role == "unknown" else role
+        is_given = name in self._rules.names.roles or self._rules.canonical(name) in (
+            self._rules.names.roles
+        )
+        # Whether a loss has a sign hangs on the kind of training, and the rules may be those of
+        # another kind.
+        if is_given or role not in {"loss", "signed_loss", "unknown"}:
+            return role
+        by_words = role_of(name, self.family)
+        return role if by_words == "unknown" else by_words
 
     def of_role(self, *roles: str) -> list[str]:
         """Reported names of these roles, in the order of the log."""

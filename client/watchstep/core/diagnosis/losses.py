@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import AFTER, Climb, Leap, climb, leap, repeats, stood_still
@@ -267,6 +269,8 @@ def _speed(columns: Columns) -> Signs:
     for role in ("throughput", "time"):
         for name in columns.of_role(role):
             points = [(row, value) for row, value in columns.finite(name) if value > 0.0]
+            if role == "time" and all(now >= before for (_, before), (_, now) in pairwise(points)):
+                continue  # a clock that runs on
             if role == "throughput":
                 points = [(row, 1.0 / value) for row, value in points]
             jump = leap(points, 2.0)

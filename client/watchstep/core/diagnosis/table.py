@@ -13,8 +13,8 @@ from watchstep.core.diagnosis.agent_causes import AGENT_CAUSES, AGENT_KINDS
 from watchstep.core.diagnosis.entries import Entry
 from watchstep.core.diagnosis.training_causes import TRAINING_CAUSES, TRAINING_KINDS
 
-SLOPE, NOTHING = 0.8, 0.0
-"""`python -m benchmarks.judgement.calibrate` fits (1.2, -1.0) to the runs that the weights were
+SLOPE, NOTHING = 0.8, -0.5
+"""`python -m benchmarks.judgement.calibrate` fits (1.3, -1.0) to the runs that the weights were
 chosen by. Faults and trainers that nobody chose by are told less surely, so less is claimed."""
 
 CAUSES: tuple[Entry, ...] = (*AGENT_CAUSES, *TRAINING_CAUSES)

@@ -262,7 +262,7 @@ TRAINING_CAUSES: tuple[Entry, ...] = (
         "updates-below-resolution",
         "Updates are smaller than the format of the weights resolves",
         -4.0,
-        "rate_tiny",
+        "loss_never_fell eval_never_fell",
         ("rate_tiny", 2.0, "bf16 holds 3 digits: steps of less than 0.4 % of a weight are lost"),
         ("loss_never_fell", 2.0, "the loss is where it began"),
         ("eval_stuck", 0.5, "the same weights give the same number"),
