@@ -88,8 +88,8 @@ def readings(opt_state: Any) -> Mapping[str, jax.Array]:
     norms = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return {
         "train/grad_norm": jnp.sqrt(jnp.sum(norms**2)) if len(states) > 1 else norms[0],
-        "guard/nonfinite_gradients": sum(state.nonfinite for state in states),
-        "guard/skipped": sum(state.skipped_last for state in states),
+        "guard/nonfinite_gradients": jnp.sum(jnp.stack([state.nonfinite for state in states])),
+        "guard/skipped": jnp.sum(jnp.stack([state.skipped_last for state in states])),
     }
 
 
@@ -99,8 +99,7 @@ def skipped(opt_state: Any) -> jax.Array:
     Raises:
         ValueError: Nothing in it is guarded.
     """
-    total: jax.Array = sum(state.skipped for state in _guard_states(opt_state))
-    return total
+    return jnp.sum(jnp.stack([state.skipped for state in _guard_states(opt_state)]))
 
 
 def _guard_states(opt_state: Any) -> list[GuardState]:
