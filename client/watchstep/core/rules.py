@@ -61,6 +61,11 @@ class Rule:
     formerly: tuple[str, ...] = ()
 
 
+def filled(text: str, metric: str, value: str) -> str:
+    """An annotation for people: `{metric}` and `{value}` are those of the alert."""
+    return text.replace("{metric}", metric or "a metric").replace("{value}", value)
+
+
 @dataclass(frozen=True, slots=True)
 class Bands:
     """Zones of one metric over the whole line, NaN included.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+from watchstep.core.rules import filled
 from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
@@ -83,7 +84,8 @@ def is_silent(live: LiveRun) -> bool:
 def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
     """An alert as people see it; `last_seq` is the run's newest, for one that still fires."""
     still = alert.state == "firing" and last_seq is not None
-    texts = alert.annotations
+    value = f"{alert.reading:.4g}"
+    texts = {name: filled(text, alert.metric, value) for name, text in alert.annotations.items()}
     return AlertView(
         id=alert.id,
         rule=alert.rule,
