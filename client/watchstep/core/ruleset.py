@@ -215,6 +215,19 @@ class RuleSet:
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def looks_at(self, name: str) -> bool:
+        """Whether any rule, for whatever kind of training, looks at a metric as reported."""
+        canonical = {name, *(alias.metric for alias in self.names.aliases_of(name))}
+        return bool(canonical & self._looked_at) or self.role(name) in self.each_roles
+
+    @cached_property
+    def _looked_at(self) -> frozenset[str]:
+        texts = (text for rule in self.rules for text in (rule.expr, rule.unless, rule.clear))
+        trees = (parse(text) for text in texts if text is not None)
+        return frozenset(
+            str(node.value) for tree in trees for node in tree.walk() if node.op == "metric"
+        )
+
     @cached_property
     def families(self) -> frozenset[str]:
         """Kinds of training that some rules are for and others are not."""

@@ -55,8 +55,7 @@ class Judgement:
 
     def looks_at(self, name: str) -> bool:
         """Whether a rule looks at the metric of that name."""
-        rules = self.rules
-        return bool(rules.targets(name)) or rules.role(name) in rules.each_roles
+        return self.rules.looks_at(name)
 
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire on the stream of updates."""

@@ -16,7 +16,7 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError, WireError
 from watchstep.postmortem.readers import Log
-from watchstep.rules import load, packs
+from watchstep.rules import AUTO, load
 from watchstep.sender.config import Patience
 from watchstep.sender.transport import Reply, Target, Transport
 from watchstep.wire import RUN_NAME, encode_batch, encode_update
@@ -214,14 +214,14 @@ def _most_telling(readings: Mapping[str, float]) -> dict[str, float]:
     """As many readings as an update may hold, those that rules watch first."""
     if len(readings) <= MOST_METRICS:
         return dict(readings)
-    watched = _vocabulary()
-    names = sorted(readings, key=lambda name: watched.canonical(name) not in watched.slot)
+    rules = _rules()
+    names = sorted(readings, key=lambda name: not rules.looks_at(name))
     return {name: readings[name] for name in names[:MOST_METRICS]}
 
 
 @functools.lru_cache(maxsize=1)
-def _vocabulary() -> RuleSet:
-    return load(packs())
+def _rules() -> RuleSet:
+    return load([AUTO])
 
 
 def _tags(log: Log) -> dict[str, str]:

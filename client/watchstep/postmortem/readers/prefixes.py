@@ -12,7 +12,7 @@ _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|SUCCESS)
 
 _LAUNCHED = r"(?:rank|default|trainer|node|worker|gpu|proc(?:ess)?)"
 _PLACE = (
-    r"(?:[A-Za-z_][\w.<>-]{0,80}:[A-Za-z_<][\w.<>-]{0,80}:\d{1,6}(?![\w-])"
+    r"(?:[A-Za-z_][\w.<>-]{0,80}:[A-Za-z_<][\w.<>-]{0,80}:\d{1,6}(?=\s+[-|])"
     r"|[\w.-]{1,60}\.py:\d{1,6})"
 )
 """Where in the code a line was logged: loguru's `module:function:12`, or `train.py:12`."""
