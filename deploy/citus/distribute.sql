@@ -21,6 +21,8 @@ SELECT create_distributed_table('incidents', 'run_key', colocate_with => 'runs')
 SELECT create_distributed_table('commands', 'run_key', colocate_with => 'runs');
 SELECT create_distributed_table('timeline', 'run_key', colocate_with => 'runs');
 SELECT create_distributed_table('outbox', 'run_key', colocate_with => 'runs');
+-- Of runs that are no more; a run that takes the name again takes the row away.
+SELECT create_distributed_table('deleted_runs', 'run_key', colocate_with => 'runs');
 
 -- Belong to no run; they are few and read everywhere.
 SELECT create_reference_table('silences');

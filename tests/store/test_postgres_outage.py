@@ -69,7 +69,7 @@ def test_a_run_that_stays_silent_after_the_outage_is_called_so(
     scheduler._guarded(scheduler.look)
 
     assert at.alerts()["Silent"] == "firing"
-    assert status(at) == "stalled"
+    assert status(at) == "lost"
 
 
 def test_a_moment_of_trouble_does_not_put_off_a_silence(

@@ -26,7 +26,7 @@ from watchstep_monitor.store.postgres import replicas
 
 TABLES = {
     "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
-    "commands", "timeline", "outbox", "silences", "tokens",
+    "commands", "timeline", "outbox", "deleted_runs", "silences", "tokens",
 }  # fmt: skip
 
 
@@ -267,6 +267,8 @@ def filled(folder: Path) -> Path:
             )
         at.send(update(1, event={"kind": "log", "text": "\x00 \t \\N \U0001f600"}), run="odd")
         at.send(*[grad(n, float(n)) for n in range(1, 600)], run="long")
+        at.send(update(1, event={"kind": "finished"}), run="gone")
+        at.run_service.delete("gone", None)
         at.run_service.command("r1", "halt", "tab\tand \\ and 'quote'", None)
         now = at.clock.now()
         at.run_service.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
@@ -288,6 +290,9 @@ def test_an_embedded_store_moves_whole_and_goes_on_where_it_was(url: str, tmp_pa
         assert {run: at.run_service.view(run, None).record for run in before} == before
         assert repr(at.run_service.series("r1", "x", (None, None), 1_000)[0]) == repr(series)
         assert at.send(grad(500, 50.0), run="r1").accepted == 1
+        with at.opened._engines[1].connect() as connection:
+            gone = connection.exec_driver_sql("SELECT run FROM deleted_runs").scalars().all()
+        assert gone == ["gone"]
 
 
 def test_a_copy_that_differs_is_refused_and_leaves_nothing(url: str, tmp_path: Path) -> None:
