@@ -113,7 +113,7 @@ def test_a_manifest_that_vouches_for_numbers_that_are_not_finite_is_not_believed
     torch.save({"state": {"w": torch.tensor([float("nan")])}}, kept.path)
     body = kept.path.read_bytes()
     lying = dataclasses.replace(kept, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
-    manifest_path(kept.path).write_bytes(manifest_bytes(lying, "2"))
+    manifest_path(kept.path).write_bytes(manifest_bytes(lying))
 
     with pytest.raises(CheckpointError, match="w is not finite"):
         verify(kept.path)

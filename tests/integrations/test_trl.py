@@ -150,7 +150,7 @@ def test_a_reward_that_is_not_finite_is_told_although_trl_trains_on(
 
     assert [readings["rewards/nonfinite"] for readings in updates] == [0, 0, 0, 1, 0]
     assert not math.isfinite(updates[3]["rollout/ep_rew_mean"])
-    assert "RewardNonFinite" in {one.rule for one in watch.transitions if one.change == "firing"}
+    assert "ReadingNonFinite" in {one.rule for one in watch.transitions if one.change == "firing"}
     assert all(math.isfinite(float(readings["train/loss"])) for readings in updates)
 
 

@@ -26,7 +26,7 @@ def test_the_main_job_runs_end_to_end_on_real_training() -> None:
         "from the halt: critical, ",  # "explosion", or "halted" where that came in the same batch
         "genuine",
         "status                     halted",
-        'watchstep_alert_firing{rule="AdvantagesBeyondBound"',
+        'watchstep_alert_firing{run="mountaincar-drifting",rule="AdvantagesBeyondBound",metric=""',
         "verified",
         "finished, attempt 2",
         "Nobody was called.",
@@ -42,4 +42,4 @@ def test_the_seed_timeline_stays_critical_through_the_nan() -> None:
     assert told.returncode == 0, told.stderr
     through = told.stdout.split("still firing through the NaN:")[1].split("\n\n")[0]
     assert "AdvantagesExtreme" in through
-    assert 'metric="train/policy_loss",project="demo",run="seed-timeline"} NaN' in told.stdout
+    assert 'run="seed-timeline",project="demo",metric="train/policy_loss"} NaN' in told.stdout
