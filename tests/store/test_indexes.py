@@ -138,6 +138,11 @@ def copy(at: Bench) -> None:
                 " LATERAL jsonb_populate_record(one.r,"
                 f" jsonb_build_object({changes.format(now=to_us(START))})) AS made"
             )
+        # Has no run to be copied with.
+        connection.exec_driver_sql(
+            "INSERT INTO deleted_runs SELECT g * 461168601842, 'gone-' || g, 'default', '[]',"
+            f" {to_us(START)} FROM generate_series(1::bigint, {COPIES}) AS g"
+        )
         connection.exec_driver_sql("ANALYZE")
 
 

@@ -50,10 +50,17 @@ def test_the_first_batch_of_a_run_is_looked_up_and_then_written_in_one_flight(
 ) -> None:
     at.send(grad(1, 50.0))
 
-    assert asked[:2] == ["BEGIN", "SELECT runs"]
-    assert len(asked) == 3
-    written = asked[2].split("; ")
-    assert {"INSERT runs", "INSERT shapes", "INSERT updates", "INSERT outbox"} <= set(written)
+    # Once in a run's life: whether one of its name was deleted decides if it may be written.
+    assert asked[:3] == ["BEGIN", "SELECT runs", "SELECT deleted_runs"]
+    assert len(asked) == 4
+    written = asked[3].split("; ")
+    assert {
+        "DELETE deleted_runs",
+        "INSERT runs",
+        "INSERT shapes",
+        "INSERT updates",
+        "INSERT outbox",
+    } <= set(written)
     assert written[-1] == "COMMIT"
 
 

@@ -62,6 +62,7 @@ class Statements:
         insert: By table, what adds a row; its parameters are `columns`, in order.
         replace: By table, what adds a row or puts it in the place of the one with its key;
             its parameters are the columns in order.
+        forget_deleted: Takes away what is remembered of a deleted run; its parameter is the key.
         advance_run: On PostgreSQL it fails where it finds no row, see `pipeline.guarded`.
     """
 
@@ -69,6 +70,7 @@ class Statements:
         mark = "%s" if dialect.paramstyle in {"format", "pyformat"} else "?"
         self.insert = {table.name: _inserting(table, mark) for table in _INSERTED}
         self.replace = {table.name: _replacing(table, mark) for table in _REPLACED}
+        self.forget_deleted = f"DELETE FROM deleted_runs WHERE run_key = {mark}"
         settings = ", ".join(f"{name} = {mark}" for name in ADVANCED_COLUMNS)
         guard = " AND ".join(
             f"{name} = {mark}" for name in ("run_key", "attempt", "last_seq", "version")

@@ -121,8 +121,7 @@ class SqlTransaction:
 
     def create_run(self, record: RunRecord) -> None:
         # A deleted run's name may be used again.
-        gone = schema.deleted_runs
-        self.connection.execute(delete(gone).where(gone.c.run_key == record.key))
+        self._write(self._statements.forget_deleted, [(record.key,)])
         try:
             self._insert(schema.runs, [packing.run_row(record)])
         except IntegrityError:
