@@ -92,7 +92,7 @@ def test_the_bound_that_depends_on_the_batch_is_drawn_where_it_lies_now(
     bound = (2_048 - 1) ** 0.5
     lines = {one["rule"]: one["value"] for one in scale["thresholds"]}
     assert lines["AdvantagesBeyondBound"] == pytest.approx(1.01 * bound)
-    # The bound is one of two conditions of its rule; the band is that of the rule which 100 decides.
+    # The bound is one of two conditions of its rule; the band is of the one that 100 decides.
     critical = next(zone for zone in scale["zones"][1:] if zone["zone"] == "critical")
     assert critical["from"] == 100.0
 
