@@ -59,8 +59,8 @@ class ServiceRules:
             for file in self._others(rules, {file.source for file in own})
         ]
         if any(file.rules for file in files):
-            # Of two rules of one name the later one counts, and names of metrics likewise.
-            everything = combine([*files, *own], self._options.roles)
+            # Of rules that ask for the same the first is named: the trainer's own.
+            everything = combine([*own, *files], self._options.roles)
             self.compiled = everything.for_tags(self._options.tags)
 
     def _others(self, rules: Mapping[str, Any], own: set[str]) -> Iterator[RuleFile]:
