@@ -150,18 +150,18 @@ def _accepts(port: int) -> bool:
 
 
 def value_of(seq: int) -> float:
-    """High, and with that alerting, for five updates in every 500, from the 700th on.
+    """High, and with that alerting, for four updates in every 500, from the 700th on.
 
     Few enough that the shipped rules about levels, which judge beside these, see no growth.
     """
-    return 50.0 if seq % 500 in range(200, 205) and seq > 500 else seq / 1_000
+    return 50.0 if seq % 500 in range(200, 204) and seq > 500 else seq / 1_000
 
 
 def edges_of(last_seq: int) -> list[tuple[int, str]]:
     """The transitions that the updates up to a number must have made, in order."""
     found = []
     for start in range(700, last_seq + 1, 500):
-        found += [(start, "firing")] + [(start + 5, "resolved")] * (start + 5 <= last_seq)
+        found += [(start, "firing")] + [(start + 4, "resolved")] * (start + 4 <= last_seq)
     return found
 
 

@@ -62,7 +62,8 @@ def test_replicas_an_hour_apart_agree_on_the_time(tmp_path: Path) -> None:
     assert [one["kind"] for one in taken.json["commands"]] == ["halt"]
     assert max(heard) < 60
     assert max(seconds_from_now(one["created_at"]) for one in sent) < 60
-    assert alerts == {"GradHigh"}, "nobody was silent"
+    assert "GradHigh" in alerts
+    assert "RunStalled" not in alerts, "nobody was silent"
     for one in (fast, slow):
         assert "clock differs" in (one.folder / "log").read_text()
     assert "clock differs" not in (right.folder / "log").read_text()
