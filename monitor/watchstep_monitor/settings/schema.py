@@ -249,6 +249,11 @@ class NotifySettings(Section):
     at_once: Count = Field(
         default=4, description="Messages on their way to one healthy receiver at a time."
     )
+    action_links: bool = Field(
+        default=True,
+        description="Whether messages carry links to acknowledge, to silence for an hour and to "
+        "answer. They need no login: whoever reads the message may use them.",
+    )
     allow_private_cidrs: tuple[str, ...] = Field(
         default=(),
         description="Networks in private or loopback ranges that receivers may live in, such as "

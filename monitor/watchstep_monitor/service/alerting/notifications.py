@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from watchstep.core.rules import filled
 from watchstep.core.updates import Severity
+from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
 from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
@@ -46,6 +47,7 @@ class TellingPolicy:
         routes: Gives the receivers of now; one that is gone is no longer among them.
         silences: Gives the silences of now, those of other replicas too.
         base_url: Without a slash at its end, for links.
+        signer: Makes the links that act; None for none.
     """
 
     group_wait_s: float
@@ -54,6 +56,7 @@ class TellingPolicy:
     routes: Callable[[], Iterable[Route]]
     silences: Callable[[], Iterable[SilenceRecord]]
     base_url: str
+    signer: LinkSigner | None = None
 
 
 def rank(severity: Severity) -> int:
@@ -230,6 +233,11 @@ def _notice(
     )
     links = run_links(policy.base_url, incident.run)
     runbook = next((view.runbook_url for view in views if view.runbook_url), "")
+    if runbook:
+        links["runbook"] = runbook
+    if policy.signer is not None:
+        is_open = edge != "resolved"
+        links |= policy.signer.links(incident.run, incident.id, change.now, open_=is_open)
     return Notice(
         id=short_id("nt", incident.id, incident.notices, edge),
         run=incident.run,
@@ -244,7 +252,7 @@ def _notice(
         readings=_readings(live.latest, views),
         checkpoint=live.record.checkpoint,
         trainer_did=live.record.trainer_did,
-        links={**links, "runbook": runbook} if runbook else links,
+        links=links,
         at=change.now,
         status=_status(live),
     )
