@@ -351,7 +351,7 @@ def routes_of(settings: Settings) -> list[Route]:
             matchers = tuple(parse_matcher(text) for text in receiver.match)
         except InvalidError as error:
             raise SettingsError(f"receivers.{name}.match: {error}") from None
-        routes.append(Route(name, receiver.min_severity, matchers))
+        routes.append(Route(name, receiver.min_severity, matchers, receiver.notify_on))
     return routes
 
 
