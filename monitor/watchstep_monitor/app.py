@@ -27,7 +27,7 @@ from watchstep_monitor.http.context import Context, Receivers, caller
 from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
-from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker, chart
 from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
@@ -35,7 +35,7 @@ from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
-from watchstep_monitor.service.ports import Clock
+from watchstep_monitor.service.ports import Clock, Notice
 from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
@@ -43,12 +43,14 @@ from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache
 from watchstep_monitor.service.run_state.status import Liveness
 from watchstep_monitor.service.scheduler import Scheduler
+from watchstep_monitor.service.series import Line, thin
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.postgres.notify import TOKENS
 from watchstep_monitor.store.postgres.replicas import RELOAD, Told
+from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.tokens import adopt_filed
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
@@ -307,9 +309,26 @@ def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
 
 def _worker(settings: Settings, opened: OpenedStore, clock: Clock, bus: EventBus) -> Worker:
     try:
-        return Worker(opened.outbox, notify_config(settings), clock, bus=bus)
+        return Worker(
+            opened.outbox,
+            notify_config(settings),
+            clock,
+            bus=bus,
+            ready=lambda: opened.store.ready() is None,
+            chart=functools.partial(_chart, opened.store),
+        )
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _chart(store: SqlStore, notice: Notice) -> bytes | None:
+    """A picture of the newest stretch of the reading that raised the worst alert."""
+    metric = next((alert.metric for alert in notice.alerts if alert.metric), "")
+    if not metric:
+        return None
+    series = store.series(notice.run, metric, None, None, chart.POINTS)
+    points, _ = thin(Line(series.stretches), chart.POINTS)
+    return chart.draw(metric, points, notice.first_step)
 
 
 def notify_config(settings: Settings) -> NotifyConfig:
@@ -318,7 +337,7 @@ def notify_config(settings: Settings) -> NotifyConfig:
     Raises:
         ValueError: A receiver's settings can never work.
     """
-    notify = settings.notify
+    notify, heartbeat = settings.notify, settings.heartbeat
     return NotifyConfig(
         receivers=tuple(
             ReceiverConfig(
@@ -336,6 +355,8 @@ def notify_config(settings: Settings) -> NotifyConfig:
         rate_per_minute=notify.rate_per_minute,
         at_once=notify.at_once,
         allow_private_cidrs=notify.allow_private_cidrs,
+        heartbeat_url=heartbeat.url.get_secret_value() if heartbeat.url else "",
+        heartbeat_s=heartbeat.interval_s,
     )
 
 

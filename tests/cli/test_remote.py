@@ -158,6 +158,13 @@ def test_an_alert_is_answered(service: Running) -> None:
     assert command(service, "answer", alert["id"], "perhaps").returncode == 1
 
 
+def test_an_address_that_says_https_where_http_is_spoken_is_called_that(service: Running) -> None:
+    refused = command(service, "runs", "--url", f"https://127.0.0.1:{service.client.port}")
+
+    assert refused.returncode == 3
+    assert "speaks http, and the address says https" in refused.stderr
+
+
 def test_a_receiver_is_tested_and_its_trouble_told(service: Running) -> None:
     tested = command(service, "receivers", "test", "ops")
     listed = command(service, "receivers")

@@ -16,6 +16,7 @@ from watchstep_monitor.notify.render import (
     alertmanager,
     discord,
     email_message,
+    github,
     pagerduty,
     plain_text,
     slack,
@@ -32,6 +33,7 @@ KINDS = {
     "discord": discord.body,
     "teams": teams.body,
     "pagerduty": pagerduty.body,
+    "github": github.body,
 }
 HOSTILE = "<!channel> @everyone & [x](http://evil) \ud800 \x00\r\nBcc: a@b.c \u202e`*_~|" * 40
 
@@ -379,6 +381,14 @@ def test_discord_rings_nobody_and_keeps_its_limits():
     shown += [field["name"] + field["value"] for field in embed["fields"]]
     assert sum(map(len, shown)) <= 6000
     assert re.search(r"(?<!\\)\[x", embed["description"]) is None
+
+
+def test_github_mentions_nobody_and_makes_no_markup_of_names():
+    body = sent("github", hostile_notice())["body"]
+
+    assert not re.search(r"@\w", body)
+    assert "[x](http" not in body
+    assert len(body) < 65_536
 
 
 def test_teams_gets_a_card_whose_texts_read_no_markdown():

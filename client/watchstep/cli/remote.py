@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -26,14 +26,15 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
     for command in (status, alerts, ack, answer, halt, silence, deliveries):
         app.command()(command)
-    for name, alone, commands in (
-        ("runs", runs, (close, archive, restore, delete)),
-        ("receivers", receivers, (try_out,)),
-    ):
+    groups: dict[str, tuple[Callable[..., None], ...]] = {
+        "runs": (runs, close, archive, restore, delete),
+        "receivers": (receivers, try_out),
+    }
+    for name, (alone, *commands) in groups.items():
         group = typer.Typer(invoke_without_command=True)
         group.callback(help=alone.__doc__)(alone)
-        for command in commands:
-            group.command(NAMES.get(command.__name__))(command)
+        for part in commands:
+            group.command(NAMES.get(part.__name__))(part)
         app.add_typer(group, name=name)
 
 

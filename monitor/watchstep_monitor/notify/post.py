@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 
@@ -27,7 +27,9 @@ class Poster:
     address, and would hand one receiver's TLS connection to another behind the same address.
     """
 
-    def __init__(self, config: NotifyConfig, resolve: Resolver) -> None:
+    def __init__(
+        self, receivers: Iterable[ReceiverConfig], config: NotifyConfig, resolve: Resolver
+    ) -> None:
         # Both write whole addresses, which hold Slack's and Discord's secrets, into the log.
         for chatty in ("httpx", "httpcore"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -45,18 +47,18 @@ class Poster:
                 ),
                 headers={"user-agent": f"watchstep/{version('watchstep')}", "accept": "*/*"},
             )
-            for receiver in config.receivers
+            for receiver in receivers
         }
 
     async def post(
-        self, receiver: ReceiverConfig, body: str, headers: Mapping[str, str], now: datetime
+        self, receiver: ReceiverConfig, body: bytes, headers: Mapping[str, str], now: datetime
     ) -> Answer:
-        """POST a JSON body.
+        """POST a body.
 
         Args:
             receiver: Where to.
-            body: JSON text.
-            headers: Beside the content's type, length and host.
+            body: JSON, unless the headers say otherwise.
+            headers: Beside the content's length and host.
             now: UTC; what a `Retry-After` date is measured from.
         """
         url = httpx.URL(receiver.url)
@@ -79,7 +81,7 @@ class Poster:
         receiver: ReceiverConfig,
         url: httpx.URL,
         addresses: tuple[str, ...],
-        sending: tuple[str, Mapping[str, str], datetime],
+        sending: tuple[bytes, Mapping[str, str], datetime],
     ) -> Answer:
         body, headers, now = sending
         answer: Answer = Refused("could not connect")
@@ -89,11 +91,11 @@ class Poster:
                 # Connects to the vetted address itself: a name looked up again could lead
                 # elsewhere by then. Host and certificate still belong to the name.
                 url.copy_with(host=address),
-                content=body.encode(),
+                content=body,
                 headers={
+                    "content-type": "application/json",
                     **headers,
                     "host": url.netloc.decode("ascii"),
-                    "content-type": "application/json",
                 },
                 extensions={"sni_hostname": url.raw_host.decode("ascii")},
             )

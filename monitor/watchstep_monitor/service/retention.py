@@ -18,6 +18,9 @@ from watchstep_monitor.service.run_state.storage import PastWeek, Transaction
 
 log = logging.getLogger(__name__)
 
+STRUCTURE_S = 3_600.0
+"""Between looks at the file of an embedded store."""
+
 RUNS_A_LOOK = 200
 
 Windows = list[tuple[int, int, int]]
@@ -44,9 +47,8 @@ class Retention:
         self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anything that may ever go."""
-        if self._policy.updates_s is not None or self._policy.size_bytes is not None:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after the run under way."""
@@ -80,7 +82,11 @@ class Retention:
         return removed
 
     def _serve(self) -> None:
+        checked = self._run_service.clock.monotonic()
         while not self._stop.wait(self._policy.check_interval_s):
+            if self._run_service.clock.monotonic() - checked >= STRUCTURE_S:
+                checked = self._run_service.clock.monotonic()
+                self._run_service.store.check_structure()
             try:
                 removed = self.look()
             except ServiceError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import math
 import secrets
 import threading
@@ -48,10 +49,11 @@ from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.postgres import partitions
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.series_reader import SeriesWalk
-from watchstep_monitor.store.sqlite_file_check import Footing
+from watchstep_monitor.store.sqlite_file_check import Footing, structure_trouble
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
 from watchstep_monitor.store.writer import Writer
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 TIMEOUT_S = 60.0
 OLD_DIVERGED = "diverged"
@@ -80,6 +82,7 @@ class SqlStore:
         self._looking = threading.Lock()
         self._looked_at = -math.inf
         self._trouble: str | None = None
+        self._damage: str | None = None
         self.exclusive = footing is not None
 
     def write(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
@@ -322,7 +325,18 @@ class SqlStore:
         shortage = None if self._footing is None else self._footing.shortage()
         # Where a server's disk is full, what needs no new page of it still succeeds.
         lately = "commits fail" if self._writer.failed_lately else None
-        return self.commit_trouble() or shortage or (None if self.exclusive else lately)
+        trouble = self.commit_trouble() or self._damage or shortage
+        return trouble or (None if self.exclusive else lately)
+
+    def check_structure(self) -> None:
+        """Look whether the file is still whole; damage shows in `ready` until a later look."""
+        if self._footing is None:
+            return
+        trouble = self._footing.trouble() or structure_trouble(self._footing.path)
+        self._damage = None
+        if trouble is not None:
+            self._damage = f"the database is {trouble}: stop the service and restore a backup"
+            log.error("the database is damaged", extra={"reason": trouble})
 
     @property
     def failing(self) -> bool:

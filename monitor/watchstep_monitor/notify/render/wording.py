@@ -72,7 +72,7 @@ def worded(notice: Notice) -> Wording:
         ("Checkpoint", _checkpoint(notice)),
         ("Do", _advice(notice)),
     )
-    parts = [weight(notice)] if notice.alerts and notice.edge != "test" else []
+    parts: list[str] = [weight(notice)] if notice.alerts and notice.edge != "test" else []
     parts += [f"project {notice.project}"] if notice.project else []
     parts += [f"run {notice.run}", f"attempt {notice.attempt}"]
     parts += [] if notice.edge in _OF_THE_RUN else [f"incident {notice.incident}"]

@@ -311,6 +311,9 @@ class Store(Protocol):
         None where one of its runs goes on again. What is to be kept was set aside.
         """
 
+    def check_structure(self) -> None:
+        """Look whether an embedded store's file is whole; `ready` tells of damage."""
+
     def size_bytes(self) -> int:
         """Bytes that the store takes on disk, as far as they are in use."""
 
