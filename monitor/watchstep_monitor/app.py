@@ -143,11 +143,10 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     worker = _worker(settings, opened, clock, bus)
     silences = SilenceCache(opened.store, clock)
     bus.subscribe(SilencesChanged, lambda _: silences.forget())
-    links_to = (settings.public_url or base_url).rstrip("/")
-    signer = None
-    if settings.notify.action_links:
-        signer = LinkSigner(opened.store.shared_key("links"), links_to)
-    policy = _ingest_policy(settings, links_to, signer, clock, silences, routes, worker)
+    signer = LinkSigner(
+        opened.store.shared_key("links"), (settings.public_url or base_url).rstrip("/")
+    )
+    policy = _ingest_policy(settings, signer, clock, silences, routes, worker)
     fleet = RunCache(book, settings.store.cached_runs)
     run_service = RunService(
         opened.store,
@@ -276,10 +275,9 @@ def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
     return Receivers(worker.receivers, test, resend)
 
 
-def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
+def _ingest_policy(
     settings: Settings,
-    base_url: str,
-    signer: LinkSigner | None,
+    signer: LinkSigner,
     clock: Clock,
     silences: SilenceCache,
     routes: list[Route],
@@ -297,8 +295,8 @@ def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
             repeat_interval_s=alerts.repeat_interval_s,
             routes=live_routes,
             silences=silences.newest,
-            base_url=base_url,
-            signer=signer,
+            base_url=signer.base_url,
+            signer=signer if settings.notify.action_links else None,
         ),
         hearing=Liveness(clock.now(), settings.stall.timeout_s),
         snapshot_every=settings.store.snapshot_updates,
@@ -392,10 +390,10 @@ def store_options(settings: Settings) -> StoreOptions:
 
 
 def _retention_policy(settings: Settings) -> RetentionPolicy:
-    kept = settings.retention
+    limits = settings.retention
     return RetentionPolicy(
-        updates_s=kept.updates_s,
-        size_bytes=kept.size_bytes,
-        window_updates=kept.incident_window_updates,
-        check_interval_s=kept.check_interval_s,
+        updates_s=limits.updates_s,
+        size_bytes=limits.size_bytes,
+        window_updates=limits.incident_window_updates,
+        check_interval_s=limits.check_interval_s,
     )

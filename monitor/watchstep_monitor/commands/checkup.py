@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import socket
 import ssl
@@ -153,10 +154,10 @@ def _each_receiver(settings: Settings) -> Iterator[Finding]:
         return
     for receiver in config.receivers:
         name = f"receiver {receiver.name}"
-        yield _found(name, lambda _, each=receiver: _way_to(each, config), settings)
+        yield _found(name, functools.partial(_way_to, receiver, config), settings)
 
 
-def _way_to(receiver: ReceiverConfig, config: NotifyConfig) -> str:
+def _way_to(receiver: ReceiverConfig, config: NotifyConfig, _: Settings) -> str:
     """Whether its address takes a connection; nothing is sent."""
     if receiver.kind == "apprise":
         return "apprise, which connects only to send; `watchstep receivers test NAME` does so"

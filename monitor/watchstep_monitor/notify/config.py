@@ -7,21 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 from urllib.parse import urlsplit
 
-ReceiverKind = Literal[
-    "webhook",
-    "alertmanager",
-    "slack",
-    "discord",
-    "teams",
-    "pagerduty",
-    "email",
-    "github",
-    "script",
-    "apprise",
-]
+from watchstep_monitor.settings.schema import ReceiverKind
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PAGERDUTY_EVENTS = "https://events.pagerduty.com/v2/enqueue"

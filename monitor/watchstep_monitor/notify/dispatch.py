@@ -9,8 +9,8 @@ from datetime import datetime
 
 from watchstep.errors import WatchstepError
 from watchstep_monitor.notify import apprise as bridge
-from watchstep_monitor.notify import mail, script
-from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig, ReceiverKind
+from watchstep_monitor.notify import mail, script, slack_bot
+from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.outcomes import Answer
 from watchstep_monitor.notify.post import Poster
 from watchstep_monitor.notify.render import (
@@ -27,6 +27,7 @@ from watchstep_monitor.notify.render import (
 from watchstep_monitor.notify.signing import check_secrets, signed_headers
 from watchstep_monitor.notify.targets import Resolver, in_daemon_thread
 from watchstep_monitor.service.ports import Notice
+from watchstep_monitor.settings.schema import ReceiverKind
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def check(receivers: Iterable[ReceiverConfig]) -> None:
     for receiver in receivers:
         if receiver.kind == "email":
             mail.mail_server(receiver)
+        if receiver.kind == "slack" and receiver.secret.startswith("xox"):
+            slack_bot.channel_of(receiver)
         if receiver.kind == "github" and not receiver.secret:
             raise ValueError(f"receivers.{receiver.name}.secret: the token is missing")
         if receiver.kind == "webhook":
@@ -86,6 +89,9 @@ class Carriers:
         if receiver.kind == "discord" and (png := await self._drawn(notice)) is not None:
             content, media_type = discord.with_chart(body, png)
             return await self._poster.post(receiver, content, {"content-type": media_type}, now)
+        if receiver.kind == "slack" and receiver.secret.startswith("xox"):
+            png = await self._drawn(notice)
+            return await slack_bot.send(self._poster, receiver, body, png, now)
         headers = _headers(receiver, notice, body, now)
         return await self._poster.post(receiver, body.encode(), headers, now)
 

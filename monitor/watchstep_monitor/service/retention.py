@@ -10,11 +10,15 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
-from watchstep_monitor.service.run_state.storage import PastWeek, Transaction
+from watchstep_monitor.service.run_state.storage import PastWeek
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
 
@@ -98,19 +102,21 @@ class Retention:
     def _drop(self, past: PastWeek, before: datetime) -> int:
         """Drop a week at once, which costs nothing for each row and gives its room back."""
         for run in past.incidents_of:
-            kept = self._windows(run)
+            windows = self._windows(run)
 
-            def job(transaction: Transaction, run: str = run, kept: Windows = kept) -> None:
-                transaction.set_aside(run, past.week, kept)
+            def job(
+                transaction: SqlTransaction, run: str = run, windows: Windows = windows
+            ) -> None:
+                transaction.set_aside(run, past.week, windows)
 
             self._run_service.store.write(run, job).result(60.0)
         return self._run_service.store.drop_week(past.week, before)
 
     def _thin(self, record: RunRecord) -> int:
-        kept = self._windows(record.run)
+        windows = self._windows(record.run)
 
-        def job(transaction: Transaction) -> int:
-            return transaction.remove_updates(record.run, kept)
+        def job(transaction: SqlTransaction) -> int:
+            return transaction.remove_updates(record.run, windows)
 
         return self._run_service.store.write(record.run, job).result(60.0)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 RunEdge = Literal["finished", "preempted", "resumed"]
+"""What a receiver can ask to hear of a run that has no incident."""
+
 Scope = Literal["ingest", "read", "admin"]
 ReceiverKind = Literal[
     "webhook",

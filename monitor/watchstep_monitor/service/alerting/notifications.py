@@ -13,7 +13,7 @@ from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
-from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunEdge, RunStatus
+from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,
@@ -26,6 +26,7 @@ from watchstep_monitor.service.run_state.records import (
 from watchstep_monitor.service.run_state.rulebook import former_names, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+from watchstep_monitor.settings.schema import RunEdge
 
 EVENTS_BACK = 20
 """Updates that are looked at for the words of a trainer that died; it says nothing after them."""
@@ -348,5 +349,5 @@ def _status(live: LiveRun) -> RunStatus:
 
 
 def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:
-    wanted = dict.fromkeys(view.metric for view in views if view.metric)
-    return {metric: latest[metric] for metric in wanted if metric in latest}
+    metrics = dict.fromkeys(view.metric for view in views if view.metric)
+    return {metric: latest[metric] for metric in metrics if metric in latest}
