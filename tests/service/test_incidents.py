@@ -344,3 +344,19 @@ def test_who_asks_for_it_is_told_that_a_run_finished_was_preempted_and_resumed(
         at.send(update(2, attempt=2, event={"kind": "finished"}), attempt=2)
 
         assert at.notices() == [("team", "preempted"), ("team", "resumed"), ("team", "finished")]
+
+
+def test_a_message_of_a_death_says_where_it_ran_at_which_step_and_its_last_words(
+    tmp_path: Path,
+) -> None:
+    failed = {"kind": "failed", "error": "E: x", "oom": "host", "traceback": "T", "host": "gpu-9"}
+    with bench(tmp_path) as at:
+        config = {"environment": {"host": "gpu-1", "user": "ann"}}
+        at.run_service.begin(Beginning(run="a", config=config))
+        at.send(grad(1, 1.0), update(2, event=failed))
+        (delivery,) = at.opened.outbox.claim(at.clock.now(), 10, 60, [])
+
+    notice = delivery.notice
+    assert (notice.host, notice.user, notice.oom) == ("gpu-9", "ann", "host")
+    assert (notice.error, notice.traceback, notice.last_step) == ("E: x", "T", 20)
+    assert notice.heard_at == at.clock.now()

@@ -13,8 +13,9 @@ import pytest
 from service.kit import Bench, bench, grad, postgres_database, update
 from store.kit_runs import SpanningError, one_run_a_transaction
 from watchstep_monitor.service.ports import Delivered, ReceiverGone
-from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.service.retention import Retention
 from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.settings.schema import RetentionSettings
 from watchstep_monitor.store import schema, transaction
 from watchstep_monitor.store.postgres import pipeline
 
@@ -124,7 +125,7 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
     at.opened.outbox.settle(due[-1], ReceiverGone(), at.clock.now())
     at.opened.outbox.resend(due[-1].id, at.clock.now(), None)
     at.clock.move(100)
-    Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    Retention(at.run_service, RetentionSettings(updates_s=50.0, incident_window_updates=2)).look()
     at.run_service.delete(RUNS[1], None)
 
     spanning = [

@@ -277,14 +277,17 @@ def test_next_due_is_none_when_nothing_waits(at: Bench) -> None:
 
 
 def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
-    from watchstep_monitor.service.retention import Retention, RetentionPolicy
+    from watchstep_monitor.service.retention import Retention
+    from watchstep_monitor.settings.schema import RetentionSettings
 
     for n in range(1, 31):
         at.send(grad(n, 50.0 if n == 15 else 1.0))
     at.send(update(31, event={"kind": "finished"}))
     at.clock.move(100)
 
-    removed = Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    removed = Retention(
+        at.run_service, RetentionSettings(updates_s=50.0, incident_window_updates=2)
+    ).look()
 
     found, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
     assert removed == 31 - 5

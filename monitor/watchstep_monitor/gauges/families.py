@@ -10,6 +10,7 @@ from typing import get_args
 from watchstep.core.health import Health
 from watchstep_monitor.gauges.text import Family, Row, clean
 from watchstep_monitor.service.ports import RunGauge, RunStatus
+from watchstep_monitor.settings.schema import GaugeSettings
 
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 HEALTHS: tuple[Health, ...] = get_args(Health)
@@ -55,24 +56,6 @@ _FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class GaugeLimits:
-    """How much one scrape may hold.
-
-    Attributes:
-        runs: Runs that firing alerts and running trainers come first among.
-        readings_per_run: Metrics with zones come first, then by name.
-        series: Over all runs; the newest heard of come first.
-        keep_ended_s: A run's series vanish so many seconds after it ended, but not while an
-            incident of it is open.
-    """
-
-    runs: int = 1000
-    readings_per_run: int = 256
-    series: int = 25_000
-    keep_ended_s: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
 class FleetFamilies:
     """What one scrape shows of the runs.
 
@@ -89,7 +72,7 @@ class FleetFamilies:
         return sum(len(family.rows) for family in self.families)
 
 
-def fleet_families(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> FleetFamilies:
+def fleet_families(runs: Iterable[RunGauge], limits: GaugeSettings, now: float) -> FleetFamilies:
     """The families of all runs.
 
     Args:
@@ -103,17 +86,17 @@ def fleet_families(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) ->
     return gathering.finished()
 
 
-def _chosen(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> Iterator[RunGauge]:
+def _chosen(runs: Iterable[RunGauge], limits: GaugeSettings, now: float) -> Iterator[RunGauge]:
     shown = [run for run in runs if not _vanished(run, limits, now)]
     # Sorting is stable: within a class the newest heard of stay first.
     shown.sort(key=lambda run: (not run.firing, run.ended_at is not None))
     return iter(shown)
 
 
-def _vanished(run: RunGauge, limits: GaugeLimits, now: float) -> bool:
+def _vanished(run: RunGauge, limits: GaugeSettings, now: float) -> bool:
     if run.ended_at is None or run.has_incident:
         return False
-    return now - run.ended_at > limits.keep_ended_s
+    return now - run.ended_at > limits.keep_after_end_s
 
 
 class _Gathering:
@@ -122,9 +105,9 @@ class _Gathering:
     The cap is spent run by run: a run is shown whole, or cut only in its readings and zones.
     """
 
-    def __init__(self, limits: GaugeLimits) -> None:
+    def __init__(self, limits: GaugeSettings) -> None:
         self._limits = limits
-        self._left = limits.series
+        self._left = limits.max_series
         self._dropped = 0
         self._seen: set[str] = set()
         self._by_status = dict.fromkeys(STATUSES, 0)
@@ -135,7 +118,7 @@ class _Gathering:
         name, project = clean(run.run), clean(run.project)
         # Two hostile names may come out the same, and Prometheus refuses a scrape with a
         # series twice: the first one keeps the name.
-        fits = len(self._seen) < self._limits.runs and name not in self._seen
+        fits = len(self._seen) < self._limits.max_runs and name not in self._seen
         firing = {
             (name, clean(alert.rule), clean(alert.metric), alert.severity): 1.0
             for alert in run.firing
@@ -169,7 +152,7 @@ class _Gathering:
         readings = {clean(metric): _float(value) for metric, value in run.readings.items()}
         order = sorted(readings)
         order = [m for m in order if m in zones] + [m for m in order if m not in zones]
-        shown = order[: self._limits.readings_per_run]
+        shown = order[: self._limits.metrics_per_run]
         name, project = who
         rows = [((name, project, metric), readings[metric]) for metric in shown]
         bands = [((name, project, metric), zones[metric]) for metric in shown if metric in zones]

@@ -43,7 +43,7 @@ def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
     """See the summary."""
     service = context.run_service
     selection = AlertFilter(who.projects, state, run, severity)
-    page = service.store.alerts(selection, min(limit, context.page), cursor)
+    page = service.store.alerts(selection, min(limit, context.limits.page), cursor)
     return listed(page, lambda alert: _shown(service, alert))
 
 
@@ -84,7 +84,7 @@ def list_incidents(
 ) -> Listed[Incident]:
     """See the summary."""
     store = context.run_service.store
-    page = store.incidents(who.projects, run, min(limit, context.page), cursor)
+    page = store.incidents(who.projects, run, min(limit, context.limits.page), cursor)
     return listed(page, Incident.model_validate)
 
 

@@ -18,17 +18,9 @@ from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
 from watchstep_monitor.service.ingest.batch import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.settings.schema import LimitSettings
 
 _REMEMBERED_NAMES = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """See the settings `limits.*` of the same names."""
-
-    updates_per_batch: int
-    metrics_per_update: int
-    event_bytes: int
 
 
 @dataclass(slots=True)
@@ -62,7 +54,7 @@ class _Gathered:
 class BatchReader:
     """Turns documents into batches; remembers the sets of metric names that it has checked."""
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self._good_names: set[tuple[str, ...]] = set()
 

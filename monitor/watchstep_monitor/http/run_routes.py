@@ -43,7 +43,9 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
     description = dict(body or BeginBody())
     left_out = 0
     if description["config"] is not None:
-        description["config"], left_out = fitting(description["config"], context.config_bytes)
+        description["config"], left_out = fitting(
+            description["config"], context.limits.config_bytes
+        )
     record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
     rules = RunRules.of(context.run_service.book, record.tags)
     return Begun.of(record, rules, left_out)
@@ -71,7 +73,7 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
     selection = RunFilter(projects, status, health, archived, hearing.silent_before(now))
-    page = service.store.runs(selection, min(limit, context.page), cursor)
+    page = service.store.runs(selection, min(limit, context.limits.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 
 
@@ -130,7 +132,7 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
 ) -> Series:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    most = min(points, context.series_points)
+    most = min(points, context.limits.series_points)
     thinned_points, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
     return Series.of(metric, thinned_points, thinned=thinned)
 
@@ -141,7 +143,7 @@ def run_timeline(
 ) -> Listed[Entry]:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    page = context.run_service.store.timeline(run, min(limit, context.page), cursor)
+    page = context.run_service.store.timeline(run, min(limit, context.limits.page), cursor)
     signs = first_signs(page.items)
     return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
 

@@ -44,7 +44,7 @@ routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 async def events(request: Request, context: Shared, who: Who) -> StreamingResponse:
     """See the summary."""
     bus = context.run_service.bus
-    if bus.listening() >= context.event_streams:
+    if bus.listening() >= context.limits.event_streams:
         raise OverCapError("too many event streams are open", retry_after_s=10)
     after = _last_event_id(request)
     stream = _Stream(asyncio.get_running_loop(), who.projects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken
 
@@ -15,7 +16,12 @@ async def run(path: str, body: str) -> Answer:
     nowhere = asyncio.subprocess.DEVNULL
     try:
         program = await asyncio.create_subprocess_exec(
-            path, stdin=asyncio.subprocess.PIPE, stdout=nowhere, stderr=nowhere
+            path,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=nowhere,
+            stderr=nowhere,
+            # None of the service's own environment, which may hold secrets.
+            env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         )
     except OSError as error:
         return Refused(f"cannot be run: {(error.strerror or 'unknown').lower()}")

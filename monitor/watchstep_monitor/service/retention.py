@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
 from watchstep_monitor.service.run_state.storage import PastWeek
+from watchstep_monitor.settings.schema import RetentionSettings
 
 if TYPE_CHECKING:
     from watchstep_monitor.store.transaction import SqlTransaction
@@ -31,20 +31,10 @@ Windows = list[tuple[int, int, int]]
 """Attempt, first and last number of what is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
-    """See the settings `retention.*`; None keeps all."""
-
-    updates_s: float | None
-    size_bytes: int | None
-    window_updates: int
-    check_interval_s: float
-
-
 class Retention:
     """One thread; it does nothing where the policy keeps all."""
 
-    def __init__(self, run_service: RunService, policy: RetentionPolicy) -> None:
+    def __init__(self, run_service: RunService, policy: RetentionSettings) -> None:
         self._run_service = run_service
         self._policy = policy
         self._stop = threading.Event()
@@ -130,7 +120,7 @@ class Retention:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        around = self._policy.window_updates
+        around = self._policy.incident_window_updates
         return [
             (incident.attempt, incident.first_bad - around, incident.first_bad + around)
             for incident in incidents

@@ -43,17 +43,10 @@ from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
 
-_OF_A_RUN = (
-    schema.attempts,
-    schema.shapes,
-    schema.updates,
-    schema.rollups,
-    schema.run_states,
-    schema.alerts,
-    schema.incidents,
-    schema.commands,
-    schema.timeline,
-    schema.outbox,
+_OF_A_RUN = tuple(
+    table
+    for table in schema.metadata.tables.values()
+    if "run_key" in table.columns and table not in {schema.runs, schema.deleted_runs}
 )
 """Tables that hold rows of a run beside its own."""
 

@@ -313,11 +313,9 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
     if record.status == "failed":
         events = (update.event or {} for update in reversed(change.newest(EVENTS_BACK)))
         death = next((event for event in events if event.get("kind") == "failed"), {})
-    environment = record.config.get("environment")
-    facts = {**(environment if isinstance(environment, dict) else {}), **death}
 
-    def fact(name: str) -> str:
-        return facts[name] if isinstance(facts.get(name), str) else ""
+    def last_words(name: str) -> str:
+        return death[name] if isinstance(death.get(name), str) else ""
 
     return {
         "run": record.run,
@@ -329,11 +327,11 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
         "status": _status(change.live),
         "last_step": record.step,
         "heard_at": record.heard_at,
-        "host": fact("host"),
-        "user": fact("user"),
+        "host": last_words("host") or record.place("host"),
+        "user": last_words("user") or record.place("user"),
         "error": record.error,
-        "traceback": fact("traceback"),
-        "oom": fact("oom"),
+        "traceback": last_words("traceback"),
+        "oom": last_words("oom"),
         "hung": record.hung,
     }
 

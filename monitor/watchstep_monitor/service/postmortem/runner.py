@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from watchstep.wire import encode_update
 from watchstep_monitor.service.errors import InvalidError, OverCapError
 from watchstep_monitor.service.run_state.records import RunRecord
+from watchstep_monitor.settings.schema import LimitSettings
 
 if TYPE_CHECKING:
     from watchstep_monitor.store.sql_store import SqlStore
@@ -52,23 +53,13 @@ class Job:
     processor_s: int = 60
 
 
-@dataclass(frozen=True, slots=True)
-class PostmortemLimits:
-    """See the settings `limits.log_bytes`, `log_read_s`, `postmortem_s` and `postmortems`."""
-
-    log_bytes: int
-    log_read_s: float
-    processor_s: float
-    at_once: int
-
-
 class Postmortems:
     """Makes them, a few at a time, each in a process of its own; for one event loop.
 
     A log lies in a temporary folder of its own until its report is made, and is only ever read.
     """
 
-    def __init__(self, store: SqlStore, limits: PostmortemLimits) -> None:
+    def __init__(self, store: SqlStore, limits: LimitSettings) -> None:
         self.limits = limits
         self._store = store
         self._busy = 0
@@ -80,7 +71,7 @@ class Postmortems:
         Raises:
             OverCapError: As many as may be are being made.
         """
-        if self._busy >= self.limits.at_once:
+        if self._busy >= self.limits.postmortems:
             raise OverCapError(
                 "as many post-mortems as may be are being made", retry_after_s=RETRY_S
             )
@@ -116,7 +107,7 @@ class Postmortems:
         return await self._examined(job)
 
     def _seconds(self) -> int:
-        return max(1, round(self.limits.processor_s))
+        return max(1, round(self.limits.postmortem_s))
 
     def _write(self, path: Path, run: str) -> int:
         count = 0
@@ -138,7 +129,7 @@ class Postmortems:
             env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
         )
         try:
-            async with asyncio.timeout(2 * self.limits.processor_s):
+            async with asyncio.timeout(2 * self.limits.postmortem_s):
                 answer, complaint = await process.communicate(json.dumps(asdict(job)).encode())
         except TimeoutError:
             answer, complaint = b"", b"timeout"
