@@ -30,7 +30,9 @@ def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, t
     assert done.stderr == ""
     told = json.loads(done.stdout)
     assert told["ok"] is (done.returncode == 0)
-    return done.returncode, {one["check"]: (one["ok"], one["says"]) for one in told["checks"]}
+    return done.returncode, {
+        check["check"]: (check["ok"], check["says"]) for check in told["checks"]
+    }
 
 
 def test_an_empty_folder_is_fine_and_stays_empty(tmp_path: Path) -> None:

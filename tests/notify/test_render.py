@@ -409,10 +409,10 @@ def test_pagerduty_opens_and_resolves_one_incident_under_one_key():
         sent("pagerduty", notice(edge=edge)) for edge in ("opened", "changed", "resolved")
     )
 
-    assert [one["event_action"] for one in (opened, changed, over)] == [
+    assert [each["event_action"] for each in (opened, changed, over)] == [
         *("trigger", "trigger", "resolve")
     ]
-    assert {one["dedup_key"] for one in (opened, changed, over)} == {"inc-1"}
+    assert {each["dedup_key"] for each in (opened, changed, over)} == {"inc-1"}
     assert opened["routing_key"] == "key"
     assert opened["payload"]["severity"] == "critical"
     assert len(sent("pagerduty", hostile_notice())["payload"]["summary"]) <= 1024

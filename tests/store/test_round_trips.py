@@ -81,7 +81,7 @@ def test_new_names_are_looked_for_once_and_written_with_the_rest(
 
     at.send(update(2, loss=1.0), update(3, loss=1.0, entropy=1.0))
 
-    assert next(one for one in asked if "shapes" in one) == "SELECT shapes"
+    assert next(each for each in asked if "shapes" in each) == "SELECT shapes"
     assert len(asked) == 3
     assert asked[-1].count("INSERT shapes") == 2
 

@@ -66,7 +66,7 @@ def weeks(at: Bench, url: str) -> Iterator[Weeks]:
 
 
 def stored(at: Bench, run: str) -> list[int]:
-    return [one.seq for one in at.opened.store.updates(run)]
+    return [update.seq for update in at.opened.store.updates(run)]
 
 
 def look(at: Bench, older_than_s: float | None = 50.0, size_bytes: int | None = None) -> int:

@@ -47,8 +47,8 @@ class Service:
 
     def get(self, path: str, **query: object) -> Any:
         """A GET; empty query values are left out."""
-        wanted = {name: str(value) for name, value in query.items() if value not in {"", None}}
-        return self._ask("GET", path, params=wanted)
+        filled = {name: str(value) for name, value in query.items() if value not in {"", None}}
+        return self._ask("GET", path, params=filled)
 
     def send(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
         """Another request."""

@@ -162,7 +162,7 @@ def _way_to(receiver: ReceiverConfig, config: NotifyConfig, _: Settings) -> str:
     if receiver.kind == "apprise":
         return "apprise, which connects only to send; `watchstep receivers test NAME` does so"
     if receiver.kind == "script":
-        return f"script, {receiver.url} can be run"
+        return "script, it can be run"
     parts = urlsplit(receiver.url)
     host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443)
     try:
