@@ -28,10 +28,10 @@ def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, t
         check=False,
     )
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert told["ok"] is (done.returncode == 0)
+    document = json.loads(done.stdout)
+    assert document["ok"] is (done.returncode == 0)
     return done.returncode, {
-        check["check"]: (check["ok"], check["says"]) for check in told["checks"]
+        check["check"]: (check["ok"], check["says"]) for check in document["checks"]
     }
 
 

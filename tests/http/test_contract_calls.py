@@ -112,10 +112,10 @@ def test_a_halt_reaches_the_trainer_with_the_reply_to_its_next_updates(client: C
     client.send("c5", upd(1, x=1.0))
 
     asked = client.post("/runs/c5/commands", {"kind": "halt", "reason": "enough"})
-    told = client.send("c5", upd(2, x=1.0)).json["commands"]
+    commands = client.send("c5", upd(2, x=1.0)).json["commands"]
 
     assert asked.status == 202
-    assert [(each["id"], each["kind"], each["attempt"]) for each in told] == [
+    assert [(each["id"], each["kind"], each["attempt"]) for each in commands] == [
         (asked.json["id"], "halt", 1)
     ]
 

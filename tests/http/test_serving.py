@@ -121,9 +121,9 @@ def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
     used = {each["name"] for each in listed if each["used_on"] is not None}
     assert states == {"boss": "revoked", "late": "good", "reader": "good", "trainer": "good"}
     assert used >= {"boss", "reader", "trainer"}
-    kept = b"".join(each.read_bytes() for each in (tmp_path / "data").iterdir())
-    assert hashlib.sha256(trainer.encode()).hexdigest().encode() in kept
-    assert trainer.encode() not in kept
+    stored = b"".join(each.read_bytes() for each in (tmp_path / "data").iterdir())
+    assert hashlib.sha256(trainer.encode()).hexdigest().encode() in stored
+    assert trainer.encode() not in stored
     assert boss not in (tmp_path / "log").read_text()
 
 

@@ -344,12 +344,12 @@ def test_a_test_message_says_what_happened_to_it():
         ops = ReceiverConfig("ops", "webhook", server.url)
 
         with running(Worker(outbox, config(ops), ManualClock())) as worker:
-            taken = worker.send_test("ops")
+            trial = worker.send_test("ops")
             refused = worker.send_test("ops")
             with pytest.raises(KeyError):
                 worker.send_test("nobody")
 
-        assert (taken.delivered, taken.reason) == (True, "")
+        assert (trial.delivered, trial.reason) == (True, "")
         assert (refused.delivered, refused.reason) == (False, "HTTP 401")
         assert json.loads(server.requests[0].body)["watchstep"]["edge"] == "test"
 

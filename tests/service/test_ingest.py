@@ -196,11 +196,11 @@ def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:
         asked = at.run_service.command("a", "halt", "stop it", None)
         again = at.run_service.command("a", "halt", "really", None)
 
-        told = at.send().commands
+        commands = at.send().commands
         at.send(update(2, event={"kind": "halted", "reason": "asked to"}))
 
         assert again.id == asked.id
-        assert [command.id for command in told] == [asked.id]
+        assert [command.id for command in commands] == [asked.id]
         assert at.send().commands == ()
         assert at.run_service.view("a", None).record.status == "halted"
 

@@ -62,13 +62,13 @@ def listened(at: Bench) -> list[tuple[str, str, int]]:
 
 def listens(url: str, count: int) -> bool:
     with executing(url) as sql:
-        found = sql(
+        stored = sql(
             "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND query NOT LIKE '%%pg_stat_activity%%'"
             " AND (query LIKE 'LISTEN%%' OR query LIKE '%%advisory%%'"
             " OR query = 'SELECT clock_timestamp()')"
         ).scalar_one()
-    return found >= count
+    return stored >= count
 
 
 def test_each_replica_hears_once_of_what_another_committed_and_not_of_its_own(

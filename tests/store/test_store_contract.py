@@ -84,9 +84,9 @@ def test_all_updates_of_a_run_come_back_whole_and_in_order(at: Bench) -> None:
     at.send(*sent[:400])
     at.send(*sent[400:])
 
-    found = list(at.opened.store.updates("a"))
+    updates = list(at.opened.store.updates("a"))
 
-    assert found == sent
+    assert updates == sent
     assert list(at.opened.store.updates("none")) == []
 
 
