@@ -54,14 +54,14 @@ FIXED = {"train/advantages_count", "train/clip_range", "train/advantages_epsilon
 def updates(count: int) -> list[Update]:
     """A healthy stream of 25 metrics with a tenth of noise on each."""
     chance = random.Random(11)
-    found = []
+    costs = []
     for number in range(1, count + 1):
         readings = {
             name: value if name in FIXED else value * (1.0 + 0.1 * chance.random())
             for name, value in HEALTHY.items()
         }
-        found.append(Update(number, number, float(number), readings))
-    return found
+        costs.append(Update(number, number, float(number), readings))
+    return costs
 
 
 def best(work: Callable[[], None], repetitions: int) -> float:
