@@ -69,6 +69,7 @@ class UpdateLog:
     def log(self, metrics: Any, step: Any, event: Any) -> Verdict:
         """One update; what is on a device may make the verdict come later."""
         stream = self._stream
+        self._actions.act_if_due()
         if self._rules.compiled is not None:
             self._boundary.survive(self._adopt_rules)
         readings, waiting = self._coercer.readings(metrics)
@@ -101,6 +102,7 @@ class UpdateLog:
             readings.update(self._boundary.survive(self._actions.readings) or {})
         if self.phases_ns:
             readings.update(self._phase_shares())
+        readings.update(self._actions.ranks.readings())
 
     def flush(self) -> None:
         """Tell what is still behind a device; nothing is acted on any more."""

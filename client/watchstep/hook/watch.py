@@ -19,6 +19,7 @@ from watchstep.hook.environment import environment
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
+from watchstep.hook.other_ranks import OtherRanks
 from watchstep.hook.process import (
     is_reporting_rank,
     network_file_system,
@@ -67,10 +68,15 @@ class Watch:
         alone = options.url is None or options.mode == "offline"
         says_alerts = options.terminal and alone and reports
         self._stream = Stream(Judgement(rules, most=most), says_alerts=says_alerts)
-        self._checkpoints = WatchCheckpoints(options, self._stream, self._boundary, writes=reports)
-        self._run_end = RunEnd(options, self._stream, self._checkpoints, self._boundary)
+        self._ranks = OtherRanks(self._boundary)
+        self._checkpoints = WatchCheckpoints(
+            options, self._stream, self._ranks, self._boundary, writes=reports
+        )
+        self._run_end = RunEnd(
+            options, self._stream, self._checkpoints, self._ranks, self._boundary
+        )
         self._actions = VerdictActions(
-            options, self._stream, self._checkpoints, self._run_end, self._boundary
+            options, self._stream, self._checkpoints, self._run_end, self._ranks, self._boundary
         )
         self._commands = Commands(options, self._stream, self._checkpoints, self._actions)
         self._service_rules = ServiceRules(options, self._boundary)
@@ -84,6 +90,8 @@ class Watch:
         )
         self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
         self._termination = Termination() if options.catch_sigterm else None
+        if self._termination is not None:
+            self._ranks.on_terminated = self._termination.forward
         self._watchdog = Watchdog(
             self._stream,
             self._progress,
@@ -105,7 +113,7 @@ class Watch:
             hint = self._boundary.survive(self._checkpoints.resume_hint)
             if hint is not None:
                 say(hint)
-        self._run_end.let_go.append(self._watchdog.stop)
+        self._run_end.let_go += [self._watchdog.stop, self._ranks.stop]
         atexit.register(self._at_exit)
         self._run_end.let_go.append(lambda: atexit.unregister(self._at_exit))
 
@@ -190,6 +198,7 @@ class Watch:
         if self._disabled:
             return None
         self._boundary.survive(self._watchdog.start)
+        self._boundary.survive(self._ranks.join)
         return self._boundary.survive(self._actions.guard, optimizer, choices)
 
     @contextmanager
@@ -396,6 +405,7 @@ class Watch:
                 return _HEALTHY
             if not self._watchdog.started:
                 self._watchdog.start()
+                self._boundary.survive(self._ranks.join)
             if self._logging:
                 raise RuntimeError("log() was called out of log() itself")
             self._logging = True
