@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import __version__ as sb3_version
+from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import safe_mean
@@ -77,6 +78,9 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         if self._on_policy:
             self._follow_advantages()
         self._replace(self.trained, "train", self._watched_train(self.trained.train))
+        # EvalCallback and what is made of it call it by this name.
+        evaluate = self._paused("evaluating", callbacks.evaluate_policy)
+        self._replace(callbacks, "evaluate_policy", evaluate)
 
     @property
     def trained(self) -> Any:
