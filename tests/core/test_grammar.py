@@ -187,7 +187,8 @@ def test_every_operator_says_what_it_does_with_the_unknown(expr: str, truth: boo
     state.take(Update(1, 1, 0.0, {"a": 2.0}))
 
     # As though the rule were firing: of an idle one only what holds is told.
-    held = rules.program.evaluator.advance(state, [2])
+    state.active, state.busy = [2], True
+    held = rules.program.evaluator.advance(state, None)
 
     assert [condition for _, condition, _ in held] == [truth]
 

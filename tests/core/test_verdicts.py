@@ -369,7 +369,9 @@ def test_compiled_rules_say_what_their_definitions_say(seed: int) -> None:
             state = State.restore(rules, json.loads(json.dumps(state.snapshot(), allow_nan=False)))
         state.take(update)
         # As though all fired: of an idle rule only what holds is told.
-        found = {n: held for n, held, _ in rules.program.evaluator.advance(state, [2] * RULES)}
+        state.active, state.busy = [2] * RULES, True
+        judged = rules.program.evaluator.advance(state, state.schedule)
+        found = {number: held for number, held, _ in judged}
 
         for number, tree in enumerate(trees):
             wanted = definition.of(tree, at)

@@ -270,9 +270,9 @@ def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> N
         for window in windows:
             window.push(float(number), float(number))
 
-    assert len(windows[0].queue) == 20
+    assert len(windows[0].values) == 20
     assert len(windows[1].values) == 20
-    assert len(windows[2].queue) == 20
+    assert len(windows[2].values) == 20
     assert windows[3].moments()[0] == 20.0
     assert windows[1].smallest() == 30.0
 

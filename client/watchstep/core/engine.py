@@ -39,7 +39,7 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
     if event.attempt != state.attempt:
         state.begin_attempt(event.attempt)
     state.take(event)
-    judged = state.evaluator.advance(state, state.active)
+    judged = state.evaluator.advance(state, state.schedule)
     if not judged and not state.busy:
         return state, ()
     return state, _transitions(state, judged)

@@ -13,7 +13,9 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TypeVar
 
+from watchstep.core.calm import Calm
 from watchstep.core.compiling import SUBJECT, Instance, compile_rules, tree_of
+from watchstep.core.evaluator import Evaluator, Schedule
 from watchstep.core.families import family_of
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
@@ -47,7 +49,7 @@ class Plan:
         sighted: `Program.sighted` among those.
         judged: Instances of rules that are judged at such an update.
         matches: For every glob list of the program, the positions of the names that match.
-        calm: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
+        globs: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
             NaN where no name matches.
         logged: Whether the trainer logged it, and not the guard alone.
         logged_beside: The same of an update that a guard's event came with.
@@ -58,7 +60,9 @@ class Plan:
     __slots__ = (
         "_pick",
         "_scaled",
-        "calm",
+        "_schedule",
+        "_uses",
+        "globs",
         "judged",
         "logged",
         "logged_beside",
@@ -90,7 +94,7 @@ class Plan:
             [at for at, name in enumerate(names) if rules.matches(name, patterns)]
             for patterns in program.globs
         ]
-        self.calm = [0.0 if positions else math.nan for positions in self.matches]
+        self.globs = [0.0 if positions else math.nan for positions in self.matches]
         self.watched = [at for at, slot in enumerate(program.watched) if slot in best]
         self.sighted = [at for at in self.watched if at in program.sighted]
         self.judged = [at for at, pace in enumerate(program.paces) if pace < 0 or pace in best]
@@ -98,6 +102,17 @@ class Plan:
         self.logged = bool(own)
         self.logged_beside = not all(name.startswith(_BESIDE_THE_GUARD) for name in own)
         self.newcomers, self.not_judged = rules.newcomers(names)
+        self._uses = 0
+        self._schedule: Schedule | None = None
+
+    def schedule(self, evaluator: Evaluator) -> Schedule | None:
+        """What is to be done at calm updates; worked out once these names have come again."""
+        self._uses += 1
+        if self._uses == 2:
+            exact = self.present - {slot for slot, _ in self._scaled}
+            calm = Calm(self.present, exact, self.globs)
+            self._schedule = calm.schedule(evaluator, self.judged)
+        return self._schedule
 
     def lay(self, readings: list[float]) -> tuple[float, ...]:
         """Values in slot order, NaN where nothing was reported, and two NaN more.

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from watchstep.core.compiling import Instance, WindowSlot
+from watchstep.core.evaluator import Schedule
 from watchstep.core.nodes import YES, Context
 from watchstep.core.ruleset import Plan, RuleSet
 from watchstep.core.updates import Update
@@ -84,9 +85,7 @@ class State(Context):
         attempt: Attempt of the last update, 0 before the first.
         seq, training_step: Of the last update.
         suspicious: Whether any of its readings may be non-finite.
-        calm: `Plan.calm` for its names.
-        active: For every instance of a rule whether it is idle, pending or firing.
-        busy: Whether any is pending or firing.
+        schedule: What to do at calm updates, where that is worked out for its names.
         lives: Of the instances that ever were.
         not_judged: The most metrics of one update that `each` rules are for and that the run
             has no room for.
@@ -99,16 +98,15 @@ class State(Context):
         self.seq = 0
         # Whatever number the trainer counts in: compiled, an `int` would refuse a float.
         self.training_step: Any = 0
-        self.busy = False
         self.not_judged = 0
         self._plan: Plan | None = None
         self._raw: list[float] = []
         self.suspicious = False
-        self.calm: list[float] = []
+        self.schedule: Schedule | None = None
+        self._globs: list[float] = []
         self._left: _Kept | None = None
         self._left_until = 0
         self._opening: set[str] = set()
-        self.active: list[int] = []
         self.lives: dict[int, Life] = {}
         self._become(rules, _Kept())
 
@@ -123,10 +121,13 @@ class State(Context):
         self.age = 0
         self._opening.clear()
         program = self.rules.program
-        self.windows = [
-            _resumed(window, slot.make(slot.span))
-            for window, slot in zip(self.windows, program.windows, strict=True)
-        ]
+        self.hold(
+            [
+                _resumed(window, slot.make(slot.span))
+                for window, slot in zip(self.windows, program.windows, strict=True)
+            ]
+        )
+        self.rested = False
         for counts in (self.seen, self.reports, self.gaps):
             counts[:] = [0] * len(program.watched)
         self._left = None
@@ -239,12 +240,13 @@ class State(Context):
         self._plan = None
         keys = {slot.key for slot in program.windows}
         spare = {key: window for key, window in kept.windows.items() if key not in keys}
-        self.windows = []
+        windows = []
         for slot in program.windows:
             window = kept.windows.get(slot.key)
             if window is None and spare:
                 window = spare.pop(rules.former_key(slot.key, spare), None)
-            self.windows.append(_window(slot, window))
+            windows.append(_window(slot, window))
+        self.hold(windows)
         metrics = [program.slots[slot] for slot in program.watched]
         counts = [kept.reports.get(name, (0, kept.before, 0)) for name in metrics]
         self.seen = [seen for seen, _, _ in counts]
@@ -288,7 +290,8 @@ class State(Context):
                 self._grow(plan.newcomers)
                 plan = self.rules.plan(names)
             self._plan = plan
-            self.present, self.calm = plan.present, plan.calm
+            self.present, self.schedule, self.rested = plan.present, None, False
+            self._globs = plan.globs
             self.judged, self.watched, self.sighted = plan.judged, plan.watched, plan.sighted
             self.not_judged = max(self.not_judged, plan.not_judged)
         raw = self._raw = list(readings.values())
@@ -306,6 +309,9 @@ class State(Context):
             self.logged = False
         if self.logged:
             self.age += 1
+        self.calm = self.logged and update.event is None and not self.suspicious
+        if self.schedule is None and self.calm:
+            self.schedule = plan.schedule(self.evaluator)
         self.values = plan.lay(raw)
 
     def forget_readings(self) -> None:
@@ -317,7 +323,7 @@ class State(Context):
     def nonfinite(self, index: int) -> float:
         if self.suspicious and self._offender(index) is not None:
             return YES
-        return self.calm[index]
+        return self._globs[index]
 
     def _offender(self, index: int) -> int | None:
         """Position of the first reading that matches glob list `index` and is not finite."""
