@@ -259,7 +259,7 @@ class Evaluator:
         for at in candidates:
             rule = self.rules[at]
             held = rule.held(now)
-            if held == YES or now.active[at]:
+            if held == YES or (now.busy and now.active[at]):
                 judged.append((at, _truth(held), _truth(rule.cleared(now))))
         return judged
 

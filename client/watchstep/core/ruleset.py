@@ -45,6 +45,8 @@ class Plan:
     Attributes:
         names: Reported names in order.
         present: Slots that they fill.
+        pick: Values in slot order from the readings, and a NaN behind them for what is absent.
+        scaled: Slots whose values are multiplied, and by what.
         watched: Those of the watched slots among them, as positions in `Program.watched`.
         sighted: `Program.sighted` among those.
         judged: Instances of rules that are judged at such an update.
@@ -58,8 +60,6 @@ class Plan:
     """
 
     __slots__ = (
-        "_pick",
-        "_scaled",
         "_schedule",
         "_uses",
         "globs",
@@ -70,7 +70,9 @@ class Plan:
         "names",
         "newcomers",
         "not_judged",
+        "pick",
         "present",
+        "scaled",
         "sighted",
         "watched",
     )
@@ -84,12 +86,11 @@ class Plan:
                 if slot not in best or rank < best[slot][0]:
                     best[slot] = (rank, position, factor)
         self.present = frozenset(best)
-        # One pick in C beats a loop; what is absent takes the NaN behind the last reading, and
-        # two extra picks make the result a tuple however few slots there are.
+        # Two extra picks make the result a tuple however few slots there are.
         absent = len(names)
         at = [best[slot][1] if slot in best else absent for slot in range(len(program.slots))]
-        self._pick = itemgetter(*at, absent, absent)
-        self._scaled = [(slot, factor) for slot, (_, _, factor) in best.items() if factor != 1.0]
+        self.pick = itemgetter(*at, absent, absent)
+        self.scaled = [(slot, factor) for slot, (_, _, factor) in best.items() if factor != 1.0]
         self.matches = [
             [at for at, name in enumerate(names) if rules.matches(name, patterns)]
             for patterns in program.globs
@@ -109,25 +110,10 @@ class Plan:
         """What is to be done at calm updates; worked out once these names have come again."""
         self._uses += 1
         if self._uses == 2:
-            exact = self.present - {slot for slot, _ in self._scaled}
+            exact = self.present - {slot for slot, _ in self.scaled}
             calm = Calm(self.present, exact, self.globs)
             self._schedule = calm.schedule(evaluator, self.judged)
         return self._schedule
-
-    def lay(self, readings: list[float]) -> tuple[float, ...]:
-        """Values in slot order, NaN where nothing was reported, and two NaN more.
-
-        Args:
-            readings: In the order of the names; a NaN is put behind them.
-        """
-        readings.append(math.nan)
-        picked: tuple[float, ...] = self._pick(readings)
-        if not self._scaled:
-            return picked
-        values = list(picked)
-        for slot, factor in self._scaled:
-            values[slot] *= factor
-        return tuple(values)
 
 
 class RuleSet:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.compiling import Instance, WindowSlot
 from watchstep.core.evaluator import Schedule
 from watchstep.core.nodes import YES, Context
@@ -312,7 +313,14 @@ class State(Context):
         self.calm = self.logged and update.event is None and not self.suspicious
         if self.schedule is None and self.calm:
             self.schedule = plan.schedule(self.evaluator)
-        self.values = plan.lay(raw)
+        # What is absent takes the NaN behind the last reading.
+        raw.append(UNKNOWN)
+        self.values = plan.pick(raw)
+        if plan.scaled:
+            values = list(self.values)
+            for slot, factor in plan.scaled:
+                values[slot] *= factor
+            self.values = tuple(values)
 
     def forget_readings(self) -> None:
         """Before a judgement that no reading has a part in."""
