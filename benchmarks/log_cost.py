@@ -97,8 +97,9 @@ def bodies() -> Iterator[list[int]]:
     whole = http.client.HTTPConnection.request
 
     def request(self: http.client.HTTPConnection, *args: object, **kwargs: object) -> None:
-        body = args[2] if len(args) > 2 else None
-        sizes.append(len(body) if isinstance(body, bytes) else 0)
+        headers = args[3]
+        assert isinstance(headers, dict)
+        sizes.append(int(headers["Content-Length"]))
         whole(self, *args, **kwargs)  # type: ignore[arg-type]
 
     http.client.HTTPConnection.request = request  # type: ignore[method-assign]
