@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from watchstep.core.updates import Update
 from watchstep.sender.session import Header, Reader, create
-from watchstep.wire import Packer, Unpacker, scan, seq_of
+from watchstep.wire import Packer, Record, Unpacker, scan, seq_of
 from watchstep.wire.packed import UPDATE
 
 HEADER = Header("0" * 32, "r", "default", {}, {}, "")
@@ -66,8 +66,9 @@ def test_what_is_between_damaged_records_is_read_as_it_was_written(fates):
     unpacker = Unpacker()
     for one in scan(data):
         unpacker.learn(one)
-    parcels = [unpacker.parcel(one.kind, one.payload, rows=True) for one in found]
-    assert [one.seq for one in parcels] == [seq_of(UPDATE, frame[12:]) for frame in whole]
+    records = [Record(seq_of(one.framed), one.framed) for one in found]
+    assert all(map(unpacker.can_read, whole))
+    assert [one.seq for one in unpacker.parcels(records)] == [seq_of(frame) for frame in whole]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

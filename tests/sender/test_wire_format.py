@@ -63,7 +63,7 @@ def test_any_update_survives_packing_and_reads_as_the_same_json(several):
     for one in wire.scan(data):
         unpacker.learn(one)
         if one.kind == 3:
-            read.append(unpacker.to_json(one.kind, one.payload))
+            read.append(unpacker.to_json(one.framed))
 
     assert read == [wire.encode_update(update) for update in several]
 
@@ -85,7 +85,7 @@ def test_any_updates_survive_rows(several):
         framed, names = packer.pack(update)
         for one in wire.scan(names):
             unpacker.learn(one)
-        parcels.append(unpacker.unframe(framed, rows=True))
+        parcels += unpacker.parcels([wire.Record(update.seq, framed)])
 
     attempt, read = wire.decode_rows(wire.encode_rows(3, parcels))
 
@@ -135,10 +135,10 @@ def test_a_trainer_that_never_repeats_its_names_is_still_packed():
         framed, names = packer.pack(update)
         for one in wire.scan(names + framed):
             unpacker.learn(one)
-        read.append(unpacker.unframe(framed).body)
+        read.append(unpacker.to_json(framed))
 
     assert read == [wire.encode_update(update) for update in several]
-    assert [wire.seq_of(one.kind, one.payload) for one in wire.scan(framed)] == [599]
+    assert [wire.seq_of(one.framed) for one in wire.scan(framed)] == [599]
 
 
 def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():

@@ -8,21 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import NamedTuple
 
-
-class Record(NamedTuple):
-    """One packed update on its way: a tuple, because a frozen dataclass costs 1 us to make.
-
-    Attributes:
-        framed: The whole frame as `watchstep.wire.Packer` made it.
-        keep_when_full: The first one, one with an event, or one with a non-finite reading: dropped
-            only when there is nothing else to drop.
-    """
-
-    seq: int
-    framed: bytes
-    keep_when_full: bool
+from watchstep.wire import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep.errors import SettingsError, WireError, warn
-from watchstep.sender.backlog import Backlog, Losses, Record
+from watchstep.sender.backlog import Backlog, Losses
 from watchstep.sender.config import OutboundConfig
 from watchstep.sender.loop import SenderLoop
 from watchstep.sender.session import Folder, Header, create
@@ -25,7 +25,7 @@ from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool
 from watchstep.sender.spool_writer import SpoolWriter
 from watchstep.sender.transport import Target, Transport
-from watchstep.wire import Packer, to_json
+from watchstep.wire import Packer, Record, to_json
 
 # Command ids remembered, so that one that is sent again is not obeyed again.
 _COMMANDS_MAX = 256

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep.errors import WireError
-from watchstep.wire import Frame, Parcel, Unpacker, frame, scan, seq_of, to_json
+from watchstep.wire import Frame, Record, Unpacker, packed, scan, seq_of, to_json
 from watchstep.wire.packed import HEADER, PLAIN, UPDATE, plain_frame
 
 KEPT = "kept.seg"
@@ -69,7 +68,7 @@ class Header:
     def to_frame(self) -> bytes:
         """The header as the first frame of a file."""
         told: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
-        return frame(HEADER, to_json(told))
+        return packed.frame(HEADER, to_json(told))
 
 
 class Folder:
@@ -209,23 +208,27 @@ class Reader:
 
     Attributes:
         damaged: Stretches of bytes that were no updates any more.
-        rows: Whether updates are wanted as rows, where they can be rows.
 
     Args:
+        unpacker: Learns the names; one of its own where none is given.
         yield_gil: Called after each update that is read, with how many there are so far.
     """
 
-    def __init__(self, folder: Folder, yield_gil: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        unpacker: Unpacker | None = None,
+        yield_gil: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._yield_gil = yield_gil
-        self._unpacker = Unpacker()
+        self.unpacker = unpacker or Unpacker()
         self._names_read = -1
         self._place: tuple[str, int] = ("", 0)
         self._next_seq = 0
         self.damaged = 0
-        self.rows = False
 
-    def read(self, from_seq: int, until_seq: int | None, limit: int) -> list[Parcel]:
+    def read(self, from_seq: int, until_seq: int | None, limit: int) -> list[Record]:
         """Up to `limit` updates with `from_seq <= seq < until_seq`, in order.
 
         Missing numbers are left out; damaged stretches are counted in `damaged`.
@@ -239,26 +242,27 @@ class Reader:
         if from_seq < self._next_seq:
             self._place = ("", 0)
         self._learn_names()
-        found: list[Parcel] = []
+        records: list[Record] = []
         expected = from_seq
-        for path, begin, one in self._frames():
-            if one.kind not in (UPDATE, PLAIN):
+        for path, begin, frame in self._frames():
+            if frame.kind not in (UPDATE, PLAIN):
                 continue
-            seq = seq_of(one.kind, one.payload)
+            seq = seq_of(frame.framed)
             if until_seq is not None and seq >= until_seq:
                 break
             self._place = (path.name, begin)
             if seq < expected:
                 continue
-            if len(found) >= limit:
+            if len(records) >= limit:
                 break
-            parcel = self._decode(one)
             expected = seq + 1
-            if parcel is not None:
-                found.append(parcel)
-                self._yield_gil(len(found))
+            if self.unpacker.can_read(frame.framed):
+                records.append(Record(seq, frame.framed))
+                self._yield_gil(len(records))
+            else:
+                self.damaged += 1
         self._next_seq = expected
-        return found
+        return records
 
     def _frames(self) -> Iterator[tuple[Path, int, Frame]]:
         # Segments are listed before the kept file is read: an owner that throws a segment
@@ -281,7 +285,7 @@ class Reader:
             data = _bytes_of(path, begin, most)
             for one in scan(data):
                 self.damaged += one.damaged
-                self._unpacker.learn(one)
+                self.unpacker.learn(one)
                 yield path, at, one
                 at = begin + one.end
             if len(data) < most:
@@ -294,15 +298,8 @@ class Reader:
         data = _bytes_of(self._folder.names_path)
         if len(data) != self._names_read:
             for one in scan(data):
-                self._unpacker.learn(one)
+                self.unpacker.learn(one)
             self._names_read = len(data)
-
-    def _decode(self, one: Frame) -> Parcel | None:
-        try:
-            return self._unpacker.parcel(one.kind, one.payload, rows=self.rows)
-        except WireError:
-            self.damaged += 1
-            return None
 
 
 def _is_session(name: str) -> bool:

@@ -25,7 +25,7 @@ def exchanged(
     """Connect if need be, send a request (method, path, body, headers), read the answer's head."""
     method, path, body, headers = request
     # Also reads the proxy's answer to CONNECT.
-    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment] - is only called
+    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]  # it is only called
     if connection.sock is None:
         connection.connect()
     arm(connection.sock, deadline)
@@ -55,7 +55,7 @@ def _chunks(sock: socket.socket, body: bytes, deadline: float) -> Iterator[bytes
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, deadline: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, deadline))  # type: ignore[attr-defined] - a BufferedReader
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, deadline))  # type: ignore[attr-defined]  # is a BufferedReader
 
 
 class _TimedReader(io.RawIOBase):
