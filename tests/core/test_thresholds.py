@@ -22,7 +22,7 @@ RULES = RuleSet(
 
 
 @pytest.mark.parametrize(
-    ("metric", "wanted"),
+    ("metric", "expected"),
     [
         (
             "train/loss",
@@ -40,16 +40,16 @@ RULES = RuleSet(
         ("unheard", set()),
     ],
 )
-def test_a_line_stands_where_a_rule_begins_to_hold_by_itself(metric, wanted) -> None:
-    found = {(line.rule, line.value, line.direction) for line in RULES.thresholds(metric)}
+def test_a_line_stands_where_a_rule_begins_to_hold_by_itself(metric, expected) -> None:
+    lines = {(line.rule, line.value, line.direction) for line in RULES.thresholds(metric)}
 
-    assert found == wanted
+    assert lines == expected
 
 
 def test_a_limit_that_moves_with_another_metric_is_that_of_now() -> None:
-    found = RULES.thresholds("train/max", {"train/count": 101.0})
+    lines = RULES.thresholds("train/max", {"train/count": 101.0})
 
-    assert [line.value for line in found] == [15.0]
+    assert [line.value for line in lines] == [15.0]
     assert RULES.thresholds("train/max") == []
 
 

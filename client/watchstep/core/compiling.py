@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from watchstep.core import evaluator, nodes, windows
+from watchstep.core import arithmetic, evaluator, nodes, windows
 from watchstep.core.evaluator import Advance, Evaluator, Push, RuleNode, Steps
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
@@ -34,10 +34,10 @@ _UNARY: dict[str, Callable[[Node], Node]] = {
     "negate": nodes.Negate,
     "not": nodes.Not,
     "abs": nodes.Abs,
-    "sqrt": nodes.Sqrt,
-    "log10": nodes.Log10,
-    "bound": nodes.Bound,
-    "digits": nodes.Digits,
+    "sqrt": lambda a: nodes.Applied(a, arithmetic.sqrt),
+    "log10": lambda a: nodes.Applied(a, arithmetic.log10),
+    "bound": lambda a: nodes.Applied(a, arithmetic.bound),
+    "digits": lambda a: nodes.Applied(a, arithmetic.digits),
 }
 _BINARY: dict[str, Callable[[Node, Node], Node]] = {
     "and": nodes.And,
@@ -87,7 +87,11 @@ _WINDOW_USES: dict[str, _WindowUse] = {
     "slope": _WindowUse(nodes.Slope, TrendWindow, now=True),
     # Zero has no logarithm: its -inf is not pushed, and so is no point on the line.
     "eta": _WindowUse(
-        nodes.Eta, TrendWindow, "_log10(abs({x}))", lambda x: nodes.Log10(nodes.Abs(x)), now=True
+        nodes.Eta,
+        TrendWindow,
+        "_log10(abs({x}))",
+        lambda x: _UNARY["log10"](nodes.Abs(x)),
+        now=True,
     ),
     "min": _WindowUse(nodes.Min, ExtremeWindow),
     "max": _WindowUse(nodes.Max, ExtremeWindow),

@@ -8,20 +8,10 @@ compiler is, see hatch_build.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from watchstep.core.arithmetic import (
-    UNKNOWN,
-    bound,
-    digits,
-    greatest,
-    known,
-    least,
-    log10,
-    ratio,
-    sqrt,
-)
+from watchstep.core.arithmetic import UNKNOWN, greatest, known, least, ratio
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.windows import (
@@ -158,24 +148,15 @@ class Abs(Unary):
         return abs(self.a.value(now))
 
 
-class Sqrt(Unary):
+class Applied(Unary):
+    """A function of one number, such as a square root."""
+
+    def __init__(self, a: Node, function: Callable[[float], float]) -> None:
+        super().__init__(a)
+        self.function = function
+
     def value(self, now: Context) -> float:
-        return sqrt(self.a.value(now))
-
-
-class Log10(Unary):
-    def value(self, now: Context) -> float:
-        return log10(self.a.value(now))
-
-
-class Digits(Unary):
-    def value(self, now: Context) -> float:
-        return digits(self.a.value(now))
-
-
-class Bound(Unary):
-    def value(self, now: Context) -> float:
-        return bound(self.a.value(now))
+        return self.function(self.a.value(now))
 
 
 class Binary(Node):

@@ -282,12 +282,12 @@ class TrendWindow(Window):
 
     def dump(self) -> Any:
         self._catch_up()
-        front = [(_plain(found), time) for found, time in self.front]
+        front = [(_plain(moments), time) for moments, time in self.front]
         return [front, list(self.back), _plain(self.sums), self.newest]
 
     def load(self, dumped: Any) -> None:
         front, back, sums, newest = dumped
-        self.front = [(_moments(found), float(time)) for found, time in front]
+        self.front = [(_moments(moments), float(time)) for moments, time in front]
         self.back = [(float(value), float(number), float(time)) for value, number, time in back]
         self.sums = _moments(sums)
         self.newest = float(newest)
@@ -343,9 +343,9 @@ def _with(sums: Moments, value: float, number: float) -> Moments:
     return (m, y + dy / m, s + dy * dy * weight, x + dx / m, p + dx * dy * weight)
 
 
-def _plain(found: Iterable[float]) -> list[float | str]:
+def _plain(moments: Iterable[float]) -> list[float | str]:
     """Moments for JSON, in which squares of readings beyond 1e154 are no number any more."""
-    return [part if math.isfinite(part) else str(part) for part in found]
+    return [part if math.isfinite(part) else str(part) for part in moments]
 
 
 def _moments(dumped: Any) -> Moments:

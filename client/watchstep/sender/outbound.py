@@ -378,16 +378,16 @@ def _header_of(config: OutboundConfig) -> Header:
 
 def _close_all() -> None:
     deadline: float | None = None
-    for one in list(_living):
+    for outbound in list(_living):
         # One budget for all of them: a process must not leave n times as late.
-        budget_s = one._config.exit_s  # noqa: SLF001 - same module
+        budget_s = outbound._config.exit_s  # noqa: SLF001 - same module
         deadline = deadline or time.monotonic() + budget_s
-        one.close(min(budget_s, max(deadline - time.monotonic(), 0.0)))
+        outbound.close(min(budget_s, max(deadline - time.monotonic(), 0.0)))
 
 
 def _silence_all() -> None:
-    for one in list(_living):
-        one._silence_in_child()  # noqa: SLF001 - same module
+    for outbound in list(_living):
+        outbound._silence_in_child()  # noqa: SLF001 - same module
     _living.clear()
 
 

@@ -67,8 +67,8 @@ class Header:
 
     def to_frame(self) -> bytes:
         """The header as the first frame of a file."""
-        told: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
-        return packed.frame(HEADER, to_json(told))
+        header: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
+        return packed.frame(HEADER, to_json(header))
 
 
 class Folder:
@@ -86,7 +86,7 @@ class Folder:
 
     def segments(self) -> list[Path]:
         """The files with updates in the order of their sequence numbers."""
-        return sorted(one for one in self.path.glob("*.seg") if one.name != KEPT)
+        return sorted(path for path in self.path.glob("*.seg") if path.name != KEPT)
 
     def acknowledged(self) -> int:
         """The last acknowledged sequence number; 0 when none is known."""
@@ -112,8 +112,8 @@ class Folder:
 
     def remove(self) -> None:
         """Delete the folder with all that is in it; the lock is held to the end."""
-        for one in sorted(self.path.iterdir(), key=lambda path: path.name == _LOCK):
-            one.unlink(missing_ok=True)
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == _LOCK):
+            path.unlink(missing_ok=True)
         self.path.rmdir()
 
     def release(self) -> None:
@@ -165,7 +165,7 @@ def create(root: Path, header: Header, started_ms: int) -> Folder:
 def sessions(root: Path) -> list[Path]:
     """The folders of all sessions under a root, oldest first; empty when there is no root."""
     try:
-        return sorted(one for one in root.iterdir() if one.is_dir() and _is_session(one.name))
+        return sorted(path for path in root.iterdir() if path.is_dir() and _is_session(path.name))
     except OSError:
         return []
 
@@ -189,10 +189,10 @@ def take_over(path: Path) -> Folder | None:
 
 def read_header(path: Path) -> Header | None:
     """Who wrote the session in this folder; None when no intact header is left."""
-    for one in (path / _NAMES, *sorted(path.glob("*.seg"))):
-        for found in scan(_bytes_of(one)):
-            if found.kind == HEADER:
-                return _header(json.loads(found.payload))
+    for file in (path / _NAMES, *sorted(path.glob("*.seg"))):
+        for frame in scan(_bytes_of(file)):
+            if frame.kind == HEADER:
+                return _header(json.loads(frame.payload))
     return None
 
 
@@ -268,11 +268,11 @@ class Reader:
         # Segments are listed before the kept file is read: an owner that throws a segment
         # away saves from it first, so nothing can slip between the two.
         files = self._folder.segments()
-        kept = self._folder.path / KEPT
+        kept_segment = self._folder.path / KEPT
         if self._place[0] != KEPT and self._place[0] not in {path.name for path in files}:
             self._place = ("", 0)
         if not self._place[0] or self._place[0] == KEPT:
-            yield from self._frames_of(kept)
+            yield from self._frames_of(kept_segment)
         for path in files:
             if self._place[0] in ("", KEPT) or path.name >= self._place[0]:
                 yield from self._frames_of(path)
@@ -283,11 +283,11 @@ class Reader:
         while True:
             begin = at
             data = _bytes_of(path, begin, most)
-            for one in scan(data):
-                self.damaged += one.damaged
-                self.unpacker.learn(one)
-                yield path, at, one
-                at = begin + one.end
+            for frame in scan(data):
+                self.damaged += frame.damaged
+                self.unpacker.learn(frame)
+                yield path, at, frame
+                at = begin + frame.end
             if len(data) < most:
                 return
             if at == begin:
@@ -297,8 +297,8 @@ class Reader:
     def _learn_names(self) -> None:
         data = _bytes_of(self._folder.names_path)
         if len(data) != self._names_read:
-            for one in scan(data):
-                self.unpacker.learn(one)
+            for frame in scan(data):
+                self.unpacker.learn(frame)
             self._names_read = len(data)
 
 
@@ -306,14 +306,14 @@ def _is_session(name: str) -> bool:
     return _SESSION_FOLDER.fullmatch(name) is not None
 
 
-def _header(told: Mapping[str, Any]) -> Header:
+def _header(fields: Mapping[str, Any]) -> Header:
     return Header(
-        session=told["session"],
-        run=told["run"],
-        project=told["project"],
-        tags=told["tags"],
-        config=told["config"],
-        trainer=told["trainer"],
+        session=fields["session"],
+        run=fields["run"],
+        project=fields["project"],
+        tags=fields["tags"],
+        config=fields["config"],
+        trainer=fields["trainer"],
     )
 
 

@@ -302,7 +302,9 @@ class SessionSender:
 
     def _move_to(self, seq: int) -> None:
         self.acked = seq
-        self._replaced = {one: body for one, body in self._replaced.items() if one > seq}
+        self._replaced = {
+            number: record for number, record in self._replaced.items() if number > seq
+        }
         self._source.acknowledge(seq)
 
 

@@ -88,7 +88,7 @@ class LiveSource:
         self.acked = max(self.acked, seq)
         self._backlog.settle(seq)
         self._losses.settle(seq, self._explained)
-        self._explained = {one for one in self._explained if one > seq}
+        self._explained = {number for number in self._explained if number > seq}
         if self._spool is not None:
             # Only this computer's note of it fails; the service keeps its own.
             with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ def _chunks(sock: socket.socket, body: bytes, deadline: float) -> Iterator[bytes
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, deadline: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, deadline))  # type: ignore[attr-defined]  # is a BufferedReader
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, deadline))
 
 
 class _TimedReader(io.RawIOBase):

@@ -102,10 +102,10 @@ class Packer:
         readings = update.readings
         names = tuple(readings)
         # Mostly those of the last update, and comparing is three times as fast as hashing.
-        known = self._last_table if names == self._last_names else self._tables.get(names)
-        if known is None and len(self._tables) >= _TABLES_MAX:
+        remembered = self._last_table if names == self._last_names else self._tables.get(names)
+        if remembered is None and len(self._tables) >= _TABLES_MAX:
             return plain_frame(update), b""
-        number, shape = table = known or self._table_for(names)
+        number, shape = table = remembered or self._table_for(names)
         try:
             payload = shape.pack(number, update.seq, update.step, update.time, *readings.values())
         except (struct.error, TypeError, OverflowError) as error:
@@ -115,7 +115,7 @@ class Packer:
         framed = frame(UPDATE, payload)
         # Only now: a table counts as introduced once its introduction is handed out.
         introduction = b""
-        if known is None:
+        if remembered is None:
             introduction = _names_frame(number, names)
             self._tables[names] = table
         self._last_names, self._last_table = names, table
