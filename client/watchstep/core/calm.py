@@ -88,11 +88,12 @@ class Calm:
     def _value(self, node: Node) -> float | None:
         if isinstance(node, nodes.Binary):
             return self._of_two(node, self.value(node.a), self.value(node.b))
+        if isinstance(node, nodes.Applied):
+            a = self.value(node.a)
+            return None if a is None else node.function(a)
         if isinstance(node, nodes.Unary):
             a = self.value(node.a)
-            if a is None or isinstance(node, nodes.Applied):
-                return None if a is None else node.function(a)
-            return type(node)(Number(a)).value(_NOTHING)
+            return None if a is None else type(node)(Number(a)).value(_NOTHING)
         if isinstance(node, nodes.WindowNodeOfNow):
             x = self.value(node.x)
             return x if x is not None and x != x else None

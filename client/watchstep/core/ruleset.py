@@ -14,14 +14,12 @@ from operator import itemgetter
 from typing import TypeVar
 
 from watchstep.core.calm import Calm
-from watchstep.core.compiling import SUBJECT, Instance, compile_rules, tree_of
+from watchstep.core.compiling import SUBJECT, Instance, compile_rules
 from watchstep.core.evaluator import Evaluator, Schedule
 from watchstep.core.families import family_of
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
-from watchstep.core.thresholds import Direction, Threshold, lines
-from watchstep.core.updates import SEVERITIES
 from watchstep.core.vocabulary import MetricNames, Vocabulary
 from watchstep.errors import RuleError
 
@@ -363,17 +361,6 @@ class RuleSet:
             )
         return self._by_tags[chosen_names]
 
-    def with_roles(self, roles: Mapping[str, str]) -> RuleSet:
-        """The same rules, with more roles of metrics."""
-        return RuleSet(
-            self.rules,
-            self.bands.values(),
-            self.names.given,
-            self.absent,
-            {**self.names.roles, **roles},
-            self.names.vocabulary,
-        )
-
     def names_of(self, name: str) -> tuple[str, ...]:
         """The rules that a name means: itself, or those that were called so before."""
         return self.renamed.get(name, (name,))
@@ -417,59 +404,6 @@ class RuleSet:
             return None
         beside = readings.get(band.beside, math.nan) if band.beside else math.nan
         return band.zone(value * self.names.factor(metric), beside, firing)
-
-    def thresholds(
-        self, metric: str, readings: Mapping[str, float] | None = None
-    ) -> list[Threshold]:
-        """The lines that rules draw on the chart of a metric.
-
-        Args:
-            metric: As reported.
-            readings: The newest, for lines that move with another metric.
-        """
-        latest = dict(readings or {})
-        latest = {self.canonical(name): value for name, value in latest.items()} | latest
-        canonical, factor = self.canonical(metric), self.names.factor(metric)
-        thresholds = []
-        for rule in self.rules:
-            if rule.each and self.role(metric) not in rule.each:
-                continue
-            for name, value, direction in lines(
-                tree_of(rule.expr, metric if rule.each else ""), latest
-            ):
-                if name == metric:
-                    thresholds.append(Threshold(value, rule.severity, direction, rule.name))
-                elif name == canonical and factor:
-                    turned: Direction = "below" if direction == "above" else "above"
-                    side = direction if factor > 0 else turned
-                    thresholds.append(Threshold(value / factor, rule.severity, side, rule.name))
-        return thresholds
-
-    def severity_of(self, metric: str, firing: Iterable[tuple[str, str]]) -> int:
-        """How bad a metric is: the worst severity of the rules that fire and look at it.
-
-        Args:
-            metric: As reported.
-            firing: Rule and subject of every alert that fires; "" for rules without `each`.
-
-        Returns:
-            0 for none, 1 info, 2 warning, 3 critical.
-        """
-        worst = 0
-        for name, subject in firing:
-            at = self.index.get(name)
-            if at is None:
-                continue
-            rule = self.rules[at]
-            if subject == metric or (not subject and self._looks_at(rule.expr, metric)):
-                worst = max(worst, 1 + SEVERITIES.index(rule.severity))
-        return worst
-
-    def _looks_at(self, expr: str, metric: str) -> bool:
-        tree = parse(expr)
-        names = {str(part.value) for part in tree.walk() if part.op == "metric"}
-        globs = [str(part.value) for part in tree.walk() if part.op == "glob"]
-        return bool(names & {metric, self.canonical(metric)}) or self.matches(metric, globs)
 
     def plan(self, names: tuple[str, ...]) -> Plan:
         """The remembered mapping of one set of names."""
