@@ -31,7 +31,6 @@ REASONS = {
     "sender/loop._guarded_turn": "the sender's loop: counted, tried again",
     "sender/outbound.close": "the end of a run",
     "sender/outbound.put": "the one call on the way of every update",
-    "sender/transport._connected": "closed, and raised again",
 }
 MONITOR_REASONS = {
     "http/envelope.__call__": "the outermost place of a request: whatever went wrong is a problem",
