@@ -58,15 +58,15 @@ def test_replicas_an_hour_apart_agree_on_the_time(tmp_path: Path) -> None:
         taken = slow.client.send("run-0", upd(trainers[0].acknowledged + 50, x=1.0))
         heard = [seconds_from_now(heard_of(trainer, slow)) for trainer in trainers]
         sent = slow.client.get("/deliveries").json["items"]
-        alerts = {replica["rule"] for replica in right.client.get("/alerts").json["items"]}
+        alerts = {alert["rule"] for alert in right.client.get("/alerts").json["items"]}
 
     assert totals.clean(), totals
     assert totals.messages_repeated == 0
     assert [command["kind"] for command in taken.json["commands"]] == ["halt"]
     assert max(heard) < WRONG_S
-    assert max(seconds_from_now(replica["created_at"]) for replica in sent) < WRONG_S
+    assert max(seconds_from_now(delivery["created_at"]) for delivery in sent) < WRONG_S
     assert "GradHigh" in alerts
-    assert "RunStalled" not in alerts, "nobody was silent"
+    assert not {"RunLost", "RunStalled"} & alerts, "nobody was silent"
     for replica in (fast, slow):
         assert "clock differs" in (replica.folder / "log").read_text()
     assert "clock differs" not in (right.folder / "log").read_text()

@@ -75,8 +75,8 @@ def list_deliveries(
     cursor: Cursor = None,
 ) -> Listed[Delivery]:
     """See the summary."""
-    wanted = DeliveryFilter(who.projects, state, run)
-    page = context.run_service.store.deliveries(wanted, min(limit, context.page), cursor)
+    selection = DeliveryFilter(who.projects, state, run)
+    page = context.run_service.store.deliveries(selection, min(limit, context.page), cursor)
     return listed(page, Delivery.model_validate)
 
 

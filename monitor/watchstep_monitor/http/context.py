@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring
-from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.run_service import RunService
+
+if TYPE_CHECKING:
+    from watchstep_monitor.gauges.instruments import Instruments
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Context:
     batches: BatchReader
     receivers: Receivers
     exposition: Callable[[tuple[str, ...] | None], tuple[bytes, str]]
-    metrics: ServiceMetrics | None
+    metrics: Instruments | None
     page: int
     series_points: int
     config_bytes: int

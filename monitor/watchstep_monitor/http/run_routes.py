@@ -71,8 +71,8 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
-    wanted = RunFilter(projects, status, health, archived, hearing.silent_before(now))
-    page = service.store.runs(wanted, min(limit, context.page), cursor)
+    selection = RunFilter(projects, status, health, archived, hearing.silent_before(now))
+    page = service.store.runs(selection, min(limit, context.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 
 
@@ -132,8 +132,8 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
     """See the summary."""
     context.run_service.view(run, who.projects)
     most = min(points, context.series_points)
-    kept, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
-    return Series.of(metric, kept, thinned=thinned)
+    thinned_points, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
+    return Series.of(metric, thinned_points, thinned=thinned)
 
 
 @routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
@@ -156,9 +156,9 @@ def first_signs(entries: tuple[TimelineEntry, ...]) -> dict[int, TimelineEntry]:
     return signs
 
 
-def _narrowed(allowed: tuple[str, ...] | None, wanted: str | None) -> tuple[str, ...] | None:
-    if wanted is None:
+def _narrowed(allowed: tuple[str, ...] | None, asked_for: str | None) -> tuple[str, ...] | None:
+    if asked_for is None:
         return allowed
-    if allowed is not None and wanted not in allowed:
+    if allowed is not None and asked_for not in allowed:
         raise NotFoundError("no such project")
-    return (wanted,)
+    return (asked_for,)
