@@ -7,7 +7,7 @@ there is nothing that cross-site request forgery could use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,14 +52,17 @@ _PATHS: dict[View, str] = {
     "postmortem": "/postmortem",
     "autopsy": "/runs/{run}/postmortem",
 }
-_CHARTS = ("charts.js", "chart.js", "axis.js", "paint.js")
+_CHARTS = ("charts.js", "chart.js", "layers.js", "series.js", "link.js")
+_RUNS_BESIDE = (*_CHARTS, "config.js", "groups.js", "pick.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
     "runs": ("runs.js", "spark.js"),
-    "run": ("run.js", "incident.js", "silences.js", "timeline.js", *_CHARTS),
+    "run": (
+        "run.js", "incident.js", "silences.js", "timeline.js", "manage.js", *_RUNS_BESIDE
+    ),
     "alerts": ("alerts.js", "incident.js", "silences.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
-    "compare": ("compare.js", *_CHARTS),
+    "compare": ("compare.js", *_RUNS_BESIDE),
     "postmortem": ("postmortem.js", "report.js", *_CHARTS),
     "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
@@ -97,6 +100,7 @@ def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
             title=_TITLES[view],
             base=f"/static/{assets.fingerprint}",
             scripts=(*_SHARED_SCRIPTS, *_SCRIPTS[view]),
+            has_charts="charts.js" in _SCRIPTS[view],
             version=version,
         )
         routes.add_api_route(path, _shell(text), methods=["GET"], name=view)
@@ -162,7 +166,18 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
         request: Request, run: Annotated[str, PathParameter(max_length=128)]
     ) -> Response:
         view = run_service.view(run, may_read(request))
-        return _json(scales(view.rules, view.latest))
+        drawn = scales(view.rules, view.latest)
+        nothing: Mapping[str, Any] = {"zones": [], "thresholds": []}
+        return _json(
+            {
+                name: {
+                    **drawn.get(name, nothing),
+                    "role": view.rules.role(name),
+                    "canonical": view.rules.canonical(name),
+                }
+                for name in view.latest
+            }
+        )
 
 
 def _json(document: Any) -> Response:

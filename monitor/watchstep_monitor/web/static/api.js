@@ -30,6 +30,10 @@ export function post(path, body = undefined) {
   return call("POST", path, body);
 }
 
+export function patch(path, body) {
+  return call("PATCH", path, body);
+}
+
 /** POST a file as it is. */
 export function send(path, query, file) {
   return call("POST", path + search(query), file);

@@ -1,5 +1,6 @@
 // A post-mortem: the verdict, since when, what fired, why, and where to go back to.
 
+import { save } from "./chart.js";
 import { Charts } from "./charts.js";
 import { el } from "./dom.js";
 import { level, number, reading, whole } from "./format.js";
@@ -21,7 +22,7 @@ function one(run, page) {
     el(
       "section",
       { class: `panel incident ${zone === "ok" ? "calm" : zone === "warning" ? "" : "critical"}`, "aria-label": "Verdict" },
-      el("div", { class: "head" }, el("h2", {}, run.run), el("span", { class: `pill zone-${zone}` }, run.verdict), el("span", { class: "grow" }), save("Save as one page", `${run.run}.html`, page, "text/html"), save("JSON", `${run.run}.json`, JSON.stringify(run, null, 1), "application/json")),
+      el("div", { class: "head" }, el("h2", {}, run.run), el("span", { class: `pill zone-${zone}` }, run.verdict), el("span", { class: "grow" }), download("Save as one page", `${run.run}.html`, page, "text/html"), download("JSON", `${run.run}.json`, JSON.stringify(run, null, 1), "application/json")),
       el("p", { class: "diagnosis" }, run.means[0].toUpperCase() + run.means.slice(1), ". ", begun(run)),
       stages(run),
       run.failure && el("p", { class: "mono" }, run.failure),
@@ -104,9 +105,9 @@ function charts(run) {
     return Object.assign(inside, { thinned });
   };
   const marks = marksOf(run);
-  const about = (metric) => ({ scale: drawn.get(metric).scale, marks, zone: undefined });
-  const shown = new Charts([{ read, label: "", colour: "trace" }], about, () => run.last_update || 1, run.unit);
-  shown.order([...drawn.keys()]);
+  const about = (metric) => ({ scale: drawn.get(metric).scale, marks });
+  const shown = new Charts([{ read, label: "", colour: "trace-1" }], about, run.unit);
+  shown.order([{ name: "Metrics", metrics: [...drawn.keys()] }]);
   return el("section", { class: "row-gap", "aria-label": "Course" }, el("h2", {}, "Course"), shown.node);
 }
 
@@ -143,11 +144,6 @@ function notes(run) {
   return el("section", { class: "panel columns", "aria-label": "What the log does not tell" }, list("Not checked", run.not_checked), list("About the log", run.notes));
 }
 
-/** A button that hands over a file made here. */
-function save(label, name, text, type) {
-  return el("button", { type: "button", class: "small", onclick: () => {
-    const address = URL.createObjectURL(new Blob([text], { type }));
-    el("a", { href: address, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 1000);
-  } }, label);
+function download(label, name, text, type) {
+  return el("button", { type: "button", class: "small", onclick: () => save(name, new Blob([text], { type })) }, label);
 }
