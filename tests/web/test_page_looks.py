@@ -87,7 +87,7 @@ def test_everything_is_reached_by_tab_and_the_focus_is_seen(
     page = open_page(service)
     page.locator("tbody tr .spark").first.wait_for()
     reached = []
-    for _ in range(24):
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
@@ -95,6 +95,8 @@ def test_everything_is_reached_by_tab_and_the_focus_is_seen(
                 " getComputedStyle(document.activeElement).outlineStyle]"
             )
         )
+        if reached[-1][0] == "ppo-bad":
+            break
 
     names = [name for name, _ in reached]
     assert names[0] == "Skip to content"

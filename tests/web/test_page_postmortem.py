@@ -23,6 +23,7 @@ def test_a_log_file_is_sent_and_its_report_read(
     report.wait_for()
     assert "updates.jsonl" in report.inner_text()
     assert report.get_by_role("region", name="Verdict").is_visible()
+    report.locator(".chart").first.scroll_into_view_if_needed()
     report.locator(".chart[data-loaded]").first.wait_for()
     with page.expect_download() as saved:
         report.get_by_role("button", name="Save as one page").click()

@@ -24,7 +24,7 @@ from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.web.assets import Assets
-from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
+from watchstep_monitor.web.overview import Overview, Question, words_of
 from watchstep_monitor.web.rule_history import Record, backtested
 from watchstep_monitor.web.run_previews import glances
 
@@ -55,10 +55,8 @@ _PATHS: dict[View, str] = {
 _CHARTS = ("charts.js", "chart.js", "layers.js", "series.js", "link.js")
 _RUNS_BESIDE = (*_CHARTS, "config.js", "groups.js", "pick.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
-    "runs": ("runs.js", "spark.js"),
-    "run": (
-        "run.js", "incident.js", "silences.js", "timeline.js", "manage.js", *_RUNS_BESIDE
-    ),
+    "runs": ("runs.js", "spark.js", "link.js", "manage.js"),
+    "run": ("run.js", "incident.js", "silences.js", "timeline.js", "manage.js", *_RUNS_BESIDE),
     "alerts": ("alerts.js", "incident.js", "silences.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
@@ -67,8 +65,9 @@ _SCRIPTS: dict[View, tuple[str, ...]] = {
     "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
-_MOST_GLANCES = 100
+_MOST_GLANCES = 200
 Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
+Columns = Annotated[list[str], Query(max_length=12)]
 
 
 def page_routes(run_service: RunService, may_read: MayRead, version: str) -> APIRouter:
@@ -142,14 +141,28 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
         health: Health | None = None,
         project: Annotated[str | None, Query(max_length=64)] = None,
         tag: Annotated[list[str], Query(max_length=8)] = [],  # noqa: B006 - FastAPI copies it
-        sort: Sort = "attention",
+        archived: bool = False,
+        column: Columns = [],  # noqa: B006 - FastAPI copies it
+        sort: Annotated[str, Query(max_length=140)] = "attention",
+        descending: bool = False,
+        hold: Names = [],  # noqa: B006 - FastAPI copies it
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
         size: Annotated[int, Query(ge=1, le=200)] = 50,
+        anew: bool = False,
     ) -> Response:
         projects = may_read(request)
+        if anew:
+            overview.forget()
         words = tuple(words_of(q))
-        asked = Question(words, status, health, project, tuple(tag), sort, page, size)
-        return _json(overview.answer(asked, projects))
+        question = Question(
+            *(words, status, health, project, tuple(tag), archived),
+            *(tuple(column), sort, descending, tuple(hold), page, size),
+        )
+        return _json(overview.answer(question, projects))
+
+    @routes.get("/page/columns")
+    def list_columns(request: Request, run: Names) -> Response:
+        return _json({"items": overview.columns(run, may_read(request))})
 
     @routes.get("/page/glances")
     def list_glances(request: Request, run: Names) -> Response:

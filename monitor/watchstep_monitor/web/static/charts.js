@@ -301,7 +301,7 @@ export class Charts {
 
   /** All charts reach as far as the widest of them. */
   reach(chart) {
-    const ends = chart.whole.flatMap((points, index) => {
+    const ends = (chart.whole || chart.points).flatMap((points, index) => {
       const at = place(this.link.axis, this.starts.get(this.sources[index].run));
       return points.length ? [at(points[0]), at(points.at(-1))] : [];
     }).filter(Number.isFinite);

@@ -27,6 +27,7 @@ function one(run, page) {
       stages(run),
       run.failure && el("p", { class: "mono" }, run.failure),
       figures(run),
+      run.trigger && el("p", { class: "reasons" }, el("strong", {}, "Trigger: "), run.trigger),
     ),
     causes(run),
     alerts(run),
@@ -58,7 +59,6 @@ function figures(run) {
     figure(`First bad ${run.unit}`, whole(run.first_bad_update)),
     figure(`Last good ${run.unit}`, whole(run.last_good_update)),
     figure("After the first bad one", whole(run.wasted_updates)),
-    run.trigger && figure("Trigger", el("small", {}, run.trigger)),
     figure("Read as", el("small", {}, `${run.format}${run.kind ? `, ${run.kind}` : ""}`)),
     figure("Judged by", el("small", {}, run.rules.join(", "))),
   );
@@ -81,18 +81,15 @@ function causes(run) {
 function alerts(run) {
   if (run.alerts.length === 0) return null;
   const ranked = [...run.alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
-  const lead = (count) => (count === null ? "" : count === 0 ? "at once" : count > 0 ? `${whole(count)} ahead` : `${whole(-count)} after`);
   const row = (alert) => el(
     "tr",
     {},
-    el("td", {}, el("strong", {}, alert.rule), alert.times > 1 && el("span", { class: "quiet" }, ` ${whole(alert.times)} times`)),
+    el("td", {}, el("strong", {}, alert.rule)),
     el("td", {}, level(alert.severity)),
     el("td", { class: "num", "data-name": "first" }, whole(alert.first_update)),
     el("td", { class: "num", "data-name": "last" }, whole(alert.last_update)),
-    el("td", { "data-name": "damage" }, lead(alert.lead_updates)),
-    el("td", { class: "full" }, el("code", { class: "quiet" }, alert.reason)),
   );
-  const head = ["Rule", "Severity", `First ${run.unit}`, `Last ${run.unit}`, "Before the damage", "Why"];
+  const head = ["Rule", "Severity", `First ${run.unit}`, `Last ${run.unit}`];
   return el("section", { class: "row-gap", "aria-label": "What fired" }, el("h2", {}, "What fired"), el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Alerts"), el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { scope: "col", class: (at === 2 || at === 3) && "num" }, name)))), el("tbody", {}, ranked.map(row)))));
 }
 
