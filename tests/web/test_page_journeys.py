@@ -99,7 +99,9 @@ def test_a_chart_grows_while_the_trainer_trains(
     assert "NaN" in grown.locator(".value").inner_text()
 
 
-def test_all_charts_zoom_together_and_the_link_keeps_the_zoom(open_page: OpenPage, service: str) -> None:
+def test_all_charts_zoom_together_and_the_link_keeps_the_zoom(
+    open_page: OpenPage, service: str
+) -> None:
     page = open_page(f"{service}/runs/ppo-good")
     page.locator('[data-metric="train/policy_loss"]').scroll_into_view_if_needed()
     chart = page.locator('[data-metric="train/policy_loss"][data-loaded] .plot')

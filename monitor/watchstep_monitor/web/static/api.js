@@ -1,9 +1,7 @@
-// Calls to the service. The token, where one is needed, lives in this tab's session storage and
-// travels in the Authorization header only.
+// Calls to the service. A token, where one is needed, is kept by the browser in a cookie that no
+// script can read.
 
 import { askForToken } from "./dialog.js";
-
-const KEY = "watchstep-token";
 
 /** A refused call, as the service explained it. */
 export class Refused extends Error {
@@ -13,12 +11,6 @@ export class Refused extends Error {
     this.status = status;
     this.title = problem.title || `HTTP ${status}`;
   }
-}
-
-/** Headers that say who asks. */
-export function credentials() {
-  const token = sessionStorage.getItem(KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /** GET an answer. `query` values may be lists; empty ones are left out. */
@@ -57,7 +49,7 @@ export async function all(path, query = {}, most = 2000) {
 
 async function call(method, path, body, signal) {
   for (;;) {
-    const headers = { Accept: "application/json", ...credentials() };
+    const headers = { Accept: "application/json" };
     const file = body instanceof Blob;
     if (body !== undefined) headers["Content-Type"] = file ? "application/octet-stream" : "application/json";
     const answer = await fetched(path, {
@@ -94,14 +86,19 @@ async function problemOf(answer) {
 
 let asking = null;
 
-/** Ask for a token, once however many calls need it. */
+/** Ask for a token until the service takes one; once, however many calls need it. */
 export function newToken() {
-  const had = sessionStorage.getItem(KEY) !== null;
-  asking ??= askForToken(had).then((token) => {
-    sessionStorage.setItem(KEY, token);
-    asking = null;
-  });
+  asking ??= signIn().finally(() => (asking = null));
   return asking;
+}
+
+async function signIn() {
+  for (let reason = null; ; ) {
+    const token = await askForToken(reason);
+    const answer = await fetched("/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+    if (answer?.ok) return;
+    reason = answer ? (await problemOf(answer)).detail : "The service cannot be reached.";
+  }
 }
 
 function search(query) {

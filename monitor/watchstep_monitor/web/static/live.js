@@ -1,6 +1,6 @@
-// The stream of events. Read by fetch and not by EventSource, which can send no token.
+// The stream of events. Read by fetch and not by EventSource, which does not tell why it was refused.
 
-import { credentials, newToken } from "./api.js";
+import { newToken } from "./api.js";
 
 const listeners = new Set();
 const FIRST_WAIT_MS = 500;
@@ -58,7 +58,7 @@ function seen() {
 }
 
 async function follow(opened) {
-  const headers = { Accept: "text/event-stream", ...credentials() };
+  const headers = { Accept: "text/event-stream" };
   if (lastId !== null) headers["Last-Event-ID"] = lastId;
   const giveUp = new AbortController();
   const hide = () => document.hidden && giveUp.abort();
