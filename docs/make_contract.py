@@ -70,10 +70,9 @@ def leaf_commands() -> Iterator[tuple[str, click.Command]]:
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, click.Command]]:
     inner = getattr(command, "commands", None)
-    if not inner:
+    if not inner or command.invoke_without_command:
         yield name.strip(), command
-        return
-    for word, part in inner.items():
+    for word, part in (inner or {}).items():
         yield from _leaves(f"{name} {word}", part)
 
 

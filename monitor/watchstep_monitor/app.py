@@ -28,6 +28,7 @@ from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker
+from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
 from watchstep_monitor.service.clock import SharedClock, SystemClock
@@ -140,7 +141,11 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     worker = _worker(settings, opened, clock, bus)
     silences = SilenceCache(opened.store, clock)
     bus.subscribe(SilencesChanged, lambda _: silences.forget())
-    policy = _ingest_policy(settings, base_url, clock, silences, routes, worker)
+    links_to = (settings.public_url or base_url).rstrip("/")
+    signer = None
+    if settings.notify.action_links:
+        signer = LinkSigner(opened.store.shared_key("links"), links_to)
+    policy = _ingest_policy(settings, links_to, signer, clock, silences, routes, worker)
     fleet = RunCache(book, settings.store.cached_runs)
     run_service = RunService(
         opened.store,
@@ -269,9 +274,10 @@ def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
     return Receivers(worker.receivers, test, resend)
 
 
-def _ingest_policy(
+def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
     settings: Settings,
     base_url: str,
+    signer: LinkSigner | None,
     clock: Clock,
     silences: SilenceCache,
     routes: list[Route],
@@ -289,7 +295,8 @@ def _ingest_policy(
             repeat_interval_s=alerts.repeat_interval_s,
             routes=live_routes,
             silences=silences.newest,
-            base_url=(settings.public_url or base_url).rstrip("/"),
+            base_url=base_url,
+            signer=signer,
         ),
         hearing=Liveness(clock.now(), settings.stall.timeout_s),
         snapshot_every=settings.store.snapshot_updates,
@@ -344,7 +351,7 @@ def routes_of(settings: Settings) -> list[Route]:
             matchers = tuple(parse_matcher(text) for text in receiver.match)
         except InvalidError as error:
             raise SettingsError(f"receivers.{name}.match: {error}") from None
-        routes.append(Route(name, receiver.min_severity, matchers))
+        routes.append(Route(name, receiver.min_severity, matchers, receiver.notify_on))
     return routes
 
 

@@ -24,6 +24,7 @@ from notify.kit import (
     running,
 )
 from watchstep_monitor.notify import ReceiverConfig, Worker
+from watchstep_monitor.notify.worker import LEASE_S
 from watchstep_monitor.service.clock import SystemClock
 from watchstep_monitor.service.events import DeliveryAttempted, EventBus, OutboxTrouble
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
@@ -407,7 +408,7 @@ def test_what_was_given_up_at_the_stop_is_sent_once_more_when_its_lease_ends():
         first.stop(timeout_s=0.05)
         server.release.set()
         unsettled = outbox.outcomes()
-        clock.passed_s = config(ops).safe_lease_s
+        clock.passed_s = LEASE_S
 
         with running(Worker(outbox, config(ops), clock)):
             outbox.until_settled(1)
@@ -447,3 +448,22 @@ def test_a_wake_up_reaches_the_receiver_long_before_the_next_look():
 
     # How many milliseconds it takes, `benchmarks/alert_latency.py` says.
     assert statistics.median(took_s) < 5.0
+
+
+def test_a_slow_receivers_message_stays_leased_while_it_is_under_way():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    with http_receiver() as server:
+        server.release.clear()
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops, timeout_s=30.0), clock)):
+            server.until(1)
+            clock.passed_s = 60.0
+            outbox.until(lambda _: outbox.renewed > 0)
+            lease = outbox.rows[0].leased_until
+            server.release.set()
+            outbox.until_settled(1)
+
+    assert lease == START + timedelta(seconds=60.0 + LEASE_S)
+    assert len(server.requests) == 1

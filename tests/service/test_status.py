@@ -93,6 +93,7 @@ def test_a_loop_that_hangs_is_stalled_until_it_goes_on(tmp_path: Path) -> None:
         assert (first, second) == ("stalled", "stalled")
         assert (alert.rule, alert.severity, alert.state) == ("RunStalled", "warning", "firing")
         assert "train.py:212 all_reduce" in alert.reason
+        assert alert.annotations["summary"] == "The training loop stands still."
         assert (worse.id, worse.severity) == (alert.id, "critical")
         assert words(at)[0] == "running"
         assert at.run_service.view("a", None).alerts == ()

@@ -8,9 +8,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 
-from watchstep_monitor.http.bodies import RUN_PATTERN, AcknowledgeBody, MatcherBody, SilenceBody
+from watchstep_monitor.http.bodies import (
+    RUN_PATTERN,
+    AcknowledgeBody,
+    AnswerBody,
+    MatcherBody,
+    SilenceBody,
+)
 from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
-from watchstep_monitor.http.models import Alert, Incident, Listed, Silence, listed
+from watchstep_monitor.http.models import Alert, Incident, Listed, RuleAnswers, Silence, listed
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.alerting.silences import check_matcher, parse_matcher
 from watchstep_monitor.service.errors import InvalidError, NotFoundError
@@ -56,6 +62,20 @@ def acknowledge(
     """See the summary."""
     by = (body.by if body is not None else "") or who.name
     return _shown(service, service.acknowledge(alert_id, by, who.projects))
+
+
+@routes.post("/alerts/{alert_id}/answer", **call("Call it right, or a false alarm.", "admin"))
+def answer_alert(service: Service, who: Who, alert_id: Id, body: AnswerBody) -> Alert:
+    """Anyone may answer again; the newest answer counts."""
+    answered = service.answer(alert_id, body.answer, body.by or who.name, who.projects)
+    return _shown(service, answered)
+
+
+@routes.get("/answers", **call("How often each rule was called right or false.", "read"))
+def list_answers(service: Service, who: Who) -> Listed[RuleAnswers]:
+    """See the summary."""
+    counts = service.store.answers(who.projects)
+    return Listed(items=[RuleAnswers.model_validate(each) for each in counts])
 
 
 @routes.get("/incidents", **call("List incidents, newest first.", "read"))

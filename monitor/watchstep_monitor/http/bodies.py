@@ -13,6 +13,7 @@ from starlette.requests import Request
 from watchstep.wire.names import legal_project_name, legal_tag_name
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.strict_json import MOST_COUNTER
+from watchstep_monitor.service.run_state.records import Verdict
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 METRIC_PATTERN = r"^[A-Za-z0-9_./:-]{1,128}$"
@@ -89,6 +90,13 @@ class CommandBody(Body):
 class AcknowledgeBody(Body):
     """Body of `POST /alerts/{id}/ack`; may be left out."""
 
+    by: ShortText = ""
+
+
+class AnswerBody(Body):
+    """Body of `POST /alerts/{id}/answer`."""
+
+    answer: Verdict
     by: ShortText = ""
 
 

@@ -89,8 +89,6 @@ class NotifyConfig:
         rate_per_minute: Most attempts to one receiver in any 60 seconds; more of them wait.
             One a second is what Slack takes.
         at_once: Most attempts to one receiver at the same time, once it has proved healthy.
-        lease_s: After it another process may send what this one claimed and did not finish;
-            never shorter in effect than one attempt and the time to write its end down.
         poll_s: Longest time between two looks at the outbox when nobody wakes it.
         allow_private_cidrs: Networks that a receiver may be in although they are not public.
     """
@@ -102,7 +100,6 @@ class NotifyConfig:
     max_attempts: int = 100
     rate_per_minute: int = 60
     at_once: int = 4
-    lease_s: float = 60.0
     poll_s: float = 5.0
     allow_private_cidrs: tuple[str, ...] = ()
 
@@ -137,8 +134,3 @@ class NotifyConfig:
                 where = "notify.allow_private_cidrs"
                 raise ValueError(f"{where}: {text!r} is no network such as 10.0.0.0/8") from None
         return tuple(parsed)
-
-    @property
-    def safe_lease_s(self) -> float:
-        """How long a claimed delivery is ours: no attempt outlives it."""
-        return max(self.lease_s, self.timeout_s + 20.0)

@@ -46,6 +46,11 @@ _Done = TypeVar("_Done")
 # Four settles may wait for one group commit together; more would only queue in the store.
 _STORE_THREADS = 4
 _STORE_PAUSE_S = 1.0
+
+LEASE_S = 5.0
+"""After so long without a renewal another replica sends what one that died had under way."""
+
+RENEW_S = 1.0
 _SETTLE_PAUSES_S = (0.1, 0.5, 2.0)
 _STOPPED = "the delivery worker is not running"
 
@@ -110,6 +115,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._alarms: list[datetime] = []
         self._attempts: set[asyncio.Task[None]] = set()
+        self._claimed: dict[str, Delivery] = {}
         self._started = threading.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -170,12 +176,22 @@ class Worker:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._started.set()
+        renewing = asyncio.create_task(self._renew())
         try:
             while not self._stopping:
                 self._wake.clear()
                 await self._wait(await self._round())
         finally:
-            await self._wind_up()
+            await self._wind_up(renewing)
+
+    async def _renew(self) -> None:
+        """Say every second that what is under way is ours: a slow receiver is no dead replica."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._claimed:
+                claimed = tuple(self._claimed.values())
+                renew = functools.partial(self._store.renew, claimed, self._clock.now(), LEASE_S)
+                await self._in_store(renew)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -184,12 +200,13 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _wind_up(self) -> None:
+    async def _wind_up(self, renewing: asyncio.Task[None]) -> None:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=self._grace_s)
         for attempt in self._attempts:
             attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
+        renewing.cancel()
+        await asyncio.gather(renewing, *self._attempts, return_exceptions=True)
         await self._carriers.aclose()
         self._store_threads.shutdown(wait=False, cancel_futures=True)
 
@@ -210,7 +227,7 @@ class Worker:
 
     def _look(self, limit: int, busy: Collection[str]) -> tuple[list[Delivery], datetime | None]:
         now = self._clock.now()
-        claimed = self._store.claim(now, limit, self._config.safe_lease_s, busy)
+        claimed = self._store.claim(now, limit, LEASE_S, busy)
         # When the next falls due matters only once there is nothing more to start now.
         return claimed, self._store.next_due() if len(claimed) < limit else None
 
@@ -245,7 +262,9 @@ class Worker:
             lane.begin(self._clock.monotonic(), self._clock.now())
         attempt = asyncio.get_running_loop().create_task(self._deliver(delivery, lane))
         self._attempts.add(attempt)
+        self._claimed[delivery.id] = delivery
         attempt.add_done_callback(self._attempts.discard)
+        attempt.add_done_callback(lambda _: self._claimed.pop(delivery.id, None))
 
     async def _deliver(self, delivery: Delivery, lane: ReceiverState | None) -> None:
         if lane is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from watchstep.errors import RuleError
+from watchstep_monitor.service.alerting.links import SILENCED_FOR, Act
 from watchstep_monitor.service.alerting.silences import check_matcher, silencing
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
@@ -36,11 +37,13 @@ from watchstep_monitor.service.run_state.records import (
     Matcher,
     RunRecord,
     SilenceRecord,
+    TimelineKind,
+    Verdict,
     short_id,
 )
 from watchstep_monitor.service.run_state.run_cache import RunCache, RunView
 from watchstep_monitor.service.run_state.status import shown_status
-from watchstep_monitor.service.run_state.storage import RunFilter, Store, Transaction
+from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter, Store, Transaction
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 from watchstep_monitor.service.series import Line, Point, thin
 
@@ -51,6 +54,9 @@ Projects = tuple[str, ...] | None
 
 WRITE_TIMEOUT_S = 30.0
 CROWDED = "too many batches wait for a commit"
+LINK = "link"
+"""Who acted, where a message's link was used."""
+
 MOST_SILENCES = 1_000
 MOST_GAUGED = 1_000
 """Runs that one replica of several shows as gauges: those heard of last."""
@@ -277,25 +283,76 @@ class RunService:
         Raises:
             NotFoundError: No such alert.
         """
+
+        def amend(alert: AlertRecord, now: datetime) -> AlertRecord:
+            if alert.acknowledged_at is not None:
+                return alert
+            return replace(alert, acknowledged_at=now, acknowledged_by=by)
+
+        return self._amend(alert_id, projects, amend, "acknowledged", {"by": by})
+
+    def answer(self, alert_id: str, answer: Verdict, by: str, projects: Projects) -> AlertRecord:
+        """Note whether a person calls an alert right or a false alarm; the newest answer counts.
+
+        Raises:
+            NotFoundError: No such alert.
+        """
+        return self._amend(
+            alert_id,
+            projects,
+            lambda alert, _: replace(alert, answer=answer, answered_by=by),
+            "answered",
+            {"by": by, "answer": answer},
+        )
+
+    def act(self, run: str, incident_id: str, act: Act) -> None:
+        """What the link of a message asks for, on all alerts of its incident.
+
+        Raises:
+            NotFoundError: The incident, or its run, is gone.
+        """
+        alerts = self.store.alerts(AlertFilter(run=run, incident=incident_id), 500, None).items
+        if not alerts:
+            raise NotFoundError("no such incident")
+        if act == "silence":
+            now = self.clock.now()
+            matchers = [Matcher("run", "=", run), Matcher("project", "=", alerts[0].project)]
+            self.silence(matchers, (now, now + SILENCED_FOR), "by the link of a message", LINK)
+            return
+        for alert in alerts:
+            if act == "acknowledge":
+                if alert.state == "firing":
+                    self.acknowledge(alert.id, LINK, None)
+            elif alert.severity != "info":
+                self.answer(alert.id, "right" if act == "right" else "false alarm", LINK, None)
+
+    def _amend(
+        self,
+        alert_id: str,
+        projects: Projects,
+        amend: Callable[[AlertRecord, datetime], AlertRecord],
+        kind: TimelineKind,
+        detail: Mapping[str, str],
+    ) -> AlertRecord:
         run = self.alert(alert_id, projects).run
         now = self.clock.now()
 
         def job(transaction: Transaction) -> AlertRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            alert = next((each for each in live.alerts.values() if each.id == alert_id), None)
-            if alert is None:
-                alert = live.members.get(alert_id) or self.alert(alert_id, None)
-            if alert.acknowledged_at is not None:
+            before = next((each for each in live.alerts.values() if each.id == alert_id), None)
+            if before is None:
+                before = live.members.get(alert_id) or self.alert(alert_id, None)
+            alert = amend(before, now)
+            if alert == before:
                 return alert
-            alert = replace(alert, acknowledged_at=now, acknowledged_by=by)
             if alert.state == "resolved":
                 change.alerts[alert.id] = alert
                 if alert.id in live.members:
                     live.members[alert.id] = alert
             else:
                 change.keep_alert(alert)
-            change.tell("acknowledged", {"alert": alert.id, "rule": alert.rule, "by": by})
+            change.tell(kind, {"alert": alert.id, "rule": alert.rule, **detail})
             self.ingest.commit_change(transaction, change)
             return alert
 

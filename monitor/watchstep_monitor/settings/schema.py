@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+RunEdge = Literal["finished", "preempted", "resumed"]
 Scope = Literal["ingest", "read", "admin"]
 ReceiverKind = Literal[
     "webhook", "alertmanager", "slack", "discord", "teams", "pagerduty", "email", "apprise"
@@ -249,6 +250,11 @@ class NotifySettings(Section):
     at_once: Count = Field(
         default=4, description="Messages on their way to one healthy receiver at a time."
     )
+    action_links: bool = Field(
+        default=True,
+        description="Whether messages carry links to acknowledge, to silence for an hour and to "
+        "answer. They need no login: whoever reads the message may use them.",
+    )
     allow_private_cidrs: tuple[str, ...] = Field(
         default=(),
         description="Networks in private or loopback ranges that receivers may live in, such as "
@@ -281,6 +287,11 @@ class ReceiverSettings(Section):
         default="warning",
         description="Incidents below this are not sent there.",
     )
+    notify_on: tuple[RunEdge, ...] = Field(
+        default=(),
+        description="Steps of a run's life that it also hears of: finished, preempted, resumed. "
+        "Of `match` only `run` and `project` count there.",
+    )
     match: tuple[str, ...] = Field(
         default=(),
         description='Matchers that all have to hold, as in Alertmanager: `project="trading"`, '
@@ -291,6 +302,8 @@ class ReceiverSettings(Section):
     def _has_an_address(self) -> ReceiverSettings:
         if self.kind != "pagerduty" and not self.url.get_secret_value():
             raise ValueError("url is missing; only a pagerduty receiver has one of its own")
+        if self.notify_on and self.kind in {"pagerduty", "alertmanager"}:
+            raise ValueError(f"notify_on: {self.kind} takes alerts only")
         return self
 
 

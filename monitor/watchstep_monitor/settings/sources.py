@@ -153,7 +153,7 @@ def _typed(name: str, text: str, key: tuple[str, ...]) -> object:
             return json.loads(text)
         except ValueError:
             raise SettingsError(f"{name}: starts like JSON but is not") from None
-    if key[-1] in {"paths", "allow_private_cidrs", "match", "scopes", "projects"}:
+    if key[-1] in {"paths", "allow_private_cidrs", "match", "notify_on", "scopes", "projects"}:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 

@@ -189,6 +189,28 @@ class Outbox:
                 trouble = error
         return claimed, trouble
 
+    def renew(self, deliveries: Iterable[Delivery], now: datetime, lease_s: float) -> None:
+        """See the port.
+
+        Raises:
+            StorageTroubleError: The store cannot commit.
+        """
+        until_us = to_us(now + timedelta(seconds=lease_s))
+        if self._exclusive:
+            with self._lock:
+                held = (each.id for each in deliveries if each.id in self._leases)
+                self._leases.update(dict.fromkeys(held, until_us))
+            return
+        runs: dict[str, list[str]] = {}
+        for delivery in deliveries:
+            runs.setdefault(delivery.notice.run, []).append(delivery.id)
+        renewals = [
+            self._writer.submit(run, _renewing(run_key(run), ids, until_us))
+            for run, ids in runs.items()
+        ]
+        for renewal in renewals:
+            renewal.result(TIMEOUT_S)
+
     def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
         """See the port.
 
@@ -327,6 +349,20 @@ def _leasing(ones: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Deliv
         connection.exec_driver_sql(f"SET LOCAL synchronous_commit = off; {IN_ORDER}")
         rows = connection.execute(lease).mappings().all()
         return [_delivery(dict(row)) for row in sorted(rows, key=lambda row: places[row["id"]])]
+
+    return job
+
+
+def _renewing(key: int, ids: Sequence[str], until_us: int) -> Job[None]:
+    table = schema.outbox.c
+    # What was settled meanwhile has no lease any more.
+    mine = and_(table.run_key == key, table.id.in_(ids), table.state == "waiting")
+    renewal = update(schema.outbox).where(mine, table.lease_us > 0).values(lease_us=until_us)
+
+    def job(transaction: Transaction) -> None:
+        connection = _connection(transaction)
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        connection.execute(renewal)
 
     return job
 

@@ -38,7 +38,7 @@ _MOMENTS = frozenset(
 )
 
 
-_COLUMNS_ONLY = frozenset({"subject"})
+_COLUMNS_ONLY = frozenset({"subject", "answer"})
 """Fields that are no part of a document: code of an older schema knows none of them."""
 
 
@@ -75,7 +75,8 @@ def record_from(kind: type[R], text: str) -> R:
 
 def alert_record(row: Mapping[str, Any]) -> AlertRecord:
     """The alert that a row holds."""
-    return replace(record_from(AlertRecord, row["document"]), subject=row["subject"])
+    alert = record_from(AlertRecord, row["document"])
+    return replace(alert, subject=row["subject"], answer=row["answer"])
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:

@@ -6,14 +6,16 @@ import base64
 import binascii
 import json
 import math
+import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, true
+from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, text, true
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import from_us, to_us
@@ -25,6 +27,7 @@ from watchstep_monitor.service.run_state.records import (
     DeliveryRecord,
     IncidentRecord,
     Page,
+    RuleAnswers,
     RunRecord,
     SilenceRecord,
     TimelineEntry,
@@ -127,6 +130,28 @@ class SqlStore:
     def alert(self, alert_id: str) -> AlertRecord | None:
         query = select(schema.alerts).where(schema.alerts.c.id == alert_id)
         return next((_alert(row) for row in self._rows(query)), None)
+
+    def answers(self, projects: tuple[str, ...] | None) -> list[RuleAnswers]:
+        table = schema.alerts.c
+        query = select(schema.alerts).where(table.answer != "")
+        if projects is not None:
+            query = query.where(table.project.in_(projects))
+        counts = Counter((alert.rule, alert.answer) for alert in map(_alert, self._rows(query)))
+        return [
+            RuleAnswers(rule, counts[rule, "right"], counts[rule, "false alarm"])
+            for rule in sorted({rule for rule, _ in counts})
+        ]
+
+    def shared_key(self, name: str) -> bytes:
+        insert = text("INSERT INTO keys VALUES (:name, :value) ON CONFLICT (name) DO NOTHING")
+        query = select(schema.keys.c.value).where(schema.keys.c.name == name)
+
+        def job(transaction: Transaction) -> str:
+            connection = cast("SqlTransaction", transaction).connection
+            connection.execute(insert, {"name": name, "value": secrets.token_hex(32)})
+            return str(connection.execute(query).scalar_one())
+
+        return bytes.fromhex(self._writer.submit("", job).result(TIMEOUT_S))
 
     def incidents(
         self, projects: tuple[str, ...] | None, run: str | None, limit: int, cursor: str | None

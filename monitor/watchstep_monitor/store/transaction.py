@@ -363,6 +363,7 @@ class SqlTransaction:
                 "incident": alert.incident,
                 "document": packing.document(alert),
                 "subject": alert.subject,
+                "answer": alert.answer,
             },
         )
 

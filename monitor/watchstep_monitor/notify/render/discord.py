@@ -24,6 +24,9 @@ def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the
     """One embed that can ring nobody, whatever a name in it says."""
     words = worded(notice)
     lines = [f"**{label}**  {_plain(text, 600)}" for label, text in words.points]
+    if words.traceback:
+        code = "\n".join(words.traceback).replace("`", "'")
+        lines.append(f"```\n{code}\n```")
     if words.links:
         lines.append(" · ".join(f"[{_plain(name, 60)}]({url})" for name, url in words.links))
     embed: dict[str, object] = {

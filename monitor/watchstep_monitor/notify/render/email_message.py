@@ -43,11 +43,13 @@ def _mail_id(text: str) -> str:
 def _html(words: Wording) -> str:
     rows = "".join(_row(label, text) for label, text in words.points)
     readings = "".join(_row(metric, value) for metric, value in words.readings)
+    lines = escape("\n".join(words.traceback))
+    traceback = f"<pre>{lines}</pre>" if lines else ""
     links = " · ".join(f'<a href="{escape(url)}">{escape(name)}</a>' for name, url in words.links)
     return (
         '<html><body style="font-family:sans-serif">'
         f"<h3>{escape(words.title)}</h3><table>{rows}</table>"
-        f'<table style="font-family:monospace">{readings}</table>'
+        f'<table style="font-family:monospace">{readings}</table>{traceback}'
         f"<p>{links}</p><p><small>{escape(words.footer)}</small></p></body></html>\n"
     )
 

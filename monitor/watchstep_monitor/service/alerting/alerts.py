@@ -17,6 +17,11 @@ from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 STALLED = ("RunStalled", "")
 """Rule and subject of the alert that a trainer's own watch over its loop opens."""
 
+_HUNG = {
+    "summary": "The training loop stands still.",
+    "cause": "A deadlock, a lost rank or a lock.",
+}
+
 
 def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord | None:
     """Move the rule's alert along; returns it if it began, grew worse or ceased just now.
@@ -196,6 +201,9 @@ def _begun(
 ) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
+    annotations = dict(rule.annotations) if rule else {}
+    if record.hung is not None and (transition.rule, transition.subject) == STALLED:
+        annotations = _HUNG
     # Without a subject an id is as it was before alerts had one.
     place = (*(part for part in (transition.subject,) if part), transition.seq)
     return AlertRecord(
@@ -213,7 +221,7 @@ def _begun(
         reading=transition.reading,
         reason=transition.reason,
         action=transition.action.word,
-        annotations=dict(rule.annotations) if rule else {},
+        annotations=annotations,
         labels=dict(rule.labels) if rule else {},
         subject=transition.subject,
     )

@@ -20,7 +20,11 @@ from watchstep_monitor.service.alerting.alerts import (
     switch_rules,
 )
 from watchstep_monitor.service.alerting.incidents import fold_incident, note_halt
-from watchstep_monitor.service.alerting.notifications import TellingPolicy, tell_if_due
+from watchstep_monitor.service.alerting.notifications import (
+    TellingPolicy,
+    tell_if_due,
+    tell_life,
+)
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
     ConflictError,
@@ -242,6 +246,7 @@ class Ingest:
         if health != live.record.health:
             change.alter(health=health)
         tell_if_due(change, self._policy.telling)
+        tell_life(change, self._policy.telling)
         seen, now = change.seen, live.record
         if seen is None or (seen.status, seen.health) != (now.status, now.health):
             change.tell("status", {"status": now.status, "health": now.health})
@@ -377,6 +382,7 @@ class Ingest:
         if any(each.change == "resolved" for each in transitions):
             # Told while it is so: an incident may begin and end within one batch.
             tell_if_due(change, self._policy.telling)
+        tell_life(change, self._policy.telling)
         self._move(change, update)
         made: list[Transition] = []
         if update.event is not None:

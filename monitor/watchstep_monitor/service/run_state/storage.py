@@ -23,6 +23,7 @@ from watchstep_monitor.service.run_state.records import (
     IncidentRecord,
     NewDelivery,
     Page,
+    RuleAnswers,
     RunRecord,
     SilenceRecord,
     StateSnapshot,
@@ -236,6 +237,12 @@ class Store(Protocol):
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         """One alert."""
+
+    def answers(self, projects: tuple[str, ...] | None) -> list[RuleAnswers]:
+        """How often people called the alerts of each rule right or false, by rule."""
+
+    def shared_key(self, name: str) -> bytes:
+        """A secret of 32 bytes, the same for all who share the store; made when first asked."""
 
     def incidents(
         self, projects: tuple[str, ...] | None, run: str | None, limit: int, cursor: str | None
