@@ -56,6 +56,15 @@ def test_nothing_is_cut_off_on_a_phone(open_page: OpenPage, service: str, view: 
     assert wide <= 360
 
 
+def test_the_whole_menu_is_seen_on_a_phone(open_page: OpenPage, service: str) -> None:
+    page = open_page(f"{service}/rules", **PHONE)
+
+    for link in page.locator("nav[aria-label=Main] a").all():
+        box = link.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360, link.inner_text()
+
+
 def test_what_to_do_is_reached_on_a_phone(open_page: OpenPage, service: str) -> None:
     page = open_page(f"{service}/", **PHONE)
 

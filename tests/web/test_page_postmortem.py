@@ -37,6 +37,8 @@ def test_what_is_no_log_is_said_beside_the_reports_of_what_is(
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     page = open_page(f"{service}/postmortem", quiet=False)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
 
     page.get_by_label("Log files of a run").set_input_files(
         [picture, LOGS / "made_ok_regime_s0" / "progress.csv"]
@@ -46,6 +48,7 @@ def test_what_is_no_log_is_said_beside_the_reports_of_what_is(
     said = page.get_by_role("alert")
     assert "picture.png" in said.inner_text()
     assert "not a training log" in said.inner_text()
+    assert not any("picture.png" in url for url in sent)
 
 
 def test_the_post_mortem_of_a_run_is_reached_from_its_page_and_agrees_with_it(

@@ -52,19 +52,28 @@ _PATHS: dict[View, str] = {
     "postmortem": "/postmortem",
     "autopsy": "/runs/{run}/postmortem",
 }
-_CHARTS = ("charts.js", "chart.js", "layers.js", "series.js", "link.js")
+_CHARTS = ("charts.js", "chart.js", "layers.js", "series.js")
 _RUNS_BESIDE = (*_CHARTS, "config.js", "groups.js", "pick.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
-    "runs": ("runs.js", "spark.js", "link.js", "manage.js"),
+    "runs": ("runs.js", "spark.js", "manage.js"),
     "run": ("run.js", "incident.js", "silences.js", "timeline.js", "manage.js", *_RUNS_BESIDE),
-    "alerts": ("alerts.js", "incident.js", "silences.js"),
+    "alerts": ("alerts.js", "incident.js", "silences.js", "pick.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
     "compare": ("compare.js", *_RUNS_BESIDE),
     "postmortem": ("postmortem.js", "report.js", *_CHARTS),
     "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
-_SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
+_SHARED_SCRIPTS = (
+    "main.js",
+    "api.js",
+    "dom.js",
+    "format.js",
+    "live.js",
+    "dialog.js",
+    "link.js",
+    "notify.js",
+)
 _MOST_GLANCES = 200
 Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
 Columns = Annotated[list[str], Query(max_length=12)]

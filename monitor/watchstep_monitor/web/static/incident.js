@@ -100,11 +100,29 @@ function sign(alert, changed) {
 
 /** What a person can do about an alert, or who did. */
 export function handling(alert, changed) {
-  if (alert.state === "resolved") return alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : null;
+  const seen = alert.acknowledged && el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`);
+  if (alert.state === "resolved") return [seen, answers(alert, changed)];
   return [
-    alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : el("button", { type: "button", class: "small", "aria-label": `Acknowledge ${alert.rule} of ${alert.run}`, onclick: () => acknowledge(alert, changed) }, "Acknowledge"),
+    seen || el("button", { type: "button", class: "small", "aria-label": `Acknowledge ${alert.rule} of ${alert.run}`, onclick: () => acknowledge(alert, changed) }, "Acknowledge"),
     alert.silenced ? el("span", { class: "quiet" }, "silenced") : el("button", { type: "button", class: "small plain", "aria-label": `Silence ${alert.rule} of ${alert.run}`, onclick: () => silenceFor(alert, changed) }, "Silence"),
+    answers(alert, changed),
   ];
+}
+
+/** Whether the alert was right: what people say is counted for each rule. */
+function answers(alert, changed) {
+  const button = (answer, label) => el("button", { type: "button", class: "small plain", "aria-pressed": String(alert.answer === answer), "aria-label": `${label}: ${alert.rule} of ${alert.run}`, title: alert.answer === answer ? `so says ${alert.answered_by}` : null, onclick: () => say(alert, answer, changed) }, label);
+  return alert.state === "pending" ? null : [button("right", "Right"), button("false alarm", "False alarm")];
+}
+
+async function say(alert, answer, changed) {
+  try {
+    await post(`/api/v1/alerts/${alert.id}/answer`, { answer });
+    tell(`${alert.rule} was called ${answer === "right" ? "right" : "a false alarm"}.`);
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
 }
 
 async function acknowledge(alert, changed) {
@@ -155,8 +173,9 @@ function advice({ run, incident, alerts }) {
   return el("div", {}, el("h3", {}, "What to do"), el("ol", {}, steps.map((step) => el("li", {}, step))));
 }
 
-function ranked(alerts) {
-  return [...alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
+/** The gravest first, then those that began first. */
+export function ranked(alerts) {
+  return [...alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || Date.parse(a.since) - Date.parse(b.since) || a.first_update - b.first_update);
 }
 
 /** Ask a trainer for something, after asking the person. */

@@ -42,17 +42,24 @@ async function run() {
     }
     cut = true;
     show("cut", "Reconnecting");
-    if (document.hidden) continue;
+    if (document.hidden && !stays) continue;
     await new Promise((resolve) => setTimeout(resolve, wait));
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
   }
+}
+
+let stays = false;
+
+/** Keep the stream while the tab is out of sight too. */
+export function stay() {
+  stays = true;
 }
 
 /** Resolves once the tab is in sight: a browser keeps six connections a host, and each stream
  * holds one, so that a seventh tab would wait for ever. */
 function seen() {
   return new Promise((resolve) => {
-    if (!document.hidden) return resolve();
+    if (!document.hidden || stays) return resolve();
     return document.addEventListener("visibilitychange", () => resolve(seen()), { once: true });
   });
 }
@@ -61,7 +68,7 @@ async function follow(opened) {
   const headers = { Accept: "text/event-stream" };
   if (lastId !== null) headers["Last-Event-ID"] = lastId;
   const giveUp = new AbortController();
-  const hide = () => document.hidden && giveUp.abort();
+  const hide = () => document.hidden && !stays && giveUp.abort();
   document.addEventListener("visibilitychange", hide, { signal: giveUp.signal });
   const answer = await fetch("/api/v1/events", { headers, cache: "no-store", signal: giveUp.signal });
   if (answer.status === 401) throw Object.assign(new Error("token"), { needsToken: true });

@@ -21,7 +21,8 @@ export async function show(place) {
     try {
       rules = (await get("/api/v1/rules")).items;
       draw();
-      record = await get("/page/rules/record");
+      const [counted, answers] = await Promise.all([get("/page/rules/record"), get("/api/v1/answers")]);
+      record = { ...counted, answers: new Map(answers.items.map((item) => [item.rule, item])) };
       draw();
     } catch (error) {
       fill(list, trouble(error, refresh));
@@ -69,13 +70,15 @@ function rule(one, record) {
 }
 
 /** What the rule did: over the labelled logs that it was tried on, and over the runs here. */
-function figures(one, { backtest, here }) {
+function figures(one, { backtest, here, answers }) {
   const seen = here[one.name];
+  const said = answers.get(one.name);
   return el(
     "dl",
     { class: "figures record" },
     el("div", {}, el("dt", {}, "Backtest"), backtestOf(backtest, backtest.rules[one.name])),
     el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted, stalled or lost; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
+    said && el("div", {}, el("dt", {}, "What people said"), el("dd", {}, `${whole(said.right)} right, ${whole(said.false_alarms)} false ${said.false_alarms === 1 ? "alarm" : "alarms"}`)),
   );
 }
 

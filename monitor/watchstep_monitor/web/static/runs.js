@@ -37,7 +37,8 @@ export async function show(place) {
   const project = el("select", { name: "project", onchange: () => change({ project: project.value }) });
   const sort = el("select", { name: "sort", onchange: () => change({ sort: sort.value, descending: FALLING.includes(sort.value) }) });
   const bulk = el("div", { class: "row bulk", role: "group", "aria-label": "Chosen runs" });
-  const menu = el("details", { class: "menu", ontoggle: () => menu.open && fillMenu() }, el("summary", {}, "Columns"), el("div", { class: "panel row-gap" }));
+  const close = (event) => menu.contains(event.target) && event.key !== "Escape" ? null : (menu.open = false);
+  const menu = el("details", { class: "menu", ontoggle: () => menu.open && fillMenu(), onkeydown: (event) => event.key === "Escape" && close(event) }, el("summary", {}, "Columns"), el("div", { class: "panel row-gap" }));
   fill(
     place,
     el("div", { class: "head" }, el("h1", {}, "Runs"), total, news, el("span", { class: "grow" }), chips),
@@ -186,6 +187,7 @@ export async function show(place) {
     );
   }
 
+  document.addEventListener("pointerdown", close);
   await refresh(true);
   listen(calm(() => document.hidden || refresh(), BURST_MS));
   setInterval(() => document.hidden || refresh(), REFRESH_MS);
