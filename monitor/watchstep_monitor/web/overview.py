@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -202,7 +202,7 @@ class Overview:
                 for record in records
             }
         else:
-            simple = {
+            simple: dict[str, Callable[[RunRecord], Any]] = {
                 "name": lambda record: record.run,
                 "status": lambda record: statuses[record.run],
                 "health": lambda record: record.health,

@@ -1,8 +1,7 @@
 """The page's routes: a shell for every view, its files, and what only a page asks for.
 
 Everything else that a view shows comes from the public API under `/api/v1`, with the caller's
-own bearer token. No cookie is ever set, so that a request of another site carries nothing, and
-there is nothing that cross-site request forgery could use.
+token: see `http.tokens` for the cookie that holds it.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.web.assets import Assets
 from watchstep_monitor.web.overview import Overview, Question, words_of
-from watchstep_monitor.web.rule_history import Record, backtested
-from watchstep_monitor.web.run_previews import glances
+from watchstep_monitor.web.rule_history import RuleHistory, backtested
+from watchstep_monitor.web.run_previews import previews
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
 
-View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem", "autopsy"]
+View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem"]
 _TITLES: dict[View, str] = {
     "runs": "Runs",
     "run": "Run",
@@ -40,17 +39,16 @@ _TITLES: dict[View, str] = {
     "receivers": "Receivers",
     "compare": "Compare",
     "postmortem": "Post-mortem",
-    "autopsy": "Post-mortem",
 }
-_PATHS: dict[View, str] = {
-    "runs": "/",
-    "run": "/runs/{run}",
-    "alerts": "/alerts",
-    "rules": "/rules",
-    "receivers": "/receivers",
-    "compare": "/compare",
-    "postmortem": "/postmortem",
-    "autopsy": "/runs/{run}/postmortem",
+_PATHS: dict[str, View] = {
+    "/": "runs",
+    "/runs/{run}": "run",
+    "/runs/{run}/postmortem": "postmortem",
+    "/alerts": "alerts",
+    "/rules": "rules",
+    "/receivers": "receivers",
+    "/compare": "compare",
+    "/postmortem": "postmortem",
 }
 _CHARTS = ("charts.js", "chart.js", "layers.js", "series.js")
 _RUNS_BESIDE = (*_CHARTS, "config.js", "groups.js", "pick.js")
@@ -62,7 +60,6 @@ _SCRIPTS: dict[View, tuple[str, ...]] = {
     "receivers": ("receivers.js",),
     "compare": ("compare.js", *_RUNS_BESIDE),
     "postmortem": ("postmortem.js", "report.js", *_CHARTS),
-    "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = (
     "main.js",
@@ -74,8 +71,8 @@ _SHARED_SCRIPTS = (
     "link.js",
     "notify.js",
 )
-_MOST_GLANCES = 200
-Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
+_MOST_NAMES = 200
+Names = Annotated[list[str], Query(max_length=_MOST_NAMES)]
 Columns = Annotated[list[str], Query(max_length=12)]
 
 
@@ -102,7 +99,7 @@ def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
         undefined=StrictUndefined,
     )
     template = environment.get_template("shell.html")
-    for view, path in _PATHS.items():
+    for path, view in _PATHS.items():
         text = template.render(
             view=view,
             title=_TITLES[view],
@@ -111,7 +108,7 @@ def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
             has_charts="charts.js" in _SCRIPTS[view],
             version=version,
         )
-        routes.add_api_route(path, _shell(text), methods=["GET"], name=view)
+        routes.add_api_route(path, _shell(text), methods=["GET"])
 
 
 def _shell(text: str) -> Callable[[], Response]:
@@ -125,10 +122,10 @@ def _shell(text: str) -> Callable[[], Response]:
 
 def _add_files(routes: APIRouter, assets: Assets) -> None:
     def file(request: Request, name: str, fingerprint: str = "") -> Response:
-        found = assets.response(name, request, fingerprint=fingerprint)
-        if found is None:
+        response = assets.response(name, request, fingerprint=fingerprint)
+        if response is None:
             raise NotFoundError("no such file")
-        return found
+        return response
 
     @routes.get("/static/{fingerprint}/{name}")
     def static_file(request: Request, fingerprint: str, name: str) -> Response:
@@ -140,7 +137,7 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 
 def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) -> None:
-    overview, record = Overview(run_service), Record(run_service)
+    overview, history = Overview(run_service), RuleHistory(run_service)
 
     @routes.get("/page/runs")
     def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
@@ -173,15 +170,15 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
     def list_columns(request: Request, run: Names) -> Response:
         return _json({"items": overview.columns(run, may_read(request))})
 
-    @routes.get("/page/glances")
-    def list_glances(request: Request, run: Names) -> Response:
-        return _json({"items": glances(run_service, run, may_read(request))})
+    @routes.get("/page/previews")
+    def list_previews(request: Request, run: Names) -> Response:
+        return _json({"items": previews(run_service, run, may_read(request))})
 
     @routes.get("/page/rules/record")
     def rules_record(request: Request) -> Response:
         projects = may_read(request)
         shipped = backtested(run_service.book.rules.rules)
-        return _json({"backtest": shipped, "here": record.here(projects)})
+        return _json({"backtest": shipped, "here": history.here(projects)})
 
     @routes.get("/page/runs/{run}/scales")
     def run_scales(

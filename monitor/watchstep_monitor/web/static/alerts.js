@@ -13,11 +13,11 @@ const SEVERITIES = [["", "All"], ["critical", "critical"], ["warning", "warning"
 const BURST_MS = 500;
 
 export async function show(place) {
-  const given = new URLSearchParams(location.search);
-  const asked = { state: given.has("run") ? null : "firing", severity: "", run: given.get("run") || "", cursor: null };
+  const address = new URLSearchParams(location.search);
+  const query = { state: address.has("run") ? null : "firing", severity: "", run: address.get("run") || "", cursor: null };
   const states = el("div", { class: "chips", role: "group", "aria-label": "State" });
   const severity = el("select", { onchange: () => change({ severity: severity.value }) }, SEVERITIES.map(([value, label]) => el("option", { value }, label)));
-  const run = runPicker("Run", (name) => change({ run: name }), asked.run);
+  const run = runPicker("Run", (name) => change({ run: name }), query.run);
   const list = el("div", {});
   const more = el("div", { class: "pages" });
   const silences = el("section", { class: "panel", "aria-label": "Silences" });
@@ -31,16 +31,16 @@ export async function show(place) {
   );
 
   function change(fields) {
-    Object.assign(asked, { cursor: null }, fields);
+    Object.assign(query, { cursor: null }, fields);
     return refresh();
   }
 
   async function refresh() {
-    refill(states, asked.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    refill(states, query.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(query.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
-      const [found, quiet] = await Promise.all([get("/api/v1/alerts", { ...asked, limit: 100 }), get("/api/v1/silences")]);
-      refill(list, [asked, found.items], () => (found.items.length ? table(ranked(found.items), refresh) : nothing(asked)));
-      fill(more, asked.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
+      const [answer, quiet] = await Promise.all([get("/api/v1/alerts", { ...query, limit: 100 }), get("/api/v1/silences")]);
+      refill(list, [query, answer.items], () => (answer.items.length ? table(ranked(answer.items), refresh) : nothing(query)));
+      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
       refill(silences, quiet.items, () => [el("h2", {}, "Silences"), silenceTable(quiet.items, refresh)]);
     } catch (error) {
       fill(list, trouble(error, refresh));
@@ -72,7 +72,7 @@ function row(alert, changed) {
   );
 }
 
-function nothing(asked) {
-  const plain = asked.state === "firing" && !asked.run && !asked.severity;
+function nothing(query) {
+  const plain = query.state === "firing" && !query.run && !query.severity;
   return el("div", { class: "panel empty" }, el("h2", {}, plain ? "Nothing is firing" : "No alert fits"), el("p", {}, plain ? "No rule holds for any run now. Resolved alerts are kept under their own button." : "Take away a filter."));
 }

@@ -104,8 +104,8 @@ async function signIn() {
 function search(query) {
   const pairs = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    for (const one of [value].flat()) {
-      if (one !== null && one !== undefined && one !== "") pairs.append(name, one);
+    for (const item of [value].flat()) {
+      if (item !== null && item !== undefined && item !== "") pairs.append(name, item);
     }
   }
   const text = pairs.toString();

@@ -49,10 +49,10 @@ export class Chart {
   }
 
   /** Show these; `traces` are [{label, points, colour, dash, start}], points oldest first. */
-  take({ traces, scale, marks: found, zone }) {
+  take({ traces, scale, marks: events, zone }) {
     const placed = traces.map((trace) => ({ ...trace, at: place(this.link.axis, trace.start) }));
     const at = place(this.link.axis, traces[0]?.start);
-    Object.assign(this, { traces: placed, scale, marks: found.map((mark) => ({ ...mark, x: at(mark) })), loaded: true });
+    Object.assign(this, { traces: placed, scale, marks: events.map((mark) => ({ ...mark, x: at(mark) })), loaded: true });
     const last = traces[0]?.points.at(-1);
     fill(this.value, last ? number(last.value) : "", " ", zone && zonePill(zone));
     this.node.dataset.loaded = String(traces.reduce((sum, trace) => sum + trace.points.length, 0));

@@ -33,23 +33,23 @@ export function sourcesOf(runs) {
  */
 export class Charts {
   constructor(sources, about, unit = "step") {
-    const given = fromLink();
-    const zoom = (given.get("zoom") || "").split("~").map(Number);
+    const address = fromLink();
+    const zoom = (address.get("zoom") || "").split("~").map(Number);
     Object.assign(this, { sources, about, groups: [], charts: new Map(), sections: new Map(), visible: new Set() });
     this.link = {
-      axis: given.get("axis") || "step",
+      axis: address.get("axis") || "step",
       range: zoom.length === 2 && zoom.every(Number.isFinite) ? zoom : null,
       whole: [0, 1],
       cursor: null,
-      smoothing: Number(given.get("smooth")) || 0,
+      smoothing: Number(address.get("smooth")) || 0,
       unit,
       colour: palette(),
     };
     this.starts = new Map();
-    this.find = given.get("find") || "";
-    this.pinned = new Set(given.has("pin") ? given.getAll("pin") : remembered(PINS, []));
-    this.scales = new Map(["log", "linear"].flatMap((kind) => given.getAll(kind).map((metric) => [metric, kind])));
-    this.folds = new Map([...given.getAll("fold").map((name) => [name, false]), ...given.getAll("unfold").map((name) => [name, true])]);
+    this.find = address.get("find") || "";
+    this.pinned = new Set(address.has("pin") ? address.getAll("pin") : remembered(PINS, []));
+    this.scales = new Map(["log", "linear"].flatMap((kind) => address.getAll(kind).map((metric) => [metric, kind])));
+    this.folds = new Map([...address.getAll("fold").map((name) => [name, false]), ...address.getAll("unfold").map((name) => [name, true])]);
     this.place = el("div", { class: "row-gap" });
     this.key = el("div", { class: "legend" });
     this.node = el("div", { class: "row-gap" }, this.controls(), this.key, this.place);
@@ -305,8 +305,8 @@ export class Charts {
       const at = place(this.link.axis, this.starts.get(this.sources[index].run));
       return points.length ? [at(points[0]), at(points.at(-1))] : [];
     }).filter(Number.isFinite);
-    const known = this.link.axis === "time" && this.link.whole[1] === 1 ? [] : this.link.whole;
-    const whole = [Math.min(...known, ...ends), Math.max(...known, ...ends)];
+    const before = this.link.axis === "time" && this.link.whole[1] === 1 ? [] : this.link.whole;
+    const whole = [Math.min(...before, ...ends), Math.max(...before, ...ends)];
     if (ends.length === 0 || (whole[0] === this.link.whole[0] && whole[1] === this.link.whole[1])) return;
     this.link.whole = whole;
     if (!this.link.range) this.visible.forEach((each) => each.view());

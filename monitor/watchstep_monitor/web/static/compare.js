@@ -10,8 +10,8 @@ import { fromLink, intoLink } from "./link.js";
 import { runPicker } from "./pick.js";
 
 export async function show(place) {
-  const given = fromLink();
-  let chosen = [...new Set([given.get("a"), given.get("b"), ...given.getAll("run")].filter(Boolean))];
+  const address = fromLink();
+  let chosen = [...new Set([address.get("a"), address.get("b"), ...address.getAll("run")].filter(Boolean))];
   const result = el("div", { class: "row-gap" });
   const chips = el("div", { class: "chips" });
   const picker = runPicker("Add a run", (run) => run && choose([...chosen.filter((name) => name !== run), run]));

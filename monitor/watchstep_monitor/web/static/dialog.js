@@ -14,7 +14,7 @@ export function ask({ title, text, fields = [], yes, danger = false, closable = 
       { method: "dialog" },
       el("h2", { id: "dialog-title" }, title),
       [text].flat().map((line) => line && el("p", {}, line)),
-      controls.map((one) => one.row),
+      controls.map((field) => field.row),
       el(
         "div",
         { class: "row end" },
@@ -23,14 +23,14 @@ export function ask({ title, text, fields = [], yes, danger = false, closable = 
       ),
     );
     const box = el("dialog", { "aria-labelledby": "dialog-title" }, form);
-    let given = null;
+    let values = null;
     form.addEventListener("submit", () => {
-      given = Object.fromEntries(controls.map((one) => [one.name, one.input.value]));
+      values = Object.fromEntries(controls.map((field) => [field.name, field.input.value]));
     });
     box.addEventListener("cancel", (event) => closable || event.preventDefault());
     box.addEventListener("close", () => {
       box.remove();
-      resolve(given);
+      resolve(values);
     });
     document.body.append(box);
     box.showModal();
@@ -48,7 +48,7 @@ function control(field) {
   return { name: field.name, input, row: el("div", { class: "field" }, el("label", { for: id }, field.label), input, hint) };
 }
 
-/** Ask for a bearer token; `refused` is what the service said of the last one. */
+/** Ask for a bearer token; `refused` is what the service said of the last field. */
 export async function askForToken(refused) {
   const { token } = await ask({
     title: "This service needs a token",

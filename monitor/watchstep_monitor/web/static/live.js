@@ -9,7 +9,7 @@ const SILENCE_MS = 40000; // The service says something every 15 s; after this i
 let lastId = null;
 let started = false;
 
-/** Be told of events: `listener(kind, told)`; kind "again" after the stream was cut. */
+/** Be told of events: `listener(kind, event)`; kind "again" after the stream was cut. */
 export function listen(listener) {
   listeners.add(listener);
   if (!started) {
@@ -18,8 +18,8 @@ export function listen(listener) {
   }
 }
 
-function spread(kind, told) {
-  for (const listener of listeners) listener(kind, told);
+function spread(kind, event) {
+  for (const listener of listeners) listener(kind, event);
 }
 
 async function run() {

@@ -1,7 +1,8 @@
-// Old logs: a file from this machine is sent, examined by the service, and forgotten.
+// Post-mortems: of a run in the store, or of a file from this machine, which is sent, examined and forgotten.
 
-import { send } from "./api.js";
+import { get, send } from "./api.js";
 import { el, fill, trouble } from "./dom.js";
+import { runLink } from "./format.js";
 import { report } from "./report.js";
 
 // How files begin that are no log, so that nobody waits for them to be sent; nothing is refused that
@@ -24,6 +25,29 @@ async function noLog(file) {
 }
 
 export async function show(place) {
+  const [, , run] = location.pathname.split("/");
+  return run ? showRun(place, decodeURIComponent(run)) : showFiles(place);
+}
+
+/** From all of its stored updates. */
+async function showRun(place, run) {
+  document.title = `Post-mortem of ${run} - watchstep`;
+  const body = el("div", { class: "row-gap" });
+  fill(place, el("h1", {}, "Post-mortem of ", runLink(run)), body);
+
+  async function examine() {
+    fill(body, el("p", { class: "quiet", role: "status" }, "Examining all updates of the run"));
+    try {
+      fill(body, report(await get(`/api/v1/runs/${encodeURIComponent(run)}/postmortem`)));
+    } catch (error) {
+      fill(body, trouble(error, examine));
+    }
+  }
+
+  await examine();
+}
+
+function showFiles(place) {
   const reports = el("div", { class: "row-gap", "aria-live": "polite" });
   const input = el("input", { type: "file", id: "logs", multiple: true, onchange: () => take(input.files) });
   const drop = el(

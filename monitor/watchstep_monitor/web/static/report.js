@@ -10,11 +10,11 @@ const ANSWERS = { yes: "zone-warning", no: "zone-ok" };
 const RANK = { critical: 0, warning: 1, info: 2 };
 
 /** The answer of a post-mortem as elements: one part for each run in it. */
-export function report(found) {
-  return [found.runs.length > 1 && el("p", {}, `${found.runs.length} runs, worst first`), found.runs.map((run) => one(run, found.page))];
+export function report(answer) {
+  return [answer.runs.length > 1 && el("p", {}, `${answer.runs.length} runs, worst first`), answer.runs.map((run) => article(run, answer.page))];
 }
 
-function one(run, page) {
+function article(run, page) {
   const zone = ZONES[run.verdict] || "info";
   return el(
     "article",

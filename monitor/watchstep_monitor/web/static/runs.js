@@ -17,18 +17,18 @@ const LAYOUT = "watchstep-columns";
 const COLUMNS = {
   status: { label: "Status", sort: "status", cell: (item) => status(item.status) },
   health: { label: "Health", sort: "health", cell: (item) => status(item.health) },
-  worst: { label: "Worst zone", cell: (item, glance) => glance?.worst && [zone(glance.worst.zone), glance.worst.zone !== "ok" && el("div", { class: "under" }, metricName(glance.worst.metric))] },
+  worst: { label: "Worst zone", cell: (item, preview) => preview?.worst && [zone(preview.worst.zone), preview.worst.zone !== "ok" && el("div", { class: "under" }, metricName(preview.worst.metric))] },
   incident: { label: "Incident", full: true, cell: (item) => (item.incident ? incident(item.incident) : item.error && el("span", { class: "clamp" }, item.error)) },
-  recent: { label: "Recently", full: true, cell: (item, glance) => glance?.spark.length > 0 && [spark(glance.metric, glance.spark), el("div", { class: "under" }, metricName(glance.metric))] },
+  recent: { label: "Recently", full: true, cell: (item, preview) => preview?.spark.length > 0 && [spark(preview.metric, preview.spark), el("div", { class: "under" }, metricName(preview.metric))] },
   step: { label: "Step", sort: "step", right: true, cell: (item) => whole(item.step) },
-  speed: { label: "Speed", right: true, cell: (item, glance) => glance && speed(glance.steps_per_s) },
+  speed: { label: "Speed", right: true, cell: (item, preview) => preview && speed(preview.steps_per_s) },
   heard: { label: "Heard", sort: "heard", right: true, cell: (item) => when(item.heard_at) },
 };
 
 export async function show(place) {
   const query = fromAddress();
   document.body.classList.toggle("wall", query.wall);
-  const view = { query, items: [], glances: new Map(), chosen: new Set(), count: 0 };
+  const view = { query, items: [], previews: new Map(), chosen: new Set(), count: 0 };
   const chips = el("div", { class: "chips", role: "group", "aria-label": "Status" });
   const total = el("span", { class: "quiet", role: "status" });
   const news = el("span", { role: "status" });
@@ -105,7 +105,7 @@ export async function show(place) {
     const lines = view.items.map((item) => before.get(item.run) || el("tr", { "data-run": item.run }));
     if (lines.length !== body.rows.length || lines.some((line, index) => body.rows[index] !== line)) body.replaceChildren(...lines);
     drawRows();
-    glance();
+    preview();
   }
 
   function header({ label, sort: by, right }) {
@@ -128,7 +128,7 @@ export async function show(place) {
     const lines = new Map([...list.querySelectorAll("tbody tr")].map((line) => [line.dataset.run, line]));
     for (const item of view.items) {
       const line = lines.get(item.run);
-      const seen = view.glances.get(item.run);
+      const seen = view.previews.get(item.run);
       const chosen = view.chosen.has(item.run);
       line.className = !item.incident ? "" : item.incident.severity === "critical" ? "urgent" : "caution";
       refill(line, [item, seen, chosen], () => cells(item, seen, chosen));
@@ -150,11 +150,11 @@ export async function show(place) {
   }
 
   /** Fill in what takes reading a run's updates, once the rows are there. */
-  async function glance() {
+  async function preview() {
     const names = view.items.map((item) => item.run);
-    const answer = await get("/page/glances", { run: names }).catch(() => null);
+    const answer = await get("/page/previews", { run: names }).catch(() => null);
     if (!answer) return; // The rows say what matters; the next refresh asks again.
-    answer.items.forEach((item) => view.glances.set(item.run, item));
+    answer.items.forEach((item) => view.previews.set(item.run, item));
     if (view.items.length === list.querySelectorAll("tbody tr").length) drawRows();
   }
 
@@ -250,20 +250,20 @@ function nothing(query) {
 }
 
 function fromAddress() {
-  const given = fromLink();
-  const layout = given.has("column") || given.has("hide") ? {} : remembered(LAYOUT, {});
+  const address = fromLink();
+  const layout = address.has("column") || address.has("hide") ? {} : remembered(LAYOUT, {});
   return {
-    q: given.get("q") || "",
-    status: given.get("status"),
-    project: given.get("project"),
-    tag: given.getAll("tag"),
-    sort: given.get("sort") || "attention",
-    descending: given.has("descending"),
-    archived: given.has("archived"),
-    column: layout.column || given.getAll("column"),
-    hide: layout.hide || given.getAll("hide"),
-    page: Number(given.get("page")) || 1,
-    wall: given.has("wall"),
+    q: address.get("q") || "",
+    status: address.get("status"),
+    project: address.get("project"),
+    tag: address.getAll("tag"),
+    sort: address.get("sort") || "attention",
+    descending: address.has("descending"),
+    archived: address.has("archived"),
+    column: layout.column || address.getAll("column"),
+    hide: layout.hide || address.getAll("hide"),
+    page: Number(address.get("page")) || 1,
+    wall: address.has("wall"),
   };
 }
 
