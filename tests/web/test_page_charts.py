@@ -184,6 +184,22 @@ def test_a_save_at_each_update_paints_neither_the_chart_nor_the_timeline(
     assert any("300 checkpoints, steps 2,048 to 614,400" in entry for entry in entries)
 
 
+def test_the_end_of_a_run_is_told_however_much_happened_before(
+    open_page: OpenPage, service: str, client: httpx.Client
+) -> None:
+    trainer = Trainer(client, "eventful").begin()
+    for at in range(2_200):
+        trainer.log({"train/loss": 1.0}, {"kind": "log", "level": "info", "text": f"line {at}"})
+    trainer.log({}, {"kind": "failed", "error": "no", "traceback": "line 212, in <module>"})
+    trainer.send()
+
+    page = open_page(f"{service}/runs/eventful")
+
+    page.get_by_role("region", name="How it ended").get_by_text("line 212").wait_for()
+    newest = page.locator(".timeline li").first.inner_text()
+    assert "line 0" not in newest
+
+
 def test_lines_rise_part_where_a_resumed_run_repeats_steps_and_are_smoothed_without_gaps(
     open_page: OpenPage, saver: str
 ) -> None:

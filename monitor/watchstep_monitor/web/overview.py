@@ -209,8 +209,11 @@ class Overview:
                 "step": lambda record: record.step,
                 "started": lambda record: record.created_at.timestamp(),
             }
-            value = simple.get(sort, lambda record: self._cell(record, sort))
-            places = {record.run: _place(value(record)) for record in records}
+            value = simple.get(sort)
+            places = {
+                record.run: _place(value(record) if value else self._cell(record, sort))
+                for record in records
+            }
         records.sort(key=lambda record: places[record.run], reverse=question.descending)
         # Whichever way round, what has no value comes last.
         records.sort(key=lambda record: places[record.run] == _MISSING)

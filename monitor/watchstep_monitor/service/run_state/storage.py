@@ -274,8 +274,10 @@ class Store(Protocol):
     def updates(self, run: str) -> Iterator[Update]:
         """All updates of a run in order, as far as retention has left them."""
 
-    def timeline(self, run: str, limit: int, cursor: str | None) -> Page[TimelineEntry]:
-        """What happened to a run, in order."""
+    def timeline(
+        self, run: str, limit: int, cursor: str | None, *, newest_first: bool = False
+    ) -> Page[TimelineEntry]:
+        """What happened to a run, in order, or the other way round."""
 
     def timeline_since(self, at_us: int, limit: int) -> list[TimelineEntry]:
         """What happened to any run after a moment, in order."""

@@ -2,6 +2,9 @@
 // script can read.
 
 import { askForToken } from "./dialog.js";
+import { remembered } from "./link.js";
+
+const SIGNED_IN = "watchstep-signed-in"; // Scripts cannot see the cookie itself.
 
 /** A refused call, as the service explained it. */
 export class Refused extends Error {
@@ -96,9 +99,21 @@ async function signIn() {
   for (let reason = null; ; ) {
     const token = await askForToken(reason);
     const answer = await fetched("/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
-    if (answer?.ok) return;
+    if (answer?.ok) return remembered(SIGNED_IN, false, true);
     reason = answer ? (await problemOf(answer)).detail : "The service cannot be reached.";
   }
+}
+
+/** Whether this browser keeps a token, as far as it remembers. */
+export function signedIn() {
+  return remembered(SIGNED_IN, false);
+}
+
+/** Have the browser forget the token. */
+export async function signOut() {
+  await remove("/session");
+  remembered(SIGNED_IN, false, false);
+  location.reload();
 }
 
 function search(query) {

@@ -1,5 +1,6 @@
 // Starts the view that the shell names.
 
+import { signedIn, signOut } from "./api.js";
 import { el, fill, trouble } from "./dom.js";
 import { ago } from "./format.js";
 import { listen } from "./live.js";
@@ -23,6 +24,7 @@ async function start() {
 await start();
 listen(() => {});
 offer(document.getElementById("notify"));
+if (signedIn()) document.querySelector(".foot").append(" ", el("button", { type: "button", class: "small plain", onclick: signOut }, "Sign out"));
 // "/" goes to the search, as in most lists.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.closest("input, textarea, select")) return;

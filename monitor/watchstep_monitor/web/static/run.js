@@ -66,14 +66,14 @@ export async function show(place) {
   async function refreshStory(fresh = get(path)) {
     const [current, timeline, alerts, deliveries, incidents, scale] = await Promise.all([
       fresh,
-      all(`${path}/timeline`, { limit: 500 }),
+      all(`${path}/timeline`, { limit: 500, newest_first: true }),
       all("/api/v1/alerts", { run, limit: 200 }, 400),
       get("/api/v1/deliveries", { run, limit: 50 }),
       get("/api/v1/incidents", { run, limit: 1 }),
       scalesOf(),
     ]);
     const incident = current.incident || incidents.items[0] || null;
-    Object.assign(view, { run: current, timeline: timeline.map(unfolded), scales: scale, incident, deliveries: deliveries.items });
+    Object.assign(view, { run: current, timeline: timeline.reverse().map(unfolded), scales: scale, incident, deliveries: deliveries.items });
     view.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
     draw();
     refill(story, [incident, view.alerts, view.deliveries, current.checkpoint, current.trainer_did, current.ended_at, current.commands, view.timeline], () => incident && incidentPanel(view, () => again()));
