@@ -149,8 +149,8 @@ def questions(client: httpx.Client) -> None:
     requests: dict[str, Callable[[], httpx.Response]] = {
         "page of 50 of all runs": partial(client.get, "/page/runs"),
         "search over all runs": partial(client.get, "/page/runs?q=sweep-04"),
-        "50 glances": partial(
-            client.get, "/page/glances", params={"run": [f"sweep-{at:05d}" for at in range(50)]}
+        "50 previews": partial(
+            client.get, "/page/previews", params={"run": [f"sweep-{at:05d}" for at in range(50)]}
         ),
         "series of the long run, 1,600 points": partial(
             client.get, "/api/v1/runs/long/series?metric=train/loss&points=1600"

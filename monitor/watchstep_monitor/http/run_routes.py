@@ -138,12 +138,19 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
 
 @routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
 def run_timeline(
-    context: Shared, who: Who, run: RunName, limit: Limit = 500, cursor: Cursor = None
+    context: Shared,
+    who: Who,
+    run: RunName,
+    limit: Limit = 500,
+    cursor: Cursor = None,
+    newest_first: bool = False,
 ) -> Listed[Entry]:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    page = context.run_service.store.timeline(run, min(limit, context.page), cursor)
-    signs = first_signs(page.items)
+    page = context.run_service.store.timeline(
+        run, min(limit, context.page), cursor, newest_first=newest_first
+    )
+    signs = first_signs(page.items[::-1] if newest_first else page.items)
     return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
 
 
