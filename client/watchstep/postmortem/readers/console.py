@@ -6,13 +6,12 @@ import math
 import re
 
 from watchstep.postmortem.readers import endings, prefixes
-from watchstep.postmortem.readers.columns import Columns
+from watchstep.postmortem.readers.columns import SIDES, Columns
 from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import (
-    SIDES,
     Plan,
     clock,
     count,
@@ -46,6 +45,9 @@ _RSL_NAMES = {
     "mean_total_reward": "Train/mean_reward",
     "mean_episode_length": "Train/mean_episode_length",
     "mean_action_noise_std": "Policy/mean_noise_std",
+    # Its descendants print the losses by shorter names.
+    "value": "Loss/value_function",
+    "surrogate": "Loss/surrogate",
 }
 
 
@@ -144,6 +146,8 @@ class ConsoleLines:
         return plan
 
     def _read(self, text: str, pieces: list[str], plan: Plan) -> None:
+        if plan.kind == "silent":
+            return
         if plan.kind == "border":
             self._flush_table()
         elif plan.kind == "cell":

@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from watchstep.postmortem.readers import endings, sentence_reader
-from watchstep.postmortem.readers.columns import is_header
+from watchstep.postmortem.readers import endings, prefixes, sentence_reader
+from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
-SIDES = str.maketrans("│┃║¦", "||||")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 _TRAINING_WORDS = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|"
@@ -27,7 +26,7 @@ _MEASURED = re.compile(
     r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score",
     re.IGNORECASE,
 )
-Kind = Literal["border", "cell", "prose", "columns"]
+Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
 
 def measured(name: str) -> bool:
@@ -54,6 +53,9 @@ def planned(text: str, pieces: list[str]) -> Plan:
     """How lines of this kind are read."""
     speaks = endings.may_speak(text) or endings.TRACEBACK in text
     bare = text.strip().translate(SIDES)
+    if text.startswith("wandb:", prefixes.length(text)):
+        # What W&B says of itself; its summary at the end repeats the last readings.
+        return Plan("silent", False, Sentence())
     if _is_border(bare):
         return Plan("border", speaks, Sentence())
     bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0

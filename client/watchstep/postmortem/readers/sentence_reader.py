@@ -123,7 +123,7 @@ class _Reader:
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (after in {"|", ":"} or self._names_one_value(at + 1)):
             self._leading, self._at = Counted("step", line[at].slot), at + 1
-            self._darknet(at + 2)
+            self._named_behind(at + 2)
 
     def _leading_fraction(self, at: int) -> None:
         """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`."""
@@ -141,17 +141,25 @@ class _Reader:
         rest = self._line[at:]
         return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
 
-    def _darknet(self, at: int) -> None:
+    def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
-        numbers = [token for token in self._line[at:] if token.kind == "number"]
-        if (
-            self._line.text(at + 3) in {"avg", "average"}
-            and self._line.text(at + 1) == ","
-            and len(numbers) > 2
-        ):
-            for name, token in zip(("loss", "avg_loss", "learning_rate"), numbers, strict=False):
-                self._sentence.pairs.append(Pair(name, token.slot, strong=True))
-            self._at = len(self._line)
+        parts: list[tuple[Token, str]] = []
+        while self._line.is_number(at):
+            end = at + 1
+            while end < len(self._line) and self._line[end].kind == "word":
+                end += 1
+            words = [token.text for token in self._line[at + 1 : end]]
+            parts.append((self._line[at], _BEHIND.get(" ".join(words), " ".join(words))))
+            if self._line.text(end) not in {",", ""}:
+                return
+            at = end + 1
+        names = [name for _, name in parts]
+        if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
+            return
+        for token, name in parts:
+            name = metric_name(name.lower()) or "loss"
+            self._sentence.pairs.append(Pair(name, token.slot, strong=True))
+        self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
         if self._separator and self._wrapped():
@@ -214,6 +222,9 @@ class _Reader:
             self._note_bar(at + 2)
             return
         if self._part_of_word(token):
+            if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
+                self._at = at + 2  # `Batch [20-40]` counts up to 40.
+                self._named(self._line[at + 1])
             return
         if self._words:
             self._named(token)
@@ -254,6 +265,8 @@ class _Reader:
             self._note_loose(words[: -len(counter.split())])
             self._counted.append(Counted(counter, token.slot, self._length()))
             self._words, self._separator = [], ""
+            if self._line.text(self._at) == ",":
+                self._named_behind(self._at + 1)
         elif not separator and len(words) > 4:
             self._drop()  # A number in prose.
         else:
@@ -483,8 +496,10 @@ class _Reader:
             sentence.position = epoch
 
 
+_BEHIND = {"rate": "learning rate"}
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
 _ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
+_BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
 
 
@@ -498,6 +513,8 @@ def _known_names(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
+    elif {"learn", "total", "remaining"} <= names:
+        table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
         table = {} if first.strong else _BARE_SETS
     else:

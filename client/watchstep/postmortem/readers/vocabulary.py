@@ -66,6 +66,12 @@ _BEFORE_COUNTERS = frozenset(
         "completed",
         "running",
         "global",
+        "learner",
+        "actor",
+        "trainer",
+        "env",
+        "environment",
+        "optimizer",
     ]
 )
 PREPOSITIONS = frozenset(
