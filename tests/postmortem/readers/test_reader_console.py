@@ -282,7 +282,7 @@ KERAS_RL = """\
             [(2, {"Training_Loss": math.nan}), (3, {"Training_Loss": 0.5})],
         ),
         (
-            "E    #       LOSS NER  SCORE\n---  ------  --------  ------\n  0     200     45.23    0.5\n",
+            "E    #     LOSS NER  SCORE\n---  ----  --------  ------\n  0   200     45.23    0.5\n",
             [(200, {"LOSS_NER": 45.23, "SCORE": 0.5})],
         ),
         # Numbers that stand before their names.

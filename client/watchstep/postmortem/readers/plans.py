@@ -55,7 +55,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     bare = text.strip().translate(SIDES)
     if text.startswith("wandb:", prefixes.length(text)):
         # What W&B says of itself; its summary at the end repeats the last readings.
-        return Plan("silent", False, Sentence())
+        return Plan("silent", speaks=False, sentence=Sentence())
     if _is_border(bare):
         return Plan("border", speaks, Sentence())
     bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0

@@ -156,8 +156,8 @@ class _Reader:
         names = [name for _, name in parts]
         if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
             return
-        for token, name in parts:
-            name = metric_name(name.lower()) or "loss"
+        for token, words in parts:
+            name = metric_name(words.lower()) or "loss"
             self._sentence.pairs.append(Pair(name, token.slot, strong=True))
         self._at = len(self._line)
 
