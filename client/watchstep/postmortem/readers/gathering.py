@@ -84,6 +84,10 @@ class Braces:
         self._depth = 0
         self._size = 0
 
+    def __bool__(self) -> bool:
+        """Whether a dictionary is open."""
+        return bool(self._lines)
+
     def cut(self) -> None:
         """A bar came: what follows it goes on where the dictionary stopped, within a word even."""
         self._cut = bool(self._lines)

@@ -49,9 +49,52 @@ class Plan:
     row: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How lines are read that have the same text, but for the digits of their numbers.
+
+    Attributes:
+        spans: Where the numbers stand.
+        fixed: Where digits stand that are no part of a number, and which, as in `top5`.
+    """
+
+    plan: Plan
+    spans: tuple[tuple[int, int], ...]
+    fixed: tuple[tuple[int, int, str], ...]
+
+    def numbers(self, text: str) -> list[str] | None:
+        """A line's numbers; None where it is of another shape."""
+        for begin, end, piece in self.fixed:
+            if text[begin:end] != piece:
+                return None
+        return [text[begin:end] for begin, end in self.spans]
+
+
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+
+
+def mask_of(text: str) -> bytes:
+    """A line with all digits made the same."""
+    return text.encode("utf-8", "surrogatepass").translate(_DIGITS_ALIKE)
+
+
+def shape_of(plan: Plan, pieces: list[str]) -> Shape:
+    """The shape of a line that `split` has taken apart."""
+    spans, fixed, at = [], [], 0
+    for index, piece in enumerate(pieces):
+        end = at + len(piece)
+        if index % 2:
+            spans.append((at, end))
+        elif any(map(str.isdigit, piece)):
+            fixed.append((at, end, piece))
+        at = end
+    return Shape(plan, tuple(spans), tuple(fixed))
+
+
 def planned(text: str, pieces: list[str]) -> Plan:
     """How lines of this kind are read."""
-    speaks = endings.may_speak(text) or endings.TRACEBACK in text
+    trace = endings.TRACEBACK in text
+    speaks = trace or endings.may_speak(text)
     bare = text.strip().translate(SIDES)
     if text.startswith("wandb:", prefixes.length(text)):
         # What W&B says of itself; its summary at the end repeats the last readings.
@@ -65,7 +108,9 @@ def planned(text: str, pieces: list[str]) -> Plan:
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
-    return Plan("prose", speaks, sentence, row=_is_row(sentence))
+    row = _is_row(sentence)
+    # A row whose names speak, as "number of nan iterations" does, says nothing else.
+    return Plan("prose", trace or (speaks and not (row or sentence.keras)), sentence, row=row)
 
 
 def _is_border(text: str) -> bool:
@@ -89,42 +134,39 @@ def _is_row(sentence: Sentence) -> bool:
     return len(names) >= 2 and counted and not sentence.settings
 
 
-def readings(sentence: Sentence, pieces: list[str]) -> dict[str, float]:
+def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:
     """Every reading of a line of this kind.
 
     Raises:
         ValueError: Something else than a number stands where the first such line had one.
     """
-    readings = {}
-    for pair in sentence.pairs:
-        text = pieces[2 * pair.slot + 1]
-        try:
-            readings[pair.name] = float(text)
-        except ValueError:
-            readings[pair.name] = float(text.replace(",", ""))
-    return readings
+    try:
+        return {pair.name: float(numbers[pair.slot]) for pair in sentence.pairs}
+    except ValueError:
+        return {pair.name: float(numbers[pair.slot].replace(",", "")) for pair in sentence.pairs}
 
 
-def place(counted: Counted, pieces: list[str]) -> tuple[int, int | None]:
+def place(counted: Counted, numbers: list[str]) -> tuple[int, int | None]:
     """A counter's number, and the one that it goes up to."""
-    at = count(pieces[2 * counted.slot + 1])
-    length = count(pieces[2 * counted.length + 1]) if counted.length >= 0 else None
-    return at, length
+    length = count(numbers[counted.length]) if counted.length >= 0 else None
+    return count(numbers[counted.slot]), length
 
 
 def count(text: str) -> int:
     """A printed count; a ValueError where it is no whole number."""
+    if text.isdecimal():
+        return int(text)
     before, _, after = text.partition(".")
     if after.strip("0"):
         raise ValueError(text)
     return int(before.replace(",", ""))
 
 
-def clock(sentence: Sentence, pieces: list[str]) -> float | None:
+def clock(sentence: Sentence, numbers: list[str]) -> float | None:
     """The line's own clock, in seconds since the epoch."""
     if sentence.clock < 0:
         return None
-    match = _DATE.match(pieces[2 * sentence.clock + 1])
+    match = _DATE.match(numbers[sentence.clock])
     if match is None:
         return None
     year, month, day, clock, fraction = match.groups()

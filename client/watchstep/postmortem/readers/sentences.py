@@ -56,6 +56,7 @@ class Sentence:
         depth: Braces that are still open at its end.
         keras: Whether it begins with Keras' bar, which then is `bar`.
         stated: Whether it is a sentence in words, such as "loss is nan".
+        learning: Whether the position is rsl_rl's `Learning iteration`.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Sentence:
     depth: int = 0
     keras: bool = False
     stated: bool = False
+    learning: bool = False
 
     @property
     def by_epoch(self) -> bool:
