@@ -30,10 +30,14 @@ def is_header(text: str) -> bool:
 
 
 class Columns:
-    """Follows a log's tables: a line of names, then lines with as many cells under it."""
+    """Follows a log's tables: a line of names, then lines with as many cells under it.
+
+    Attributes:
+        names: Of the table's columns; none before the first table.
+    """
 
     def __init__(self) -> None:
-        self._names: list[str] = []
+        self.names: list[str] = []
         self._bars = False
         self._counter = 0
 
@@ -42,7 +46,7 @@ class Columns:
         text = text.translate(SIDES)
         self._bars = "|" in text
         heads = _cells(text, bars=self._bars)
-        self._names = [metric_name(head) for head in heads]
+        self.names = [metric_name(head) for head in heads]
         # Of an epoch and the step beside it, the step tells more.
         self._counter = int(heads[0].lower() in EPOCHS | {"e"} and heads[1].lower() in _COUNTERS)
 
@@ -52,24 +56,20 @@ class Columns:
         A line may go on after its last cell, as YOLO's does with a progress bar. A cell that
         holds no number, such as "No log", is left out.
         """
-        if not self._names or _RULE.issuperset(text):
+        if _RULE.issuperset(text):
             return None
         text = text.translate(SIDES)
         split_by_marks = self._bars or "\t" in text
         cells = _cells(text, bars=self._bars) if split_by_marks else text.split()
-        if len(cells) < len(self._names) or not _LEADING_INT.match(cells[0]):
+        if len(cells) < len(self.names) or not _LEADING_INT.match(cells[0]):
             return None
         counted = _LEADING_INT.match(cells[self._counter])
         readings = {
             name: value
-            for at, (name, cell) in enumerate(zip(self._names, cells, strict=False))
+            for at, (name, cell) in enumerate(zip(self.names, cells, strict=False))
             if at > self._counter and (value := number(cell.rstrip(":%GMK"))) is not None
         }
         return (int(counted.group(1)), readings) if counted and readings else None
-
-    def __bool__(self) -> bool:
-        """Whether a table has begun."""
-        return bool(self._names)
 
 
 def _cells(text: str, *, bars: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
@@ -39,7 +40,7 @@ _MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
 """Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
 numbers."""
 
-_SHAPED = frozenset(("prose", "silent", "border"))
+_SHAPED = frozenset(("prose", "cell", "silent", "border"))
 
 _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
@@ -103,7 +104,7 @@ class ConsoleLines:
             return
         mask = mask_of(text)
         shape = self._shapes.get(mask)
-        if shape is not None and not (self._traceback or self._columns or self._braces):
+        if shape is not None and not (self._traceback or self._columns.names or self._braces.lines):
             numbers = shape.numbers(text)
             if numbers is not None:
                 self._read(text, numbers, shape.plan)
@@ -185,10 +186,14 @@ class ConsoleLines:
         if plan.kind == "border":
             self._flush_table()
         elif plan.kind == "cell":
-            self._cell(text.translate(SIDES).strip())
+            if plan.key is not None:
+                self._cell(plan.key, number_of(numbers[0]))
+            else:
+                key, value = text.translate(SIDES).strip()[1:-1].split("|")
+                self._cell(key, number_of(value))
         elif plan.kind == "columns":
             self._columns.begin(text)
-        elif not self._under_columns(text):
+        elif not self._columns.names or not self._under_columns(text):
             try:
                 self._prose(plan, numbers)
             except ValueError:
@@ -310,6 +315,9 @@ class ConsoleLines:
             self._block.update(readings)
 
     def _flush(self) -> None:
+        if not (self._table or self._block or self._headed or self._evaluating):
+            self._block_number, self._learning = None, False
+            return
         self._flush_table()
         self._flush_block(repeated=False)
         self._headed = self._evaluating = self._learning = False
@@ -337,12 +345,10 @@ class ConsoleLines:
             self._recognised("rsl_rl" if self._learning else "block")
         self._emit(Row(block, step=number, line=self._number))
 
-    def _cell(self, text: str) -> None:
+    def _cell(self, key: str, reading: float | None) -> None:
         """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
-        key, value = text[1:-1].split("|")
         indented = key.startswith("  ") and bool(self._section)
         key = key.strip()
-        reading = number_of(value)
         if not key:
             return
         # Spinning Up sets keys to the right, so that all of them seem indented.
@@ -368,7 +374,7 @@ class ConsoleLines:
             self._emit(Row(table, step=number, line=self._number))
 
     def _under_columns(self, text: str) -> bool:
-        cells = self._columns.row(text) if self._columns else None
+        cells = self._columns.row(text)
         if cells is None:
             return False
         self._flush()
@@ -439,6 +445,7 @@ def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
     return None, "row"
 
 
+@functools.lru_cache(maxsize=1_000)
 def _rsl_name(name: str) -> str:
     """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
     loss = _RSL_LOSS.match(name)

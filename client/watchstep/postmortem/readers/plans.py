@@ -41,12 +41,14 @@ class Plan:
     Attributes:
         speaks: Whether such a line may tell how the run went.
         row: Whether its readings make a row of their own.
+        key: The name in a table's cell, where the line's only number is its value.
     """
 
     kind: Kind
     speaks: bool
     sentence: Sentence
     row: bool = False
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def planned(text: str, pieces: list[str]) -> Plan:
         return Plan("border", speaks, Sentence())
     bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0
     if bars == 3:
-        return Plan("cell", speaks, Sentence())
+        key, value = bare[1:-1].split("|")
+        plain = len(pieces) == 3 and value.strip() == pieces[1]
+        return Plan("cell", speaks, Sentence(), key=key if plain else None)
     if len(pieces) == 1 and is_header(bare):
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text

@@ -52,6 +52,7 @@ def read(line: str, pieces: Sequence[str]) -> Sentence:
     skipped = len(pieces) // 2 - slots
     sentence = _Reader(Line(tokens(rest))).sentence()
     _shift(sentence, skipped)
+    sentence.placed()
     if sentence.position is not None:
         sentence.learning = "earning" in pieces[2 * sentence.position.slot]
     if skipped and _DATE.match(pieces[1]):
