@@ -302,6 +302,21 @@ KERAS_RL = """\
                 )
             ],
         ),
+        (
+            "start\n[2021-03-01 10:00:01] Ep. 1 : Up. 500 : Cost 9.1 * 123,456 : gNorm nan\n",
+            [(500, {"cost": 9.1, "gnorm": math.nan})],
+        ),
+        (
+            "Eval num_timesteps=3000, episode_reward=10.5 +/- 2\n",
+            [(3000, {"episode_reward": 10.5})],
+        ),
+        # A loss that is printed without its name.
+        (
+            "iter 3: tensor(nan, device='cuda:0', grad_fn=<NllLossBackward0>)\n",
+            [(3, {"loss": math.nan})],
+        ),
+        # What a person writes around the log is none of it.
+        ("Training loss becomes nan after 40 steps.\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
         # Counters: ranges, after the readings, under a logger's prefix.
         ("Epoch[0] Batch [20-40]\tcross-entropy=2.5\n", [(40, {"cross-entropy": 2.5})]),
         ("Critic Loss = 0.5 | Learner Steps = 300\n", [(300, {"critic_loss": 0.5})]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from watchstep.postmortem.readers.naming import metric_name, number
-from watchstep.postmortem.readers.vocabulary import EPOCHS, ITERATIONS, STEPS
+from watchstep.postmortem.readers.vocabulary import EPOCHS, ITERATIONS, STEPS, TRAINING
 
 SIDES = str.maketrans("│┃║¦", "||||")
 """Turns the sides of drawn tables into plain bars."""
@@ -13,9 +13,6 @@ SIDES = str.maketrans("│┃║¦", "||||")
 _COUNTERS = ITERATIONS | STEPS | EPOCHS | {"global_step", "round", "e", "#"}
 _RULE = frozenset(" \t|:+-=─━┼╇")
 _LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
-_TRAINING = re.compile(
-    r"loss|reward|return|kl|entropy|grad|acc|score|ppl|perplexity", re.IGNORECASE
-)
 
 
 def is_header(text: str) -> bool:
@@ -25,7 +22,7 @@ def is_header(text: str) -> bool:
         len(cells) > 1
         and cells[0].lower() in _COUNTERS
         and not any(number(cell) is not None for cell in cells)
-        and any(_TRAINING.search(cell) for cell in cells)
+        and any(TRAINING.search(cell) for cell in cells)
     )
 
 

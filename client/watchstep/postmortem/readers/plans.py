@@ -11,19 +11,15 @@ from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
+from watchstep.postmortem.readers.vocabulary import TRAINING
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
-_TRAINING_WORDS = re.compile(
-    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|"
-    r"explained_variance|clip|accuracy|rmse|logloss|g_gan|cross-?entropy|epret|score",
-    re.IGNORECASE,
-)
 _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score",
+    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score|^cost$",
     re.IGNORECASE,
 )
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
@@ -130,11 +126,13 @@ def _is_row(sentence: Sentence) -> bool:
     """Whether a line's readings make a row, and are no settings."""
     names = [pair.name for pair in sentence.pairs]
     counted = any(measured(name) for name in names)
-    trained = any(_TRAINING_WORDS.search(name) for name in names)
+    trained = any(TRAINING.search(name) for name in names)
     if sentence.quoted:
         return counted or (trained and ("epoch" in names or sentence.position is not None))
     if sentence.position is not None:
         return trained
+    if sentence.stated:
+        return False
     return len(names) >= 2 and counted and not sentence.settings
 
 

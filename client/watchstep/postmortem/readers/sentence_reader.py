@@ -18,6 +18,7 @@ from watchstep.postmortem.readers.vocabulary import (
     EPOCHS,
     EVALUATED,
     GLOBAL,
+    ITERATIONS,
     NOT_IN_DICTIONARIES,
     PREPOSITIONS,
     STATISTICS,
@@ -33,6 +34,7 @@ _LONGEST_NAME = 8
 _MOST_PAIRS = 1_000
 _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
+_VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -165,6 +167,8 @@ class _Reader:
         self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
+        if not self._words and token.text == "tensor" and self._is_bare_loss():
+            self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
         if self._separator:
@@ -174,6 +178,11 @@ class _Reader:
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
             del self._words[:_LONGEST_NAME]
+
+    def _is_bare_loss(self) -> bool:
+        """Whether a tensor is printed without a name, but with how it came about."""
+        end = self._closing.get(self._at, self._at)
+        return any(token.text == "grad_fn" for token in self._line[self._at : end])
 
     def _wrapped(self) -> bool:
         """Take a value that is printed as a call: `tensor(nan, device='cuda:0')`."""
@@ -278,8 +287,8 @@ class _Reader:
     def _pair(self, token: Token) -> None:
         words, separator = self._words[-_LONGEST_NAME:], self._separator
         self._words, self._separator = [], ""
-        if words[-1:] == ["is"] and not separator:
-            words, separator = words[:-1], "is"
+        if words[-1:] and words[-1] in _VERBS and not separator:
+            words, separator = words[:-1], words[-1]
             self._sentence.stated = True
         name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
@@ -364,8 +373,15 @@ class _Reader:
             self._opened(text, token)
         elif text == "-" and token.before:
             self._dash()
+        elif text == "." and self._abbreviates():
+            return
         elif text in _BREAKS or text in CLOSE or (text == "." and not token.before):
             self._break(text)
+
+    def _abbreviates(self) -> bool:
+        """Whether a full stop shortens a counter's name: `Ep. 1 : Up. 500`."""
+        word = self._line[self._at - 2] if self._at >= 2 else None
+        return word is not None and word.text.lower() in COUNTERS and self._line.is_whole(self._at)
 
     def _break(self, text: str) -> None:
         self._after = text
@@ -479,16 +495,19 @@ class _Reader:
 
     def _place(self) -> None:
         """Choose what the line counts: over the whole run, else in an epoch, else any other."""
-        counted, sentence = self._counted, self._sentence
-        epoch = next((one for one in counted if one.word in EPOCHS), None)
-        overall = next((one for one in counted if one.word in GLOBAL), None)
-        plain = [one for one in counted if one.word not in GLOBAL | EPOCHS]
+        counters, sentence = self._counted, self._sentence
+        epochs = EPOCHS
+        if any(counter.word in ITERATIONS for counter in counters):
+            epochs |= {"ep"}  # Beside iterations it is no episode.
+        epoch = next((counter for counter in counters if counter.word in epochs), None)
+        overall = next((counter for counter in counters if counter.word in GLOBAL), None)
+        plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
         if overall is not None:
             sentence.position = overall
         elif plain:
             sentence.position, sentence.epoch = plain[0], epoch
             # What another counter counts is a reading: the steps of an episode.
-            sentence.pairs += [Pair(one.word, one.slot, strong=True) for one in plain[1:]]
+            sentence.pairs += [Pair(other.word, other.slot, strong=True) for other in plain[1:]]
         elif self._leading is not None:
             sentence.position = self._leading
         elif (
