@@ -255,7 +255,7 @@ class RuleSet:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
             expansion = copy(self._unexpanded)
-            expansion.names = names
+            expansion.names = names.of_run(wanted)
             RuleSet._compile(expansion, wanted, family)
             self._expansions[family, *wanted] = expansion
         return expansion
