@@ -241,7 +241,7 @@ def _estimates(columns: Columns) -> Signs:
         if len(sizes) < 10:
             continue
         late = median(sizes[-5:])
-        if paid and late > BEYOND * max(paid):
+        if paid and late > BEYOND * max(paid) > 0.0:
             signs["values_beyond_returns"] = (
                 f"{name} is {late:.4g} in size, and no episode paid more than {max(paid):.4g}"
             )
