@@ -104,6 +104,7 @@ AGENT_CAUSES: tuple[Entry, ...] = (
         ("reward_fell", -3.0, "then it is a collapse"),
         ("spike", -1.0, "then it is damage"),
         ("kl_high", -1.5, "then it is damage"),
+        ("loss_leapt_far", -3.0, "then it is damage"),
         ("nonfinite", -1.0, "then it is damage"),
         ("supervised", -8.0, "no agent acts here"),
     ),

@@ -80,7 +80,7 @@ def _leap_at(points: Points, sizes: Sequence[float], at: int, factor: float) -> 
     following = sizes[at : at + AFTER]
     before, after = median(window), median(following)
     needed = factor if len(following) >= 3 else 2.0 * factor
-    if not after > needed * before:
+    if not after > needed * before > 0.0:
         return None
     spread = median([abs(size - before) for size in window])
     # Three reports of five above all that was: in noise without a trend that is one chance
@@ -142,9 +142,11 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     top = max(range(len(levels)), key=levels.__getitem__)
     least = min(levels[: top + 1])
     # Beside a growth by orders of magnitude what came before it was level.
-    slack = min(max(1.25, (levels[top] / max(least, 1e-300)) ** 0.15), 2.5)
+    ratio = levels[top] / max(least, 1e-300)
+    slack = min(max(1.0 + 0.2 * (ratio - 1.0), 1.0), 1.25) if ratio < 4.0 else min(ratio**0.15, 2.5)
     low = max(at for at in range(top + 1) if levels[at] <= slack * least)
     # The last reports before a NaN hold most of a growth without end, and say less of how it began.
+    peak = levels[top]
     top = next((at for at in range(low + 2 * BLOCKS, top) if levels[at] > FAR * least), top)
     if top - low < 2 * BLOCKS - 1 or levels[top] < factor * levels[low]:
         return None
@@ -161,7 +163,7 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     middle = levels[(low + top) // 2]
     base = math.log(max(levels[low], 1e-300))
     bend = (math.log(max(middle, 1e-300)) - base) / (math.log(levels[top]) - base)
-    return Climb(points[low][0], levels[low], levels[top], top - low + 1, bend)
+    return Climb(points[low][0], levels[low], peak, top - low + 1, bend)
 
 
 def stood_still(points: Points, share: float = 0.02) -> bool:

@@ -84,13 +84,14 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     if fell and 0.4 * jump.start <= jump.after <= 1.5 * jump.start:
         signs["loss_back_at_start"] = f"{text}; it had started at {jump.start:.4g}"
         lost = min(jump.start, jump.after) - jump.before
-        if jump.reports >= 2 * AFTER and jump.late < jump.before + 0.35 * lost:
+        if jump.reports >= 2 * AFTER and jump.late < jump.before + 0.4 * lost:
             signs["loss_relearnt"] = f"{name} falls once more, to {jump.late:.4g}"
     elif fell and jump.after < 0.4 * jump.start:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
         signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
-    if jump.after > 10.0 * max(jump.start, jump.before):
+    far = 10.0 if columns.family == "supervised" else 1000.0
+    if jump.after > far * max(jump.start, jump.before):
         signs["loss_far_beyond_start"] = (
             f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
         )
@@ -132,7 +133,7 @@ def _climbs(columns: Columns, loss: str) -> Signs:
     names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
     best: tuple[Climb, str] | None = None
     for name in names:
-        rise = climb(columns.finite(name))
+        rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
         if rise is not None and (best is None or rise.factor > 10.0 * best[0].factor):
             best = rise, name
     return {} if best is None else _climb(columns, best[1], best[0])
