@@ -256,7 +256,7 @@ class RuleSet:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
             expansion = copy(self._unexpanded)
-            expansion.names = names
+            expansion.names = names.of_run(judged)
             RuleSet._compile(expansion, judged, family)
             self._expansions[family, *judged] = expansion
         return expansion
