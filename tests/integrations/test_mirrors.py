@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import textwrap
@@ -179,3 +178,252 @@ def test_no_reading_is_lost_against_the_trackers_own_file(library: str, tmp_path
         assert [value for *_, value in readings] == pytest.approx(
             [value for *_, value in held(tmp_path, library)], rel=1e-6
         )
+
+
+FOREIGN = """
+    import wandb
+    run = wandb.init(project="trials", mode="offline", id="abc123")
+    for step in range(60):
+        wandb.log({"train/loss": float("nan") if step >= 40 else 1.0, "train/grad_norm": 1.0})
+    wandb.finish()
+"""
+
+
+def test_a_wandb_program_that_goes_nan_is_told_of_with_one_variable_set(tmp_path: Path) -> None:
+    needs("wandb")
+    with served(tmp_path / "service", "--rules", "generic") as running:
+        (tmp_path / "train.py").write_text(textwrap.dedent(FOREIGN))
+        url = f"http://127.0.0.1:{running.client.port}"
+        words = {"WATCHSTEP_MIRROR": "wandb", "WATCHSTEP_URL": url, "WANDB_SILENT": "true"}
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "watchstep",
+                "run",
+                "--run",
+                "r1",
+                "--",
+                sys.executable,
+                "train.py",
+            ],
+            cwd=tmp_path,
+            env=environment(**words),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        alerts = until(lambda: running.client.get("/alerts?run=r1").json["items"])
+        detail = running.client.get("/runs/r1").json
+
+    assert done.returncode == 0, done.stderr
+    assert any(alert["metric"] == "train/loss" for alert in alerts)
+    assert (detail["status"], detail["health"], detail["step"]) == ("finished", "diverged", 59)
+    assert detail["trainer"].startswith("mirrored from wandb")
+    assert detail["counts"]["lost"] == 0
+
+
+def test_importing_watchstep_is_enough_where_the_variable_is_set(tmp_path: Path) -> None:
+    needs("wandb")
+
+    done = run(tmp_path, "import watchstep\n" + textwrap.dedent(FOREIGN), WATCHSTEP_MIRROR="wandb")
+
+    assert done.returncode == 0, done.stderr
+    name, readings = spooled(tmp_path)
+    assert name == "abc123"
+    assert len(readings) == 120
+
+
+def test_a_halt_comes_out_of_the_trackers_call_and_the_tracker_has_the_reading(
+    tmp_path: Path,
+) -> None:
+    needs("wandb")
+    head = "from watchstep.integrations import mirror\nmirror('wandb', on_critical='halt')\n"
+
+    done = run(tmp_path, head + textwrap.dedent(FOREIGN))
+
+    assert done.returncode == 76, done.stderr
+    _, judged = spooled(tmp_path)
+    (log,) = open_logs([tmp_path / "wandb"])
+    written = readings_of(log.updates)
+    assert judged[-1][0] == written[-1][0] == 40
+    assert len(written) == len(judged) == 82
+
+
+def test_two_runs_of_a_tracker_are_two_runs_and_an_error_ends_one_as_failed(
+    tmp_path: Path,
+) -> None:
+    needs("mlflow")
+    program = """
+        import watchstep.integrations
+        watchstep.integrations.mirror("mlflow")
+        import mlflow
+        for name in ("first", "second"):
+            try:
+                with mlflow.start_run(run_name=name):
+                    mlflow.log_metric("loss", 1.0, step=1)
+                    mlflow.log_metric("loss", 0.5, step=2)
+                    mlflow.log_metric("system/cpu", 0.5, step=77)
+                    if name == "second":
+                        raise ValueError("no more data")
+            except ValueError:
+                pass
+    """
+
+    done = run(tmp_path, program)
+
+    assert done.returncode == 0, done.stderr
+    logs = {
+        log.run.rpartition("-")[0]: list(log.updates)
+        for log in open_logs([tmp_path / ".watchstep"])
+    }
+    assert set(logs) == {"first", "second"}
+    kinds = {
+        name: [update.event["kind"] for update in updates if update.event]
+        for name, updates in logs.items()
+    }
+    assert kinds["first"][-1] == "finished"
+    assert kinds["second"][-1] == "failed"
+
+
+def test_the_machines_own_sitecustomize_runs_too(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("print('own')")
+    words = {"WATCHSTEP_MIRROR": "wandb", "PYTHONPATH": str(own)}
+    program = "import sys; print('watchstep' in sys.modules, any('startup' in p for p in sys.path))"
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "watchstep",
+            "run",
+            "--",
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            program,
+        ],
+        cwd=tmp_path,
+        env=environment(**words),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    # Once in our own process, before the mirror is of concern, and once in the command's.
+    assert done.stdout.splitlines()[-2:] == ["own", "True False"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "content", "word"),
+    [
+        ("nonsense", None, "and no 'nonsense'"),
+        ("swanlab", None, "not installed"),
+        ("wandb", "class Run: pass", "this version of it has no Run.log"),
+        ("wandb", "def init(): pass", "this version of it has no Run"),
+    ],
+)
+def test_what_cannot_be_mirrored_costs_a_word(
+    library: str, content: str | None, word: str, tmp_path: Path
+) -> None:
+    if content is None and library in PROGRAMS and find_spec(library):
+        pytest.skip(f"{library} is installed")
+    if content is not None:
+        (tmp_path / f"{library}.py").write_text(content)
+    program = f"""
+        import watchstep.integrations
+        watchstep.integrations.mirror({library!r})
+        {f"import {library}" if content else ""}
+        print("trained")
+    """
+
+    done = run(tmp_path, program)
+
+    assert (done.returncode, done.stdout) == (0, "trained\n")
+    assert done.stderr.count("UserWarning") == 1
+    assert word in done.stderr
+
+
+class Logged:
+    """A watch as the mirror sees it."""
+
+    def __init__(self) -> None:
+        self.updates: list[tuple[int, dict[str, Any]]] = []
+
+    def log(self, readings: Mapping[str, Any], step: int) -> None:
+        self.updates.append((step, dict(readings)))
+
+
+def test_an_update_is_what_was_logged_at_one_step() -> None:
+    watch = Logged()
+    mirrored = mirrors.MirroredRun(watch)
+
+    mirrored.add({"a": 1.0}, 5, done=False)
+    mirrored.add({"b": 2.0}, 5, done=False)
+    mirrored.add({"a": 3.0}, 6, done=False)
+    mirrored.add({"a": 4.0}, 6, done=False)
+    mirrored.add({"a": 5.0}, None, done=True)
+    mirrored.add({"a": 6.0}, None, done=True)
+
+    assert watch.updates == [
+        (5, {"a": 1.0, "b": 2.0}),
+        (6, {"a": 3.0}),
+        (6, {"a": 4.0}),
+        (7, {"a": 5.0}),
+        (8, {"a": 6.0}),
+    ]
+
+
+def test_names_that_are_logged_without_steps_make_updates_when_they_come_again() -> None:
+    watch = Logged()
+    mirrored = mirrors.MirroredRun(watch)
+
+    for loss in (3.0, 2.0, 1.0):
+        mirrored.add({"loss": loss}, None, done=False)
+        mirrored.add({"reward": -loss}, None, done=False)
+    mirrored.judge()
+
+    assert watch.updates == [
+        (step, {"loss": loss, "reward": -loss}) for step, loss in enumerate((3.0, 2.0, 1.0))
+    ]
+
+
+def test_what_waits_for_its_commit_is_one_update_with_the_last_value_of_each_name() -> None:
+    watch = Logged()
+    mirrored = mirrors.MirroredRun(watch, first_step=3)
+
+    mirrored.add({"a": 1.0}, None, done=False, replaces=True)
+    mirrored.add({"a": 2.0, "b": 1.0}, None, done=True, replaces=True)
+    mirrored.add({"a": 3.0}, 9, done=False, replaces=True)
+    mirrored.add({"b": 4.0}, None, done=True, replaces=True)
+    mirrored.add({"a": 5.0}, None, done=True, replaces=True)
+
+    assert watch.updates == [(3, {"a": 2.0, "b": 1.0}), (9, {"a": 3.0, "b": 4.0}), (10, {"a": 5.0})]
+
+
+def test_only_numbers_are_readings() -> None:
+    class Image:
+        pass
+
+    class Array:
+        def __init__(self, *shape: int) -> None:
+            self.shape = shape
+
+        def __float__(self) -> float:
+            return 1.0
+
+    scalar, single, many = Array(), Array(1, 1), Array(3)
+    values = {
+        "loss": math.nan, "whole": 3, "nested": {"inner": 1.0, "text": "x"}, "image": Image(),
+        "text": "1.0", "nothing": None, "scalar": scalar, "single": single, "many": many,
+    }  # fmt: skip
+
+    kept = mirrors._numbers(values)
+
+    assert list(kept) == ["loss", "whole", "nested/inner", "scalar", "single"]
