@@ -24,7 +24,7 @@ NAMES = {"try_out": "test"}
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
-    for command in (status, alerts, ack, answer, halt, silence, deliveries):
+    for command in (status, alerts, ack, answer, halt, silence, deliveries, mcp):
         app.command()(command)
     groups: dict[str, tuple[Callable[..., None], ...]] = {
         "runs": (runs, close, archive, restore, delete),
@@ -279,19 +279,26 @@ def ack(
 ) -> None:
     """Say that someone looks after an alert: no more reminders of it."""
     with answers(url, token) as service:
-        wanted = [alert]
-        if not alert.startswith("al_"):
-            found = service.get("/alerts", state="firing", run=alert, limit=500)
-            wanted = [one["id"] for one in found["items"]]
-            if not wanted:
-                raise RefusedError(f"no alert fires for a run named {alert}")
-        taken = [
-            service.send("POST", f"/alerts/{quote(one, safe='')}/ack", {"by": by}) for one in wanted
-        ]
+        alerts = acknowledged(service, alert, by)
     if as_json:
-        _print_json({"items": taken})
+        _print_json({"items": alerts})
     else:
-        _print_alerts(taken)
+        _print_alerts(alerts)
+
+
+def acknowledged(service: Service, alert_or_run: str, by: str) -> list[Any]:
+    """Acknowledge one alert, or all that fire for a run.
+
+    Raises:
+        RefusedError: There is none, or the token may not.
+    """
+    ids = [alert_or_run]
+    if not alert_or_run.startswith("al_"):
+        firing = service.get("/alerts", state="firing", run=alert_or_run, limit=500)["items"]
+        ids = [alert["id"] for alert in firing]
+        if not ids:
+            raise RefusedError(f"no alert fires for a run named {alert_or_run}")
+    return [service.send("POST", f"/alerts/{quote(each, safe='')}/ack", {"by": by}) for each in ids]
 
 
 def answer(
@@ -399,6 +406,19 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.echo(f"{len(found['items'])} sent again")
     else:
         _print_deliveries(found["items"])
+
+
+def mcp(
+    url: Url = "",
+    token: Token = "",
+    http: Annotated[
+        int | None, typer.Option("--http", help="A port of this machine's, instead of stdio.")
+    ] = None,
+) -> None:
+    """Let agents ask: a Model Context Protocol server, over stdio unless --http says otherwise."""
+    from watchstep.cli.agent_server import serve
+
+    serve(url, token, http)
 
 
 def _resent(service: Service, delivery: str) -> Any:

@@ -3,6 +3,9 @@
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
 
+or `import watchstep.integrations.transformers` and `report_to="watchstep"`, with what the
+environment says.
+
 The Trainer's log hides a NaN loss behind the mean of earlier ones (`logging_nan_inf_filter`).
 The callback reads the loss of every step as `training_step` returned it, guards the optimizer,
 and sees gradient norms before they are clipped.
@@ -18,6 +21,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import __version__ as transformers_version
+from transformers.integrations import integration_utils
 
 from watchstep.guard import observe_clipping
 from watchstep.hook import Watch
@@ -200,3 +204,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def _put_back(self) -> None:
         self._replaced.close()
         self._loss = self._due = None
+
+
+# What `report_to` chooses from; a version without it is told of callbacks alone.
+getattr(integration_utils, "INTEGRATION_TO_CALLBACK", {})["watchstep"] = WatchstepCallback
