@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         app.add_typer(group, name=name)
 
 
-def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
+def runs(
     context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
@@ -252,7 +252,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(name, told) for name, told in rows if told != ""]
 
 
-def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
+def alerts(
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -342,7 +342,7 @@ def halt(
         )
 
 
-def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
+def silence(
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -380,7 +380,7 @@ def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
 
-def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
+def deliveries(
     state: Annotated[str, typer.Option(help="waiting, delivered or dead.")] = "",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     resend: Annotated[

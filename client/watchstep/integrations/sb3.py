@@ -76,7 +76,7 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         train = self._ending(self._watched_train(self.trained.train))
         self._replaced.replace(self.trained, "train", train)
         # EvalCallback and what is made of it call it by this name.
-        evaluate = self._paused("evaluating", callbacks.evaluate_policy)
+        evaluate = self._paused("evaluating", vars(callbacks)["evaluate_policy"])
         self._replaced.replace(callbacks, "evaluate_policy", evaluate)
         self._go_on(self.state())
 

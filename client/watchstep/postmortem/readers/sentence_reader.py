@@ -161,8 +161,8 @@ class _Reader:
         names = [name for _, name in parts]
         if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
             return
-        for token, words in parts:
-            name = metric_name(words.lower()) or "loss"
+        for token, label in parts:
+            name = metric_name(label.lower()) or "loss"
             self._sentence.pairs.append(Pair(name, token.slot, strong=True))
         self._at = len(self._line)
 
