@@ -99,7 +99,7 @@ BODIES: dict[str, Any] = {
 }
 QUERIES = {
     "/api/v1/runs/{run}/series": "?metric=train/grad_norm",
-    "/page/glances": f"?run={SECRET}",
+    "/page/previews": f"?run={SECRET}",
 }
 
 

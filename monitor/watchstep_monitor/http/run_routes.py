@@ -43,12 +43,12 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
     description = dict(body or BeginBody())
     left_out = 0
     if description["config"] is not None:
-        description["config"], left_out = fitting(
-            description["config"], context.limits.config_bytes
-        )
-    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
+        most = context.limits.config_bytes
+        description["config"], left_out = fitting(description["config"], most)
+    beginning = Beginning(run=run, projects=who.projects, **description)
+    record, earlier_heard_s = context.run_service.begin(beginning)
     rules = RunRules.of(context.run_service.book, record.tags)
-    return Begun.of(record, rules, left_out)
+    return Begun.of(record, rules, left_out, earlier_heard_s)
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))
@@ -58,7 +58,7 @@ def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
 
 
 @routes.get("/runs", **call("List runs, newest heard of first.", "read"))
-def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_runs(
     context: Shared,
     who: Who,
     status: RunStatus | None = None,
@@ -119,7 +119,7 @@ def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> 
 
 
 @routes.get("/runs/{run}/series", **call("Readings of one metric, thinned.", "read"))
-def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def run_series(
     context: Shared,
     who: Who,
     run: RunName,
@@ -139,12 +139,19 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
 
 @routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
 def run_timeline(
-    context: Shared, who: Who, run: RunName, limit: Limit = 500, cursor: Cursor = None
+    context: Shared,
+    who: Who,
+    run: RunName,
+    limit: Limit = 500,
+    cursor: Cursor = None,
+    newest_first: bool = False,
 ) -> Listed[Entry]:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    page = context.run_service.store.timeline(run, min(limit, context.limits.page), cursor)
-    signs = first_signs(page.items)
+    page = context.run_service.store.timeline(
+        run, min(limit, context.limits.page), cursor, newest_first=newest_first
+    )
+    signs = first_signs(page.items[::-1] if newest_first else page.items)
     return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
 
 

@@ -252,14 +252,18 @@ class SqlStore:
                 return
             after = (rows[-1].attempt, rows[-1].first_seq)
 
-    def timeline(self, run: str, limit: int, cursor: str | None) -> Page[TimelineEntry]:
+    def timeline(
+        self, run: str, limit: int, cursor: str | None, *, newest_first: bool = False
+    ) -> Page[TimelineEntry]:
         table = schema.timeline.c
         query = select(schema.timeline, schema.runs.c.run).join(
             schema.runs, schema.runs.c.run_key == table.run_key
         )
-        query = query.where(table.run_key == run_key(run)).order_by(table.at_us)
+        query = query.where(table.run_key == run_key(run))
+        query = query.order_by(table.at_us.desc() if newest_first else table.at_us)
         if cursor is not None:
-            query = query.where(table.at_us > int(_opened_cursor(cursor)[0]))
+            at_us = int(_opened_cursor(cursor)[0])
+            query = query.where(table.at_us < at_us if newest_first else table.at_us > at_us)
         rows = self._rows(query.limit(limit + 1))
         return _paged(rows, limit, ("at_us",), packing.timeline_entry)
 
