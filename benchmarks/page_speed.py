@@ -31,8 +31,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from web.conftest import ARGUMENTS
-from web.stage import Trainer, healthy_readings, serving, tell_explosion, until
+from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
+from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
 
 TIMES = 5
 WATCHER = """

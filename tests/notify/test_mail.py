@@ -29,7 +29,7 @@ class Mailbox:
         self.reply = reply
         self.envelopes = []
 
-    async def handle_DATA(self, server, session, envelope):
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name
         self.envelopes.append(envelope)
         return self.reply
 

@@ -157,7 +157,7 @@ def killed_after_alerts(
             with served(folder, **settings) as running:
                 _send_bad(running.client, [f"run-{kill}-{n}" for n in range(at_once)])
                 if after_answer_s:
-                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)
+                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)  # noqa: B023
                 pause_s = after_answer_s or chance.choice([0.0, 0.0, 0.001, 0.003, 0.006])
                 threading.Event().wait(pause_s)
                 running.kill()

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         app.add_typer(group, name=name)
 
 
-def runs(
+def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
     context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
@@ -254,7 +254,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(name, text) for name, text in rows if text != ""]
 
 
-def alerts(
+def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -344,7 +344,7 @@ def halt(
         )
 
 
-def silence(
+def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -382,7 +382,7 @@ def silence(
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
 
-def deliveries(
+def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
     state: Annotated[str, typer.Option(help="waiting, delivered or dead.")] = "",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     resend: Annotated[

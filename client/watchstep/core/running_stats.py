@@ -67,7 +67,8 @@ class MomentWindow(Window):
         away = value - self.shift
         self.total += away
         squares = self.squares = self.squares + away * away
-        self.peak = max(self.peak, squares)
+        if squares > self.peak:  # noqa: PLR1730 - a call of max() costs a third of this method
+            self.peak = squares
         leaves = UNKNOWN
         if len(values) < self.limit:
             values.append(value)

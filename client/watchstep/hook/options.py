@@ -121,7 +121,7 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
             continue
         try:
             mended = mend(value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an argument is a stranger's code
             complaints.append(f"{key}: {text_of(error.__str__)}")
             continue
         usable[key] = mended.value

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
@@ -155,7 +156,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         self._replaced.replace(trainer, "evaluate", evaluate)
         # Of no public name; where it is called otherwise one day, saves are not marked.
         if hasattr(trainer, "_save_checkpoint"):
-            save = self._paused("saving", trainer._save_checkpoint)
+            save = self._paused("saving", trainer._save_checkpoint)  # noqa: SLF001 - see above
             self._replaced.replace(trainer, "_save_checkpoint", save)
 
     def _step_readings(self) -> Mapping[str, Any]:

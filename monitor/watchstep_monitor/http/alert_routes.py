@@ -31,7 +31,7 @@ routes = APIRouter(tags=["alerts"], route_class=CheckedRoute)
 
 
 @routes.get("/alerts", **call("List alerts, newest first.", "read"))
-def list_alerts(
+def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
     context: Shared,
     who: Who,
     state: Literal["pending", "firing", "resolved"] | None = None,
