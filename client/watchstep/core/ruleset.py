@@ -407,13 +407,14 @@ class RuleSet:
         return band.zone(value * self.names.factor(metric), beside, firing)
 
     def thresholds(
-        self, metric: str, readings: Mapping[str, float] | None = None
+        self, metric: str, readings: Mapping[str, float] | None = None, *, parts: bool = False
     ) -> list[Threshold]:
         """The lines that rules draw on the chart of a metric.
 
         Args:
             metric: As reported.
             readings: The newest, for lines that move with another metric.
+            parts: Whether conditions draw a line that hold only beside others.
         """
         latest = dict(readings or {})
         latest = {self.canonical(name): value for name, value in latest.items()} | latest
@@ -423,7 +424,7 @@ class RuleSet:
             if rule.each and self.role(metric) not in rule.each:
                 continue
             for name, value, direction in lines(
-                tree_of(rule.expr, metric if rule.each else ""), latest
+                tree_of(rule.expr, metric if rule.each else ""), latest, parts=parts
             ):
                 if name == metric:
                     thresholds.append(Threshold(value, rule.severity, direction, rule.name))

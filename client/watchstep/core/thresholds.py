@@ -30,7 +30,9 @@ class Threshold(NamedTuple):
     rule: str
 
 
-def lines(tree: Syntax, readings: Mapping[str, float]) -> Iterator[tuple[str, float, Direction]]:
+def lines(
+    tree: Syntax, readings: Mapping[str, float], *, parts: bool = False
+) -> Iterator[tuple[str, float, Direction]]:
     """Metric, value and direction of every line beyond which a condition holds by itself.
 
     What stands beside something else in an `and` holds not by itself and draws none; nor does what
@@ -39,8 +41,9 @@ def lines(tree: Syntax, readings: Mapping[str, float]) -> Iterator[tuple[str, fl
     Args:
         tree: A rule's condition.
         readings: The newest, for limits that move with another metric; by canonical names.
+        parts: Whether what stands beside something else in an `and` draws its line too.
     """
-    for comparison in _sufficient(tree):
+    for comparison in _sufficient(tree, "or and" if parts else "or"):
         left, right = comparison.parts
         for side, other, op in (
             (left, right, comparison.op),
@@ -58,13 +61,13 @@ def lines(tree: Syntax, readings: Mapping[str, float]) -> Iterator[tuple[str, fl
                     yield str(inner.value), -limit, _DIRECTIONS[_MIRRORED[op]]
 
 
-def _sufficient(tree: Syntax) -> Iterator[Syntax]:
+def _sufficient(tree: Syntax, joints: str) -> Iterator[Syntax]:
     """The comparisons that make the condition hold, or do in the long run."""
-    if tree.op == "or":
+    if tree.op in joints.split():
         for part in tree.parts:
-            yield from _sufficient(part)
+            yield from _sufficient(part, joints)
     elif tree.op in {">", ">="} and tree.parts[0].op == "call" and tree.parts[0].value == "count":
-        yield from _sufficient(tree.parts[0].parts[0])
+        yield from _sufficient(tree.parts[0].parts[0], joints)
     elif tree.op in _MIRRORED:
         yield tree
 

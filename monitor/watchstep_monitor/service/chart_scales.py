@@ -21,7 +21,7 @@ def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, A
     """
     by_metric = {}
     for name in latest:
-        lines = rules.thresholds(name, latest)
+        lines = rules.thresholds(name, latest, parts=True)
         if lines:
             thresholds = [
                 {
@@ -32,12 +32,17 @@ def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, A
                 }
                 for line in lines
             ]
-            by_metric[name] = {"zones": list(_zones(lines)), "thresholds": thresholds}
+            by_metric[name] = {
+                "zones": list(_zones(rules.thresholds(name, latest))),
+                "thresholds": thresholds,
+            }
     return by_metric
 
 
 def _zones(lines: Sequence[Threshold]) -> Iterator[dict[str, Any]]:
     edges = sorted({line.value for line in lines})
+    if not edges:
+        return
     for low, high in itertools.pairwise([-math.inf, *edges, math.inf]):
         worst = max(
             (SEVERITIES.index(line.severity) + 1 for line in lines if _covers(line, low, high)),

@@ -71,11 +71,7 @@ MOST_POINTS_READ = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class RunServiceOptions:
-    """What a run service needs beside the policy of ingest; see the settings so named.
-
-    Attributes:
-        silences: Gives the silences as of a moment ago.
-    """
+    """Beside the policy of ingest; `silences` gives those of a moment ago."""
 
     command_expire_s: float
     queued_requests: int
@@ -312,13 +308,12 @@ class RunService:
         Raises:
             NotFoundError: No such alert.
         """
-        return self._amend(
-            alert_id,
-            projects,
-            lambda alert, _: replace(alert, answer=answer, answered_by=by),
-            "answered",
-            {"by": by, "answer": answer},
-        )
+
+        def amend(alert: AlertRecord, _: datetime) -> AlertRecord:
+            return replace(alert, answer=answer, answered_by=by)
+
+        detail = {"by": by, "answer": answer}
+        return self._amend(alert_id, projects, amend, "answered", detail)
 
     def act(self, run: str, incident_id: str, act: Act) -> None:
         """What the link of a message asks for, on all alerts of its incident.
@@ -335,10 +330,9 @@ class RunService:
             self.silence(matchers, (now, now + SILENCED_FOR), "by the link of a message", LINK)
             return
         for alert in alerts:
-            if act == "acknowledge":
-                if alert.state == "firing":
-                    self.acknowledge(alert.id, LINK, None)
-            elif alert.severity != "info":
+            if act == "acknowledge" and alert.state == "firing":
+                self.acknowledge(alert.id, LINK, None)
+            elif act != "acknowledge" and alert.severity != "info":
                 self.answer(alert.id, "right" if act == "right" else "false alarm", LINK, None)
 
     def _amend(
