@@ -254,6 +254,7 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
         commit_wait_s=limits.commit_wait_s,
         stopping=asyncio.Event(),
         postmortems=_postmortems(settings, opened),
+        otlp_run_attribute=settings.otlp.run_attribute,
     )
 
 

@@ -45,6 +45,7 @@ class Context:
         commit_wait_s: How long a batch may wait for its commit.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
+        otlp_run_attribute: See the setting `otlp.run_attribute`.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
             media type.
     """
@@ -63,6 +64,7 @@ class Context:
     commit_wait_s: float
     stopping: asyncio.Event
     postmortems: Postmortems
+    otlp_run_attribute: str
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:
