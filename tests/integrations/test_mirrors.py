@@ -243,7 +243,7 @@ def test_a_halt_comes_out_of_the_trackers_call_and_the_tracker_has_the_reading(
     tmp_path: Path,
 ) -> None:
     needs("wandb")
-    head = "from watchstep.integrations import mirror\nmirror('wandb', on_critical='halt')\n"
+    head = "import watchstep\nwatchstep.integrations.mirror('wandb', on_critical='halt')\n"
 
     done = run(tmp_path, head + textwrap.dedent(FOREIGN))
 
