@@ -112,16 +112,13 @@ def _append(context: Context, who: Caller, run: str, points: list[_Point]) -> No
         try:
             receipt = context.run_service.accept(batch).result(context.commit_wait_s)
         except ConflictError:
+            # Another request has taken these numbers, so nothing of this one was stored.
             if not tries_left:
                 raise
-            continue
-        if context.metrics is not None:
-            context.metrics.updates_stored(receipt.accepted, receipt.duplicates, 0)
-        # One that came in between has taken some of the numbers.
-        late = {each.index for each in receipt.rejected if each.kind == "late"}
-        if not late or not tries_left:
+        else:
+            if context.metrics is not None:
+                context.metrics.updates_stored(receipt.accepted, receipt.duplicates, 0)
             return
-        points = [point for index in sorted(late) for point in _of_update(updates[index])]
 
 
 def _stream_of(context: Context, who: Caller, run: str) -> RunRecord:
@@ -154,12 +151,6 @@ def _updates(points: list[_Point], last_seq: int) -> Iterator[dict[str, Any]]:
         update["metrics"][point.name] = point.value
     if update:
         yield update
-
-
-def _of_update(update: Mapping[str, Any]) -> Iterator[_Point]:
-    given = None if update["step"] == update["seq"] else update["step"]
-    for name, value in update["metrics"].items():
-        yield _Point(name, value, update["time"], given)
 
 
 def _points(resource: Mapping[str, Any]) -> tuple[list[_Point], int]:
