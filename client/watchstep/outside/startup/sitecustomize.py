@@ -9,8 +9,8 @@ import importlib
 import os
 import sys
 
-_here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes 10 ms
-sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _here]  # noqa: PTH100 - as above
+_here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _here]
 sys.modules.pop(__name__, None)
 with contextlib.suppress(ImportError):
     importlib.import_module("watchstep")
