@@ -130,7 +130,7 @@ def _stream_of(context: Context, who: Caller, run: str) -> RunRecord:
             beginning = Beginning(
                 name, tags=_TAGS, trainer=TRAINER, session="otlp", projects=who.projects
             )
-            return context.run_service.begin(beginning)
+            return context.run_service.begin(beginning)[0]
         if record.trainer == TRAINER:
             return record
     raise ConflictError("a trainer speaks for this run", loc=("run",))
