@@ -218,13 +218,13 @@ def _wandb_log(
         mirrored.add(data, step, done=done, replaces=True)
 
 
-def _dict_log(mirror: Mirror, run: Any, *given: Any, **named: Any) -> None:
+def _dict_log(mirror: Mirror, run: Any, *values: Any, **named: Any) -> None:
     """For trackio and SwanLab: a mapping a call, and a step that they count unless it is given."""
     # The mapping is called `metrics` there and `data` here.
-    values: Any = given[0] if given else named.get("metrics", named.get("data"))
-    step = named.get("step", given[1] if len(given) > 1 else None)
+    readings: Any = values[0] if values else named.get("metrics", named.get("data"))
+    step = named.get("step", values[1] if len(values) > 1 else None)
     mirrored = mirror.run(run.id, lambda: {"run": run.name, **_project_of(run)})
-    mirrored.add(values, step, done=step is None)
+    mirrored.add(readings, step, done=step is None)
 
 
 def _project_of(run: Any) -> dict[str, Any]:
