@@ -1,3 +1,4 @@
+
 """Lightning's `Trainer`.
 
     Trainer(callbacks=[WatchstepCallback(run="vision-7", on_critical="halt")]).fit(module, data)
