@@ -31,7 +31,9 @@ class Run:
     """As wandb's is used, and nothing else."""
 
     id, name, project, starting_step = "r1", "", "p", 0
-    config: dict[str, object] = {}  # noqa: RUF012 - as a stranger's class would
+
+    def __init__(self) -> None:
+        self.config: dict[str, object] = {}
 
     def log(self, data: dict[str, float], step: int | None = None) -> None:
         """Do nothing."""

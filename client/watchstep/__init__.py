@@ -46,10 +46,12 @@ def load_ipython_extension(shell: Any) -> None:
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'watchstep' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "integrations":
+        return import_module("watchstep.integrations")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'watchstep' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -232,6 +232,7 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
         rates=RateCap(limits.requests_per_s),
         stopping=asyncio.Event(),
         postmortems=Postmortems(opened.store, limits),
+        otlp_run_attribute=settings.otlp.run_attribute,
     )
 
 

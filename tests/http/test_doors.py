@@ -96,6 +96,18 @@ BODIES: dict[str, Any] = {
     "/api/v1/alerts/{alert_id}/answer": {"answer": "right"},
     "/api/v1/silences": {"matchers": ['rule=~".*"'], "duration_s": 1},
     "/api/v1/postmortem": b"loss 1\nloss 2\n",
+    "/v1/metrics": {
+        "resourceMetrics": [
+            {
+                "resource": {
+                    "attributes": [{"key": "service.name", "value": {"stringValue": SECRET}}]
+                },
+                "scopeMetrics": [
+                    {"metrics": [{"name": "a", "gauge": {"dataPoints": [{"asDouble": 1.0}]}}]}
+                ],
+            }
+        ]
+    },
 }
 QUERIES = {
     "/api/v1/runs/{run}/series": "?metric=train/grad_norm",

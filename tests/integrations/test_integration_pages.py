@@ -26,6 +26,7 @@ NEEDS = {
     "tensorboard": ["tensorboard", "torch"],
     "jax": ["jax", "optax"],
     "index": [],
+    "mirrors": ["wandb"],
 }
 # What each example catches: the failure must be seen, not only survived.
 EXAMPLES = {

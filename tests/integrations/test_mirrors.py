@@ -174,6 +174,9 @@ def test_no_reading_is_lost_against_the_trackers_own_file(library: str, tmp_path
         (step, f"train/{metric}") for step in range(steps) for metric in ("loss", "reward")
     ]
     assert name
+    if library == "mlflow":
+        (stored,) = open_logs([tmp_path / "own.db"])
+        assert readings_of(stored.updates) == held(tmp_path, library)
     if library != "swanlab":
         assert [value for *_, value in readings] == pytest.approx(
             [value for *_, value in held(tmp_path, library)], rel=1e-6
@@ -240,7 +243,7 @@ def test_a_halt_comes_out_of_the_trackers_call_and_the_tracker_has_the_reading(
     tmp_path: Path,
 ) -> None:
     needs("wandb")
-    head = "from watchstep.integrations import mirror\nmirror('wandb', on_critical='halt')\n"
+    head = "import watchstep\nwatchstep.integrations.mirror('wandb', on_critical='halt')\n"
 
     done = run(tmp_path, head + textwrap.dedent(FOREIGN))
 

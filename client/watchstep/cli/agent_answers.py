@@ -7,13 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from watchstep.cli.tables import ago
+from watchstep.core.diagnosis import NOT_ENOUGH
 
 MOST_BYTES = 2_000
 """Of one answer: an agent pays for every byte, and reads the rest by `next_cursor` if it must."""
 
 _LONGEST_TEXTS = (400, 200, 100, 60)
 _SEVERITIES = ("critical", "warning", "info")
-NOT_ENOUGH = "not-enough-evidence"
+_VERDICT = (
+    "verdict",
+    "updates",
+    "unit",
+    "first_bad_update",
+    "last_good_update",
+    "halt_update",
+    "failure",
+)
 
 
 def answer(
@@ -35,18 +44,16 @@ def answer(
         page: The service's cursor of that page.
         next_page: Its cursor of the next one.
     """
+    text = ""
     for longest in _LONGEST_TEXTS:
-        lead, rest = cut(dict(head), longest), [cut(item, longest) for item in items[skip:]]
+        lead, rest = _cut(dict(head), longest), [_cut(item, longest) for item in items[skip:]]
         for shown in range(len(rest), -1, -1):
-            cursor = next_page and f"0.{next_page}"
-            if shown < len(rest):
-                cursor = f"{skip + shown}.{page}"
-            text = _json({**lead, name: rest[:shown], "next_cursor": cursor or None})
-            if len(text.encode()) <= MOST_BYTES:
-                if shown or not rest:
-                    return text
-                break
-    return _json({**cut(dict(head), 40), name: [], "next_cursor": None})[:MOST_BYTES]
+            following = f"0.{next_page}" if next_page else None
+            cursor = f"{skip + shown}.{page}" if shown < len(rest) else following
+            text = _json({**lead, name: rest[:shown], "next_cursor": cursor})
+            if len(text.encode()) <= MOST_BYTES and (shown or not rest):
+                return text
+    return text
 
 
 def place(cursor: str) -> tuple[int, str]:
@@ -56,39 +63,41 @@ def place(cursor: str) -> tuple[int, str]:
         ValueError: No answer gave this cursor.
     """
     skip, _, page = (cursor or "0.").partition(".")
-    if not skip.isdigit() or not skip.isascii():
+    if not (skip.isascii() and skip.isdigit()):
         raise ValueError("cursor: must be the next_cursor of an answer")
     return int(skip[:9]), page
 
 
 def run_line(run: Mapping[str, Any]) -> dict[str, Any]:
     """A run in a list."""
-    return _without_empty(
-        run=run["run"],
-        project=run["project"],
-        status=run["status"],
-        health=run["health"],
-        step=run["step"],
-        last_heard=_since(run.get("last_heard_at")),
-        error=run["error"],
-    )
+    return {
+        **_chosen(run, "run", "project", "status", "health", "step", "error"),
+        "last_heard": _since(run.get("last_heard_at")),
+    }
 
 
 def run_head(run: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a run beside its alerts, and what the verdict does not cover."""
-    incident, pin = run["incident"] or {}, run["checkpoint"] or {}
-    unseen = sorted(name for name, reading in run["readings"].items() if reading["zone"] is None)
+    more = {
+        "lost_updates": run["counts"]["lost"] or None,
+        "asked": [command["kind"] for command in run["commands"]],
+        "pinned_checkpoint": (run["checkpoint"] or {}).get("path"),
+        "incident": run["incident"] and _cause_of(run["incident"]),
+    }
     return {
         **run_line(run),
-        **_without_empty(
-            attempt=run["attempt"],
-            last_update=_since(run.get("last_update_at")),
-            lost_updates=run["counts"]["lost"] or None,
-            trainer_did=run["trainer_did"],
-            asked=[command["kind"] for command in run["commands"]],
-            pinned_checkpoint=pin.get("path"),
-            incident=incident and _verdict(incident),
-        ),
+        **_chosen(run, "attempt", "trainer_did"),
+        **_chosen(more),
+        **bounds(run),
+    }
+
+
+def bounds(run: Mapping[str, Any]) -> dict[str, Any]:
+    """How old the news of a run is, what nobody looks at, and what can be concluded."""
+    unseen = sorted(name for name, reading in run["readings"].items() if reading["zone"] is None)
+    return {
+        "last_heard": _since(run.get("last_heard_at")),
+        "last_update": _since(run.get("last_update_at")),
         "not_judged": {"metrics": len(unseen), "such_as": unseen[:5]},
         "advice": advice(run),
     }
@@ -110,21 +119,13 @@ def advice(run: Mapping[str, Any]) -> str:
 
 def alert_line(alert: Mapping[str, Any]) -> dict[str, Any]:
     """An alert with what it rests on."""
-    return _without_empty(
-        id=alert["id"],
-        run=alert["run"],
-        rule=alert["rule"],
-        severity=alert["severity"],
-        state=alert["state"],
-        first_update=alert["first_update"],
-        metric=alert["metric"],
-        reading=alert["reading"],
-        evidence=alert["reason"],
-        summary=alert["summary"],
-        cause=alert["cause"],
-        acknowledged_by=alert["acknowledged_by"],
-        silenced=alert["silenced"],
-    )
+    named = ("id", "run", "rule", "severity", "state", "first_update", "metric")
+    return {
+        **_chosen(alert, *named),
+        "reading": _short(alert["reading"]),
+        "evidence": alert["reason"],
+        **_chosen(alert, "summary", "cause", "acknowledged_by", "silenced"),
+    }
 
 
 def worst_first(alerts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -132,72 +133,51 @@ def worst_first(alerts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ordered = sorted(
         alerts, key=lambda alert: (_SEVERITIES.index(alert["severity"]), alert["first_update"])
     )
-    return [
-        {name: value for name, value in alert_line(alert).items() if name not in ("run", "state")}
-        for alert in ordered
-    ]
+    lines = [alert_line(alert) for alert in ordered]
+    return [{key: line[key] for key in line if key not in ("run", "state")} for line in lines]
 
 
 def incident_head(incident: Mapping[str, Any]) -> dict[str, Any]:
     """An incident beside its causes."""
+    stages = [
+        f"{phase['stage']}: {phase['first_update']} to {phase['last_update']}"
+        for phase in incident["stages"]
+    ]
     return {
-        **_without_empty(
-            id=incident["id"],
-            run=incident["run"],
-            state=incident["state"],
-            severity=incident["severity"],
-            opened=_since(incident["opened_at"]),
-            damage_update=incident["damage_update"],
-            stages=[
-                f"{phase['stage']}: {phase['first_update']} to {phase['last_update']}"
-                for phase in incident["stages"]
-            ],
-        ),
-        **_verdict(incident),
+        **_chosen(incident, "id", "run", "state", "severity", "damage_update"),
+        "opened": _since(incident["opened_at"]),
+        "stages": stages,
+        **_cause_of(incident),
     }
 
 
 def cause_line(cause: Mapping[str, Any]) -> dict[str, Any]:
     """A likely cause with what speaks for and against it."""
-    return _without_empty(
-        cause=cause["cause"],
-        confidence=cause["confidence"],
-        evidence=list(cause["evidence"])[:6],
-        against=list(cause.get("against", ()))[:4],
-    )
+    return _chosen(cause, "cause", "confidence", "evidence", "against")
 
 
 def point(reading: Mapping[str, Any]) -> list[Any]:
-    """Step and value; six digits are enough to see a course."""
-    value = reading["value"]
-    return [reading["step"], float(f"{value:.6g}") if isinstance(value, float) else value]
+    """Step and value."""
+    return [reading["step"], _short(reading["value"])]
 
 
 def examined(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A post-mortem's verdict beside its causes."""
+    """A post-mortem's verdict beside its causes; its updates are numbered by `unit`."""
     critical = [alert for alert in run["alerts"] if alert["severity"] == "critical"]
     return {
-        "verdict": run["verdict"],
+        **{name: run.get(name) for name in _VERDICT},
         "enough_evidence": run["verdict"] != "unjudged" and _is_sure(run["causes"]),
-        "updates": run["updates"],
-        # As the log prints them, which mostly are the trainer's steps.
-        "numbered_by": run.get("unit", "update"),
-        "first_bad_update": run["first_bad_update"],
-        "last_good_update": run["last_good_update"],
-        "would_have_halted": run["halt"],
         "critical": [f"{alert['rule']} at {alert['first_update']}" for alert in critical[:5]],
         "not_judged": list(run["not_checked"])[:5],
     }
 
 
-def _verdict(incident: Mapping[str, Any]) -> dict[str, Any]:
+def _cause_of(incident: Mapping[str, Any]) -> dict[str, Any]:
+    named = ("stage", "confidence", "first_bad_update", "last_good_update")
     return {
-        "stage": incident["stage"],
         "diagnosis": incident["diagnosis"] or NOT_ENOUGH,
-        "confidence": incident["confidence"],
         "enough_evidence": _is_sure(incident["causes"]),
-        "first_bad_update": incident["first_bad_update"],
-        "last_good_update": incident["last_good_update"],
+        **{name: incident[name] for name in named},
     }
 
 
@@ -206,28 +186,33 @@ def _is_sure(causes: Sequence[Mapping[str, Any]]) -> bool:
     return bool(causes) and causes[0]["cause"] != NOT_ENOUGH
 
 
-def cut(value: Any, longest: int) -> Any:
+def _chosen(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Fields of a document, all if none is named, without those that say nothing."""
+    chosen = {name: document.get(name) for name in names or document}
+    # 0 says something, and equals False.
+    return {
+        name: value
+        for name, value in chosen.items()
+        if value is not None and value is not False and value not in ("", [], {})
+    }
+
+
+def _short(value: Any) -> Any:
+    """Six digits are enough to see a course."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _cut(value: Any, longest: int) -> Any:
     """The same with every text in it at most so long."""
     if isinstance(value, str):
         return value if len(value) <= longest else f"{value[: longest - 1]}…"
     if isinstance(value, Mapping):
-        return {name: cut(part, longest) for name, part in value.items()}
-    if isinstance(value, list):
-        return [cut(part, longest) for part in value]
-    return value
+        return {name: _cut(part, longest) for name, part in value.items()}
+    return [_cut(part, longest) for part in value[:8]] if isinstance(value, list) else value
 
 
 def _since(moment: str | None) -> str:
     return f"{ago(moment)} ago" if moment else "never"
-
-
-def _without_empty(**fields: Any) -> dict[str, Any]:
-    # 0 says something, and equals False.
-    return {
-        name: value
-        for name, value in fields.items()
-        if value is not None and value is not False and value not in ("", [], {})
-    }
 
 
 def _json(document: Mapping[str, Any]) -> str:

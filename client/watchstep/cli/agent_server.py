@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 import typer
@@ -28,10 +27,9 @@ INSTRUCTIONS = (
     " stands, incident and postmortem say why with evidence and confidence. A verdict is as old"
     " as last_heard and covers nothing named in not_judged; where enough_evidence is false the"
     " cause is not known. A flat loss is no fault: halt only on a critical alert whose evidence"
-    " you have read, or because a person asks."
+    " you have read, or because a person asks. Where an answer has a"
+    " next_cursor, the same tool takes it as cursor for the rest."
 )
-
-Cursor = Annotated[str, "next_cursor of the answer before; empty for the first"]
 
 
 class Tools:
@@ -66,7 +64,7 @@ class Tools:
             "", "running", "finished", "halted", "preempted", "failed", "stalled", "lost"
         ] = "",
         project: str = "",
-        cursor: Cursor = "",
+        cursor: str = "",
     ) -> str:
         """List runs, newest heard of first."""
         with self._service(context) as service:
@@ -77,7 +75,7 @@ class Tools:
             following = listed["next_cursor"]
             return answers.answer({}, "runs", runs, skip=skip, page=page, next_page=following)
 
-    def run_status(self, context: Context, run: str, cursor: Cursor = "") -> str:
+    def run_status(self, context: Context, run: str, cursor: str = "") -> str:
         """How a run stands: status, health, age of the news, diagnosis, firing alerts."""
         with self._service(context) as service:
             detail = service.get(_path(run))
@@ -85,17 +83,17 @@ class Tools:
             skip, _ = answers.place(cursor)
             return answers.answer(answers.run_head(detail), "alerts", alerts, skip=skip)
 
-    def incident(self, context: Context, run: str, cursor: Cursor = "") -> str:
+    def incident(self, context: Context, run: str, cursor: str = "") -> str:
         """A run's newest incident: likely causes with confidence, evidence for and against."""
         with self._service(context) as service:
             skip, _ = answers.place(cursor)
+            bounds = answers.bounds(service.get(_path(run)))
             listed = service.get("/incidents", run=run, limit=1)["items"]
             if not listed:
-                detail = service.get(_path(run))
-                head = {"run": run, "incident": None, "advice": answers.advice(detail)}
-                return answers.answer(head, "causes", [])
+                return answers.answer({"run": run, "incident": None, **bounds}, "causes", [])
             causes = [answers.cause_line(cause) for cause in listed[0]["causes"]]
-            return answers.answer(answers.incident_head(listed[0]), "causes", causes, skip=skip)
+            head = {**answers.incident_head(listed[0]), **bounds}
+            return answers.answer(head, "causes", causes, skip=skip)
 
     def series(
         self,
@@ -104,7 +102,7 @@ class Tools:
         metric: str,
         from_step: int | None = None,
         to_step: int | None = None,
-        cursor: Cursor = "",
+        cursor: str = "",
     ) -> str:
         """A metric's course as [step, value], thinned so that extremes, NaN and inf stay."""
         with self._service(context) as service:
@@ -126,7 +124,7 @@ class Tools:
         run: str = "",
         state: Literal["", "pending", "firing", "resolved"] = "firing",
         severity: Literal["", "info", "warning", "critical"] = "",
-        cursor: Cursor = "",
+        cursor: str = "",
     ) -> str:
         """List alerts with their evidence, newest first."""
         with self._service(context) as service:
@@ -137,16 +135,17 @@ class Tools:
             following = listed["next_cursor"]
             return answers.answer({}, "alerts", alerts, skip=skip, page=page, next_page=following)
 
-    def postmortem(self, context: Context, run: str, cursor: Cursor = "") -> str:
+    def postmortem(self, context: Context, run: str, cursor: str = "") -> str:
         """Examine all stored updates of a run again: verdict, first bad update, causes."""
         with self._service(context) as service:
             skip, _ = answers.place(cursor)
-            attempts = service.get(f"{_path(run)}/postmortem")["runs"]
-            if not attempts:
-                return answers.answer({"run": run, "verdict": "unjudged"}, "causes", [])
-            worst = attempts[0]
+            bounds = answers.bounds(service.get(_path(run)))
+            runs = service.get(f"{_path(run)}/postmortem")["runs"]
+            if not runs:
+                return answers.answer({"run": run, "verdict": "unjudged", **bounds}, "causes", [])
+            worst = runs[0]
             causes = [answers.cause_line(cause) for cause in worst["causes"]]
-            head = {"run": run, **answers.examined(worst)}
+            head = {"run": run, **bounds, **answers.examined(worst)}
             return answers.answer(head, "causes", causes, skip=skip)
 
     def halt(
@@ -164,13 +163,15 @@ class Tools:
                 raise ToolError(f"not halted: {answers.advice(detail)}")
             body = {"kind": "halt", "reason": reason}
             command = service.send("POST", f"{_path(run)}/commands", body)
-            return _told(run=run, asked="halt", until=command["expires_at"])
+            head = {"run": run, "asked": "halt", "until": command["expires_at"]}
+            return answers.answer(head, "alerts", [])
 
     def acknowledge(self, context: Context, alert_or_run: str, by: str = "agent") -> str:
         """Say that somebody looks after an alert, or after all that fire for a run."""
         with self._service(context) as service:
             alerts = acknowledged(service, alert_or_run, by)
-            return _told(acknowledged=[f"{alert['rule']} of {alert['run']}" for alert in alerts])
+            names = [f"{alert['rule']} of {alert['run']}" for alert in alerts]
+            return answers.answer({"alerts": len(names)}, "acknowledged", names)
 
 
 def server(url: str, token: str) -> MCPServer:
@@ -204,11 +205,3 @@ def serve(url: str, token: str, port: int | None) -> None:
 
 def _path(run: str) -> str:
     return f"/runs/{quote(run, safe='')}"
-
-
-def _told(**fields: Any) -> str:
-    return json.dumps(answers.cut(_bounded(fields), 200), separators=(",", ":"))
-
-
-def _bounded(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: part[:8] if isinstance(part, list) else part for name, part in fields.items()}

@@ -218,18 +218,13 @@ def _wandb_log(
         mirrored.add(data, step, done=done, replaces=True)
 
 
-def _wandb_finish(mirror: Mirror, run: Any, *_: Any, **__: Any) -> None:
-    mirror.finish(run.id)
-
-
-def _dict_log(mirror: Mirror, run: Any, metrics: Any, step: Any = None, *_: Any, **__: Any) -> None:
+def _dict_log(mirror: Mirror, run: Any, *values: Any, **named: Any) -> None:
     """For trackio and SwanLab: a mapping a call, and a step that they count unless it is given."""
+    # The mapping is called `metrics` there and `data` here.
+    readings: Any = values[0] if values else named.get("metrics", named.get("data"))
+    step = named.get("step", values[1] if len(values) > 1 else None)
     mirrored = mirror.run(run.id, lambda: {"run": run.name, **_project_of(run)})
-    mirrored.add(metrics, step, done=step is None)
-
-
-def _swanlab_log(mirror: Mirror, run: Any, data: Any, step: Any = None, **__: Any) -> None:
-    _dict_log(mirror, run, data, step)
+    mirrored.add(readings, step, done=step is None)
 
 
 def _project_of(run: Any) -> dict[str, Any]:
@@ -328,7 +323,7 @@ class _Target(NamedTuple):
 _WRITER = {"add_scalar": _writer_scalar, "add_scalars": _writer_scalars}
 _PAUSES = {"flush": _writer_pause, "close": _writer_pause}
 _TARGETS: Mapping[str, tuple[_Target, ...]] = {
-    "wandb": (_Target("wandb", "Run", {"log": _wandb_log}, {"finish": _wandb_finish}),),
+    "wandb": (_Target("wandb", "Run", {"log": _wandb_log}, {"finish": _run_finish}),),
     "mlflow": (
         _Target(
             "mlflow.tracking.client",
@@ -344,7 +339,7 @@ _TARGETS: Mapping[str, tuple[_Target, ...]] = {
     ),
     "aim": (_Target("aim.sdk.run", "Run", {"track": _aim_track}, {"close": _aim_close}),),
     "swanlab": (
-        _Target("swanlab.sdk.internal.run", "Run", {"log": _swanlab_log}, {"finish": _run_finish}),
+        _Target("swanlab.sdk.internal.run", "Run", {"log": _dict_log}, {"finish": _run_finish}),
     ),
 }
 

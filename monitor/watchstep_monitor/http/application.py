@@ -14,6 +14,7 @@ from watchstep_monitor.http import (
     alert_routes,
     docs_page,
     ingest_route,
+    otlp_route,
     postmortem_routes,
     run_routes,
     stream,
@@ -68,7 +69,8 @@ def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:
     install_handlers(app)
     for module in MODULES:
         app.include_router(module.routes, prefix=PREFIX)
-    app.include_router(admin_routes.root_routes)
+    # With those of `otlp_route`.
+    app.include_router(otlp_route.root_routes)
     app.include_router(action_routes.routes)
     app.include_router(docs_page.routes)
     for routes in pages:

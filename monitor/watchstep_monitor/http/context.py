@@ -33,6 +33,7 @@ class Context:
         rates: How often a token may call.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
+        otlp_run_attribute: See the setting `otlp.run_attribute`.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
             media type.
     """
@@ -48,6 +49,7 @@ class Context:
     rates: RateCap
     stopping: asyncio.Event
     postmortems: Postmortems
+    otlp_run_attribute: str
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:

@@ -388,6 +388,18 @@ class GaugeSettings(Section):
     )
 
 
+class OtlpSettings(Section):
+    """Readings that come by OpenTelemetry."""
+
+    run_attribute: str = Field(
+        default="service.name",
+        description="The resource attribute that names the run of what is posted to /v1/metrics; "
+        "every exporter sends the default (OTEL_SERVICE_NAME).",
+        min_length=1,
+        max_length=256,
+    )
+
+
 class Settings(Section):
     """Everything the service can be told."""
 
@@ -425,3 +437,4 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     store: StoreSettings = StoreSettings()
     gauges: GaugeSettings = GaugeSettings()
+    otlp: OtlpSettings = OtlpSettings()

@@ -6,11 +6,10 @@ an own `sitecustomize` of the machine's runs as it would have.
 
 import contextlib
 import importlib
-import os
 import sys
 
-_here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes 10 ms
-sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _here]  # noqa: PTH100 - as above
+_folder = __file__.rpartition("sitecustomize")[0].rstrip("/\\")
+sys.path[:] = [entry for entry in sys.path if entry != _folder]
 sys.modules.pop(__name__, None)
 with contextlib.suppress(ImportError):
     importlib.import_module("watchstep")

@@ -33,7 +33,7 @@ def runs(path: Path) -> list[tuple[int, str, dict[str, str]]]:
         LogUnreadableError: The file is damaged, locked, or of a version not known here.
     """
     try:
-        with contextlib.closing(_connect(path)) as connection:
+        with contextlib.closing(connect(path)) as connection:
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 return []
             rows = connection.execute("SELECT run_key, run, tags FROM runs ORDER BY created_us")
@@ -46,14 +46,15 @@ def rows(log: Log, key: int) -> Iterator[Row]:
     """The updates of one run in the order of their attempts."""
     log.unit = "step"
     try:
-        with contextlib.closing(_connect(log.files[0])) as connection:
+        with contextlib.closing(connect(log.files[0])) as connection:
             for block in connection.execute(_BLOCKS, (key,)):
                 yield from _unpacked(*block)
     except (sqlite3.Error, ValueError, struct.error) as error:
         log.tear(f"reading the database stopped: {error}")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """A database that is only read, beside a program that may be writing it."""
     name = urllib.parse.quote(str(path.resolve()))
     return sqlite3.connect(f"file:{name}?mode=ro", uri=True, timeout=5.0)
 

@@ -33,7 +33,7 @@ Unreadable = Callable[[Path, LogUnreadableError], None]
 
 _NO_LOG = re.compile(
     r"\.(?:pt|pth|ckpt|bin|safetensors|zip|tar|npz|npy|pkl|pickle|onnx|h5|so|png|jpe?g|gif|mp4|"
-    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|parquet|arrow|sh)$",
+    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|arrow|sh)$",
     re.IGNORECASE,
 )
 """Endings under which no training log is looked for in a folder: a checkpoint takes seconds."""
@@ -108,7 +108,7 @@ def open_log(path: Path) -> Log:
 
 
 def _logs_of(path: Path) -> Iterator[Log]:
-    """The log in a file, or the logs in one of our own databases."""
+    """The log in a file, or the logs in a database of ours or of MLflow's."""
     check_regular(path)
     head = head_of(path)
     if archives.is_archive(head):
@@ -122,7 +122,7 @@ def _logs_of(path: Path) -> Iterator[Log]:
             empty = False
             yield log
         if empty:
-            raise NothingReadableError(f"{path}: a database without any run of ours")
+            raise NothingReadableError(f"{path}: a database without any run of ours or MLflow's")
         return
     found = recognise(head) or late_console(head)
     if found is None:
@@ -151,6 +151,10 @@ def _stored(path: Path) -> Iterator[Log]:
     for key, run, tags in database.runs(path):
         log = Log(path=path, format="watchstep_database", run=run, files=[path], tags=tags)
         if _begun(log, functools.partial(database.rows, key=key)):
+            yield log
+    for name, run in mlflow_files.stored_runs(path):
+        log = Log(path=path, format="mlflow", run=run, files=[path])
+        if _begun(log, functools.partial(mlflow_files.stored_rows, key=name)):
             yield log
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from watchstep.postmortem.readers import (
     jsonlogs,
     mlflow_files,
+    parquet,
     spool,
     stream,
     tables,
@@ -53,6 +54,7 @@ RANKS = (
     "sb3_json",
     "trainer_state",
     "csv",
+    "parquet",
     "json_rows",
     "json_columns",
     "console",
@@ -110,6 +112,8 @@ def recognise(head: bytes) -> Format | None:
         return _format("wandb", wandb_offline.rows)
     if head.startswith(spool.MAGIC):
         return _format("watchstep_spool", spool.rows)
+    if head.startswith(parquet.MAGIC):
+        return _format("parquet", parquet.rows, certain=False)
     length = record_length(head[:HEADER_BYTES])
     if length is not None and (len(head) == HEADER_BYTES or head[HEADER_BYTES] == 0x09):
         return _format("tensorboard", tensorboard.rows)

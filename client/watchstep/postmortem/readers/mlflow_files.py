@@ -1,12 +1,17 @@
-"""MLflow's file store: a file for each metric, with `milliseconds value step` lines."""
+"""MLflow's stores: a file for each metric, with `milliseconds value step` lines, or a database."""
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import math
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from watchstep.errors import LogUnreadableError
+from watchstep.postmortem.readers.database import connect
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.opening import lines
@@ -15,6 +20,9 @@ FIRST_LINE = re.compile(r"\d{12,14} [-+\w.]{1,40} -?\d{1,18}\s{0,4}(?:\n|$)")
 FOLDER = "metrics"
 _MOST_FILES = 256
 """Files of one run that are open at a time."""
+
+_INFINITE = 1.7976931348623157e308
+"""What MLflow's database holds for an infinity, which not every SQL has."""
 
 
 def rows(log: Log) -> Iterator[Row]:
@@ -49,3 +57,37 @@ def _points(path: Path, log: Log) -> Iterator[Row]:
             log.tear(f"{path.name}: a line that is no metric is left out")
             continue
         yield Row({name: values[1]}, step=int(values[2]), time=values[0] / 1000)
+
+
+def stored_runs(path: Path) -> list[tuple[str, str]]:
+    """Key and name of every run in MLflow's own database, oldest first; none in another's.
+
+    Raises:
+        LogUnreadableError: The file is damaged or locked.
+    """
+    query = "SELECT run_uuid, name FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time"
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if not {"runs", "metrics", "experiments"} <= tables:
+                return []
+            return [(key, name or key) for key, name in connection.execute(query)]
+    except sqlite3.Error as error:
+        raise LogUnreadableError(f"{path}: {error}") from error
+
+
+def stored_rows(log: Log, key: str) -> Iterator[Row]:
+    """The metrics of one run in MLflow's own database, by step."""
+    log.unit = "step"
+    query = (
+        "SELECT key, value, is_nan, step, timestamp FROM metrics WHERE run_uuid = ? ORDER BY step"
+    )
+    try:
+        with contextlib.closing(connect(log.files[0])) as connection:
+            for name, value, is_nan, step, moment in connection.execute(query, (key,)):
+                reading = (
+                    math.nan if is_nan else value * math.inf if abs(value) >= _INFINITE else value
+                )
+                yield Row({metric_name(name): reading}, step=int(step), time=moment / 1000)
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        log.tear(f"reading the database stopped: {error}")
