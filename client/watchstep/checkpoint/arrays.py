@@ -16,13 +16,11 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from watchstep.checkpoint.finite import Finiteness
+from watchstep.checkpoint.record import Finiteness
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from watchstep.checkpoint.durable import HashedFile
 
 FORMAT = "watchstep.arrays/1"
 _INDEX = "index.json"
@@ -65,7 +63,7 @@ def copied_arrays(state: Mapping[str, Any]) -> Arrays:
     return {name: _copied(leaf, name) for name, leaf in _flat(state).items()}
 
 
-def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) -> None:
+def write_arrays(stream: IO[bytes], arrays: Arrays, *, step: int, update: int) -> None:
     """Write a `.npz` file."""
     import numpy as np
 
@@ -74,7 +72,7 @@ def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) 
         for name, array in arrays.items()
     ]
     described = {"format": FORMAT, "step": step, "update": update, "arrays": index}
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_INDEX, json.dumps(described))
         for at, array in enumerate(arrays.values()):
             with archive.open(f"{at}.npy", "w", force_zip64=True) as member:

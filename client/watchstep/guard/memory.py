@@ -8,10 +8,9 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 WayBack = Callable[[], Any]
 """Makes an object as it was, and returns it: the same one where that can be."""
@@ -51,8 +50,6 @@ class Memory:
         Raises:
             NoWayBackError: There is nothing that could.
         """
-        import torch
-
         if isinstance(value, _UNCHANGING):
             return lambda: value
         if isinstance(value, (torch.dtype, torch.device, torch.Size)):
@@ -66,8 +63,6 @@ class Memory:
         return self._ways[key]
 
     def _new_way(self, value: Any) -> WayBack:
-        import torch
-
         makers: list[tuple[Any, Callable[[Any], WayBack]]] = [
             (torch.Tensor, self._tensor),
             (torch.Generator, lambda g: _restored(g, g.set_state, g.get_state())),

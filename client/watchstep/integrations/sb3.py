@@ -82,7 +82,6 @@ class WatchstepCallback(CallbackBase, BaseCallback):
 
     @property
     def trained(self) -> Any:
-        """The model; what only some algorithms have is not in SB3's base type."""
         return self.model
 
     def _on_step(self) -> bool:
@@ -102,7 +101,6 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         return {"algorithm": type(self.model).__name__, **given}
 
     def _optimizers(self) -> dict[str, Any]:
-        """The model's optimizers, by what each is of."""
         if hasattr(self.model.policy, "optimizer") and self.model.policy.optimizer is not None:
             return {"optimizer": self.model.policy.optimizer}
         names = ("actor", "critic", "q_net")

@@ -68,7 +68,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
         self._begin({"optimizer": given["optimizer"]}, group=True, config=args)
         self._replaced.enter_context(observe_clipping(*self._guards))
@@ -88,7 +87,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Judge the step before, now that all of it was logged."""
         self._judge()
 
     def on_pre_optimizer_step(
@@ -130,7 +128,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Judge the last step and end the run."""
         self._judge()
         self._end(None)
 
@@ -169,7 +166,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             self.watch.save(self.state(), step=step)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds, and what `Watch.restore` fills."""
         assert self._trainer is not None
         trainer = self._trainer
         parts = {
