@@ -264,18 +264,18 @@ def _check_names(names: Sequence[str], place: str, saved: Arrays) -> None:
 
 def _fitted(leaf: Any, name: str, saved: Arrays) -> Any:
     """A saved array in the place of a leaf: on its device, or of its Python type."""
-    kept = saved[name]
+    array = saved[name]
     if isinstance(leaf, (bool, int, float, complex)):
-        return type(leaf)(kept.values.item())
+        return type(leaf)(array.values.item())
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(leaf, jax.Array):
-        _check_like(kept.values, leaf, name)
-        return kept.values if kept.values.ndim else kept.values[()]
-    if kept.key_kind:
-        key = jax.random.wrap_key_data(kept.values, impl=kept.key_kind)
+        _check_like(array.values, leaf, name)
+        return array.values if array.values.ndim else array.values[()]
+    if array.key_kind:
+        key = jax.random.wrap_key_data(array.values, impl=array.key_kind)
         return jax.device_put(key, leaf.sharding)
-    _check_like(kept.values, leaf, name)
-    return jax.device_put(kept.values, leaf.sharding)
+    _check_like(array.values, leaf, name)
+    return jax.device_put(array.values, leaf.sharding)
 
 
 def _check_like(values: np.ndarray[Any, Any], leaf: Any, name: str) -> None:

@@ -183,14 +183,14 @@ class Folder:
             step: Which was asked for; None for a good one.
             reasons: What was wrong with those that were tried.
         """
-        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
+        kind = "good checkpoint" if step is None else f"checkpoint of step {step}"
         steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
         left = ""
         if steps:
             left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
             left += " takes one all the same"
         bad = "".join(f"; {reason}" for reason in reasons)
-        return f"{self.path}: no {wanted}{bad}{left}"
+        return f"{self.path}: no {kind}{bad}{left}"
 
     def _complete(self, directory: Path) -> list[Checkpoint]:
         return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]

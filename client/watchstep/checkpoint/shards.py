@@ -116,8 +116,8 @@ def read_shards(
     if targets is not None:
         state = {name: state[name] for name in targets if name in state}
     live = {} if targets is None else _live(targets, state)
-    wanted = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
-    return {**rest, "state": _put_together(state, _fetched(reader, metadata, wanted))}
+    room = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
+    return {**rest, "state": _put_together(state, _fetched(reader, metadata, room))}
 
 
 def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
