@@ -15,6 +15,8 @@ from story.replica_kit import Trainer, leaders, progress, replicas, tally, to_an
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 HOUR_S = 3_600
+# Far from the hour that would be wrong, and far from what a slow machine takes.
+WRONG_S = 900
 RUNS = 4
 
 
@@ -60,8 +62,8 @@ def test_replicas_an_hour_apart_agree_on_the_time(tmp_path: Path) -> None:
     assert told.clean(), told
     assert told.messages_repeated == 0
     assert [one["kind"] for one in taken.json["commands"]] == ["halt"]
-    assert max(heard) < 60
-    assert max(seconds_from_now(one["created_at"]) for one in sent) < 60
+    assert max(heard) < WRONG_S
+    assert max(seconds_from_now(one["created_at"]) for one in sent) < WRONG_S
     assert "GradHigh" in alerts
     assert "RunStalled" not in alerts, "nobody was silent"
     for one in (fast, slow):
