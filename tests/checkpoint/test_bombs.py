@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from watchstep.checkpoint import CheckpointKeeper, verify
-from watchstep.checkpoint import limits as limits_module
-from watchstep.checkpoint.limits import bounded
+from watchstep.checkpoint import commands as limits_module
+from watchstep.checkpoint.commands import _bounded as bounded
 from watchstep.errors import CheckpointError
 
 

@@ -264,9 +264,9 @@ def test_a_compiled_step_is_judged_as_well() -> None:
     assert parameter.item() == 1.0
 
 
-def test_importing_guard_and_keeper_imports_neither_torch_nor_numpy() -> None:
+def test_importing_the_keeper_imports_neither_torch_nor_numpy() -> None:
     script = (
-        "import sys, watchstep.guard, watchstep.checkpoint;"
+        "import sys, watchstep.checkpoint;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'typer', 'rich')))"
     )
 

@@ -364,31 +364,32 @@ def test_a_rollback_restores_and_skips_the_step() -> None:
     fill_gradients(model, 2)
     optimizer.step()
 
-    def restore() -> None:
+    def judge(_: Mapping[str, float]) -> Verdict:
         model.load_state_dict(pinned[0])
         optimizer.load_state_dict(pinned[1])
+        return Verdict(Action.ROLLBACK, ("Rule",), "because")
 
-    Guard(optimizer, always(Action.ROLLBACK), on_rollback=restore)
+    Guard(optimizer, judge)
     fill_gradients(model, 3)
     optimizer.step()
 
     assert bit_hash(model, optimizer) == at_pin
 
 
-def test_a_rollback_that_fails_still_skips_the_step() -> None:
+def test_what_is_demanded_is_done_whatever_is_judged() -> None:
     model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
-    before = bit_hash(model)
-
-    def fail() -> None:
-        raise OSError("disk gone")
-
-    guard = Guard(optimizer, always(Action.ROLLBACK), on_rollback=fail)
+    optimizer = Adam(model.parameters())
+    demands = iter([Verdict(), Verdict(Action.SKIP, (), "all processes go back"), Verdict()])
+    guard = Guard(optimizer, always(Action.NONE), demanded=lambda: next(demands))
     fill_gradients(model, 1)
-    optimizer.step()
+    hashes = [bit_hash(model, optimizer)]
 
-    assert (guard.errors, guard.skipped) == (1, 1)
-    assert bit_hash(model) == before
+    for _ in range(3):
+        optimizer.step()
+        hashes.append(bit_hash(model, optimizer))
+
+    assert (guard.skipped, guard.errors) == (1, 0)
+    assert hashes[0] != hashes[1] == hashes[2] != hashes[3]
 
 
 def test_a_run_cannot_skip_for_ever() -> None:

@@ -195,9 +195,7 @@ def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> Non
     begun: list[str] = []
 
     class Hasher(Callback):  # type: ignore[misc]
-        def on_train_batch_start(
-            self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
-        ) -> None:
+        def on_train_batch_start(self, _: Any, pl_module: Any, *_batch: Any) -> None:
             begun.append(bit_hash(pl_module))
 
     def callback(**more: Any) -> WatchstepCallback:

@@ -184,7 +184,7 @@ def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> Non
     begun: list[str] = []
 
     class Hasher(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        def on_step_begin(self, *_: Any, **given: Any) -> None:
             begun.append(bit_hash(given["model"]))
 
     def trained(*more: Any) -> str:

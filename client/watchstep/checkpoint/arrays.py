@@ -16,13 +16,11 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from watchstep.checkpoint.finite import Finiteness
+from watchstep.checkpoint.record import Finiteness
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from watchstep.checkpoint.durable import HashedFile
 
 FORMAT = "watchstep.arrays/1"
 _INDEX = "index.json"
@@ -65,7 +63,7 @@ def copied_arrays(state: Mapping[str, Any]) -> Arrays:
     return {name: _copied(leaf, name) for name, leaf in _flat(state).items()}
 
 
-def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) -> None:
+def write_arrays(stream: IO[bytes], arrays: Arrays, *, step: int, update: int) -> None:
     """Write a `.npz` file."""
     import numpy as np
 
@@ -74,7 +72,7 @@ def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) 
         for name, array in arrays.items()
     ]
     described = {"format": FORMAT, "step": step, "update": update, "arrays": index}
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_INDEX, json.dumps(described))
         for at, array in enumerate(arrays.values()):
             with archive.open(f"{at}.npy", "w", force_zip64=True) as member:
@@ -266,18 +264,18 @@ def _check_names(names: Sequence[str], place: str, saved: Arrays) -> None:
 
 def _fitted(leaf: Any, name: str, saved: Arrays) -> Any:
     """A saved array in the place of a leaf: on its device, or of its Python type."""
-    kept = saved[name]
+    array = saved[name]
     if isinstance(leaf, (bool, int, float, complex)):
-        return type(leaf)(kept.values.item())
+        return type(leaf)(array.values.item())
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(leaf, jax.Array):
-        _check_like(kept.values, leaf, name)
-        return kept.values if kept.values.ndim else kept.values[()]
-    if kept.key_kind:
-        key = jax.random.wrap_key_data(kept.values, impl=kept.key_kind)
+        _check_like(array.values, leaf, name)
+        return array.values if array.values.ndim else array.values[()]
+    if array.key_kind:
+        key = jax.random.wrap_key_data(array.values, impl=array.key_kind)
         return jax.device_put(key, leaf.sharding)
-    _check_like(kept.values, leaf, name)
-    return jax.device_put(kept.values, leaf.sharding)
+    _check_like(array.values, leaf, name)
+    return jax.device_put(array.values, leaf.sharding)
 
 
 def _check_like(values: np.ndarray[Any, Any], leaf: Any, name: str) -> None:

@@ -10,15 +10,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from watchstep.errors import CheckpointError
 from watchstep.peers import Peers, peers
 
 _FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.25
 """A thousand processes that wait for one ask the store a few thousand times a second."""
+
+
+def is_sharded(state: Any) -> bool:
+    """Whether a state holds DTensors, of which each process has its own part."""
+    # Looked up, not imported: without it nobody can have made one.
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and _holds(state, tensors.DTensor)
+
+
+def _holds(value: Any, kind: type) -> bool:
+    if isinstance(value, kind):
+        return True
+    if hasattr(value, "state_dict"):
+        return _holds(value.state_dict(), kind)
+    if isinstance(value, Mapping):
+        return any(_holds(entry, kind) for entry in value.values())
+    return isinstance(value, (list, tuple)) and any(_holds(entry, kind) for entry in value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

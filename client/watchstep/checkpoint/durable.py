@@ -17,49 +17,9 @@ from typing import IO, TypeVar
 T = TypeVar("T")
 
 _BUFFER_BYTES = 1 << 20
-"""What is smaller is gathered; what is larger is hashed in a thread while it is written."""
-_READ_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".saving-"
 UNLOCKED_AGE_S = 24 * 3600.0
 """Where a file system knows no locks, what is unfinished is swept after a day."""
-
-
-class HashedFile:
-    """A file that is hashed while it is written.
-
-    Attributes:
-        size_bytes: Bytes written so far.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        """Begin; whoever made `stream` closes it."""
-        self.size_bytes = 0
-        self._stream = stream
-        self._digest = hashlib.sha256()
-
-    def write(self, chunk: bytes) -> int:
-        """Append all of it; `chunk` is not used any more after the call."""
-        view = memoryview(chunk).cast("B")
-        if len(view) < _BUFFER_BYTES:
-            self._digest.update(view)
-            self._stream.write(view)
-        else:
-            with in_thread("watchstep-hash", lambda: self._digest.update(view)):
-                self._stream.write(view)
-        self.size_bytes += len(view)
-        return len(view)
-
-    def flush(self) -> None:
-        """Nothing that torch would have to wait for; here because files have it."""
-
-    def sync(self) -> None:
-        """Return once every byte is on the disk."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-
-    def sha256(self) -> str:
-        """Of all that was written, 64 hexadecimal digits."""
-        return self._digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -119,35 +79,25 @@ def _made_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
         os.close(handle)
 
 
-def write_synced(path: Path, fill: Callable[[HashedFile], object]) -> HashedFile:
+def write_synced(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """Write a file and return once its bytes are on the disk."""
     with path.open("wb", buffering=_BUFFER_BYTES) as stream:
-        hashed = HashedFile(stream)
-        fill(hashed)
-        hashed.sync()
-    return hashed
+        fill(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def copy_synced(source: Path, target: Path) -> None:
     """Copy a file to a name on another place; it is there whole or not at all."""
-
-    def fill(stream: HashedFile) -> None:
-        with source.open("rb") as original:
-            while block := original.read(1 << 20):
-                stream.write(block)
-
-    with temporary(target.parent) as unfinished:
-        write_synced(unfinished, fill)
+    with source.open("rb") as original, temporary(target.parent) as unfinished:
+        write_synced(unfinished, lambda stream: shutil.copyfileobj(original, stream, _BUFFER_BYTES))
         unfinished.replace(target)
 
 
 def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
-    """Length and SHA-256 of the rest of a stream."""
-    digest, size_bytes = hashlib.sha256(), 0
-    while block := stream.read(_READ_BYTES):
-        digest.update(block)
-        size_bytes += len(block)
-    return size_bytes, digest.hexdigest()
+    """Length and SHA-256 of a file from its beginning; the stream is at its end then."""
+    digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
+    return stream.tell(), digest.hexdigest()
 
 
 def discard(path: Path) -> None:

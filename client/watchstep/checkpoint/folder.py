@@ -15,6 +15,7 @@ from watchstep.checkpoint.durable import (
     sweep,
     sync_directory,
     temporary,
+    write_synced,
 )
 from watchstep.checkpoint.record import (
     ARRAYS_SUFFIX,
@@ -22,6 +23,7 @@ from watchstep.checkpoint.record import (
     SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
+    manifest_bytes,
     manifest_path,
     read_manifest,
 )
@@ -107,6 +109,22 @@ class Folder:
         serials = [c.serial for c in self.checkpoints()]
         return max(serials, default=0) + 1
 
+    def add(self, checkpoint: Checkpoint, body: Path) -> Checkpoint:
+        """Give what was written a name, and a manifest that vouches for it.
+
+        Args:
+            checkpoint: All that is known of it but its serial.
+            body: A finished file or folder in this directory.
+        """
+        durable = dataclasses.replace(checkpoint, serial=self.next_serial())
+        vouching = manifest_bytes(durable)
+        with temporary(self.path) as manifest:
+            write_synced(manifest, lambda stream: stream.write(vouching))
+            body.replace(durable.path)
+            manifest.replace(manifest_path(durable.path))
+            sync_directory(self.path)
+        return durable
+
     def pin(self, checkpoint: Checkpoint, besides: str = "") -> Checkpoint:
         """Make a checkpoint the pin; earlier ones are released after it is in place.
 
@@ -165,14 +183,14 @@ class Folder:
             step: Which was asked for; None for a good one.
             reasons: What was wrong with those that were tried.
         """
-        wanted = "good checkpoint" if step is None else f"checkpoint of step {step}"
+        kind = "good checkpoint" if step is None else f"checkpoint of step {step}"
         steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
         left = ""
         if steps:
             left = f"; not proven good are those of steps {steps}: restore(..., step={steps[-1]})"
             left += " takes one all the same"
         bad = "".join(f"; {reason}" for reason in reasons)
-        return f"{self.path}: no {wanted}{bad}{left}"
+        return f"{self.path}: no {kind}{bad}{left}"
 
     def _complete(self, directory: Path) -> list[Checkpoint]:
         return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]

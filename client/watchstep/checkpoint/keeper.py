@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from watchstep.checkpoint.arrays import (
     copied_arrays,
@@ -20,29 +20,26 @@ from watchstep.checkpoint.arrays import (
     refilled,
     write_arrays,
 )
-from watchstep.checkpoint.collective_check import CollectiveCheck
-from watchstep.checkpoint.durable import (
-    HashedFile,
-)
+from watchstep.checkpoint.collective_check import CollectiveCheck, is_sharded
+from watchstep.checkpoint.durable import in_thread, temporary, write_synced
 from watchstep.checkpoint.earlier import EarlierAttempt
-from watchstep.checkpoint.finite import Finiteness, inspect
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
-from watchstep.checkpoint.publish import publish
-from watchstep.checkpoint.ranks import Ranks
-from watchstep.checkpoint.reading import read_kept
+from watchstep.checkpoint.reading import part_of, read_kept
 from watchstep.checkpoint.record import (
     ARRAYS_SUFFIX,
     SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
+    Finiteness,
 )
-from watchstep.checkpoint.sharded_save import restore_together, save_together
-from watchstep.checkpoint.shards import is_sharded
-from watchstep.checkpoint.snapshot import HostBuffers
-from watchstep.checkpoint.targets import load_all
-from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
+
+# What needs torch is imported where it is used: state of arrays is kept without it.
+if TYPE_CHECKING:
+    from watchstep.checkpoint.ranks import Ranks
+    from watchstep.checkpoint.snapshot import HostBuffers
+
+Fill = Callable[[IO[bytes]], object]
 
 
 class CheckpointKeeper:
@@ -107,7 +104,7 @@ class CheckpointKeeper:
         self._good_after = good_after
         self._asynchronous = asynchronous
         self._exempt = tuple(exempt)
-        self._buffers = HostBuffers()
+        self._buffers: HostBuffers | None = None
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._pending: list[_Pending] = []
@@ -169,54 +166,51 @@ class CheckpointKeeper:
             self.skipped_saves += 1
             return None
         if is_of_arrays(state):
-            return self._save_arrays(state, self._draft(step, update, ARRAYS_SUFFIX))
+            arrays = copied_arrays(state)
+            return self._kept(
+                self._draft(step, update, ARRAYS_SUFFIX),
+                lambda stream: write_arrays(stream, arrays, step=step, update=update),
+                lambda: inspect_arrays(arrays, self._exempt),
+            )
+        return self._save_whole(state, self._draft(step, update, SUFFIX))
+
+    def _save_whole(self, state: Mapping[str, Any], draft: Checkpoint) -> Checkpoint | None:
+        from watchstep.checkpoint.finite import inspect
+        from watchstep.checkpoint.plain import plain, rng_state, save_whole
+
         content = {name: plain(value, name) for name, value in state.items()}
-        draft = self._draft(step, update, SUFFIX)
-        whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
+        whole = {"step": draft.step, "update": draft.update, "state": content, "rng": rng_state()}
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
-            whole = self._buffers.copy(whole)
+            whole = self._host_copy(whole)
         return self._kept(
             draft,
-            lambda stream: save_into(stream, whole),
+            lambda stream: save_whole(stream, whole),
             lambda: inspect(whole["state"], self._exempt),
         )
 
-    def _save_arrays(self, state: Mapping[str, Any], draft: Checkpoint) -> Checkpoint | None:
-        arrays = copied_arrays(state)
-        return self._kept(
-            draft,
-            lambda stream: write_arrays(stream, arrays, step=draft.step, update=draft.update),
-            lambda: inspect_arrays(arrays, self._exempt),
-        )
+    def _host_copy(self, whole: Any) -> Any:
+        from watchstep.checkpoint.snapshot import HostBuffers
+
+        if self._buffers is None:
+            self._buffers = HostBuffers()
+        return self._buffers.copy(whole)
 
     def _kept(
-        self,
-        draft: Checkpoint,
-        fill: Callable[[HashedFile], object],
-        inspected: Callable[[], Finiteness],
+        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
     ) -> Checkpoint | None:
         """Write what was copied: at once, or in the background."""
-
-        def look() -> Checkpoint:
-            finiteness = inspected()
-            return dataclasses.replace(
-                draft,
-                finite=finiteness.bad_tensor is None,
-                bad_tensor=finiteness.bad_tensor,
-                nonfinite=finiteness.nonfinite,
-                tensors=finiteness.tensors,
-            )
-
         if self._asynchronous:
-            self._start_writing(fill, look)
+            self._start_writing(draft, fill, inspected)
             return None
-        return self._write(fill, look)
+        return self._write(draft, fill, inspected)
 
     def _save_sharded(
         self, state: Mapping[str, Any], draft: Checkpoint, call: CollectiveCheck
     ) -> Checkpoint:
+        from watchstep.checkpoint.sharded_save import save_together
+
         ranks = self._all_ranks(call)
         try:
             checkpoint = save_together(state, draft, self._folder, ranks)
@@ -242,6 +236,8 @@ class CheckpointKeeper:
 
     def _all_ranks(self, call: CollectiveCheck) -> Ranks:
         """All processes, once they have come to a save or restore with shards."""
+        from watchstep.checkpoint.ranks import Ranks
+
         call.sharded()
         if self._ranks is None:
             call.wait(call.meeting())
@@ -346,6 +342,9 @@ class CheckpointKeeper:
             if candidate.path.name.endswith(ARRAYS_SUFFIX):
                 refilled(targets, content["state"])
                 return candidate
+            from watchstep.checkpoint.plain import set_rng_state
+            from watchstep.checkpoint.targets import load_all
+
             load_all(targets, content["state"])
             if rng:
                 set_rng_state(content["rng"])
@@ -361,6 +360,8 @@ class CheckpointKeeper:
         *,
         rng: bool,
     ) -> Checkpoint:
+        from watchstep.checkpoint.sharded_save import restore_together
+
         restored, passed = restore_together(targets, candidates, ranks, rng=rng)
         for candidate, _, damaged in passed:
             if damaged and ranks.leads:
@@ -386,7 +387,7 @@ class CheckpointKeeper:
         """Wait for the save in flight and release its buffers; saving again is allowed."""
         flushed = self.flush(timeout_s)
         if flushed:
-            self._buffers = HostBuffers()
+            self._buffers = None
         return flushed
 
     def _own_process(self) -> None:
@@ -396,8 +397,7 @@ class CheckpointKeeper:
         self._process = os.getpid()
         # A thread that is not here may hold the lock there was, and the writer is not here.
         self._lock = threading.RLock()
-        self._writer = self._ranks = None
-        self._buffers = HostBuffers()
+        self._writer = self._ranks = self._buffers = None
         self._pending, self._finished = [], []
 
     def _in_flight(self) -> bool:
@@ -410,11 +410,11 @@ class CheckpointKeeper:
         return not self._in_flight()
 
     def _start_writing(
-        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
+        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
     ) -> None:
         def write() -> None:
             try:
-                checkpoint = self._write(fill, look)
+                checkpoint = self._write(draft, fill, inspected)
             except Exception as error:  # noqa: BLE001 - a failed save must not end training
                 self.failures += 1
                 self.last_error = error
@@ -426,16 +426,27 @@ class CheckpointKeeper:
         self._writer.start()
 
     def _write(
-        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
+        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
     ) -> Checkpoint:
+        """Write a file, and give it its name and manifest if its numbers are finite."""
         try:
-            durable = publish(self._folder, fill, look)
+            with temporary(self.directory) as body:
+                # The disk takes longest, so there is time for a look at the numbers before what
+                # was written gets a name.
+                with in_thread("watchstep-finite", inspected) as looked:
+                    write_synced(body, fill)
+                checkpoint = looked().noted(draft)
+                if not checkpoint.finite:
+                    self.refused += 1
+                    return checkpoint
+                part = part_of(body)
+                durable = self._folder.add(
+                    dataclasses.replace(checkpoint, size_bytes=part.size_bytes, sha256=part.sha256),
+                    body,
+                )
         except OSError as error:
             raise self._not_saved(error) from error
-        if durable.finite:
-            self._keep_or_suspect(durable)
-        else:
-            self.refused += 1
+        self._keep_or_suspect(durable)
         return durable
 
     def _not_saved(self, error: OSError) -> CheckpointError:

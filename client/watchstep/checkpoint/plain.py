@@ -5,13 +5,12 @@ from __future__ import annotations
 import collections
 import random
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import torch
 
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 NDARRAY = "watchstep.ndarray"
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
@@ -32,8 +31,6 @@ def plain(value: Any, name: str = "") -> Any:
     Raises:
         CheckpointError: Naming a value that could only be stored by pickling its class.
     """
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value.detach()
     if type(value) in _ATOMS or isinstance(value, (torch.dtype, torch.device, torch.Size)):
@@ -59,8 +56,6 @@ def _plain_mapping(value: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
 
 
 def _plain_other(value: Any, name: str) -> Any:
-    import torch
-
     if isinstance(value, torch.Generator):
         return value.get_state()
     if isinstance(value, random.Random):
@@ -69,8 +64,6 @@ def _plain_other(value: Any, name: str) -> Any:
 
 
 def _plain_numpy(value: Any, name: str) -> Any:
-    import torch
-
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.generic):
@@ -86,24 +79,44 @@ def _plain_numpy(value: Any, name: str) -> Any:
     raise CheckpointError(f"{name}: {type(value).__name__} has no state_dict() and is not plain")
 
 
+def mapped(
+    value: Any,
+    leaf: Callable[[Any, str], Any],
+    name: str = "",
+    is_leaf: Callable[[Any], bool] = lambda _: False,
+) -> Any:
+    """A tree of mappings and sequences, with something else in place of each leaf.
+
+    Args:
+        value: As `plain` makes it.
+        leaf: From a leaf and its dotted name to what takes its place.
+        name: Of `value`.
+        is_leaf: Which mappings and sequences are leaves too.
+    """
+    if is_leaf(value):
+        return leaf(value, name)
+    if isinstance(value, Mapping):
+        entries = {key: mapped(e, leaf, f"{name}.{key}", is_leaf) for key, e in value.items()}
+        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
+    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
+        members = [mapped(e, leaf, f"{name}.{at}", is_leaf) for at, e in enumerate(value)]
+        return members if isinstance(value, list) else tuple(members)
+    return leaf(value, name)
+
+
 def unplain(value: Any) -> Any:
     """The reverse of `plain` for numpy arrays; everything else stays."""
-    if isinstance(value, dict):
-        if set(value) == {NDARRAY}:
-            return value[NDARRAY].numpy()
-        entries = {key: unplain(entry) for key, entry in value.items()}
-        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
-    if isinstance(value, list):
-        return [unplain(member) for member in value]
-    if type(value) is tuple:
-        return tuple(unplain(member) for member in value)
-    return value
+
+    def is_array(value: Any) -> bool:
+        return isinstance(value, dict) and set(value) == {NDARRAY}
+
+    return mapped(
+        value, lambda each, _: each[NDARRAY].numpy() if is_array(each) else each, "", is_array
+    )
 
 
 def rng_state() -> dict[str, Any]:
     """The state of Python's, numpy's and torch's global random generators; none advances."""
-    import torch
-
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -115,15 +128,11 @@ def rng_state() -> dict[str, Any]:
 
 def cuda_is_in_use() -> bool:
     """Whether this process has begun to use CUDA; asking does not begin it."""
-    import torch
-
     return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
     """Put global random generators where they were when `rng_state` was called."""
-    import torch
-
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     numpy = sys.modules.get("numpy")
@@ -132,3 +141,15 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     devices: list[torch.Tensor] = state.get("cuda", [])
     if devices and torch.cuda.is_available() and len(devices) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(devices)
+
+
+def save_whole(stream: IO[bytes], whole: Mapping[str, Any]) -> None:
+    """`torch.save`, with what the disk says where it refuses."""
+    try:
+        torch.save(dict(whole), stream)
+    except RuntimeError as error:
+        # torch wraps a failed write of its own making around the reason.
+        cause = error.__cause__ or error.__context__
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        raise cause or error from error

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import torch.distributed as dist
+
 from watchstep.errors import CheckpointError
 
 T = TypeVar("T")
@@ -41,8 +43,6 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        import torch.distributed as dist
-
         if not dist.is_available() or not dist.is_initialized():
             raise CheckpointError("sharded state needs torch.distributed, which is not initialised")
         self.rank = dist.get_rank()
@@ -60,8 +60,6 @@ class Ranks:
         Raises:
             TogetherError: Out of what is returned: one died.
         """
-        import torch.distributed as dist
-
         arrival: Any = dist.barrier(group=self.group, async_op=True)
 
         def arrived() -> bool:
@@ -102,8 +100,6 @@ class Ranks:
         return result  # type: ignore[return-value]  # the leading process is the first
 
     def _gathered(self, own: T | _Failed) -> list[T | _Failed]:
-        import torch.distributed as dist
-
         gathered: list[Any] = [None] * self.world
         with _peers():
             dist.all_gather_object(gathered, own, group=self.group)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from watchstep.checkpoint.arrays import inspect_arrays, read_arrays
 from watchstep.checkpoint.durable import hash_stream
-from watchstep.checkpoint.finite import Finiteness, inspect
-from watchstep.checkpoint.record import ARRAYS_SUFFIX, Checkpoint, read_manifest
-from watchstep.checkpoint.shards import check_parts, read_shards
+from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
+    Checkpoint,
+    Finiteness,
+    Part,
+    read_manifest,
+)
 from watchstep.errors import CheckpointError
 
 
@@ -30,6 +34,8 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         refuse_nonfinite(finiteness, str(path))
         return manifest, content
     if manifest.parts:
+        from watchstep.checkpoint.shards import read_shards
+
         check_parts(manifest, manifest.parts)
         content = read_shards(path)
     else:
@@ -117,6 +123,8 @@ def check_finite(
     Raises:
         CheckpointError: Naming the first that is not, or the state claims more than `most_bytes`.
     """
+    from watchstep.checkpoint.finite import inspect
+
     try:
         finiteness = inspect(state, unchecked, most_bytes=most_bytes)
     except CheckpointError as error:
@@ -138,11 +146,34 @@ def refuse_nonfinite(finiteness: Finiteness, name: str) -> None:
         )
 
 
-def foreign(path: Path, tensors: int) -> Checkpoint:
-    """A file that others wrote, found in order: what can be said of it."""
+def part_of(path: Path) -> Part:
+    """What a manifest says of one file of a folder."""
     with path.open("rb") as stream:
-        size_bytes, digest = hash_stream(stream)
-    created = path.stat().st_mtime
-    return dataclasses.replace(
-        Checkpoint(path), size_bytes=size_bytes, sha256=digest, created=created, tensors=tensors
-    )
+        size_bytes, sha256 = hash_stream(stream)
+    return Part(path.name, size_bytes, sha256)
+
+
+def sealed(parts: Sequence[Part]) -> str:
+    """One hash for a folder: SHA-256 over its files' hashes, as `sha256sum` lists them."""
+    listing = "".join(f"{part.sha256}  {part.name}\n" for part in sorted(parts))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def check_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> None:
+    """Compare files of a folder with what its manifest says of them.
+
+    Raises:
+        CheckpointError: Naming the first that differs or is not there.
+        OSError: One cannot be read, which says nothing about its bytes.
+    """
+    for part in parts:
+        path = checkpoint.path / part.name
+        try:
+            part_now = part_of(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path}: is missing") from error
+        if part_now != part:
+            wrong = f"{part_now.size_bytes:,} bytes, sha256 {part_now.sha256[:12]}…"
+            raise CheckpointError(
+                f"{path}: {wrong}, saved {part.size_bytes:,}, {part.sha256[:12]}…"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,24 +72,41 @@ class Checkpoint:
 
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""
-        return {
-            "path": str(self.path),
-            "step": self.step,
-            "update": self.update,
-            "size_bytes": self.size_bytes,
-            "sha256": self.sha256,
-            "finite": self.finite,
-            "pinned": self.pinned,
-            "created": self.created,
-            "bad_tensor": self.bad_tensor,
-            "nonfinite": self.nonfinite,
-            "serial": self.serial,
-            "suspect": self.suspect,
-            "tensors": self.tensors,
-            "unchecked": list(self.unchecked),
-            "parts": [part.name for part in self.parts],
-            "attempt": self.attempt,
-        }
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        parts = [part.name for part in self.parts]
+        return {**fields, "path": str(self.path), "unchecked": [*self.unchecked], "parts": parts}
+
+
+@dataclass(frozen=True, slots=True)
+class Finiteness:
+    """What a look at every tensor of a state found.
+
+    Attributes:
+        tensors: Tensors found, of any dtype.
+        bad_tensor: Dotted name of the first that holds NaN or an infinity; None if none does.
+        nonfinite: Elements that are NaN or infinite, over all tensors.
+    """
+
+    tensors: int
+    bad_tensor: str | None = None
+    nonfinite: int = 0
+
+    def noted(self, draft: Checkpoint) -> Checkpoint:
+        """A checkpoint with what was seen of its numbers."""
+        return replace(
+            draft,
+            finite=self.bad_tensor is None,
+            bad_tensor=self.bad_tensor,
+            nonfinite=self.nonfinite,
+            tensors=self.tensors,
+        )
+
+
+_VOUCHED = (
+    "serial", "step", "update", "size_bytes", "sha256", "finite", "created", "tensors",
+    "unchecked", "attempt",
+)  # fmt: skip
+"""What a manifest holds of a checkpoint."""
 
 
 def manifest_path(path: Path) -> Path:
@@ -100,23 +117,11 @@ def manifest_path(path: Path) -> Path:
 def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     """The manifest of a finite checkpoint; holds a hash of itself."""
     torch = sys.modules.get("torch")
-    fields: dict[str, Any] = {
-        "format": FORMAT,
-        "file": checkpoint.path.name,
-        "serial": checkpoint.serial,
-        "step": checkpoint.step,
-        "update": checkpoint.update,
-        "size_bytes": checkpoint.size_bytes,
-        "sha256": checkpoint.sha256,
-        "finite": checkpoint.finite,
-        "created": checkpoint.created,
-        "tensors": checkpoint.tensors,
-        "unchecked": list(checkpoint.unchecked),
-        "torch": "" if torch is None else str(torch.__version__),
-        "attempt": checkpoint.attempt,
-    }
+    fields = {name: getattr(checkpoint, name) for name in _VOUCHED}
+    fields |= {"format": FORMAT, "file": checkpoint.path.name}
+    fields["torch"] = "" if torch is None else str(torch.__version__)
     if checkpoint.parts:
-        fields["parts"] = [list(part) for part in checkpoint.parts]
+        fields["parts"] = checkpoint.parts
     return _sealed(fields)
 
 
@@ -135,15 +140,8 @@ def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
         raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
     return Checkpoint(
         path=path,
-        step=fields["step"],
-        update=fields["update"],
-        size_bytes=fields["size_bytes"],
-        sha256=fields["sha256"],
-        finite=fields["finite"],
         pinned=pinned,
-        created=fields["created"],
-        serial=fields["serial"],
-        tensors=fields["tensors"],
+        **{name: fields[name] for name in _VOUCHED if name not in ("unchecked", "attempt")},
         unchecked=tuple(fields["unchecked"]),
         parts=tuple(Part(*part) for part in fields.get("parts", ())),
         attempt=fields.get("attempt", ""),

@@ -6,23 +6,22 @@ import contextlib
 import dataclasses
 import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.durable import sync_directory, temporary, write_synced
+from watchstep.checkpoint.durable import temporary
 from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
 from watchstep.checkpoint.ranks import Ranks, TogetherError
-from watchstep.checkpoint.reading import check_finite, read_kept, vouched
-from watchstep.checkpoint.record import Checkpoint, Part, manifest_bytes, manifest_path
-from watchstep.checkpoint.shards import (
+from watchstep.checkpoint.reading import (
+    check_finite,
     check_parts,
-    read_shards,
+    read_kept,
     sealed,
-    sharded_like,
-    write_shards,
+    vouched,
 )
+from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.shards import read_shards, sharded_like, write_shards
 from watchstep.checkpoint.targets import load_all
 from watchstep.errors import CheckpointError
 
@@ -65,9 +64,14 @@ def save_together(
         made = temporary(draft.path.parent, folder=True)
         place = ranks.led(lambda: unfinished.enter_context(made))
         parts = ranks.agreed(lambda: write_shards(place, whole, ranks))
-        return ranks.led(
-            lambda: _published(draft, place, [p for some in parts for p in some], folder)
+        every = [part for some in parts for part in some]
+        whole_draft = dataclasses.replace(
+            draft,
+            parts=tuple(every),
+            size_bytes=sum(part.size_bytes for part in every),
+            sha256=sealed(every),
         )
+        return ranks.led(lambda: folder.add(whole_draft, place))
 
 
 def restore_together(
@@ -102,24 +106,6 @@ def restore_together(
             set_rng_state(content["rng"])
         return candidate, passed
     return None, passed
-
-
-def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder) -> Checkpoint:
-    durable = dataclasses.replace(
-        draft,
-        parts=tuple(parts),
-        size_bytes=sum(part.size_bytes for part in parts),
-        sha256=sealed(parts),
-        serial=folder.next_serial(),
-    )
-    directory = durable.path.parent
-    vouching = manifest_bytes(durable)
-    with temporary(directory) as manifest:
-        write_synced(manifest, lambda stream: stream.write(vouching))
-        place.replace(durable.path)
-        manifest.replace(manifest_path(durable.path))
-        sync_directory(directory)
-    return durable
 
 
 def _check(candidate: Checkpoint, ranks: Ranks) -> None:

@@ -8,22 +8,21 @@ torch's `.metadata`, which is read by an unpickler that knows torch's own classe
 
 from __future__ import annotations
 
-import collections
-import hashlib
 import io
 import pickle
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watchstep.checkpoint.durable import hash_stream, sync_directory
-from watchstep.checkpoint.record import Checkpoint, Part
+import torch
+
+from watchstep.checkpoint.durable import sync_directory
+from watchstep.checkpoint.plain import mapped
+from watchstep.checkpoint.reading import part_of
+from watchstep.checkpoint.record import Part
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
-    import torch
-
     from watchstep.checkpoint.ranks import Ranks
 
 _MARK = "watchstep.tensor"
@@ -47,23 +46,6 @@ _METADATA_CLASSES = frozenset(
 )
 
 
-def is_sharded(state: Any) -> bool:
-    """Whether a state holds DTensors, of which each process has its own part."""
-    # Looked up, not imported: without it nobody can have made one.
-    tensors = sys.modules.get("torch.distributed.tensor")
-    return tensors is not None and _holds(state, tensors.DTensor)
-
-
-def _holds(value: Any, kind: type) -> bool:
-    if isinstance(value, kind):
-        return True
-    if hasattr(value, "state_dict"):
-        return _holds(value.state_dict(), kind)
-    if isinstance(value, Mapping):
-        return any(_holds(entry, kind) for entry in value.values())
-    return isinstance(value, (list, tuple)) and any(_holds(entry, kind) for entry in value)
-
-
 def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
     """Write this process's part of a state; every process calls it at once.
 
@@ -77,7 +59,6 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
     Returns:
         The files that this process wrote, on the disk.
     """
-    import torch
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -104,33 +85,7 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
     if ranks.leads:
         own.append(folder / _METADATA)
     sync_directory(folder)
-    return [_part(path) for path in own]
-
-
-def sealed(parts: Sequence[Part]) -> str:
-    """One hash for a folder: SHA-256 over its files' hashes, as `sha256sum` lists them."""
-    listing = "".join(f"{part.sha256}  {part.name}\n" for part in sorted(parts))
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def check_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> None:
-    """Compare files of a folder with what its manifest says of them.
-
-    Raises:
-        CheckpointError: Naming the first that differs or is not there.
-        OSError: One cannot be read, which says nothing about its bytes.
-    """
-    for part in parts:
-        path = checkpoint.path / part.name
-        try:
-            part_now = _part(path)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: is missing") from error
-        if part_now != part:
-            wrong = f"{part_now.size_bytes:,} bytes, sha256 {part_now.sha256[:12]}…"
-            raise CheckpointError(
-                f"{path}: {wrong}, saved {part.size_bytes:,}, {part.sha256[:12]}…"
-            )
+    return [part_of(path) for path in own]
 
 
 def read_shards(
@@ -149,7 +104,6 @@ def read_shards(
     Raises:
         CheckpointError: The folder is not as `write_shards` makes it.
     """
-    import torch
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     reader = FileSystemReader(folder)
@@ -162,8 +116,8 @@ def read_shards(
     if targets is not None:
         state = {name: state[name] for name in targets if name in state}
     live = {} if targets is None else _live(targets, state)
-    wanted = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
-    return {**rest, "state": _put_together(state, _fetched(reader, metadata, wanted))}
+    room = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
+    return {**rest, "state": _put_together(state, _fetched(reader, metadata, room))}
 
 
 def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,8 +127,6 @@ def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[s
         targets: What it is for; what is not among them is left out.
         state: As `plain` made it, the same in every process.
     """
-    import torch
-
     sharded: dict[str, Any] = {}
     for name, target in targets.items():
         if name not in state:
@@ -202,8 +154,6 @@ def _optimizer_like(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
 
 def _shards_of(value: Any, live: Any) -> Any:
     """A whole tensor as a DTensor where one of its shape is live; all else as it is."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         if not hasattr(live, "placements") or value.shape != live.shape:
             return value
@@ -215,12 +165,6 @@ def _shards_of(value: Any, live: Any) -> Any:
     if isinstance(value, Mapping) and isinstance(live, Mapping):
         return {key: _shards_of(entry, live.get(key)) for key, entry in value.items()}
     return value
-
-
-def _part(path: Path) -> Part:
-    with path.open("rb") as stream:
-        size_bytes, sha256 = hash_stream(stream)
-    return Part(path.name, size_bytes, sha256)
 
 
 def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]:
@@ -238,8 +182,6 @@ def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]
 
 def _live(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The tensor in the targets that each stored one is for, or is shaped like."""
-    import torch
-
     live: dict[str, torch.Tensor] = {}
     for name, target in targets.items():
         if hasattr(target, "state_dict"):
@@ -254,8 +196,6 @@ def _live(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, tor
 
 
 def _pair(rest: Any, value: Any, live: dict[str, torch.Tensor]) -> None:
-    import torch
-
     if isinstance(value, torch.Tensor):
         for key in _marked(rest):
             live[key] = value
@@ -265,8 +205,6 @@ def _pair(rest: Any, value: Any, live: dict[str, torch.Tensor]) -> None:
 
 
 def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
-    import torch
-
     dtype = stored.properties.dtype
     if live is not None and hasattr(live, "placements") and live.shape == stored.size:
         return torch.empty_like(live, dtype=dtype, requires_grad=False)
@@ -275,9 +213,10 @@ def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
 
 def _taken_apart(value: Any, name: str, tensors: dict[str, Any]) -> Any:
     """`value` with a mark in place of each tensor, which goes into `tensors`."""
-    import torch
 
-    if isinstance(value, torch.Tensor):
+    def taken(value: Any, name: str) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
         if not hasattr(value, "placements") and (
             not value.numel() or value.layout is not torch.strided or value.is_quantized
         ):
@@ -286,33 +225,26 @@ def _taken_apart(value: Any, name: str, tensors: dict[str, Any]) -> Any:
             name += "'"
         tensors[name] = value
         return {_MARK: name}
-    if isinstance(value, Mapping) and not isinstance(value, collections.Counter):
-        return {key: _taken_apart(entry, f"{name}.{key}", tensors) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        members = [_taken_apart(entry, f"{name}.{at}", tensors) for at, entry in enumerate(value)]
-        return members if isinstance(value, list) else tuple(members)
-    return value
+
+    return mapped(value, taken, name)
 
 
 def _put_together(rest: Any, tensors: Mapping[str, Any]) -> Any:
-    if _is_mark(rest):
-        return tensors[rest[_MARK]]
-    if isinstance(rest, dict) and not isinstance(rest, collections.Counter):
-        return {key: _put_together(entry, tensors) for key, entry in rest.items()}
-    if type(rest) in (list, tuple):
-        return type(rest)(_put_together(entry, tensors) for entry in rest)
-    return rest
+    return mapped(
+        rest, lambda each, _: tensors[each[_MARK]] if _is_mark(each) else each, "", _is_mark
+    )
 
 
 def _marked(rest: Any) -> list[str]:
     """The names of the tensors that belong into a rest."""
-    if _is_mark(rest):
-        return [rest[_MARK]]
-    if isinstance(rest, Mapping):
-        return [name for entry in rest.values() for name in _marked(entry)]
-    if isinstance(rest, (list, tuple)):
-        return [name for entry in rest for name in _marked(entry)]
-    return []
+    names: list[str] = []
+
+    def note(value: Any, _: str) -> None:
+        if _is_mark(value):
+            names.append(value[_MARK])
+
+    mapped(rest, note, "", _is_mark)
+    return names
 
 
 def _is_mark(rest: Any) -> bool:
@@ -323,8 +255,6 @@ class _MetadataUnpickler(pickle.Unpickler):
     """Knows the classes that torch writes into `.metadata`, and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        import torch
-
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or (module, name) in _METADATA_CLASSES:
             return super().find_class(module, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+
+from watchstep.checkpoint.plain import mapped
 
 
 class HostBuffers:
@@ -26,45 +26,25 @@ class HostBuffers:
 
         Tensors that share all their bytes, as tied weights do, share them in the copy too.
         """
-        import torch
-
         used: dict[str, torch.Tensor] = {}
         twins: dict[tuple[Any, ...], torch.Tensor] = {}
+
+        def host(value: Any, name: str) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            identity = _identity(value) or (name,)
+            if identity not in twins:
+                twins[identity] = used[name] = self._filled(value, name)
+            return twins[identity]
+
         with torch.no_grad():
-            copied = self._copied(state, "", used, twins)
+            copied = mapped(state, host)
             self._carry_out()
         # Buffers of tensors that are gone are released.
         self._buffers = used
         return copied
 
-    def _copied(
-        self,
-        value: Any,
-        name: str,
-        used: dict[str, torch.Tensor],
-        twins: dict[tuple[Any, ...], torch.Tensor],
-    ) -> Any:
-        import torch
-
-        if isinstance(value, torch.Tensor):
-            identity = _identity(value)
-            if identity is None or identity not in twins:
-                used[name] = self._filled(value, name)
-                twins[identity or (name,)] = used[name]
-            return twins[identity or (name,)]
-        if isinstance(value, Mapping):
-            entries = {k: self._copied(v, f"{name}.{k}", used, twins) for k, v in value.items()}
-            return (
-                collections.Counter(entries) if isinstance(value, collections.Counter) else entries
-            )
-        if isinstance(value, (list, tuple)):
-            members = [self._copied(v, f"{name}.{i}", used, twins) for i, v in enumerate(value)]
-            return members if isinstance(value, list) else type(value)(members)
-        return value
-
     def _filled(self, value: torch.Tensor, name: str) -> torch.Tensor:
-        import torch
-
         if value.layout is not torch.strided or value.is_quantized:
             return value.detach().cpu().clone()
         buffer = self._buffers.get(name)
@@ -76,8 +56,6 @@ class HostBuffers:
 
     def _carry_out(self) -> None:
         """All copies in one call: small tensors cost more to name than to copy."""
-        import torch
-
         copies, self._copies = self._copies, []
         if copies:
             buffers, values = zip(*copies, strict=True)
@@ -87,15 +65,11 @@ class HostBuffers:
 
 def wait_for(devices: Iterable[torch.device]) -> None:
     """Return once every accelerator among these has done what it was given."""
-    import torch
-
     for device in {device for device in devices if device.type != "cpu"}:
         torch.accelerator.synchronize(device)
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:
-    import torch
-
     if value.layout is not torch.strided or not value.numel():
         return None
     place = value.data_ptr(), value.device

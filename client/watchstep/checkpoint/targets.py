@@ -6,13 +6,12 @@ import copy
 import random
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.checkpoint.plain import unplain
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 _LIKE_PARAMETER = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "momentum_buffer", "exp_inf"}
@@ -70,8 +69,6 @@ def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> Callable[[], o
 
 def _loader(target: Any) -> Callable[[Any], object] | None:
     """What puts a state into a target, None if nothing can."""
-    import torch
-
     if isinstance(target, torch.Generator):
         return target.set_state
     if hasattr(target, "load_state_dict"):
@@ -100,8 +97,6 @@ def _numpy_loader(target: Any) -> Callable[[Any], object] | None:
 
 def _restorer(target: Any) -> Callable[[], object]:
     """A function that puts a target back as it is now."""
-    import torch
-
     loader = _loader(target)
     assert loader is not None
     if isinstance(target, torch.Generator):
@@ -119,8 +114,6 @@ def _restorer(target: Any) -> Callable[[], object]:
 
 
 def _check_fit(name: str, target: Any, state: Any) -> None:
-    import torch
-
     if isinstance(target, torch.nn.Module):
         _check_module(name, target, state)
     elif isinstance(target, torch.optim.Optimizer):
@@ -130,8 +123,6 @@ def _check_fit(name: str, target: Any, state: Any) -> None:
 
 
 def _check_module(name: str, module: torch.nn.Module, state: Any) -> None:
-    import torch
-
     expected = module.state_dict()
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{name}: holds no module's state")

@@ -1,6 +1,6 @@
 """The guard: judges gradients before `optimizer.step()` touches a weight.
 
-Importing this package does not import torch; using it does.
+Importing this package imports torch; the hook does so when something is guarded.
 """
 
 from __future__ import annotations

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import torch
 
 from watchstep.guard.measure import dense_values, largest_magnitudes, tensor_norms
-
-if TYPE_CHECKING:
-    import torch
 
 Receive = Callable[[list[float]], None]
 
@@ -39,8 +38,6 @@ class CudaCopies:
     """Copies into pinned memory on the current stream, each followed by an event."""
 
     def __init__(self) -> None:
-        import torch
-
         # Pinning memory waits for the device, so all of it is pinned before training.
         self._free = [
             (torch.empty(PACKET, dtype=torch.float64, pin_memory=True), torch.cuda.Event())  # type: ignore[no-untyped-call]
@@ -49,9 +46,6 @@ class CudaCopies:
         self._flying: deque[tuple[torch.Tensor, torch.cuda.Event, int, Receive]] = deque()
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """See `Copies.send`."""
-        import torch
-
         if not self._free:
             return False
         buffer, event = self._free.pop()
@@ -61,7 +55,6 @@ class CudaCopies:
         return True
 
     def deliver(self) -> None:
-        """See `Copies.deliver`."""
         while self._flying and self._flying[0][1].query():  # type: ignore[no-untyped-call]
             buffer, event, length, receive = self._flying.popleft()
             values = buffer[:length].tolist()
@@ -76,12 +69,10 @@ class HostCopies:
         self._waiting: deque[tuple[torch.Tensor, Receive]] = deque(maxlen=SLOTS)
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """See `Copies.send`."""
         self._waiting.append((packet.clone(), receive))
         return True
 
     def deliver(self) -> None:
-        """See `Copies.deliver`."""
         while self._waiting:
             packet, receive = self._waiting.popleft()
             receive(packet.tolist())
@@ -129,8 +120,6 @@ class DeviceLane:
         receive: Callable[[Arrived], None],
     ) -> None:
         """Measure a step that is about to happen, and let it skip itself if it must."""
-        import torch
-
         with torch.no_grad():
             now = _reduced(gradients)
             scale = getattr(optimizer, "grad_scale", None)
@@ -167,8 +156,6 @@ class DeviceLane:
             nonfinite: Gradient tensors that are not finite.
             theirs: As of `_scalers_verdict`: their skip is their business, not counted as ours.
         """
-        import torch
-
         bad = (nonfinite > 0).to(torch.float32)
         if not (self._skip and skips_on_device(optimizer)):
             return torch.zeros_like(bad)
@@ -179,8 +166,6 @@ class DeviceLane:
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:
-        import torch
-
         if self._counts is None:
             self._counts = torch.zeros(2, dtype=torch.float64, device=bad.device)
         wide = bad.to(torch.float64)
@@ -192,8 +177,6 @@ class DeviceLane:
 
 def _scalers_verdict(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.Tensor:
     """1.0 on the device if an AMP loss scaler has told the optimizer to skip, else 0.0."""
-    import torch
-
     overflown: torch.Tensor | None = getattr(optimizer, "found_inf", None)
     if overflown is None:
         return torch.zeros((), dtype=torch.float32, device=device)
@@ -207,8 +190,6 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     True for torch's fused optimizers once their state exists. Before that a skipped step
     would leave state behind that was created but never filled.
     """
-    import torch
-
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         return False
     if type(optimizer) is torch.optim.SGD and not any(
@@ -221,8 +202,6 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
 
 def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Norm and number of non-finite tensors, as two float64 numbers on the device."""
-    import torch
-
     with torch.no_grad():
         values = dense_values(gradients, exact=False)
         largest = largest_magnitudes(values)

@@ -12,6 +12,9 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+import torch.distributed as dist
+
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError
 from watchstep.guard.measure import Measured, joined_norm
@@ -19,7 +22,6 @@ from watchstep.guard.optimizers import hookable, ranks_of_shards
 from watchstep.peers import peers
 
 if TYPE_CHECKING:
-    import torch
     from torch.distributed import ProcessGroup
 
 log = logging.getLogger("watchstep.guard")
@@ -55,8 +57,6 @@ class Agreement:
     def __init__(
         self, group: ProcessGroup | Sequence[int] | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        import torch.distributed as dist
-
         if isinstance(group, Sequence):
             self._ranks = list(group)
         else:
@@ -90,9 +90,6 @@ class Agreement:
         return share if local else dataclasses.replace(share, norm=norm)
 
     def _joined(self, norm: float) -> float:
-        import torch
-        import torch.distributed as dist
-
         norms = torch.zeros(self.processes, dtype=torch.float64)
         norms[self._place] = norm
         dist.all_reduce(norms, group=self._group)
@@ -122,9 +119,6 @@ class Agreement:
         log.warning("vote failed, this process decides alone from now on", exc_info=error)
 
     def _voted(self, own: Verdict) -> Verdict:
-        import torch
-        import torch.distributed as dist
-
         votes = torch.zeros(len(self._ranks), dtype=torch.int64)
         votes[self._place] = int(own.action)
         dist.all_reduce(votes, group=self._group)
@@ -161,8 +155,6 @@ def agreement_of(
     Raises:
         GuardRefusedError: Not all processes that share the parameters guard them.
     """
-    import torch.distributed as dist
-
     if not dist.is_available() or not dist.is_initialized():
         return None
     if group:

@@ -8,7 +8,9 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
@@ -39,9 +41,6 @@ from watchstep.guard.skipping import (
     refusal,
 )
 from watchstep.guard.tally import FROZEN, NONFINITE, NORM, UPDATE_RATIO, Tally
-
-if TYPE_CHECKING:
-    import torch
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 
@@ -194,7 +193,6 @@ class Guard:
 
     @property
     def errors(self) -> int:
-        """Errors inside the guard or its judge that training survived."""
         return sum(self._boundary.errors.values())
 
     def note(self, name: str, value: float) -> None:
@@ -338,7 +336,6 @@ class Guard:
         self._tally.scaler_skip()
 
     def _decide_later(self, lane: DeviceLane, gradients: Sequence[torch.Tensor]) -> None:
-        """Act on what has arrived of earlier steps, and send this one's numbers on their way."""
         lane.copies.deliver()
         while self._late and not self._skipping:
             arrived, notes = self._late.popleft()
@@ -388,7 +385,6 @@ class Guard:
         return overflown is not None and bool(overflown.item() > 0)
 
     def _measured(self, gradients: Sequence[torch.Tensor], unclipped: Measured | None) -> Measured:
-        """This step's gradients: unscaled, before clipping, and none clean that is not."""
         now = self._measure(gradients)
         # A GradScaler leaves gradients scaled for fused optimizers and tells them the scale.
         scale = getattr(self.optimizer, "grad_scale", None)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 SECOND_MOMENTS = frozenset(
     {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "exp_inf"}
@@ -50,8 +48,6 @@ def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     A step is divided by the root of that moment, so such an element never moves again,
     although its value is finite and no gradient is wrong any more. None without such state.
     """
-    import torch
-
     with torch.no_grad():
         counts = [
             torch.isinf(entry).sum()
@@ -72,8 +68,6 @@ class StepSize:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        import torch
-
         with torch.no_grad():
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self._samples = [_sample(p) for p in parameters if p.numel() and p.is_floating_point()]
@@ -84,8 +78,6 @@ class StepSize:
 
         NaN where all sampled weights were zero and did not move. None without parameters.
         """
-        import torch
-
         if not self._samples:
             return None
         with torch.no_grad():
@@ -108,8 +100,6 @@ def _sample(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    import torch
-
     home = tensors[0].device
     norms = [torch.linalg.vector_norm(t.float()).to(home, non_blocking=True) for t in tensors]
     total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))

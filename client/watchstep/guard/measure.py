@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,6 @@ def measure(gradients: Sequence[torch.Tensor]) -> Measured:
         gradients: Tensors of any shape, floating dtype and device, dense or sparse. Read
             only, and no graph is recorded. Of a DTensor the local shard is measured.
     """
-    import torch
-
     with torch.no_grad():
         quick = _quick_norm(gradients)
         if quick is not None and math.isfinite(quick):
@@ -71,8 +67,6 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
 
     Nothing in it is done for each tensor in Python, but for a few small ones.
     """
-    import torch
-
     if set(map(type, gradients)) != {torch.Tensor}:
         return None
     try:
@@ -90,8 +84,6 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
 
 
 def _are_small(gradients: Sequence[torch.Tensor]) -> bool:
-    import torch
-
     kinds = {(gradient.dtype, gradient.layout, gradient.device.type) for gradient in gradients}
     if len(kinds) != 1 or not kinds <= {(torch.float32, torch.strided, "cpu")}:
         return False
@@ -159,8 +151,6 @@ def largest_magnitudes(values: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
-    import torch
-
     kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
     for value in values:
         kinds.setdefault((value.dtype, value.device), []).append(value)
@@ -175,8 +165,6 @@ def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
 
 
 def _values(gradient: torch.Tensor, *, exact: bool) -> torch.Tensor:
-    import torch
-
     if hasattr(gradient, "to_local"):
         gradient = gradient.to_local()
     if gradient.layout is torch.sparse_coo:
@@ -204,8 +192,6 @@ def _measure_exactly(values: Sequence[torch.Tensor]) -> Measured:
 
 
 def _norm_without_overflow(value: torch.Tensor, largest: float) -> float:
-    import torch
-
     if largest == 0.0:
         return 0.0
     scaled = value.to(torch.float64) / largest

@@ -8,10 +8,9 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 WayBack = Callable[[], Any]
 """Makes an object as it was, and returns it: the same one where that can be."""
@@ -51,8 +50,6 @@ class Memory:
         Raises:
             NoWayBackError: There is nothing that could.
         """
-        import torch
-
         if isinstance(value, _UNCHANGING):
             return lambda: value
         if isinstance(value, (torch.dtype, torch.device, torch.Size)):
@@ -66,8 +63,6 @@ class Memory:
         return self._ways[key]
 
     def _new_way(self, value: Any) -> WayBack:
-        import torch
-
         makers: list[tuple[Any, Callable[[Any], WayBack]]] = [
             (torch.Tensor, self._tensor),
             (torch.Generator, lambda g: _restored(g, g.set_state, g.get_state())),
@@ -85,10 +80,10 @@ class Memory:
     def _tensor(self, value: torch.Tensor) -> WayBack:
         if self._dry:
             return lambda: value
-        kept = value.detach().clone()
+        copied = value.detach().clone()
 
         def write_back() -> torch.Tensor:
-            value.detach().copy_(kept)
+            value.detach().copy_(copied)
             return value
 
         return write_back
@@ -142,10 +137,10 @@ class Memory:
 
             return refilled
         try:
-            kept = copy.deepcopy(value)
+            copied = copy.deepcopy(value)
         except (TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
             raise NoWayBackError(type(value).__name__) from error
-        return lambda: copy.deepcopy(kept)
+        return lambda: copy.deepcopy(copied)
 
 
 def _set(value: set[Any]) -> WayBack:
@@ -164,10 +159,10 @@ def _numpy(value: Any) -> WayBack | None:
     if numpy is None:
         return None
     if isinstance(value, numpy.ndarray) and value.shape:
-        return _restored(value, lambda kept: value.__setitem__(..., kept), value.copy())
+        return _restored(value, lambda copied: value.__setitem__(..., copied), value.copy())
     if isinstance(value, numpy.random.Generator):
         bits = value.bit_generator
-        return _restored(value, lambda kept: setattr(bits, "state", kept), bits.state)
+        return _restored(value, lambda copied: setattr(bits, "state", copied), bits.state)
     return None
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.guard.memory import Memory, NoWayBackError
-
-if TYPE_CHECKING:
-    import torch
 
 
 class WithheldGradients:
@@ -39,8 +38,6 @@ class ZeroedGradients(WithheldGradients):
     """Zeros for one step, for optimizers of others, which may not expect a missing gradient."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        import torch
-
         super().__init__(optimizer)
         for parameter, _ in self._held:
             parameter.grad = torch.zeros_like(parameter)
@@ -69,8 +66,6 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put every bit back in place; tensors and containers keep their identity."""
-        import torch
-
         with torch.no_grad():
             for group, remembered in zip(self._optimizer.param_groups, self._groups, strict=True):
                 restored = {name: back() for name, back in remembered.items()}

@@ -27,15 +27,12 @@ class Tally:
         self._begin()
 
     def step(self) -> None:
-        """Count one call of `optimizer.step()`."""
         self._steps += 1
 
     def skip(self, steps: int) -> None:
-        """Count steps that left no trace."""
         self._skipped += steps
 
     def scaler_skip(self) -> None:
-        """Count a step that an AMP loss scaler skipped."""
         self._has_scaler = True
         self._scaler_skipped += 1
 
@@ -52,7 +49,6 @@ class Tally:
             self._rates[:] = [rate]
 
     def norm(self, norm: float, nonfinite: int) -> None:
-        """Add one step's pre-clip norm and its number of non-finite gradient tensors."""
         self._norms.append(norm)
         self._nonfinite += nonfinite
 

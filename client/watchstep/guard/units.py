@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 ACTIVE_SHARE = 0.01
@@ -85,13 +86,10 @@ class Units:
         Names: `guard/dead_units`, `guard/saturated_units`, from 0 to 1; those not measured
         since are left out.
         """
-        import torch
-
         by_name, self._shares = self._shares, {}
         return {name: torch.stack(shares).max() for name, shares in by_name.items()}
 
     def detach(self) -> None:
-        """Take the hooks out. Twice is harmless."""
         for handle in self._handles:
             handle.remove()
 
@@ -101,8 +99,6 @@ class Units:
     def _hook(
         self, name: str, measure: Callable[[torch.Tensor], torch.Tensor]
     ) -> Callable[[Any, Any, Any], None]:
-        import torch
-
         def seen(_module: Any, _inputs: Any, output: Any) -> None:
             if self._passes % self.every == 0 and not torch.compiler.is_compiling():
                 self._survive(self._measure, name, measure, output)
@@ -112,8 +108,6 @@ class Units:
     def _measure(
         self, name: str, measure: Callable[[torch.Tensor], torch.Tensor], output: torch.Tensor
     ) -> None:
-        import torch
-
         if output.dim() < 2 or not output.numel():
             return
         with torch.no_grad():
@@ -127,15 +121,12 @@ class Units:
 
 
 def _lets_through(units: torch.Tensor) -> torch.Tensor:
-    """Where a ReLU lets something through."""
     return units > 0
 
 
 def _tanh_moves(units: torch.Tensor) -> torch.Tensor:
-    """Where a tanh has a gradient."""
     return units.abs() < NEAR_ONE
 
 
 def _sigmoid_moves(units: torch.Tensor) -> torch.Tensor:
-    """Where a sigmoid has a gradient."""
     return (units > NEAR_ZERO) & (units < NEAR_ONE)

@@ -25,34 +25,13 @@ DEFAULT_RULES = (AUTO,)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything about one watch.
+    """Everything about one watch; see `watchstep.init`, whose arguments these are.
 
     Attributes:
-        rules: Packs and rule files, see `watchstep.rules.load`.
-        checkpoints: Folder of the checkpoint keeper; None for no keeper.
-        on_critical: What a rule's demand to halt leads to: "alert" only tells, "halt" raises
-            `TrainingHalted`, "rollback" restores the pin and goes on.
-        keep: Checkpoints that retention leaves, besides the pin.
-        good_after: Healthy updates after a save before it may become the pin.
-        async_checkpoints: Whether saves are written in the background.
-        max_rollbacks: Rollbacks of one watch before the next one halts instead.
-        rollback_lr_factor: What learning rates are multiplied with after a rollback.
-        strict: Read device tensors at once, at the price of a synchronisation each update.
-        capture_text: Whether `warnings` and `logging` lines from WARNING up become events.
-        obey_commands: Whether halt commands from the service are obeyed.
-        exit_s: What the run's end may take, for a save in the background and the service
-            together. With the default a process is gone within 2 s.
-        report: Whether this process reports, and writes checkpoints that others hold alike.
-            None: rank 0 of a distributed job does (torch.distributed, or RANK, SLURM_PROCID,
-            OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
-        catch_sigterm: Whether a SIGTERM that nobody else handles is told before the process
-            dies of it.
-        first_update_s: Seconds that the first update may take, which may compile, and a phase
-            marked by `pause` the first time.
-        terminal: Whether a critical alert is said on stderr where no service hears of it, and
-            where the run is to be seen where one does.
-        roles: Metric name to role, for metrics whose name does not say what they are.
-        system: Whether readings of the machine, its disk and its GPUs come with the updates.
+        report: Rank 0 of a distributed job does by torch.distributed, or RANK, SLURM_PROCID,
+            OMPI_COMM_WORLD_RANK or PMI_RANK. True for processes that are runs of their own.
+        exit_s: For a save in the background and the service together. With the default a
+            process is gone within 2 s.
         outside: File in which `watchstep run`, where it is around this process, learns which
             session speaks for the run.
     """
@@ -87,7 +66,7 @@ class Options:
     system: bool = False
 
 
-def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
+def from_environment(arguments: Mapping[str, Any]) -> tuple[Options, list[str]]:
     """Arguments over environment over defaults, and a sentence for each that cannot be used.
 
     None counts as not given. An argument that cannot be used costs that argument: it is mended
@@ -108,13 +87,13 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         "outside": os.environ.get("WATCHSTEP_OUTSIDE"),
     }
     complaints += [complaint] if complaint else []
-    wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
-    wanted.update({key: value for key, value in given.items() if value is not None})
+    values: dict[str, Any] = {key: value for key, value in environment.items() if value}
+    values.update({key: value for key, value in arguments.items() if value is not None})
     # The environment variable is the kill switch, so no argument overrules it.
-    wanted["mode"] = environment["mode"] or wanted.get("mode", "online")
-    wanted.setdefault("run", _invented_name())
+    values["mode"] = environment["mode"] or values.get("mode", "online")
+    values.setdefault("run", _invented_name())
     usable: dict[str, Any] = {}
-    for key, value in wanted.items():
+    for key, value in values.items():
         mend = _MENDERS.get(key)
         if mend is None:
             complaints.append(_unknown(key))
@@ -184,9 +163,11 @@ def _chosen(choices: Sequence[str], otherwise: str) -> Callable[[Any], _Mended]:
         import difflib
 
         close = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
-        taken = close[0] if close else otherwise
+        choice = close[0] if close else otherwise
         listed = ", ".join(choices)
-        return _Mended(taken, [f"must be one of {listed}, not {value!r:.80}; taken for {taken!r}"])
+        return _Mended(
+            choice, [f"must be one of {listed}, not {value!r:.80}; taken for {choice!r}"]
+        )
 
     return mend
 

@@ -82,7 +82,6 @@ class Termination:
         return bool(self.name) and time.monotonic() - self._came_s < _RECENT_S
 
     def event(self) -> dict[str, Any]:
-        """What is told of the signal that came."""
         event = {"kind": "preempted", "signal": self.name, "where": where_it_runs()}
         return event if self.rank is None else {**event, "rank": self.rank}
 
@@ -98,7 +97,6 @@ class Termination:
             self.wake()
 
     def wake(self) -> None:
-        """End `wait` in another thread."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.send(b"\0")
@@ -125,7 +123,6 @@ class Termination:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal that nobody else handles is to end the process."""
         return self._number is not None
 
     def close(self) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
-from watchstep.hook.options import Options
-from watchstep.hook.other_ranks import OtherRanks
+from watchstep.hook.context import Context
 from watchstep.hook.run_end import RunEnd
-from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from watchstep.guard import Agreement, Guard
 
 _HEALTHY = Verdict()
+_MOST_COMMANDS = 16
 _EVERYWHERE = frozenset({"train/grad_norm", "guard/nonfinite_gradients"})
 """What the guard itself measures of a step."""
 
@@ -33,31 +32,21 @@ class VerdictActions:
         rollbacks: How often the pin was restored.
         checkpoints: Those that are saved and restored.
         ranks: The other processes of a distributed training.
+        commands: What people ask of the run through the service, until the next update.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        stream: Stream,
-        checkpoints: WatchCheckpoints,
-        run_end: RunEnd,
-        ranks: OtherRanks,
-        boundary: Boundary,
-    ) -> None:
-        self.ranks = ranks
+    def __init__(self, context: Context, checkpoints: WatchCheckpoints, run_end: RunEnd) -> None:
         self.guards: list[Guard] = []
         self.rollbacks = 0
-        self._options = options
-        self._stream = stream
+        self._options, self._stream, self.ranks, self._boundary = context
         self.checkpoints = checkpoints
-        self._boundary = boundary
+        self.commands: deque[Mapping[str, Any]] = deque(maxlen=_MOST_COMMANDS)
         self._run_end = run_end
         self._agreement: Agreement | None = None
         self._vote: Verdict | None = None
         self._rolled_back = False
 
     def guard(self, optimizer: Any, choices: Mapping[str, Any]) -> Guard:
-        """As `Watch.guard`."""
         from watchstep.guard import Guard, agreement_of
 
         name = str(choices.get("name") or f"optimizer{len(self.guards)}")
@@ -83,14 +72,12 @@ class VerdictActions:
         return guard
 
     def note(self, readings: Mapping[str, Any]) -> None:
-        """As `Watch.note`."""
         for name, value in readings.items():
             number = float(value)
             for guard in self.guards:
                 guard.note(name, number)
 
     def readings(self) -> dict[str, float]:
-        """What the guards have seen since the last update."""
         from watchstep.guard import merged
 
         return merged([guard.readings() for guard in self.guards])
@@ -142,7 +129,6 @@ class VerdictActions:
             return self.act(verdict, readings, event)
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        """As `Watch.save`."""
         saved = self.checkpoints.save(state, step)
         if saved is not None and not saved.finite:
             with self._stream.lock:
@@ -180,6 +166,24 @@ class VerdictActions:
         with self._stream.lock:
             return self.act(verdict)
 
+    def receive(self, command: Mapping[str, Any]) -> None:
+        """Take a command in the sender's thread."""
+        if self._options.obey_commands and command.get("kind") in ("halt", "checkpoint"):
+            self.commands.append(command)
+
+    def obey(self) -> None:
+        """Carry out the commands that wait: a halt at once, or together with all processes."""
+        while self.commands:
+            command = self.commands.popleft()
+            kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
+            event = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
+            self._stream.put({}, event)
+            if kind == "halt":
+                firing = self._stream.judgement.firing()
+                self.together(Verdict(Action.HALT, (), f"halted by command: {reason}", firing))
+            elif self.checkpoints.targets is not None and self.checkpoints.wanted:
+                self.save(self.checkpoints.targets, self._stream.step)
+
     def act(
         self,
         verdict: Verdict,
@@ -196,8 +200,10 @@ class VerdictActions:
         Raises:
             TrainingHalted: It cannot be, or a halt is asked for.
         """
-        wanted = (verdict.action, self._options.on_critical)
-        may_go_back = bool(verdict.rules) and (Action.ROLLBACK in wanted or "rollback" in wanted)
+        requests = (verdict.action, self._options.on_critical)
+        may_go_back = bool(verdict.rules) and (
+            Action.ROLLBACK in requests or "rollback" in requests
+        )
         if may_go_back and self._roll_back(verdict):
             return dataclasses.replace(verdict, action=Action.ROLLBACK)
         if event is not None:

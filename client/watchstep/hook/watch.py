@@ -16,7 +16,7 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import TrainingHalted, say, warn
 from watchstep.hook import captured_logs
-from watchstep.hook.commands import Commands
+from watchstep.hook.context import Context
 from watchstep.hook.environment import environment
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
@@ -72,25 +72,12 @@ class Watch:
         says_alerts = options.terminal and alone and reports
         self._stream = Stream(Judgement(rules, most=most), says_alerts=says_alerts)
         self._ranks = OtherRanks(self._boundary)
-        self._checkpoints = WatchCheckpoints(
-            options, self._stream, self._ranks, self._boundary, writes=reports
-        )
-        self._run_end = RunEnd(
-            options, self._stream, self._checkpoints, self._ranks, self._boundary
-        )
-        self._actions = VerdictActions(
-            options, self._stream, self._checkpoints, self._run_end, self._ranks, self._boundary
-        )
-        self._commands = Commands(options, self._stream, self._checkpoints, self._actions)
+        context = Context(options, self._stream, self._ranks, self._boundary)
+        self._checkpoints = WatchCheckpoints(context, writes=reports)
+        self._run_end = RunEnd(context, self._checkpoints)
+        self._actions = VerdictActions(context, self._checkpoints, self._run_end)
         self._service_rules = ServiceRules(options, self._boundary)
-        self._updates = UpdateLog(
-            options,
-            self._stream,
-            self._actions,
-            self._commands,
-            self._service_rules,
-            self._boundary,
-        )
+        self._updates = UpdateLog(context, self._actions, self._service_rules)
         self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
         self._termination = Termination() if options.catch_sigterm else None
         if self._termination is not None:
@@ -451,7 +438,7 @@ class Watch:
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
         """Called by the sender's thread; obeyed at the next `log`."""
-        self._commands.receive(command)
+        self._actions.receive(command)
 
     def _finish(self, error: BaseException | None) -> None:
         with self._stream.lock:

@@ -107,7 +107,6 @@ class CallbackBase:
         return told
 
     def _is_due(self, updates: int) -> bool:
-        """Whether a checkpoint is to be saved after so many updates."""
         return bool(self._save_every) and updates % (self._save_every or 1) == 0
 
     def _note(self, name: str, value: float) -> None:

@@ -45,7 +45,6 @@ class WatchstepCallback(CallbackBase, Callback):
         self._evaluated: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to watch, and guard the optimizers."""
         state = self.state(trainer, pl_module)
         optimizers = {name: part for name, part in state.items() if part is not pl_module}
         hyper_parameters = {**pl_module.hparams, "max_epochs": trainer.max_epochs}
@@ -83,7 +82,6 @@ class WatchstepCallback(CallbackBase, Callback):
             self.watch.save(self.state(trainer, pl_module), step=self._step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows is no update and may take its time."""
         if self.watch is not None:
             self._pauses.enter_context(self.watch.pause("validating"))
 
@@ -100,16 +98,13 @@ class WatchstepCallback(CallbackBase, Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Tell what ended the training."""
         self._pauses.close()
         self._end(None if isinstance(exception, TrainingHalted) else exception)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the run."""
         self._end(None)
 
     def state(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What a checkpoint holds, and what `Watch.restore` fills: module and optimizers."""
         optimizers = {f"optimizer{at}": each for at, each in enumerate(trainer.optimizers)}
         return {"module": pl_module, **optimizers}
 

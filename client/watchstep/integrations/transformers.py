@@ -70,11 +70,10 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             trainer.train = self._ending(trainer.train)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
-        """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
-        self._begin({"optimizer": given["optimizer"]}, group=True, config=args)
+        self._begin({"optimizer": parts["optimizer"]}, group=True, config=args)
         self._replaced.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()
@@ -92,14 +91,13 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Judge the step before, now that all of it was logged."""
         self._judge()
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
         """Remember the rate of this step: the scheduler moves on before the step ends."""
-        self._learning_rate = given["optimizer"].param_groups[0]["lr"]
+        self._learning_rate = parts["optimizer"].param_groups[0]["lr"]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -134,7 +132,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Judge the last step and end the run."""
         self._judge()
         self._end(None)
 
@@ -173,7 +170,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             self.watch.save(self.state(), step=step)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds, and what `Watch.restore` fills."""
         assert self._trainer is not None
         trainer = self._trainer
         parts = {

@@ -44,7 +44,6 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="watchstep-machine", daemon=True)
 
     def start(self) -> None:
-        """Begin to sample; twice is harmless."""
         if not self._stopping.is_set() and self._thread.ident is None:
             self._thread.start()
 

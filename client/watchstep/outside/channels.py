@@ -48,12 +48,10 @@ class Channel:
         self._thread = threading.Thread(target=self._carry, name="watchstep-output", daemon=True)
 
     def start(self) -> None:
-        """Begin to carry, once the command has been given its end."""
         os.close(self.descriptor)
         self._thread.start()
 
     def resize(self) -> None:
-        """Give the command's terminal the size of ours."""
         if self._is_terminal:
             with contextlib.suppress(OSError):
                 size = fcntl.ioctl(self._target, termios.TIOCGWINSZ, _NO_SIZE)
@@ -120,8 +118,8 @@ def _pass_unchanged(real: int, ours: int) -> None:
     termios.tcsetattr(ours, termios.TCSANOW, attributes)
 
 
-def _same_place(one: int, other: int) -> bool:
-    first, second = os.fstat(one), os.fstat(other)
+def _same_place(left: int, right: int) -> bool:
+    first, second = os.fstat(left), os.fstat(right)
     return (first.st_dev, first.st_ino, first.st_rdev) == (
         second.st_dev,
         second.st_ino,

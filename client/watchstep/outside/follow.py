@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchstep.errors import LogUnreadableError
+from watchstep.errors import LogUnreadableError, say
 from watchstep.hook.options import Options
 from watchstep.outside.followed import FollowedRun
 from watchstep.outside.growing import GrowingFile
-from watchstep.outside.run_stream import say
 from watchstep.outside.uplink import Uplink
 from watchstep.postmortem.readers.discovery import (
     MERGED,
@@ -114,12 +113,11 @@ class Follower:
         return grew
 
     def _scan(self) -> None:
-        """Look for files that were not there before."""
         for path in self._settings.paths:
-            for found in _files(path):
-                if found not in self._seen:
-                    self._seen.add(found)
-                    self._undecided[found] = GrowingFile(found, printed=found == path)
+            for file in _files(path):
+                if file not in self._seen:
+                    self._seen.add(file)
+                    self._undecided[file] = GrowingFile(file, printed=file == path)
 
     def _decide(self) -> None:
         """Give files that have shown what they are to their runs."""
@@ -150,15 +148,15 @@ class Follower:
         return runs[-1]
 
     def _new_run(self, key: str, name: str) -> FollowedRun:
-        given = self._settings.run_name
-        if given is not None:
+        prefix = self._settings.run_name
+        if prefix is not None:
             single = len(self._settings.paths) == 1 and self._settings.paths[0].is_file()
-            name = given if single else f"{given}-{name}"
+            name = prefix if single else f"{prefix}-{name}"
         name = legal_run_name(name)
         number = 1
-        while (wanted := name if number == 1 else f"{name[:120]}-{number}") in self._names:
+        while (unique := name if number == 1 else f"{name[:120]}-{number}") in self._names:
             number += 1
-        run = FollowedRun(key, wanted, self._state_folder, self._settings.rules, alone=self._alone)
+        run = FollowedRun(key, unique, self._state_folder, self._settings.rules, alone=self._alone)
         self._names.add(run.name)
         self._runs[key] = run
         return run
@@ -198,7 +196,6 @@ class Follower:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files at and below a path that may be logs."""
     if not path.is_dir():
         yield path
         return

@@ -44,7 +44,7 @@ class HangWatch:
     least_s: float = LEAST_S
     progress_seen: bool = False
     _last: float = field(init=False)
-    _told: bool = False
+    _reported: bool = False
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_GAPS))
     _cpu: dict[int, float] = field(default_factory=dict)
     _looked: float = field(init=False)
@@ -54,12 +54,11 @@ class HangWatch:
         self._last = self._looked = self._busy = self.began
 
     def progressed(self, now: float) -> None:
-        """Something was printed, or written to a file."""
         if now - self._last > 1.0:
             # Lines that belong together say nothing about the rhythm.
             self._gaps.append(now - self._last)
         self._last = now
-        self._told, self.progress_seen = False, True
+        self._reported, self.progress_seen = False, True
 
     def slept(self, seconds: float) -> None:
         """We ourselves were stopped for so long, and the command perhaps with us."""
@@ -76,16 +75,15 @@ class HangWatch:
         self._cpu, self._looked = cpu, now
 
     def limit_s(self) -> float:
-        """How long silence may last."""
         return max(self.least_s, TIMES_MEDIAN * median(self._gaps) if self._gaps else 0.0)
 
     def hung(self, now: float) -> dict[str, Any] | None:
         """The first fields of a hang's event, once for each hang; None where there is none."""
         since_s, limit_s = now - self._last, self.limit_s()
         moving = now - self._busy < since_s / 2
-        if self._told or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
+        if self._reported or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
             return None
-        self._told = True
+        self._reported = True
         return {"kind": "hung", "since_s": round(since_s, 1), "moving": moving, "phase": ""}
 
 

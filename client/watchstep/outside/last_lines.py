@@ -26,7 +26,6 @@ class LastLines:
         self._rests: dict[int, bytes] = {}
 
     def feed(self, data: bytes, of: int = 1) -> None:
-        """Take what was printed next on one stream."""
         *whole, rest = (self._rests.get(of, b"") + data).split(b"\n")
         for line in whole[-MOST_LINES:]:
             self._lines.append(_shown(line))
@@ -36,14 +35,14 @@ class LastLines:
     def texts(self) -> list[str]:
         """The lines, oldest first, cut to what an event may hold."""
         lines = [*self._lines, *(_shown(rest) for rest in self._rests.values() if rest)]
-        kept: list[str] = []
+        newest: list[str] = []
         room = _LONGEST_TEXT
         for line in reversed(lines[-MOST_LINES:]):
             room -= len(line) + 1
             if room < 0:
                 break
-            kept.append(line)
-        return kept[::-1]
+            newest.append(line)
+        return newest[::-1]
 
 
 def traceback_end(lines: list[str]) -> list[str]:

@@ -49,7 +49,6 @@ class CellWatch:
             say(complaint)
 
     def begin(self, *_: Any) -> None:
-        """A cell begins to run."""
         self._cell = _Cell(self.options)
 
     def end(self, result: Any = None) -> None:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from watchstep.errors import HALT_EXIT_CODE
+from watchstep.errors import HALT_EXIT_CODE, say
 from watchstep.outside import command as commands
 from watchstep.outside.channels import Channel, hold_standard_streams, open_channels
 from watchstep.outside.command import Command
 from watchstep.outside.endings import Ending, memory_kills
 from watchstep.outside.observer import Observer, Watching
-from watchstep.outside.run_stream import say
 
 _TURN_S = 0.5
 _QUIET_S = 0.3
@@ -158,7 +157,9 @@ class Attempt:
             living = command.living()
             if not living:
                 continue  # Whoever reads our output takes its time.
-            names = ", ".join(f"{one.name} ({one.pid})" for one in living[:_OUTLIVING_NAMED])
+            names = ", ".join(
+                f"{process.name} ({process.pid})" for process in living[:_OUTLIVING_NAMED]
+            )
             self._observer.outliving = f"{len(living)} processes outlive the command: {names}"
             if stopped or self._settings.restarts:
                 command.signal_all(signal.SIGKILL)
@@ -184,7 +185,6 @@ class Attempt:
 
 
 def _told_to_end(heard: frozenset[signal.Signals], wait_s: float) -> bool:
-    """Wait; whether somebody asked for the end meanwhile."""
     deadline = time.monotonic() + wait_s
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
     while (left_s := deadline - time.monotonic()) > 0:
