@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, verify
-from watchstep.checkpoint import limits as limits_module
-from watchstep.checkpoint.limits import bounded
+from watchstep.checkpoint import CheckpointKeeper, untrusted, verify
+from watchstep.checkpoint.untrusted import bounded
 from watchstep.errors import CheckpointError
 
 
@@ -129,7 +128,7 @@ def test_a_command_on_a_file_that_asks_for_memory_ends_with_a_sentence(tmp_path:
 def test_a_block_over_its_time_ends_with_a_sentence_and_the_limits_are_as_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits_module, "SECONDS", 0.05)
+    monkeypatch.setattr(untrusted, "SECONDS", 0.05)
     before = resource.getrlimit(resource.RLIMIT_DATA)
 
     def for_ever() -> None:

@@ -149,21 +149,21 @@ def test_safetensors_are_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change",
     [
-        ({"dtype": "F7"}, "unknown dtype"),
-        ({"shape": [4]}, "has 12 bytes, needs 16"),
-        ({"data_offsets": [4, 16]}, "begins at 4, expected 0"),
-        ({"data_offsets": [-1, 11]}, "no safetensors header"),
-        ({"shape": "x"}, "no safetensors header"),
+        {"dtype": "F7"},
+        {"shape": [4]},
+        {"data_offsets": [4, 16]},
+        {"data_offsets": [0, 8]},
+        {"data_offsets": [-1, 11]},
+        {"shape": "x"},
+        {"shape": [1 << 40, 1 << 40]},
     ],
 )
-def test_a_wrong_safetensors_header_is_found(
-    tmp_path: Path, change: dict[str, Any], reason: str
-) -> None:
+def test_a_wrong_safetensors_header_is_found(tmp_path: Path, change: dict[str, Any]) -> None:
     path = safetensors(tmp_path / "a.safetensors", {"a": torch.ones(3)}, a=change)
 
-    with pytest.raises(CheckpointError, match=reason):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read safely"):
         verify(path)
 
 

@@ -778,7 +778,7 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 ) -> None:
     import dataclasses
 
-    from watchstep.checkpoint import publish, record
+    from watchstep.checkpoint import folder, record
 
     def as_before(checkpoint: Any) -> bytes:
         fields = record._unsealed(original(checkpoint), tmp_path)
@@ -787,7 +787,7 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 
     original = record.manifest_bytes
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "manifest_bytes", as_before)
+        patch.setattr(folder, "manifest_bytes", as_before)
         before = CheckpointKeeper(tmp_path)
         before._attempt = ""
         before.save(run.state, step=9, update=1)

@@ -6,12 +6,12 @@ Importing this package does not import torch; using it does.
 from __future__ import annotations
 
 from watchstep.checkpoint.arrays import is_of_arrays
-from watchstep.checkpoint.collective_check import CollectiveCheck
+from watchstep.checkpoint.collective import CollectiveCheck
 from watchstep.checkpoint.finite import all_finite, first_nonfinite
 from watchstep.checkpoint.keeper import CheckpointKeeper
+from watchstep.checkpoint.reading import verify
 from watchstep.checkpoint.record import Checkpoint
 from watchstep.checkpoint.shards import is_sharded
-from watchstep.checkpoint.verify import verify
 
 __all__ = [
     "Checkpoint",

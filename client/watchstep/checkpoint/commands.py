@@ -9,11 +9,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from watchstep.checkpoint.durable import copy_synced, sync_directory
-from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.limits import bounded
-from watchstep.checkpoint.reading import read_kept, refused_by_name
+from watchstep.checkpoint.folder import Folder, is_kept
+from watchstep.checkpoint.reading import read_kept, verify
 from watchstep.checkpoint.record import Checkpoint, manifest_path
-from watchstep.checkpoint.verify import is_kept, verify
+from watchstep.checkpoint.untrusted import bounded
 from watchstep.errors import CheckpointError
 
 BAD = 1
@@ -38,7 +37,7 @@ def verify_command(path: PathArgument, json_: JsonOption = False) -> None:
     try:
         with bounded(path):
             checkpoint = verify(path)
-    except CheckpointError as error:
+    except (CheckpointError, ImportError) as error:
         _fail(path, error, json_=json_)
     _show(checkpoint, "intact, complete, finite", json_=json_)
 
@@ -71,7 +70,7 @@ def restore_command(path: PathArgument, to: ToOption = None, json_: JsonOption =
             checkpoint = _best(path)
         if to is not None:
             checkpoint = _copied(checkpoint, to)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError, ImportError) as error:
         _fail(path, error, json_=json_)
     _show(checkpoint, "restorable" if to is None else "restored", json_=json_)
 
@@ -82,8 +81,7 @@ def _best(path: Path) -> Checkpoint:
     folder, reasons = Folder(path), []
     for candidate in folder.good():
         try:
-            with refused_by_name(candidate.path):
-                read_kept(candidate.path)
+            read_kept(candidate.path)
         except CheckpointError as error:
             reasons.append(str(error))
         else:
@@ -111,8 +109,7 @@ def _copied(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
     try:
-        with refused_by_name(checkpoint.path):
-            read_kept(checkpoint.path)
+        read_kept(checkpoint.path)
     except (CheckpointError, OSError) as error:
         return checkpoint, str(error)
     return checkpoint, ""

@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -18,7 +19,6 @@ T = TypeVar("T")
 
 _BUFFER_BYTES = 1 << 20
 """What is smaller is gathered; what is larger is hashed in a thread while it is written."""
-_READ_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".saving-"
 UNLOCKED_AGE_S = 24 * 3600.0
 """Where a file system knows no locks, what is unfinished is swept after a day."""
@@ -34,6 +34,7 @@ class HashedFile:
     def __init__(self, stream: IO[bytes]) -> None:
         """Begin; whoever made `stream` closes it."""
         self.size_bytes = 0
+        self.flush = stream.flush
         self._stream = stream
         self._digest = hashlib.sha256()
 
@@ -49,14 +50,6 @@ class HashedFile:
         self.size_bytes += len(view)
         return len(view)
 
-    def flush(self) -> None:
-        """Nothing that torch would have to wait for; here because files have it."""
-
-    def sync(self) -> None:
-        """Return once every byte is on the disk."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-
     def sha256(self) -> str:
         """Of all that was written, 64 hexadecimal digits."""
         return self._digest.hexdigest()
@@ -65,24 +58,18 @@ class HashedFile:
 @contextlib.contextmanager
 def in_thread(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Do something in a thread of its own during a block; after it, the result or its error."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-            errors.append(error)
-
-    def result() -> T:
-        if errors:
-            raise errors[0]
-        return results[0]
+            future.set_exception(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
-        yield result
+        yield future.result
     finally:
         thread.join()
 
@@ -94,7 +81,7 @@ def temporary(directory: Path, *, folder: bool = False) -> Iterator[Path]:
     It is locked until then, so `sweep` of any other process, also in another container on the
     same files, leaves it alone while this one lives, and takes it when this one is dead.
     """
-    path, handle = _made_and_locked(directory, folder=folder)
+    path, handle = _new_and_locked(directory, folder=folder)
     try:
         yield path
     finally:
@@ -103,7 +90,7 @@ def temporary(directory: Path, *, folder: bool = False) -> Iterator[Path]:
         os.close(handle)
 
 
-def _made_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
+def _new_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
     while True:
         path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         if folder:
@@ -124,30 +111,25 @@ def write_synced(path: Path, fill: Callable[[HashedFile], object]) -> HashedFile
     with path.open("wb", buffering=_BUFFER_BYTES) as stream:
         hashed = HashedFile(stream)
         fill(hashed)
-        hashed.sync()
+        stream.flush()
+        os.fsync(stream.fileno())
     return hashed
 
 
 def copy_synced(source: Path, target: Path) -> None:
     """Copy a file to a name on another place; it is there whole or not at all."""
-
-    def fill(stream: HashedFile) -> None:
-        with source.open("rb") as original:
-            while block := original.read(1 << 20):
-                stream.write(block)
-
     with temporary(target.parent) as unfinished:
-        write_synced(unfinished, fill)
+        with source.open("rb") as original, unfinished.open("wb") as stream:
+            shutil.copyfileobj(original, stream, _BUFFER_BYTES)
+            stream.flush()
+            os.fsync(stream.fileno())
         unfinished.replace(target)
 
 
 def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
-    """Length and SHA-256 of the rest of a stream."""
-    digest, size_bytes = hashlib.sha256(), 0
-    while block := stream.read(_READ_BYTES):
-        digest.update(block)
-        size_bytes += len(block)
-    return size_bytes, digest.hexdigest()
+    """Length and SHA-256 of a file from its beginning."""
+    digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
+    return stream.tell(), digest.hexdigest()
 
 
 def discard(path: Path) -> None:
@@ -167,25 +149,17 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def sweep(directory: Path) -> int:
-    """Remove what dead processes left unfinished in `directory`; returns how many files."""
-    swept = 0
+def sweep(directory: Path) -> None:
+    """Remove what dead processes left unfinished in `directory`."""
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError):
-            swept += _swept(path)
-    return swept
-
-
-def _swept(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        if not _is_abandoned(path, handle):
-            return False
-        # Still locked: its writer, if it was about to lock it, makes another.
-        discard(path)
-    finally:
-        os.close(handle)
-    return True
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                if _is_abandoned(path, handle):
+                    # Still locked: its writer, if it was about to lock it, makes another.
+                    discard(path)
+            finally:
+                os.close(handle)
 
 
 def _is_abandoned(path: Path, handle: int) -> bool:

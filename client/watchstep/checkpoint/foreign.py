@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.reading import (
-    check_finite,
-    foreign,
-    load_safely,
-    most_unpacked,
-)
+from watchstep.checkpoint.durable import hash_stream
 from watchstep.checkpoint.record import Checkpoint
-from watchstep.checkpoint.safetensors import check_safetensors
+from watchstep.checkpoint.untrusted import check_finite, load_safely, most_unpacked, refused
 from watchstep.errors import CheckpointError
 
-_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+_SAFETENSORS = ".safetensors"
+_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".zip", _SAFETENSORS}
 
 
 def verify_foreign(path: Path) -> Checkpoint:
@@ -29,69 +24,75 @@ def verify_foreign(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: Naming what is wrong.
     """
-    if path.is_dir():
-        return _verify_folder(path)
-    return foreign(path, _check_file(path))
+    shards = _indexed(path) if path.is_dir() else {path.name}
+    files = _files_of(path) if path.is_dir() else [path]
+    counts = {file: _check_file(file) for file in files}
+    empty = [file for file, tensors in counts.items() if not tensors and file.name in shards]
+    if empty or not any(counts.values()):
+        # Scheduler and random states need not hold a tensor, weights do.
+        raise CheckpointError(f"{[*empty, path][0]}: holds no tensor")
+    size_bytes, sha256 = sum(file.stat().st_size for file in files), ""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            size_bytes, sha256 = hash_stream(stream)
+    created = max(file.stat().st_mtime for file in files)
+    tensors = sum(counts.values())
+    return Checkpoint(path, size_bytes=size_bytes, sha256=sha256, created=created, tensors=tensors)
 
 
 def _check_file(path: Path) -> int:
     """The number of tensors in a file, all of them finite."""
-    if path.suffix == ".safetensors":
-        return check_safetensors(path)
-    _refuse_bombs(path)
-    if zipfile.is_zipfile(path) and not _is_torch_archive(path):
-        return _check_zip(path)
-    return _check_torch(path, str(path))
+    name = str(path)
+    if path.suffix == _SAFETENSORS:
+        with refused(name):
+            return check_finite(dict(_safetensors(path)), name)
+    if not zipfile.is_zipfile(path):
+        return _check_torch(path, name, path.stat().st_size)
+    with refused(name), zipfile.ZipFile(path) as archive:
+        _refuse_bomb(archive, path)
+        # What `torch.save` writes is one folder with a `data.pkl`.
+        names = archive.namelist()
+        if any(name.count("/") == 1 and name.endswith("/data.pkl") for name in names):
+            return _check_torch(path, name, path.stat().st_size)
+        return _check_zip(archive, path)
 
 
-def _is_torch_archive(path: Path) -> bool:
-    """Whether a zip is what `torch.save` writes: one folder with a `data.pkl`."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in _names(archive))
+def _safetensors(path: Path) -> Iterator[tuple[str, Any]]:
+    """Tensors that are views of the file; the library refuses a header that does not fit it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+            yield name, tensors.get_tensor(name)
 
 
-def _check_torch(source: Path | io.BytesIO, name: str) -> int:
+def _check_torch(source: Path | io.BytesIO, name: str, size_bytes: int) -> int:
     content = load_safely(source, name)
-    tensors = check_finite(content, name, most_bytes=most_unpacked(_size(source)))
-    if not tensors:
-        raise CheckpointError(f"{name}: holds no tensor")
+    return check_finite(content, name, most_bytes=most_unpacked(size_bytes))
+
+
+def _check_zip(archive: zipfile.ZipFile, path: Path) -> int:
+    """A Stable-Baselines3 model: its weights are torch files inside, all else is left alone.
+
+    The member `data` holds pickled Python objects, which are not opened. The file of a policy
+    without such variables holds an empty mapping.
+    """
+    torn = archive.testzip()
+    if torn is not None:
+        raise CheckpointError(f"{path}: {torn} fails its checksum")
+    weights = [name for name in archive.namelist() if name.endswith((".pth", ".pt"))]
+    if not weights:
+        raise CheckpointError(f"{path}: a zip without weights (*.pth)")
+    tensors = 0
+    for name in weights:
+        member = archive.read(name)
+        tensors += _check_torch(io.BytesIO(member), f"{path}:{name}", len(member))
     return tensors
 
 
-def _check_zip(path: Path) -> int:
-    """A Stable-Baselines3 model: its weights are torch files inside, all else is left alone.
-
-    The member `data` holds pickled Python objects, which are not opened.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            torn = archive.testzip()
-            if torn is not None:
-                raise CheckpointError(f"{path}: {torn} fails its checksum")
-            weights = [name for name in _names(archive) if name.endswith((".pth", ".pt"))]
-            if not weights:
-                raise CheckpointError(f"{path}: a zip without weights (*.pth)")
-            return sum(_check_member(archive, name, f"{path}:{name}") for name in weights)
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _check_member(archive: zipfile.ZipFile, name: str, full_name: str) -> int:
-    member = io.BytesIO(archive.read(name))
-    content = load_safely(member, full_name)
-    # Stable-Baselines3 writes an empty mapping where a policy has no such variables.
-    return check_finite(content, full_name, most_bytes=most_unpacked(_size(member)))
-
-
-def _refuse_bombs(path: Path) -> None:
+def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
     """Refuse a zip whose members claim more bytes than a file of its size is opened for."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    claimed = sum(member.file_size for member in archive.infolist())
     most = most_unpacked(path.stat().st_size)
     if claimed > most:
         raise CheckpointError(
@@ -100,57 +101,30 @@ def _refuse_bombs(path: Path) -> None:
         )
 
 
-def _size(source: Path | io.BytesIO) -> int:
-    return source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
-
-
-def _names(archive: zipfile.ZipFile) -> Sequence[str]:
-    return archive.namelist()
-
-
-def _verify_folder(folder: Path) -> Checkpoint:
-    """A folder of Hugging Face files, or of single checkpoints: every one is checked."""
-    shards = {name for index in folder.glob("*.index.json") for name in _shards(index)}
-    for name in sorted(shards):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: {name} is missing, which the index names")
+def _files_of(folder: Path) -> list[Path]:
+    """The files with tensors in a folder of Hugging Face's, or of single checkpoints."""
     files = [path for path in sorted(folder.iterdir()) if _holds_tensors(path)]
     if not files:
         raise CheckpointError(f"{folder}: no checkpoint in it")
-    tensors = 0
-    for path in files:
-        # Scheduler and random states need not hold a tensor.
-        tensors += _check_file(path) if path.name in shards else _check_any(path)
-    if not tensors:
-        raise CheckpointError(f"{folder}: holds no tensor")
-    size_bytes = sum(path.stat().st_size for path in files)
-    created = max(path.stat().st_mtime for path in files)
-    return dataclasses.replace(
-        Checkpoint(folder), size_bytes=size_bytes, created=created, tensors=tensors
-    )
-
-
-def _check_any(path: Path) -> int:
-    if path.suffix == ".safetensors" or (zipfile.is_zipfile(path) and not _is_torch_archive(path)):
-        return _check_file(path)
-    _refuse_bombs(path)
-    content = load_safely(path, str(path))
-    return check_finite(content, str(path), most_bytes=most_unpacked(_size(path)))
+    return files
 
 
 def _holds_tensors(path: Path) -> bool:
     if path.name == "training_args.bin" or path.name.startswith("rng_state"):
         # Pickled settings and generators of the Trainer: no numbers of the model.
         return False
-    return path.is_file() and path.suffix in {*_TORCH_SUFFIXES, ".safetensors", ".zip"}
+    return path.is_file() and path.suffix in _SUFFIXES
 
 
-def _shards(index: Path) -> set[str]:
-    try:
-        mapping: Any = json.loads(index.read_bytes())["weight_map"]
-        names = {str(name) for name in mapping.values()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{index}: no index of shards") from error
-    if any("/" in name or "\\" in name for name in names):
-        raise CheckpointError(f"{index}: names a file outside its folder")
-    return names
+def _indexed(folder: Path) -> set[str]:
+    """The files that a sharded model is made of, all of them there."""
+    shards: set[str] = set()
+    for index in folder.glob("*.index.json"):
+        with refused(index):
+            shards.update(map(str, json.loads(index.read_bytes())["weight_map"].values()))
+        if any("/" in name or "\\" in name for name in shards):
+            raise CheckpointError(f"{index}: names a file outside its folder")
+    for name in sorted(shards):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing, which the index names")
+    return shards

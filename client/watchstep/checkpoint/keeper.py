@@ -20,23 +20,13 @@ from watchstep.checkpoint.arrays import (
     refilled,
     write_arrays,
 )
-from watchstep.checkpoint.collective_check import CollectiveCheck
-from watchstep.checkpoint.durable import (
-    HashedFile,
-)
-from watchstep.checkpoint.earlier import EarlierAttempt
+from watchstep.checkpoint.collective import CollectiveCheck, Ranks
+from watchstep.checkpoint.durable import HashedFile
 from watchstep.checkpoint.finite import Finiteness, inspect
-from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.folder import EarlierAttempt, Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
-from watchstep.checkpoint.publish import publish
-from watchstep.checkpoint.ranks import Ranks
 from watchstep.checkpoint.reading import read_kept
-from watchstep.checkpoint.record import (
-    ARRAYS_SUFFIX,
-    SHARDED_SUFFIX,
-    SUFFIX,
-    Checkpoint,
-)
+from watchstep.checkpoint.record import ARRAYS_SUFFIX, SHARDED_SUFFIX, SUFFIX, Checkpoint
 from watchstep.checkpoint.sharded_save import restore_together, save_together
 from watchstep.checkpoint.shards import is_sharded
 from watchstep.checkpoint.snapshot import HostBuffers
@@ -427,7 +417,7 @@ class CheckpointKeeper:
         self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
     ) -> Checkpoint:
         try:
-            durable = publish(self._folder, fill, look)
+            durable = self._folder.write(fill, look)
         except OSError as error:
             raise self._not_saved(error) from error
         if durable.finite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from watchstep.errors import CheckpointError
@@ -14,7 +14,38 @@ if TYPE_CHECKING:
     import torch
 
 NDARRAY = "watchstep.ndarray"
+DESCEND: Any = object()
+"""What a visitor of `mapped` returns for a container whose entries it wants to see."""
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
+
+
+def mapped(value: Any, visit: Callable[[Any, str], Any], name: str = "") -> Any:
+    """Nested state with `visit(entry, dotted name)` in place of each entry, from the outside in.
+
+    Mappings become dicts or Counters, sequences lists or tuples. Where `visit` returns `DESCEND`,
+    a container is rebuilt of its visited entries, and anything else stays.
+
+    Raises:
+        CheckpointError: Naming a key that could only be stored by pickling its class.
+    """
+    import torch
+
+    replacement = visit(value, name)
+    if replacement is not DESCEND:
+        return replacement
+    prefix = f"{name}." if name else ""
+    if isinstance(value, Mapping):
+        entries = {}
+        for key, entry in value.items():
+            if type(key) not in _ATOMS and type(key) is not tuple:
+                raise CheckpointError(f"{name}: a key of type {type(key).__name__} cannot be kept")
+            entries[key] = mapped(entry, visit, f"{prefix}{key}")
+        # MultiStepLR relies on its Counter being one.
+        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
+    if not isinstance(value, (list, tuple)) or isinstance(value, torch.Size):
+        return value
+    members = [mapped(member, visit, f"{prefix}{index}") for index, member in enumerate(value)]
+    return members if isinstance(value, list) else tuple(members)
 
 
 def plain(value: Any, name: str = "") -> Any:
@@ -32,6 +63,10 @@ def plain(value: Any, name: str = "") -> Any:
     Raises:
         CheckpointError: Naming a value that could only be stored by pickling its class.
     """
+    return mapped(value, _plain_entry, name)
+
+
+def _plain_entry(value: Any, name: str) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -40,22 +75,9 @@ def plain(value: Any, name: str = "") -> Any:
         return value
     if hasattr(value, "state_dict"):
         return plain(value.state_dict(), name)
-    if isinstance(value, Mapping):
-        return _plain_mapping(value, name)
-    if isinstance(value, (list, tuple)):
-        members = [plain(member, f"{name}.{i}") for i, member in enumerate(value)]
-        return members if isinstance(value, list) else tuple(members)
+    if isinstance(value, (Mapping, list, tuple)):
+        return DESCEND
     return _plain_other(value, name)
-
-
-def _plain_mapping(value: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
-    entries = {}
-    for key, entry in value.items():
-        if type(key) not in _ATOMS and type(key) is not tuple:
-            raise CheckpointError(f"{name}: a key of type {type(key).__name__} cannot be kept")
-        entries[key] = plain(entry, f"{name}.{key}" if name else str(key))
-    # MultiStepLR relies on its Counter being one.
-    return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
 
 
 def _plain_other(value: Any, name: str) -> Any:
@@ -65,12 +87,6 @@ def _plain_other(value: Any, name: str) -> Any:
         return value.get_state()
     if isinstance(value, random.Random):
         return value.getstate()
-    return _plain_numpy(value, name)
-
-
-def _plain_numpy(value: Any, name: str) -> Any:
-    import torch
-
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.generic):
@@ -88,16 +104,12 @@ def _plain_numpy(value: Any, name: str) -> Any:
 
 def unplain(value: Any) -> Any:
     """The reverse of `plain` for numpy arrays; everything else stays."""
-    if isinstance(value, dict):
-        if set(value) == {NDARRAY}:
-            return value[NDARRAY].numpy()
-        entries = {key: unplain(entry) for key, entry in value.items()}
-        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
-    if isinstance(value, list):
-        return [unplain(member) for member in value]
-    if type(value) is tuple:
-        return tuple(unplain(member) for member in value)
-    return value
+
+    def array(entry: Any, _: str) -> Any:
+        is_array = isinstance(entry, dict) and set(entry) == {NDARRAY}
+        return entry[NDARRAY].numpy() if is_array else DESCEND
+
+    return mapped(value, array)
 
 
 def rng_state() -> dict[str, Any]:
@@ -108,16 +120,10 @@ def rng_state() -> dict[str, Any]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         state["numpy"] = plain(numpy.random.get_state(legacy=False), "rng.numpy")
-    if cuda_is_in_use():
+    # Asking about devices would begin to use CUDA in a process that does not.
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
-
-
-def cuda_is_in_use() -> bool:
-    """Whether this process has begun to use CUDA; asking does not begin it."""
-    import torch
-
-    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:

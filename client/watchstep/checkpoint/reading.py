@@ -1,19 +1,66 @@
-"""Reading a checkpoint so that nothing in it is executed and nothing wrong is overlooked."""
+"""Reading and verifying checkpoints, the keeper's or others', so that nothing wrong passes."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from watchstep.checkpoint.arrays import inspect_arrays, read_arrays
 from watchstep.checkpoint.durable import hash_stream
-from watchstep.checkpoint.finite import Finiteness, inspect
-from watchstep.checkpoint.record import ARRAYS_SUFFIX, Checkpoint, read_manifest
+from watchstep.checkpoint.folder import ENDINGS, Folder, is_kept
+from watchstep.checkpoint.foreign import verify_foreign
+from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
+    MANIFEST_SUFFIX,
+    Checkpoint,
+    manifest_path,
+    read_manifest,
+)
 from watchstep.checkpoint.shards import check_parts, read_shards
+from watchstep.checkpoint.untrusted import (
+    check_finite,
+    load_safely,
+    most_unpacked,
+    refuse_nonfinite,
+    refused,
+)
 from watchstep.errors import CheckpointError
+
+
+def verify(path: str | os.PathLike[str]) -> Checkpoint:
+    """A checkpoint that is intact, complete and finite.
+
+    Reads every byte and executes none. Understands the keeper's files and directories, plain
+    `torch.save` files, Lightning's `.ckpt`, Stable-Baselines3's `.zip`, `.safetensors`, and
+    folders of Hugging Face models and trainers. Of a file that others wrote "intact" means what
+    the format itself can tell, since there is no manifest to compare with.
+
+    Args:
+        path: A file, or a directory, of which every checkpoint is verified.
+
+    Returns:
+        The checkpoint; of a keeper's directory the pin, or without one the newest.
+
+    Raises:
+        CheckpointError: Naming the first thing that is wrong.
+        ImportError: The library that reads such a file is not installed.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise CheckpointError(f"{place}: there is nothing")
+    if place.name.endswith(tuple(ending + MANIFEST_SUFFIX for ending in ENDINGS)):
+        place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
+    try:
+        if place.name and manifest_path(place).exists():
+            return read_kept(place)[0]
+        if place.is_dir() and is_kept(place):
+            return _verify_folder(place)
+        with refused(place):
+            return verify_foreign(place)
+    except OSError as error:
+        raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
 
 
 def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
@@ -24,18 +71,19 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         OSError: If the file cannot be read, which says nothing about its bytes.
     """
     manifest = vouched(path)
-    if path.name.endswith(ARRAYS_SUFFIX):
-        content = _read_file(path, manifest, read_arrays)
-        finiteness = inspect_arrays(content["state"], manifest.unchecked)
-        refuse_nonfinite(finiteness, str(path))
-        return manifest, content
-    if manifest.parts:
-        check_parts(manifest, manifest.parts)
-        content = read_shards(path)
-    else:
-        content = _read_file(path, manifest, load_safely)
-    most = most_unpacked(manifest.size_bytes)
-    check_finite(content.get("state"), str(path), manifest.unchecked, most_bytes=most)
+    name = str(path)
+    with refused(path):
+        if path.name.endswith(ARRAYS_SUFFIX):
+            content = _read_file(path, manifest, read_arrays)
+            refuse_nonfinite(inspect_arrays(content["state"], manifest.unchecked), name)
+            return manifest, content
+        if manifest.parts:
+            check_parts(manifest, manifest.parts)
+            content = read_shards(path)
+        else:
+            content = _read_file(path, manifest, load_safely)
+        most = most_unpacked(manifest.size_bytes)
+        check_finite(content.get("state"), name, manifest.unchecked, most_bytes=most)
     return manifest, content
 
 
@@ -67,82 +115,13 @@ def _read_file(
     return content
 
 
-def load_safely(source: IO[bytes] | Path, name: str) -> Any:
-    """What `torch.save` wrote, on the CPU; refuses whatever would have to be executed.
-
-    Raises:
-        CheckpointError: If it is torn, no such file, or holds other objects than tensors
-            and plain values.
-    """
-    import torch
-
-    try:
-        return torch.load(source, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
-    except Exception as error:  # torch.load raises whatever its parsers stumble over
-        first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise CheckpointError(f"{name}: cannot be read safely: {first_line[0][:200]}") from error
-
-
-UNPACKED_TIMES = 16
-UNPACKED_BYTES = 64 << 20
-"""What a file is opened for: 16 times its size, and 64 MiB that a small one may have besides.
-Weights compress by a few percent, zeros a thousandfold."""
-
-
-def most_unpacked(size_bytes: int) -> int:
-    """How many bytes a file of this size may unpack to."""
-    return UNPACKED_TIMES * size_bytes + UNPACKED_BYTES
-
-
-@contextlib.contextmanager
-def refused_by_name(path: Path) -> Iterator[None]:
-    """Whatever a stranger's bytes make a parser stumble over is a `CheckpointError`."""
-    try:
-        yield
-    except (CheckpointError, OSError):
-        raise
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0][:200]
-        kind = type(error).__name__
-        raise CheckpointError(f"{path}: cannot be checked: {kind}: {first_line}") from error
-
-
-def check_finite(
-    state: Any, name: str, unchecked: Sequence[str] = (), *, most_bytes: int | None = None
-) -> int:
-    """The number of tensors in a state, all of them finite.
-
-    Raises:
-        CheckpointError: Naming the first that is not, or the state claims more than `most_bytes`.
-    """
-    try:
-        finiteness = inspect(state, unchecked, most_bytes=most_bytes)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
-    refuse_nonfinite(finiteness, name)
-    return finiteness.tensors
-
-
-def refuse_nonfinite(finiteness: Finiteness, name: str) -> None:
-    """Return where all is finite.
-
-    Raises:
-        CheckpointError: Naming the first tensor that is not.
-    """
-    if finiteness.bad_tensor is not None:
-        raise CheckpointError(
-            f"{name}: {finiteness.bad_tensor} is not finite"
-            f" ({finiteness.nonfinite:,} elements in all)"
-        )
-
-
-def foreign(path: Path, tensors: int) -> Checkpoint:
-    """A file that others wrote, found in order: what can be said of it."""
-    with path.open("rb") as stream:
-        size_bytes, digest = hash_stream(stream)
-    created = path.stat().st_mtime
-    return dataclasses.replace(
-        Checkpoint(path), size_bytes=size_bytes, sha256=digest, created=created, tensors=tensors
-    )
+def _verify_folder(directory: Path) -> Checkpoint:
+    folder = Folder(directory)
+    for broken in folder.broken():
+        read_kept(broken)
+    everything = folder.checkpoints()
+    if not everything:
+        raise CheckpointError(f"{directory}: no checkpoint in it has an intact manifest")
+    for checkpoint in everything:
+        read_kept(checkpoint.path)
+    return next((c for c in everything if c.pinned), everything[0])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
 FORMAT = "watchstep.checkpoint/1"
@@ -29,7 +30,7 @@ class Part(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One saved state, or one that was refused.
 
@@ -73,23 +74,18 @@ class Checkpoint:
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""
         return {
+            **dataclasses.asdict(self),
             "path": str(self.path),
-            "step": self.step,
-            "update": self.update,
-            "size_bytes": self.size_bytes,
-            "sha256": self.sha256,
-            "finite": self.finite,
-            "pinned": self.pinned,
-            "created": self.created,
-            "bad_tensor": self.bad_tensor,
-            "nonfinite": self.nonfinite,
-            "serial": self.serial,
-            "suspect": self.suspect,
-            "tensors": self.tensors,
             "unchecked": list(self.unchecked),
             "parts": [part.name for part in self.parts],
-            "attempt": self.attempt,
         }
+
+
+_VOUCHED = (
+    "serial", "step", "update", "size_bytes", "sha256", "finite", "created", "tensors",
+    "unchecked", "attempt",
+)  # fmt: skip
+"""Attributes that stand in a manifest."""
 
 
 def manifest_path(path: Path) -> Path:
@@ -101,26 +97,17 @@ def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     """The manifest of a finite checkpoint; holds a hash of itself."""
     torch = sys.modules.get("torch")
     fields: dict[str, Any] = {
+        **{name: getattr(checkpoint, name) for name in _VOUCHED},
         "format": FORMAT,
         "file": checkpoint.path.name,
-        "serial": checkpoint.serial,
-        "step": checkpoint.step,
-        "update": checkpoint.update,
-        "size_bytes": checkpoint.size_bytes,
-        "sha256": checkpoint.sha256,
-        "finite": checkpoint.finite,
-        "created": checkpoint.created,
-        "tensors": checkpoint.tensors,
-        "unchecked": list(checkpoint.unchecked),
         "torch": "" if torch is None else str(torch.__version__),
-        "attempt": checkpoint.attempt,
     }
     if checkpoint.parts:
         fields["parts"] = [list(part) for part in checkpoint.parts]
     return _sealed(fields)
 
 
-def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
+def read_manifest(path: Path) -> Checkpoint:
     """The checkpoint that the manifest beside `path` describes; the file itself is not read.
 
     Raises:
@@ -128,26 +115,17 @@ def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
         CheckpointError: If the manifest was altered, or belongs to another file.
     """
     beside = manifest_path(path)
-    with beside.open("rb") as stream:
-        body = stream.read(MANIFEST_MAX_BYTES)
-    fields = _unsealed(body, beside)
-    if fields["file"] != path.name:
-        raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
-    return Checkpoint(
-        path=path,
-        step=fields["step"],
-        update=fields["update"],
-        size_bytes=fields["size_bytes"],
-        sha256=fields["sha256"],
-        finite=fields["finite"],
-        pinned=pinned,
-        created=fields["created"],
-        serial=fields["serial"],
-        tensors=fields["tensors"],
-        unchecked=tuple(fields["unchecked"]),
-        parts=tuple(Part(*part) for part in fields.get("parts", ())),
-        attempt=fields.get("attempt", ""),
-    )
+    with beside.open("rb") as stream, refused(beside):
+        fields = _unsealed(stream.read(MANIFEST_MAX_BYTES), beside)
+        if fields["file"] != path.name:
+            raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
+        # A version before this one knew no attempts.
+        vouched = {"attempt": "", **fields, "unchecked": tuple(fields["unchecked"])}
+        return Checkpoint(
+            path=path,
+            parts=tuple(Part(*part) for part in fields.get("parts", ())),
+            **{name: vouched[name] for name in _VOUCHED},
+        )
 
 
 def _sealed(fields: dict[str, Any]) -> bytes:
@@ -156,17 +134,14 @@ def _sealed(fields: dict[str, Any]) -> bytes:
 
 
 def _unsealed(body: bytes, beside: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-        seal = fields.pop("seal")
-        # Any byte that differs counts, also one that JSON would read over.
-        if _sealed(fields) != body or not isinstance(seal, str):
-            raise CheckpointError(f"{beside}: altered since it was written")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{beside}: no manifest of a checkpoint") from error
+    fields: dict[str, Any] = json.loads(body)
+    seal = fields.pop("seal")
+    # Any byte that differs counts, also one that JSON would read over.
+    if _sealed(fields) != body or not isinstance(seal, str):
+        raise CheckpointError(f"{beside}: altered since it was written")
     if fields.get("format") != FORMAT:
         raise CheckpointError(f"{beside}: format {fields.get('format')!r}, not {FORMAT!r}")
-    return dict(fields)
+    return fields
 
 
 def _encoded(fields: dict[str, Any]) -> bytes:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pickle
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from watchstep.checkpoint.durable import sync_directory, temporary, write_synced
+from watchstep.checkpoint.collective import Ranks, TogetherError
+from watchstep.checkpoint.durable import temporary
 from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
-from watchstep.checkpoint.ranks import Ranks, TogetherError
-from watchstep.checkpoint.reading import check_finite, read_kept, vouched
-from watchstep.checkpoint.record import Checkpoint, Part, manifest_bytes, manifest_path
+from watchstep.checkpoint.reading import read_kept, vouched
+from watchstep.checkpoint.record import Checkpoint
 from watchstep.checkpoint.shards import (
     check_parts,
     read_shards,
@@ -24,7 +22,7 @@ from watchstep.checkpoint.shards import (
     write_shards,
 )
 from watchstep.checkpoint.targets import load_all
-from watchstep.errors import CheckpointError
+from watchstep.checkpoint.untrusted import check_finite, refused
 
 
 def save_together(
@@ -64,10 +62,11 @@ def save_together(
     with contextlib.ExitStack() as unfinished:
         made = temporary(draft.path.parent, folder=True)
         place = ranks.led(lambda: unfinished.enter_context(made))
-        parts = ranks.agreed(lambda: write_shards(place, whole, ranks))
-        return ranks.led(
-            lambda: _published(draft, place, [p for some in parts for p in some], folder)
-        )
+        written = ranks.agreed(lambda: write_shards(place, whole, ranks))
+        parts = tuple(part for of_rank in written for part in of_rank)
+        draft = dataclasses.replace(draft, parts=parts)
+        size_bytes = sum(part.size_bytes for part in parts)
+        return ranks.led(lambda: folder.publish(draft, place, size_bytes, sealed(parts)))
 
 
 def restore_together(
@@ -104,24 +103,6 @@ def restore_together(
     return None, passed
 
 
-def _published(draft: Checkpoint, place: Path, parts: list[Part], folder: Folder) -> Checkpoint:
-    durable = dataclasses.replace(
-        draft,
-        parts=tuple(parts),
-        size_bytes=sum(part.size_bytes for part in parts),
-        sha256=sealed(parts),
-        serial=folder.next_serial(),
-    )
-    directory = durable.path.parent
-    vouching = manifest_bytes(durable)
-    with temporary(directory) as manifest:
-        write_synced(manifest, lambda stream: stream.write(vouching))
-        place.replace(durable.path)
-        manifest.replace(manifest_path(durable.path))
-        sync_directory(directory)
-    return durable
-
-
 def _check(candidate: Checkpoint, ranks: Ranks) -> None:
     """Each process checks its share of the files; one that was saved whole is read by all."""
     manifest = vouched(candidate.path)
@@ -132,19 +113,17 @@ def _read(candidate: Checkpoint, targets: Mapping[str, Any], ranks: Ranks) -> di
     if not candidate.parts:
         _, whole = read_kept(candidate.path)
         return {**whole, "state": sharded_like(targets, whole["state"])}
-    try:
+    with refused(candidate.path):
         content = read_shards(candidate.path, targets, rank=ranks.rank)
-    except (KeyError, ValueError, RuntimeError, AssertionError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{candidate.path}: cannot be read: {error}") from error
     check_finite(content["state"], str(candidate.path), candidate.unchecked)
     return content
 
 
 def _load_everywhere(targets: Mapping[str, Any], state: Mapping[str, Any], ranks: Ranks) -> None:
-    undo: list[Any] = []
+    undo: list[Callable[[], None]] = []
     try:
         ranks.agreed(lambda: undo.append(load_all(targets, state)))
     except TogetherError:
-        for back in undo:
-            back()
+        for undo_all in undo:
+            undo_all()
         raise

@@ -8,23 +8,25 @@ torch's `.metadata`, which is read by an unpickler that knows torch's own classe
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watchstep.checkpoint.durable import hash_stream, sync_directory
+from watchstep.checkpoint.finite import named_tensors
+from watchstep.checkpoint.plain import DESCEND, mapped
 from watchstep.checkpoint.record import Checkpoint, Part
+from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
 
-    from watchstep.checkpoint.ranks import Ranks
+    from watchstep.checkpoint.collective import Ranks
 
 _MARK = "watchstep.tensor"
 _REST = "watchstep.rest."
@@ -51,17 +53,9 @@ def is_sharded(state: Any) -> bool:
     """Whether a state holds DTensors, of which each process has its own part."""
     # Looked up, not imported: without it nobody can have made one.
     tensors = sys.modules.get("torch.distributed.tensor")
-    return tensors is not None and _holds(state, tensors.DTensor)
-
-
-def _holds(value: Any, kind: type) -> bool:
-    if isinstance(value, kind):
-        return True
-    if hasattr(value, "state_dict"):
-        return _holds(value.state_dict(), kind)
-    if isinstance(value, Mapping):
-        return any(_holds(entry, kind) for entry in value.values())
-    return isinstance(value, (list, tuple)) and any(_holds(entry, kind) for entry in value)
+    if tensors is None:
+        return False
+    return any(isinstance(tensor, tensors.DTensor) for _, tensor in named_tensors(state))
 
 
 def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
@@ -84,8 +78,20 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
     from torch.distributed.checkpoint.state_dict_saver import save
 
     tensors: dict[str, Any] = {}
+
+    def mark(value: Any, name: str) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return DESCEND
+        storable = value.numel() and value.layout is torch.strided and not value.is_quantized
+        if not storable and not hasattr(value, "placements"):
+            return value
+        while name in tensors:
+            name += "'"
+        tensors[name] = value
+        return {_MARK: name}
+
     # Random generators are each process's own, and so are among the rest.
-    rest = {**content, "state": _taken_apart(content["state"], "state", tensors)}
+    rest = {**content, "state": mapped(content["state"], mark, "state")}
     packed = io.BytesIO()
     torch.save(rest, packed)
     tensors[f"{_REST}{ranks.rank}"] = torch.frombuffer(packed.getbuffer(), dtype=torch.uint8)
@@ -144,7 +150,7 @@ def read_shards(
         folder: Found intact by `check_parts`.
         targets: What it is for: DTensors come back as sharded as they are in these. None for
             everything, whole.
-        rank: Whose `rest` is wanted; where there was no such process, the first one's.
+        rank: Whose `rest` it takes; where there was no such process, the first one's.
 
     Raises:
         CheckpointError: The folder is not as `write_shards` makes it.
@@ -158,12 +164,16 @@ def read_shards(
     name = f"{_REST}{rank}" if f"{_REST}{rank}" in stored else f"{_REST}0"
     packed = _fetched(reader, metadata, {name: torch.empty(stored[name].size, dtype=torch.uint8)})
     rest = torch.load(io.BytesIO(packed[name].numpy().tobytes()), weights_only=True)
-    state = rest["state"]
+    state, live = rest["state"], {}
     if targets is not None:
         state = {name: state[name] for name in targets if name in state}
-    live = {} if targets is None else _live(targets, state)
-    wanted = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
-    return {**rest, "state": _put_together(state, _fetched(reader, metadata, wanted))}
+        _beside(
+            targets, state, lambda entry, tensor: live.update(dict.fromkeys(_marked(entry), tensor))
+        )
+    room = {key: _room_for(stored[key], live.get(key)) for key in _marked(state)}
+    tensors = _fetched(reader, metadata, room)
+    state = mapped(state, lambda entry, _: tensors[entry[_MARK]] if _is_mark(entry) else DESCEND)
+    return {**rest, "state": state}
 
 
 def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,48 +183,59 @@ def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[s
         targets: What it is for; what is not among them is left out.
         state: As `plain` made it, the same in every process.
     """
-    import torch
-
-    sharded: dict[str, Any] = {}
-    for name, target in targets.items():
-        if name not in state:
-            continue
-        if isinstance(target, torch.optim.Optimizer):
-            sharded[name] = _optimizer_like(target, state[name])
-        elif hasattr(target, "state_dict"):
-            sharded[name] = _shards_of(state[name], target.state_dict())
-        else:
-            sharded[name] = state[name]
-    return sharded
-
-
-def _optimizer_like(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    indices = (index for group in state["param_groups"] for index in group["params"])
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    moments = dict(state["state"])
-    for index, parameter in zip(indices, parameters, strict=False):
-        if index in moments:
-            moments[index] = {
-                key: _shards_of(entry, parameter) for key, entry in moments[index].items()
-            }
-    return {**state, "state": moments}
+    return _beside(targets, state, _shards_of)
 
 
 def _shards_of(value: Any, live: Any) -> Any:
     """A whole tensor as a DTensor where one of its shape is live; all else as it is."""
     import torch
 
-    if isinstance(value, torch.Tensor):
-        if not hasattr(live, "placements") or value.shape != live.shape:
-            return value
-        # Not imported above: it takes a second, and whoever has a DTensor has it.
-        from torch.distributed.tensor import distribute_tensor
+    if not isinstance(value, torch.Tensor) or not hasattr(live, "placements"):
+        return value
+    if value.shape != live.shape:
+        return value
+    # Not imported above: it takes a second, and whoever has a DTensor has it.
+    from torch.distributed.tensor import distribute_tensor
 
-        here = value.to(live.device)
-        return distribute_tensor(here, live.device_mesh, live.placements, src_data_rank=None)
-    if isinstance(value, Mapping) and isinstance(live, Mapping):
-        return {key: _shards_of(entry, live.get(key)) for key, entry in value.items()}
-    return value
+    here = value.to(live.device)
+    return distribute_tensor(here, live.device_mesh, live.placements, src_data_rank=None)
+
+
+def _beside(
+    targets: Mapping[str, Any], state: Mapping[str, Any], visit: Callable[[Any, torch.Tensor], Any]
+) -> dict[str, Any]:
+    """A state for targets, with `visit(entry, live tensor)` for each entry that a tensor is for.
+
+    An optimizer's moments are for its parameters: it may not have any of its own yet.
+    """
+    import torch
+
+    visited = {name: state[name] for name in targets if name in state}
+    for name, saved in visited.items():
+        target = targets[name]
+        if isinstance(target, torch.optim.Optimizer):
+            parameters = [p for group in target.param_groups for p in group["params"]]
+            moments = {
+                index: {
+                    key: visit(entry, parameter) for key, entry in saved["state"][index].items()
+                }
+                for index, parameter in enumerate(parameters)
+                if index in saved["state"]
+            }
+            visited[name] = {**saved, "state": {**saved["state"], **moments}}
+        elif hasattr(target, "state_dict"):
+            visited[name] = _visited(saved, target.state_dict(), visit)
+    return visited
+
+
+def _visited(saved: Any, live: Any, visit: Callable[[Any, torch.Tensor], Any]) -> Any:
+    import torch
+
+    if isinstance(live, torch.Tensor):
+        return visit(saved, live)
+    if isinstance(saved, Mapping) and isinstance(live, Mapping):
+        return {key: _visited(entry, live.get(key), visit) for key, entry in saved.items()}
+    return saved
 
 
 def _part(path: Path) -> Part:
@@ -236,34 +257,6 @@ def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]
     return room
 
 
-def _live(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensor in the targets that each stored one is for, or is shaped like."""
-    import torch
-
-    live: dict[str, torch.Tensor] = {}
-    for name, target in targets.items():
-        if hasattr(target, "state_dict"):
-            _pair(state.get(name), target.state_dict(), live)
-        if isinstance(target, torch.optim.Optimizer):
-            parameters = [p for group in target.param_groups for p in group["params"]]
-            moments = (state.get(name) or {}).get("state", {})
-            for index, parameter in enumerate(parameters):
-                for key in _marked(moments.get(index)):
-                    live.setdefault(key, parameter)
-    return live
-
-
-def _pair(rest: Any, value: Any, live: dict[str, torch.Tensor]) -> None:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        for key in _marked(rest):
-            live[key] = value
-    elif isinstance(value, Mapping) and isinstance(rest, Mapping):
-        for key in value.keys() & rest.keys():
-            _pair(rest[key], value[key], live)
-
-
 def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
     import torch
 
@@ -273,46 +266,11 @@ def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
     return torch.empty(stored.size, dtype=dtype)
 
 
-def _taken_apart(value: Any, name: str, tensors: dict[str, Any]) -> Any:
-    """`value` with a mark in place of each tensor, which goes into `tensors`."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        if not hasattr(value, "placements") and (
-            not value.numel() or value.layout is not torch.strided or value.is_quantized
-        ):
-            return value
-        while name in tensors:
-            name += "'"
-        tensors[name] = value
-        return {_MARK: name}
-    if isinstance(value, Mapping) and not isinstance(value, collections.Counter):
-        return {key: _taken_apart(entry, f"{name}.{key}", tensors) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        members = [_taken_apart(entry, f"{name}.{at}", tensors) for at, entry in enumerate(value)]
-        return members if isinstance(value, list) else tuple(members)
-    return value
-
-
-def _put_together(rest: Any, tensors: Mapping[str, Any]) -> Any:
-    if _is_mark(rest):
-        return tensors[rest[_MARK]]
-    if isinstance(rest, dict) and not isinstance(rest, collections.Counter):
-        return {key: _put_together(entry, tensors) for key, entry in rest.items()}
-    if type(rest) in (list, tuple):
-        return type(rest)(_put_together(entry, tensors) for entry in rest)
-    return rest
-
-
 def _marked(rest: Any) -> list[str]:
     """The names of the tensors that belong into a rest."""
-    if _is_mark(rest):
-        return [rest[_MARK]]
-    if isinstance(rest, Mapping):
-        return [name for entry in rest.values() for name in _marked(entry)]
-    if isinstance(rest, (list, tuple)):
-        return [name for entry in rest for name in _marked(entry)]
-    return []
+    names: list[str] = []
+    mapped(rest, lambda entry, _: names.append(entry[_MARK]) if _is_mark(entry) else DESCEND)
+    return names
 
 
 def _is_mark(rest: Any) -> bool:
@@ -333,10 +291,5 @@ class _MetadataUnpickler(pickle.Unpickler):
 
 def _metadata(folder: Path) -> Any:
     path = folder / _METADATA
-    try:
-        with path.open("rb") as stream:
-            return _MetadataUnpickler(stream).load()
-    except OSError:
-        raise
-    except Exception as error:  # unpickling raises whatever its bytes make it stumble over
-        raise CheckpointError(f"{path}: cannot be read safely: {error}") from error
+    with path.open("rb") as stream, refused(path):
+        return _MetadataUnpickler(stream).load()

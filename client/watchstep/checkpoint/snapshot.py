@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from watchstep.checkpoint.plain import DESCEND, mapped
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,6 @@ class HostBuffers:
 
     def __init__(self) -> None:
         self._buffers: dict[str, torch.Tensor] = {}
-        self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def copy(self, state: Any) -> Any:
         """`state` with every tensor replaced by one in host memory.
@@ -30,59 +30,42 @@ class HostBuffers:
 
         used: dict[str, torch.Tensor] = {}
         twins: dict[tuple[Any, ...], torch.Tensor] = {}
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def copied(value: Any, name: str) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return DESCEND
+            # Keys may hold dots themselves.
+            while name in used:
+                name += "'"
+            identity = _identity(value) or (name,)
+            if identity not in twins:
+                twins[identity] = used[name] = self._room_for(value, name)
+                if _is_strided(value):
+                    pairs.append((used[name], value.detach()))
+            return twins[identity]
+
         with torch.no_grad():
-            copied = self._copied(state, "", used, twins)
-            self._carry_out()
+            copy = mapped(state, copied)
+            if pairs:
+                # All in one call: small tensors cost more to name than to copy.
+                buffers, values = zip(*pairs, strict=True)
+                torch._foreach_copy_(buffers, values, non_blocking=True)
+                wait_for(value.device for value in values)
         # Buffers of tensors that are gone are released.
         self._buffers = used
-        return copied
+        return copy
 
-    def _copied(
-        self,
-        value: Any,
-        name: str,
-        used: dict[str, torch.Tensor],
-        twins: dict[tuple[Any, ...], torch.Tensor],
-    ) -> Any:
+    def _room_for(self, value: torch.Tensor, name: str) -> torch.Tensor:
+        """A buffer for a tensor; what is not laid out in strides is copied at once."""
         import torch
 
-        if isinstance(value, torch.Tensor):
-            identity = _identity(value)
-            if identity is None or identity not in twins:
-                used[name] = self._filled(value, name)
-                twins[identity or (name,)] = used[name]
-            return twins[identity or (name,)]
-        if isinstance(value, Mapping):
-            entries = {k: self._copied(v, f"{name}.{k}", used, twins) for k, v in value.items()}
-            return (
-                collections.Counter(entries) if isinstance(value, collections.Counter) else entries
-            )
-        if isinstance(value, (list, tuple)):
-            members = [self._copied(v, f"{name}.{i}", used, twins) for i, v in enumerate(value)]
-            return members if isinstance(value, list) else type(value)(members)
-        return value
-
-    def _filled(self, value: torch.Tensor, name: str) -> torch.Tensor:
-        import torch
-
-        if value.layout is not torch.strided or value.is_quantized:
+        if not _is_strided(value):
             return value.detach().cpu().clone()
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
-            pinned = value.is_cuda
-            buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned)
-        self._copies.append((buffer, value.detach()))
+            buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
         return buffer
-
-    def _carry_out(self) -> None:
-        """All copies in one call: small tensors cost more to name than to copy."""
-        import torch
-
-        copies, self._copies = self._copies, []
-        if copies:
-            buffers, values = zip(*copies, strict=True)
-            torch._foreach_copy_(buffers, values, non_blocking=True)
-            wait_for(value.device for value in values)
 
 
 def wait_for(devices: Iterable[torch.device]) -> None:
@@ -91,6 +74,12 @@ def wait_for(devices: Iterable[torch.device]) -> None:
 
     for device in {device for device in devices if device.type != "cpu"}:
         torch.accelerator.synchronize(device)
+
+
+def _is_strided(value: torch.Tensor) -> bool:
+    import torch
+
+    return value.layout is torch.strided and not value.is_quantized
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:

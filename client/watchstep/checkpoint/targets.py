@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+
+_Get = Callable[[], Any]
+_Put = Callable[[Any], object]
 
 _LIKE_PARAMETER = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "momentum_buffer", "exp_inf"}
@@ -46,76 +50,53 @@ def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[
         for back in reversed(undo):
             back()
 
-    try:
-        for name, load in loads.items():
-            undo.append(_restorer(targets[name]))
-            load()
-    except Exception as error:
-        undo_all()
-        raise CheckpointError(f"{name}: does not take its state: {error}") from error
+    for name, (get, put, state) in loads.items():
+        try:
+            undo.append(functools.partial(put, get()))
+            put(unplain(state))
+        except Exception as error:
+            undo_all()
+            raise CheckpointError(f"{name}: does not take its state: {error}") from error
     return undo_all
 
 
-def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> Callable[[], object]:
+def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> tuple[_Get, _Put, Any]:
     if name not in saved:
         held = ", ".join(sorted(map(str, saved))) or "nothing"
         raise CheckpointError(f"{name}: not in the checkpoint, which holds {held}")
-    state = saved[name]
-    loader = _loader(target)
-    if loader is None:
+    access = _access(target)
+    if access is None:
         raise CheckpointError(f"{name}: a {type(target).__name__} cannot be loaded in place")
-    _check_fit(name, target, state)
-    return lambda: loader(unplain(state))
+    _check_fit(name, target, saved[name])
+    return *access, saved[name]
 
 
-def _loader(target: Any) -> Callable[[Any], object] | None:
-    """What puts a state into a target, None if nothing can."""
+def _access(target: Any) -> tuple[_Get, _Put] | None:
+    """What reads a target as it is now, and what puts a state into it; None if nothing can."""
     import torch
 
     if isinstance(target, torch.Generator):
-        return target.set_state
+        return target.get_state, target.set_state
     if hasattr(target, "load_state_dict"):
-        loader: Callable[[Any], object] = target.load_state_dict
-        return loader
+        return lambda: copy.deepcopy(target.state_dict()), target.load_state_dict
     if isinstance(target, random.Random):
-        return target.setstate
-    if isinstance(target, dict):
-        return lambda state: _refill(target, state)
-    if isinstance(target, list):
-        return lambda state: target.__setitem__(slice(None), state)
-    return _numpy_loader(target)
-
-
-def _refill(target: dict[Any, Any], state: Mapping[Any, Any]) -> None:
-    target.clear()
-    target.update(state)
-
-
-def _numpy_loader(target: Any) -> Callable[[Any], object] | None:
+        return target.getstate, target.setstate
+    # The entries of containers may be live objects: only the container is ours to refill.
+    if isinstance(target, (dict, list)):
+        return target.copy, functools.partial(_refill, target)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(target, numpy.random.Generator):
-        return lambda state: setattr(target.bit_generator, "state", state)
+        bits = target.bit_generator
+        return lambda: copy.deepcopy(bits.state), lambda state: setattr(bits, "state", state)
     return None
 
 
-def _restorer(target: Any) -> Callable[[], object]:
-    """A function that puts a target back as it is now."""
-    import torch
-
-    loader = _loader(target)
-    assert loader is not None
-    if isinstance(target, torch.Generator):
-        before: Any = target.get_state()
-    elif hasattr(target, "state_dict"):
-        before = copy.deepcopy(target.state_dict())
-    elif isinstance(target, random.Random):
-        before = target.getstate()
-    elif isinstance(target, (dict, list)):
-        # The entries may be live objects: only the container is ours to refill.
-        before = target.copy()
+def _refill(target: Any, state: Any) -> None:
+    target.clear()
+    if isinstance(target, dict):
+        target.update(state)
     else:
-        before = copy.deepcopy(target.bit_generator.state)
-    return lambda: loader(before)
+        target.extend(state)
 
 
 def _check_fit(name: str, target: Any, state: Any) -> None:

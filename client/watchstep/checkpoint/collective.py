@@ -1,0 +1,243 @@
+"""What several processes must do together to keep or restore one checkpoint between them.
+
+A process with a whole state waits for nobody: under plain DDP one may well save alone. One with
+shards waits for all others, and would until gloo gives up if one never comes because what it
+holds is whole. So each writes what it holds into the store over which the processes met, and
+those who wait look there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from watchstep.errors import CheckpointError
+
+T = TypeVar("T")
+
+_FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.25
+"""A thousand processes that wait for one ask the store a few thousand times a second."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CollectiveCheck:
+    """One save or restore, as one process comes to it: with a whole state, or with shards.
+
+    Attributes:
+        folder: Of the checkpoints.
+        kind: "save" or "restore".
+        number: Which one: the step of a save, the count of restores in this process.
+    """
+
+    folder: Path
+    kind: str
+    number: int
+
+    def whole(self) -> None:
+        """Announce that this process holds the state whole.
+
+        Raises:
+            CheckpointError: Another one has come with shards of it.
+        """
+        store = _store()
+        if store is None:
+            return
+        # Where the store is gone, so is the training: a whole state can still be kept.
+        with contextlib.suppress(RuntimeError):
+            store.set(self._key("whole"), self._entry())
+            other = self._entry_of(store, "sharded")
+            if other is not None and other[:2] == (self.kind, self.number):
+                raise self._refusal(other[2], "sharded", "whole")
+
+    def sharded(self) -> None:
+        """Announce that this process holds shards.
+
+        Raises:
+            CheckpointError: Another one has come, or went on, with a whole state.
+        """
+        store = _store()
+        if store is not None:
+            store.set(self._key("sharded"), self._entry())
+            self._refuse_whole(store)
+
+    def wait(self, all_here: Callable[[], bool]) -> None:
+        """Wait with shards for the others.
+
+        Raises:
+            CheckpointError: One of them has come, or went on, with a whole state.
+        """
+        store, pause_s = _store(), _FIRST_LOOK_S
+        while not all_here():
+            if store is not None:
+                self._refuse_whole(store)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+    def meeting(self) -> Callable[[], bool]:
+        """Count this process in; what is returned tells whether all have been counted.
+
+        For processes that have no group of their own yet, which takes all of them to make.
+
+        Raises:
+            CheckpointError: Out of what is returned: they are not here after half an hour.
+        """
+        store, begun = _store(), time.monotonic()
+        if store is None:
+            return lambda: True
+        dist = sys.modules["torch.distributed"]
+        patience_s = dist.distributed_c10d.default_pg_timeout.total_seconds()
+        key = self._key(f"{self.kind}/{self.number}")
+        store.add(key, 1)
+
+        def all_here() -> bool:
+            if time.monotonic() - begun > patience_s:
+                raise CheckpointError(f"{self.folder}: {self.kind}: not all processes came to it")
+            return bool(store.add(key, 0) >= dist.get_world_size())
+
+        return all_here
+
+    def _refuse_whole(self, store: Any) -> None:
+        if store.check([self._key("refused")]):
+            raise self._refusal(store.get(self._key("refused")).decode(), "whole", "sharded")
+        other = self._entry_of(store, "whole")
+        if other is not None and other[0] == self.kind and other[1] >= self.number:
+            # Whoever comes later must know too: by then the other may be further on.
+            store.set(self._key("refused"), other[2])
+            raise self._refusal(other[2], "whole", "sharded")
+
+    def _refusal(self, rank: str, theirs: str, ours: str) -> CheckpointError:
+        own_rank = sys.modules["torch.distributed"].get_rank()
+        return CheckpointError(
+            f"{self.folder}: no {self.kind}: rank {rank} holds the state {theirs}, rank {own_rank}"
+            f" {ours}; all processes must come with the same kind of state"
+        )
+
+    def _entry(self) -> str:
+        return f"{self.kind} {self.number} {sys.modules['torch.distributed'].get_rank()}"
+
+    def _entry_of(self, store: Any, held: str) -> tuple[str, int, str] | None:
+        key = self._key(held)
+        if not store.check([key]):
+            return None
+        kind, number, rank = store.get(key).decode().split()
+        return kind, int(number), rank
+
+    def _key(self, name: str) -> str:
+        return f"watchstep/{self.folder.resolve()}/{name}"
+
+
+def _store() -> Any:
+    """The store of the default process group; None where there are no other processes."""
+    # Looked up, not imported: whoever has not imported torch is in no process group.
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return None
+    if dist.get_world_size() == 1:
+        return None
+    # torch has no public way to it.
+    return dist.distributed_c10d._get_default_store()  # noqa: SLF001
+
+
+class TogetherError(CheckpointError):
+    """At least one process could not do its part; every process raises this.
+
+    Attributes:
+        damaged: Whether a file was found damaged, not only unreadable for the moment.
+    """
+
+    def __init__(self, message: str, *, damaged: bool) -> None:
+        super().__init__(message)
+        self.damaged = damaged
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+    damaged: bool
+
+
+class Ranks:
+    """All processes of a distributed training, speaking over a gloo group of their own.
+
+    Every process makes one and calls the same methods in the same order.
+
+    Attributes:
+        rank: This one's place.
+        world: How many there are.
+        leads: Whether this is the process that renames, pins and prunes.
+    """
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        if not dist.is_available() or not dist.is_initialized():
+            raise CheckpointError("sharded state needs torch.distributed, which is not initialised")
+        self.rank = dist.get_rank()
+        self.world = dist.get_world_size()
+        self.leads = self.rank == 0
+        self.group: Any = dist.new_group(backend="gloo")
+
+    def all_here(self) -> Callable[[], bool]:
+        """Come to the next meeting; what is returned tells whether all have.
+
+        Raises:
+            TogetherError: Out of what is returned: one died.
+        """
+        import torch.distributed as dist
+
+        arrival: Any = dist.barrier(group=self.group, async_op=True)
+
+        def arrived() -> bool:
+            if not arrival.is_completed():
+                return False
+            with _peers():
+                arrival.wait()
+            return True
+
+        return arrived
+
+    def agreed(self, work: Callable[[], T]) -> list[T]:
+        """Do something in every process; what each got, by rank.
+
+        Raises:
+            TogetherError: In all of them, if one failed or died.
+        """
+        import torch.distributed as dist
+
+        own: T | _Failure
+        try:
+            own = work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for us
+            own = _Failure(str(error) or type(error).__name__, isinstance(error, CheckpointError))
+        results: list[Any] = [None] * self.world
+        with _peers():
+            dist.all_gather_object(results, own, group=self.group)
+        failures = {rank: r for rank, r in enumerate(results) if isinstance(r, _Failure)}
+        if failures:
+            rank, first = next(iter(failures.items()))
+            damaged = all(failure.damaged for failure in failures.values())
+            raise TogetherError(f"rank {rank}: {first.reason}", damaged=damaged)
+        return results
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Do something in the leading process alone; what it got, in all of them.
+
+        Raises:
+            TogetherError: In all of them, if it failed or one died.
+        """
+        result: T | None = self.agreed(lambda: work() if self.leads else None)[0]
+        return result  # type: ignore[return-value]  # the leading process is the first
+
+
+@contextlib.contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+        raise TogetherError(f"another process is gone: {error}", damaged=False) from error
