@@ -81,11 +81,11 @@ def test_what_only_repeats_itself_is_looked_at_once(kind: str, tmp_path: Path) -
 def test_the_keeper_takes_a_state_that_repeats_itself(tmp_path: Path) -> None:
     keeper = CheckpointKeeper(tmp_path)
 
-    kept = keeper.save({"mask": {"m": torch.zeros(1).expand(10**10)}}, step=1)
+    checkpoint = keeper.save({"mask": {"m": torch.zeros(1).expand(10**10)}}, step=1)
     spoilt = keeper.save({"mask": {"m": torch.tensor([math.inf]).expand(10**10)}}, step=2)
 
-    assert kept is not None
-    assert kept.finite
+    assert checkpoint is not None
+    assert checkpoint.finite
     assert spoilt is not None
     assert not spoilt.finite
 

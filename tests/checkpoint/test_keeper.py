@@ -162,11 +162,11 @@ def test_infinities_that_are_meant_may_be_exempt(tmp_path: Path) -> None:
     state = {"model": {"mask": torch.full((3,), -math.inf), "weight": torch.ones(2)}}
 
     CheckpointKeeper(tmp_path / "a").save(state, step=1)
-    kept = CheckpointKeeper(tmp_path / "b", exempt=["model.*mask"]).save(state, step=1)
+    checkpoint = CheckpointKeeper(tmp_path / "b", exempt=["model.*mask"]).save(state, step=1)
 
     assert kept_files(tmp_path / "a") == []
-    assert kept is not None
-    assert verify(kept.path).unchecked == ("model.*mask",)
+    assert checkpoint is not None
+    assert verify(checkpoint.path).unchecked == ("model.*mask",)
 
 
 def test_what_would_have_to_be_pickled_is_refused(tmp_path: Path) -> None:
@@ -799,6 +799,22 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 
     assert [(c.step, c.attempt != "") for c in Folder(tmp_path).pins()] == [(9, False), (1, True)]
     assert dataclasses.asdict(keeper.list()[0])["attempt"]
+
+
+def test_tensors_whose_dotted_names_are_alike_stay_apart_in_asynchronous_saves(
+    tmp_path: Path,
+) -> None:
+    keeper = CheckpointKeeper(tmp_path, asynchronous=True)
+    state = {"net.0": {"w": torch.ones(3)}, "net": {"0": {"w": torch.zeros(3)}}}
+    for step in (1, 2):
+        keeper.save(state, step=step, wait=True)
+    keeper.flush()
+    restored: dict[str, Any] = {"net.0": {}, "net": {}}
+
+    keeper.restore(restored)
+
+    assert restored["net.0"]["w"].tolist() == [1.0] * 3
+    assert restored["net"]["0"]["w"].tolist() == [0.0] * 3
 
 
 def test_an_asynchronous_copy_waits_for_every_device_it_copies_from(

@@ -468,10 +468,10 @@ def test_gradients_of_a_step_that_raised_are_not_put_back_later() -> None:
     late.remove()
 
     fill_gradients(model, 2)
-    wanted = [parameter.grad for parameter in model.parameters()]
+    gradients = [parameter.grad for parameter in model.parameters()]
     optimizer.step()
 
-    assert all(p.grad is g for p, g in zip(model.parameters(), wanted, strict=True))
+    assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
 
 
 def test_detaching_removes_every_hook() -> None:
@@ -496,11 +496,11 @@ def test_what_cannot_be_guarded_is_refused() -> None:
 
 
 def test_a_newer_guard_takes_the_place_of_an_older_one_as_in_a_notebook() -> None:
-    asked: list[str] = []
+    judges: list[str] = []
     optimizer = SGD(network().parameters(), lr=0.1)
 
     def judge_named(name: str) -> Callable[[Mapping[str, float]], Verdict]:
-        return lambda _: asked.append(name) or Verdict()
+        return lambda _: judges.append(name) or Verdict()
 
     older = Guard(optimizer, judge_named("older"))
     Guard(optimizer, judge_named("newer"))
@@ -509,7 +509,7 @@ def test_a_newer_guard_takes_the_place_of_an_older_one_as_in_a_notebook() -> Non
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
 
-    assert asked == ["newer"]
+    assert judges == ["newer"]
 
 
 def test_a_guard_keeps_no_optimizer_alive() -> None:

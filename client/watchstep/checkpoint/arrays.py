@@ -82,11 +82,7 @@ def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) 
 
 
 def read_arrays(stream: IO[bytes], name: str) -> dict[str, Any]:
-    """What `write_arrays` wrote, as `{"step", "update", "state"}`, the last as `Arrays`.
-
-    Raises:
-        CheckpointError: It is no such file, or is torn, or claims more than it holds.
-    """
+    """What `write_arrays` wrote, as `{"step", "update", "state"}`, the last as `Arrays`."""
     with refused(name), zipfile.ZipFile(stream) as archive:
         if archive.getinfo(_INDEX).file_size > _INDEX_MAX_BYTES:
             raise ValueError(f"an index over {_INDEX_MAX_BYTES:,} bytes")

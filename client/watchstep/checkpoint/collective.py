@@ -39,11 +39,7 @@ class CollectiveCheck:
     number: int
 
     def whole(self) -> None:
-        """Announce that this process holds the state whole.
-
-        Raises:
-            CheckpointError: Another one has come with shards of it.
-        """
+        """Announce that this process holds the state whole; refuse where another has shards."""
         store = _store()
         if store is None:
             return
@@ -54,42 +50,30 @@ class CollectiveCheck:
             if other is not None and other[:2] == (self.kind, self.number):
                 raise self._refusal(other[2], "sharded", "whole")
 
-    def sharded(self) -> None:
-        """Announce that this process holds shards.
+    def sharded(self, ranks: Ranks | None) -> Ranks:
+        """All processes, once they have come with shards; those of the call before, if there was.
 
         Raises:
-            CheckpointError: Another one has come, or went on, with a whole state.
+            CheckpointError: One of them has come, or went on, with a whole state; or, before
+                they have a group of their own, is not here after half an hour.
         """
-        store = _store()
+        store, pause_s = _store(), _FIRST_LOOK_S
         if store is not None:
             store.set(self._key("sharded"), self._entry())
             self._refuse_whole(store)
-
-    def wait(self, all_here: Callable[[], bool]) -> None:
-        """Wait with shards for the others.
-
-        Raises:
-            CheckpointError: One of them has come, or went on, with a whole state.
-        """
-        store, pause_s = _store(), _FIRST_LOOK_S
+        all_here = self._first_meeting(store) if ranks is None else ranks.all_here()
         while not all_here():
             if store is not None:
                 self._refuse_whole(store)
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        return ranks or Ranks()
 
-    def meeting(self) -> Callable[[], bool]:
-        """Count this process in; what is returned tells whether all have been counted.
-
-        For processes that have no group of their own yet, which takes all of them to make.
-
-        Raises:
-            CheckpointError: Out of what is returned: they are not here after half an hour.
-        """
-        store, begun = _store(), time.monotonic()
+    def _first_meeting(self, store: Any) -> Callable[[], bool]:
+        """Count this process in; what is returned tells whether all have been counted."""
         if store is None:
             return lambda: True
-        dist = sys.modules["torch.distributed"]
+        dist, begun = sys.modules["torch.distributed"], time.monotonic()
         patience_s = dist.distributed_c10d.default_pg_timeout.total_seconds()
         key = self._key(f"{self.kind}/{self.number}")
         store.add(key, 1)
@@ -183,11 +167,7 @@ class Ranks:
         self.group: Any = dist.new_group(backend="gloo")
 
     def all_here(self) -> Callable[[], bool]:
-        """Come to the next meeting; what is returned tells whether all have.
-
-        Raises:
-            TogetherError: Out of what is returned: one died.
-        """
+        """Come to the next meeting; what is returned tells whether all have, or raises."""
         import torch.distributed as dist
 
         arrival: Any = dist.barrier(group=self.group, async_op=True)

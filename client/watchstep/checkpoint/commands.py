@@ -10,7 +10,7 @@ import typer
 
 from watchstep.checkpoint.durable import copy_synced, sync_directory
 from watchstep.checkpoint.folder import Folder, is_kept
-from watchstep.checkpoint.reading import read_kept, verify
+from watchstep.checkpoint.reading import verify
 from watchstep.checkpoint.record import Checkpoint, manifest_path
 from watchstep.checkpoint.untrusted import bounded
 from watchstep.errors import CheckpointError
@@ -81,7 +81,7 @@ def _best(path: Path) -> Checkpoint:
     folder, reasons = Folder(path), []
     for candidate in folder.good():
         try:
-            read_kept(candidate.path)
+            verify(candidate.path)
         except CheckpointError as error:
             reasons.append(str(error))
         else:
@@ -109,8 +109,8 @@ def _copied(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
     try:
-        read_kept(checkpoint.path)
-    except (CheckpointError, OSError) as error:
+        verify(checkpoint.path)
+    except CheckpointError as error:
         return checkpoint, str(error)
     return checkpoint, ""
 

@@ -25,21 +25,18 @@ UNLOCKED_AGE_S = 24 * 3600.0
 
 
 class HashedFile:
-    """A file that is hashed while it is written.
-
-    Attributes:
-        size_bytes: Bytes written so far.
-    """
+    """Hashes a file while it is written; whoever opened it closes it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        """Begin; whoever made `stream` closes it."""
         self.size_bytes = 0
         self.flush = stream.flush
+        self.before_write: Callable[[], object] = lambda: None
         self._stream = stream
         self._digest = hashlib.sha256()
 
     def write(self, chunk: bytes) -> int:
         """Append all of it; `chunk` is not used any more after the call."""
+        self.before_write()
         view = memoryview(chunk).cast("B")
         if len(view) < _BUFFER_BYTES:
             self._digest.update(view)

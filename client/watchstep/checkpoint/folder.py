@@ -111,11 +111,7 @@ class Folder:
     def write(
         self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
     ) -> Checkpoint:
-        """Write a checkpoint that is one file, if its numbers are finite.
-
-        Args:
-            fill: Writes the file.
-            look: Looks at the numbers meanwhile; returns what is known of the checkpoint.
+        """Write a checkpoint that is one file, if `look` says meanwhile that it is finite.
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if it is not finite.
@@ -146,11 +142,7 @@ class Folder:
         return durable
 
     def pin(self, checkpoint: Checkpoint, besides: str = "") -> Checkpoint:
-        """Make a checkpoint the pin; earlier ones are released after it is in place.
-
-        Args:
-            checkpoint: In this directory.
-            besides: Name of an earlier pin that stays.
+        """Make a checkpoint the pin, then release all earlier ones but the one named `besides`.
 
         Raises:
             OSError: If the file is gone or cannot be linked or copied; the old pin stays.
@@ -175,10 +167,7 @@ class Folder:
     def prune(self, keep: int, protected: set[str], apart: set[str]) -> None:
         """Remove all but the newest `keep` and those named in `protected`; never the pin.
 
-        Args:
-            keep: How many, besides those that stand `apart`.
-            protected: Names that stay.
-            apart: Names that stay and do not count.
+        Those named in `apart` stay and do not count.
         """
         counted = [c for c in _complete(self.path) if c.path.name not in apart]
         for checkpoint in counted[:-keep]:
@@ -196,12 +185,7 @@ class Folder:
         return place / f"{stamp}-{path.name}"
 
     def why_none(self, step: int | None, reasons: Sequence[str]) -> str:
-        """Why no checkpoint, or none of a step, was restored, and what else there is.
-
-        Args:
-            step: Which was asked for; None for a good one.
-            reasons: What was wrong with those that were tried.
-        """
+        """Why no good checkpoint, or none of a step, was restored, and what else there is."""
         kind = "good checkpoint" if step is None else f"checkpoint of step {step}"
         steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
         left = ""
@@ -310,10 +294,6 @@ class EarlierAttempt:
     def best(self) -> str:
         """The reference's name, which its pin has too."""
         return self.reference.path.name
-
-    def restored(self, checkpoint: Checkpoint) -> None:
-        """Tell that the new attempt was restored from a checkpoint."""
-        self.is_resumed = self.is_resumed or checkpoint.serial >= self.reference.serial
 
     def is_surpassed(self, pin: Checkpoint) -> bool:
         """Whether a new pin is better: it goes on from the reference, or has come as far."""

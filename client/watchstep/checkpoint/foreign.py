@@ -19,13 +19,11 @@ _SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".zip", _SAFETENSORS}
 
 
 def verify_foreign(path: Path) -> Checkpoint:
-    """A file or folder without the keeper's manifest, found readable, complete and finite.
-
-    Raises:
-        CheckpointError: Naming what is wrong.
-    """
+    """A file or folder without the keeper's manifest, found readable, complete and finite."""
     shards = _indexed(path) if path.is_dir() else {path.name}
-    files = _files_of(path) if path.is_dir() else [path]
+    files = sorted(filter(_holds_tensors, path.iterdir())) if path.is_dir() else [path]
+    if not files:
+        raise CheckpointError(f"{path}: no checkpoint in it")
     counts = {file: _check_file(file) for file in files}
     empty = [file for file, tensors in counts.items() if not tensors and file.name in shards]
     if empty or not any(counts.values()):
@@ -99,14 +97,6 @@ def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
             f"{path}: claims {claimed:,} bytes unpacked, which are more than the {most:,} that a"
             " file of its size is opened for"
         )
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """The files with tensors in a folder of Hugging Face's, or of single checkpoints."""
-    files = [path for path in sorted(folder.iterdir()) if _holds_tensors(path)]
-    if not files:
-        raise CheckpointError(f"{folder}: no checkpoint in it")
-    return files
 
 
 def _holds_tensors(path: Path) -> bool:

@@ -53,11 +53,11 @@ def verify(path: str | os.PathLike[str]) -> Checkpoint:
     if place.name.endswith(tuple(ending + MANIFEST_SUFFIX for ending in ENDINGS)):
         place = place.with_name(place.name.removesuffix(MANIFEST_SUFFIX))
     try:
-        if place.name and manifest_path(place).exists():
-            return read_kept(place)[0]
-        if place.is_dir() and is_kept(place):
-            return _verify_folder(place)
         with refused(place):
+            if place.name and manifest_path(place).exists():
+                return read_kept(place)[0]
+            if place.is_dir() and is_kept(place):
+                return _verify_folder(place)
             return verify_foreign(place)
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
@@ -72,27 +72,22 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
     """
     manifest = vouched(path)
     name = str(path)
-    with refused(path):
-        if path.name.endswith(ARRAYS_SUFFIX):
-            content = _read_file(path, manifest, read_arrays)
-            refuse_nonfinite(inspect_arrays(content["state"], manifest.unchecked), name)
-            return manifest, content
-        if manifest.parts:
-            check_parts(manifest, manifest.parts)
-            content = read_shards(path)
-        else:
-            content = _read_file(path, manifest, load_safely)
-        most = most_unpacked(manifest.size_bytes)
-        check_finite(content.get("state"), name, manifest.unchecked, most_bytes=most)
+    if path.name.endswith(ARRAYS_SUFFIX):
+        content = _read_file(path, manifest, read_arrays)
+        refuse_nonfinite(inspect_arrays(content["state"], manifest.unchecked), name)
+        return manifest, content
+    if manifest.parts:
+        check_parts(manifest, manifest.parts)
+        content = read_shards(path)
+    else:
+        content = _read_file(path, manifest, load_safely)
+    most = most_unpacked(manifest.size_bytes)
+    check_finite(content.get("state"), name, manifest.unchecked, most_bytes=most)
     return manifest, content
 
 
 def vouched(path: Path) -> Checkpoint:
-    """The manifest of a checkpoint of the keeper; the file itself is not read.
-
-    Raises:
-        CheckpointError: There is none, or it was altered.
-    """
+    """The manifest of a checkpoint of the keeper, which must have one; the file is not read."""
     try:
         return read_manifest(path)
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from watchstep.checkpoint.finite import Finiteness
 from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
@@ -70,6 +71,11 @@ class Checkpoint:
     unchecked: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     attempt: str = ""
+
+    def judged(self, finiteness: Finiteness) -> Checkpoint:
+        """The same, after a look at its numbers."""
+        finite = finiteness.bad_tensor is None
+        return dataclasses.replace(self, finite=finite, **dataclasses.asdict(finiteness))
 
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""

@@ -59,14 +59,10 @@ def is_sharded(state: Any) -> bool:
 
 
 def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
-    """Write this process's part of a state; every process calls it at once.
+    """Write this process's part of a state into an empty folder; every process calls it at once.
 
-    Args:
-        folder: There already, and empty.
-        content: Holds "state" as `plain` made it, and plain values. Tensors in it that are no
-            DTensors are the same in every process, and one of them writes them; what is no
-            tensor is kept for each.
-        ranks: All processes.
+    Tensors that are no DTensors are the same in every process, and one of them writes them; what
+    is no tensor is kept for each.
 
     Returns:
         The files that this process wrote, on the disk.
@@ -120,20 +116,14 @@ def sealed(parts: Sequence[Part]) -> str:
 
 
 def check_parts(checkpoint: Checkpoint, parts: Sequence[Part]) -> None:
-    """Compare files of a folder with what its manifest says of them.
-
-    Raises:
-        CheckpointError: Naming the first that differs or is not there.
-        OSError: One cannot be read, which says nothing about its bytes.
-    """
+    """Raise a `CheckpointError` for the first file that is not what the manifest says of it."""
     for part in parts:
         path = checkpoint.path / part.name
-        try:
-            part_now = _part(path)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: is missing") from error
-        if part_now != part:
-            wrong = f"{part_now.size_bytes:,} bytes, sha256 {part_now.sha256[:12]}…"
+        if not path.exists():
+            raise CheckpointError(f"{path}: is missing")
+        _, size_bytes, sha256 = _part(path)
+        if (size_bytes, sha256) != part[1:]:
+            wrong = f"{size_bytes:,} bytes, sha256 {sha256[:12]}…"
             raise CheckpointError(
                 f"{path}: {wrong}, saved {part.size_bytes:,}, {part.sha256[:12]}…"
             )
@@ -177,12 +167,7 @@ def read_shards(
 
 
 def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state that was saved whole, sharded as its targets are; nothing is sent for it.
-
-    Args:
-        targets: What it is for; what is not among them is left out.
-        state: As `plain` made it, the same in every process.
-    """
+    """Of a state that every process has whole, what is for its targets, sharded as they are."""
     return _beside(targets, state, _shards_of)
 
 
@@ -214,6 +199,8 @@ def _beside(
     for name, saved in visited.items():
         target = targets[name]
         if isinstance(target, torch.optim.Optimizer):
+            if not isinstance(saved, Mapping) or not isinstance(saved.get("state"), Mapping):
+                continue
             parameters = [p for group in target.param_groups for p in group["params"]]
             moments = {
                 index: {

@@ -7,13 +7,10 @@ import functools
 import random
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchstep.checkpoint.plain import unplain
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 _Get = Callable[[], Any]
 _Put = Callable[[Any], object]
@@ -25,10 +22,10 @@ _LIKE_PARAMETER = frozenset(
 
 
 def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[], None]:
-    """Load `saved[name]` into each `targets[name]`, after all were found to fit.
+    """Load `saved[name]` into each `targets[name]`.
 
-    Should one refuse all the same, those before it get back what they had; this costs a copy
-    of every target while it runs.
+    Should one not take it, all get back what they had; this costs a copy of every target while
+    it runs.
 
     Args:
         targets: Modules, optimizers, schedulers, scalers and whatever else has
@@ -53,10 +50,12 @@ def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[
     for name, (get, put, state) in loads.items():
         try:
             undo.append(functools.partial(put, get()))
+            _check_fit(targets[name], state)
             put(unplain(state))
         except Exception as error:
             undo_all()
-            raise CheckpointError(f"{name}: does not take its state: {error}") from error
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{name}: does not take its state: {reason}") from error
     return undo_all
 
 
@@ -67,7 +66,6 @@ def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> tuple[_Get, _P
     access = _access(target)
     if access is None:
         raise CheckpointError(f"{name}: a {type(target).__name__} cannot be loaded in place")
-    _check_fit(name, target, saved[name])
     return *access, saved[name]
 
 
@@ -99,49 +97,18 @@ def _refill(target: Any, state: Any) -> None:
         target.extend(state)
 
 
-def _check_fit(name: str, target: Any, state: Any) -> None:
+def _check_fit(target: Any, state: Any) -> None:
+    """Refuse what the target itself would take although it does not fit."""
     import torch
 
-    if isinstance(target, torch.nn.Module):
-        _check_module(name, target, state)
-    elif isinstance(target, torch.optim.Optimizer):
-        _check_optimizer(name, target, state)
-    elif isinstance(target, dict) != isinstance(state, dict) and isinstance(target, (dict, list)):
-        raise CheckpointError(f"{name}: holds a {type(state).__name__}, not a mapping or list")
-
-
-def _check_module(name: str, module: torch.nn.Module, state: Any) -> None:
-    import torch
-
-    expected = module.state_dict()
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{name}: holds no module's state")
-    missing = sorted(set(expected) - set(state))
-    surplus = sorted(set(state) - set(expected))
-    if missing or surplus:
-        wrong = f"lacks {missing[0]}" if missing else f"has {surplus[0]} too many"
-        raise CheckpointError(f"{name}: {wrong} ({len(missing)} missing, {len(surplus)} surplus)")
-    for key, tensor in expected.items():
-        if not isinstance(tensor, torch.Tensor):
-            continue
-        saved = state[key]
-        shape = tuple(saved.shape) if isinstance(saved, torch.Tensor) else type(saved).__name__
-        if shape != tuple(tensor.shape):
-            raise CheckpointError(f"{name}.{key}: is {shape}, expected {tuple(tensor.shape)}")
-
-
-def _check_optimizer(name: str, optimizer: torch.optim.Optimizer, state: Any) -> None:
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
-        raise CheckpointError(f"{name}: holds no optimizer's state")
-    groups = state["param_groups"]
-    sizes = [len(group["params"]) for group in groups]
-    expected = [len(group["params"]) for group in optimizer.param_groups]
-    if sizes != expected:
-        raise CheckpointError(f"{name}: parameter groups of {sizes}, expected {expected}")
-    indices = (index for group in groups for index in group["params"])
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    for index, parameter in zip(indices, parameters, strict=True):
+    if isinstance(target, (dict, list)) and isinstance(target, dict) != isinstance(state, dict):
+        raise TypeError(f"a {type(state).__name__} is no {type(target).__name__}")
+    if not isinstance(target, torch.optim.Optimizer):
+        return
+    indices = (index for group in state["param_groups"] for index in group["params"])
+    parameters = (p for group in target.param_groups for p in group["params"])
+    for index, parameter in zip(indices, parameters, strict=False):
         for key, entry in state["state"].get(index, {}).items():
             if key in _LIKE_PARAMETER and entry is not None and entry.shape != parameter.shape:
                 shapes = f"{tuple(entry.shape)}, expected {tuple(parameter.shape)}"
-                raise CheckpointError(f"{name}.state.{index}.{key}: is {shapes}")
+                raise ValueError(f"state.{index}.{key}: is {shapes}")

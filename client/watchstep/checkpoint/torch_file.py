@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from watchstep.checkpoint.durable import HashedFile
@@ -25,34 +25,16 @@ def save_into(file: HashedFile, whole: Mapping[str, Any]) -> None:
         before = torch.serialization.get_crc32_options()
         without_checksums.callback(torch.serialization.set_crc32_options, before)
         torch.serialization.set_crc32_options(False)
+        file.before_write = without_checksums.close
         try:
-            torch.save(dict(whole), _Stream(file, without_checksums.close))  # type: ignore[arg-type]
+            torch.save(dict(whole), file)  # type: ignore[arg-type]  # a file needs no more methods
         except RuntimeError as error:
             # torch wraps a failed write of its own making around the reason.
-            raise _original(error) from error
+            causes = (cause for cause in _causes(error) if isinstance(cause, OSError))
+            raise next(causes, error) from error
 
 
-class _Stream:
-    """What torch.save writes to; calls `on_first` before the first byte."""
-
-    def __init__(self, file: HashedFile, on_first: Callable[[], None]) -> None:
-        self._file = file
-        self._on_first: Callable[[], None] | None = on_first
-
-    def write(self, chunk: bytes) -> int:
-        if self._on_first is not None:
-            self._on_first()
-            self._on_first = None
-        return self._file.write(chunk)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _original(error: BaseException) -> BaseException:
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -46,12 +46,7 @@ def refused(name: str | Path) -> Iterator[None]:
 
 
 def load_safely(source: IO[bytes] | Path, name: str) -> Any:
-    """What `torch.save` wrote, on the CPU; refuses whatever would have to be executed.
-
-    Raises:
-        CheckpointError: If it is torn, no such file, or holds other objects than tensors
-            and plain values.
-    """
+    """What `torch.save` wrote, on the CPU; refuses all but tensors and plain values."""
     import torch
 
     with refused(name):

@@ -33,30 +33,20 @@ def observe_clipping(*guards: Guard | None) -> Iterator[None]:
     import torch
     from torch.nn.utils import clip_grad
 
-    places = [(torch.nn.utils, name) for name in _NAMES]
-    places += [(clip_grad, name) for name in _NAMES if hasattr(clip_grad, name)]
-    watching = _Watching(tuple(guard for guard in guards if guard is not None))
-    wrapped = [_wrap(place, name, watching) for place, name in places if watching.guards]
+    watching = [guard for guard in guards if guard is not None]
+    places = [(place, name) for place in (torch.nn.utils, clip_grad) for name in _NAMES]
+    wrapped = [_wrap(place, name, watching) for place, name in places if watching]
     try:
         yield
     finally:
         # A block that ends out of order leaves a wrapper in place that only passes on.
-        watching.guards = ()
+        watching.clear()
         for place, name, original, wrapper in reversed(wrapped):
             if getattr(place, name) is wrapper:
                 setattr(place, name, original)
 
 
-class _Watching:
-    def __init__(self, guards: tuple[Guard, ...]) -> None:
-        self.guards = guards
-
-    def see(self, parameters: list[Any]) -> None:
-        for guard in self.guards:
-            guard.before_clipping(parameters)
-
-
-def _wrap(place: Any, name: str, watching: _Watching) -> tuple[Any, str, Any, Any]:
+def _wrap(place: Any, name: str, watching: list[Guard]) -> tuple[Any, str, Any, Any]:
     original: Callable[..., Any] = getattr(place, name)
 
     @functools.wraps(original)
@@ -66,7 +56,8 @@ def _wrap(place: Any, name: str, watching: _Watching) -> tuple[Any, str, Any, An
         if not isinstance(parameters, torch.Tensor):
             # A generator can be read only once.
             parameters = list(parameters)
-        watching.see([parameters] if isinstance(parameters, torch.Tensor) else parameters)
+        for guard in watching:
+            guard.before_clipping([parameters] if torch.is_tensor(parameters) else parameters)
         return original(parameters, *args, **kwargs)
 
     setattr(place, name, observed)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from watchstep.guard.measure import dense_values, largest_magnitudes, tensor_norms
+from watchstep.guard.optimizers import parameters_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,18 +25,8 @@ PACKET = 5
 """Numbers a packet holds at most."""
 
 
-class Copies(Protocol):
-    """Brings small packets from a device to the host without waiting."""
-
-    def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
-
-    def deliver(self) -> None:
-        """Hand every packet that has arrived to its receiver, oldest first."""
-
-
 class CudaCopies:
-    """Copies into pinned memory on the current stream, each followed by an event."""
+    """Brings small packets to the host without waiting: pinned memory, and an event for each."""
 
     def __init__(self) -> None:
         import torch
@@ -49,7 +39,7 @@ class CudaCopies:
         self._flying: deque[tuple[torch.Tensor, torch.cuda.Event, int, Receive]] = deque()
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """See `Copies.send`."""
+        """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
         import torch
 
         if not self._free:
@@ -61,7 +51,7 @@ class CudaCopies:
         return True
 
     def deliver(self) -> None:
-        """See `Copies.deliver`."""
+        """Hand every packet that has arrived to its receiver, oldest first."""
         while self._flying and self._flying[0][1].query():  # type: ignore[no-untyped-call]
             buffer, event, length, receive = self._flying.popleft()
             values = buffer[:length].tolist()
@@ -76,19 +66,16 @@ class HostCopies:
         self._waiting: deque[tuple[torch.Tensor, Receive]] = deque(maxlen=SLOTS)
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """See `Copies.send`."""
         self._waiting.append((packet.clone(), receive))
         return True
 
     def deliver(self) -> None:
-        """See `Copies.deliver`."""
         while self._waiting:
             packet, receive = self._waiting.popleft()
             receive(packet.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """What one earlier step turned out to be.
 
     Attributes:
@@ -110,7 +97,7 @@ class Arrived:
 class DeviceLane:
     """Measures on the device, and has a fused optimizer skip there."""
 
-    def __init__(self, copies: Copies, *, skip: bool) -> None:
+    def __init__(self, copies: CudaCopies | HostCopies, *, skip: bool) -> None:
         self.copies = copies
         self._skip = skip
         self._counts: torch.Tensor | None = None
@@ -181,12 +168,9 @@ class DeviceLane:
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:
         import torch
 
-        if self._counts is None:
-            self._counts = torch.zeros(2, dtype=torch.float64, device=bad.device)
         wide = bad.to(torch.float64)
-        total = self._counts[0] + wide
-        in_a_row = (self._counts[1] + wide) * wide
-        self._counts = torch.stack([total, in_a_row])
+        total, in_a_row = (wide * 0, wide * 0) if self._counts is None else self._counts
+        self._counts = torch.stack([total + wide, (in_a_row + wide) * wide])
         return self._counts
 
 
@@ -215,8 +199,7 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
         g["momentum"] for g in optimizer.param_groups
     ):
         return True
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    return all(optimizer.state.get(p) for p in parameters if p.grad is not None)
+    return all(optimizer.state.get(p) for p in parameters_of(optimizer) if p.grad is not None)
 
 
 def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:

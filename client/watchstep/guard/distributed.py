@@ -81,21 +81,12 @@ class Agreement:
         if not self.open:
             return share
         try:
-            norm = self._joined(share.norm)
+            norm = joined_norm(self._gathered(share.norm))
         except RuntimeError as error:
             self._fail(error)
             return share
         local = not math.isfinite(share.norm) or not math.isfinite(norm)
         return share if local else dataclasses.replace(share, norm=norm)
-
-    def _joined(self, norm: float) -> float:
-        import torch
-        import torch.distributed as dist
-
-        norms = torch.zeros(self.processes, dtype=torch.float64)
-        norms[self._place] = norm
-        dist.all_reduce(norms, group=self._group)
-        return joined_norm(norms.tolist())
 
     def verdict(self, own: Verdict) -> Verdict:
         """The verdict of all processes for this step; blocks until each has voted.
@@ -120,14 +111,20 @@ class Agreement:
         self.open = False
         log.warning("vote failed, this process decides alone from now on", exc_info=error)
 
-    def _voted(self, own: Verdict) -> Verdict:
+    def _gathered(self, own: float) -> list[float]:
+        """One number of each process."""
         import torch
         import torch.distributed as dist
 
-        votes = torch.zeros(len(self._ranks), dtype=torch.int64)
-        votes[self._place] = int(own.action)
-        dist.all_reduce(votes, group=self._group)
-        actions = votes.tolist()
+        numbers = torch.zeros(self.processes, dtype=torch.float64)
+        numbers[self._place] = own
+        dist.all_reduce(numbers, group=self._group)
+        return numbers.tolist()
+
+    def _voted(self, own: Verdict) -> Verdict:
+        import torch.distributed as dist
+
+        actions = self._gathered(own.action)
         strongest = max(actions)
         if strongest < Action.SKIP:
             return own
@@ -137,7 +134,7 @@ class Agreement:
         rules, reason = strongest_case[0]
         return dataclasses.replace(
             own,
-            action=Action(strongest),
+            action=Action(int(strongest)),
             rules=tuple(rules),
             reason=f"rank {self._ranks[first]}: {reason}",
         )
