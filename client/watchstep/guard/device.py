@@ -6,11 +6,12 @@ travel to the host beside the training, and the verdict about them comes one ste
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from watchstep.guard.measure import dense_values, largest_magnitudes, tensor_norms
+from watchstep.guard.measure import dense_values, tensor_norms
 from watchstep.guard.optimizers import parameters_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class CudaCopies:
 
 
 class HostCopies:
-    """The same for tensors that are on the host already: there at once, read when asked."""
+    """The same for tensors that are on the host already: there at once, read by `deliver`."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[torch.Tensor, Receive]] = deque(maxlen=SLOTS)
@@ -208,7 +209,7 @@ def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
 
     with torch.no_grad():
         values = dense_values(gradients, exact=False)
-        largest = largest_magnitudes(values)
+        largest = tensor_norms(values, math.inf)
         nonfinite = (~torch.isfinite(largest)).sum().to(torch.float64)
         norm = torch.linalg.vector_norm(tensor_norms(values))
         overflown = torch.isinf(norm) & (nonfinite == 0)

@@ -9,8 +9,8 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 log = logging.getLogger("watchstep.guard")
+
+T = TypeVar("T")
 
 TIMEOUT_S = 1_800.0
 """torch's own default for gloo: whatever training itself would wait for, the vote waits for."""
@@ -78,38 +80,34 @@ class Agreement:
             `share` itself where this process's part is not finite, or where only another's is
             not: that one says so, and is named.
         """
-        if not self.open:
-            return share
-        try:
+
+        def joined() -> Measured:
             norm = joined_norm(self._gathered(share.norm))
-        except RuntimeError as error:
-            self._fail(error)
-            return share
-        local = not math.isfinite(share.norm) or not math.isfinite(norm)
-        return share if local else dataclasses.replace(share, norm=norm)
+            local = not math.isfinite(share.norm) or not math.isfinite(norm)
+            return share if local else dataclasses.replace(share, norm=norm)
+
+        return self._or_alone(joined, share)
 
     def verdict(self, own: Verdict) -> Verdict:
         """The verdict of all processes for this step; blocks until each has voted.
-
-        Args:
-            own: This process's verdict.
 
         Returns:
             `own` where nobody asks for more than a pin. Otherwise the strongest action, with
             rules and reason of the first process that asked for it, and its rank named.
         """
+        return self._or_alone(lambda: self._voted(own), own)
+
+    def _or_alone(self, together: Callable[[], T], own: T) -> T:
+        """What all processes come to; this one's own where they are not there any more."""
         if not self.open:
             return own
         try:
-            return self._voted(own)
+            return together()
         except RuntimeError as error:
-            self._fail(error)
+            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+            self.open = False
+            log.warning("vote failed, this process decides alone from now on", exc_info=error)
             return own
-
-    def _fail(self, error: RuntimeError) -> None:
-        # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
-        self.open = False
-        log.warning("vote failed, this process decides alone from now on", exc_info=error)
 
     def _gathered(self, own: float) -> list[float]:
         """One number of each process."""

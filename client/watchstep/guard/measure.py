@@ -148,20 +148,12 @@ def dense_values(gradients: Sequence[torch.Tensor], *, exact: bool = True) -> li
     return [value for value in values if value.numel()]
 
 
-def tensor_norms(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The L2 norm of each tensor, float64, shape (tensors,), on the first one's device.
+def tensor_norms(values: Sequence[torch.Tensor], order: float = 2.0) -> torch.Tensor:
+    """The norm of each tensor, float64, shape (tensors,), on the first one's device.
 
-    The order is by dtype and device, not the order of `values`.
+    The order is by dtype and device, not the order of `values`. The norm of order inf is the
+    largest magnitude, NaN where one is NaN.
     """
-    return _fused_norms(values, 2.0)
-
-
-def largest_magnitudes(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The largest magnitude in each tensor, as `tensor_norms`; NaN where one is NaN."""
-    return _fused_norms(values, math.inf)
-
-
-def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
     import torch
 
     kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
