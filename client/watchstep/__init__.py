@@ -36,6 +36,13 @@ _HOMES = {
 }
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext watchstep`: cells that train are watched."""
+    from watchstep.outside.notebook import load_extension
+
+    load_extension(shell)
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
     if name not in _HOMES:

@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from watchstep.checkpoint import CheckpointKeeper, all_finite, verify
-from watchstep.checkpoint import keeper as keeper_module
+from watchstep.checkpoint import plain as plain_module
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.torch_file import save_into
+from watchstep.checkpoint.plain import save_whole
+from watchstep.checkpoint.reading import part_of
 from watchstep.errors import CheckpointError
 
 
@@ -409,7 +410,7 @@ def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> 
     with pytest.raises(OSError, match="No space") as caught:
         write_synced(
             Path("/dev/full"),
-            lambda file: save_into(file, {"state": torch.zeros(elements)}),
+            lambda file: save_whole(file, {"state": torch.zeros(elements)}),
         )
 
     assert caught.value.errno == errno.ENOSPC
@@ -423,7 +424,7 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     cuts = [0, min(1, size), min(5_000_001, size), size]
     path = tmp_path / "file"
 
-    written = write_synced(
+    write_synced(
         path,
         lambda stream: [
             stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
@@ -431,8 +432,7 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     )
 
     assert path.read_bytes() == content
-    assert written.sha256() == hashlib.sha256(content).hexdigest()
-    assert written.size_bytes == size
+    assert part_of(path) == ("file", size, hashlib.sha256(content).hexdigest())
 
 
 def test_no_thread_of_a_save_outlives_it(tmp_path: Path) -> None:
@@ -549,7 +549,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = keeper_module.save_into
+        original = plain_module.save_whole
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -558,7 +558,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(keeper_module, "save_into", gated)
+        monkeypatch.setattr(plain_module, "save_whole", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(

@@ -214,15 +214,13 @@ def test_a_late_halt_stops_the_next_step() -> None:
 
 
 def test_a_late_rollback_skips_the_step_whose_gradients_are_of_older_weights() -> None:
-    rolled: list[int] = []
-    model, guard, _ = trained(action=Action.ROLLBACK, on_rollback=lambda: rolled.append(1))
+    model, guard, _ = trained(action=Action.ROLLBACK)
     step(model, guard)
     step(model, guard, math.nan)
     before = bit_hash(model, guard.optimizer)
 
     step(model, guard)
 
-    assert rolled == [1]
     assert bit_hash(model, guard.optimizer) == before
 
 

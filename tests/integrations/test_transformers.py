@@ -179,6 +179,33 @@ def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
     assert min(norms) > 0.1
 
 
+def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    class Hasher(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **given: Any) -> None:
+            begun.append(bit_hash(given["model"]))
+
+    def trained(*more: Any) -> str:
+        callback = WatchstepCallback(
+            run="r",
+            directory=tmp_path / "spool",
+            checkpoints=tmp_path / "ck",
+            save_every=8,
+            resume=True,
+        )
+        trainer = trainer_in(tmp_path, callback)
+        for each in more:
+            trainer.add_callback(each)
+        trainer.train()
+        return bit_hash(trainer.model)
+
+    first = trained()
+    trained(Hasher())
+
+    assert begun[0] == first
+
+
 def test_an_exception_is_reported_and_everything_is_put_back(tmp_path: Path) -> None:
     callback = WatchstepCallback(run="hf", directory=tmp_path / "spool")
     trainer = trainer_in(tmp_path, callback)

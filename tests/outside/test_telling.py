@@ -246,7 +246,7 @@ def test_a_persons_halt_command_stops_a_command_that_prints_nothing_any_more(
 def test_without_a_service_a_critical_alert_is_one_line_on_the_terminal(tmp_path: Path) -> None:
     done = piped(wrapped(python(NANOGPT)), tmp_path)
 
-    assert done.stderr.decode().splitlines() == ["watchstep: LossNonFinite at step 20: loss = nan"]
+    assert done.stderr.decode() == "watchstep: critical at step 20: LossNonFinite: loss = nan\n"
     assert done.returncode == 0
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from watchstep.errors import CheckpointError
+from watchstep.peers import Peers, peers
 
 T = TypeVar("T")
 
@@ -40,15 +41,15 @@ class CollectiveCheck:
 
     def whole(self) -> None:
         """Announce that this process holds the state whole; refuse where another has shards."""
-        store = _store()
-        if store is None:
+        others = peers()
+        if others is None:
             return
         # Where the store is gone, so is the training: a whole state can still be kept.
         with contextlib.suppress(RuntimeError):
-            store.set(self._key("whole"), self._entry())
-            other = self._entry_of(store, "sharded")
-            if other is not None and other[:2] == (self.kind, self.number):
-                raise self._refusal(other[2], "sharded", "whole")
+            self._announce(others, "whole")
+            entry = self._entry_of(others, "sharded")
+            if entry is not None and entry[:2] == (self.kind, self.number):
+                raise self._refusal(others, entry[2], "sharded", "whole")
 
     def sharded(self, ranks: Ranks | None) -> Ranks:
         """All processes, once they have come with shards; those of the call before, if there was.
@@ -57,74 +58,61 @@ class CollectiveCheck:
             CheckpointError: One of them has come, or went on, with a whole state; or, before
                 they have a group of their own, is not here after half an hour.
         """
-        store, pause_s = _store(), _FIRST_LOOK_S
-        if store is not None:
-            store.set(self._key("sharded"), self._entry())
-            self._refuse_whole(store)
-        all_here = self._first_meeting(store) if ranks is None else ranks.all_here()
+        others, pause_s = peers(), _FIRST_LOOK_S
+        if others is not None:
+            self._announce(others, "sharded")
+            self._refuse_whole(others)
+        all_here = ranks.all_here() if ranks is not None else self._first_meeting(others)
         while not all_here():
-            if store is not None:
-                self._refuse_whole(store)
+            if others is not None:
+                self._refuse_whole(others)
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         return ranks or Ranks()
 
-    def _first_meeting(self, store: Any) -> Callable[[], bool]:
+    def _first_meeting(self, others: Peers | None) -> Callable[[], bool]:
         """Count this process in; what is returned tells whether all have been counted."""
-        if store is None:
+        if others is None:
             return lambda: True
         dist, begun = sys.modules["torch.distributed"], time.monotonic()
         patience_s = dist.distributed_c10d.default_pg_timeout.total_seconds()
         key = self._key(f"{self.kind}/{self.number}")
-        store.add(key, 1)
+        others.store.add(key, 1)
 
         def all_here() -> bool:
             if time.monotonic() - begun > patience_s:
                 raise CheckpointError(f"{self.folder}: {self.kind}: not all processes came to it")
-            return bool(store.add(key, 0) >= dist.get_world_size())
+            return bool(others.store.add(key, 0) >= others.world)
 
         return all_here
 
-    def _refuse_whole(self, store: Any) -> None:
-        if store.check([self._key("refused")]):
-            raise self._refusal(store.get(self._key("refused")).decode(), "whole", "sharded")
-        other = self._entry_of(store, "whole")
-        if other is not None and other[0] == self.kind and other[1] >= self.number:
+    def _refuse_whole(self, others: Peers) -> None:
+        refused, entry = self._key("refused"), self._entry_of(others, "whole")
+        if others.store.check([refused]):
+            raise self._refusal(others, others.store.get(refused).decode(), "whole", "sharded")
+        if entry is not None and entry[0] == self.kind and entry[1] >= self.number:
             # Whoever comes later must know too: by then the other may be further on.
-            store.set(self._key("refused"), other[2])
-            raise self._refusal(other[2], "whole", "sharded")
+            others.store.set(refused, entry[2])
+            raise self._refusal(others, entry[2], "whole", "sharded")
 
-    def _refusal(self, rank: str, theirs: str, ours: str) -> CheckpointError:
-        own_rank = sys.modules["torch.distributed"].get_rank()
-        return CheckpointError(
-            f"{self.folder}: no {self.kind}: rank {rank} holds the state {theirs}, rank {own_rank}"
-            f" {ours}; all processes must come with the same kind of state"
-        )
+    def _announce(self, others: Peers, held: str) -> None:
+        others.store.set(self._key(held), f"{self.kind} {self.number} {others.rank}")
 
-    def _entry(self) -> str:
-        return f"{self.kind} {self.number} {sys.modules['torch.distributed'].get_rank()}"
-
-    def _entry_of(self, store: Any, held: str) -> tuple[str, int, str] | None:
-        key = self._key(held)
-        if not store.check([key]):
+    def _entry_of(self, others: Peers, held: str) -> tuple[str, int, str] | None:
+        """Kind, number and rank of the process that announced last that it holds this."""
+        if not others.store.check([self._key(held)]):
             return None
-        kind, number, rank = store.get(key).decode().split()
+        kind, number, rank = others.store.get(self._key(held)).decode().split()
         return kind, int(number), rank
+
+    def _refusal(self, others: Peers, rank: str, theirs: str, ours: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.folder}: no {self.kind}: rank {rank} holds the state {theirs}, rank"
+            f" {others.rank} {ours}; all processes must come with the same kind of state"
+        )
 
     def _key(self, name: str) -> str:
         return f"watchstep/{self.folder.resolve()}/{name}"
-
-
-def _store() -> Any:
-    """The store of the default process group; None where there are no other processes."""
-    # Looked up, not imported: whoever has not imported torch is in no process group.
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized():
-        return None
-    if dist.get_world_size() == 1:
-        return None
-    # torch has no public way to it.
-    return dist.distributed_c10d._get_default_store()  # noqa: SLF001
 
 
 class TogetherError(CheckpointError):

@@ -70,6 +70,7 @@ class CheckpointKeeper:
         good_after: int = 1,
         asynchronous: bool = False,
         exempt: Sequence[str] = (),
+        attempt: str | None = None,
     ) -> None:
         """Open or create a directory, and sweep what dead processes left in it.
 
@@ -81,6 +82,7 @@ class CheckpointKeeper:
                 and a thread writes it: costs the memory of one copy.
             exempt: Glob patterns of dotted tensor names, such as `model.*.mask`, which hold
                 infinities on purpose.
+            attempt: Alike in all processes of one training; None invents one.
         """
         if keep < 1 or good_after < 1:
             raise ValueError(f"keep and good_after must be at least 1, not {keep}, {good_after}")
@@ -89,8 +91,8 @@ class CheckpointKeeper:
         self.last_error: Exception | None = None
         self._folder = Folder(self.directory)
         self._folder.sweep()
-        self._attempt = secrets.token_hex(4)
-        self._earlier = EarlierAttempt.in_folder(self._folder, keep)
+        self._attempt = attempt or secrets.token_hex(4)
+        self._earlier = EarlierAttempt.in_folder(self._folder, keep, self._attempt)
         self._keep = keep
         self._good_after = good_after
         self._asynchronous = asynchronous

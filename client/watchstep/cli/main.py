@@ -28,6 +28,7 @@ EXTRAS = {
     "jinja2": "server",
     "standardwebhooks": "server",
     "torch": "torch",
+    "safetensors": "torch",
     "stable_baselines3": "sb3",
     "gymnasium": "sb3",
     "numpy": "torch",

@@ -34,8 +34,12 @@ def observe_clipping(*guards: Guard | None) -> Iterator[None]:
     from torch.nn.utils import clip_grad
 
     watching = [guard for guard in guards if guard is not None]
-    places = [(place, name) for place in (torch.nn.utils, clip_grad) for name in _NAMES]
-    wrapped = [_wrap(place, name, watching) for place, name in places if watching]
+    wrapped = [
+        _wrap(place, name, watching)
+        for place in (torch.nn.utils, clip_grad)
+        for name in _NAMES
+        if watching and hasattr(place, name)
+    ]
     try:
         yield
     finally:

@@ -67,7 +67,7 @@ class Guard:
     - SKIP: parameters and optimizer state, step counters included, stay bit-identical.
       Gradients are the same tensors after the step as before it.
     - HALT: `TrainingHalted` is raised out of `optimizer.step()`, weights untouched.
-    - ROLLBACK: `on_rollback()` is called, then the step is skipped.
+    - ROLLBACK: the judge has put weights back, and the step is skipped.
 
     The guard has no opinion of its own: with a judge that answers NONE to non-finite
     gradients they reach the weights. Any error inside the guard or the judge is counted in
@@ -110,7 +110,7 @@ class Guard:
         skip_budget: int | None = 25,
         strict: bool | None = None,
         name: str = "",
-        on_rollback: Callable[[], Any] | None = None,
+        demanded: Callable[[], Verdict] | None = None,
         on_halt: Callable[[Verdict], TrainingHalted] | None = None,
         slow_every: int = 200,
         skip_on_device: bool = True,
@@ -129,7 +129,8 @@ class Guard:
                 synchronisation. None: everywhere but on CUDA, where it would cost time; see
                 "Judged late" above.
             name: Used in messages when a loop has several optimizers.
-            on_rollback: Restores the pinned checkpoint. May raise `TrainingHalted`.
+            demanded: Called before each step: a verdict that holds whatever is judged, such as
+                one that all processes have agreed on. May raise `TrainingHalted`.
             on_halt: Told of a halt that the guard itself decides; returns what it raises.
             slow_every: Steps between looks at frozen parameters and update ratio.
             skip_on_device: Whether a step that is judged late skips itself on the device if
@@ -157,7 +158,7 @@ class Guard:
         self.steps = self.skipped = self.nonfinite = self.scaler_skipped = 0
         self.last_norm = math.nan
         self._judge = judge
-        self._on_rollback = on_rollback
+        self._demanded = demanded
         self._on_halt = on_halt
         self._skip_budget = skip_budget
         self._own_vote = agreement_of(None, self.optimizer) if agreement is None else None
@@ -199,7 +200,7 @@ class Guard:
 
     @property
     def errors(self) -> int:
-        """Errors inside the guard, its judge or `on_rollback`, that training survived."""
+        """Errors inside the guard or its judge that training survived."""
         return sum(self._boundary.errors.values())
 
     def note(self, name: str, value: float) -> None:
@@ -247,6 +248,10 @@ class Guard:
         self._tally.count(STEPS)
         with self._boundary:
             hold_factor(self.optimizer)
+            verdict = Verdict() if self._demanded is None else self._demanded()
+            if verdict.action >= Action.SKIP:
+                self._act(verdict)
+                return None
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is not None:
                 return self._with_judged_closure(closure, args, kwargs)
@@ -416,7 +421,8 @@ class Guard:
         if verdict.action is Action.HALT:
             raise self._halt(verdict.reason or "a rule demanded a halt", verdict)
         if verdict.action is Action.ROLLBACK:
-            self._roll_back()
+            # What is still to arrive was measured on weights that are no more.
+            self._late.clear()
         self._skip(verdict)
 
     def _halt(self, reason: str, verdict: Verdict) -> TrainingHalted:
@@ -425,12 +431,6 @@ class Guard:
         if self._on_halt is not None:
             return self._on_halt(dataclasses.replace(verdict, action=Action.HALT, reason=text))
         return TrainingHalted(text, rule=rule)
-
-    def _roll_back(self) -> None:
-        # What is still to arrive was measured on weights that are no more.
-        self._late.clear()
-        if self._on_rollback is not None:
-            self._boundary.survive(self._on_rollback)
 
     def _skip(self, verdict: Verdict) -> None:
         if self._skip_budget is not None and self._skipped_in_a_row >= self._skip_budget:

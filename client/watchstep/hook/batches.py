@@ -27,11 +27,9 @@ class Batches:
 
     @property
     def waiting(self) -> bool:
-        """Whether the next update has ids."""
         return bool(self._now)
 
     def begin(self, ids: Any) -> None:
-        """Add the ids of a batch that the next update trains on."""
         self._now.extend(_texts(ids))
         del self._now[:-_MOST_NOW]
 

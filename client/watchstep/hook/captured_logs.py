@@ -41,7 +41,6 @@ class CapturedLogs:
             self.texts.append((level, text))
 
     def take(self) -> dict[str, Any] | None:
-        """A `log` event of all that was heard, or None."""
         if not self.texts:
             return None
         heard = list(self.texts)

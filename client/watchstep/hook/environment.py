@@ -26,18 +26,22 @@ _LONGEST_COMMAND = 1_000
 
 def environment() -> dict[str, Any]:
     """Facts about this process, without secrets; touches no network, GPU or logger."""
-    facts: dict[str, Any] = {
-        "python": platform.python_version(),
-        "packages": _versions(),
+    facts: dict[str, Any] = {"python": platform.python_version(), "packages": _versions()}
+    facts |= process_facts()
+    gpus = _gpus()
+    if gpus:
+        facts["gpus"] = gpus
+    return facts | _git()
+
+
+def process_facts() -> dict[str, Any]:
+    """Which process this is: host, user, number and command line, without secrets."""
+    return {
         "command": " ".join(masked_arguments(sys.orig_argv))[:_LONGEST_COMMAND],
         "host": socket.gethostname()[:80],
         "user": of_stranger(getpass.getuser, "")[:80],
         "pid": os.getpid(),
     }
-    gpus = _gpus()
-    if gpus:
-        facts["gpus"] = gpus
-    return facts | _git()
 
 
 def _versions() -> dict[str, str]:

@@ -31,20 +31,17 @@ class PendingEvents:
         self._saved: Event | None = None
 
     def skipped(self, reason: str) -> None:
-        """Tell of an optimizer step that the guard skipped."""
         if self._guard is None:
             self._guard = {"kind": "guard", "verdict": "skip", "reason": reason, "steps": 0}
         self._guard["steps"] += 1
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Tell of a checkpoint that was kept, or that became the pin."""
         if checkpoint.pinned:
             self._pinned = checkpoint_event(checkpoint)
         else:
             self._saved = checkpoint_event(checkpoint)
 
     def next(self) -> Event | None:
-        """The next event to attach, or None."""
         captured = self.captured.take()
         if self._guard is not None:
             # It belongs to the very update of its step, and so do the texts of that step.

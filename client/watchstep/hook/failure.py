@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import os
-import socket
-import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any
 
 from watchstep.boundary import of_stranger, text_of
-from watchstep.masking import masked, masked_arguments
+from watchstep.hook.environment import process_facts
+from watchstep.masking import masked
 
 _TRACEBACK_LINES = 20
 _LONGEST_LINE = 300
@@ -39,15 +37,8 @@ def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, A
     if memory:
         event["oom"] = memory
     event["traceback"] = _last_lines_of(error)
-    event |= {
-        "rank": next(
-            (os.environ[name] for name in ("RANK", "SLURM_PROCID") if name in os.environ), "0"
-        ),
-        "host": socket.gethostname()[:80],
-        "pid": os.getpid(),
-        "user": of_stranger(getpass.getuser, "")[:80],
-        "command": " ".join(masked_arguments(sys.orig_argv))[:1_000],
-    }
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    event |= {"rank": rank, **process_facts()}
     lines = [masked(line[:_LONGEST_LINE]) for line in list(last_lines)[-_LAST_LINES:]]
     if lines:
         event["last_lines"] = lines

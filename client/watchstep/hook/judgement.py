@@ -23,7 +23,6 @@ class Judgement:
         self._pending: set[tuple[str, str]] = set()
 
     def update(self, update: Update) -> tuple[Verdict, Sequence[Transition]]:
-        """Judge an update of the run."""
         self._updates, transitions = step(self.rules, self._updates, update)
         for transition in transitions:
             alert = (transition.rule, transition.subject)
@@ -54,21 +53,17 @@ class Judgement:
         }
 
     def looks_at(self, name: str) -> bool:
-        """Whether a rule looks at the metric of that name."""
         return self.rules.looks_at(name)
 
     def firing(self) -> tuple[str, ...]:
-        """Names of the rules that fire on the stream of updates."""
         return self._updates.firing()
 
     def open_alerts(self) -> bool:
-        """Whether a rule of severity warning or critical fires."""
         return any(
             self.rules.rules[self.rules.index[name]].severity != "info" for name in self.firing()
         )
 
     def is_settled(self) -> bool:
-        """Whether no rule of severity warning or critical is pending."""
         return not self._pending
 
     def forget_steps(self) -> None:

@@ -25,33 +25,13 @@ DEFAULT_RULES = (AUTO,)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything about one watch.
+    """Everything about one watch; see `watchstep.init`, whose arguments these are.
 
     Attributes:
-        rules: Packs and rule files, see `watchstep.rules.load`.
-        checkpoints: Folder of the checkpoint keeper; None for no keeper.
-        on_critical: What a rule's demand to halt leads to: "alert" only tells, "halt" raises
-            `TrainingHalted`, "rollback" restores the pin and goes on.
-        keep: Checkpoints that retention leaves, besides the pin.
-        good_after: Healthy updates after a save before it may become the pin.
-        async_checkpoints: Whether saves are written in the background.
-        max_rollbacks: Rollbacks of one watch before the next one halts instead.
-        rollback_lr_factor: What learning rates are multiplied with after a rollback.
-        strict: Read device tensors at once, at the price of a synchronisation each update.
-        capture_text: Whether `warnings` and `logging` lines from WARNING up become events.
-        obey_commands: Whether halt commands from the service are obeyed.
-        exit_s: What the run's end may take, for a save in the background and the service
-            together. With the default a process is gone within 2 s.
-        report: Whether this process reports, and writes checkpoints that others hold alike.
-            None: rank 0 of a distributed job does (torch.distributed, or RANK, SLURM_PROCID,
-            OMPI_COMM_WORLD_RANK, PMI_RANK). True for processes that are runs of their own.
-        catch_sigterm: Whether a SIGTERM that nobody else handles is told before the process
-            dies of it.
-        first_update_s: Seconds that the first update may take, which may compile, and a phase
-            marked by `pause` the first time.
-        terminal: Whether a critical alert is said on stderr where no service hears of it, and
-            where the run is to be seen where one does.
-        roles: Metric name to role, for metrics whose name does not say what they are.
+        report: Rank 0 of a distributed job does by torch.distributed, or RANK, SLURM_PROCID,
+            OMPI_COMM_WORLD_RANK or PMI_RANK. True for processes that are runs of their own.
+        exit_s: For a save in the background and the service together. With the default a
+            process is gone within 2 s.
         outside: File in which `watchstep run`, where it is around this process, learns which
             session speaks for the run.
     """
@@ -83,6 +63,7 @@ class Options:
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
     outside: Path | None = None
+    system: bool = False
 
 
 def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -127,6 +108,11 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
     if usable.get("on_critical") == "rollback" and "checkpoints" not in usable:
         complaints.append("on_critical: 'rollback' needs checkpoints='some/folder'; it halts")
         usable["on_critical"] = "halt"
+    # The outside cannot add them to a stream that the hook inside speaks for.
+    if usable.setdefault("system", "outside" in usable) and AUTO not in usable.get(
+        "rules", (AUTO,)
+    ):
+        usable["rules"] = (*usable["rules"], "machine")
     if "rules" in usable:
         usable["tags"] = _telling_packs(usable["rules"], usable.get("tags", {}))
     return Options(**usable), complaints
@@ -277,6 +263,7 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "terminal": _switch,
     "roles": _roles,
     "outside": _folder,
+    "system": _switch,
 }
 
 

@@ -83,13 +83,11 @@ class Progress:
         self._asleep: deque[tuple[float, float]] = deque(maxlen=_CALLS)
 
     def enter(self, name: str, now_s: float) -> None:
-        """A marked phase begins."""
         phase = self._phases.setdefault(name, _Phase(name))
         phase.begun_s = now_s
         self._within.append(phase)
 
     def leave(self, now_s: float) -> None:
-        """The innermost marked phase ends."""
         phase = self._within.pop()
         phase.took_s.append(now_s - phase.begun_s)
         if not self._within:

@@ -101,7 +101,6 @@ class Coercer:
         return {name: readings[name] for name in kept}
 
     def take_notices(self) -> list[str]:
-        """`notices`, which are empty afterwards."""
         notices, self.notices = self.notices, []
         return notices
 
@@ -266,12 +265,10 @@ class DeviceReadings:
             self._flying.append((names, host, passed))
 
     def ready(self) -> bool:
-        """Whether the numbers have arrived."""
         arrived = all(passed.query() for _, _, passed in self._flying)
         return arrived and all(value.is_ready() for value in self._jax.values())
 
     def wait(self) -> dict[str, float]:
-        """The numbers; waits for the devices if they have not arrived."""
         numbers = read_now(self._jax)
         for names, host, passed in self._flying:
             passed.synchronize()

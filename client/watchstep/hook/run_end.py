@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from watchstep.boundary import Boundary
 from watchstep.core.updates import Verdict
 from watchstep.errors import TrainingHalted
 from watchstep.hook import captured_logs
-from watchstep.hook.options import Options
-from watchstep.hook.stream import Stream
+from watchstep.hook.context import Context
 from watchstep.hook.termination import Termination
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
@@ -29,14 +27,10 @@ class RunEnd:
         let_go: Called at the end, in order: what takes hooks and handlers back.
     """
 
-    def __init__(
-        self, options: Options, stream: Stream, checkpoints: WatchCheckpoints, boundary: Boundary
-    ) -> None:
+    def __init__(self, context: Context, checkpoints: WatchCheckpoints) -> None:
         self.let_go: list[Callable[[], None]] = []
-        self._options = options
-        self._stream = stream
+        self._options, self._stream, self._ranks, self._boundary = context
         self._checkpoints = checkpoints
-        self._boundary = boundary
 
     def finished(self, events: list[dict[str, Any]]) -> None:
         """Tell what the last save became and then these events, and end the run.
@@ -71,6 +65,8 @@ class RunEnd:
     def preempted(self, termination: Termination) -> None:
         """In another thread: tell of a signal, and end as the process would have ended."""
         deadline = time.monotonic() + min(self._options.exit_s, _TERMINATION_S)
+        if termination.rank is None:
+            self._boundary.survive(self._ranks.tell_terminated, termination.name)
         # The trainer may hang with the lock in hand; the signal ends it all the same.
         if self._stream.lock.acquire(timeout=_TERMINATION_S / 2):
             try:

@@ -34,7 +34,6 @@ class ServiceRules:
         self.compiled: RuleSet | None = None
 
     def remember(self) -> None:
-        """Begin with what an earlier start was told."""
         if self._options.obey_commands and self._path.is_file():
             self._boundary.survive(self._compile, json.loads(self._path.read_bytes()))
 
@@ -45,7 +44,6 @@ class ServiceRules:
             self._boundary.survive(self._keep, rules)
 
     def take(self) -> RuleSet | None:
-        """Rules that are new since the last call."""
         compiled, self.compiled = self.compiled, None
         return compiled
 

@@ -76,7 +76,6 @@ class Stream:
         return verdict
 
     def tell(self, text: str) -> None:
-        """An update that only says something to people."""
         self.put({}, {"kind": "log", "level": "info", "text": text})
 
     def _remember(self, transitions: Sequence[Transition]) -> None:

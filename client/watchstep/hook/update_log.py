@@ -7,22 +7,21 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from watchstep.boundary import Boundary, of_stranger, text_of
+from watchstep.boundary import of_stranger, text_of
 from watchstep.core.updates import Verdict
 from watchstep.errors import warn
 from watchstep.hook.batches import Batches
-from watchstep.hook.commands import Commands
+from watchstep.hook.context import Context
 from watchstep.hook.events import sendable
-from watchstep.hook.options import Options
 from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
 from watchstep.hook.service_rules import ServiceRules
-from watchstep.hook.stream import Stream
 from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
 from watchstep.wire import legal_metric_name
 
 if TYPE_CHECKING:
     from watchstep.guard import Units
+    from watchstep.machine.sampler import Sampler
 
 _HEALTHY = Verdict()
 _LAST_STEP = 2**63 - 1
@@ -39,36 +38,28 @@ class UpdateLog:
         batches: Ids of the data that the next update trains on.
         phases_ns: Time spent in each marked phase since the last update.
         last_verdict: Of the last update.
+        sampler: Whose samples of the machine ride on the updates; None for none.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        stream: Stream,
-        actions: VerdictActions,
-        commands: Commands,
-        rules: ServiceRules,
-        boundary: Boundary,
-    ) -> None:
+    def __init__(self, context: Context, actions: VerdictActions, rules: ServiceRules) -> None:
+        self._options, self._stream, _, self._boundary = context
+        folder = self._options.directory / "bad_batches"
         self.units: list[Units] = []
         self.vitals = Vitals()
-        self.batches = Batches(options.directory / "bad_batches" / f"{options.run}.jsonl")
+        self.batches = Batches(folder / f"{self._options.run}.jsonl")
         self.phases_ns: dict[str, int] = {}
         self.last_verdict = _HEALTHY
-        self._options = options
-        self._stream = stream
+        self.sampler: Sampler | None = None
         self._checkpoints = actions.checkpoints
         self._actions = actions
-        self._commands = commands
         self._rules = rules
-        self._boundary = boundary
-        self._coercer = Coercer(stream.judgement.looks_at)
-        self._arrivals = Arrivals(boundary)
+        self._coercer = Coercer(self._stream.judgement.looks_at)
+        self._arrivals = Arrivals(self._boundary)
         self._last_ns = time.monotonic_ns()
 
     def log(self, metrics: Any, step: Any, event: Any) -> Verdict:
-        """One update; what is on a device may make the verdict come later."""
         stream = self._stream
+        self._actions.act_if_due()
         if self._rules.compiled is not None:
             self._boundary.survive(self._adopt_rules)
         readings, waiting = self._coercer.readings(metrics)
@@ -101,6 +92,9 @@ class UpdateLog:
             readings.update(self._boundary.survive(self._actions.readings) or {})
         if self.phases_ns:
             readings.update(self._phase_shares())
+        readings.update(self._actions.ranks.readings())
+        if self.sampler is not None:
+            readings.update(self.sampler.take())
 
     def flush(self) -> None:
         """Tell what is still behind a device; nothing is acted on any more."""
@@ -113,17 +107,14 @@ class UpdateLog:
             self.phases_ns[name] = self.phases_ns.get(name, 0) + took_ns
 
     def vital_readings(self) -> dict[str, float]:
-        """How the hook is doing, as readings."""
         return self.vitals.readings(self._stream.outbound, self.losses(), self.errors())
 
     def losses(self) -> dict[str, int]:
-        """Updates and readings that were lost, by reason."""
         outbound = self._stream.outbound
         lost = dict(outbound.losses()) if outbound is not None else {}
         return lost | {f"reading refused: {why}": n for why, n in self._coercer.counts.items()}
 
     def errors(self) -> dict[str, int]:
-        """What failed inside, by kind of exception or guard."""
         guards = self._actions.guards
         failed = {f"guard {guard.name}": guard.errors for guard in guards if guard.errors}
         return self._boundary.errors | failed
@@ -145,8 +136,8 @@ class UpdateLog:
             self._checkpoints.observe()
         for refused in self._checkpoints.take_refused():
             self._actions.on_refused(refused)
-        if self._commands:
-            self._commands.obey()
+        if self._actions.commands:
+            self._actions.obey()
         return self._actions.on_update(verdict)
 
     def _with_batch(

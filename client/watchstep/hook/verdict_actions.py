@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
-from watchstep.hook.options import Options
+from watchstep.hook.context import Context
 from watchstep.hook.run_end import RunEnd
-from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from watchstep.guard import Agreement, Guard
 
 _HEALTHY = Verdict()
+_MOST_COMMANDS = 16
+_EVERYWHERE = frozenset({"train/grad_norm", "guard/nonfinite_gradients"})
+"""What the guard itself measures of a step."""
 
 
 class VerdictActions:
@@ -29,29 +31,22 @@ class VerdictActions:
         guards: The optimizers that are judged, in order.
         rollbacks: How often the pin was restored.
         checkpoints: Those that are saved and restored.
+        ranks: The other processes of a distributed training.
+        commands: What people ask of the run through the service, until the next update.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        stream: Stream,
-        checkpoints: WatchCheckpoints,
-        run_end: RunEnd,
-        boundary: Boundary,
-    ) -> None:
+    def __init__(self, context: Context, checkpoints: WatchCheckpoints, run_end: RunEnd) -> None:
         self.guards: list[Guard] = []
         self.rollbacks = 0
-        self._options = options
-        self._stream = stream
+        self._options, self._stream, self.ranks, self._boundary = context
         self.checkpoints = checkpoints
-        self._boundary = boundary
+        self.commands: deque[Mapping[str, Any]] = deque(maxlen=_MOST_COMMANDS)
         self._run_end = run_end
         self._agreement: Agreement | None = None
         self._vote: Verdict | None = None
         self._rolled_back = False
 
     def guard(self, optimizer: Any, choices: Mapping[str, Any]) -> Guard:
-        """As `Watch.guard`."""
         from watchstep.guard import Guard, agreement_of
 
         name = str(choices.get("name") or f"optimizer{len(self.guards)}")
@@ -65,6 +60,7 @@ class VerdictActions:
         guard = Guard(
             optimizer,
             lambda readings: self.on_step(name, readings, agreement),
+            demanded=self._demanded,
             on_halt=self._halted_by_guard,
             agreement=agreement,
             **choices,
@@ -72,18 +68,16 @@ class VerdictActions:
         # One that guarded the same optimizer before is detached by now.
         self.guards = [other for other in self.guards if other.optimizer is not guard.optimizer]
         self.guards.append(guard)
-        self._run_end.let_go.append(guard.detach)
+        self._run_end.let_go += [guard.detach, self.ranks.follow(guard.optimizer)]
         return guard
 
     def note(self, readings: Mapping[str, Any]) -> None:
-        """As `Watch.note`."""
         for name, value in readings.items():
             number = float(value)
             for guard in self.guards:
                 guard.note(name, number)
 
     def readings(self) -> dict[str, float]:
-        """What the guards have seen since the last update."""
         from watchstep.guard import merged
 
         return merged([guard.readings() for guard in self.guards])
@@ -127,10 +121,14 @@ class VerdictActions:
                 self._stream.events.skipped(reason)
                 return verdict
             event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
+            # Gradients are the same in all processes; what was noted is this one's own.
+            is_own = agreement is None and not _EVERYWHERE.issuperset(readings)
+            if is_own and self.ranks.request(verdict):
+                self._stream.events.skipped(reason)
+                return dataclasses.replace(verdict, action=Action.SKIP)
             return self.act(verdict, readings, event)
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        """As `Watch.save`."""
         saved = self.checkpoints.save(state, step)
         if saved is not None and not saved.finite:
             with self._stream.lock:
@@ -144,15 +142,47 @@ class VerdictActions:
             self.together(verdict)
 
     def together(self, verdict: Verdict) -> Verdict:
-        """Act on a verdict, or bring it to the vote on the next optimizer step.
+        """Act on a verdict, or bring it to all processes, which act on it together.
 
         A process that stopped by itself would leave the others waiting for it in their next
-        collective.
+        collective. Where they vote on each optimizer step, the next vote decides.
         """
-        if self._agreement is None or not self._agreement.open:
+        if self._agreement is not None and self._agreement.open:
+            self._vote = verdict
+            return verdict
+        return verdict if self.ranks.request(verdict) else self.act(verdict)
+
+    def act_if_due(self) -> None:
+        """In `log`: act on what all processes have agreed to do at this call, if anything."""
+        verdict = self.ranks.due(guarded=False)
+        if verdict.action >= Action.HALT:
+            self.act(verdict)
+
+    def _demanded(self) -> Verdict:
+        """The same before the step of an optimizer, which is skipped after a rollback."""
+        verdict = self.ranks.due(guarded=True)
+        if verdict.action < Action.HALT:
+            return verdict
+        with self._stream.lock:
             return self.act(verdict)
-        self._vote = verdict
-        return verdict
+
+    def receive(self, command: Mapping[str, Any]) -> None:
+        """Take a command in the sender's thread."""
+        if self._options.obey_commands and command.get("kind") in ("halt", "checkpoint"):
+            self.commands.append(command)
+
+    def obey(self) -> None:
+        """Carry out the commands that wait: a halt at once, or together with all processes."""
+        while self.commands:
+            command = self.commands.popleft()
+            kind, reason = str(command["kind"]), str(command.get("reason") or "no reason given")
+            event = {"kind": "command", "id": str(command.get("id", "")), "command": kind}
+            self._stream.put({}, event)
+            if kind == "halt":
+                firing = self._stream.judgement.firing()
+                self.together(Verdict(Action.HALT, (), f"halted by command: {reason}", firing))
+            elif self.checkpoints.targets is not None and self.checkpoints.wanted:
+                self.save(self.checkpoints.targets, self._stream.step)
 
     def act(
         self,

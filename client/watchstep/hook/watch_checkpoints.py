@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from watchstep.boundary import Boundary, text_of
+from watchstep.boundary import text_of
 from watchstep.core.updates import Verdict
 from watchstep.errors import CheckpointError
+from watchstep.hook.context import Context
 from watchstep.hook.events import checkpoint_event
-from watchstep.hook.options import Options
-from watchstep.hook.stream import Stream
 
 if TYPE_CHECKING:
     from watchstep.checkpoint import Checkpoint, CheckpointKeeper
@@ -24,21 +24,16 @@ class WatchCheckpoints:
         writes: Whether this process writes checkpoints that every process could write.
     """
 
-    def __init__(
-        self, options: Options, stream: Stream, boundary: Boundary, *, writes: bool
-    ) -> None:
+    def __init__(self, context: Context, *, writes: bool) -> None:
         self.targets: Mapping[str, Any] | None = None
         self.writes = writes
-        self._options = options
-        self._stream = stream
-        self._boundary = boundary
+        self._options, self._stream, self._ranks, self._boundary = context
         self._keeper: CheckpointKeeper | None = None
         self._failures = 0
         self._refused: list[Checkpoint] = []
 
     @property
     def wanted(self) -> bool:
-        """Whether a folder for checkpoints was given."""
         return self._options.checkpoints is not None
 
     @property
@@ -58,6 +53,7 @@ class WatchCheckpoints:
                 keep=self._options.keep,
                 good_after=self._options.good_after,
                 asynchronous=self._options.async_checkpoints,
+                attempt=self._ranks.shared("attempt", secrets.token_hex(4)),
             )
         return self._keeper
 
@@ -67,7 +63,6 @@ class WatchCheckpoints:
         return None if self._keeper is None else self._keeper.pinned
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
-        """As `Watch.save`; of several processes with the same state only one writes it."""
         from watchstep.checkpoint import CollectiveCheck, is_of_arrays, is_sharded
 
         # A loop on JAX's arrays has them in variables of its own, which nobody else can replace.
@@ -124,7 +119,6 @@ class WatchCheckpoints:
         return self._stream.events.next_checkpoint()
 
     def take_refused(self) -> Sequence[Checkpoint]:
-        """Saves in the background that were refused since the last call."""
         refused, self._refused = self._refused, []
         return refused
 
@@ -147,5 +141,4 @@ class WatchCheckpoints:
         return self._stream.put(readings, checkpoint_event(refused), refused.step)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait for a save in the background; whether none is any more."""
         return self._keeper is None or self._keeper.flush(timeout_s)

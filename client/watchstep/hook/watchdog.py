@@ -71,7 +71,6 @@ class Watchdog:
             self.stop()
 
     def stop(self) -> None:
-        """Look no more; does not wait."""
         self._ended.set()
         if self._termination is not None:
             self._termination.stop()
@@ -102,7 +101,6 @@ class Watchdog:
         return min(max(silence.late_s - silence.since_s, _SOONEST_S), _LOOK_S)
 
     def _wait(self, wait_s: float) -> bool:
-        """Sleep; whether a SIGTERM that is ours ended it."""
         if self._termination is None:
             self._ended.wait(wait_s)
             return False

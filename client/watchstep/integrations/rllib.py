@@ -65,7 +65,6 @@ class WatchstepCallback(RLlibCallback):
     def on_algorithm_init(
         self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
     ) -> None:
-        """Begin to watch, and guard a learner that lives in this process."""
         given = {"trainer": f"ray {ray_version}", "config": recorded(algorithm.config.to_dict())}
         self.watch = init(**{**given, **self.options})
         self._finish_with(algorithm)

@@ -48,12 +48,10 @@ class Channel:
         self._thread = threading.Thread(target=self._carry, name="watchstep-output", daemon=True)
 
     def start(self) -> None:
-        """Begin to carry, once the command has been given its end."""
         os.close(self.descriptor)
         self._thread.start()
 
     def resize(self) -> None:
-        """Give the command's terminal the size of ours."""
         if self._is_terminal:
             with contextlib.suppress(OSError):
                 size = fcntl.ioctl(self._target, termios.TIOCGWINSZ, _NO_SIZE)

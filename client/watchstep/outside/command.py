@@ -64,7 +64,6 @@ class Command:
     status: int | None = None
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Signal the command and everything that came of it."""
         for process in self.living():
             _kill(process.pid, number)
 
@@ -76,7 +75,6 @@ class Command:
         return tree
 
     def reap(self) -> bool:
-        """Take note of what has ended; whether the command has."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -18,6 +18,9 @@ _ROOT_CAUSE = re.compile(
 """What torch.distributed.elastic prints of the rank that died first."""
 
 _DEVICE_MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|RESOURCE_EXHAUSTED|HIP out of")
+ENDS = frozenset({"finished", "failed", "halted", "preempted"})
+"""Kinds of event that end a run."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -48,7 +51,6 @@ class Ending:
 
     @property
     def signal(self) -> str:
-        """The name of the signal that killed it, or ""."""
         return _signal_name(os.WTERMSIG(self.status)) if os.WIFSIGNALED(self.status) else ""
 
     @property
@@ -57,7 +59,6 @@ class Ending:
         return self.hung or (self.exit_code != 0 and not self.signals)
 
     def event(self) -> dict[str, Any]:
-        """The event that tells how the run ended."""
         told = self._told_by_a_signal()
         if told is not None:
             return {**told, "exit_code": self.exit_code}

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchstep.errors import LogUnreadableError
+from watchstep.errors import LogUnreadableError, say
 from watchstep.hook.options import Options
 from watchstep.outside.followed import FollowedRun
 from watchstep.outside.growing import GrowingFile
-from watchstep.outside.run_stream import say
 from watchstep.outside.uplink import Uplink
 from watchstep.postmortem.readers.discovery import (
     MERGED,
@@ -114,7 +113,6 @@ class Follower:
         return grew
 
     def _scan(self) -> None:
-        """Look for files that were not there before."""
         for path in self._settings.paths:
             for found in _files(path):
                 if found not in self._seen:
@@ -198,7 +196,6 @@ class Follower:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files at and below a path that may be logs."""
     if not path.is_dir():
         yield path
         return

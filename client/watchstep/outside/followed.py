@@ -19,18 +19,18 @@ from typing import Any
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Update
+from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
-from watchstep.outside.endings import survived
+from watchstep.outside.endings import ENDS, survived
 from watchstep.outside.growing import GrowingFile
 from watchstep.outside.hangs import HangWatch
 from watchstep.outside.merging import MergedUpdate, Merger, Source
-from watchstep.outside.run_stream import MOST_METRICS, say
+from watchstep.outside.run_stream import MOST_METRICS
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
 from watchstep.rules import AUTO, judging, load, packs_named
 from watchstep.wire import encode_update
 
-ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 SETTLE_S = 1.0
 """Silence after which a log's newest row is complete."""
 
@@ -149,14 +149,12 @@ class FollowedRun:
         return grew
 
     def session(self, part: Unsent) -> Session:
-        """Whose updates these are."""
         kind = next((file.format for file, _ in self.files if file.format), "log")
         name = f"follow-{self._digest}-{part.attempt}"
         packs = ",".join(packs_named(",".join(self._packs)))
         return Session(self.name, name, f"followed {kind}", packs)
 
     def sent(self, count: int) -> None:
-        """So many updates of the first part are with the service."""
         part = self.unsent[0]
         del part.bodies[:count]
         part.first_seq += count

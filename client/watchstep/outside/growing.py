@@ -96,7 +96,6 @@ class GrowingFile:
 
     @property
     def is_log(self) -> bool:
-        """Whether it is known to be a training's log."""
         return bool(self.format) and self._certain
 
     @property
@@ -117,7 +116,6 @@ class GrowingFile:
 
     @property
     def size_bytes(self) -> int:
-        """Its size now; 0 where it is gone."""
         try:
             return self.path.stat().st_size
         except OSError:
@@ -150,7 +148,6 @@ class GrowingFile:
         return self._counted(rows), grown
 
     def settle(self) -> list[Row]:
-        """The rows that were still being gathered, where nothing was added for a while."""
         return self._counted(self._reader.settle() if self._reader is not None else [])
 
     def close(self) -> list[Row]:

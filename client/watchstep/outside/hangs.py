@@ -54,7 +54,6 @@ class HangWatch:
         self._last = self._looked = self._busy = self.began
 
     def progressed(self, now: float) -> None:
-        """Something was printed, or written to a file."""
         if now - self._last > 1.0:
             # Lines that belong together say nothing about the rhythm.
             self._gaps.append(now - self._last)
@@ -76,7 +75,6 @@ class HangWatch:
         self._cpu, self._looked = cpu, now
 
     def limit_s(self) -> float:
-        """How long silence may last."""
         return max(self.least_s, TIMES_MEDIAN * median(self._gaps) if self._gaps else 0.0)
 
     def hung(self, now: float) -> dict[str, Any] | None:

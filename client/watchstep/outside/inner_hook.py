@@ -17,13 +17,13 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.hook.options import Options
+from watchstep.outside.endings import ENDS
 from watchstep.sender.config import Patience
 from watchstep.sender.replay import replay_session
 from watchstep.sender.session import Folder, Header, Reader, add_last, sessions, take_over
 from watchstep.sender.transport import Reply, Target, Transport
 from watchstep.wire import encode_batch, encode_update
 
-ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 _PATIENCE = Patience(connect_s=1.0, total_s=2.0, backoff_first_s=0.1, backoff_max_s=0.3)
 _BATCH = 500
 
@@ -45,7 +45,6 @@ class InnerHook:
         self.pin: str | None = None
 
     def look(self) -> bool:
-        """Whether a process of the command has a session of its own."""
         if self.header is None:
             try:
                 said = json.loads(self.mark.read_bytes())

@@ -26,7 +26,6 @@ class LastLines:
         self._rests: dict[int, bytes] = {}
 
     def feed(self, data: bytes, of: int = 1) -> None:
-        """Take what was printed next on one stream."""
         *whole, rest = (self._rests.get(of, b"") + data).split(b"\n")
         for line in whole[-MOST_LINES:]:
             self._lines.append(_shown(line))

@@ -127,7 +127,6 @@ class Merger:
 
     @property
     def waits(self) -> bool:
-        """Whether anything is being gathered."""
         return bool(self._gathering or self._done or self._holding)
 
     def _take(self, source: Source, row: Row, now: float) -> None:
@@ -164,7 +163,6 @@ class Merger:
     def _yields(
         self, owner: _Owner, source: Source, metric: str, update: MergedUpdate, now: float
     ) -> bool:
-        """Whether a metric's owner gives way to another source."""
         if owner.source is source:
             return False
         if metric in update.told_by and source.rank < owner.source.rank:

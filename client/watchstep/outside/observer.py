@@ -97,7 +97,6 @@ class Observer:
         self.outliving = ""
 
     def start(self) -> None:
-        """Begin, once the command runs."""
         self._sampler.start()
         self._thread.start()
 
@@ -128,7 +127,6 @@ class Observer:
 
     @property
     def hook(self) -> InnerHook:
-        """The hook inside the command, if there is one."""
         return self._hook
 
     def _run(self) -> None:
@@ -140,7 +138,6 @@ class Observer:
         self._boundary.survive(self._close)
 
     def _taken(self, timeout_s: float) -> list[tuple[bytes, int]]:
-        """What was printed since the last turn, waited for."""
         chunks: list[tuple[bytes, int]] = []
         try:
             chunks.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -44,28 +43,25 @@ class RunStream:
         self._on_halt = on_halt
         self._sampler = sampler
         self._stream: Stream | None = None
-        self._heard = 0
 
     @property
     def begun(self) -> bool:
-        """Whether anything was said."""
         return self._stream is not None
 
     def begin(self) -> None:
-        """Begin the attempt."""
-        self._stream = Stream(Judgement(self._rules(), most=Action.ROLLBACK))
+        judgement = Judgement(self._rules(), most=Action.ROLLBACK)
+        # Without a service the terminal is all there is to tell of a critical alert.
+        self._stream = Stream(judgement, says_alerts=self._options.url is None)
         self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 
     def put(self, update: MergedUpdate) -> None:
-        """Have one update judged and sent."""
         stream = self._open()
         readings = dict(islice(update.readings.items(), MOST_METRICS))
         if self._sampler is not None and readings:
             readings.update(self._sampler.take())
         verdict = stream.put(readings, update.event, max(update.step, 0))
         stream.step = max(update.step, 0)
-        self._say_alerts(stream)
         if verdict.action >= Action.HALT:
             self._on_halt(f"{verdict.rules[0]}: {verdict.reason}")
 
@@ -113,22 +109,5 @@ class RunStream:
         )
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
-        """Called by the sender's thread."""
         if self._options.obey_commands and command.get("kind") == "halt":
             self._on_halt(f"halted by command: {command.get('reason') or 'no reason given'}")
-
-    def _say_alerts(self, stream: Stream) -> None:
-        """Without a service the terminal is all there is to tell of a critical alert."""
-        if self._options.url is not None:
-            return
-        fresh = [one for one in stream.transitions if one.change == "firing"][self._heard :]
-        self._heard += len(fresh)
-        for transition in fresh:
-            if transition.severity == "critical":
-                say(f"{transition.rule} at step {transition.step}: {transition.reason}")
-
-
-def say(text: str) -> None:
-    """A line of our own on standard error, in one write, so that it parts no other line."""
-    sys.stderr.write(f"watchstep: {text}\n")
-    sys.stderr.flush()

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from watchstep.errors import HALT_EXIT_CODE
+from watchstep.errors import HALT_EXIT_CODE, say
 from watchstep.outside import command as commands
 from watchstep.outside.channels import Channel, hold_standard_streams, open_channels
 from watchstep.outside.command import Command
 from watchstep.outside.endings import Ending, memory_kills
 from watchstep.outside.observer import Observer, Watching
-from watchstep.outside.run_stream import say
 
 _TURN_S = 0.5
 _QUIET_S = 0.3
@@ -178,7 +177,6 @@ class Attempt:
 
 
 def _told_to_end(heard: frozenset[signal.Signals], wait_s: float) -> bool:
-    """Wait; whether somebody asked for the end meanwhile."""
     deadline = time.monotonic() + wait_s
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
     while (left_s := deadline - time.monotonic()) > 0:

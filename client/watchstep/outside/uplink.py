@@ -55,7 +55,6 @@ class Uplink:
         self.failing = ""
 
     def due(self, now: float) -> bool:
-        """Whether it is time for a request, on the monotonic clock."""
         return now >= self._not_before
 
     def send(self, session: Session, first_seq: int, bodies: Sequence[bytes]) -> int | None:
@@ -86,7 +85,6 @@ class Uplink:
         return known + len(batch)
 
     def close(self) -> None:
-        """End the connection."""
         self._transport.close()
 
     def _begin(self, session: Session) -> tuple[int, int] | None:

@@ -44,9 +44,10 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
     left_out = 0
     if description["config"] is not None:
         description["config"], left_out = fitting(description["config"], context.config_bytes)
-    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
+    beginning = Beginning(run=run, projects=who.projects, **description)
+    record, earlier_heard_s = context.run_service.begin(beginning)
     rules = RunRules.of(context.run_service.book, record.tags)
-    return Begun.of(record, rules, left_out)
+    return Begun.of(record, rules, left_out, earlier_heard_s)
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))

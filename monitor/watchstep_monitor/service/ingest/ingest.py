@@ -125,6 +125,7 @@ class Ingest:
             live.record.last_seq,
             _outstanding(live, now),
             live.rules.fingerprint,
+            live.record.attempt,
             batch.left_out,
         )
 
@@ -402,7 +403,9 @@ class Ingest:
         self._finish(transaction, change)
         commands = _outstanding(live, change.now)
         fingerprint = live.rules.fingerprint
-        return Receipt(0, 0, batch.rejected, live.record.last_seq, commands, fingerprint)
+        return Receipt(
+            0, 0, batch.rejected, live.record.last_seq, commands, fingerprint, live.record.attempt
+        )
 
     def _accept_late(
         self, transaction: Transaction, live: LiveRun, batch: Batch, now: datetime
@@ -429,6 +432,7 @@ class Ingest:
             last_seq,
             (),
             live.rules.fingerprint,
+            live.record.attempt,
             batch.left_out,
         )
 
