@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, all_finite, verify
-from watchstep.checkpoint import plain as plain_module
+from watchstep.checkpoint import CheckpointKeeper, all_finite, torch_file, verify
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.plain import save_whole
-from watchstep.checkpoint.reading import part_of
+from watchstep.checkpoint.torch_file import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -410,7 +408,7 @@ def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> 
     with pytest.raises(OSError, match="No space") as caught:
         write_synced(
             Path("/dev/full"),
-            lambda file: save_whole(file, {"state": torch.zeros(elements)}),
+            lambda file: save_into(file, {"state": torch.zeros(elements)}),
         )
 
     assert caught.value.errno == errno.ENOSPC
@@ -424,7 +422,7 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     cuts = [0, min(1, size), min(5_000_001, size), size]
     path = tmp_path / "file"
 
-    write_synced(
+    written = write_synced(
         path,
         lambda stream: [
             stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
@@ -432,7 +430,8 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     )
 
     assert path.read_bytes() == content
-    assert part_of(path) == ("file", size, hashlib.sha256(content).hexdigest())
+    assert written.sha256() == hashlib.sha256(content).hexdigest()
+    assert written.size_bytes == size
 
 
 def test_no_thread_of_a_save_outlives_it(tmp_path: Path) -> None:
@@ -549,7 +548,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = plain_module.save_whole
+        original = torch_file.save_into
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -558,7 +557,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(plain_module, "save_whole", gated)
+        monkeypatch.setattr(torch_file, "save_into", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(

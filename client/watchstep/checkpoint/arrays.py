@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from watchstep.checkpoint.finite import Finiteness
+from watchstep.checkpoint.record import Finiteness
 from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 

@@ -25,6 +25,17 @@ _FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.25
 """A thousand processes that wait for one ask the store a few thousand times a second."""
 
 
+def is_sharded(state: Any) -> bool:
+    """Whether a state holds DTensors, of which each process has its own part."""
+    # Looked up, not imported: without it nobody can have made one.
+    tensors = sys.modules.get("torch.distributed.tensor")
+    if tensors is None:
+        return False
+    from watchstep.checkpoint.finite import named_tensors
+
+    return any(isinstance(tensor, tensors.DTensor) for _, tensor in named_tensors(state))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CollectiveCheck:
     """One save or restore, as one process comes to it: with a whole state, or with shards.

@@ -5,27 +5,17 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from watchstep.checkpoint.record import Finiteness
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 DEEPEST = 256
 """Containers within each other: no state of a training has a tenth of it."""
 _CHUNK_ELEMENTS = 1 << 20
 """Elements looked at together when counting: bounds the mask to 1 MiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finiteness:
-    """Tensors of any dtype, the first that is not finite, and such elements over all of them."""
-
-    tensors: int
-    bad_tensor: str | None = None
-    nonfinite: int = 0
 
 
 def all_finite(state: Any) -> bool:
@@ -57,8 +47,6 @@ def inspect(state: Any, exempt: Sequence[str] = (), *, most_bytes: int | None = 
     Raises:
         CheckpointError: It is nested too deeply, or its tensors claim more than `most_bytes`.
     """
-    import torch
-
     named = list(named_tensors(state))
     with torch.no_grad():
         checked = [
@@ -85,8 +73,6 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tenso
     Raises:
         CheckpointError: It is nested deeper than `DEEPEST`.
     """
-    import torch
-
     seen: dict[int, Any] = {}
     places: list[Iterator[tuple[str, Any]]] = [iter([(name, value)])]
     while places:
@@ -133,8 +119,6 @@ def _refuse_more(most_bytes: int, tensors: Sequence[torch.Tensor]) -> None:
 
 def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
     """The stored real numbers of a tensor, None where none could be non-finite."""
-    import torch
-
     plain = type(tensor) is torch.Tensor and tensor.dtype is torch.float32 and tensor.is_cpu
     if plain and tensor.layout is torch.strided and not tensor.is_nested:
         # The usual case: all that follows would cost small tensors as much as the check.
@@ -163,8 +147,6 @@ def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def _without_repeats(tensor: torch.Tensor) -> torch.Tensor:
     """The numbers of a tensor, each once: a view may repeat few of them as often as it likes."""
-    import torch
-
     for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if stride == 0 and size > 1:
             tensor = tensor.narrow(axis, 0, 1)
@@ -178,8 +160,6 @@ def _without_repeats(tensor: torch.Tensor) -> torch.Tensor:
 
 def _suspects(tensors: Sequence[torch.Tensor]) -> list[int]:
     """Indices of tensors that may be non-finite; all others are proven finite."""
-    import torch
-
     kinds: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[torch.Tensor]]] = {}
     for index, tensor in enumerate(tensors):
         indices, values = kinds.setdefault((tensor.device, tensor.dtype), ([], []))
@@ -200,8 +180,6 @@ def _probe(tensor: torch.Tensor) -> torch.Tensor:
     than `isfinite().all()`. It may overflow where all is finite, so a hit is only a suspicion.
     Half precision would overflow all the time: there the extremes are taken, which are exact.
     """
-    import torch
-
     if tensor.element_size() > 2:
         return tensor.sum()
     low, high = tensor.aminmax()
@@ -209,8 +187,6 @@ def _probe(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _count(tensor: torch.Tensor) -> int:
-    import torch
-
     low, high = tensor.aminmax()
     if math.isfinite(low.item()) and math.isfinite(high.item()):
         return 0

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.checkpoint.arrays import (
     copied_arrays,
@@ -20,19 +20,23 @@ from watchstep.checkpoint.arrays import (
     refilled,
     write_arrays,
 )
-from watchstep.checkpoint.collective import CollectiveCheck, Ranks
+from watchstep.checkpoint.collective import CollectiveCheck, Ranks, is_sharded
 from watchstep.checkpoint.durable import HashedFile
-from watchstep.checkpoint.finite import Finiteness, inspect
 from watchstep.checkpoint.folder import EarlierAttempt, Folder
-from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
 from watchstep.checkpoint.reading import read_kept
-from watchstep.checkpoint.record import ARRAYS_SUFFIX, SHARDED_SUFFIX, SUFFIX, Checkpoint
-from watchstep.checkpoint.sharded_save import PassedOver, restore_together, save_together
-from watchstep.checkpoint.shards import is_sharded
-from watchstep.checkpoint.snapshot import HostBuffers
-from watchstep.checkpoint.targets import load_all
-from watchstep.checkpoint.torch_file import save_into
+from watchstep.checkpoint.record import (
+    ARRAYS_SUFFIX,
+    SHARDED_SUFFIX,
+    SUFFIX,
+    Checkpoint,
+    Finiteness,
+    PassedOver,
+)
 from watchstep.errors import CheckpointError
+
+# What needs torch is imported where it is used: state of arrays is kept without it.
+if TYPE_CHECKING:
+    from watchstep.checkpoint.snapshot import HostBuffers
 
 
 class CheckpointKeeper:
@@ -97,7 +101,7 @@ class CheckpointKeeper:
         self._good_after = good_after
         self._asynchronous = asynchronous
         self._exempt = tuple(exempt)
-        self._buffers = HostBuffers()
+        self._buffers: HostBuffers | None = None
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._pending: list[_Pending] = []
@@ -153,6 +157,8 @@ class CheckpointKeeper:
         self._own_process()
         call = CollectiveCheck(self.directory, "save", step)
         if is_sharded(state):
+            from watchstep.checkpoint.sharded_save import save_together
+
             ranks = self._ranks = call.sharded(self._ranks)
             draft = self._draft(step, update, SHARDED_SUFFIX)
             return self._concluded(
@@ -172,17 +178,22 @@ class CheckpointKeeper:
                 lambda stream: write_arrays(stream, arrays, step=step, update=update),
                 lambda: inspect_arrays(arrays, self._exempt),
             )
+        from watchstep.checkpoint import finite, torch_file
+        from watchstep.checkpoint.plain import plain, rng_state
+        from watchstep.checkpoint.snapshot import HostBuffers
+
         content = {name: plain(value, name) for name, value in state.items()}
         whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
         draft = self._draft(step, update, SUFFIX)
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
+            self._buffers = self._buffers or HostBuffers()
             whole = self._buffers.copy(whole)
         return self._write(
             draft,
-            lambda stream: save_into(stream, whole),
-            lambda: inspect(whole["state"], self._exempt),
+            lambda stream: torch_file.save_into(stream, whole),
+            lambda: finite.inspect(whole["state"], self._exempt),
         )
 
     def _write(
@@ -309,6 +320,8 @@ class CheckpointKeeper:
         passed: list[PassedOver] = []
         try:
             if is_sharded(targets):
+                from watchstep.checkpoint.sharded_save import restore_together
+
                 ranks = self._ranks = call.sharded(self._ranks)
                 restored = restore_together(targets, candidates, ranks, passed, rng=rng)
             else:
@@ -341,7 +354,7 @@ class CheckpointKeeper:
         """Wait for the save in flight and release its buffers; saving again is allowed."""
         flushed = self.flush(timeout_s)
         if flushed:
-            self._buffers = HostBuffers()
+            self._buffers = None
         return flushed
 
     def _own_process(self) -> None:
@@ -351,8 +364,7 @@ class CheckpointKeeper:
         self._process = os.getpid()
         # A thread that is not here may hold the lock there was, and the writer is not here.
         self._lock = threading.RLock()
-        self._writer = self._ranks = None
-        self._buffers = HostBuffers()
+        self._writer = self._ranks = self._buffers = None
         self._pending, self._finished = [], []
 
     def _in_flight(self) -> bool:
@@ -434,6 +446,9 @@ def _restore_alone(
         if candidate.path.name.endswith(ARRAYS_SUFFIX):
             refilled(targets, content["state"])
             return candidate
+        from watchstep.checkpoint.plain import set_rng_state
+        from watchstep.checkpoint.targets import load_all
+
         load_all(targets, content["state"])
         if rng:
             set_rng_state(content["rng"])

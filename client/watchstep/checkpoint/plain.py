@@ -6,12 +6,11 @@ import collections
 import random
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 NDARRAY = "watchstep.ndarray"
 DESCEND: Any = object()
@@ -28,8 +27,6 @@ def mapped(value: Any, visit: Callable[[Any, str], Any], name: str = "") -> Any:
     Raises:
         CheckpointError: Naming a key that could only be stored by pickling its class.
     """
-    import torch
-
     replacement = visit(value, name)
     if replacement is not DESCEND:
         return replacement
@@ -67,8 +64,6 @@ def plain(value: Any, name: str = "") -> Any:
 
 
 def _plain_entry(value: Any, name: str) -> Any:
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value.detach()
     if type(value) in _ATOMS or isinstance(value, (torch.dtype, torch.device, torch.Size)):
@@ -81,8 +76,6 @@ def _plain_entry(value: Any, name: str) -> Any:
 
 
 def _plain_other(value: Any, name: str) -> Any:
-    import torch
-
     if isinstance(value, torch.Generator):
         return value.get_state()
     if isinstance(value, random.Random):
@@ -114,8 +107,6 @@ def unplain(value: Any) -> Any:
 
 def rng_state() -> dict[str, Any]:
     """The state of Python's, numpy's and torch's global random generators; none advances."""
-    import torch
-
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -128,8 +119,6 @@ def rng_state() -> dict[str, Any]:
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
     """Put global random generators where they were when `rng_state` was called."""
-    import torch
-
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     numpy = sys.modules.get("numpy")

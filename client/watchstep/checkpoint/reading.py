@@ -18,7 +18,6 @@ from watchstep.checkpoint.record import (
     manifest_path,
     read_manifest,
 )
-from watchstep.checkpoint.shards import check_parts, read_shards
 from watchstep.checkpoint.untrusted import (
     check_finite,
     load_safely,
@@ -77,6 +76,8 @@ def read_kept(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         refuse_nonfinite(inspect_arrays(content["state"], manifest.unchecked), name)
         return manifest, content
     if manifest.parts:
+        from watchstep.checkpoint.shards import check_parts, read_shards
+
         check_parts(manifest, manifest.parts)
         content = read_shards(path)
     else:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from watchstep.checkpoint.finite import Finiteness
 from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
@@ -29,6 +28,15 @@ class Part(NamedTuple):
     name: str
     size_bytes: int
     sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finiteness:
+    """Tensors of any dtype, the first that is not finite, and such elements over all of them."""
+
+    tensors: int
+    bad_tensor: str | None = None
+    nonfinite: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +94,9 @@ class Checkpoint:
             "parts": [part.name for part in self.parts],
         }
 
+
+PassedOver = tuple[Checkpoint, str, bool]
+"""A checkpoint that could not be restored, why, and whether it is damaged."""
 
 _VOUCHED = (
     "serial", "step", "update", "size_bytes", "sha256", "finite", "created", "tensors",

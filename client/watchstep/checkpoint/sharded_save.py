@@ -10,11 +10,11 @@ from typing import Any
 
 from watchstep.checkpoint.collective import Ranks, TogetherError
 from watchstep.checkpoint.durable import temporary
-from watchstep.checkpoint.finite import Finiteness, inspect
+from watchstep.checkpoint.finite import inspect
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import plain, rng_state, set_rng_state
 from watchstep.checkpoint.reading import read_kept, vouched
-from watchstep.checkpoint.record import Checkpoint
+from watchstep.checkpoint.record import Checkpoint, Finiteness, PassedOver
 from watchstep.checkpoint.shards import (
     check_parts,
     read_shards,
@@ -61,10 +61,6 @@ def save_together(
         draft = dataclasses.replace(draft, parts=parts)
         size_bytes = sum(part.size_bytes for part in parts)
         return ranks.led(lambda: folder.publish(draft, place, size_bytes, sealed(parts)))
-
-
-PassedOver = tuple[Checkpoint, str, bool]
-"""A checkpoint that could not be restored, why, and whether it is damaged."""
 
 
 def restore_together(

@@ -11,21 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from watchstep.checkpoint.durable import hash_stream, sync_directory
-from watchstep.checkpoint.finite import named_tensors
 from watchstep.checkpoint.plain import DESCEND, mapped
 from watchstep.checkpoint.record import Checkpoint, Part
 from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
-    import torch
-
     from watchstep.checkpoint.collective import Ranks
 
 _MARK = "watchstep.tensor"
@@ -49,15 +47,6 @@ _METADATA_CLASSES = frozenset(
 )
 
 
-def is_sharded(state: Any) -> bool:
-    """Whether a state holds DTensors, of which each process has its own part."""
-    # Looked up, not imported: without it nobody can have made one.
-    tensors = sys.modules.get("torch.distributed.tensor")
-    if tensors is None:
-        return False
-    return any(isinstance(tensor, tensors.DTensor) for _, tensor in named_tensors(state))
-
-
 def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
     """Write this process's part of a state into an empty folder; every process calls it at once.
 
@@ -67,7 +56,6 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
     Returns:
         The files that this process wrote, on the disk.
     """
-    import torch
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -145,7 +133,6 @@ def read_shards(
     Raises:
         CheckpointError: The folder is not as `write_shards` makes it.
     """
-    import torch
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     reader = FileSystemReader(folder)
@@ -173,8 +160,6 @@ def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[s
 
 def _shards_of(value: Any, live: Any) -> Any:
     """A whole tensor as a DTensor where one of its shape is live; all else as it is."""
-    import torch
-
     if not isinstance(value, torch.Tensor) or not hasattr(live, "placements"):
         return value
     if value.shape != live.shape:
@@ -193,8 +178,6 @@ def _beside(
 
     An optimizer's moments are for its parameters: it may not have any of its own yet.
     """
-    import torch
-
     visited = {name: state[name] for name in targets if name in state}
     for name, saved in visited.items():
         target = targets[name]
@@ -216,8 +199,6 @@ def _beside(
 
 
 def _visited(saved: Any, live: Any, visit: Callable[[Any, torch.Tensor], Any]) -> Any:
-    import torch
-
     if isinstance(live, torch.Tensor):
         return visit(saved, live)
     if isinstance(saved, Mapping) and isinstance(live, Mapping):
@@ -245,8 +226,6 @@ def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]
 
 
 def _room_for(stored: Any, live: torch.Tensor | None) -> torch.Tensor:
-    import torch
-
     dtype = stored.properties.dtype
     if live is not None and hasattr(live, "placements") and live.shape == stored.size:
         return torch.empty_like(live, dtype=dtype, requires_grad=False)
@@ -268,8 +247,6 @@ class _MetadataUnpickler(pickle.Unpickler):
     """Knows the classes that torch writes into `.metadata`, and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        import torch
-
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or (module, name) in _METADATA_CLASSES:
             return super().find_class(module, name)

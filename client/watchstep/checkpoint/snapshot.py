@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.checkpoint.plain import DESCEND, mapped
-
-if TYPE_CHECKING:
-    import torch
 
 
 class HostBuffers:
@@ -26,8 +25,6 @@ class HostBuffers:
 
         Tensors that share all their bytes, as tied weights do, share them in the copy too.
         """
-        import torch
-
         used: dict[str, torch.Tensor] = {}
         twins: dict[tuple[Any, ...], torch.Tensor] = {}
         pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -58,8 +55,6 @@ class HostBuffers:
 
     def _room_for(self, value: torch.Tensor, name: str) -> torch.Tensor:
         """A buffer for a tensor; what is not laid out in strides is copied at once."""
-        import torch
-
         if not _is_strided(value):
             return value.detach().cpu().clone()
         buffer = self._buffers.get(name)
@@ -70,21 +65,15 @@ class HostBuffers:
 
 def wait_for(devices: Iterable[torch.device]) -> None:
     """Return once every accelerator among these has done what it was given."""
-    import torch
-
     for device in {device for device in devices if device.type != "cpu"}:
         torch.accelerator.synchronize(device)
 
 
 def _is_strided(value: torch.Tensor) -> bool:
-    import torch
-
     return value.layout is torch.strided and not value.is_quantized
 
 
 def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:
-    import torch
-
     if value.layout is not torch.strided or not value.numel():
         return None
     place = value.data_ptr(), value.device

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from watchstep.checkpoint.plain import unplain
 from watchstep.errors import CheckpointError
 
@@ -71,8 +73,6 @@ def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> tuple[_Get, _P
 
 def _access(target: Any) -> tuple[_Get, _Put] | None:
     """What reads a target as it is now, and what puts a state into it; None if nothing can."""
-    import torch
-
     if isinstance(target, torch.Generator):
         return target.get_state, target.set_state
     if hasattr(target, "load_state_dict"):
@@ -99,8 +99,6 @@ def _refill(target: Any, state: Any) -> None:
 
 def _check_fit(target: Any, state: Any) -> None:
     """Refuse what the target itself would take although it does not fit."""
-    import torch
-
     if isinstance(target, (dict, list)) and isinstance(target, dict) != isinstance(state, dict):
         raise TypeError(f"a {type(state).__name__} is no {type(target).__name__}")
     if not isinstance(target, torch.optim.Optimizer):

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from watchstep.checkpoint.durable import HashedFile
 
 _checksums = threading.Lock()
@@ -18,8 +20,6 @@ def save_into(file: HashedFile, whole: Mapping[str, Any]) -> None:
     Whether they are computed is a global option, which torch reads before the first byte: it
     is back to what it was by then.
     """
-    import torch
-
     with contextlib.ExitStack() as without_checksums:
         without_checksums.enter_context(_checksums)
         before = torch.serialization.get_crc32_options()

@@ -8,10 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from watchstep.checkpoint.finite import Finiteness, inspect
 from watchstep.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from watchstep.checkpoint.record import Finiteness
 
 SECONDS = 60.0
 BYTES_A_SECOND = 10 << 20
@@ -61,6 +63,8 @@ def check_finite(
     Raises:
         CheckpointError: Naming the first that is not, or the state claims more than `most_bytes`.
     """
+    from watchstep.checkpoint.finite import inspect
+
     try:
         finiteness = inspect(state, unchecked, most_bytes=most_bytes)
     except CheckpointError as error:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-    import torch
 
 
 def bit_hash(*parts: Any) -> str:
@@ -33,8 +33,6 @@ def bit_hash(*parts: Any) -> str:
 
 
 def _feed(digest: _Hash, value: Any) -> None:
-    import torch
-
     if isinstance(value, torch.Tensor):
         _feed_tensor(digest, value)
     elif hasattr(value, "state_dict"):
@@ -55,8 +53,6 @@ def _feed(digest: _Hash, value: Any) -> None:
 
 
 def _feed_tensor(digest: _Hash, tensor: torch.Tensor) -> None:
-    import torch
-
     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}{tensor.layout}".encode())
     if tensor.layout is not torch.strided:
         coalesced = tensor.detach().coalesce()

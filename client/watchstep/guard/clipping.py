@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from watchstep.guard.guard import Guard
 
@@ -30,7 +32,6 @@ def observe_clipping(*guards: Guard | None) -> Iterator[None]:
         guards: Those that should see it; None, as `Watch.guard` returns it where watchstep is
             disabled, is nobody. Without any, nothing is wrapped.
     """
-    import torch
     from torch.nn.utils import clip_grad
 
     watching = [guard for guard in guards if guard is not None]
@@ -55,8 +56,6 @@ def _wrap(place: Any, name: str, watching: list[Guard]) -> tuple[Any, str, Any, 
 
     @functools.wraps(original)
     def observed(parameters: Any, *args: Any, **kwargs: Any) -> Any:
-        import torch
-
         if not isinstance(parameters, torch.Tensor):
             # A generator can be read only once.
             parameters = list(parameters)

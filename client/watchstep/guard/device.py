@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import torch
 
 from watchstep.guard.measure import dense_values, tensor_norms
 from watchstep.guard.optimizers import parameters_of
-
-if TYPE_CHECKING:
-    import torch
 
 Receive = Callable[[list[float]], None]
 
@@ -30,8 +29,6 @@ class CudaCopies:
     """Brings small packets to the host without waiting: pinned memory, and an event for each."""
 
     def __init__(self) -> None:
-        import torch
-
         # Pinning memory waits for the device, so all of it is pinned before training.
         self._free = [
             (torch.empty(PACKET, dtype=torch.float64, pin_memory=True), torch.cuda.Event())  # type: ignore[no-untyped-call]
@@ -41,8 +38,6 @@ class CudaCopies:
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
         """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
-        import torch
-
         if not self._free:
             return False
         buffer, event = self._free.pop()
@@ -117,8 +112,6 @@ class DeviceLane:
         receive: Callable[[Arrived], None],
     ) -> None:
         """Measure a step that is about to happen, and let it skip itself if it must."""
-        import torch
-
         with torch.no_grad():
             now = _reduced(gradients)
             scale = getattr(optimizer, "grad_scale", None)
@@ -155,8 +148,6 @@ class DeviceLane:
             nonfinite: Gradient tensors that are not finite.
             theirs: As of `_scalers_verdict`: their skip is their business, not counted as ours.
         """
-        import torch
-
         bad = (nonfinite > 0).to(torch.float32)
         if not (self._skip and skips_on_device(optimizer)):
             return torch.zeros_like(bad)
@@ -167,8 +158,6 @@ class DeviceLane:
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:
-        import torch
-
         wide = bad.to(torch.float64)
         total, in_a_row = (wide * 0, wide * 0) if self._counts is None else self._counts
         self._counts = torch.stack([total + wide, (in_a_row + wide) * wide])
@@ -177,8 +166,6 @@ class DeviceLane:
 
 def _scalers_verdict(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.Tensor:
     """1.0 on the device if an AMP loss scaler has told the optimizer to skip, else 0.0."""
-    import torch
-
     overflown: torch.Tensor | None = getattr(optimizer, "found_inf", None)
     if overflown is None:
         return torch.zeros((), dtype=torch.float32, device=device)
@@ -192,8 +179,6 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     True for torch's fused optimizers once their state exists. Before that a skipped step
     would leave state behind that was created but never filled.
     """
-    import torch
-
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         return False
     if type(optimizer) is torch.optim.SGD and not any(
@@ -205,8 +190,6 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
 
 def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Norm and number of non-finite tensors, as two float64 numbers on the device."""
-    import torch
-
     with torch.no_grad():
         values = dense_values(gradients, exact=False)
         largest = tensor_norms(values, math.inf)

@@ -12,6 +12,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+import torch.distributed as dist
+
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError
 from watchstep.guard.measure import Measured, joined_norm
@@ -19,7 +22,6 @@ from watchstep.guard.optimizers import hookable, ranks_of_shards
 from watchstep.peers import peers
 
 if TYPE_CHECKING:
-    import torch
     from torch.distributed import ProcessGroup
 
 log = logging.getLogger("watchstep.guard")
@@ -57,8 +59,6 @@ class Agreement:
     def __init__(
         self, group: ProcessGroup | Sequence[int] | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        import torch.distributed as dist
-
         if isinstance(group, Sequence):
             self._ranks = list(group)
         else:
@@ -112,17 +112,12 @@ class Agreement:
 
     def _gathered(self, own: float) -> list[float]:
         """One number of each process."""
-        import torch
-        import torch.distributed as dist
-
         numbers = torch.zeros(self.processes, dtype=torch.float64)
         numbers[self._place] = own
         dist.all_reduce(numbers, group=self._group)
         return numbers.tolist()
 
     def _voted(self, own: Verdict) -> Verdict:
-        import torch.distributed as dist
-
         actions = self._gathered(own.action)
         strongest = max(actions)
         if strongest < Action.SKIP:
@@ -156,8 +151,6 @@ def agreement_of(
     Raises:
         GuardRefusedError: Not all processes that share the parameters guard them.
     """
-    import torch.distributed as dist
-
     if not dist.is_available() or not dist.is_initialized():
         return None
     if group:

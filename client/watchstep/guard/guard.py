@@ -8,7 +8,9 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
@@ -44,9 +46,6 @@ from watchstep.guard.tally import (
     UPDATE_RATIO,
     Tally,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 

@@ -11,10 +11,9 @@ import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 FACTOR = "watchstep_lr_factor"
 
@@ -73,8 +72,6 @@ def _note(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _multiply(group: dict[str, Any], factor: float) -> None:
-    import torch
-
     if isinstance(group["lr"], torch.Tensor):
         # The tensor itself may be in a captured graph.
         group["lr"].mul_(factor)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
 
 from watchstep.guard.optimizers import mesh_of, parameters_of
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,6 @@ def measure(gradients: Sequence[torch.Tensor]) -> Measured:
         gradients: Tensors of any shape, floating dtype and device, dense or sparse. Read
             only, and no graph is recorded. Of a DTensor the local shard is measured.
     """
-    import torch
-
     with torch.no_grad():
         quick = _quick_norm(gradients)
         if quick is not None and math.isfinite(quick):
@@ -75,8 +71,6 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
 
     Nothing in it is done for each tensor in Python, but for a few small ones.
     """
-    import torch
-
     if set(map(type, gradients)) != {torch.Tensor}:
         return None
     try:
@@ -94,8 +88,6 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
 
 
 def _are_small(gradients: Sequence[torch.Tensor]) -> bool:
-    import torch
-
     kinds = {(gradient.dtype, gradient.layout, gradient.device.type) for gradient in gradients}
     if len(kinds) != 1 or not kinds <= {(torch.float32, torch.strided, "cpu")}:
         return False
@@ -154,8 +146,6 @@ def tensor_norms(values: Sequence[torch.Tensor], order: float = 2.0) -> torch.Te
     The order is by dtype and device, not the order of `values`. The norm of order inf is the
     largest magnitude, NaN where one is NaN.
     """
-    import torch
-
     kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
     for value in values:
         kinds.setdefault((value.dtype, value.device), []).append(value)
@@ -170,8 +160,6 @@ def tensor_norms(values: Sequence[torch.Tensor], order: float = 2.0) -> torch.Te
 
 
 def _values(gradient: torch.Tensor, *, exact: bool) -> torch.Tensor:
-    import torch
-
     if hasattr(gradient, "to_local"):
         gradient = gradient.to_local()
     if gradient.layout is torch.sparse_coo:
@@ -199,8 +187,6 @@ def _measure_exactly(values: Sequence[torch.Tensor]) -> Measured:
 
 
 def _norm_without_overflow(value: torch.Tensor, largest: float) -> float:
-    import torch
-
     if largest == 0.0:
         return 0.0
     scaled = value.to(torch.float64) / largest
@@ -235,8 +221,6 @@ def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     A step is divided by the root of that moment, so such an element never moves again,
     although its value is finite and no gradient is wrong any more. None without such state.
     """
-    import torch
-
     with torch.no_grad():
         counts = [
             torch.isinf(entry).sum()
@@ -257,8 +241,6 @@ def begin_step(optimizer: torch.optim.Optimizer) -> Callable[[], torch.Tensor | 
     NaN where all sampled weights were zero and did not move, None without parameters. Holds at
     most `SAMPLE_ELEMENTS` of each tensor, until it is dropped.
     """
-    import torch
-
     with torch.no_grad():
         parameters = parameters_of(optimizer)
         samples = [_sample(p) for p in parameters if p.numel() and p.is_floating_point()]

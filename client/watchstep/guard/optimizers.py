@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch.distributed as dist
 
 from watchstep.errors import GuardRefusedError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def hookable(optimizer: Any) -> torch.optim.Optimizer:
@@ -16,8 +16,6 @@ def hookable(optimizer: Any) -> torch.optim.Optimizer:
     Raises:
         GuardRefusedError: There is none with step hooks.
     """
-    import torch
-
     while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -48,8 +46,6 @@ def ranks_of_shards(optimizer: torch.optim.Optimizer) -> list[int]:
     A DTensor says so by its device mesh. FSDP1's parameters do not say whose they are, so all
     processes count.
     """
-    import torch.distributed as dist
-
     if not dist.is_available() or not dist.is_initialized():
         return []
     if is_flattened(optimizer):

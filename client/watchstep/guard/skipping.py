@@ -8,12 +8,11 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from watchstep.guard.optimizers import parameters_of, passes_over_missing_gradients
-
-if TYPE_CHECKING:
-    import torch
 
 WayBack = Callable[[], Any]
 """Makes an object as it was, and returns it: the same one where that can be."""
@@ -52,8 +51,6 @@ class ZeroedGradients(WithheldGradients):
     """Zeros for one step, for optimizers of others, which may not expect a missing gradient."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        import torch
-
         super().__init__(optimizer)
         for parameter, _ in self._held:
             parameter.grad = torch.zeros_like(parameter)
@@ -82,8 +79,6 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put every bit back in place; tensors and containers keep their identity."""
-        import torch
-
         with torch.no_grad():
             for group, remembered in zip(self._optimizer.param_groups, self._groups, strict=True):
                 restored = {name: back() for name, back in remembered.items()}
@@ -167,8 +162,6 @@ class Memory:
         Raises:
             NoWayBackError: There is nothing that could.
         """
-        import torch
-
         unchanging = (*_UNCHANGING, torch.dtype, torch.device, torch.Size)
         if isinstance(value, unchanging):
             return lambda: value
@@ -181,8 +174,6 @@ class Memory:
         return self._ways[key]
 
     def _new_way(self, value: Any) -> WayBack:
-        import torch
-
         if isinstance(value, torch.Tensor):
             saved = value if self._dry else value.detach().clone()
             return _restored(value, lambda saved: value.detach().copy_(saved), saved)

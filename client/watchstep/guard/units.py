@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 ACTIVE_SHARE = 0.01
@@ -85,8 +86,6 @@ class Units:
         Names: `guard/dead_units`, `guard/saturated_units`, from 0 to 1; those not measured
         since are left out.
         """
-        import torch
-
         by_name, self._shares = self._shares, {}
         return {name: torch.stack(shares).max() for name, shares in by_name.items()}
 
@@ -101,8 +100,6 @@ class Units:
     def _hook(
         self, name: str, measure: Callable[[torch.Tensor], torch.Tensor]
     ) -> Callable[[Any, Any, Any], None]:
-        import torch
-
         def seen(_module: Any, _inputs: Any, output: Any) -> None:
             if self._passes % self.every == 0 and not torch.compiler.is_compiling():
                 self._survive(self._measure, name, measure, output)
@@ -112,8 +109,6 @@ class Units:
     def _measure(
         self, name: str, measure: Callable[[torch.Tensor], torch.Tensor], output: torch.Tensor
     ) -> None:
-        import torch
-
         if output.dim() < 2 or not output.numel():
             return
         with torch.no_grad():
