@@ -253,7 +253,8 @@ def begin_step(optimizer: torch.optim.Optimizer) -> Callable[[], torch.Tensor | 
             moved = [now.float() - then.float() for now, then in zip(samples, before, strict=True)]
             norms = tensor_norms(moved), tensor_norms(before)
             moved_norm, norm = map(torch.linalg.vector_norm, norms)
-            return moved_norm / norm
+            size: torch.Tensor = moved_norm / norm
+            return size
 
     return ratio
 
