@@ -92,7 +92,7 @@ def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 def _showwarning(message: Any, category: Any, *args: Any, **kwargs: Any) -> None:
     for listener in _listeners:
-        said = text_of(lambda: f"{category.__name__}: {message}", category.__name__)
-        listener.hear("warning", said)
+        text = text_of(lambda: f"{category.__name__}: {message}", category.__name__)
+        listener.hear("warning", text)
     if _before:
         _before[1](message, category, *args, **kwargs)

@@ -66,7 +66,7 @@ class Options:
     system: bool = False
 
 
-def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
+def from_environment(arguments: Mapping[str, Any]) -> tuple[Options, list[str]]:
     """Arguments over environment over defaults, and a sentence for each that cannot be used.
 
     None counts as not given. An argument that cannot be used costs that argument: it is mended
@@ -87,13 +87,13 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         "outside": os.environ.get("WATCHSTEP_OUTSIDE"),
     }
     complaints += [complaint] if complaint else []
-    wanted: dict[str, Any] = {key: value for key, value in environment.items() if value}
-    wanted.update({key: value for key, value in given.items() if value is not None})
+    values: dict[str, Any] = {key: value for key, value in environment.items() if value}
+    values.update({key: value for key, value in arguments.items() if value is not None})
     # The environment variable is the kill switch, so no argument overrules it.
-    wanted["mode"] = environment["mode"] or wanted.get("mode", "online")
-    wanted.setdefault("run", _invented_name())
+    values["mode"] = environment["mode"] or values.get("mode", "online")
+    values.setdefault("run", _invented_name())
     usable: dict[str, Any] = {}
-    for key, value in wanted.items():
+    for key, value in values.items():
         mend = _MENDERS.get(key)
         if mend is None:
             complaints.append(_unknown(key))
@@ -163,9 +163,11 @@ def _chosen(choices: Sequence[str], otherwise: str) -> Callable[[Any], _Mended]:
         import difflib
 
         close = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
-        taken = close[0] if close else otherwise
+        choice = close[0] if close else otherwise
         listed = ", ".join(choices)
-        return _Mended(taken, [f"must be one of {listed}, not {value!r:.80}; taken for {taken!r}"])
+        return _Mended(
+            choice, [f"must be one of {listed}, not {value!r:.80}; taken for {choice!r}"]
+        )
 
     return mend
 

@@ -136,22 +136,21 @@ class OtherRanks:
         the forward pass, and backward passes before the last. What comes later waits for others.
         """
         self._guards += 1
-        parameters = [
-            parameter
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.requires_grad
-        ]
-        hooks = [optimizer.register_step_post_hook(self._stepped)]
-        if parameters:
+        hooks = []
+        if self._peers is not None:
+            hooks.append(optimizer.register_step_post_hook(self._stepped))
+            groups = optimizer.param_groups
+            trained = [p for group in groups for p in group["params"] if p.requires_grad]
             # Gradients come from the last layer on.
-            hook = parameters[-1].register_post_accumulate_grad_hook(self._has_gradient)
-            hooks.append(hook)
+            hooks += [
+                parameter.register_post_accumulate_grad_hook(self._has_gradient)
+                for parameter in trained[-1:]
+            ]
 
         def leave() -> None:
-            self._guards -= bool(hooks)
-            while hooks:
-                hooks.pop().remove()
+            self._guards -= 1
+            for hook in hooks:
+                hook.remove()
 
         return leave
 

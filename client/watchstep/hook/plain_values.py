@@ -98,9 +98,9 @@ def _fields_of(value: Any) -> list[tuple[Any, Any]] | None:
     for method in ("_asdict", "model_dump", "to_dict"):
         ask = getattr(value, method, None)
         if callable(ask):
-            given = of_stranger(ask, None)
-            if isinstance(given, Mapping):
-                return _items_of(given)
+            answer = of_stranger(ask, None)
+            if isinstance(answer, Mapping):
+                return _items_of(answer)
     fields = of_stranger(lambda: list(vars(value).items()), None)
     slots = getattr(type(value), "__dataclass_fields__", None)
     if fields is None and slots is not None:

@@ -77,20 +77,20 @@ class Coercer:
         names = tuple(readings)
         calm = math.isfinite(sum(readings.values()))
         if calm and names == self._last_fit[0]:
-            kept = self._last_fit[1]
+            chosen = self._last_fit[1]
         else:
             urgency = {
                 name: (not self._looks_at(name), math.isfinite(value))
                 for name, value in readings.items()
             }
             first = set(sorted(names, key=urgency.__getitem__)[:MOST_READINGS])
-            kept = [name for name in names if name in first]
+            chosen = [name for name in names if name in first]
             if calm:
-                self._last_fit = (names, kept)
+                self._last_fit = (names, chosen)
         reason = f"more than {MOST_READINGS} metrics"
-        self.counts[reason] = self.counts.get(reason, 0) + len(names) - len(kept)
+        self.counts[reason] = self.counts.get(reason, 0) + len(names) - len(chosen)
         if (reason, "") not in self._noticed:
-            dropped = [name for name in names if name not in set(kept)]
+            dropped = [name for name in names if name not in set(chosen)]
             shown = ", ".join(map(repr, dropped[:5])) + (", …" if len(dropped) > 5 else "")
             self._notice(
                 reason,
@@ -98,7 +98,7 @@ class Coercer:
                 f"leaves out {shown}: an update takes {MOST_READINGS} metrics, and this one has"
                 f" {len(names)}",
             )
-        return {name: readings[name] for name in kept}
+        return {name: readings[name] for name in chosen}
 
     def take_notices(self) -> list[str]:
         notices, self.notices = self.notices, []
@@ -107,12 +107,12 @@ class Coercer:
     def _as_dict(self, metrics: Any) -> dict[Any, Any]:
         if metrics is None:
             return {}
-        given: Any = None
+        mapping: Any = None
         if isinstance(metrics, Mapping) or hasattr(metrics, "items"):
-            given = of_stranger(lambda: dict(metrics.items()), None)
-        if given is None:
+            mapping = of_stranger(lambda: dict(metrics.items()), None)
+        if mapping is None:
             self._refuse("metrics", type(metrics).__name__, "is no mapping of names to numbers")
-        return given or {}
+        return mapping or {}
 
     def _slowly(self, metrics: dict[Any, Any]) -> tuple[dict[str, float], dict[str, Any]]:
         numbers: dict[str, float] = {}

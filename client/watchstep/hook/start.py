@@ -94,19 +94,19 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
     Raises:
         SettingsError, RuleError: Only with `strict_init`.
     """
-    given = {name: value for name, value in locals().items() if name not in _NOT_OPTIONS}
-    given |= unknown
+    arguments = {name: value for name, value in locals().items() if name not in _NOT_OPTIONS}
+    arguments |= unknown
     if strict_init:
-        return _begun(given, strict=True)
-    watch = Boundary("watchstep is off for this run, training").survive(_begun, given)
+        return _begun(arguments, strict=True)
+    watch = Boundary("watchstep is off for this run, training").survive(_begun, arguments)
     return watch or Watch(Options(run="off", mode="disabled"), load([]))
 
 
 _NOT_OPTIONS = ("strict_init", "unknown")
 
 
-def _begun(given: Mapping[str, Any], *, strict: bool = False) -> Watch:
-    options, complaints = from_environment(given)
+def _begun(arguments: Mapping[str, Any], *, strict: bool = False) -> Watch:
+    options, complaints = from_environment(arguments)
     if strict and complaints:
         raise SettingsError("; ".join(complaints))
     if options.mode == "disabled":

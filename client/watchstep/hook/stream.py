@@ -85,5 +85,7 @@ class Stream:
                 if transition.change == "firing" and transition.severity == "critical":
                     name = " ".join(part for part in (transition.rule, transition.subject) if part)
                     say(f"critical at step {transition.step}: {name}: {transition.reason}")
-        if self.outbound is not None and any(one.change == "firing" for one in transitions):
+        if self.outbound is not None and any(
+            transition.change == "firing" for transition in transitions
+        ):
             self.outbound.wake()

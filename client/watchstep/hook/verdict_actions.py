@@ -200,8 +200,10 @@ class VerdictActions:
         Raises:
             TrainingHalted: It cannot be, or a halt is asked for.
         """
-        wanted = (verdict.action, self._options.on_critical)
-        may_go_back = bool(verdict.rules) and (Action.ROLLBACK in wanted or "rollback" in wanted)
+        requests = (verdict.action, self._options.on_critical)
+        may_go_back = bool(verdict.rules) and (
+            Action.ROLLBACK in requests or "rollback" in requests
+        )
         if may_go_back and self._roll_back(verdict):
             return dataclasses.replace(verdict, action=Action.ROLLBACK)
         if event is not None:

@@ -46,19 +46,19 @@ class Vitals:
             errors: What failed inside so far, by kind.
         """
         self.due = time.monotonic() + EVERY_S
-        found = {"hook/errors": float(sum(errors.values()))}
+        readings = {"hook/errors": float(sum(errors.values()))}
         took = sorted(self.took_ns)
         if took:
-            found["hook/log_p50_s"] = took[len(took) // 2] / 1e9
-            found["hook/log_p99_s"] = took[len(took) * 99 // 100] / 1e9
+            readings["hook/log_p50_s"] = took[len(took) // 2] / 1e9
+            readings["hook/log_p99_s"] = took[len(took) * 99 // 100] / 1e9
         for reason, count in losses.items():
-            found[f"hook/lost/{_UNFIT.sub('_', reason)}"] = float(count)
+            readings[f"hook/lost/{_UNFIT.sub('_', reason)}"] = float(count)
         if outbound is not None:
             stats = outbound.stats()
-            found["hook/queue_updates"] = float(stats.queue_len)
-            found["hook/spool_bytes"] = float(stats.spool_bytes)
-            found["hook/http_failures"] = float(stats.http_failures)
-            found["hook/internal_errors"] = float(stats.internal_errors)
+            readings["hook/queue_updates"] = float(stats.queue_len)
+            readings["hook/spool_bytes"] = float(stats.spool_bytes)
+            readings["hook/http_failures"] = float(stats.http_failures)
+            readings["hook/internal_errors"] = float(stats.internal_errors)
             if stats.last_ack_age_s is not None:
-                found["hook/ack_age_s"] = stats.last_ack_age_s
-        return found
+                readings["hook/ack_age_s"] = stats.last_ack_age_s
+        return readings

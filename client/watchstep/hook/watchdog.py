@@ -51,7 +51,7 @@ class Watchdog:
         self._run_end = run_end
         self.started = False
         self._trainer = threading.get_ident()
-        self._told: Severity | None = None
+        self._reported: Severity | None = None
         self._calls_then = 0
         self._ended = threading.Event()
 
@@ -110,12 +110,12 @@ class Watchdog:
         silence = self._progress.silence(now_s)
         newest = self._newest_call()
         if newest != self._calls_then:
-            self._calls_then, self._told = newest, None
-        if _RANK[silence.severity(moving=False)] <= _RANK[self._told]:
+            self._calls_then, self._reported = newest, None
+        if _RANK[silence.severity(moving=False)] <= _RANK[self._reported]:
             return
         moving = stacks.moves(self._trainer)
         severity = silence.severity(moving=moving)
-        if _RANK[severity] <= _RANK[self._told] or self._newest_call() != newest:
+        if _RANK[severity] <= _RANK[self._reported] or self._newest_call() != newest:
             return
         event = {
             "kind": "hung",
@@ -127,7 +127,7 @@ class Watchdog:
             "stacks": stacks.stacks(self._trainer),
         }
         if self._tell(event):
-            self._told = severity
+            self._reported = severity
 
     def _newest_call(self) -> int:
         calls = self._progress.calls_ns

@@ -65,8 +65,8 @@ class WatchstepCallback(RLlibCallback):
     def on_algorithm_init(
         self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
     ) -> None:
-        given = {"trainer": f"ray {ray_version}", "config": recorded(algorithm.config.to_dict())}
-        self.watch = init(**{**given, **self.options})
+        defaults = {"trainer": f"ray {ray_version}", "config": recorded(algorithm.config.to_dict())}
+        self.watch = init(**{**defaults, **self.options})
         self._finish_with(algorithm)
         group = getattr(algorithm, "learner_group", None)
         if group is not None and group.is_local and self.wants_guard:
@@ -79,14 +79,14 @@ class WatchstepCallback(RLlibCallback):
         if self.watch is None:
             return
         modules = {
-            name: found
-            for name, found in result.get("learners", {}).items()
+            name: results
+            for name, results in result.get("learners", {}).items()
             if name != "__all_modules__"
         }
         readings: dict[str, float] = {}
-        for name, found in modules.items():
+        for name, results in modules.items():
             prefix = "" if len(modules) == 1 else f"{name}/"
-            readings.update(_numbers(found, prefix))
+            readings.update(_numbers(results, prefix))
         for name in ("episode_return_mean", "episode_len_mean"):
             readings.update(_numbers({name: result.get("env_runners", {}).get(name)}, ""))
         readings.update(self._advantages)
@@ -101,8 +101,8 @@ class WatchstepCallback(RLlibCallback):
             for module in learner.module.keys()  # noqa: SIM118 - iterating it gives modules
             for _, optimizer in learner.get_optimizers_for_module(module)
         ]
-        found = [self.watch.guard(optimizer) for optimizer in optimizers]
-        self._guards = [guard for guard in found if guard is not None]
+        results = [self.watch.guard(optimizer) for optimizer in optimizers]
+        self._guards = [guard for guard in results if guard is not None]
         learner.compute_gradients = self._then_measure(learner.compute_gradients)
         # The pipeline has no public name on a learner that is built already.
         pipeline = learner._learner_connector  # noqa: SLF001
@@ -115,7 +115,9 @@ class WatchstepCallback(RLlibCallback):
             gradients = compute_gradients(*args, **kwargs)
             for guard in self._guards:
                 groups = guard.optimizer.param_groups
-                guard.before_clipping([one for group in groups for one in group["params"]])
+                guard.before_clipping(
+                    [parameter for group in groups for parameter in group["params"]]
+                )
                 for name, value in self._advantages.items():
                     guard.note(name, value)
             return gradients
@@ -124,8 +126,8 @@ class WatchstepCallback(RLlibCallback):
 
     def _see_advantages(self, batch: Mapping[str, Any]) -> None:
         # RLlib standardises all of a module's advantages together, before minibatches.
-        for found in batch.values():
-            advantages = found.get("advantages") if isinstance(found, Mapping) else None
+        for results in batch.values():
+            advantages = results.get("advantages") if isinstance(results, Mapping) else None
             if isinstance(advantages, torch.Tensor) and advantages.numel() > 1:
                 self._advantages = {
                     "train/advantages_norm_max_abs": float(advantages.abs().max()),
@@ -172,9 +174,9 @@ class _Reading(ConnectorV2):
         return batch
 
 
-def _numbers(found: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def _numbers(results: Mapping[str, Any], prefix: str) -> dict[str, float]:
     return {
         f"{prefix}{name}": float(value)
-        for name, value in found.items()
+        for name, value in results.items()
         if isinstance(value, Real) and not any(part in name for part in _NOT_READINGS)
     }

@@ -20,6 +20,7 @@ import torch
 from stable_baselines3 import __version__ as sb3_version
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import safe_mean
 
@@ -76,7 +77,7 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         train = self._ending(self._watched_train(self.trained.train))
         self._replaced.replace(self.trained, "train", train)
         # EvalCallback and what is made of it call it by this name.
-        evaluate = self._paused("evaluating", callbacks.evaluate_policy)
+        evaluate = self._paused("evaluating", evaluate_policy)
         self._replaced.replace(callbacks, "evaluate_policy", evaluate)
         self._go_on(self.state())
 
@@ -93,12 +94,12 @@ class WatchstepCallback(CallbackBase, BaseCallback):
     def _hyper_parameters(self) -> dict[str, Any]:
         """What the model was made with, as far as it is plain, and by what name SB3 calls it."""
         plain = (bool, int, float, str)
-        given = {
+        settings = {
             name: value
             for name, value in vars(self.model).items()
             if not name.startswith("_") and isinstance(value, plain)
         }
-        return {"algorithm": type(self.model).__name__, **given}
+        return {"algorithm": type(self.model).__name__, **settings}
 
     def _optimizers(self) -> dict[str, Any]:
         if hasattr(self.model.policy, "optimizer") and self.model.policy.optimizer is not None:

@@ -66,10 +66,10 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             trainer.train = self._ending(trainer.train)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
         self._put_back()
-        self._begin({"optimizer": given["optimizer"]}, group=True, config=args)
+        self._begin({"optimizer": parts["optimizer"]}, group=True, config=args)
         self._replaced.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()
@@ -90,10 +90,10 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         self._judge()
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
         """Remember the rate of this step: the scheduler moves on before the step ends."""
-        self._learning_rate = given["optimizer"].param_groups[0]["lr"]
+        self._learning_rate = parts["optimizer"].param_groups[0]["lr"]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -116,9 +116,11 @@ def readings(devices: list[Gpu]) -> dict[str, float]:
                 named[f"system/gpu{at}/{name}"] = float(value)
     named["system/gpus_lost"] = _count(devices, lambda gpu: gpu.lost)
     named["system/gpus_throttled"] = _count(devices, lambda gpu: bool(gpu.throttled))
-    known = [gpu for gpu in devices if gpu.utilization is not None]
-    if known:
-        named["system/gpus_idle"] = _count(known, lambda gpu: (gpu.utilization or 0) < _IDLE_SHARE)
+    measured = [gpu for gpu in devices if gpu.utilization is not None]
+    if measured:
+        named["system/gpus_idle"] = _count(
+            measured, lambda gpu: (gpu.utilization or 0) < _IDLE_SHARE
+        )
     errors = [gpu.ecc_errors for gpu in devices if gpu.ecc_errors is not None]
     if errors:
         named["system/gpu_ecc_errors"] = float(sum(errors))

@@ -118,8 +118,8 @@ def _pass_unchanged(real: int, ours: int) -> None:
     termios.tcsetattr(ours, termios.TCSANOW, attributes)
 
 
-def _same_place(one: int, other: int) -> bool:
-    first, second = os.fstat(one), os.fstat(other)
+def _same_place(left: int, right: int) -> bool:
+    first, second = os.fstat(left), os.fstat(right)
     return (first.st_dev, first.st_ino, first.st_rdev) == (
         second.st_dev,
         second.st_ino,

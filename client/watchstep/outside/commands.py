@@ -87,8 +87,8 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a command
 
     check_rules(rules)
     command = " ".join(masked_arguments(words))
-    given = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
-    options = _options({**given, "config": {"command": command}})
+    arguments = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
+    options = _options({**arguments, "config": {"command": command}})
     settings = RunSettings(
         words=words,
         watching=Watching(options, watch or [], hang_after),
@@ -132,11 +132,11 @@ def follow(
     raise typer.Exit(Follower(settings).follow())
 
 
-def _options(given: Mapping[str, Any]) -> Options:
+def _options(arguments: Mapping[str, Any]) -> Options:
     """Arguments and the environment; a line for each that cannot be used."""
     from watchstep.hook.options import from_environment
 
-    options, complaints = from_environment(given)
+    options, complaints = from_environment(arguments)
     for complaint in complaints:
         typer.echo(f"watchstep: {complaint}", err=True)
     return options

@@ -59,9 +59,9 @@ class Ending:
         return self.hung or (self.exit_code != 0 and not self.signals)
 
     def event(self) -> dict[str, Any]:
-        told = self._told_by_a_signal()
-        if told is not None:
-            return {**told, "exit_code": self.exit_code}
+        ending = self._told_by_a_signal()
+        if ending is not None:
+            return {**ending, "exit_code": self.exit_code}
         if self.exit_code == 0 and not self.hung:
             return {"kind": "finished", "exit_code": 0}
         return self._failed()

@@ -114,10 +114,10 @@ class Follower:
 
     def _scan(self) -> None:
         for path in self._settings.paths:
-            for found in _files(path):
-                if found not in self._seen:
-                    self._seen.add(found)
-                    self._undecided[found] = GrowingFile(found, printed=found == path)
+            for file in _files(path):
+                if file not in self._seen:
+                    self._seen.add(file)
+                    self._undecided[file] = GrowingFile(file, printed=file == path)
 
     def _decide(self) -> None:
         """Give files that have shown what they are to their runs."""
@@ -148,15 +148,15 @@ class Follower:
         return runs[-1]
 
     def _new_run(self, key: str, name: str) -> FollowedRun:
-        given = self._settings.run_name
-        if given is not None:
+        prefix = self._settings.run_name
+        if prefix is not None:
             single = len(self._settings.paths) == 1 and self._settings.paths[0].is_file()
-            name = given if single else f"{given}-{name}"
+            name = prefix if single else f"{prefix}-{name}"
         name = legal_run_name(name)
         number = 1
-        while (wanted := name if number == 1 else f"{name[:120]}-{number}") in self._names:
+        while (unique := name if number == 1 else f"{name[:120]}-{number}") in self._names:
             number += 1
-        run = FollowedRun(key, wanted, self._state_folder, self._settings.rules, alone=self._alone)
+        run = FollowedRun(key, unique, self._state_folder, self._settings.rules, alone=self._alone)
         self._names.add(run.name)
         self._runs[key] = run
         return run

@@ -345,7 +345,7 @@ class EventFile:
         log.unit = "step"
         self._log = log
         self._decoder = tensorboard.Decoder(log)
-        self._known: dict[bytes, int] = {}
+        self._verified: dict[bytes, int] = {}
         self._rest = b""
         self._skip = 0
 
@@ -356,7 +356,9 @@ class EventFile:
             data = data[passed:]
         if self._skip < 0 or not data:
             return []
-        payloads, checksums, self._rest, self._skip = tfrecord.split(self._rest + data, self._known)
+        payloads, checksums, self._rest, self._skip = tfrecord.split(
+            self._rest + data, self._verified
+        )
         verified = tfrecord.verified(payloads, checksums, self._log, self._log.path.name)
         return self._decoder.decode(verified)
 

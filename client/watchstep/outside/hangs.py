@@ -44,7 +44,7 @@ class HangWatch:
     least_s: float = LEAST_S
     progress_seen: bool = False
     _last: float = field(init=False)
-    _told: bool = False
+    _reported: bool = False
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_GAPS))
     _cpu: dict[int, float] = field(default_factory=dict)
     _looked: float = field(init=False)
@@ -58,7 +58,7 @@ class HangWatch:
             # Lines that belong together say nothing about the rhythm.
             self._gaps.append(now - self._last)
         self._last = now
-        self._told, self.progress_seen = False, True
+        self._reported, self.progress_seen = False, True
 
     def slept(self, seconds: float) -> None:
         """We ourselves were stopped for so long, and the command perhaps with us."""
@@ -81,9 +81,9 @@ class HangWatch:
         """The first fields of a hang's event, once for each hang; None where there is none."""
         since_s, limit_s = now - self._last, self.limit_s()
         moving = now - self._busy < since_s / 2
-        if self._told or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
+        if self._reported or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
             return None
-        self._told = True
+        self._reported = True
         return {"kind": "hung", "since_s": round(since_s, 1), "moving": moving, "phase": ""}
 
 

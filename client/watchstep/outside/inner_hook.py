@@ -47,9 +47,9 @@ class InnerHook:
     def look(self) -> bool:
         if self.header is None:
             try:
-                said = json.loads(self.mark.read_bytes())
-                self._path = Path(said.pop("folder"))
-                self.header = Header(**said)
+                fields = json.loads(self.mark.read_bytes())
+                self._path = Path(fields.pop("folder"))
+                self.header = Header(**fields)
             except (OSError, ValueError, TypeError, KeyError):
                 return False
         return True

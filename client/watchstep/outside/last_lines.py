@@ -35,14 +35,14 @@ class LastLines:
     def texts(self) -> list[str]:
         """The lines, oldest first, cut to what an event may hold."""
         lines = [*self._lines, *(_shown(rest) for rest in self._rests.values() if rest)]
-        kept: list[str] = []
+        newest: list[str] = []
         room = _LONGEST_TEXT
         for line in reversed(lines[-MOST_LINES:]):
             room -= len(line) + 1
             if room < 0:
                 break
-            kept.append(line)
-        return kept[::-1]
+            newest.append(line)
+        return newest[::-1]
 
 
 def traceback_end(lines: list[str]) -> list[str]:

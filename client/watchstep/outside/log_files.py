@@ -44,7 +44,7 @@ class LogFiles:
         self._spool = spool.resolve()
         self._began = time.time()
         self._not_before = 0.0
-        self._known: set[Path] = set()
+        self._seen: set[Path] = set()
         self._ours = {_identity(os.fstat(number)) for number in (1, 2)}
         self._sizes = {path: state.st_size for path, state in self._changed_since(0.0)}
         self.files: list[tuple[GrowingFile, Source]] = []
@@ -75,7 +75,7 @@ class LogFiles:
         return any(path.is_relative_to(top) for top in (self._folder, *self._watched))
 
     def _take(self, path: Path) -> None:
-        if path in self._known or len(self.files) >= _MOST_FILES:
+        if path in self._seen or len(self.files) >= _MOST_FILES:
             return
         try:
             state = path.stat()
@@ -83,7 +83,7 @@ class LogFiles:
             return
         if not stat.S_ISREG(state.st_mode) or not state.st_size or not self._may_be_log(path):
             return
-        self._known.add(path)
+        self._seen.add(path)
         if _identity(state) in self._ours:
             return  # What we print goes there.
         file = GrowingFile(path)

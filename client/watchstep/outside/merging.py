@@ -109,7 +109,7 @@ class Merger:
 
     def ready(self, now: float) -> list[MergedUpdate]:
         """Updates that have waited long enough, in the order in which their steps were begun."""
-        for source in [one for one in self._holding if now - one.heard >= self._settle_s]:
+        for source in [source for source in self._holding if now - source.heard >= self._settle_s]:
             self._holding.discard(source)
             whole = source.joiner.rest()
             if whole is not None:
@@ -135,8 +135,8 @@ class Merger:
         source.step = source.step if row.step is None else row.step
         step = source.count if source.step is None else source.step
         update = self._update(step, source, now)
-        taken = self._taken(source, row, update, now)
-        for name, value in taken.items():
+        own = self._taken(source, row, update, now)
+        for name, value in own.items():
             self._put(update, source, name, value)
         update.event = update.event or row.event
         update.attempt = row.attempt
@@ -147,7 +147,7 @@ class Merger:
         self, source: Source, row: Row, update: MergedUpdate, now: float
     ) -> dict[str, float]:
         """Those of a row's readings that are this source's to tell."""
-        taken: dict[str, float] = {}
+        own: dict[str, float] = {}
         for name, value in row.readings.items():
             metric = self.canonical(name)
             owner = self._owners.get(metric)
@@ -157,8 +157,8 @@ class Merger:
                 owner = self._owners[metric] = _Owner(source, update.step, now)
             if owner.source is source:
                 owner.step, owner.heard = update.step, now
-                taken[name] = value
-        return taken
+                own[name] = value
+        return own
 
     def _yields(
         self, owner: _Owner, source: Source, metric: str, update: MergedUpdate, now: float

@@ -151,7 +151,9 @@ class Attempt:
             living = command.living()
             if not living:
                 continue  # Whoever reads our output takes its time.
-            names = ", ".join(f"{one.name} ({one.pid})" for one in living[:_OUTLIVING_NAMED])
+            names = ", ".join(
+                f"{process.name} ({process.pid})" for process in living[:_OUTLIVING_NAMED]
+            )
             self._observer.outliving = f"{len(living)} processes outlive the command: {names}"
             if stopped or self._settings.restarts:
                 command.signal_all(signal.SIGKILL)

@@ -72,17 +72,17 @@ class Uplink:
         if begun is None:
             return None
         attempt, last_seq = begun
-        known = max(min(last_seq + 1 - first_seq, len(bodies)), 0)
-        batch = bodies[known : known + MOST_UPDATES]
-        if known and not batch:
-            return known
+        stored = max(min(last_seq + 1 - first_seq, len(bodies)), 0)
+        batch = bodies[stored : stored + MOST_UPDATES]
+        if stored and not batch:
+            return stored
         reply = self._ask("POST", f"{_path(session)}/updates", encode_batch(attempt, batch))
         if reply is None:
             return None
         if reply.status != 202:
             # What can never be taken must not stop what comes after it.
             self.refused += len(batch)
-        return known + len(batch)
+        return stored + len(batch)
 
     def close(self) -> None:
         self._transport.close()

@@ -107,11 +107,11 @@ def _outcome(
         # A maximum over processes may lose a NaN, so NaN travels as a count.
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX, group=group)
     valued = count.clamp(min=1.0)
-    found = {
+    outcome = {
         "norm_max_abs": torch.where(nans > 0, torch.nan, largest),
         "norm_mean": total / valued,
     }
-    return found if clip is None else {**found, "clip_share": at_clip / valued}
+    return outcome if clip is None else {**outcome, "clip_share": at_clip / valued}
 
 
 def _summed(parts: list[torch.Tensor], group: ProcessGroup | None) -> list[torch.Tensor]:
