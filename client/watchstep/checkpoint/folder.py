@@ -240,9 +240,14 @@ def _remove(path: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
     if source.is_dir():
-        if not target.exists():
-            _link_all(source, target)
+        with temporary(target.parent, folder=True) as unfinished:
+            for part in source.iterdir():
+                _link(part, unfinished / part.name)
+            sync_directory(unfinished)
+            unfinished.replace(target)
         return
     try:
         target.hardlink_to(source)
@@ -253,14 +258,6 @@ def _link(source: Path, target: Path) -> None:
             raise
         # As durable, at the cost of the bytes.
         copy_synced(source, target)
-
-
-def _link_all(source: Path, target: Path) -> None:
-    with temporary(target.parent, folder=True) as unfinished:
-        for part in source.iterdir():
-            _link(part, unfinished / part.name)
-        sync_directory(unfinished)
-        unfinished.replace(target)
 
 
 @dataclasses.dataclass(slots=True)
@@ -290,11 +287,6 @@ class EarlierAttempt:
         )
         return cls(reference, {c.path.name for c in nearest[:keep]})
 
-    @property
-    def best(self) -> str:
-        """The reference's name, which its pin has too."""
-        return self.reference.path.name
-
     def is_surpassed(self, pin: Checkpoint) -> bool:
         """Whether a new pin is better: it goes on from the reference, or has come as far."""
         return self.is_resumed or pin.step >= self.reference.step
@@ -302,7 +294,7 @@ class EarlierAttempt:
     def hint(self, directory: Path) -> str:
         """One sentence for whoever starts the new attempt."""
         proven = "the pin" if self.reference.pinned else "not yet proven good"
-        others = len(self.names - {self.best})
+        others = len(self.names - {self.reference.path.name})
         more = f" and {others} more" if others else ""
         return (
             f"{directory} holds a checkpoint of step {self.reference.step} ({proven}){more} of an"

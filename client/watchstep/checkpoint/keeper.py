@@ -157,7 +157,7 @@ class CheckpointKeeper:
         self._own_process()
         call = CollectiveCheck(self.directory, "save", step)
         if is_sharded(state):
-            from watchstep.checkpoint.sharded_save import save_together
+            from watchstep.checkpoint.shards import save_together
 
             ranks = self._ranks = call.sharded(self._ranks)
             draft = self._draft(step, update, SHARDED_SUFFIX)
@@ -320,7 +320,7 @@ class CheckpointKeeper:
         passed: list[PassedOver] = []
         try:
             if is_sharded(targets):
-                from watchstep.checkpoint.sharded_save import restore_together
+                from watchstep.checkpoint.shards import restore_together
 
                 ranks = self._ranks = call.sharded(self._ranks)
                 restored = restore_together(targets, candidates, ranks, passed, rng=rng)
@@ -387,7 +387,7 @@ class CheckpointKeeper:
             self._pending = [c for c in self._pending if c.checkpoint.serial > serial]
             if self._earlier is not None and self._earlier.is_surpassed(candidate.checkpoint):
                 self._earlier = None
-            best = "" if self._earlier is None else self._earlier.best
+            best = "" if self._earlier is None else self._earlier.reference.path.name
             try:
                 return self._folder.pin(candidate.checkpoint, best)
             except OSError as error:

@@ -8,23 +8,32 @@ torch's `.metadata`, which is read by an unpickler that knows torch's own classe
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import hashlib
 import io
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save
 
-from watchstep.checkpoint.durable import hash_stream, sync_directory
-from watchstep.checkpoint.plain import DESCEND, mapped
-from watchstep.checkpoint.record import Checkpoint, Part
-from watchstep.checkpoint.untrusted import refused
+from watchstep.checkpoint.collective import Ranks, TogetherError
+from watchstep.checkpoint.durable import hash_stream, sync_directory, temporary
+from watchstep.checkpoint.finite import inspect
+from watchstep.checkpoint.folder import Folder
+from watchstep.checkpoint.plain import DESCEND, mapped, plain, rng_state, set_rng_state
+from watchstep.checkpoint.reading import read_kept, vouched
+from watchstep.checkpoint.record import Checkpoint, Finiteness, Part, PassedOver
+from watchstep.checkpoint.targets import load_all
+from watchstep.checkpoint.untrusted import check_finite, refused
 from watchstep.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from watchstep.checkpoint.collective import Ranks
 
 _MARK = "watchstep.tensor"
 _REST = "watchstep.rest."
@@ -47,6 +56,106 @@ _METADATA_CLASSES = frozenset(
 )
 
 
+def save_together(
+    state: Mapping[str, Any], draft: Checkpoint, folder: Folder, ranks: Ranks
+) -> Checkpoint:
+    """Keep a sharded state if it is finite in every process; the leading one's draft counts.
+
+    Raises:
+        CheckpointError: In all of them, if one failed or died.
+    """
+    content: dict[str, Any] = {}
+
+    def look() -> Finiteness:
+        content.update({name: plain(value, name) for name, value in state.items()})
+        return inspect(content, draft.unchecked)
+
+    looks = ranks.agreed(look)
+    draft = ranks.led(lambda: draft)
+    bad = [f"rank {rank}: {f.bad_tensor}" for rank, f in enumerate(looks) if f.bad_tensor]
+    draft = draft.judged(
+        Finiteness(
+            tensors=max(finiteness.tensors for finiteness in looks),
+            bad_tensor=bad[0] if bad else None,
+            nonfinite=sum(finiteness.nonfinite for finiteness in looks),
+        )
+    )
+    if bad:
+        return draft
+    whole = {"step": draft.step, "update": draft.update, "state": content, "rng": rng_state()}
+    with contextlib.ExitStack() as unfinished:
+        made = temporary(draft.path.parent, folder=True)
+        place = ranks.led(lambda: unfinished.enter_context(made))
+        written = ranks.agreed(lambda: write_shards(place, whole, ranks))
+        parts = tuple(part for of_rank in written for part in of_rank)
+        draft = dataclasses.replace(draft, parts=parts)
+        size_bytes = sum(part.size_bytes for part in parts)
+        return ranks.led(lambda: folder.publish(draft, place, size_bytes, sealed(parts)))
+
+
+def restore_together(
+    targets: Mapping[str, Any],
+    candidates: Sequence[Checkpoint],
+    ranks: Ranks,
+    passed: list[PassedOver],
+    *,
+    rng: bool,
+) -> Checkpoint | None:
+    """Load the first of the candidates that is intact and finite, in every process or in none.
+
+    Args:
+        targets: As for `CheckpointKeeper.restore`.
+        candidates: Best first; the leading process's count.
+        ranks: Their number need not be that of the save.
+        passed: Gets the candidates before it.
+        rng: Whether each puts its global random generators back.
+
+    Raises:
+        CheckpointError: In all of them, if it does not fit the targets of one, or one died.
+    """
+    content: dict[str, Any] = {}
+    for candidate in ranks.led(lambda: list(candidates)):
+        try:
+            ranks.agreed(functools.partial(_check, candidate, ranks))
+            ranks.agreed(functools.partial(_read, candidate, targets, ranks, content))
+        except TogetherError as error:
+            passed.append((candidate, str(error), error.damaged))
+            continue
+        _load_everywhere(targets, content["state"], ranks)
+        if rng:
+            set_rng_state(content["rng"])
+        return candidate
+    return None
+
+
+def _check(candidate: Checkpoint, ranks: Ranks) -> None:
+    """Each process checks its share of the files; one that was saved whole is read by all."""
+    manifest = vouched(candidate.path)
+    check_parts(manifest, manifest.parts[ranks.rank :: ranks.world])
+
+
+def _read(
+    candidate: Checkpoint, targets: Mapping[str, Any], ranks: Ranks, content: dict[str, Any]
+) -> None:
+    if candidate.parts:
+        with refused(candidate.path):
+            content.update(read_shards(candidate.path, targets, rank=ranks.rank))
+        check_finite(content["state"], str(candidate.path), candidate.unchecked)
+        return
+    _, whole = read_kept(candidate.path)
+    content.update(whole, state=_beside(targets, whole["state"], _shards_of))
+
+
+def _load_everywhere(targets: Mapping[str, Any], state: Mapping[str, Any], ranks: Ranks) -> None:
+    undo: list[Callable[[], None]] = []
+    try:
+        ranks.agreed(lambda: undo.append(load_all(targets, state)))
+    except TogetherError:
+        for undo_all in undo:
+            undo_all()
+        raise
+
+
 def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list[Part]:
     """Write this process's part of a state into an empty folder; every process calls it at once.
 
@@ -56,11 +165,6 @@ def write_shards(folder: Path, content: Mapping[str, Any], ranks: Ranks) -> list
     Returns:
         The files that this process wrote, on the disk.
     """
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
     tensors: dict[str, Any] = {}
 
     def mark(value: Any, name: str) -> Any:
@@ -133,8 +237,6 @@ def read_shards(
     Raises:
         CheckpointError: The folder is not as `write_shards` makes it.
     """
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-
     reader = FileSystemReader(folder)
     metadata = _metadata(folder)
     stored = metadata.state_dict_metadata
@@ -151,11 +253,6 @@ def read_shards(
     tensors = _fetched(reader, metadata, room)
     state = mapped(state, lambda entry, _: tensors[entry[_MARK]] if _is_mark(entry) else DESCEND)
     return {**rest, "state": state}
-
-
-def sharded_like(targets: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a state that every process has whole, what is for its targets, sharded as they are."""
-    return _beside(targets, state, _shards_of)
 
 
 def _shards_of(value: Any, live: Any) -> Any:
@@ -214,8 +311,6 @@ def _part(path: Path) -> Part:
 
 def _fetched(reader: Any, metadata: Any, room: dict[str, Any]) -> dict[str, Any]:
     """Fill tensors from the files: `dcp.load` without its collectives and its warning."""
-    from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-
     planner = DefaultLoadPlanner(flatten_state_dict=False)
     planner.set_up_planner(room, metadata, is_coordinator=True)
     reader.set_up_storage_reader(metadata, is_coordinator=True)

@@ -35,7 +35,10 @@ class HostBuffers:
             # Keys may hold dots themselves.
             while name in used:
                 name += "'"
-            identity = _identity(value) or (name,)
+            identity: tuple[Any, ...] = (name,)
+            if value.layout is torch.strided and value.numel():
+                place = value.data_ptr(), value.device
+                identity = (*place, value.shape, value.stride(), value.dtype)
             if identity not in twins:
                 twins[identity] = used[name] = self._room_for(value, name)
                 if _is_strided(value):
@@ -71,10 +74,3 @@ def wait_for(devices: Iterable[torch.device]) -> None:
 
 def _is_strided(value: torch.Tensor) -> bool:
     return value.layout is torch.strided and not value.is_quantized
-
-
-def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:
-    if value.layout is not torch.strided or not value.numel():
-        return None
-    place = value.data_ptr(), value.device
-    return (*place, tuple(value.shape), value.stride(), value.dtype)
