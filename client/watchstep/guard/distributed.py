@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
 import logging
 import math
 import time
@@ -28,8 +27,6 @@ log = logging.getLogger("watchstep.guard")
 
 T = TypeVar("T")
 
-TIMEOUT_S = 1_800.0
-"""torch's own default for gloo: whatever training itself would wait for, the vote waits for."""
 MEETING_S = 60.0
 """How long processes that share parameters wait for each other to guard them. They build the same
 optimizer in the same program, so only seconds lie between them."""
@@ -43,22 +40,19 @@ class Agreement:
     of them take a step or none does. That costs a round trip of a few bytes over gloo, on a
     group of its own that does not come between the collectives of the training.
 
-    If a vote fails, because a process has died or stopped voting for longer than `timeout_s`,
+    If a vote fails, because a process has died or not voted for half an hour,
     it is warned of, and each process decides by itself from then on.
 
     Args:
         group: The processes that vote, as a group or by their ranks; None for all of them. Every
             one of them must make its agreement, in the same order as its other groups.
-        timeout_s: Longest wait for the others.
 
     Attributes:
         processes: How many vote.
         open: Whether votes are still held.
     """
 
-    def __init__(
-        self, group: ProcessGroup | Sequence[int] | None = None, *, timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, group: ProcessGroup | Sequence[int] | None = None) -> None:
         if isinstance(group, Sequence):
             self._ranks = list(group)
         else:
@@ -66,7 +60,8 @@ class Agreement:
         self._group: Any = dist.new_group(
             self._ranks,
             backend="gloo",
-            timeout=datetime.timedelta(seconds=timeout_s),
+            # Whatever training itself would wait for, the vote waits for.
+            timeout=dist.distributed_c10d.default_pg_timeout,
             # Only members of the group are here to create it.
             use_local_synchronization=True,
         )
