@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, all_finite, torch_file, verify
+from watchstep.checkpoint import CheckpointKeeper, all_finite, plain, verify
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.torch_file import save_into
+from watchstep.checkpoint.plain import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -548,7 +548,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = torch_file.save_into
+        original = plain.save_into
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -557,7 +557,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(torch_file, "save_into", gated)
+        monkeypatch.setattr(plain, "save_into", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(

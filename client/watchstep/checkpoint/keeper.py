@@ -178,12 +178,11 @@ class CheckpointKeeper:
                 lambda stream: write_arrays(stream, arrays, step=step, update=update),
                 lambda: inspect_arrays(arrays, self._exempt),
             )
-        from watchstep.checkpoint import finite, torch_file
-        from watchstep.checkpoint.plain import plain, rng_state
+        from watchstep.checkpoint import finite, plain
         from watchstep.checkpoint.snapshot import HostBuffers
 
-        content = {name: plain(value, name) for name, value in state.items()}
-        whole = {"step": step, "update": update, "state": content, "rng": rng_state()}
+        content = {name: plain.plain(value, name) for name, value in state.items()}
+        whole = {"step": step, "update": update, "state": content, "rng": plain.rng_state()}
         draft = self._draft(step, update, SUFFIX)
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
@@ -192,7 +191,7 @@ class CheckpointKeeper:
             whole = self._buffers.copy(whole)
         return self._write(
             draft,
-            lambda stream: torch_file.save_into(stream, whole),
+            lambda stream: plain.save_into(stream, whole),
             lambda: finite.inspect(whole["state"], self._exempt),
         )
 
