@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, verify
-from watchstep.checkpoint import commands as limits_module
-from watchstep.checkpoint.commands import _bounded as bounded
+from watchstep.checkpoint import CheckpointKeeper, untrusted, verify
+from watchstep.checkpoint.untrusted import bounded
 from watchstep.errors import CheckpointError
 
 
@@ -82,11 +81,11 @@ def test_what_only_repeats_itself_is_looked_at_once(kind: str, tmp_path: Path) -
 def test_the_keeper_takes_a_state_that_repeats_itself(tmp_path: Path) -> None:
     keeper = CheckpointKeeper(tmp_path)
 
-    kept = keeper.save({"mask": {"m": torch.zeros(1).expand(10**10)}}, step=1)
+    checkpoint = keeper.save({"mask": {"m": torch.zeros(1).expand(10**10)}}, step=1)
     spoilt = keeper.save({"mask": {"m": torch.tensor([math.inf]).expand(10**10)}}, step=2)
 
-    assert kept is not None
-    assert kept.finite
+    assert checkpoint is not None
+    assert checkpoint.finite
     assert spoilt is not None
     assert not spoilt.finite
 
@@ -129,7 +128,7 @@ def test_a_command_on_a_file_that_asks_for_memory_ends_with_a_sentence(tmp_path:
 def test_a_block_over_its_time_ends_with_a_sentence_and_the_limits_are_as_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits_module, "SECONDS", 0.05)
+    monkeypatch.setattr(untrusted, "SECONDS", 0.05)
     before = resource.getrlimit(resource.RLIMIT_DATA)
 
     def for_ever() -> None:

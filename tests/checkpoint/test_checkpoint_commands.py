@@ -19,7 +19,7 @@ def call(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     keeper = CheckpointKeeper(tmp_path / "ckpt")
     for step in (1, 2, 3):
         keeper.observe(healthy=True, update=step)
@@ -37,8 +37,8 @@ def newest(directory: Path) -> Path:
     return CheckpointKeeper(directory).list()[0].path
 
 
-def test_verify_names_the_pin_of_a_directory(kept: Path) -> None:
-    answer = call("verify", kept, "--json")
+def test_verify_names_the_pin_of_a_directory(folder: Path) -> None:
+    answer = call("verify", folder, "--json")
 
     assert answer.exit_code == 0
     fields = json.loads(answer.stdout)
@@ -50,18 +50,18 @@ def test_verify_names_the_pin_of_a_directory(kept: Path) -> None:
     )
 
 
-def test_verify_of_one_file_reads_well(kept: Path) -> None:
-    answer = call("verify", newest(kept))
+def test_verify_of_one_file_reads_well(folder: Path) -> None:
+    answer = call("verify", newest(folder))
 
     assert answer.exit_code == 0
     assert "intact, complete, finite (step 3" in answer.stdout
 
 
-def test_verify_fails_for_anything_that_cannot_be_trusted(kept: Path, tmp_path: Path) -> None:
+def test_verify_fails_for_anything_that_cannot_be_trusted(folder: Path, tmp_path: Path) -> None:
     torch.save({"w": torch.tensor(math.nan)}, tmp_path / "nan.pt")
-    spoil(newest(kept))
+    spoil(newest(folder))
 
-    answers = [call("verify", path) for path in (kept, tmp_path / "nan.pt", tmp_path / "none")]
+    answers = [call("verify", path) for path in (folder, tmp_path / "nan.pt", tmp_path / "none")]
 
     assert [answer.exit_code for answer in answers] == [1, 1, 1]
     assert "sha256" in answers[0].stderr
@@ -74,11 +74,11 @@ def test_wrong_usage_is_told_from_a_bad_checkpoint() -> None:
     assert call("verify", "x", "--wrong").exit_code == 2
 
 
-def test_list_shows_every_checkpoint_and_which_is_bad(kept: Path) -> None:
-    before = call("list", kept, "--json")
-    spoil(newest(kept))
-    after = call("list", kept, "--json")
-    table = call("list", kept)
+def test_list_shows_every_checkpoint_and_which_is_bad(folder: Path) -> None:
+    before = call("list", folder, "--json")
+    spoil(newest(folder))
+    after = call("list", folder, "--json")
+    table = call("list", folder)
 
     rows = json.loads(before.stdout)["checkpoints"]
     assert before.exit_code == 0
@@ -94,33 +94,33 @@ def test_list_of_something_else_fails(tmp_path: Path) -> None:
     assert call("list", tmp_path).exit_code == 1
 
 
-def test_restore_copies_the_newest_good_one(kept: Path, tmp_path: Path) -> None:
-    answer = call("restore", kept, "--to", tmp_path / "out", "--json")
+def test_restore_copies_the_newest_good_one(folder: Path, tmp_path: Path) -> None:
+    answer = call("restore", folder, "--to", tmp_path / "out", "--json")
 
     assert answer.exit_code == 0
     fields = json.loads(answer.stdout)
     assert fields["step"] == 2
     assert verify(fields["path"]).sha256 == fields["sha256"]
-    assert call("restore", kept, "--to", tmp_path / "out").exit_code == 1
+    assert call("restore", folder, "--to", tmp_path / "out").exit_code == 1
 
 
-def test_restore_goes_past_a_bad_pin_and_changes_nothing(kept: Path) -> None:
-    pin = CheckpointKeeper(kept).pinned
+def test_restore_goes_past_a_bad_pin_and_changes_nothing(folder: Path) -> None:
+    pin = CheckpointKeeper(folder).pinned
     assert pin is not None
     spoil(pin.path)
-    before = sorted(kept.rglob("*"))
+    before = sorted(folder.rglob("*"))
 
-    answer = call("restore", kept, "--json")
+    answer = call("restore", folder, "--json")
 
     assert json.loads(answer.stdout)["step"] == 1
-    assert sorted(kept.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
 
 
-def test_restore_without_anything_good_fails(kept: Path) -> None:
-    for checkpoint in CheckpointKeeper(kept).list():
+def test_restore_without_anything_good_fails(folder: Path) -> None:
+    for checkpoint in CheckpointKeeper(folder).list():
         spoil(checkpoint.path)
 
-    answer = call("restore", kept, "--json")
+    answer = call("restore", folder, "--json")
 
     assert answer.exit_code == 1
     assert "no good checkpoint" in json.loads(answer.stdout)["reason"]

@@ -20,7 +20,7 @@ PAGE = 4096
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Checkpoint:
+def saved(tmp_path: Path) -> Checkpoint:
     torch.manual_seed(0)
     model = torch.nn.Linear(64, 64)
     optimizer = torch.optim.Adam(model.parameters())
@@ -42,8 +42,8 @@ def is_found(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("part", ["file", "manifest"])
-def test_every_flipped_bit_is_found(kept: Checkpoint, part: str) -> None:
-    path = kept.path if part == "file" else manifest_path(kept.path)
+def test_every_flipped_bit_is_found(saved: Checkpoint, part: str) -> None:
+    path = saved.path if part == "file" else manifest_path(saved.path)
     body = path.read_bytes()
     places = random.Random(1).sample(range(len(body) * 8), 300)
 
@@ -52,71 +52,73 @@ def test_every_flipped_bit_is_found(kept: Checkpoint, part: str) -> None:
         spoilt = bytearray(body)
         spoilt[place // 8] ^= 1 << place % 8
         path.write_bytes(spoilt)
-        if not is_found(kept.path):
+        if not is_found(saved.path):
             missed.append(place)
 
     assert missed == []
 
 
 @pytest.mark.parametrize("part", ["file", "manifest"])
-def test_every_truncation_is_found(kept: Checkpoint, part: str) -> None:
-    path = kept.path if part == "file" else manifest_path(kept.path)
+def test_every_truncation_is_found(saved: Checkpoint, part: str) -> None:
+    path = saved.path if part == "file" else manifest_path(saved.path)
     body = path.read_bytes()
 
     for length in [0, 1, len(body) - 1, *random.Random(2).sample(range(len(body)), 80)]:
         path.write_bytes(body[:length])
 
-        assert is_found(kept.path), length
+        assert is_found(saved.path), length
 
 
-def test_every_zeroed_page_is_found(kept: Checkpoint) -> None:
-    body = kept.path.read_bytes()
+def test_every_zeroed_page_is_found(saved: Checkpoint) -> None:
+    body = saved.path.read_bytes()
 
     for start in range(0, len(body), PAGE):
         page = body[start : start + PAGE]
         if page.count(0) == len(page):
             continue
-        kept.path.write_bytes(body[:start] + bytes(len(page)) + body[start + PAGE :])
+        saved.path.write_bytes(body[:start] + bytes(len(page)) + body[start + PAGE :])
 
-        assert is_found(kept.path), start
+        assert is_found(saved.path), start
 
 
-def test_appended_bytes_and_a_missing_file_are_found(kept: Checkpoint) -> None:
-    body = kept.path.read_bytes()
+def test_appended_bytes_and_a_missing_file_are_found(saved: Checkpoint) -> None:
+    body = saved.path.read_bytes()
 
-    kept.path.write_bytes(body + b"\0")
-    longer = is_found(kept.path)
-    kept.path.unlink()
+    saved.path.write_bytes(body + b"\0")
+    longer = is_found(saved.path)
+    saved.path.unlink()
 
     assert longer
     with pytest.raises(CheckpointError, match="there is nothing"):
-        verify(kept.path)
+        verify(saved.path)
 
 
-def test_a_manifest_of_another_file_is_found(kept: Checkpoint) -> None:
-    other = kept.path.with_name("step-000000000009-00000000.pt")
-    shutil.copy(kept.path, other)
-    shutil.copy(manifest_path(kept.path), manifest_path(other))
+def test_a_manifest_of_another_file_is_found(saved: Checkpoint) -> None:
+    other = saved.path.with_name("step-000000000009-00000000.pt")
+    shutil.copy(saved.path, other)
+    shutil.copy(manifest_path(saved.path), manifest_path(other))
 
     with pytest.raises(CheckpointError, match="describes"):
         verify(other)
 
 
 def test_a_manifest_that_vouches_for_numbers_that_are_not_finite_is_not_believed(
-    kept: Checkpoint,
+    saved: Checkpoint,
 ) -> None:
     import dataclasses
     import hashlib
 
     from watchstep.checkpoint.record import manifest_bytes
 
-    torch.save({"state": {"w": torch.tensor([float("nan")])}}, kept.path)
-    body = kept.path.read_bytes()
-    lying = dataclasses.replace(kept, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
-    manifest_path(kept.path).write_bytes(manifest_bytes(lying))
+    torch.save({"state": {"w": torch.tensor([float("nan")])}}, saved.path)
+    body = saved.path.read_bytes()
+    lying = dataclasses.replace(
+        saved, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
+    )
+    manifest_path(saved.path).write_bytes(manifest_bytes(lying))
 
     with pytest.raises(CheckpointError, match="w is not finite"):
-        verify(kept.path)
+        verify(saved.path)
 
 
 def test_a_killed_save_never_costs_the_last_one_that_returned() -> None:
@@ -130,15 +132,15 @@ def test_a_killed_save_never_costs_the_last_one_that_returned() -> None:
         check=False,
     )
 
-    found = json.loads(ended.stdout)
-    assert (found["kills"], found["failures"], found["litter"]) == (20, [], [])
-    assert found["killed_with_a_file_unfinished"] > 0
+    outcome = json.loads(ended.stdout)
+    assert (outcome["kills"], outcome["failures"], outcome["litter"]) == (20, [], [])
+    assert outcome["killed_with_a_file_unfinished"] > 0
     assert ended.returncode == 0
 
 
-def test_the_manifest_is_readable_by_people(kept: Checkpoint) -> None:
-    fields = json.loads(manifest_path(kept.path).read_text())
+def test_the_manifest_is_readable_by_people(saved: Checkpoint) -> None:
+    fields = json.loads(manifest_path(saved.path).read_text())
 
     assert fields["step"] == 1
-    assert fields["sha256"] == kept.sha256
+    assert fields["sha256"] == saved.sha256
     assert fields["finite"] is True

@@ -72,9 +72,13 @@ def test_every_bad_element_is_counted_and_the_first_tensor_named() -> None:
         "c": torch.tensor([1.0, -math.inf]),
     }
 
-    found = inspect(state)
+    finiteness = inspect(state)
 
-    assert (found.tensors, found.bad_tensor, found.nonfinite) == (4, "b.1", 2_000_002)
+    assert (finiteness.tensors, finiteness.bad_tensor, finiteness.nonfinite) == (
+        4,
+        "b.1",
+        2_000_002,
+    )
 
 
 def test_modules_and_optimizers_are_looked_into() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,14 +155,16 @@ def test_safetensors_are_verified(tmp_path: Path) -> None:
         {"dtype": "F7"},
         {"shape": [4]},
         {"data_offsets": [4, 16]},
+        {"data_offsets": [0, 8]},
         {"data_offsets": [-1, 11]},
         {"shape": "x"},
+        {"shape": [1 << 40, 1 << 40]},
     ],
 )
 def test_a_wrong_safetensors_header_is_found(tmp_path: Path, change: dict[str, Any]) -> None:
     path = safetensors(tmp_path / "a.safetensors", {"a": torch.ones(3)}, a=change)
 
-    with pytest.raises(CheckpointError, match="no whole safetensors file"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read safely"):
         verify(path)
 
 
@@ -204,3 +207,32 @@ def test_what_is_no_checkpoint_is_told_so(tmp_path: Path, name: str) -> None:
 def test_an_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint in it"):
         verify(tmp_path)
+
+
+def test_the_folder_one_stands_in_is_verified_by_its_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"model": GOOD}, tmp_path / "good.pt")
+    monkeypatch.chdir(tmp_path)
+
+    assert verify(".").tensors == 2
+
+
+def test_weights_of_a_sharded_model_without_a_tensor_are_no_weights(tmp_path: Path) -> None:
+    first = safetensors(tmp_path / "model-1.safetensors", {"a": torch.ones(3)})
+    torch.save({}, tmp_path / "model-2.bin")
+    index = {"weight_map": {"a": first.name, "b": "model-2.bin"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    with pytest.raises(CheckpointError, match=r"model-2\.bin: holds no tensor"):
+        verify(tmp_path)
+
+
+def test_a_missing_library_is_no_damage_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = safetensors(tmp_path / "a.safetensors", {"a": torch.ones(3)})
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+
+    with pytest.raises(ImportError, match="safetensors"):
+        verify(path)

@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, all_finite, verify
-from watchstep.checkpoint import plain as plain_module
+from watchstep.checkpoint import CheckpointKeeper, all_finite, plain, verify
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.plain import save_whole
-from watchstep.checkpoint.reading import part_of
+from watchstep.checkpoint.plain import save_into
 from watchstep.errors import CheckpointError
 
 
@@ -163,11 +161,11 @@ def test_infinities_that_are_meant_may_be_exempt(tmp_path: Path) -> None:
     state = {"model": {"mask": torch.full((3,), -math.inf), "weight": torch.ones(2)}}
 
     CheckpointKeeper(tmp_path / "a").save(state, step=1)
-    kept = CheckpointKeeper(tmp_path / "b", exempt=["model.*mask"]).save(state, step=1)
+    checkpoint = CheckpointKeeper(tmp_path / "b", exempt=["model.*mask"]).save(state, step=1)
 
     assert kept_files(tmp_path / "a") == []
-    assert kept is not None
-    assert verify(kept.path).unchecked == ("model.*mask",)
+    assert checkpoint is not None
+    assert verify(checkpoint.path).unchecked == ("model.*mask",)
 
 
 def test_what_would_have_to_be_pickled_is_refused(tmp_path: Path) -> None:
@@ -410,7 +408,7 @@ def test_a_disk_that_fills_while_torch_writes_is_told_as_such(elements: int) -> 
     with pytest.raises(OSError, match="No space") as caught:
         write_synced(
             Path("/dev/full"),
-            lambda file: save_whole(file, {"state": torch.zeros(elements)}),
+            lambda file: save_into(file, {"state": torch.zeros(elements)}),
         )
 
     assert caught.value.errno == errno.ENOSPC
@@ -424,7 +422,7 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     cuts = [0, min(1, size), min(5_000_001, size), size]
     path = tmp_path / "file"
 
-    write_synced(
+    written = write_synced(
         path,
         lambda stream: [
             stream.write(content[begin:end]) for begin, end in itertools.pairwise(cuts)
@@ -432,7 +430,8 @@ def test_a_file_of_any_length_is_written_and_hashed(size: int, tmp_path: Path) -
     )
 
     assert path.read_bytes() == content
-    assert part_of(path) == ("file", size, hashlib.sha256(content).hexdigest())
+    assert written.sha256() == hashlib.sha256(content).hexdigest()
+    assert written.size_bytes == size
 
 
 def test_no_thread_of_a_save_outlives_it(tmp_path: Path) -> None:
@@ -528,7 +527,7 @@ def test_two_writers_in_one_directory_do_each_other_no_harm(tmp_path: Path) -> N
             for step in range(12):
                 keeper.observe(healthy=True, update=step)
                 keeper.save({"model": run.model.state_dict()}, step=step, update=step)
-        except BaseException as error:  # noqa: BLE001 - to be seen by the test
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(keepers, runs, strict=True)]
@@ -549,7 +548,7 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
-        original = plain_module.save_whole
+        original = plain.save_into
 
         def gated(stream: Any, whole: Any) -> None:
             self.entered.set()
@@ -558,7 +557,7 @@ class Gate:
                 raise fail
             original(stream, whole)
 
-        monkeypatch.setattr(plain_module, "save_whole", gated)
+        monkeypatch.setattr(plain, "save_into", gated)
 
 
 def test_an_asynchronous_save_keeps_what_was_there_at_the_call(
@@ -799,6 +798,22 @@ def test_a_folder_of_the_version_before_is_read_and_its_pin_stays(
 
     assert [(c.step, c.attempt != "") for c in Folder(tmp_path).pins()] == [(9, False), (1, True)]
     assert dataclasses.asdict(keeper.list()[0])["attempt"]
+
+
+def test_tensors_whose_dotted_names_are_alike_stay_apart_in_asynchronous_saves(
+    tmp_path: Path,
+) -> None:
+    keeper = CheckpointKeeper(tmp_path, asynchronous=True)
+    state = {"net.0": {"w": torch.ones(3)}, "net": {"0": {"w": torch.zeros(3)}}}
+    for step in (1, 2):
+        keeper.save(state, step=step, wait=True)
+    keeper.flush()
+    restored: dict[str, Any] = {"net.0": {}, "net": {}}
+
+    keeper.restore(restored)
+
+    assert restored["net.0"]["w"].tolist() == [1.0] * 3
+    assert restored["net"]["0"]["w"].tolist() == [0.0] * 3
 
 
 def test_an_asynchronous_copy_waits_for_every_device_it_copies_from(

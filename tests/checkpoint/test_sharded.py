@@ -42,10 +42,10 @@ SHARDED = """
 
     def whole(state):
         tensors = [*state["model"].state_dict().values()]
-        for one in state["optimizer"].state.values():
-            tensors += [one[name] for name in sorted(one)]
-        return bit_hash([one.full_tensor() if hasattr(one, "full_tensor") else one
-                         for one in tensors])
+        for moments in state["optimizer"].state.values():
+            tensors += [moments[name] for name in sorted(moments)]
+        return bit_hash([t.full_tensor() if hasattr(t, "full_tensor") else t
+                         for t in tensors])
 """
 
 
@@ -65,22 +65,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         train(state)
         torch.manual_seed(100 + rank)
         random.seed(100 + rank)
-        found = keeper.save(state, step=6, update=2)
+        checkpoint = keeper.save(state, step=6, update=2)
         after = (float(torch.rand(())), random.random())
-        tell(hash=whole(state), sha256=found.sha256, after=after, listed=len(keeper.list()),
-             seen=Path(found.path).is_dir())
+        report(hash=whole(state), sha256=checkpoint.sha256, after=after, listed=len(keeper.list()),
+             seen=Path(checkpoint.path).is_dir())
         dist.destroy_process_group()
     """
 
-    found = in_ranks(folder, 3, program)
+    ranks = in_ranks(folder, 3, program)
 
-    assert [code for code, _ in found] == [0, 0, 0]
-    told = [one for _, one in found]
-    assert len({one["hash"] for one in told}) == 1
-    assert len({one["sha256"] for one in told}) == 1
-    assert all(one["seen"] and one["listed"] == 2 for one in told)
-    (folder / "after").write_text(json.dumps([one["after"] for one in told]))
-    return folder, told[0]["hash"]
+    assert [code for code, _ in ranks] == [0, 0, 0]
+    reports = [report for _, report in ranks]
+    assert len({report["hash"] for report in reports}) == 1
+    assert len({report["sha256"] for report in reports}) == 1
+    assert all(report["seen"] and report["listed"] == 2 for report in reports)
+    (folder / "after").write_text(json.dumps([report["after"] for report in reports]))
+    return folder, reports[0]["hash"]
 
 
 @pytest.fixture
@@ -96,23 +96,23 @@ def test_a_sharded_state_comes_back_bit_for_bit_onto_any_number_of_processes(
     folder, expected = copied
     program = """
         state = make(5)
-        found = CheckpointKeeper("ckpt").restore(state)
+        checkpoint = CheckpointKeeper("ckpt").restore(state)
         rate = state["optimizer"].param_groups[0]["lr"]
         before = whole(state)
         train(state, 1)
-        tell(hash=before, step=found.step, rate=rate, last=state["schedule"].last_epoch,
+        report(hash=before, step=checkpoint.step, rate=rate, last=state["schedule"].last_epoch,
              trains=whole(state) != before)
         dist.destroy_process_group()
     """
 
-    found = in_ranks(folder, world, program)
+    ranks = in_ranks(folder, world, program)
 
     rate = 0.01 * 0.1 * 0.1
-    for code, told in found:
+    for code, report in ranks:
         assert code == 0
-        assert told["rate"] == pytest.approx(rate)
-        assert told == {
-            "hash": expected, "step": 6, "rate": told["rate"], "last": 7, "trains": True,
+        assert report["rate"] == pytest.approx(rate)
+        assert report == {
+            "hash": expected, "step": 6, "rate": report["rate"], "last": 7, "trains": True,
         }  # fmt: skip
 
 
@@ -121,13 +121,13 @@ def test_each_process_gets_its_own_random_generators_back(saved: tuple[Path, str
     program = """
         state = make(5)
         CheckpointKeeper("ckpt").restore(state, rng=True)
-        tell(after=(float(torch.rand(())), random.random()))
+        report(after=(float(torch.rand(())), random.random()))
         dist.destroy_process_group()
     """
 
-    found = in_ranks(folder, 3, program)
+    ranks = in_ranks(folder, 3, program)
 
-    assert [told["after"] for _, told in found] == json.loads((folder / "after").read_text())
+    assert [report["after"] for _, report in ranks] == json.loads((folder / "after").read_text())
 
 
 def test_one_bad_shard_refuses_the_save_in_every_process_and_is_named(tmp_path: Path) -> None:
@@ -139,18 +139,18 @@ def test_one_bad_shard_refuses_the_save_in_every_process_and_is_named(tmp_path: 
         if rank == 1:
             with torch.no_grad():
                 state["model"][1].weight.to_local()[0, 0] = math.inf
-        found = keeper.save(state, step=2)
-        tell(finite=found.finite, bad=found.bad_tensor, count=found.nonfinite,
-             refused=keeper.refused, steps=[one.step for one in keeper.list()])
+        checkpoint = keeper.save(state, step=2)
+        report(finite=checkpoint.finite, bad=checkpoint.bad_tensor, count=checkpoint.nonfinite,
+             refused=keeper.refused, steps=[c.step for c in keeper.list()])
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    told = {
+    report = {
         "finite": False, "bad": "rank 1: model.1.weight", "count": 1, "refused": 1, "steps": [1],
     }  # fmt: skip
-    assert found == [(0, told), (0, told)]
+    assert ranks == [(0, report), (0, report)]
 
 
 def test_what_one_process_cannot_keep_fails_in_all_of_them(tmp_path: Path) -> None:
@@ -163,17 +163,17 @@ def test_what_one_process_cannot_keep_fails_in_all_of_them(tmp_path: Path) -> No
             state["extra"] = 1
         try:
             keeper.save(state, step=1)
-            said = ""
+            reason = ""
         except CheckpointError as error:
-            said = str(error)
-        tell(said=said, left=sorted(path.name for path in Path("ckpt").iterdir()))
+            reason = str(error)
+        report(reason=reason, left=sorted(path.name for path in Path("ckpt").iterdir()))
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    said = "rank 1: extra: object has no state_dict() and is not plain"
-    assert found == [(0, {"said": said, "left": []})] * 2
+    reason = "rank 1: extra: object has no state_dict() and is not plain"
+    assert ranks == [(0, {"reason": reason, "left": []})] * 2
 
 
 def test_the_pin_is_kept_by_retention_and_restored_after_an_alert(tmp_path: Path) -> None:
@@ -190,17 +190,17 @@ def test_the_pin_is_kept_by_retention_and_restored_after_an_alert(tmp_path: Path
                 keeper._pending.clear()
             dist.barrier()
         pinned = keeper.pinned
-        found = keeper.restore(state)
-        tell(pinned=pinned.step, step=found.step, same=whole(state) == expected,
-             left=sorted({one.step for one in keeper.list()}))
+        checkpoint = keeper.restore(state)
+        report(pinned=pinned.step, step=checkpoint.step, same=whole(state) == expected,
+             left=sorted({c.step for c in keeper.list()}))
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    assert [told["step"] for _, told in found] == [3, 3]
-    assert found[0][1]["pinned"] == 3
-    assert found[0][1]["left"] == [3, 4]
+    assert [report["step"] for _, report in ranks] == [3, 3]
+    assert ranks[0][1]["pinned"] == 3
+    assert ranks[0][1]["left"] == [3, 4]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "metadata", "more"])
@@ -228,15 +228,15 @@ def test_a_damaged_shard_is_set_aside_and_the_one_before_restored(
     program = """
         state = make(5)
         keeper = CheckpointKeeper("ckpt")
-        found = keeper.restore(state)
+        checkpoint = keeper.restore(state)
         dist.barrier()
-        tell(step=found.step, aside=len(list(Path("ckpt/quarantine").glob("*.dcp"))))
+        report(step=checkpoint.step, aside=len(list(Path("ckpt/quarantine").glob("*.dcp"))))
         dist.destroy_process_group()
     """
 
-    found = in_ranks(folder, 2, program)
+    ranks = in_ranks(folder, 2, program)
 
-    assert found == [(0, {"step": 3, "aside": 1})] * 2
+    assert ranks == [(0, {"step": 3, "aside": 1})] * 2
 
 
 def test_targets_that_do_not_fit_in_one_process_change_none(copied: tuple[Path, str]) -> None:
@@ -248,17 +248,17 @@ def test_targets_that_do_not_fit_in_one_process_change_none(copied: tuple[Path, 
         before = whole(state)
         try:
             CheckpointKeeper("ckpt").restore(state)
-            said = ""
+            reason = ""
         except CheckpointError as error:
-            said = str(error)
-        tell(said=said, same=whole(state) == before)
+            reason = str(error)
+        report(reason=reason, same=whole(state) == before)
         dist.destroy_process_group()
     """
 
-    found = in_ranks(folder, 2, program)
+    ranks = in_ranks(folder, 2, program)
 
-    assert [told["same"] for _, told in found] == [True, True]
-    assert all("rank 1: more: not in the checkpoint" in told["said"] for _, told in found)
+    assert [report["same"] for _, report in ranks] == [True, True]
+    assert all("rank 1: more: not in the checkpoint" in report["reason"] for _, report in ranks)
 
 
 def test_a_sharded_checkpoint_is_verified_and_read_whole_without_any_process_group(
@@ -267,18 +267,18 @@ def test_a_sharded_checkpoint_is_verified_and_read_whole_without_any_process_gro
     folder, expected = copied
     newest = max((folder / "ckpt").glob("*.dcp"))
 
-    found = verify(newest)
+    checkpoint = verify(newest)
     model = torch.nn.Sequential(torch.nn.Linear(4, 7), torch.nn.Linear(7, 2))
     optimizer = torch.optim.AdamW(model.parameters())
     restored = CheckpointKeeper(folder / "ckpt").restore({"model": model, "optimizer": optimizer})
 
-    assert found.step == restored.step == 6
+    assert checkpoint.step == restored.step == 6
     assert verify(folder / "ckpt").step == 6
     from watchstep.guard import bit_hash
 
     tensors = [*model.state_dict().values()]
-    for one in optimizer.state.values():
-        tensors += [one[name] for name in sorted(one)]
+    for moments in optimizer.state.values():
+        tensors += [moments[name] for name in sorted(moments)]
     assert bit_hash(tensors) == expected
 
 
@@ -318,11 +318,11 @@ def test_the_command_line_lists_verifies_and_copies_a_sharded_checkpoint(
         app, ["restore", str(folder / "ckpt"), "--to", str(tmp_path / "out"), "--json"]
     )
 
-    assert [one["step"] for one in json.loads(listed.stdout)["checkpoints"]] == [6, 3]
-    told = json.loads(restored.stdout)
-    assert told["step"] == 6
-    assert manifest_path(Path(told["path"])).exists()
-    assert verify(told["path"]).step == 6
+    assert [row["step"] for row in json.loads(listed.stdout)["checkpoints"]] == [6, 3]
+    report = json.loads(restored.stdout)
+    assert report["step"] == 6
+    assert manifest_path(Path(report["path"])).exists()
+    assert verify(report["path"]).step == 6
 
 
 def test_a_process_that_is_killed_in_mid_save_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_process_that_is_killed_in_mid_save_costs_no_earlier_checkpoint(tmp_pa
         chance = random.Random(int(Path("seed").read_text()))
         victim, delay = chance.randrange(world), chance.uniform(0.0, 0.1)
         returned = os.open(f"returned-{rank}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        tell()
+        report()
         try:
             for step in range(1, 1_000_000):
                 keeper.save(state, step=step, update=step)
@@ -348,12 +348,12 @@ def test_a_process_that_is_killed_in_mid_save_costs_no_earlier_checkpoint(tmp_pa
         folder = tmp_path / str(seed)
         folder.mkdir()
         (folder / "seed").write_text(str(seed))
-        found = in_ranks(folder, 2, program)
+        ranks = in_ranks(folder, 2, program)
 
-        assert sorted(code for code, _ in found) == [-9, 0]
+        assert sorted(code for code, _ in ranks) == [-9, 0]
         last = max(int((folder / f"returned-{rank}").read_text().split()[-1]) for rank in range(2))
-        kept = CheckpointKeeper(folder / "ckpt").list()
-        assert kept[0].step >= last
-        assert all(verify(one.path).finite for one in kept)
+        checkpoints = CheckpointKeeper(folder / "ckpt").list()
+        assert checkpoints[0].step >= last
+        assert all(verify(checkpoint.path).finite for checkpoint in checkpoints)
         # What the kill left unfinished is swept by whoever opens the folder next.
         assert not list((folder / "ckpt").glob(".saving-*"))

@@ -27,8 +27,8 @@ def hash_of(state: dict[str, torch.nn.Module | torch.optim.Optimizer]) -> str:
     model, optimizer = state["model"], state["optimizer"]
     assert isinstance(optimizer, torch.optim.Optimizer)
     tensors = [*model.state_dict().values()]
-    for one in optimizer.state.values():
-        tensors += [one[name] for name in sorted(one)]
+    for moments in optimizer.state.values():
+        tensors += [moments[name] for name in sorted(moments)]
     return bit_hash(tensors)
 
 
@@ -41,21 +41,21 @@ def test_what_one_process_saved_whole_is_restored_into_shards_of_any_number(
     program = """
         state = make(5)
         del state["schedule"]
-        found = CheckpointKeeper("ckpt").restore(state)
+        checkpoint = CheckpointKeeper("ckpt").restore(state)
         rate = state["optimizer"].param_groups[0]["lr"]
         before = whole(state)
         sharded = all(hasattr(p, "placements") for p in state["model"].parameters())
         state["model"](torch.ones(3, 4)).square().sum().backward()
         state["optimizer"].step()
-        tell(hash=before, step=found.step, rate=rate, sharded=sharded,
+        report(hash=before, step=checkpoint.step, rate=rate, sharded=sharded,
              trains=whole(state) != before)
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, world, program)
+    ranks = in_ranks(tmp_path, world, program)
 
-    told = {"hash": hash_of(state), "step": 9, "rate": 0.02, "sharded": True, "trains": True}
-    assert found == [(0, told)] * world
+    report = {"hash": hash_of(state), "step": 9, "rate": 0.02, "sharded": True, "trains": True}
+    assert ranks == [(0, report)] * world
 
 
 def test_a_damaged_whole_checkpoint_is_set_aside_by_all_and_the_one_before_restored(
@@ -72,16 +72,16 @@ def test_a_damaged_whole_checkpoint_is_set_aside_by_all_and_the_one_before_resto
     program = """
         state = make(5)
         del state["schedule"]
-        found = CheckpointKeeper("ckpt").restore(state)
+        checkpoint = CheckpointKeeper("ckpt").restore(state)
         dist.barrier()
-        tell(step=found.step, hash=whole(state),
+        report(step=checkpoint.step, hash=whole(state),
              aside=len(list(Path("ckpt/quarantine").glob("*.pt"))))
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    assert found == [(0, {"step": 1, "hash": hash_of(state), "aside": 1})] * 2
+    assert ranks == [(0, {"step": 1, "hash": hash_of(state), "aside": 1})] * 2
 
 
 def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state(
@@ -91,7 +91,7 @@ def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state
         import itertools, time
         from watchstep.checkpoint import CollectiveCheck
         store = dist.distributed_c10d._get_default_store()
-        shards, said, begun = make(0), {}, time.monotonic()
+        shards, reason, begun = make(0), {}, time.monotonic()
         whole_one = {"model": torch.nn.Linear(2, 2)}
         for kind, earlier, late in itertools.product(["save", "restore"], [0, 1], [0, 1]):
             name = f"{kind}-{earlier}-{late}"
@@ -108,24 +108,24 @@ def test_processes_with_shards_refuse_at_once_where_one_comes_with_a_whole_state
                     time.sleep(0.01)
             try:
                 keeper.save(state, step=9) if kind == "save" else keeper.restore(state)
-                said[name] = ""
+                reason[name] = ""
             except CheckpointError as error:
-                said[name] = str(error)
-        tell(said=said, took_s=time.monotonic() - begun)
+                reason[name] = str(error)
+        report(reason=reason, took_s=time.monotonic() - begun)
         os._exit(0)
     """
 
-    found = in_ranks(tmp_path, 3, program)
+    ranks = in_ranks(tmp_path, 3, program)
 
-    assert [code for code, _ in found] == [0, 0, 0]
-    assert all(told["took_s"] < 60 for _, told in found)
-    for name in found[0][1]["said"]:
+    assert [code for code, _ in ranks] == [0, 0, 0]
+    assert all(report["took_s"] < 60 for _, report in ranks)
+    for name in ranks[0][1]["reason"]:
         kind, _, late = name.split("-")
         for rank in (0, 2):
-            said = found[rank][1]["said"][name]
-            assert f"{name}: no {kind}: rank 1 holds the state whole, rank {rank} sharded" in said
+            reason = ranks[rank][1]["reason"][name]
+            assert f"{name}: no {kind}: rank 1 holds the state whole, rank {rank} sharded" in reason
         if late == "1":
-            assert "holds the state sharded, rank 1 whole" in found[1][1]["said"][name]
+            assert "holds the state sharded, rank 1 whole" in ranks[1][1]["reason"][name]
 
 
 def test_a_process_that_saves_a_whole_state_waits_for_no_other(tmp_path: Path) -> None:
@@ -135,16 +135,16 @@ def test_a_process_that_saves_a_whole_state_waits_for_no_other(tmp_path: Path) -
             model = torch.nn.Linear(2, 2)
             for step in (1, 2):
                 keeper.save({"model": model}, step=step)
-            tell(step=keeper.restore({"model": model}).step)
+            report(step=keeper.restore({"model": model}).step)
         else:
-            tell()
+            report()
         dist.barrier()
         dist.destroy_process_group()
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    assert found == [(0, {"step": 2}), (0, {})]
+    assert ranks == [(0, {"step": 2}), (0, {})]
 
 
 def test_the_hooks_of_a_mixed_training_count_the_refusal_and_go_on(tmp_path: Path) -> None:
@@ -155,11 +155,11 @@ def test_the_hooks_of_a_mixed_training_count_the_refusal_and_go_on(tmp_path: Pat
             state = {"model": torch.nn.Linear(2, 2)}
         watch.log({"train/loss": 0.5}, step=1)
         watch.save(state, step=1)
-        tell(errors=watch.errors)
+        report(errors=watch.errors)
         os._exit(0)
     """
 
-    found = in_ranks(tmp_path, 2, program)
+    ranks = in_ranks(tmp_path, 2, program)
 
-    assert found[0] == (0, {"errors": {"CheckpointError": 1}})
-    assert found[1][0] == 0
+    assert ranks[0] == (0, {"errors": {"CheckpointError": 1}})
+    assert ranks[1][0] == 0

@@ -101,10 +101,10 @@ def step(model: torch.nn.Linear, guard: Guard, factor: float = 1.0) -> None:
 @contextmanager
 def waits_counted() -> Iterator[list[str]]:
     operators, methods = Operators(), Methods()
-    found: list[str] = []
+    waits: list[str] = []
     with operators, methods:
-        yield found
-    found.extend(operators.waits + methods.waits)
+        yield waits
+    waits.extend(operators.waits + methods.waits)
 
 
 def test_the_counting_fake_notices_a_wait() -> None:
@@ -284,9 +284,9 @@ def test_on_cuda_a_poisoned_step_is_skipped_without_a_host_synchronisation(
         (model(inputs).sum() * factor).backward()
         optimizer.step()
 
-    one, nan = torch.ones((), device="cuda"), torch.full((), math.nan, device="cuda")
-    train(one)
-    train(one)
+    number, nan = torch.ones((), device="cuda"), torch.full((), math.nan, device="cuda")
+    train(number)
+    train(number)
     before = bit_hash(model, optimizer)
     torch.cuda.synchronize()
 
@@ -298,7 +298,7 @@ def test_on_cuda_a_poisoned_step_is_skipped_without_a_host_synchronisation(
         torch.cuda.set_sync_debug_mode("default")
     torch.cuda.synchronize()
     after = bit_hash(model, optimizer)
-    train(one)
+    train(number)
 
     assert after == before
     assert (guard.skipped, guard.errors) == (5, 0)

@@ -45,10 +45,10 @@ def test_the_norm_is_that_of_all_gradients_together() -> None:
     ],
 )
 def test_a_huge_gradient_is_finite_and_its_norm_right(gradient: torch.Tensor, norm: float) -> None:
-    found = measure([gradient, torch.zeros(2)])
+    measured = measure([gradient, torch.zeros(2)])
 
-    assert found.nonfinite == 0
-    assert found.norm == pytest.approx(norm, rel=1e-2)
+    assert measured.nonfinite == 0
+    assert measured.norm == pytest.approx(norm, rel=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -57,10 +57,10 @@ def test_one_bad_element_is_found_and_its_kind_told(dtype: torch.dtype, poison: 
     bad = torch.zeros(1000, dtype=dtype)
     bad[777] = poison
 
-    found = measure([torch.full((2,), 1e30), bad, bad.clone()])
+    measured = measure([torch.full((2,), 1e30), bad, bad.clone()])
 
-    assert found.nonfinite == 2
-    assert math.isnan(found.norm) if math.isnan(poison) else found.norm == math.inf
+    assert measured.nonfinite == 2
+    assert math.isnan(measured.norm) if math.isnan(poison) else measured.norm == math.inf
 
 
 def test_nan_wins_over_infinity() -> None:
@@ -264,9 +264,9 @@ def test_a_compiled_step_is_judged_as_well() -> None:
     assert parameter.item() == 1.0
 
 
-def test_importing_the_keeper_imports_neither_torch_nor_numpy() -> None:
+def test_importing_guard_and_keeper_imports_neither_torch_nor_numpy() -> None:
     script = (
-        "import sys, watchstep.checkpoint;"
+        "import sys, watchstep.guard, watchstep.checkpoint;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'typer', 'rich')))"
     )
 

@@ -364,32 +364,31 @@ def test_a_rollback_restores_and_skips_the_step() -> None:
     fill_gradients(model, 2)
     optimizer.step()
 
-    def judge(_: Mapping[str, float]) -> Verdict:
+    def restore(_: Mapping[str, float]) -> Verdict:
         model.load_state_dict(pinned[0])
         optimizer.load_state_dict(pinned[1])
-        return Verdict(Action.ROLLBACK, ("Rule",), "because")
+        return Verdict(Action.ROLLBACK)
 
-    Guard(optimizer, judge)
+    Guard(optimizer, restore)
     fill_gradients(model, 3)
     optimizer.step()
 
     assert bit_hash(model, optimizer) == at_pin
 
 
-def test_what_is_demanded_is_done_whatever_is_judged() -> None:
+def test_what_is_demanded_holds_whatever_the_judge_says() -> None:
     model = network()
-    optimizer = Adam(model.parameters())
-    demands = iter([Verdict(), Verdict(Action.SKIP, (), "all processes go back"), Verdict()])
-    guard = Guard(optimizer, always(Action.NONE), demanded=lambda: next(demands))
-    fill_gradients(model, 1)
-    hashes = [bit_hash(model, optimizer)]
-
-    for _ in range(3):
+    optimizer = SGD(model.parameters(), lr=0.1)
+    demands = [Verdict(), Verdict(Action.SKIP)]
+    guard = Guard(optimizer, always(Action.NONE), demanded=demands.pop)
+    hashes = [bit_hash(model)]
+    for seed in (1, 2):
+        fill_gradients(model, seed)
         optimizer.step()
-        hashes.append(bit_hash(model, optimizer))
+        hashes.append(bit_hash(model))
 
-    assert (guard.skipped, guard.errors) == (1, 0)
-    assert hashes[0] != hashes[1] == hashes[2] != hashes[3]
+    assert guard.skipped == 1
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_run_cannot_skip_for_ever() -> None:
@@ -469,10 +468,10 @@ def test_gradients_of_a_step_that_raised_are_not_put_back_later() -> None:
     late.remove()
 
     fill_gradients(model, 2)
-    wanted = [parameter.grad for parameter in model.parameters()]
+    gradients = [parameter.grad for parameter in model.parameters()]
     optimizer.step()
 
-    assert all(p.grad is g for p, g in zip(model.parameters(), wanted, strict=True))
+    assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
 
 
 def test_detaching_removes_every_hook() -> None:
@@ -497,11 +496,11 @@ def test_what_cannot_be_guarded_is_refused() -> None:
 
 
 def test_a_newer_guard_takes_the_place_of_an_older_one_as_in_a_notebook() -> None:
-    asked: list[str] = []
+    judges: list[str] = []
     optimizer = SGD(network().parameters(), lr=0.1)
 
     def judge_named(name: str) -> Callable[[Mapping[str, float]], Verdict]:
-        return lambda _: asked.append(name) or Verdict()
+        return lambda _: judges.append(name) or Verdict()
 
     older = Guard(optimizer, judge_named("older"))
     Guard(optimizer, judge_named("newer"))
@@ -510,7 +509,7 @@ def test_a_newer_guard_takes_the_place_of_an_older_one_as_in_a_notebook() -> Non
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
 
-    assert asked == ["newer"]
+    assert judges == ["newer"]
 
 
 def test_a_guard_keeps_no_optimizer_alive() -> None:

@@ -52,12 +52,12 @@ def test_only_every_so_many_passes_are_measured_and_only_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     units = Units(model, every=3)
 
-    told = []
+    has_readings = []
     for _ in range(6):
         model(torch.ones(4, 2))
-        told.append(bool(units.readings()))
+        has_readings.append(bool(units.readings()))
 
-    assert told == [False, False, True, False, False, True]
+    assert has_readings == [False, False, True, False, False, True]
 
 
 def test_what_a_model_computes_is_not_touched() -> None:
@@ -73,8 +73,8 @@ def test_what_a_model_computes_is_not_touched() -> None:
         model(inputs).sum().backward()
 
     assert torch.equal(torch.random.get_rng_state(), before)
-    for one, other in zip(plain.parameters(), watched.parameters(), strict=True):
-        assert torch.equal(one.grad, other.grad)
+    for parameter, other in zip(plain.parameters(), watched.parameters(), strict=True):
+        assert torch.equal(parameter.grad, other.grad)
     units.detach()
     watched(inputs)
     units.readings()

@@ -25,7 +25,7 @@ def test_a_person_s_halt_reaches_every_rank_in_the_same_step(tmp_path: Path) -> 
             try:
                 optimizer.step()
             except TrainingHalted as halted:
-                tell(step=step, why=str(halted))
+                report(step=step, why=str(halted))
                 raise
             watch.log({"train/loss": 1.0}, step=step)
     """

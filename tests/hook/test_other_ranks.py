@@ -58,7 +58,7 @@ def test_a_halt_reaches_every_guarded_rank_in_the_same_step(
             if {logs}:
                 watch.log(readings, step=step)
     except TrainingHalted as halted:
-        tell(step=step, why=str(halted))
+        report(step=step, why=str(halted))
         raise
     """
 
@@ -77,7 +77,7 @@ def test_a_halt_reaches_ranks_that_only_log(tmp_path: Path) -> None:
             loss = train(step)
             watch.log({{"train/loss": math.nan if (rank, step) == (1, 9) else loss}}, step=step)
     except TrainingHalted as halted:
-        tell(step=step, why=str(halted))
+        report(step=step, why=str(halted))
         raise
     """
 
@@ -102,7 +102,7 @@ def test_a_rank_with_two_optimizers_leaves_nobody_waiting(tmp_path: Path) -> Non
             local.step()
             watch.log({{"train/loss": math.nan if (rank, step) == (1, 9) else loss}}, step=step)
     except TrainingHalted as halted:
-        tell(step=step)
+        report(step=step)
         raise
     """
 
@@ -118,9 +118,9 @@ def test_a_rank_that_nobody_watches_is_not_waited_for(tmp_path: Path) -> None:
     try:
         if watch is not None:
             watch.log({"train/loss": math.nan})
-        tell(halted=False)
+        report(halted=False)
     except TrainingHalted:
-        tell(halted=True)
+        report(halted=True)
     os._exit(0)
     """
 
@@ -142,7 +142,7 @@ def test_a_rollback_that_one_rank_asks_for_is_made_by_all(tmp_path: Path) -> Non
             watch.save(state, step=step)
         if rolled is None and watch._actions.rollbacks:
             rolled = step
-    tell(rolled=rolled, rollbacks=watch._actions.rollbacks, weights=bit_hash(model),
+    report(rolled=rolled, rollbacks=watch._actions.rollbacks, weights=bit_hash(model),
          errors=watch.errors)
     watch.finish()
     dist.barrier()
@@ -159,7 +159,7 @@ def test_a_sigterm_to_one_rank_ends_all_as_preempted(tmp_path: Path) -> None:
     program = f"""{TRAINING}
     watch = watching(mode="offline")
     watch.guard(optimizer)
-    tell(ready=True)
+    report(ready=True)
     for step in range(5000):
         watch.log({{"train/loss": train(step)}}, step=step)
         if (rank, step) == (1, 50):
@@ -191,7 +191,7 @@ def test_a_handler_of_the_user_s_is_not_overruled_by_the_signal_of_another_rank(
         watch.log({{"train/loss": train(step)}}, step=step)
         if (rank, step) == (1, 20):
             os.kill(os.getpid(), 15)
-    tell(step=step)
+    report(step=step)
     dist.barrier()
     os._exit(0)
     """
@@ -210,7 +210,7 @@ def test_the_slowest_rank_is_named_with_its_ratio_to_the_others(tmp_path: Path) 
         if rank == 2:
             time.sleep(0.02)
         watch.log({{"train/loss": train(step)}}, step=step)
-    tell(errors=watch.errors)
+    report(errors=watch.errors)
     watch.finish()
     dist.barrier()
     os._exit(0)

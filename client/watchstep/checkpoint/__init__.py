@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from watchstep.checkpoint.arrays import is_of_arrays
-from watchstep.checkpoint.collective_check import CollectiveCheck, is_sharded
+from watchstep.checkpoint.collective import CollectiveCheck, is_sharded
 from watchstep.checkpoint.keeper import CheckpointKeeper
+from watchstep.checkpoint.reading import verify
 from watchstep.checkpoint.record import Checkpoint
-from watchstep.checkpoint.verify import verify
 
 if TYPE_CHECKING:
     from watchstep.checkpoint.finite import all_finite, first_nonfinite
@@ -29,9 +29,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch, when it is first asked for."""
+    """Load what needs torch when it is first asked for."""
     if name not in ("all_finite", "first_nonfinite"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from watchstep.checkpoint import finite
+    from importlib import import_module
 
-    return getattr(finite, name)
+    return getattr(import_module(f"{__name__}.finite"), name)

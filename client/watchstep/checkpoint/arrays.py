@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 import sys
 import zipfile
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from watchstep.checkpoint.record import Finiteness
+from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from watchstep.checkpoint.durable import HashedFile
 
 FORMAT = "watchstep.arrays/1"
 _INDEX = "index.json"
@@ -63,7 +65,7 @@ def copied_arrays(state: Mapping[str, Any]) -> Arrays:
     return {name: _copied(leaf, name) for name, leaf in _flat(state).items()}
 
 
-def write_arrays(stream: IO[bytes], arrays: Arrays, *, step: int, update: int) -> None:
+def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) -> None:
     """Write a `.npz` file."""
     import numpy as np
 
@@ -72,7 +74,7 @@ def write_arrays(stream: IO[bytes], arrays: Arrays, *, step: int, update: int) -
         for name, array in arrays.items()
     ]
     described = {"format": FORMAT, "step": step, "update": update, "arrays": index}
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         archive.writestr(_INDEX, json.dumps(described))
         for at, array in enumerate(arrays.values()):
             with archive.open(f"{at}.npy", "w", force_zip64=True) as member:
@@ -80,35 +82,29 @@ def write_arrays(stream: IO[bytes], arrays: Arrays, *, step: int, update: int) -
 
 
 def read_arrays(stream: IO[bytes], name: str) -> dict[str, Any]:
-    """What `write_arrays` wrote, as `{"step", "update", "state"}`, the last as `Arrays`.
-
-    Raises:
-        CheckpointError: It is no such file, or is torn, or claims more than it holds.
-    """
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            described = _index(archive)
-            if described["format"] != FORMAT:
-                raise CheckpointError(f"{name}: format {described['format']!r}, not {FORMAT!r}")
-            arrays = {
-                entry["name"]: KeptArray(_member(archive, at, entry["dtype"]), entry["key"])
-                for at, entry in enumerate(described["arrays"])
-            }
-            return {"step": described["step"], "update": described["update"], "state": arrays}
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{name}: cannot be read safely: {error}") from error
+    """What `write_arrays` wrote, as `{"step", "update", "state"}`, the last as `Arrays`."""
+    with refused(name), zipfile.ZipFile(stream) as archive:
+        if archive.getinfo(_INDEX).file_size > _INDEX_MAX_BYTES:
+            raise ValueError(f"an index over {_INDEX_MAX_BYTES:,} bytes")
+        described = json.loads(archive.read(_INDEX))
+        if described["format"] != FORMAT:
+            raise CheckpointError(f"{name}: format {described['format']!r}, not {FORMAT!r}")
+        arrays = {
+            entry["name"]: KeptArray(_member(archive, at, entry["dtype"]), entry["key"])
+            for at, entry in enumerate(described["arrays"])
+        }
+        return {"step": described["step"], "update": described["update"], "state": arrays}
 
 
 def inspect_arrays(arrays: Arrays, exempt: Sequence[str] = ()) -> Finiteness:
     """Look at every number; see `watchstep.checkpoint.finite.inspect`."""
-    bad: dict[str, int] = {}
-    for name, array in arrays.items():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt):
-            continue
-        count = _nonfinite(array.values)
-        if count:
-            bad[name] = count
-    return Finiteness(len(arrays), next(iter(bad), None), sum(bad.values()))
+    counts = {
+        name: _nonfinite(array.values)
+        for name, array in arrays.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt)
+    }
+    bad = next((name for name, count in counts.items() if count), None)
+    return Finiteness(len(arrays), bad, sum(counts.values()))
 
 
 def refilled(targets: Mapping[str, Any], saved: Arrays) -> None:
@@ -122,30 +118,37 @@ def refilled(targets: Mapping[str, Any], saved: Arrays) -> None:
     """
     if not isinstance(targets, MutableMapping):
         raise CheckpointError("arrays are restored into a dict: restore(targets), then targets[…]")
-    rebuilt = {name: _rebuilt(target, f"[{name!r}]", saved) for name, target in targets.items()}
+    rebuilt = {}
+    for name, target in targets.items():
+        place = f"[{name!r}]"
+        _check_names(_flat(target, place), place, saved)
+        rebuilt[name] = _mapped(target, lambda leaf, at: _fitted(leaf, at, saved), place)
     targets.update(rebuilt)
 
 
-def _flat(tree: Any) -> dict[str, Any]:
-    jax = sys.modules.get("jax")
-    if jax is not None:
-        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+def _flat(tree: Any, place: str = "") -> dict[str, Any]:
+    """The leaves of a tree by their places in it."""
     flat: dict[str, Any] = {}
-    _flatten(tree, "", flat)
+    _mapped(tree, lambda leaf, at: flat.setdefault(at, leaf), place)
     return flat
 
 
-def _flatten(tree: Any, place: str, flat: dict[str, Any]) -> None:
+def _mapped(tree: Any, visit: Callable[[Any, str], Any], place: str) -> Any:
+    """A tree with `visit(leaf, place)` in place of each leaf; JAX's trees where it is loaded."""
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+        visited = [visit(leaf, place + jax.tree_util.keystr(path)) for path, leaf in leaves]
+        return jax.tree_util.tree_unflatten(structure, visited)
     if isinstance(tree, Mapping):
-        for key, entry in tree.items():
-            _flatten(entry, f"{place}[{key!r}]", flat)
-    elif isinstance(tree, (list, tuple)):
+        return {key: _mapped(entry, visit, f"{place}[{key!r}]") for key, entry in tree.items()}
+    if isinstance(tree, (list, tuple)):
         fields = getattr(tree, "_fields", None)
-        for at, entry in enumerate(tree):
-            _flatten(entry, f"{place}.{fields[at]}" if fields else f"{place}[{at}]", flat)
-    elif tree is not None:
-        flat[place] = tree
+        places = [f"{place}.{name}" for name in fields or ()]
+        places = places or [f"{place}[{at}]" for at in range(len(tree))]
+        members = [_mapped(entry, visit, at) for at, entry in zip(places, tree, strict=True)]
+        return type(tree)(*members) if fields else type(tree)(members)
+    return None if tree is None else visit(tree, place)
 
 
 def _copied(leaf: Any, name: str) -> KeptArray:
@@ -179,13 +182,6 @@ def _as_known(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
-def _index(archive: zipfile.ZipFile) -> dict[str, Any]:
-    if archive.getinfo(_INDEX).file_size > _INDEX_MAX_BYTES:
-        raise ValueError(f"an index over {_INDEX_MAX_BYTES:,} bytes")
-    described: dict[str, Any] = json.loads(archive.read(_INDEX))
-    return described
-
-
 def _member(archive: zipfile.ZipFile, at: int, dtype: str) -> np.ndarray[Any, Any]:
     import numpy as np
 
@@ -193,24 +189,15 @@ def _member(archive: zipfile.ZipFile, at: int, dtype: str) -> np.ndarray[Any, An
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename} is compressed")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version != (1, 0):
-            raise ValueError(f"{info.filename} is of npy version {version}")
-        shape, order, kind = np.lib.format.read_array_header_1_0(
-            member, max_header_size=_HEADER_MAX_BYTES
+        values = np.lib.format.read_array(
+            member, allow_pickle=False, max_header_size=_HEADER_MAX_BYTES
         )
-        if math.prod(shape) * kind.itemsize > info.file_size or kind.hasobject:
-            raise ValueError(f"{info.filename} claims more than it holds")
-        raw = np.frombuffer(member.read(), dtype=kind).copy()
-    values = raw.reshape(shape, order="F" if order else "C")
-    return values if str(values.dtype) == dtype else values.view(_extended(dtype))
-
-
-def _extended(name: str) -> Any:
-    """A dtype that numpy does not have of its own."""
+    if str(values.dtype) == dtype:
+        return values
     import ml_dtypes
 
-    return getattr(ml_dtypes, name)
+    # A dtype that numpy does not have of its own.
+    return values.view(getattr(ml_dtypes, dtype))
 
 
 def _nonfinite(values: np.ndarray[Any, Any]) -> int:
@@ -227,34 +214,7 @@ def _nonfinite(values: np.ndarray[Any, Any]) -> int:
     return count
 
 
-def _rebuilt(target: Any, place: str, saved: Arrays) -> Any:
-    jax = sys.modules.get("jax")
-    if jax is not None:
-        leaves, tree = jax.tree_util.tree_flatten_with_path(target)
-        names = [place + jax.tree_util.keystr(path) for path, _ in leaves]
-        _check_names(names, place, saved)
-        fitted = [_fitted(leaf, name, saved) for name, (_, leaf) in zip(names, leaves, strict=True)]
-        return jax.tree_util.tree_unflatten(tree, fitted)
-    flat: dict[str, Any] = {}
-    _flatten(target, place, flat)
-    _check_names(list(flat), place, saved)
-    return _rebuilt_plainly(target, place, saved)
-
-
-def _rebuilt_plainly(target: Any, place: str, saved: Arrays) -> Any:
-    if isinstance(target, Mapping):
-        return {k: _rebuilt_plainly(v, f"{place}[{k!r}]", saved) for k, v in target.items()}
-    if isinstance(target, (list, tuple)):
-        fields = getattr(target, "_fields", None)
-        places = [f".{fields[at]}" if fields else f"[{at}]" for at in range(len(target))]
-        members = [
-            _rebuilt_plainly(v, place + at, saved) for at, v in zip(places, target, strict=True)
-        ]
-        return type(target)(*members) if fields else type(target)(members)
-    return None if target is None else _fitted(target, place, saved)
-
-
-def _check_names(names: Sequence[str], place: str, saved: Arrays) -> None:
+def _check_names(names: Iterable[str], place: str, saved: Arrays) -> None:
     held = {name for name in saved if name == place or name.startswith((f"{place}[", f"{place}."))}
     missing, surplus = sorted(set(names) - held), sorted(held - set(names))
     if missing or surplus:
@@ -264,23 +224,19 @@ def _check_names(names: Sequence[str], place: str, saved: Arrays) -> None:
 
 def _fitted(leaf: Any, name: str, saved: Arrays) -> Any:
     """A saved array in the place of a leaf: on its device, or of its Python type."""
-    array = saved[name]
+    values, key_kind = saved[name].values, saved[name].key_kind
     if isinstance(leaf, (bool, int, float, complex)):
-        return type(leaf)(array.values.item())
+        return type(leaf)(values.item())
     jax = sys.modules.get("jax")
-    if jax is None or not isinstance(leaf, jax.Array):
-        _check_like(array.values, leaf, name)
-        return array.values if array.values.ndim else array.values[()]
-    if array.key_kind:
-        key = jax.random.wrap_key_data(array.values, impl=array.key_kind)
-        return jax.device_put(key, leaf.sharding)
-    _check_like(array.values, leaf, name)
-    return jax.device_put(array.values, leaf.sharding)
-
-
-def _check_like(values: np.ndarray[Any, Any], leaf: Any, name: str) -> None:
+    of_jax = jax if jax is not None and isinstance(leaf, jax.Array) else None
+    if of_jax and key_kind:
+        key = of_jax.random.wrap_key_data(values, impl=key_kind)
+        return of_jax.device_put(key, leaf.sharding)
     if values.shape != leaf.shape or values.dtype != leaf.dtype:
         raise CheckpointError(
             f"{name}: is {values.dtype}{list(values.shape)}, expected"
             f" {leaf.dtype}{list(leaf.shape)}"
         )
+    if of_jax:
+        return of_jax.device_put(values, leaf.sharding)
+    return values if values.ndim else values[()]

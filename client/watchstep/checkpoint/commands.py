@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from watchstep.checkpoint.durable import copy_synced, sync_directory
-from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.reading import UNPACKED_TIMES, read_kept, refused_by_name
+from watchstep.checkpoint.folder import Folder, is_kept
+from watchstep.checkpoint.reading import verify
 from watchstep.checkpoint.record import Checkpoint, manifest_path
-from watchstep.checkpoint.verify import is_kept, verify
+from watchstep.checkpoint.untrusted import bounded
 from watchstep.errors import CheckpointError
 
 BAD = 1
 """Exit code when a checkpoint is not intact, complete and finite, or there is none."""
-
-SECONDS = 60.0
-BYTES_A_SECOND = 10 << 20
-"""A tenth of what a slow disk reads: a file that takes longer than that is no file of weights."""
-MEMORY_BYTES = 2 << 30
-"""Besides what the file's size explains: torch's own threads and buffers."""
 
 app = typer.Typer(
     name="checkpoint",
@@ -46,9 +35,9 @@ ToOption = Annotated[
 def verify_command(path: PathArgument, json_: JsonOption = False) -> None:
     """Exit 0 only if PATH is intact, complete and finite. Understands others' files too."""
     try:
-        with _bounded(path):
+        with bounded(path):
             checkpoint = verify(path)
-    except CheckpointError as error:
+    except (CheckpointError, ImportError) as error:
         _fail(path, error, json_=json_)
     _show(checkpoint, "intact, complete, finite", json_=json_)
 
@@ -59,7 +48,7 @@ def list_command(path: PathArgument, json_: JsonOption = False) -> None:
     if not path.is_dir() or not is_kept(path):
         _fail(path, CheckpointError(f"{path}: no directory of kept checkpoints"), json_=json_)
     folder = Folder(path)
-    with _bounded(path):
+    with bounded(path):
         rows = [_checked(c) for c in folder.checkpoints()]
         rows += [_checked(Checkpoint(broken, finite=False)) for broken in folder.broken()]
     if json_:
@@ -77,11 +66,11 @@ def restore_command(path: PathArgument, to: ToOption = None, json_: JsonOption =
     Reads only: bad files stay where they are.
     """
     try:
-        with _bounded(path):
+        with bounded(path):
             checkpoint = _best(path)
         if to is not None:
             checkpoint = _copied(checkpoint, to)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError, ImportError) as error:
         _fail(path, error, json_=json_)
     _show(checkpoint, "restorable" if to is None else "restored", json_=json_)
 
@@ -92,8 +81,7 @@ def _best(path: Path) -> Checkpoint:
     folder, reasons = Folder(path), []
     for candidate in folder.good():
         try:
-            with refused_by_name(candidate.path):
-                read_kept(candidate.path)
+            verify(candidate.path)
         except CheckpointError as error:
             reasons.append(str(error))
         else:
@@ -121,9 +109,8 @@ def _copied(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
     try:
-        with refused_by_name(checkpoint.path):
-            read_kept(checkpoint.path)
-    except (CheckpointError, OSError) as error:
+        verify(checkpoint.path)
+    except CheckpointError as error:
         return checkpoint, str(error)
     return checkpoint, ""
 
@@ -160,59 +147,3 @@ def _fail(path: Path, error: Exception, *, json_: bool) -> NoReturn:
     else:
         typer.echo(str(error), err=True)
     raise typer.Exit(BAD)
-
-
-@contextlib.contextmanager
-def _bounded(path: Path) -> Iterator[None]:
-    """End a block with an error when it takes more time or memory than the file's size explains.
-
-    For a process of its own, such as a command: it sets a timer and a limit of the process.
-
-    Raises:
-        CheckpointError: After 60 s and one more for each 10 MiB.
-        MemoryError: At 16 times the size, and 2 GiB, more than the process has now.
-    """
-    size_bytes = _size(path)
-    with _timer(path, SECONDS + size_bytes / BYTES_A_SECOND):
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        most = _data_bytes() + UNPACKED_TIMES * size_bytes + MEMORY_BYTES
-        if soft in (-1, resource.RLIM_INFINITY) or most < soft:
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-@contextlib.contextmanager
-def _timer(path: Path, seconds: float) -> Iterator[None]:
-    # Python takes handlers of signals in the main thread only.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(_number: int, _frame: Any) -> None:
-        raise CheckpointError(f"{path}: not done within {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size if path.exists() else 0
-    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-
-
-def _data_bytes() -> int:
-    """What the process has of the memory that the limit counts."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    return int(status.partition("VmData:")[2].split()[0]) << 10

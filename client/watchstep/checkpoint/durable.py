@@ -11,38 +11,62 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, TypeVar
 
 T = TypeVar("T")
 
 _BUFFER_BYTES = 1 << 20
+"""What is smaller is gathered; what is larger is hashed in a thread while it is written."""
 TEMPORARY_PREFIX = ".saving-"
 UNLOCKED_AGE_S = 24 * 3600.0
 """Where a file system knows no locks, what is unfinished is swept after a day."""
 
 
+class HashedFile:
+    """Hashes a file while it is written; whoever opened it closes it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.size_bytes = 0
+        self.flush = stream.flush
+        self.before_write: Callable[[], object] = lambda: None
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> int:
+        """Append all of it; `chunk` is not used any more after the call."""
+        self.before_write()
+        view = memoryview(chunk).cast("B")
+        if len(view) < _BUFFER_BYTES:
+            self._digest.update(view)
+            self._stream.write(view)
+        else:
+            with in_thread("watchstep-hash", lambda: self._digest.update(view)):
+                self._stream.write(view)
+        self.size_bytes += len(view)
+        return len(view)
+
+    def sha256(self) -> str:
+        """Of all that was written, 64 hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
 @contextlib.contextmanager
 def in_thread(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Do something in a thread of its own during a block; after it, the result or its error."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-            errors.append(error)
-
-    def result() -> T:
-        if errors:
-            raise errors[0]
-        return results[0]
+            future.set_exception(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
-        yield result
+        yield future.result
     finally:
         thread.join()
 
@@ -54,7 +78,7 @@ def temporary(directory: Path, *, folder: bool = False) -> Iterator[Path]:
     It is locked until then, so `sweep` of any other process, also in another container on the
     same files, leaves it alone while this one lives, and takes it when this one is dead.
     """
-    path, handle = _made_and_locked(directory, folder=folder)
+    path, handle = _new_and_locked(directory, folder=folder)
     try:
         yield path
     finally:
@@ -63,7 +87,7 @@ def temporary(directory: Path, *, folder: bool = False) -> Iterator[Path]:
         os.close(handle)
 
 
-def _made_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
+def _new_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
     while True:
         path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         if folder:
@@ -79,23 +103,28 @@ def _made_and_locked(directory: Path, *, folder: bool) -> tuple[Path, int]:
         os.close(handle)
 
 
-def write_synced(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+def write_synced(path: Path, fill: Callable[[HashedFile], object]) -> HashedFile:
     """Write a file and return once its bytes are on the disk."""
     with path.open("wb", buffering=_BUFFER_BYTES) as stream:
-        fill(stream)
+        hashed = HashedFile(stream)
+        fill(hashed)
         stream.flush()
         os.fsync(stream.fileno())
+    return hashed
 
 
 def copy_synced(source: Path, target: Path) -> None:
     """Copy a file to a name on another place; it is there whole or not at all."""
-    with source.open("rb") as original, temporary(target.parent) as unfinished:
-        write_synced(unfinished, lambda stream: shutil.copyfileobj(original, stream, _BUFFER_BYTES))
+    with temporary(target.parent) as unfinished:
+        with source.open("rb") as original, unfinished.open("wb") as stream:
+            shutil.copyfileobj(original, stream, _BUFFER_BYTES)
+            stream.flush()
+            os.fsync(stream.fileno())
         unfinished.replace(target)
 
 
 def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
-    """Length and SHA-256 of a file from its beginning; the stream is at its end then."""
+    """Length and SHA-256 of a file from its beginning."""
     digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
     return stream.tell(), digest.hexdigest()
 
@@ -117,25 +146,17 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def sweep(directory: Path) -> int:
-    """Remove what dead processes left unfinished in `directory`; returns how many files."""
-    swept = 0
+def sweep(directory: Path) -> None:
+    """Remove what dead processes left unfinished in `directory`."""
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError):
-            swept += _swept(path)
-    return swept
-
-
-def _swept(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        if not _is_abandoned(path, handle):
-            return False
-        # Still locked: its writer, if it was about to lock it, makes another.
-        discard(path)
-    finally:
-        os.close(handle)
-    return True
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                if _is_abandoned(path, handle):
+                    # Still locked: its writer, if it was about to lock it, makes another.
+                    discard(path)
+            finally:
+                os.close(handle)
 
 
 def _is_abandoned(path: Path, handle: int) -> bool:

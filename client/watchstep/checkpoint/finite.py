@@ -31,11 +31,7 @@ def all_finite(state: Any) -> bool:
 
 
 def first_nonfinite(state: Any) -> str | None:
-    """Dotted name of the first tensor with NaN or an infinity, None if all are finite.
-
-    Args:
-        state: As for `all_finite`. A lone tensor has the name "".
-    """
+    """Dotted name of the first tensor with NaN or an infinity; a lone tensor has the name ""."""
     return inspect(state).bad_tensor
 
 
@@ -59,13 +55,13 @@ def inspect(state: Any, exempt: Sequence[str] = (), *, most_bytes: int | None = 
             if not (exempt and any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt))
             and (numbers := _numbers(tensor)) is not None
         ]
+        tensors = [numbers for _, numbers in checked]
         if most_bytes is not None:
-            _refuse_more(most_bytes, [numbers for _, numbers in checked])
-        suspects = _suspects([numbers for _, numbers in checked])
+            _refuse_more(most_bytes, tensors)
+        suspects = _suspects(tensors)
         bad = [(checked[i][0], count) for i in suspects if (count := _count(checked[i][1]))]
-    if not bad:
-        return Finiteness(len(named))
-    return Finiteness(len(named), bad[0][0], sum(count for _, count in bad))
+    first = bad[0][0] if bad else None
+    return Finiteness(len(named), first, sum(count for _, count in bad))
 
 
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:

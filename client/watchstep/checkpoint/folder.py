@@ -6,12 +6,14 @@ import contextlib
 import dataclasses
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from watchstep.checkpoint.durable import (
+    HashedFile,
     copy_synced,
     discard,
+    in_thread,
     sweep,
     sync_directory,
     temporary,
@@ -35,7 +37,7 @@ SUSPECT_SUFFIX = ".suspect"
 ORPHAN_AGE_S = 3600.0
 """A file without a manifest is between two renames for microseconds, or its writer is dead."""
 
-_ENDINGS = (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX)
+ENDINGS = (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX)
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
@@ -52,20 +54,19 @@ class Folder:
         self.path = directory
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def sweep(self) -> int:
-        """Remove what dead writers left behind; returns how many files."""
-        swept = sweep(self.path) + sweep(self.path / PINNED)
-        for path in (path for ending in _ENDINGS for path in self.path.glob(f"*{ending}")):
+    def sweep(self) -> None:
+        """Remove what dead writers left behind."""
+        sweep(self.path)
+        sweep(self.path / PINNED)
+        for path in (path for ending in ENDINGS for path in self.path.glob(f"*{ending}")):
             with contextlib.suppress(OSError):
                 old = time.time() - path.stat().st_mtime > ORPHAN_AGE_S
                 if old and not manifest_path(path).exists():
                     discard(path)
-                    swept += 1
-        return swept
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint whose manifest is intact, newest first, each once."""
-        by_name = {c.path.name: c for c in self._complete(self.path)}
+        by_name = {c.path.name: c for c in _complete(self.path)}
         for pin in self.pins():
             here = by_name.get(pin.path.name, pin)
             by_name[pin.path.name] = dataclasses.replace(here, pinned=True)
@@ -76,7 +77,7 @@ class Folder:
 
         All but the first are those of younger attempts, which have not come as far yet.
         """
-        newest = {c.attempt: c for c in sorted(self._complete(self.path / PINNED), key=_age)}
+        newest = {c.attempt: c for c in _complete(self.path / PINNED)}
         pins = [dataclasses.replace(pin, pinned=True) for pin in newest.values()]
         return sorted(pins, key=_age)
 
@@ -90,33 +91,48 @@ class Folder:
         The pin, then what is older than it and never was under an alert; without a pin,
         what never was, newest first. With `unproven` also what is newer than the pin.
         """
-        of_attempt = [c for c in self.checkpoints() if attempt in (None, c.attempt)]
+        good = [c for c in self.checkpoints() if attempt in (None, c.attempt) and not c.suspect]
         pinned = self.pinned(attempt)
-        unsuspected = [c for c in of_attempt if not c.suspect]
         if pinned is None:
-            return unsuspected
-        unsuspected = [c for c in unsuspected if c.path.name != pinned.path.name]
-        newer = [c for c in unsuspected if c.serial > pinned.serial]
-        older = [c for c in unsuspected if c.serial <= pinned.serial]
+            return good
+        others = [c for c in good if c.path.name != pinned.path.name]
+        newer = [c for c in others if c.serial > pinned.serial]
+        older = [c for c in others if c.serial <= pinned.serial]
         return [*(newer if unproven else ()), pinned, *older]
 
     def broken(self) -> list[Path]:
         """Complete checkpoints whose manifest was altered."""
-        return [path for path in self._files(self.path) if _manifest_or_none(path) is None]
+        return [path for path in manifested(self.path) if _manifest_or_none(path) is None]
 
     def next_serial(self) -> int:
         """One more than any checkpoint here has."""
-        serials = [c.serial for c in self.checkpoints()]
-        return max(serials, default=0) + 1
+        return max((c.serial for c in self.checkpoints()), default=0) + 1
 
-    def add(self, checkpoint: Checkpoint, body: Path) -> Checkpoint:
-        """Give what was written a name, and a manifest that vouches for it.
+    def write(
+        self, fill: Callable[[HashedFile], object], look: Callable[[], Checkpoint]
+    ) -> Checkpoint:
+        """Write a checkpoint that is one file, if `look` says meanwhile that it is finite.
 
-        Args:
-            checkpoint: All that is known of it but its serial.
-            body: A finished file or folder in this directory.
+        Returns:
+            The checkpoint, durable; with `finite=False` and nothing written if it is not finite.
         """
-        durable = dataclasses.replace(checkpoint, serial=self.next_serial())
+        with temporary(self.path) as body:
+            # Hashing is what takes longest, so there is time for a look at the numbers before a
+            # name, and a manifest that vouches for them, is given to what was written.
+            with in_thread("watchstep-finite", look) as looked:
+                hashed = write_synced(body, fill)
+            checkpoint = looked()
+            if not checkpoint.finite:
+                return checkpoint
+            return self.publish(checkpoint, body, hashed.size_bytes, hashed.sha256())
+
+    def publish(
+        self, checkpoint: Checkpoint, body: Path, size_bytes: int, sha256: str
+    ) -> Checkpoint:
+        """Give what is on the disk its name, and a manifest that vouches for it."""
+        durable = dataclasses.replace(
+            checkpoint, size_bytes=size_bytes, sha256=sha256, serial=self.next_serial()
+        )
         vouching = manifest_bytes(durable)
         with temporary(self.path) as manifest:
             write_synced(manifest, lambda stream: stream.write(vouching))
@@ -126,11 +142,7 @@ class Folder:
         return durable
 
     def pin(self, checkpoint: Checkpoint, besides: str = "") -> Checkpoint:
-        """Make a checkpoint the pin; earlier ones are released after it is in place.
-
-        Args:
-            checkpoint: In this directory.
-            besides: Name of an earlier pin that stays.
+        """Make a checkpoint the pin, then release all earlier ones but the one named `besides`.
 
         Raises:
             OSError: If the file is gone or cannot be linked or copied; the old pin stays.
@@ -142,7 +154,7 @@ class Folder:
         for source in (checkpoint.path, manifest_path(checkpoint.path)):
             _link(source, place / source.name)
         sync_directory(place)
-        for path in self._files(place):
+        for path in manifested(place):
             if path.name not in (name, besides):
                 _remove(path)
         return dataclasses.replace(checkpoint, path=place / name, pinned=True, suspect=False)
@@ -155,14 +167,10 @@ class Folder:
     def prune(self, keep: int, protected: set[str], apart: set[str]) -> None:
         """Remove all but the newest `keep` and those named in `protected`; never the pin.
 
-        Args:
-            keep: How many, besides those that stand `apart`.
-            protected: Names that stay.
-            apart: Names that stay and do not count.
+        Those named in `apart` stay and do not count.
         """
-        complete = sorted(self._complete(self.path), key=_age, reverse=True)
-        counted = [c for c in complete if c.path.name not in apart]
-        for checkpoint in counted[keep:]:
+        counted = [c for c in _complete(self.path) if c.path.name not in apart]
+        for checkpoint in counted[:-keep]:
             if checkpoint.path.name not in protected:
                 _remove(checkpoint.path)
 
@@ -177,12 +185,7 @@ class Folder:
         return place / f"{stamp}-{path.name}"
 
     def why_none(self, step: int | None, reasons: Sequence[str]) -> str:
-        """Why no checkpoint, or none of a step, was restored, and what else there is.
-
-        Args:
-            step: Which was asked for; None for a good one.
-            reasons: What was wrong with those that were tried.
-        """
+        """Why no good checkpoint, or none of a step, was restored, and what else there is."""
         kind = "good checkpoint" if step is None else f"checkpoint of step {step}"
         steps = sorted({checkpoint.step for checkpoint in self.checkpoints()})
         left = ""
@@ -192,22 +195,25 @@ class Folder:
         bad = "".join(f"; {reason}" for reason in reasons)
         return f"{self.path}: no {kind}{bad}{left}"
 
-    def _complete(self, directory: Path) -> list[Checkpoint]:
-        return [c for path in self._files(directory) if (c := _manifest_or_none(path)) is not None]
 
-    def _files(self, directory: Path) -> list[Path]:
-        """Files and folders that have a manifest, intact or not."""
-        return [
-            manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX))
-            for manifest in manifests(directory)
-        ]
+def manifested(directory: Path) -> list[Path]:
+    """Files and folders in a directory that have a manifest, intact or not."""
+    return [
+        manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX))
+        for ending in ENDINGS
+        for manifest in directory.glob(f"*{ending}{MANIFEST_SUFFIX}")
+    ]
 
 
-def manifests(directory: Path) -> list[Path]:
-    """The manifests that stand in a directory; none if it is not there."""
-    if not directory.is_dir():
-        return []
-    return [path for ending in _ENDINGS for path in directory.glob(f"*{ending}{MANIFEST_SUFFIX}")]
+def is_kept(directory: Path) -> bool:
+    """Whether a directory is one of the keeper's."""
+    return bool(manifested(directory) or manifested(directory / PINNED))
+
+
+def _complete(directory: Path) -> list[Checkpoint]:
+    """Oldest first."""
+    complete = [c for path in manifested(directory) if (c := _manifest_or_none(path)) is not None]
+    return sorted(complete, key=_age)
 
 
 def _manifest_or_none(path: Path) -> Checkpoint | None:
@@ -234,8 +240,14 @@ def _remove(path: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
     if source.is_dir():
-        _link_all(source, target)
+        with temporary(target.parent, folder=True) as unfinished:
+            for part in source.iterdir():
+                _link(part, unfinished / part.name)
+            sync_directory(unfinished)
+            unfinished.replace(target)
         return
     try:
         target.hardlink_to(source)
@@ -248,11 +260,44 @@ def _link(source: Path, target: Path) -> None:
         copy_synced(source, target)
 
 
-def _link_all(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    with temporary(target.parent, folder=True) as unfinished:
-        for part in source.iterdir():
-            _link(part, unfinished / part.name)
-        sync_directory(unfinished)
-        unfinished.replace(target)
+@dataclasses.dataclass(slots=True)
+class EarlierAttempt:
+    """The best checkpoint that was there when a keeper began, and those next to it.
+
+    Attributes:
+        reference: The pin, or without one the newest that was not under an alert.
+        names: Of it and those next to it, `keep` of them at most: retention leaves these alone.
+        is_resumed: Whether the new attempt was restored from the reference, or from a later one.
+    """
+
+    reference: Checkpoint
+    names: set[str]
+    is_resumed: bool = False
+
+    @classmethod
+    def in_folder(cls, folder: Folder, keep: int, attempt: str) -> EarlierAttempt | None:
+        """What others than this attempt have left in a folder; None where nothing good is."""
+        good = [checkpoint for checkpoint in folder.good() if checkpoint.attempt != attempt]
+        if not good:
+            return None
+        reference = good[0]
+        # A run that fails and begins anew for ever must not fill the disk.
+        nearest = sorted(
+            folder.checkpoints(), key=lambda c: (abs(c.serial - reference.serial), -c.serial)
+        )
+        return cls(reference, {c.path.name for c in nearest[:keep]})
+
+    def is_surpassed(self, pin: Checkpoint) -> bool:
+        """Whether a new pin is better: it goes on from the reference, or has come as far."""
+        return self.is_resumed or pin.step >= self.reference.step
+
+    def hint(self, directory: Path) -> str:
+        """One sentence for whoever starts the new attempt."""
+        proven = "the pin" if self.reference.pinned else "not yet proven good"
+        others = len(self.names - {self.reference.path.name})
+        more = f" and {others} more" if others else ""
+        return (
+            f"{directory} holds a checkpoint of step {self.reference.step} ({proven}){more} of an"
+            " earlier start: watch.restore({...}) goes on from it; without that they stay until"
+            " this run has come as far"
+        )

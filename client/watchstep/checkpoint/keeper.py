@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.checkpoint.arrays import (
     copied_arrays,
@@ -20,26 +20,23 @@ from watchstep.checkpoint.arrays import (
     refilled,
     write_arrays,
 )
-from watchstep.checkpoint.collective_check import CollectiveCheck, is_sharded
-from watchstep.checkpoint.durable import in_thread, temporary, write_synced
-from watchstep.checkpoint.earlier import EarlierAttempt
-from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.reading import part_of, read_kept
+from watchstep.checkpoint.collective import CollectiveCheck, Ranks, is_sharded
+from watchstep.checkpoint.durable import HashedFile
+from watchstep.checkpoint.folder import EarlierAttempt, Folder
+from watchstep.checkpoint.reading import read_kept
 from watchstep.checkpoint.record import (
     ARRAYS_SUFFIX,
     SHARDED_SUFFIX,
     SUFFIX,
     Checkpoint,
     Finiteness,
+    PassedOver,
 )
 from watchstep.errors import CheckpointError
 
 # What needs torch is imported where it is used: state of arrays is kept without it.
 if TYPE_CHECKING:
-    from watchstep.checkpoint.ranks import Ranks
     from watchstep.checkpoint.snapshot import HostBuffers
-
-Fill = Callable[[IO[bytes]], object]
 
 
 class CheckpointKeeper:
@@ -160,66 +157,87 @@ class CheckpointKeeper:
         self._own_process()
         call = CollectiveCheck(self.directory, "save", step)
         if is_sharded(state):
-            return self._save_sharded(state, self._draft(step, update, SHARDED_SUFFIX), call)
+            from watchstep.checkpoint.shards import save_together
+
+            ranks = self._ranks = call.sharded(self._ranks)
+            draft = self._draft(step, update, SHARDED_SUFFIX)
+            return self._concluded(
+                lambda: save_together(state, draft, self._folder, ranks), leads=ranks.leads
+            )
         call.whole()
-        if self._asynchronous and not self._ready_for_another(wait=wait):
-            self.skipped_saves += 1
-            return None
+        if self._asynchronous:
+            if wait:
+                self.flush()
+            if self._in_flight():
+                self.skipped_saves += 1
+                return None
         if is_of_arrays(state):
             arrays = copied_arrays(state)
-            return self._kept(
+            return self._write(
                 self._draft(step, update, ARRAYS_SUFFIX),
                 lambda stream: write_arrays(stream, arrays, step=step, update=update),
                 lambda: inspect_arrays(arrays, self._exempt),
             )
-        return self._save_whole(state, self._draft(step, update, SUFFIX))
+        from watchstep.checkpoint import finite, plain
+        from watchstep.checkpoint.snapshot import HostBuffers
 
-    def _save_whole(self, state: Mapping[str, Any], draft: Checkpoint) -> Checkpoint | None:
-        from watchstep.checkpoint.finite import inspect
-        from watchstep.checkpoint.plain import plain, rng_state, save_whole
-
-        content = {name: plain(value, name) for name, value in state.items()}
-        whole = {"step": draft.step, "update": draft.update, "state": content, "rng": rng_state()}
+        content = {name: plain.plain(value, name) for name, value in state.items()}
+        whole = {"step": step, "update": update, "state": content, "rng": plain.rng_state()}
+        draft = self._draft(step, update, SUFFIX)
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
-            whole = self._host_copy(whole)
-        return self._kept(
+            self._buffers = self._buffers or HostBuffers()
+            whole = self._buffers.copy(whole)
+        return self._write(
             draft,
-            lambda stream: save_whole(stream, whole),
-            lambda: inspect(whole["state"], self._exempt),
+            lambda stream: plain.save_into(stream, whole),
+            lambda: finite.inspect(whole["state"], self._exempt),
         )
 
-    def _host_copy(self, whole: Any) -> Any:
-        from watchstep.checkpoint.snapshot import HostBuffers
-
-        if self._buffers is None:
-            self._buffers = HostBuffers()
-        return self._buffers.copy(whole)
-
-    def _kept(
-        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
+    def _write(
+        self,
+        draft: Checkpoint,
+        fill: Callable[[HashedFile], object],
+        look: Callable[[], Finiteness],
     ) -> Checkpoint | None:
         """Write what was copied: at once, or in the background."""
-        if self._asynchronous:
-            self._start_writing(draft, fill, inspected)
-            return None
-        return self._write(draft, fill, inspected)
 
-    def _save_sharded(
-        self, state: Mapping[str, Any], draft: Checkpoint, call: CollectiveCheck
-    ) -> Checkpoint:
-        from watchstep.checkpoint.sharded_save import save_together
+        def write_now() -> Checkpoint:
+            return self._concluded(lambda: self._folder.write(fill, lambda: draft.judged(look())))
 
-        ranks = self._all_ranks(call)
+        def write() -> None:
+            try:
+                checkpoint = write_now()
+            except Exception as error:  # noqa: BLE001 - a failed save must not end training
+                self.failures += 1
+                self.last_error = error
+                return
+            with self._lock:
+                self._finished.append(checkpoint)
+
+        if not self._asynchronous:
+            return write_now()
+        self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
+        self._writer.start()
+        return None
+
+    def _concluded(self, write: Callable[[], Checkpoint], *, leads: bool = True) -> Checkpoint:
+        """Write, and remember what became of it."""
         try:
-            checkpoint = save_together(state, draft, self._folder, ranks)
+            checkpoint = write()
         except OSError as error:
-            raise self._not_saved(error) from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise CheckpointError(f"{self.directory}: not saved: {reason}") from error
         if not checkpoint.finite:
             self.refused += 1
-        elif ranks.leads:
-            self._keep_or_suspect(checkpoint)
+        elif leads:
+            with self._lock:
+                if checkpoint.suspect or self._alert_open:
+                    self._folder.suspect(checkpoint)
+                else:
+                    self._pending.append(_Pending(checkpoint))
+                self._prune()
         return checkpoint
 
     def _draft(self, step: int, update: int, suffix: str) -> Checkpoint:
@@ -233,18 +251,6 @@ class CheckpointKeeper:
             unchecked=self._exempt,
             attempt=self._attempt,
         )
-
-    def _all_ranks(self, call: CollectiveCheck) -> Ranks:
-        """All processes, once they have come to a save or restore with shards."""
-        from watchstep.checkpoint.ranks import Ranks
-
-        call.sharded()
-        if self._ranks is None:
-            call.wait(call.meeting())
-            self._ranks = Ranks()
-        else:
-            call.wait(self._ranks.all_here())
-        return self._ranks
 
     def observe(self, *, healthy: bool, update: int, settled: bool = True) -> Checkpoint | None:
         """Tell what an update showed of the state that was saved before it; may move the pin.
@@ -309,65 +315,25 @@ class CheckpointKeeper:
         candidates = self._candidates(step, unproven=unproven, own=own)
         self._restores += 1
         call = CollectiveCheck(self.directory, "restore", self._restores)
-        if is_sharded(targets):
-            ranks = self._all_ranks(call)
-            restored = self._restore_sharded(targets, candidates, ranks, step, rng=rng)
-        else:
-            call.whole()
-            restored = self._restore_whole(targets, candidates, step, rng=rng)
-        if self._earlier is not None and restored.attempt != self._attempt:
-            self._earlier.restored(restored)
-        return restored
+        ranks: Ranks | None = None
+        passed: list[PassedOver] = []
+        try:
+            if is_sharded(targets):
+                from watchstep.checkpoint.shards import restore_together
 
-    def _restore_whole(
-        self,
-        targets: Mapping[str, Any],
-        candidates: Sequence[Checkpoint],
-        step: int | None,
-        *,
-        rng: bool,
-    ) -> Checkpoint:
-        reasons: list[str] = []
-        for candidate in candidates:
-            try:
-                _, content = read_kept(candidate.path)
-            except OSError as error:
-                # Says nothing about the file's bytes: it may have been pruned meanwhile.
-                reasons.append(f"{candidate.path}: cannot be read: {error.strerror or error}")
-                continue
-            except CheckpointError as error:
-                reasons.append(str(error))
-                self._set_aside(candidate)
-                continue
-            if candidate.path.name.endswith(ARRAYS_SUFFIX):
-                refilled(targets, content["state"])
-                return candidate
-            from watchstep.checkpoint.plain import set_rng_state
-            from watchstep.checkpoint.targets import load_all
-
-            load_all(targets, content["state"])
-            if rng:
-                set_rng_state(content["rng"])
-            return candidate
-        raise CheckpointError(self._folder.why_none(step, reasons))
-
-    def _restore_sharded(
-        self,
-        targets: Mapping[str, Any],
-        candidates: Sequence[Checkpoint],
-        ranks: Ranks,
-        step: int | None,
-        *,
-        rng: bool,
-    ) -> Checkpoint:
-        from watchstep.checkpoint.sharded_save import restore_together
-
-        restored, passed = restore_together(targets, candidates, ranks, rng=rng)
-        for candidate, _, damaged in passed:
-            if damaged and ranks.leads:
-                self._set_aside(candidate)
+                ranks = self._ranks = call.sharded(self._ranks)
+                restored = restore_together(targets, candidates, ranks, passed, rng=rng)
+            else:
+                call.whole()
+                restored = _restore_alone(targets, candidates, passed, rng=rng)
+        finally:
+            for candidate, _, damaged in passed:
+                if damaged and (ranks is None or ranks.leads):
+                    self._set_aside(candidate)
         if restored is None:
             raise CheckpointError(self._folder.why_none(step, [reason for _, reason, _ in passed]))
+        if self._earlier is not None and restored.attempt != self._attempt:
+            self._earlier.is_resumed |= restored.serial >= self._earlier.reference.serial
         return restored
 
     def finished(self) -> Sequence[Checkpoint]:
@@ -404,83 +370,25 @@ class CheckpointKeeper:
         # After a fork the thread is not alive in the child, so nothing waits for it there.
         return self._writer is not None and self._writer.is_alive()
 
-    def _ready_for_another(self, *, wait: bool) -> bool:
-        if wait:
-            self.flush()
-        return not self._in_flight()
-
-    def _start_writing(
-        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
-    ) -> None:
-        def write() -> None:
-            try:
-                checkpoint = self._write(draft, fill, inspected)
-            except Exception as error:  # noqa: BLE001 - a failed save must not end training
-                self.failures += 1
-                self.last_error = error
-                return
-            with self._lock:
-                self._finished.append(checkpoint)
-
-        self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
-        self._writer.start()
-
-    def _write(
-        self, draft: Checkpoint, fill: Fill, inspected: Callable[[], Finiteness]
-    ) -> Checkpoint:
-        """Write a file, and give it its name and manifest if its numbers are finite."""
-        try:
-            with temporary(self.directory) as body:
-                # The disk takes longest, so there is time for a look at the numbers before what
-                # was written gets a name.
-                with in_thread("watchstep-finite", inspected) as looked:
-                    write_synced(body, fill)
-                checkpoint = looked().noted(draft)
-                if not checkpoint.finite:
-                    self.refused += 1
-                    return checkpoint
-                part = part_of(body)
-                durable = self._folder.add(
-                    dataclasses.replace(checkpoint, size_bytes=part.size_bytes, sha256=part.sha256),
-                    body,
-                )
-        except OSError as error:
-            raise self._not_saved(error) from error
-        self._keep_or_suspect(durable)
-        return durable
-
-    def _not_saved(self, error: OSError) -> CheckpointError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return CheckpointError(f"{self.directory}: not saved: {reason}")
-
-    def _keep_or_suspect(self, durable: Checkpoint) -> None:
-        with self._lock:
-            if durable.suspect or self._alert_open:
-                self._folder.suspect(durable)
-            else:
-                self._pending.append(_Pending(durable))
-        self._prune()
-
     def _prune(self) -> None:
-        with self._lock:
-            # The oldest candidate is the next pin: were it pruned whenever saves come faster
-            # than proofs, there would never be one.
-            protected = {self._pending[0].checkpoint.path.name} if self._pending else set()
-            with contextlib.suppress(OSError):
-                apart = set() if self._earlier is None else self._earlier.names
-                self._folder.prune(self._keep, protected, apart)
-            self._pending = [c for c in self._pending if c.checkpoint.path.exists()]
+        # The oldest candidate is the next pin: were it pruned whenever saves come faster
+        # than proofs, there would never be one.
+        protected = {candidate.checkpoint.path.name for candidate in self._pending[:1]}
+        apart = set() if self._earlier is None else self._earlier.names
+        with contextlib.suppress(OSError):
+            self._folder.prune(self._keep, protected, apart)
+        self._pending = [c for c in self._pending if c.checkpoint.path.exists()]
 
     def _advance_pin(self) -> Checkpoint | None:
         good = [c for c in self._pending if c.healthy_updates >= self._good_after]
         for candidate in reversed(good):
-            self._pending = [c for c in self._pending if c.serial > candidate.serial]
+            serial = candidate.checkpoint.serial
+            self._pending = [c for c in self._pending if c.checkpoint.serial > serial]
             if self._earlier is not None and self._earlier.is_surpassed(candidate.checkpoint):
                 self._earlier = None
+            best = "" if self._earlier is None else self._earlier.reference.path.name
             try:
-                return self._folder.pin(
-                    candidate.checkpoint, "" if self._earlier is None else self._earlier.best
-                )
+                return self._folder.pin(candidate.checkpoint, best)
             except OSError as error:
                 # Another process may have pruned it; anything else is worth knowing.
                 if error.errno != errno.ENOENT:
@@ -514,6 +422,34 @@ class _Pending:
     checkpoint: Checkpoint
     healthy_updates: int = 0
 
-    @property
-    def serial(self) -> int:
-        return self.checkpoint.serial
+
+def _restore_alone(
+    targets: Mapping[str, Any],
+    candidates: Sequence[Checkpoint],
+    passed: list[PassedOver],
+    *,
+    rng: bool,
+) -> Checkpoint | None:
+    """As `restore_together`, where no other process has a part."""
+    for candidate in candidates:
+        try:
+            _, content = read_kept(candidate.path)
+        except OSError as error:
+            # Says nothing about the file's bytes: it may have been pruned meanwhile.
+            reason = f"{candidate.path}: cannot be read: {error.strerror or error}"
+            passed.append((candidate, reason, False))
+            continue
+        except CheckpointError as error:
+            passed.append((candidate, str(error), True))
+            continue
+        if candidate.path.name.endswith(ARRAYS_SUFFIX):
+            refilled(targets, content["state"])
+            return candidate
+        from watchstep.checkpoint.plain import set_rng_state
+        from watchstep.checkpoint.targets import load_all
+
+        load_all(targets, content["state"])
+        if rng:
+            set_rng_state(content["rng"])
+        return candidate
+    return None

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import random
 import sys
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 
+from watchstep.checkpoint.durable import HashedFile
 from watchstep.errors import CheckpointError
 
 NDARRAY = "watchstep.ndarray"
+DESCEND: Any = object()
+"""What a visitor of `mapped` returns for a container whose entries it wants to see."""
+_checksums = threading.Lock()
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
+
+
+def mapped(value: Any, visit: Callable[[Any, str], Any], name: str = "") -> Any:
+    """Nested state with `visit(entry, dotted name)` in place of each entry, from the outside in.
+
+    Mappings become dicts or Counters, sequences lists or tuples. Where `visit` returns `DESCEND`,
+    a container is rebuilt of its visited entries, and anything else stays.
+
+    Raises:
+        CheckpointError: Naming a key that could only be stored by pickling its class.
+    """
+    replacement = visit(value, name)
+    if replacement is not DESCEND:
+        return replacement
+    prefix = f"{name}." if name else ""
+    if isinstance(value, Mapping):
+        entries = {}
+        for key, entry in value.items():
+            if type(key) not in _ATOMS and type(key) is not tuple:
+                raise CheckpointError(f"{name}: a key of type {type(key).__name__} cannot be kept")
+            entries[key] = mapped(entry, visit, f"{prefix}{key}")
+        # MultiStepLR relies on its Counter being one.
+        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
+    if not isinstance(value, (list, tuple)) or isinstance(value, torch.Size):
+        return value
+    members = [mapped(member, visit, f"{prefix}{index}") for index, member in enumerate(value)]
+    return members if isinstance(value, list) else tuple(members)
 
 
 def plain(value: Any, name: str = "") -> Any:
@@ -31,28 +64,19 @@ def plain(value: Any, name: str = "") -> Any:
     Raises:
         CheckpointError: Naming a value that could only be stored by pickling its class.
     """
+    return mapped(value, _plain_entry, name)
+
+
+def _plain_entry(value: Any, name: str) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach()
     if type(value) in _ATOMS or isinstance(value, (torch.dtype, torch.device, torch.Size)):
         return value
     if hasattr(value, "state_dict"):
         return plain(value.state_dict(), name)
-    if isinstance(value, Mapping):
-        return _plain_mapping(value, name)
-    if isinstance(value, (list, tuple)):
-        members = [plain(member, f"{name}.{i}") for i, member in enumerate(value)]
-        return members if isinstance(value, list) else tuple(members)
+    if isinstance(value, (Mapping, list, tuple)):
+        return DESCEND
     return _plain_other(value, name)
-
-
-def _plain_mapping(value: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
-    entries = {}
-    for key, entry in value.items():
-        if type(key) not in _ATOMS and type(key) is not tuple:
-            raise CheckpointError(f"{name}: a key of type {type(key).__name__} cannot be kept")
-        entries[key] = plain(entry, f"{name}.{key}" if name else str(key))
-    # MultiStepLR relies on its Counter being one.
-    return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
 
 
 def _plain_other(value: Any, name: str) -> Any:
@@ -60,10 +84,6 @@ def _plain_other(value: Any, name: str) -> Any:
         return value.get_state()
     if isinstance(value, random.Random):
         return value.getstate()
-    return _plain_numpy(value, name)
-
-
-def _plain_numpy(value: Any, name: str) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.generic):
@@ -79,40 +99,14 @@ def _plain_numpy(value: Any, name: str) -> Any:
     raise CheckpointError(f"{name}: {type(value).__name__} has no state_dict() and is not plain")
 
 
-def mapped(
-    value: Any,
-    leaf: Callable[[Any, str], Any],
-    name: str = "",
-    is_leaf: Callable[[Any], bool] = lambda _: False,
-) -> Any:
-    """A tree of mappings and sequences, with something else in place of each leaf.
-
-    Args:
-        value: As `plain` makes it.
-        leaf: From a leaf and its dotted name to what takes its place.
-        name: Of `value`.
-        is_leaf: Which mappings and sequences are leaves too.
-    """
-    if is_leaf(value):
-        return leaf(value, name)
-    if isinstance(value, Mapping):
-        entries = {key: mapped(e, leaf, f"{name}.{key}", is_leaf) for key, e in value.items()}
-        return collections.Counter(entries) if isinstance(value, collections.Counter) else entries
-    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
-        members = [mapped(e, leaf, f"{name}.{at}", is_leaf) for at, e in enumerate(value)]
-        return members if isinstance(value, list) else tuple(members)
-    return leaf(value, name)
-
-
 def unplain(value: Any) -> Any:
     """The reverse of `plain` for numpy arrays; everything else stays."""
 
-    def is_array(value: Any) -> bool:
-        return isinstance(value, dict) and set(value) == {NDARRAY}
+    def array(entry: Any, _: str) -> Any:
+        is_array = isinstance(entry, dict) and set(entry) == {NDARRAY}
+        return entry[NDARRAY].numpy() if is_array else DESCEND
 
-    return mapped(
-        value, lambda each, _: each[NDARRAY].numpy() if is_array(each) else each, "", is_array
-    )
+    return mapped(value, array)
 
 
 def rng_state() -> dict[str, Any]:
@@ -121,14 +115,10 @@ def rng_state() -> dict[str, Any]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         state["numpy"] = plain(numpy.random.get_state(legacy=False), "rng.numpy")
-    if cuda_is_in_use():
+    # Asking about devices would begin to use CUDA in a process that does not.
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
-
-
-def cuda_is_in_use() -> bool:
-    """Whether this process has begun to use CUDA; asking does not begin it."""
-    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
@@ -143,13 +133,27 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(devices)
 
 
-def save_whole(stream: IO[bytes], whole: Mapping[str, Any]) -> None:
-    """`torch.save`, with what the disk says where it refuses."""
-    try:
-        torch.save(dict(whole), stream)
-    except RuntimeError as error:
-        # torch wraps a failed write of its own making around the reason.
-        cause = error.__cause__ or error.__context__
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__cause__ or cause.__context__
-        raise cause or error from error
+def save_into(file: HashedFile, whole: Mapping[str, Any]) -> None:
+    """`torch.save` without its own CRC-32s, a third of its time: SHA-256 covers all of it.
+
+    Whether they are computed is a global option, which torch reads before the first byte: it
+    is back to what it was by then.
+    """
+    with contextlib.ExitStack() as without_checksums:
+        without_checksums.enter_context(_checksums)
+        before = torch.serialization.get_crc32_options()
+        without_checksums.callback(torch.serialization.set_crc32_options, before)
+        torch.serialization.set_crc32_options(False)
+        file.before_write = without_checksums.close
+        try:
+            torch.save(dict(whole), file)  # type: ignore[arg-type]  # a file needs no more methods
+        except RuntimeError as error:
+            # torch wraps a failed write of its own making around the reason.
+            causes = (cause for cause in _causes(error) if isinstance(cause, OSError))
+            raise next(causes, error) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

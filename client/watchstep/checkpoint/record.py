@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from watchstep.checkpoint.untrusted import refused
 from watchstep.errors import CheckpointError
 
 FORMAT = "watchstep.checkpoint/1"
@@ -29,7 +30,16 @@ class Part(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finiteness:
+    """Tensors of any dtype, the first that is not finite, and such elements over all of them."""
+
+    tensors: int
+    bad_tensor: str | None = None
+    nonfinite: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One saved state, or one that was refused.
 
@@ -70,43 +80,29 @@ class Checkpoint:
     parts: tuple[Part, ...] = ()
     attempt: str = ""
 
+    def judged(self, finiteness: Finiteness) -> Checkpoint:
+        """The same, after a look at its numbers."""
+        finite = finiteness.bad_tensor is None
+        return dataclasses.replace(self, finite=finite, **dataclasses.asdict(finiteness))
+
     def as_json(self) -> dict[str, Any]:
         """All attributes as JSON values."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        parts = [part.name for part in self.parts]
-        return {**fields, "path": str(self.path), "unchecked": [*self.unchecked], "parts": parts}
+        return {
+            **dataclasses.asdict(self),
+            "path": str(self.path),
+            "unchecked": list(self.unchecked),
+            "parts": [part.name for part in self.parts],
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Finiteness:
-    """What a look at every tensor of a state found.
-
-    Attributes:
-        tensors: Tensors found, of any dtype.
-        bad_tensor: Dotted name of the first that holds NaN or an infinity; None if none does.
-        nonfinite: Elements that are NaN or infinite, over all tensors.
-    """
-
-    tensors: int
-    bad_tensor: str | None = None
-    nonfinite: int = 0
-
-    def noted(self, draft: Checkpoint) -> Checkpoint:
-        """A checkpoint with what was seen of its numbers."""
-        return replace(
-            draft,
-            finite=self.bad_tensor is None,
-            bad_tensor=self.bad_tensor,
-            nonfinite=self.nonfinite,
-            tensors=self.tensors,
-        )
-
+PassedOver = tuple[Checkpoint, str, bool]
+"""A checkpoint that could not be restored, why, and whether it is damaged."""
 
 _VOUCHED = (
     "serial", "step", "update", "size_bytes", "sha256", "finite", "created", "tensors",
     "unchecked", "attempt",
 )  # fmt: skip
-"""What a manifest holds of a checkpoint."""
+"""Attributes that stand in a manifest."""
 
 
 def manifest_path(path: Path) -> Path:
@@ -117,15 +113,18 @@ def manifest_path(path: Path) -> Path:
 def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     """The manifest of a finite checkpoint; holds a hash of itself."""
     torch = sys.modules.get("torch")
-    fields = {name: getattr(checkpoint, name) for name in _VOUCHED}
-    fields |= {"format": FORMAT, "file": checkpoint.path.name}
-    fields["torch"] = "" if torch is None else str(torch.__version__)
+    fields: dict[str, Any] = {
+        **{name: getattr(checkpoint, name) for name in _VOUCHED},
+        "format": FORMAT,
+        "file": checkpoint.path.name,
+        "torch": "" if torch is None else str(torch.__version__),
+    }
     if checkpoint.parts:
-        fields["parts"] = checkpoint.parts
+        fields["parts"] = [list(part) for part in checkpoint.parts]
     return _sealed(fields)
 
 
-def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
+def read_manifest(path: Path) -> Checkpoint:
     """The checkpoint that the manifest beside `path` describes; the file itself is not read.
 
     Raises:
@@ -133,19 +132,17 @@ def read_manifest(path: Path, *, pinned: bool = False) -> Checkpoint:
         CheckpointError: If the manifest was altered, or belongs to another file.
     """
     beside = manifest_path(path)
-    with beside.open("rb") as stream:
-        body = stream.read(MANIFEST_MAX_BYTES)
-    fields = _unsealed(body, beside)
-    if fields["file"] != path.name:
-        raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
-    return Checkpoint(
-        path=path,
-        pinned=pinned,
-        **{name: fields[name] for name in _VOUCHED if name not in ("unchecked", "attempt")},
-        unchecked=tuple(fields["unchecked"]),
-        parts=tuple(Part(*part) for part in fields.get("parts", ())),
-        attempt=fields.get("attempt", ""),
-    )
+    with beside.open("rb") as stream, refused(beside):
+        fields = _unsealed(stream.read(MANIFEST_MAX_BYTES), beside)
+        if fields["file"] != path.name:
+            raise CheckpointError(f"{beside}: describes {fields['file']!r}, not {path.name!r}")
+        # A version before this one knew no attempts.
+        vouched = {"attempt": "", **fields, "unchecked": tuple(fields["unchecked"])}
+        return Checkpoint(
+            path=path,
+            parts=tuple(Part(*part) for part in fields.get("parts", ())),
+            **{name: vouched[name] for name in _VOUCHED},
+        )
 
 
 def _sealed(fields: dict[str, Any]) -> bytes:
@@ -154,17 +151,14 @@ def _sealed(fields: dict[str, Any]) -> bytes:
 
 
 def _unsealed(body: bytes, beside: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-        seal = fields.pop("seal")
-        # Any byte that differs counts, also one that JSON would read over.
-        if _sealed(fields) != body or not isinstance(seal, str):
-            raise CheckpointError(f"{beside}: altered since it was written")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{beside}: no manifest of a checkpoint") from error
+    fields: dict[str, Any] = json.loads(body)
+    seal = fields.pop("seal")
+    # Any byte that differs counts, also one that JSON would read over.
+    if _sealed(fields) != body or not isinstance(seal, str):
+        raise CheckpointError(f"{beside}: altered since it was written")
     if fields.get("format") != FORMAT:
         raise CheckpointError(f"{beside}: format {fields.get('format')!r}, not {FORMAT!r}")
-    return dict(fields)
+    return fields
 
 
 def _encoded(fields: dict[str, Any]) -> bytes:

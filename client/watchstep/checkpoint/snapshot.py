@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from watchstep.checkpoint.plain import mapped
+from watchstep.checkpoint.plain import DESCEND, mapped
 
 
 class HostBuffers:
@@ -19,7 +19,6 @@ class HostBuffers:
 
     def __init__(self) -> None:
         self._buffers: dict[str, torch.Tensor] = {}
-        self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def copy(self, state: Any) -> Any:
         """`state` with every tensor replaced by one in host memory.
@@ -28,39 +27,43 @@ class HostBuffers:
         """
         used: dict[str, torch.Tensor] = {}
         twins: dict[tuple[Any, ...], torch.Tensor] = {}
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def host(value: Any, name: str) -> Any:
+        def copied(value: Any, name: str) -> Any:
             if not isinstance(value, torch.Tensor):
-                return value
-            identity = _identity(value) or (name,)
+                return DESCEND
+            # Keys may hold dots themselves.
+            while name in used:
+                name += "'"
+            identity: tuple[Any, ...] = (name,)
+            if value.layout is torch.strided and value.numel():
+                place = value.data_ptr(), value.device
+                identity = (*place, value.shape, value.stride(), value.dtype)
             if identity not in twins:
-                twins[identity] = used[name] = self._filled(value, name)
+                twins[identity] = used[name] = self._room_for(value, name)
+                if _is_strided(value):
+                    pairs.append((used[name], value.detach()))
             return twins[identity]
 
         with torch.no_grad():
-            copied = mapped(state, host)
-            self._carry_out()
+            copy = mapped(state, copied)
+            if pairs:
+                # All in one call: small tensors cost more to name than to copy.
+                buffers, values = zip(*pairs, strict=True)
+                torch._foreach_copy_(buffers, values, non_blocking=True)
+                wait_for(value.device for value in values)
         # Buffers of tensors that are gone are released.
         self._buffers = used
-        return copied
+        return copy
 
-    def _filled(self, value: torch.Tensor, name: str) -> torch.Tensor:
-        if value.layout is not torch.strided or value.is_quantized:
+    def _room_for(self, value: torch.Tensor, name: str) -> torch.Tensor:
+        """A buffer for a tensor; what is not laid out in strides is copied at once."""
+        if not _is_strided(value):
             return value.detach().cpu().clone()
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
-            pinned = value.is_cuda
-            buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned)
-        self._copies.append((buffer, value.detach()))
+            buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
         return buffer
-
-    def _carry_out(self) -> None:
-        """All copies in one call: small tensors cost more to name than to copy."""
-        copies, self._copies = self._copies, []
-        if copies:
-            buffers, values = zip(*copies, strict=True)
-            torch._foreach_copy_(buffers, values, non_blocking=True)
-            wait_for(value.device for value in values)
 
 
 def wait_for(devices: Iterable[torch.device]) -> None:
@@ -69,8 +72,5 @@ def wait_for(devices: Iterable[torch.device]) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _identity(value: torch.Tensor) -> tuple[Any, ...] | None:
-    if value.layout is not torch.strided or not value.numel():
-        return None
-    place = value.data_ptr(), value.device
-    return (*place, tuple(value.shape), value.stride(), value.dtype)
+def _is_strided(value: torch.Tensor) -> bool:
+    return value.layout is torch.strided and not value.is_quantized

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ import torch
 from watchstep.checkpoint.plain import unplain
 from watchstep.errors import CheckpointError
 
+_Get = Callable[[], Any]
+_Put = Callable[[Any], object]
+
 _LIKE_PARAMETER = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "momentum_buffer", "exp_inf"}
 )
@@ -20,10 +24,10 @@ _LIKE_PARAMETER = frozenset(
 
 
 def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[], None]:
-    """Load `saved[name]` into each `targets[name]`, after all were found to fit.
+    """Load `saved[name]` into each `targets[name]`.
 
-    Should one refuse all the same, those before it get back what they had; this costs a copy
-    of every target while it runs.
+    Should one not take it, all get back what they had; this costs a copy of every target while
+    it runs.
 
     Args:
         targets: Modules, optimizers, schedulers, scalers and whatever else has
@@ -45,113 +49,64 @@ def load_all(targets: Mapping[str, Any], saved: Mapping[str, Any]) -> Callable[[
         for back in reversed(undo):
             back()
 
-    try:
-        for name, load in loads.items():
-            undo.append(_restorer(targets[name]))
-            load()
-    except Exception as error:
-        undo_all()
-        raise CheckpointError(f"{name}: does not take its state: {error}") from error
+    for name, (get, put, state) in loads.items():
+        try:
+            undo.append(functools.partial(put, get()))
+            _check_fit(targets[name], state)
+            put(unplain(state))
+        except Exception as error:
+            undo_all()
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{name}: does not take its state: {reason}") from error
     return undo_all
 
 
-def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> Callable[[], object]:
+def _load_of(name: str, target: Any, saved: Mapping[str, Any]) -> tuple[_Get, _Put, Any]:
     if name not in saved:
         held = ", ".join(sorted(map(str, saved))) or "nothing"
         raise CheckpointError(f"{name}: not in the checkpoint, which holds {held}")
-    state = saved[name]
-    loader = _loader(target)
-    if loader is None:
+    access = _access(target)
+    if access is None:
         raise CheckpointError(f"{name}: a {type(target).__name__} cannot be loaded in place")
-    _check_fit(name, target, state)
-    return lambda: loader(unplain(state))
+    return *access, saved[name]
 
 
-def _loader(target: Any) -> Callable[[Any], object] | None:
-    """What puts a state into a target, None if nothing can."""
+def _access(target: Any) -> tuple[_Get, _Put] | None:
+    """What reads a target as it is now, and what puts a state into it; None if nothing can."""
     if isinstance(target, torch.Generator):
-        return target.set_state
+        return target.get_state, target.set_state
     if hasattr(target, "load_state_dict"):
-        loader: Callable[[Any], object] = target.load_state_dict
-        return loader
+        return lambda: copy.deepcopy(target.state_dict()), target.load_state_dict
     if isinstance(target, random.Random):
-        return target.setstate
-    if isinstance(target, dict):
-        return lambda state: _refill(target, state)
-    if isinstance(target, list):
-        return lambda state: target.__setitem__(slice(None), state)
-    return _numpy_loader(target)
-
-
-def _refill(target: dict[Any, Any], state: Mapping[Any, Any]) -> None:
-    target.clear()
-    target.update(state)
-
-
-def _numpy_loader(target: Any) -> Callable[[Any], object] | None:
+        return target.getstate, target.setstate
+    # The entries of containers may be live objects: only the container is ours to refill.
+    if isinstance(target, (dict, list)):
+        return target.copy, functools.partial(_refill, target)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(target, numpy.random.Generator):
-        return lambda state: setattr(target.bit_generator, "state", state)
+        bits = target.bit_generator
+        return lambda: copy.deepcopy(bits.state), lambda state: setattr(bits, "state", state)
     return None
 
 
-def _restorer(target: Any) -> Callable[[], object]:
-    """A function that puts a target back as it is now."""
-    loader = _loader(target)
-    assert loader is not None
-    if isinstance(target, torch.Generator):
-        before: Any = target.get_state()
-    elif hasattr(target, "state_dict"):
-        before = copy.deepcopy(target.state_dict())
-    elif isinstance(target, random.Random):
-        before = target.getstate()
-    elif isinstance(target, (dict, list)):
-        # The entries may be live objects: only the container is ours to refill.
-        before = target.copy()
+def _refill(target: Any, state: Any) -> None:
+    target.clear()
+    if isinstance(target, dict):
+        target.update(state)
     else:
-        before = copy.deepcopy(target.bit_generator.state)
-    return lambda: loader(before)
+        target.extend(state)
 
 
-def _check_fit(name: str, target: Any, state: Any) -> None:
-    if isinstance(target, torch.nn.Module):
-        _check_module(name, target, state)
-    elif isinstance(target, torch.optim.Optimizer):
-        _check_optimizer(name, target, state)
-    elif isinstance(target, dict) != isinstance(state, dict) and isinstance(target, (dict, list)):
-        raise CheckpointError(f"{name}: holds a {type(state).__name__}, not a mapping or list")
-
-
-def _check_module(name: str, module: torch.nn.Module, state: Any) -> None:
-    expected = module.state_dict()
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{name}: holds no module's state")
-    missing = sorted(set(expected) - set(state))
-    surplus = sorted(set(state) - set(expected))
-    if missing or surplus:
-        wrong = f"lacks {missing[0]}" if missing else f"has {surplus[0]} too many"
-        raise CheckpointError(f"{name}: {wrong} ({len(missing)} missing, {len(surplus)} surplus)")
-    for key, tensor in expected.items():
-        if not isinstance(tensor, torch.Tensor):
-            continue
-        saved = state[key]
-        shape = tuple(saved.shape) if isinstance(saved, torch.Tensor) else type(saved).__name__
-        if shape != tuple(tensor.shape):
-            raise CheckpointError(f"{name}.{key}: is {shape}, expected {tuple(tensor.shape)}")
-
-
-def _check_optimizer(name: str, optimizer: torch.optim.Optimizer, state: Any) -> None:
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
-        raise CheckpointError(f"{name}: holds no optimizer's state")
-    groups = state["param_groups"]
-    sizes = [len(group["params"]) for group in groups]
-    expected = [len(group["params"]) for group in optimizer.param_groups]
-    if sizes != expected:
-        raise CheckpointError(f"{name}: parameter groups of {sizes}, expected {expected}")
-    indices = (index for group in groups for index in group["params"])
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    for index, parameter in zip(indices, parameters, strict=True):
+def _check_fit(target: Any, state: Any) -> None:
+    """Refuse what the target itself would take although it does not fit."""
+    if isinstance(target, (dict, list)) and isinstance(target, dict) != isinstance(state, dict):
+        raise TypeError(f"a {type(state).__name__} is no {type(target).__name__}")
+    if not isinstance(target, torch.optim.Optimizer):
+        return
+    indices = (index for group in state["param_groups"] for index in group["params"])
+    parameters = (p for group in target.param_groups for p in group["params"])
+    for index, parameter in zip(indices, parameters, strict=False):
         for key, entry in state["state"].get(index, {}).items():
             if key in _LIKE_PARAMETER and entry is not None and entry.shape != parameter.shape:
                 shapes = f"{tuple(entry.shape)}, expected {tuple(parameter.shape)}"
-                raise CheckpointError(f"{name}.state.{index}.{key}: is {shapes}")
+                raise ValueError(f"state.{index}.{key}: is {shapes}")

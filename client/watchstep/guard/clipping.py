@@ -34,30 +34,24 @@ def observe_clipping(*guards: Guard | None) -> Iterator[None]:
     """
     from torch.nn.utils import clip_grad
 
-    places = [(torch.nn.utils, name) for name in _NAMES]
-    places += [(clip_grad, name) for name in _NAMES if hasattr(clip_grad, name)]
-    watching = _Watching(tuple(guard for guard in guards if guard is not None))
-    wrapped = [_wrap(place, name, watching) for place, name in places if watching.guards]
+    watching = [guard for guard in guards if guard is not None]
+    wrapped = [
+        _wrap(place, name, watching)
+        for place in (torch.nn.utils, clip_grad)
+        for name in _NAMES
+        if watching and hasattr(place, name)
+    ]
     try:
         yield
     finally:
         # A block that ends out of order leaves a wrapper in place that only passes on.
-        watching.guards = ()
+        watching.clear()
         for place, name, original, wrapper in reversed(wrapped):
             if getattr(place, name) is wrapper:
                 setattr(place, name, original)
 
 
-class _Watching:
-    def __init__(self, guards: tuple[Guard, ...]) -> None:
-        self.guards = guards
-
-    def see(self, parameters: list[Any]) -> None:
-        for guard in self.guards:
-            guard.before_clipping(parameters)
-
-
-def _wrap(place: Any, name: str, watching: _Watching) -> tuple[Any, str, Any, Any]:
+def _wrap(place: Any, name: str, watching: list[Guard]) -> tuple[Any, str, Any, Any]:
     original: Callable[..., Any] = getattr(place, name)
 
     @functools.wraps(original)
@@ -65,7 +59,8 @@ def _wrap(place: Any, name: str, watching: _Watching) -> tuple[Any, str, Any, An
         if not isinstance(parameters, torch.Tensor):
             # A generator can be read only once.
             parameters = list(parameters)
-        watching.see([parameters] if isinstance(parameters, torch.Tensor) else parameters)
+        for guard in watching:
+            guard.before_clipping([parameters] if torch.is_tensor(parameters) else parameters)
         return original(parameters, *args, **kwargs)
 
     setattr(place, name, observed)

@@ -6,14 +6,15 @@ travel to the host beside the training, and the verdict about them comes one ste
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 
-from watchstep.guard.measure import dense_values, largest_magnitudes, tensor_norms
+from watchstep.guard.measure import dense_values, tensor_norms
+from watchstep.guard.optimizers import parameters_of
 
 Receive = Callable[[list[float]], None]
 
@@ -24,18 +25,8 @@ PACKET = 5
 """Numbers a packet holds at most."""
 
 
-class Copies(Protocol):
-    """Brings small packets from a device to the host without waiting."""
-
-    def send(self, packet: torch.Tensor, receive: Receive) -> bool:
-        """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
-
-    def deliver(self) -> None:
-        """Hand every packet that has arrived to its receiver, oldest first."""
-
-
 class CudaCopies:
-    """Copies into pinned memory on the current stream, each followed by an event."""
+    """Brings small packets to the host without waiting: pinned memory, and an event for each."""
 
     def __init__(self) -> None:
         # Pinning memory waits for the device, so all of it is pinned before training.
@@ -46,6 +37,7 @@ class CudaCopies:
         self._flying: deque[tuple[torch.Tensor, torch.cuda.Event, int, Receive]] = deque()
 
     def send(self, packet: torch.Tensor, receive: Receive) -> bool:
+        """Begin copying up to `PACKET` float64 numbers; False if too many are under way."""
         if not self._free:
             return False
         buffer, event = self._free.pop()
@@ -55,6 +47,7 @@ class CudaCopies:
         return True
 
     def deliver(self) -> None:
+        """Hand every packet that has arrived to its receiver, oldest first."""
         while self._flying and self._flying[0][1].query():  # type: ignore[no-untyped-call]
             buffer, event, length, receive = self._flying.popleft()
             values = buffer[:length].tolist()
@@ -63,7 +56,7 @@ class CudaCopies:
 
 
 class HostCopies:
-    """The same for tensors that are on the host already: there at once, read when asked."""
+    """The same for tensors that are on the host already: there at once, read by `deliver`."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[torch.Tensor, Receive]] = deque(maxlen=SLOTS)
@@ -78,8 +71,7 @@ class HostCopies:
             receive(packet.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """What one earlier step turned out to be.
 
     Attributes:
@@ -101,7 +93,7 @@ class Arrived:
 class DeviceLane:
     """Measures on the device, and has a fused optimizer skip there."""
 
-    def __init__(self, copies: Copies, *, skip: bool) -> None:
+    def __init__(self, copies: CudaCopies | HostCopies, *, skip: bool) -> None:
         self.copies = copies
         self._skip = skip
         self._counts: torch.Tensor | None = None
@@ -166,12 +158,9 @@ class DeviceLane:
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:
-        if self._counts is None:
-            self._counts = torch.zeros(2, dtype=torch.float64, device=bad.device)
         wide = bad.to(torch.float64)
-        total = self._counts[0] + wide
-        in_a_row = (self._counts[1] + wide) * wide
-        self._counts = torch.stack([total, in_a_row])
+        total, in_a_row = (wide * 0, wide * 0) if self._counts is None else self._counts
+        self._counts = torch.stack([total + wide, (in_a_row + wide) * wide])
         return self._counts
 
 
@@ -196,15 +185,14 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
         g["momentum"] for g in optimizer.param_groups
     ):
         return True
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    return all(optimizer.state.get(p) for p in parameters if p.grad is not None)
+    return all(optimizer.state.get(p) for p in parameters_of(optimizer) if p.grad is not None)
 
 
 def _reduced(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Norm and number of non-finite tensors, as two float64 numbers on the device."""
     with torch.no_grad():
         values = dense_values(gradients, exact=False)
-        largest = largest_magnitudes(values)
+        largest = tensor_norms(values, math.inf)
         nonfinite = (~torch.isfinite(largest)).sum().to(torch.float64)
         norm = torch.linalg.vector_norm(tensor_norms(values))
         overflown = torch.isinf(norm) & (nonfinite == 0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
 import logging
 import math
 import time
 import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("watchstep.guard")
 
-TIMEOUT_S = 1_800.0
-"""torch's own default for gloo: whatever training itself would wait for, the vote waits for."""
+T = TypeVar("T")
+
 MEETING_S = 60.0
 """How long processes that share parameters wait for each other to guard them. They build the same
 optimizer in the same program, so only seconds lie between them."""
@@ -41,22 +40,19 @@ class Agreement:
     of them take a step or none does. That costs a round trip of a few bytes over gloo, on a
     group of its own that does not come between the collectives of the training.
 
-    If a vote fails, because a process has died or stopped voting for longer than `timeout_s`,
+    If a vote fails, because a process has died or not voted for half an hour,
     it is warned of, and each process decides by itself from then on.
 
     Args:
         group: The processes that vote, as a group or by their ranks; None for all of them. Every
             one of them must make its agreement, in the same order as its other groups.
-        timeout_s: Longest wait for the others.
 
     Attributes:
         processes: How many vote.
         open: Whether votes are still held.
     """
 
-    def __init__(
-        self, group: ProcessGroup | Sequence[int] | None = None, *, timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, group: ProcessGroup | Sequence[int] | None = None) -> None:
         if isinstance(group, Sequence):
             self._ranks = list(group)
         else:
@@ -64,7 +60,8 @@ class Agreement:
         self._group: Any = dist.new_group(
             self._ranks,
             backend="gloo",
-            timeout=datetime.timedelta(seconds=timeout_s),
+            # Whatever training itself would wait for, the vote waits for.
+            timeout=dist.distributed_c10d.default_pg_timeout,
             # Only members of the group are here to create it.
             use_local_synchronization=True,
         )
@@ -79,50 +76,44 @@ class Agreement:
             `share` itself where this process's part is not finite, or where only another's is
             not: that one says so, and is named.
         """
-        if not self.open:
-            return share
-        try:
-            norm = self._joined(share.norm)
-        except RuntimeError as error:
-            self._fail(error)
-            return share
-        local = not math.isfinite(share.norm) or not math.isfinite(norm)
-        return share if local else dataclasses.replace(share, norm=norm)
 
-    def _joined(self, norm: float) -> float:
-        norms = torch.zeros(self.processes, dtype=torch.float64)
-        norms[self._place] = norm
-        dist.all_reduce(norms, group=self._group)
-        return joined_norm(norms.tolist())
+        def joined() -> Measured:
+            norm = joined_norm(self._gathered(share.norm))
+            local = not math.isfinite(share.norm) or not math.isfinite(norm)
+            return share if local else dataclasses.replace(share, norm=norm)
+
+        return self._or_alone(joined, share)
 
     def verdict(self, own: Verdict) -> Verdict:
         """The verdict of all processes for this step; blocks until each has voted.
-
-        Args:
-            own: This process's verdict.
 
         Returns:
             `own` where nobody asks for more than a pin. Otherwise the strongest action, with
             rules and reason of the first process that asked for it, and its rank named.
         """
+        return self._or_alone(lambda: self._voted(own), own)
+
+    def _or_alone(self, together: Callable[[], T], own: T) -> T:
+        """What all processes come to; this one's own where they are not there any more."""
         if not self.open:
             return own
         try:
-            return self._voted(own)
+            return together()
         except RuntimeError as error:
-            self._fail(error)
+            # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
+            self.open = False
+            log.warning("vote failed, this process decides alone from now on", exc_info=error)
             return own
 
-    def _fail(self, error: RuntimeError) -> None:
-        # torch.distributed tells of dead peers and of timeouts by RuntimeErrors.
-        self.open = False
-        log.warning("vote failed, this process decides alone from now on", exc_info=error)
+    def _gathered(self, own: float) -> list[float]:
+        """One number of each process."""
+        numbers = torch.zeros(self.processes, dtype=torch.float64)
+        numbers[self._place] = own
+        dist.all_reduce(numbers, group=self._group)
+        return numbers.tolist()
 
     def _voted(self, own: Verdict) -> Verdict:
-        votes = torch.zeros(len(self._ranks), dtype=torch.int64)
-        votes[self._place] = int(own.action)
-        dist.all_reduce(votes, group=self._group)
-        actions = votes.tolist()
+        actions = self._gathered(own.action)
         strongest = max(actions)
         if strongest < Action.SKIP:
             return own
@@ -132,7 +123,7 @@ class Agreement:
         rules, reason = strongest_case[0]
         return dataclasses.replace(
             own,
-            action=Action(strongest),
+            action=Action(int(strongest)),
             rules=tuple(rules),
             reason=f"rank {self._ranks[first]}: {reason}",
         )

@@ -15,32 +15,37 @@ import torch
 from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError, TrainingHalted
-from watchstep.guard.device import (
-    Arrived,
-    CudaCopies,
-    DeviceLane,
-    HostCopies,
-    skips_on_device,
-)
+from watchstep.guard.device import Arrived, CudaCopies, DeviceLane, HostCopies, skips_on_device
 from watchstep.guard.distributed import Agreement, agreement_of
-from watchstep.guard.health import (
+from watchstep.guard.learning_rate import hold_factor
+from watchstep.guard.measure import (
     EARLY_STEPS,
-    StepSize,
+    Measured,
+    begin_step,
     frozen_parameters,
     largest_learning_rate,
+    measure,
+    measure_share,
     without_gradient,
 )
-from watchstep.guard.learning_rate import hold_factor
-from watchstep.guard.measure import Measured, gradients_of, measure, measure_share
-from watchstep.guard.optimizers import hookable, is_flattened, parameters_of
-from watchstep.guard.skipping import (
-    Snapshot,
-    WithheldGradients,
-    ZeroedGradients,
+from watchstep.guard.optimizers import (
+    gradients_of,
+    hookable,
+    is_flattened,
+    mesh_of,
+    parameters_of,
     passes_over_missing_gradients,
-    refusal,
 )
-from watchstep.guard.tally import FROZEN, NONFINITE, NORM, UPDATE_RATIO, Tally
+from watchstep.guard.skipping import Snapshot, WithheldGradients, ZeroedGradients, refusal
+from watchstep.guard.tally import (
+    FROZEN,
+    NONFINITE,
+    NORM,
+    SKIPPED,
+    STEPS,
+    UPDATE_RATIO,
+    Tally,
+)
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 
@@ -167,8 +172,9 @@ class Guard:
         self._unclipped: Measured | None = None
         self._clipped: set[int] = set()
         self._skip_on_device = skip_on_device
-        self._agreement = agreement if _is_sharded(self.optimizer) else None
         self._flattened = is_flattened(self.optimizer)
+        sharded = any(mesh_of(p) is not None for p in parameters_of(self.optimizer))
+        self._agreement = agreement if self._flattened or sharded else None
         self._lane: DeviceLane | None = None
         self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
         self._skipped_there = 0
@@ -193,6 +199,7 @@ class Guard:
 
     @property
     def errors(self) -> int:
+        """Errors inside the guard or its judge that training survived."""
         return sum(self._boundary.errors.values())
 
     def note(self, name: str, value: float) -> None:
@@ -237,12 +244,12 @@ class Guard:
     ) -> tuple[Any, Any] | None:
         self._forget_step()
         self.steps += 1
-        self._tally.step()
+        self._tally.count(STEPS)
         with self._boundary:
             hold_factor(self.optimizer)
-            if self._demanded is not None:
-                self._act_on_demand(self._demanded())
-            if self._skipping:
+            verdict = Verdict() if self._demanded is None else self._demanded()
+            if verdict.action >= Action.SKIP:
+                self._act(verdict)
                 return None
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is not None:
@@ -257,7 +264,7 @@ class Guard:
         with self._boundary:
             self._release()
             if self._step_size is not None and not self._skipping:
-                self._report_slowly(UPDATE_RATIO, self._step_size.ratio())
+                self._report_slowly(UPDATE_RATIO, self._step_size())
         self._forget_step()
 
     def _forget_step(self) -> None:
@@ -267,7 +274,7 @@ class Guard:
         self._skipping = False
         self._withheld: WithheldGradients | None = None
         self._snapshot: Snapshot | None = None
-        self._step_size: StepSize | None = None
+        self._step_size: Callable[[], torch.Tensor | None] | None = None
 
     def _release(self) -> None:
         if self._snapshot is not None and self._skipping:
@@ -325,24 +332,21 @@ class Guard:
             return
         measured = self._measured(gradients, unclipped)
         self._look_slowly()
-        self._act(self._verdict(measured, self._taken_notes()))
-
-    def _act_on_demand(self, verdict: Verdict) -> None:
-        if verdict.action >= Action.SKIP:
-            self._act(verdict)
+        self._act(self._verdict(measured, self._take_notes()))
 
     def _count_scaler_skip(self) -> None:
         self.scaler_skipped += 1
         self._tally.scaler_skip()
 
     def _decide_later(self, lane: DeviceLane, gradients: Sequence[torch.Tensor]) -> None:
+        """Act on what has arrived of earlier steps, and send this one's numbers on their way."""
         lane.copies.deliver()
         while self._late and not self._skipping:
             arrived, notes = self._late.popleft()
             skipped_there = arrived.skipped - self._skipped_there
             self._skipped_there = arrived.skipped
             self.skipped += skipped_there
-            self._tally.skip(skipped_there)
+            self._tally.count(SKIPPED, skipped_there)
             if arrived.by_scaler:
                 self._count_scaler_skip()
                 continue
@@ -350,12 +354,8 @@ class Guard:
             self._act_late(verdict, arrived)
         if self._skipping:
             return
-        notes = self._taken_notes()
-        lane.watch(
-            self.optimizer,
-            gradients,
-            lambda arrived: self._late.append((arrived, notes)),
-        )
+        notes = self._take_notes()
+        lane.watch(self.optimizer, gradients, lambda arrived: self._late.append((arrived, notes)))
         self._look_slowly()
 
     def _act_late(self, verdict: Verdict, arrived: Arrived) -> None:
@@ -385,6 +385,7 @@ class Guard:
         return overflown is not None and bool(overflown.item() > 0)
 
     def _measured(self, gradients: Sequence[torch.Tensor], unclipped: Measured | None) -> Measured:
+        """This step's gradients: unscaled, before clipping, and none clean that is not."""
         now = self._measure(gradients)
         # A GradScaler leaves gradients scaled for fused optimizers and tells them the scale.
         scale = getattr(self.optimizer, "grad_scale", None)
@@ -408,7 +409,7 @@ class Guard:
         verdict = self._judge(readings)
         return verdict if self._own_vote is None else self._own_vote.verdict(verdict)
 
-    def _taken_notes(self) -> dict[str, float]:
+    def _take_notes(self) -> dict[str, float]:
         notes, self._notes = self._notes, {}
         return notes
 
@@ -441,13 +442,13 @@ class Guard:
             # After a rollback the restored state is what the step must not change.
             if self._snapshot is None or verdict.action is Action.ROLLBACK:
                 self._snapshot = Snapshot(self.optimizer)
-                self._tell_of_left_out(self._snapshot)
+                self._complain_of_left_out(self._snapshot)
             self._withheld = ZeroedGradients(self.optimizer)
         self._skipped_in_a_row += 1
         self.skipped += 1
-        self._tally.skip(1)
+        self._tally.count(SKIPPED)
 
-    def _tell_of_left_out(self, snapshot: Snapshot) -> None:
+    def _complain_of_left_out(self, snapshot: Snapshot) -> None:
         """What was not there yet when the guard was made, and cannot be put back."""
         for name, kind in snapshot.left_out.items():
             self._boundary.complain(
@@ -461,7 +462,7 @@ class Guard:
         if not due or self._step_size is not None:
             return
         self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
-        self._step_size = StepSize(self.optimizer)
+        self._step_size = begin_step(self.optimizer)
 
     def _report_slowly(self, name: str, value: torch.Tensor | None) -> None:
         if value is None:
@@ -477,9 +478,3 @@ class Guard:
 def _guard_of(optimizer: torch.optim.Optimizer) -> Guard | None:
     reference = _guarded.get(optimizer)
     return None if reference is None else reference()
-
-
-def _is_sharded(optimizer: torch.optim.Optimizer) -> bool:
-    return is_flattened(optimizer) or any(
-        hasattr(p, "placements") for p in parameters_of(optimizer)
-    )

@@ -80,6 +80,7 @@ def _multiply(group: dict[str, Any], factor: float) -> None:
 
 
 def _wrap_schedulers() -> None:
+    """Have every step of torch's schedulers go on without the factor."""
     from torch.optim.lr_scheduler import LRScheduler
 
     kinds: list[Any] = [LRScheduler]

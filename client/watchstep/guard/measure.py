@@ -1,12 +1,14 @@
-"""What a step's gradients are like: one fused reduction, exact about what is finite."""
+"""What a step is like: its gradients, its size, and what will never move again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from watchstep.guard.optimizers import mesh_of, parameters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,17 @@ class Measured:
     nonfinite: int
 
 
-def gradients_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """The gradients that the optimizer's next step would use, over all parameter groups."""
-    return [
-        parameter.grad
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
-    ]
+SECOND_MOMENTS = frozenset(
+    {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "exp_inf"}
+)
+"""State entries of torch's optimizers that a step is divided by, or by the root of which."""
 
+SAMPLE_ELEMENTS = 65_536
+"""Elements per tensor that a step's size is measured on: bounds the copy to 256 KiB each."""
+
+EARLY_STEPS = frozenset({10, 50, 100})
+"""Steps at which slow readings are taken besides those of their cadence: a run that moves nothing
+shall not need 200 steps to say so."""
 
 SMALL_ELEMENTS = 65_536
 """Below it one norm of a copy beats a norm of each tensor: 9 us against 41 for 9,000 elements in
@@ -115,12 +119,11 @@ def joined_norm(norms: Sequence[float]) -> float:
 
 def _copies(gradient: torch.Tensor, processes: int) -> int:
     """How many processes hold the same numbers as this one."""
-    mesh = getattr(gradient, "device_mesh", None)
+    mesh = mesh_of(gradient)
     if mesh is None:
         return processes
-    placements = gradient.placements  # type: ignore[attr-defined]
     copies = max(processes // int(mesh.size()), 1)
-    for axis, placement in enumerate(placements):
+    for axis, placement in enumerate(gradient.placements):  # type: ignore[attr-defined]
         copies *= 1 if placement.is_shard() else int(mesh.size(axis))
     return copies
 
@@ -137,20 +140,12 @@ def dense_values(gradients: Sequence[torch.Tensor], *, exact: bool = True) -> li
     return [value for value in values if value.numel()]
 
 
-def tensor_norms(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The L2 norm of each tensor, float64, shape (tensors,), on the first one's device.
+def tensor_norms(values: Sequence[torch.Tensor], order: float = 2.0) -> torch.Tensor:
+    """The norm of each tensor, float64, shape (tensors,), on the first one's device.
 
-    The order is by dtype and device, not the order of `values`.
+    The order is by dtype and device, not the order of `values`. The norm of order inf is the
+    largest magnitude, NaN where one is NaN.
     """
-    return _fused_norms(values, 2.0)
-
-
-def largest_magnitudes(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The largest magnitude in each tensor, as `tensor_norms`; NaN where one is NaN."""
-    return _fused_norms(values, math.inf)
-
-
-def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
     kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
     for value in values:
         kinds.setdefault((value.dtype, value.device), []).append(value)
@@ -196,3 +191,79 @@ def _norm_without_overflow(value: torch.Tensor, largest: float) -> float:
         return 0.0
     scaled = value.to(torch.float64) / largest
     return largest * float(torch.linalg.vector_norm(scaled).item())
+
+
+def largest_learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
+    """The largest rate of an optimizer's groups; None where one is a tensor on a device."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    numbers = [float(rate) for rate in rates if isinstance(rate, (int, float))]
+    return max(numbers) if len(numbers) == len(rates) else None
+
+
+def without_gradient(parameters: Sequence[torch.Tensor], gradients: int) -> float:
+    """Share of the trainable parameters that a step finds without a gradient, 0 to 1.
+
+    All of them, step after step: the loss does not depend on what the optimizer holds.
+
+    Args:
+        parameters: Of all groups.
+        gradients: How many of them have a gradient.
+    """
+    if gradients == len(parameters):
+        return 0.0
+    missing = sum(p.requires_grad and p.grad is None for p in parameters)
+    return missing / (gradients + missing) if missing else 0.0
+
+
+def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+    """How many parameter elements have an infinite second moment, as a scalar on their device.
+
+    A step is divided by the root of that moment, so such an element never moves again,
+    although its value is finite and no gradient is wrong any more. None without such state.
+    """
+    with torch.no_grad():
+        counts = [
+            torch.isinf(entry).sum()
+            for state in optimizer.state.values()
+            for name, entry in state.items()
+            if name in SECOND_MOMENTS and isinstance(entry, torch.Tensor)
+        ]
+        if not counts:
+            return None
+        home = counts[0].device
+        return torch.stack([count.to(home, non_blocking=True) for count in counts]).sum()
+
+
+def begin_step(optimizer: torch.optim.Optimizer) -> Callable[[], torch.Tensor | None]:
+    """Sample parameters before a step; what is returned measures after it how far they moved.
+
+    That is the L2 norm of the step over that of the weights before it, a scalar on their device:
+    NaN where all sampled weights were zero and did not move, None without parameters. Holds at
+    most `SAMPLE_ELEMENTS` of each tensor, until it is dropped.
+    """
+    with torch.no_grad():
+        parameters = parameters_of(optimizer)
+        samples = [_sample(p) for p in parameters if p.numel() and p.is_floating_point()]
+        before = [sample.clone() for sample in samples]
+
+    def ratio() -> torch.Tensor | None:
+        if not samples:
+            return None
+        with torch.no_grad():
+            moved = [now.float() - then.float() for now, then in zip(samples, before, strict=True)]
+            norms = tensor_norms(moved), tensor_norms(before)
+            moved_norm, norm = map(torch.linalg.vector_norm, norms)
+            size: torch.Tensor = moved_norm / norm
+            return size
+
+    return ratio
+
+
+def _sample(parameter: torch.Tensor) -> torch.Tensor:
+    """A view of the first elements; a tensor with gaps is taken whole."""
+    local = parameter.detach()
+    if hasattr(local, "to_local"):
+        local = local.to_local()
+    if not local.is_contiguous():
+        return local
+    return local.view(-1)[:SAMPLE_ELEMENTS]

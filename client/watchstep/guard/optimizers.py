@@ -29,6 +29,11 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def gradients_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The gradients that the optimizer's next step would use, over all parameter groups."""
+    return [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+
+
 def is_flattened(optimizer: torch.optim.Optimizer) -> bool:
     """Whether parameters are FSDP1's: plain tensors of which each process has its own part."""
     # The mark that torch.distributed.fsdp sets on every such tensor; it has no public name.
@@ -45,9 +50,20 @@ def ranks_of_shards(optimizer: torch.optim.Optimizer) -> list[int]:
         return []
     if is_flattened(optimizer):
         return list(range(dist.get_world_size()))
-    meshes = {id(mesh): mesh for p in parameters_of(optimizer) if (mesh := _mesh(p)) is not None}
+    meshes = {id(mesh): mesh for p in parameters_of(optimizer) if (mesh := mesh_of(p)) is not None}
     return sorted({rank for mesh in meshes.values() for rank in mesh.mesh.flatten().tolist()})
 
 
-def _mesh(parameter: torch.Tensor) -> Any:
+def mesh_of(parameter: torch.Tensor) -> Any:
+    """Where a DTensor's shards are; None for a plain tensor."""
     return getattr(parameter, "device_mesh", None)
+
+
+def passes_over_missing_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether withholding gradients is known to leave no trace.
+
+    True for torch's own optimizers, each of which is tested. LBFGS reads a missing gradient
+    as zeros, and a stranger's class may do anything.
+    """
+    kind = type(optimizer)
+    return kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS"

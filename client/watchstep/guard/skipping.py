@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import collections
+import copy
+import random
+import sys
+import types
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
-from watchstep.guard.memory import Memory, NoWayBackError
+from watchstep.guard.optimizers import parameters_of, passes_over_missing_gradients
+
+WayBack = Callable[[], Any]
+"""Makes an object as it was, and returns it: the same one where that can be."""
+
+_UNCHANGING = (
+    bool, int, float, complex, str, bytes, type(None), type, range, slice, property,
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType,
+)  # fmt: skip
+_WITHOUT_MEMORY = (
+    "torch._C", "torch.distributed", "torch.cuda", "torch.utils.hooks",
+    "_thread", "threading", "logging", "weakref", "functools",
+)  # fmt: skip
+"""Modules whose objects a step may use but learns nothing by: locks, streams, process groups."""
 
 
 class WithheldGradients:
@@ -19,12 +37,7 @@ class WithheldGradients:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._held = [
-            (parameter, parameter.grad)
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
+        self._held = [(p, p.grad) for p in parameters_of(optimizer) if p.grad is not None]
         for parameter, _ in self._held:
             parameter.grad = None
 
@@ -114,8 +127,8 @@ _TORCHS_PREFIXES = ("_optimizer_", "_zero_grad_", "_warned_", "_patched_")
 
 def _ways_back(
     optimizer: torch.optim.Optimizer, memory: Memory
-) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    ways: dict[str, Callable[[], Any]] = {}
+) -> tuple[dict[str, WayBack], dict[str, str]]:
+    ways: dict[str, WayBack] = {}
     left_out: dict[str, str] = {}
     for name, value in own_attributes(optimizer).items():
         try:
@@ -125,11 +138,119 @@ def _ways_back(
     return ways, left_out
 
 
-def passes_over_missing_gradients(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether withholding gradients is known to leave no trace.
+class NoWayBackError(Exception):
+    """An object can neither be refilled nor copied; the message is its class."""
 
-    True for torch's own optimizers, each of which is tested. LBFGS reads a missing gradient
-    as zeros, and a stranger's class may do anything.
-    """
-    kind = type(optimizer)
-    return kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS"
+
+class Memory:
+    """Ways back for objects that may refer to each other, each remembered once."""
+
+    def __init__(self, *, dry: bool = False) -> None:
+        """Begin.
+
+        Args:
+            dry: Only find out whether there is a way back: no tensor is copied.
+        """
+        self._dry = dry
+        self._ways: dict[int, WayBack] = {}
+        # An id is an object's only while the object lives.
+        self._alive: list[Any] = []
+
+    def way_back(self, value: Any) -> WayBack:
+        """What makes `value` as it is now.
+
+        Raises:
+            NoWayBackError: There is nothing that could.
+        """
+        unchanging = (*_UNCHANGING, torch.dtype, torch.device, torch.Size)
+        if isinstance(value, unchanging):
+            return lambda: value
+        key = id(value)
+        if key not in self._ways:
+            self._alive.append(value)
+            # An object that holds itself finds this; its own way back is already under way then.
+            self._ways[key] = lambda: value
+            self._ways[key] = self._new_way(value)
+        return self._ways[key]
+
+    def _new_way(self, value: Any) -> WayBack:
+        if isinstance(value, torch.Tensor):
+            saved = value if self._dry else value.detach().clone()
+            return _restored(value, lambda saved: value.detach().copy_(saved), saved)
+        if isinstance(value, torch.Generator):
+            return _restored(value, value.set_state, value.get_state())
+        if isinstance(value, random.Random):
+            return _restored(value, value.setstate, value.getstate())
+        if isinstance(value, (dict, list, collections.deque, set, tuple)):
+            return self._container(value)
+        return _numpy(value) or self._object(value)
+
+    def _container(self, value: Any) -> WayBack:
+        if isinstance(value, tuple):
+            return self._tuple(value)
+        if isinstance(value, set):
+            before = value.copy()
+            return _refilled(value, value.update, lambda: before)
+        if isinstance(value, dict):
+            entries = {key: self.way_back(entry) for key, entry in value.items()}
+            return _refilled(
+                value, value.update, lambda: {k: back() for k, back in entries.items()}
+            )
+        members = [self.way_back(member) for member in value]
+        return _refilled(value, value.extend, lambda: [back() for back in members])
+
+    def _tuple(self, value: tuple[Any, ...]) -> WayBack:
+        members = [self.way_back(member) for member in value]
+
+        def rebuilt() -> tuple[Any, ...]:
+            restored = [back() for back in members]
+            if all(now is before for now, before in zip(restored, value, strict=True)):
+                return value
+            return tuple(restored)
+
+        return rebuilt
+
+    def _object(self, value: Any) -> WayBack:
+        if type(value).__module__.startswith(_WITHOUT_MEMORY):
+            return lambda: value
+        attributes = getattr(value, "__dict__", None)
+        if type(attributes) is dict and not getattr(type(value), "__slots__", ()):
+            refill = self._container(attributes)
+            return _restored(value, lambda _: refill(), None)
+        try:
+            saved = copy.deepcopy(value)
+        except (TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+            raise NoWayBackError(type(value).__name__) from error
+        return lambda: copy.deepcopy(saved)
+
+
+def _refilled(
+    value: Any, fill: Callable[[Any], object], contents: Callable[[], Iterable[Any]]
+) -> WayBack:
+    def refill() -> Any:
+        restored = contents()
+        value.clear()
+        fill(restored)
+        return value
+
+    return refill
+
+
+def _numpy(value: Any) -> WayBack | None:
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if isinstance(value, numpy.ndarray) and value.shape:
+        return _restored(value, lambda saved: value.__setitem__(..., saved), value.copy())
+    if isinstance(value, numpy.random.Generator):
+        bits = value.bit_generator
+        return _restored(value, lambda saved: setattr(bits, "state", saved), bits.state)
+    return None
+
+
+def _restored(value: Any, setter: Callable[[Any], object], state: Any) -> WayBack:
+    def put_back() -> Any:
+        setter(state)
+        return value
+
+    return put_back

@@ -23,18 +23,18 @@ class Tally:
     """Sums over steps, taken once per update by `take`."""
 
     def __init__(self) -> None:
+        # What most runs never have is reported from the first time on, until it is over too.
         self._has_scaler = self._has_missed = False
         self._begin()
 
-    def step(self) -> None:
-        self._steps += 1
-
-    def skip(self, steps: int) -> None:
-        self._skipped += steps
+    def count(self, name: str, number: float = 1.0) -> None:
+        """Count steps, skipped steps, or non-finite gradient tensors."""
+        self._sums[name] += number
 
     def scaler_skip(self) -> None:
+        """Count a step that an AMP loss scaler skipped."""
         self._has_scaler = True
-        self._scaler_skipped += 1
+        self._sums[SCALER_SKIPPED] = self._sums.get(SCALER_SKIPPED, 0.0) + 1.0
 
     def optimizer(self, without_gradient: float, rate: float | None) -> None:
         """Add what the optimizer was given for a step.
@@ -46,31 +46,22 @@ class Tally:
         self._has_missed = self._has_missed or without_gradient > 0
         self._missing.append(without_gradient)
         if rate is not None:
-            self._rates[:] = [rate]
+            self._latest[LEARNING_RATE] = rate
 
     def norm(self, norm: float, nonfinite: int) -> None:
+        """Add one step's pre-clip norm and its number of non-finite gradient tensors."""
         self._norms.append(norm)
-        self._nonfinite += nonfinite
+        self._sums[NONFINITE] += nonfinite
 
     def slow(self, name: str, value: float) -> None:
         """Add a reading of the slow cadence; a later one of the same update replaces it."""
-        self._slow[name] = value
+        self._latest[name] = value
 
     def take(self) -> dict[str, float]:
         """The readings since the last call, and begin anew."""
-        readings = {
-            STEPS: float(self._steps),
-            SKIPPED: float(self._skipped),
-            NONFINITE: float(self._nonfinite),
-            **self._slow,
-        }
-        if self._rates:
-            readings[LEARNING_RATE] = self._rates[0]
-        # What most runs never have is told from the first time on, so that it can be told over.
+        readings = {**self._sums, **self._latest}
         if self._missing and self._has_missed:
             readings[WITHOUT_GRADIENT] = max(self._missing)
-        if self._has_scaler:
-            readings[SCALER_SKIPPED] = float(self._scaler_skipped)
         if self._norms:
             readings[NORM] = worst(self._norms, math.fsum(_finite(self._norms)) / len(self._norms))
             readings[NORM_MAX] = worst(self._norms, max(_finite(self._norms), default=0.0))
@@ -78,13 +69,12 @@ class Tally:
         return readings
 
     def _begin(self) -> None:
+        self._sums = dict.fromkeys((STEPS, SKIPPED, NONFINITE), 0.0)
+        if self._has_scaler:
+            self._sums[SCALER_SKIPPED] = 0.0
+        self._latest: dict[str, float] = {}
         self._norms: list[float] = []
-        self._steps = 0
-        self._skipped = self._scaler_skipped = 0
-        self._nonfinite = 0
         self._missing: list[float] = []
-        self._rates: list[float] = []
-        self._slow: dict[str, float] = {}
 
 
 def merged(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -7,12 +7,10 @@ device until the next update reads it with the other readings.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
 
 ACTIVE_SHARE = 0.01
 """A unit is dead that is active for less than this share of the inputs, and saturated that is
@@ -22,6 +20,16 @@ NEAR_ONE = 1.0 - 1.2e-7
 """A tanh or sigmoid above this is 1 in float32, and its gradient 0: SageMaker's 9.4999 and 17."""
 NEAR_ZERO = 1.1e-10
 """A sigmoid below this has no gradient left that matters: SageMaker's input of -23."""
+
+Moves = Callable[[torch.Tensor], torch.Tensor]
+_DEAD, _SATURATED = "guard/dead_units", "guard/saturated_units"
+_KINDS: dict[type, tuple[str, Moves]] = {
+    nn.ReLU: (_DEAD, lambda units: units > 0),
+    nn.ReLU6: (_DEAD, lambda units: units > 0),
+    nn.Tanh: (_SATURATED, lambda units: units.abs() < NEAR_ONE),
+    nn.Sigmoid: (_SATURATED, lambda units: (units > NEAR_ZERO) & (units < NEAR_ONE)),
+}
+"""Of a module its reading, and where a unit of it lets something through or has a gradient."""
 
 
 class Units:
@@ -53,32 +61,18 @@ class Units:
         Raises:
             ValueError: `every` is below 1, or the model has no module of these kinds.
         """
-        from torch import nn
-
         if every < 1:
             raise ValueError(f"every must be 1 or more, not {every}")
         self.model, self.every = model, every
         self._survive = survive or (lambda function, *args: function(*args))
         self._passes = 0
         self._shares: dict[str, list[torch.Tensor]] = {}
-        kinds = {
-            nn.ReLU: _lets_through,
-            nn.ReLU6: _lets_through,
-            nn.Tanh: _tanh_moves,
-            nn.Sigmoid: _sigmoid_moves,
-        }
-        seen = [
-            (module, measure)
-            for module in model.modules()
-            for kind, measure in kinds.items()
-            if type(module) is kind
-        ]
+        seen = [module for module in model.modules() if type(module) in _KINDS]
         if not seen:
             raise ValueError("the model has no nn.ReLU, nn.ReLU6, nn.Tanh or nn.Sigmoid to observe")
         self._handles = [model.register_forward_pre_hook(self._count)]
-        for module, measure in seen:
-            name = "guard/dead_units" if measure is _lets_through else "guard/saturated_units"
-            self._handles.append(module.register_forward_hook(self._hook(name, measure)))
+        for module in seen:
+            self._handles.append(module.register_forward_hook(self._hook(*_KINDS[type(module)])))
 
     def readings(self) -> dict[str, torch.Tensor]:
         """The worst layer's share of units since the last call: 0-d tensors, on their devices.
@@ -90,24 +84,21 @@ class Units:
         return {name: torch.stack(shares).max() for name, shares in by_name.items()}
 
     def detach(self) -> None:
+        """Take the hooks out. Twice is harmless."""
         for handle in self._handles:
             handle.remove()
 
     def _count(self, _module: Any, _inputs: Any) -> None:
         self._passes += 1
 
-    def _hook(
-        self, name: str, measure: Callable[[torch.Tensor], torch.Tensor]
-    ) -> Callable[[Any, Any, Any], None]:
+    def _hook(self, name: str, measure: Moves) -> Callable[[Any, Any, Any], None]:
         def seen(_module: Any, _inputs: Any, output: Any) -> None:
             if self._passes % self.every == 0 and not torch.compiler.is_compiling():
                 self._survive(self._measure, name, measure, output)
 
         return seen
 
-    def _measure(
-        self, name: str, measure: Callable[[torch.Tensor], torch.Tensor], output: torch.Tensor
-    ) -> None:
+    def _measure(self, name: str, measure: Moves, output: torch.Tensor) -> None:
         if output.dim() < 2 or not output.numel():
             return
         with torch.no_grad():
@@ -118,15 +109,3 @@ class Units:
         shares = self._shares.setdefault(name, [])
         if len(shares) < 256:
             shares.append(share)
-
-
-def _lets_through(units: torch.Tensor) -> torch.Tensor:
-    return units > 0
-
-
-def _tanh_moves(units: torch.Tensor) -> torch.Tensor:
-    return units.abs() < NEAR_ONE
-
-
-def _sigmoid_moves(units: torch.Tensor) -> torch.Tensor:
-    return (units > NEAR_ZERO) & (units < NEAR_ONE)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchstep.checkpoint.folder import Folder
-from watchstep.checkpoint.verify import is_kept, verify
+from watchstep.checkpoint.folder import Folder, is_kept
+from watchstep.checkpoint.reading import verify
 from watchstep.errors import CheckpointError
 
 _SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".zip")
@@ -92,7 +92,7 @@ class Search:
 def search(log: Path, good: Good, told: Mapping[str, int] | None = None) -> Search:
     """Look beside a log for the newest checkpoint that is good and intact.
 
-    Nothing in a checkpoint is executed: see `watchstep.checkpoint.verify`.
+    Nothing in a checkpoint is executed: see `watchstep.checkpoint.reading`.
 
     Args:
         log: The log's file or folder.
