@@ -383,7 +383,7 @@ class _Compiler:
         return kind(at, float(str(tree.parts[1].value)))
 
     def _reported(self, tree: Syntax) -> Node:
-        return nodes.Reported(self._watch(str(tree.parts[0].value)))
+        return nodes.Less(nodes.Number(0.0), self._reports(tree))
 
     def _reports(self, tree: Syntax) -> Node:
         return nodes.Reports(self._watch(str(tree.parts[0].value)))
@@ -413,13 +413,11 @@ class _Compiler:
     def _age(self, _: Syntax) -> Node:
         return nodes.Age()
 
-    # Judged at ticks alone, see `watchstep.core.silence`.
-
     def _silence(self, _: Syntax) -> Node:
-        return nodes.Number(0.0)
+        return nodes.Silence()
 
     def _stalled(self, _: Syntax) -> Node:
-        return nodes.Number(nodes.NO)
+        return nodes.Stalled()
 
 
 def _push(place: int, x: Node, of_guard: bool) -> Push:
