@@ -40,7 +40,7 @@ class Rules:
     def metric(self) -> str:
         return self.one_of(*TAME, WILD)
 
-    def number(self, depth: int = 0) -> str:  # noqa: PLR0911 - one a kind
+    def number(self, depth: int = 0) -> str:
         kind = self.chance.randrange(9 if depth < 3 else 2)
         inner = self.metric() if self.chance.random() < 0.6 else self.number(depth + 1)
         match kind:
@@ -73,7 +73,7 @@ class Rules:
             case _:
                 return f"previous({inner})"
 
-    def condition(self, depth: int = 0) -> str:  # noqa: PLR0911 - one a kind
+    def condition(self, depth: int = 0) -> str:
         kind = self.chance.randrange(10 if depth < 3 else 4)
         match kind:
             case 0 | 1 | 2:
@@ -144,7 +144,7 @@ class Definition:
         value = self.of(node, at)
         return math.nan if value is None else float(value)
 
-    def _of(self, node: Syntax, at: int) -> Value:  # noqa: PLR0911 - one a kind
+    def _of(self, node: Syntax, at: int) -> Value:
         match node.op:
             case "number":
                 return float(str(node.value))

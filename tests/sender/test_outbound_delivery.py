@@ -245,7 +245,7 @@ def test_a_closed_door_warns_once_and_keeps_the_updates(service, outbound):
     trainer = outbound(service.url)
 
     # The warning is given in the sender's thread.
-    with pytest.warns(RuntimeWarning, match="WATCHSTEP_TOKEN") as seen:  # noqa: PT031 - in a thread
+    with pytest.warns(RuntimeWarning, match="WATCHSTEP_TOKEN") as seen:
         put_all(trainer, 1, 5)
         poll_until(lambda: trainer.stats().http_failures >= 3)
 

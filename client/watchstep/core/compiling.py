@@ -28,7 +28,7 @@ from watchstep.errors import RuleError
 
 if not evaluator.__file__.endswith(".so"):
     # Interpreted, the library's C is five times as fast as the loop.
-    setattr(windows, "place_of", bisect_left)  # noqa: B010 - to mypy a function is no variable
+    setattr(windows, "place_of", bisect_left)
 
 _UNARY: dict[str, Callable[[Node], Node]] = {
     "negate": nodes.Negate,

@@ -145,7 +145,7 @@ def _transition(state: State, at: int, change: Change) -> Transition:
     )
 
 
-def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Verdict:  # noqa: ARG001 - of the same shape as `step`
+def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Verdict:
     """What the rules ask of the trainer after the last update.
 
     Only rules that fire and whose condition held at that very update ask for anything: a rule

@@ -14,12 +14,13 @@ from operator import itemgetter
 from typing import TypeVar
 
 from watchstep.core.calm import Calm
-from watchstep.core.compiling import SUBJECT, Instance, compile_rules
+from watchstep.core.compiling import SUBJECT, Instance, compile_rules, tree_of
 from watchstep.core.evaluator import Evaluator, Schedule
 from watchstep.core.families import family_of
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
+from watchstep.core.thresholds import Direction, Threshold, lines
 from watchstep.core.vocabulary import MetricNames, Vocabulary
 from watchstep.errors import RuleError
 
@@ -256,7 +257,7 @@ class RuleSet:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
             expansion = copy(self._unexpanded)
-            expansion.names = names
+            expansion.names = names.of_run(judged)
             RuleSet._compile(expansion, judged, family)
             self._expansions[family, *judged] = expansion
         return expansion
@@ -404,6 +405,33 @@ class RuleSet:
             return None
         beside = readings.get(band.beside, math.nan) if band.beside else math.nan
         return band.zone(value * self.names.factor(metric), beside, firing)
+
+    def thresholds(
+        self, metric: str, readings: Mapping[str, float] | None = None
+    ) -> list[Threshold]:
+        """The lines that rules draw on the chart of a metric.
+
+        Args:
+            metric: As reported.
+            readings: The newest, for lines that move with another metric.
+        """
+        latest = dict(readings or {})
+        latest = {self.canonical(name): value for name, value in latest.items()} | latest
+        canonical, factor = self.canonical(metric), self.names.factor(metric)
+        thresholds = []
+        for rule in self.rules:
+            if rule.each and self.role(metric) not in rule.each:
+                continue
+            for name, value, direction in lines(
+                tree_of(rule.expr, metric if rule.each else ""), latest
+            ):
+                if name == metric:
+                    thresholds.append(Threshold(value, rule.severity, direction, rule.name))
+                elif name == canonical and factor:
+                    turned: Direction = "below" if direction == "above" else "above"
+                    side = direction if factor > 0 else turned
+                    thresholds.append(Threshold(value / factor, rule.severity, side, rule.name))
+        return thresholds
 
     def plan(self, names: tuple[str, ...]) -> Plan:
         """The remembered mapping of one set of names."""

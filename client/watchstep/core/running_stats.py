@@ -67,7 +67,7 @@ class MomentWindow(Window):
         away = value - self.shift
         self.total += away
         squares = self.squares = self.squares + away * away
-        if squares > self.peak:  # noqa: PLR1730 - a call of max() costs a third of this method
+        if squares > self.peak:
             self.peak = squares
         leaves = UNKNOWN
         if len(values) < self.limit:

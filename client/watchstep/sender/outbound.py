@@ -132,7 +132,7 @@ class Outbound:
         try:
             with self._put_lock:
                 self._put(update)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
 
     def wake(self) -> None:
@@ -167,7 +167,7 @@ class Outbound:
         _living.discard(self)
         try:
             self._drain(self._config.exit_s if timeout_s is None else timeout_s)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
         with self._put_lock:
             self._let_go()
@@ -380,14 +380,14 @@ def _close_all() -> None:
     deadline: float | None = None
     for outbound in list(_living):
         # One budget for all of them: a process must not leave n times as late.
-        budget_s = outbound._config.exit_s  # noqa: SLF001 - same module
+        budget_s = outbound._config.exit_s
         deadline = deadline or time.monotonic() + budget_s
         outbound.close(min(budget_s, max(deadline - time.monotonic(), 0.0)))
 
 
 def _silence_all() -> None:
     for outbound in list(_living):
-        outbound._silence_in_child()  # noqa: SLF001 - same module
+        outbound._silence_in_child()
     _living.clear()
 
 

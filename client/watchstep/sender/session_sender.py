@@ -18,6 +18,8 @@ BATCH_UPDATES = 500
 BATCH_BYTES = 512 * 1024
 """Half of what the service takes by default, before compression."""
 
+_ALIVE_S = 5.0
+"""A trainer that lives is heard every 2 s."""
 # One takes 15 us under the GIL. Without a pause the trainer's thread, which gives the GIL up in
 # each `os.write`, would wait 5 ms to have it back.
 _YIELD_UPDATES = 4
@@ -86,6 +88,7 @@ class Receipt:
         accepted, duplicates: Updates stored now, and stored before.
         rejected: Positions in the batch of updates that it will never store.
         rules: Fingerprint of the rules that judge the run; "" from a service before these.
+        attempt: The run's newest; 0 from a service before this.
     """
 
     accepted: int
@@ -93,6 +96,7 @@ class Receipt:
     rejected: tuple[int, ...]
     commands: tuple[Mapping[str, Any], ...]
     rules: str = ""
+    attempt: int = 0
 
 
 class SessionSender:
@@ -102,6 +106,8 @@ class SessionSender:
         attempt: As the service numbers this start; None before it was heard.
         acked: The last update that is with the service.
         sent, refused: Updates that the service stored, and that it will never store.
+        rival: What is known of another process that speaks for the same run; "" for none.
+        follows_dead: Whether the attempt before is one that is known to be dead.
     """
 
     def __init__(
@@ -131,6 +137,8 @@ class SessionSender:
         self.acked = source.acknowledged()
         self.sent = 0
         self.refused = 0
+        self.rival = ""
+        self.follows_dead = False
 
     def advance(self, *, poll: bool = False) -> bool:
         """Make one request, if there is anything to say.
@@ -194,6 +202,13 @@ class SessionSender:
         accepts = answer.get("accepts")
         self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
         self._check_claim(last_seq)
+        heard_s = answer.get("earlier_heard_s")
+        if isinstance(heard_s, int | float) and heard_s < _ALIVE_S and not self.follows_dead:
+            self.rival = (
+                f"another process of run {self._header.run!r} was heard {heard_s:.1f} s ago; if it"
+                " is still at work, its updates are stored from now on and not judged. Give each"
+                " process a run name of its own"
+            )
         # A service that was set back to an older state gets again what is still here.
         self.acked = last_seq
         self.attempt = attempt
@@ -241,6 +256,11 @@ class SessionSender:
         self.sent += receipt.accepted
         if batch:
             self._move_to(batch[-1].seq)
+        if self.attempt is not None and receipt.attempt > self.attempt:
+            self.rival = (
+                f"another process has begun run {self._header.run!r} anew: the service stores what"
+                " this one reports and judges it no more. Give each process a run name of its own"
+            )
         if receipt.rules and self._on_rules is not None:
             self._newest_rules = receipt.rules
         if receipt.commands and self._on_commands is not None and self.attempt is not None:
@@ -344,7 +364,7 @@ def _setback(reply: Reply) -> SetbackError:
 def _receipt(reply: Reply) -> Receipt:
     answer = _json(reply)
     try:
-        rules = answer.get("rules")
+        rules, attempt = answer.get("rules"), answer.get("attempt")
         return Receipt(
             accepted=_integer(answer, "accepted"),
             duplicates=_integer(answer, "duplicates"),
@@ -353,6 +373,7 @@ def _receipt(reply: Reply) -> Receipt:
                 command for command in answer.get("commands", []) if isinstance(command, dict)
             ),
             rules=rules if isinstance(rules, str) else "",
+            attempt=attempt if type(attempt) is int else 0,
         )
     except (AttributeError, TypeError):
         raise SetbackError("busy", "an answer that is no receipt") from None
