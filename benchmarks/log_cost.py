@@ -44,6 +44,7 @@ def readings(generator: random.Random) -> dict[str, float]:
     """A healthy update of 20 floats."""
     update = {name: generator.random() * 0.1 for name in NAMES}
     update["train/advantages_count"] = 2048.0
+    update["train/learning_rate"] = 3e-4
     update["train/advantages_std_raw"] = 0.3 + generator.random()
     update["time/fps"] = 1000 + 100 * generator.random()
     update["train/advantages_norm_max_abs"] = 3.0 + generator.random()

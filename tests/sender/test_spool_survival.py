@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sender.fake_service import poll_until, status
+from sender.fake_service import black_hole, poll_until, status
 from watchstep.core.updates import Update
 from watchstep.sender import spool, spool_writer
 from watchstep.sender.replay import replay
@@ -263,6 +263,8 @@ def test_the_spool_comes_back_after_a_full_disk_with_all_that_memory_held(
     service, outbound, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(spool_writer, "_FIRST_PAUSE_S", 0.0)
+    # A machine that others load writes slowly, and that is not what this is about.
+    monkeypatch.setattr(spool_writer, "_PAUSE_SHARE", 0.0)
     trainer = outbound(None, mode="offline")
     put_all(trainer, 1, 10)
     genuine = os.write
@@ -423,6 +425,33 @@ def test_a_forked_child_says_nothing_and_the_parent_goes_on(service, outbound, t
     assert service.seqs() == list(range(1, 11))
     trainer.close()
     assert sessions(tmp_path / "spool") == []
+
+
+def test_a_child_forked_in_the_middle_of_an_answer_does_not_wait_for_its_end(service, outbound):
+    def half(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"{")
+        return black_hole(handler)
+
+    service.behaviour = half
+    trainer = outbound(service.url)
+    trainer.put(update(1))
+    transport = trainer._loop._transport
+    # The answer's head is read, so its body is what the sender's thread waits for.
+    poll_until(lambda: getattr(transport._connection, "_HTTPConnection__response", None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        poll_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def test_a_child_that_outlives_its_parent_does_not_keep_the_session_locked(service, tmp_path):

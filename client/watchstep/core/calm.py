@@ -181,6 +181,8 @@ _LEAVES: dict[type[Node], Callable[[Calm, Any], float | None]] = {
     ),
     nodes.Event: lambda _calm, _node: NO,
     nodes.Logged: lambda _calm, _node: NO,
+    nodes.Silence: lambda _calm, _node: 0.0,
+    nodes.Stalled: lambda _calm, _node: NO,
     nodes.Present: lambda calm, node: YES if node.slot in calm.present else NO,
     nodes.Count: Calm.counted,
 }

@@ -302,10 +302,6 @@ class _Compiler:
         return self.slots.setdefault(metric, len(self.slots))
 
     def _made(self, tree: Syntax) -> Node:
-        if tree.op == "number":
-            return nodes.Number(float(str(tree.value)))
-        if tree.op == "metric":
-            return nodes.Metric(self._slot(str(tree.value)))
         name = str(tree.value) if tree.op == "call" else tree.op
         if name in _UNARY:
             return _UNARY[name](self.node(tree.parts[0]))
@@ -313,8 +309,28 @@ class _Compiler:
             return _BINARY[name](self.node(tree.parts[0]), self.node(tree.parts[1]))
         if name in _WINDOW_USES:
             return self._window_node(tree, name)
-        made: Node = getattr(self, f"_{name}")(tree)
-        return made
+        return self._leaf(name, tree, str(tree.parts[0].value) if tree.parts else "")
+
+    def _leaf(self, name: str, tree: Syntax, argument: str) -> Node:
+        leaves: dict[str, Callable[[], Node]] = {
+            "number": lambda: nodes.Number(float(str(tree.value))),
+            "metric": lambda: nodes.Metric(self._slot(str(tree.value))),
+            "count": lambda: self._count(tree),
+            "nonfinite_reports": lambda: self._nonfinite_reports(tree),
+            "nonfinite": lambda: self._nonfinite(tree),
+            "missing": lambda: self._missing(tree),
+            "fired": lambda: self._fired(tree),
+            "nonfinite_reading": lambda: nodes.NonfiniteReading(self._slot(argument)),
+            "present": lambda: nodes.Present(self._slot(argument)),
+            "reports": lambda: nodes.Reports(self._watch(argument)),
+            "reported": lambda: nodes.Less(nodes.Number(0.0), nodes.Reports(self._watch(argument))),
+            "event": lambda: nodes.Event(argument),
+            "logged": lambda: nodes.Logged(argument),
+            "age": nodes.Age,
+            "silence": nodes.Silence,
+            "stalled": nodes.Stalled,
+        }
+        return leaves[name]()
 
     def _window_node(self, tree: Syntax, name: str) -> Node:
         spans = [part.value for part in tree.parts if isinstance(part.value, Span)]
@@ -373,27 +389,15 @@ class _Compiler:
     def _nonfinite(self, tree: Syntax) -> Node:
         return nodes.Nonfinite(self.globs.setdefault(_patterns(tree), len(self.globs)))
 
-    def _nonfinite_reading(self, tree: Syntax) -> Node:
-        return nodes.NonfiniteReading(self._slot(str(tree.parts[0].value)))
-
     def _missing(self, tree: Syntax) -> Node:
         at = self._watch(str(tree.parts[0].value))
         self.sighted.add(at)
         kind = nodes.Overdue if self._subject else nodes.Missing
         return kind(at, float(str(tree.parts[1].value)))
 
-    def _reported(self, tree: Syntax) -> Node:
-        return nodes.Reported(self._watch(str(tree.parts[0].value)))
-
-    def _reports(self, tree: Syntax) -> Node:
-        return nodes.Reports(self._watch(str(tree.parts[0].value)))
-
     def _watch(self, metric: str) -> int:
         """Where the reports of a metric are counted."""
         return self.watched.setdefault(self._slot(metric), len(self.watched))
-
-    def _present(self, tree: Syntax) -> Node:
-        return nodes.Present(self._slot(str(tree.parts[0].value)))
 
     def _fired(self, tree: Syntax) -> Node:
         name, updates = str(tree.parts[0].value), float(str(tree.parts[1].value))
@@ -403,23 +407,6 @@ class _Compiler:
             if rule not in self._instances and rule not in self._absent:
                 raise RuleError(f"fired() names no rule of this set: {rule!r}")
         return nodes.Fired(tuple(places), updates) if places else nodes.Number(nodes.NO)
-
-    def _event(self, tree: Syntax) -> Node:
-        return nodes.Event(str(tree.parts[0].value))
-
-    def _logged(self, tree: Syntax) -> Node:
-        return nodes.Logged(str(tree.parts[0].value))
-
-    def _age(self, _: Syntax) -> Node:
-        return nodes.Age()
-
-    # Judged at ticks alone, see `watchstep.core.silence`.
-
-    def _silence(self, _: Syntax) -> Node:
-        return nodes.Number(0.0)
-
-    def _stalled(self, _: Syntax) -> Node:
-        return nodes.Number(nodes.NO)
 
 
 def _push(place: int, x: Node, of_guard: bool) -> Push:

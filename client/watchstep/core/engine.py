@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from watchstep.core.evaluator import Judged
+from watchstep.core.nodes import YES
 from watchstep.core.ruleset import RuleSet
-from watchstep.core.silence import silent
 from watchstep.core.state import FIRING, IDLE, PENDING, Life, State, names_of
 from watchstep.core.updates import Action, Change, Tick, Transition, Update, Verdict
 
@@ -47,14 +47,17 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
 
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
     transitions: list[Transition] = []
-    for index, tree in rules.clocked.items():
-        condition = silent(tree, tick)
+    state.silence = tick.now - tick.last_heard
+    state.stalled = state.silence > tick.timeout_s
+    for index in rules.clocked:
         at = state.rules.places[rules.rules[index].name, ""]
+        condition = state.evaluator.rules[at].condition.value(state) == YES
         if condition or state.active[at]:
             time, state.time = state.time, tick.now
             state.forget_readings()
             transitions.extend(_transitions(state, [(at, condition, True)]))
             state.time = time
+    state.silence, state.stalled = 0.0, False
     return transitions
 
 

@@ -49,6 +49,7 @@ class Context:
         logged: Whether the trainer logged this update, and not the guard alone.
         age: Updates of this attempt so far that the trainer logged.
         time, event: Of the update.
+        silence, stalled: At a tick of the service's clock; 0 and False at updates.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,8 @@ class Context:
         self.age = 0
         self.time = 0.0
         self.event: Mapping[str, Any] | None = None
+        self.silence = 0.0
+        self.stalled = False
 
     def hold(self, windows: list[Window]) -> None:
         """Have these windows; each kind is a list, so that nodes need not ask what a window is."""
@@ -451,14 +454,6 @@ class Overdue(Node):
         return YES if 0 < gap * self.reports <= now.age - now.seen[self.at] else NO
 
 
-class Reported(Node):
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def value(self, now: Context) -> float:
-        return YES if now.reports[self.at] > 0 else NO
-
-
 class Reports(Node):
     def __init__(self, at: int) -> None:
         self.at = at
@@ -510,3 +505,13 @@ class Logged(Node):
 class Age(Node):
     def value(self, now: Context) -> float:
         return float(now.age)
+
+
+class Silence(Node):
+    def value(self, now: Context) -> float:
+        return now.silence
+
+
+class Stalled(Node):
+    def value(self, now: Context) -> float:
+        return YES if now.stalled else NO

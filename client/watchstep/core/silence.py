@@ -6,31 +6,11 @@ look at nothing but them: there are no readings in a silence.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-
-from watchstep.core.arithmetic import ratio
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Rule
-from watchstep.core.updates import Tick
 from watchstep.errors import RuleError
 
 CLOCK_FUNCTIONS = frozenset({"silence", "stalled"})
-
-_OPERATORS: dict[str, Callable[[float, float], float]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": ratio,
-    "and": lambda a, b: a and b,
-    "or": lambda a, b: a or b,
-}
 
 
 def clocked(rule: Rule) -> Syntax | None:
@@ -56,22 +36,3 @@ def clocked(rule: Rule) -> Syntax | None:
 
 def _asks_clock(tree: Syntax) -> bool:
     return any(node.op == "call" and node.value in CLOCK_FUNCTIONS for node in tree.walk())
-
-
-def silent(tree: Syntax, tick: Tick) -> bool:
-    """Whether the condition of a rule about silence holds at a tick."""
-    return bool(_value(tree, tick))
-
-
-def _value(node: Syntax, tick: Tick) -> float:
-    if node.op == "number":
-        return float(str(node.value))
-    if node.op == "call":
-        silence = tick.now - tick.last_heard
-        return silence > tick.timeout_s if node.value == "stalled" else silence
-    parts = [_value(part, tick) for part in node.parts]
-    if node.op == "not":
-        return not parts[0]
-    if node.op == "negate":
-        return -parts[0]
-    return _OPERATORS[node.op](*parts)

@@ -152,7 +152,7 @@ class SenderLoop:
     def abandon(self) -> None:
         """In a forked child: drop the parent's files and connection."""
         self._release_dead()
-        self._transport.close()
+        self._transport.abandon()
 
     def _run(self) -> None:
         try:

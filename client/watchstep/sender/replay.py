@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,18 +69,9 @@ def replay(
         SettingsError: The URL or token cannot be used.
     """
     chosen = patience or Patience()
-    transport = Transport(Target.parse(url), token=token, patience=chosen)
+    way = Delivery(Transport(Target.parse(url), token=token, patience=chosen), chosen, progress)
     result = ReplayResult()
-    try:
-        for header, folder in _dead_sessions(directory, result):
-            try:
-                if result.failure is None:
-                    _replay_one(Delivery(transport, chosen, progress), header, folder, result)
-            finally:
-                folder.release()
-    finally:
-        transport.close()
-    return result
+    return _replayed(_dead_sessions(directory, result), way, result)
 
 
 def replay_session(path: Path, *, url: str, token: str | None, patience: Patience) -> ReplayResult:
@@ -92,17 +83,12 @@ def replay_session(path: Path, *, url: str, token: str | None, patience: Patienc
         token: Bearer token, or None.
         patience: Limits on time.
     """
-    transport = Transport(Target.parse(url), token=token, patience=patience)
-    result = ReplayResult()
+    way = Delivery(Transport(Target.parse(url), token=token, patience=patience), patience, None)
     header, folder = read_header(path), take_over(path)
-    try:
-        if header is not None and folder is not None:
-            _replay_one(Delivery(transport, patience, None), header, folder, result)
-    finally:
-        transport.close()
-        if folder is not None:
-            folder.release()
-    return result
+    if folder is not None and header is None:
+        folder.release()
+    dead = [(header, folder)] if header is not None and folder is not None else []
+    return _replayed(dead, way, ReplayResult())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +121,21 @@ def _dead_sessions(directory: Path, result: ReplayResult) -> list[tuple[Header, 
             result.live += 1
             folder.release()
     return [pair for pair in dead if pair[0].run not in busy]
+
+
+def _replayed(
+    dead: Sequence[tuple[Header, Folder]], way: Delivery, result: ReplayResult
+) -> ReplayResult:
+    try:
+        for header, folder in dead:
+            try:
+                if result.failure is None:
+                    _replay_one(way, header, folder, result)
+            finally:
+                folder.release()
+    finally:
+        way.transport.close()
+    return result
 
 
 def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayResult) -> None:

@@ -21,7 +21,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +55,16 @@ class Header:
 
     def announcement(self) -> bytes:
         """The body of the PUT that begins the attempt."""
-        return to_json(
-            {
-                "project": self.project,
-                "tags": self.tags,
-                "config": self.config,
-                "trainer": self.trainer,
-                "session": self.session,
-            }
-        )
+        return to_json({name: value for name, value in _fields_of(self).items() if name != "run"})
 
     def to_frame(self) -> bytes:
         """The header as the first frame of a file."""
-        header: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
-        return packed.frame(HEADER, to_json(header))
+        return packed.frame(HEADER, to_json(_fields_of(self)))
+
+
+def _fields_of(header: Header) -> dict[str, Any]:
+    """The fields of a header by name."""
+    return {field.name: getattr(header, field.name) for field in fields(header)}
 
 
 class Folder:
@@ -89,7 +85,7 @@ class Folder:
         return sorted(path for path in self.path.glob("*.seg") if path.name != KEPT)
 
     def acknowledged(self) -> int:
-        """The last acknowledged sequence number; 0 when none is known."""
+        """The last acknowledged sequence number; 0 when none is entries."""
         try:
             record = (self.path / _ACK).read_bytes()
         except OSError:
@@ -192,7 +188,8 @@ def read_header(path: Path) -> Header | None:
     for file in (path / _NAMES, *sorted(path.glob("*.seg"))):
         for frame in scan(_bytes_of(file)):
             if frame.kind == HEADER:
-                return _header(json.loads(frame.payload))
+                entries = json.loads(frame.payload)
+                return Header(**{field.name: entries[field.name] for field in fields(Header)})
     return None
 
 
@@ -304,17 +301,6 @@ class Reader:
 
 def _is_session(name: str) -> bool:
     return _SESSION_FOLDER.fullmatch(name) is not None
-
-
-def _header(fields: Mapping[str, Any]) -> Header:
-    return Header(
-        session=fields["session"],
-        run=fields["run"],
-        project=fields["project"],
-        tags=fields["tags"],
-        config=fields["config"],
-        trainer=fields["trainer"],
-    )
 
 
 def _bytes_of(path: Path, begin: int = 0, most: int = -1) -> bytes:

@@ -363,27 +363,20 @@ def _setback(reply: Reply) -> SetbackError:
 
 def _receipt(reply: Reply) -> Receipt:
     answer = _json(reply)
-    rejected = answer.get("rejected", [])
-    commands, rules = answer.get("commands", []), answer.get("rules")
-    attempt = answer.get("attempt")
-    return Receipt(
-        accepted=_integer(answer, "accepted"),
-        duplicates=_integer(answer, "duplicates"),
-        rejected=tuple(
-            refusal["index"]
-            for refusal in (rejected if isinstance(rejected, list) else [])
-            if isinstance(refusal, dict)
-            and isinstance(refusal.get("index"), int)
-            and refusal["index"] >= 0
-        ),
-        commands=tuple(
-            command
-            for command in (commands if isinstance(commands, list) else [])
-            if isinstance(command, dict)
-        ),
-        rules=rules if isinstance(rules, str) else "",
-        attempt=attempt if type(attempt) is int else 0,
-    )
+    try:
+        rules, attempt = answer.get("rules"), answer.get("attempt")
+        return Receipt(
+            accepted=_integer(answer, "accepted"),
+            duplicates=_integer(answer, "duplicates"),
+            rejected=tuple(_integer(refusal, "index") for refusal in answer.get("rejected", [])),
+            commands=tuple(
+                command for command in answer.get("commands", []) if isinstance(command, dict)
+            ),
+            rules=rules if isinstance(rules, str) else "",
+            attempt=attempt if type(attempt) is int else 0,
+        )
+    except (AttributeError, TypeError):
+        raise SetbackError("busy", "an answer that is no receipt") from None
 
 
 def _json(reply: Reply) -> Mapping[str, Any]:

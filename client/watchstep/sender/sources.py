@@ -28,7 +28,44 @@ _YIELD_UPDATES = 32
 _YIELD_S = 50e-6
 
 
-class LiveSource:
+class _Source:
+    """Fills the holes in a stream with placeholders."""
+
+    def __init__(self) -> None:
+        self._near: tuple[int, float] = (0, 0.0)
+
+    def placeholder(self, seq: int, reason: str) -> Record:
+        event = {
+            "kind": "log",
+            "level": "warning",
+            "text": f"update dropped by the trainer: {reason}",
+        }
+        # Placed in time where the batch that it is sent with begins.
+        step, moment = self._near
+        return Record(seq, plain_frame(Update(seq, step, moment, {}, event)))
+
+    def _lost(self, seq: int) -> str:
+        """Count an update as lost, and say why it is."""
+        raise NotImplementedError
+
+    def _whole(self, records: list[Record], begin: int, last: int, limit: int) -> list[Record]:
+        """The records, which ascend, and a placeholder for each number missing from `begin` on."""
+        first = begin
+        if records:
+            self._near = step_and_time(records[0].framed)
+            first, newest = min(begin, records[0].seq), records[-1].seq
+            if len(records) >= limit:
+                last = newest
+            if newest >= last and len(records) == newest - first + 1:
+                return records
+        by_seq = {record.seq: record for record in records}
+        seqs = (seq for seq in range(first, last + 1) if seq in by_seq or seq >= begin)
+        return [
+            by_seq.get(seq) or self.placeholder(seq, self._lost(seq)) for seq in islice(seqs, limit)
+        ]
+
+
+class LiveSource(_Source):
     """The updates of this process, from memory where they are still there, else from disk.
 
     The trainer's thread sets `newest` and appends to `introductions`; all else belongs to
@@ -40,6 +77,7 @@ class LiveSource:
     """
 
     def __init__(self, backlog: Backlog, losses: Losses, spool: Spool | None) -> None:
+        super().__init__()
         self.newest = 0
         self.introductions: deque[bytes] = deque()
         self.acked = 0
@@ -48,7 +86,6 @@ class LiveSource:
         self._spool = spool
         self._unpacker = Unpacker()
         self._reader = Reader(spool.folder, self._unpacker, _yield_gil) if spool else None
-        self._near: tuple[int, float] = (0, 0.0)
         self._explained: set[int] = set()
 
     def acknowledged(self) -> int:
@@ -73,16 +110,7 @@ class LiveSource:
             records += stretch[: limit - len(records)]
             expected = stretch[-1].seq + 1
         self._from_disk(records, expected, newest + 1, limit)
-        begin = max(from_seq, self.acked + 1)
-        if records:
-            self._near = step_and_time(records[0].framed)
-        if records and _is_whole(records, begin, newest, limit):
-            return records
-        return list(self._without_holes(records, begin, newest, limit))
-
-    def placeholder(self, seq: int, reason: str) -> Record:
-        step, moment = self._near
-        return _placeholder(seq, step, moment, reason)
+        return self._whole(records, max(from_seq, self.acked + 1), newest, limit)
 
     def acknowledge(self, seq: int) -> None:
         self.acked = max(self.acked, seq)
@@ -104,36 +132,24 @@ class LiveSource:
         if from_seq < until_seq and from_seq <= self._spool.last_seq:
             records.extend(self._reader.read(from_seq, until_seq, limit - len(records)))
 
-    def _without_holes(
-        self, records: list[Record], begin: int, newest: int, limit: int
-    ) -> Iterator[Record]:
-        last = newest if len(records) < limit else records[-1].seq
-        by_seq = {record.seq: record for record in records}
-        seqs = range(min(begin, records[0].seq) if records else begin, last + 1)
-        for seq in islice((seq for seq in seqs if seq in by_seq or seq >= begin), limit):
-            if seq in by_seq:
-                yield by_seq[seq]
-            else:
-                self._explained.add(seq)
-                yield self.placeholder(seq, self._why(seq))
-
-    def _why(self, seq: int) -> str:
+    def _lost(self, seq: int) -> str:
+        self._explained.add(seq)
         reason = self._losses.reason_for(seq)
         if reason is None:
             self._losses.add(seq, seq, DAMAGED)
         return reason or DAMAGED
 
 
-class SpooledSource:
+class SpooledSource(_Source):
     """What a trainer that is gone left in its folder."""
 
     def __init__(self, folder: Folder) -> None:
+        super().__init__()
         self.folder = folder
         self.lost: dict[int, str] = {}
         self._reader = Reader(folder)
         self.unpacker = self._reader.unpacker
         self._acked_before = folder.acknowledged()
-        self._near: tuple[int, float] = (0, 0.0)
 
     @property
     def newest(self) -> None:
@@ -151,22 +167,11 @@ class SpooledSource:
         records = self._reader.read(from_seq, None, limit)
         if not records:
             return []
-        self._near = step_and_time(records[0].framed)
         begin = max(from_seq, self._acked_before + 1)
-        whole: list[Record] = []
-        for record in records:
-            for hole in range(begin, record.seq):
-                self.lost.setdefault(hole, DAMAGED)
-                whole.append(self.placeholder(hole, DAMAGED))
-                if len(whole) >= limit:
-                    return whole
-            whole.append(record)
-            begin = record.seq + 1
-        return whole[:limit]
+        return self._whole(records, begin, records[-1].seq, limit)
 
-    def placeholder(self, seq: int, reason: str) -> Record:
-        step, moment = self._near
-        return _placeholder(seq, step, moment, reason)
+    def _lost(self, seq: int) -> str:
+        return self.lost.setdefault(seq, DAMAGED)
 
     def acknowledge(self, seq: int) -> None:
         self.folder.acknowledge(seq)
@@ -189,19 +194,3 @@ def _stretches(records: list[Record]) -> Iterator[list[Record]]:
     numbered = enumerate(records)
     for _, group in groupby(numbered, key=lambda pair: pair[1].seq - pair[0]):
         yield [record for _, record in group]
-
-
-def _is_whole(records: list[Record], begin: int, newest: int, limit: int) -> bool:
-    """Whether records, which ascend, leave out nothing between `begin` and their end."""
-    first, last = records[0].seq, records[-1].seq
-    ends = len(records) >= limit or last >= newest
-    return first <= begin and ends and last - first == len(records) - 1
-
-
-def _placeholder(seq: int, step: int, moment: float, reason: str) -> Record:
-    event = {
-        "kind": "log",
-        "level": "warning",
-        "text": f"update dropped by the trainer: {reason}",
-    }
-    return Record(seq, plain_frame(Update(seq, step, moment, {}, event)))

@@ -8,6 +8,7 @@ that drips a byte at a time holds it for as long as it likes.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import urllib.parse
 import zlib
@@ -133,8 +134,18 @@ class Transport:
         # The service closed the idle connection.
         return self.request(method, path, body, kind=kind)
 
+    def abandon(self) -> None:
+        """In a forked child: drop the connection, whose locks a thread may hold that is not here.
+
+        Closing what that thread reads would wait for it for ever.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(connection.sock.detach())
+
     def close(self) -> None:
-        """Drop the connection. May be called twice, and by a forked child."""
+        """Drop the connection. May be called twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(OSError):

@@ -15,7 +15,6 @@ from watchstep.wire.names import (
     legal_run_name,
     legal_tag_name,
 )
-from watchstep.wire.numbers import number_from_json, number_to_json
 from watchstep.wire.packed import (
     Frame,
     Packer,
@@ -27,7 +26,15 @@ from watchstep.wire.packed import (
     step_and_time,
 )
 from watchstep.wire.rows import ROWS_TYPE, Parcel, decode_rows, encode_rows
-from watchstep.wire.text import decode_update, encode_batch, encode_update, event_to_json, to_json
+from watchstep.wire.text import (
+    decode_update,
+    encode_batch,
+    encode_update,
+    event_to_json,
+    number_from_json,
+    number_to_json,
+    to_json,
+)
 
 __all__ = [
     "METRIC_NAME",

@@ -15,13 +15,14 @@ from typing import Any
 from watchstep.core.updates import EVENT_KINDS, Update
 from watchstep.errors import WireError
 from watchstep.wire.names import METRIC_NAME
-from watchstep.wire.numbers import number_from_json, number_to_json
 
 MAX_COUNTER = 2**63 - 1
 """Largest `seq` and `step`: what a signed 64-bit column holds."""
 
 _FIELDS = frozenset({"seq", "step", "time", "metrics", "event"})
 _REQUIRED = ("seq", "step", "time", "metrics")
+
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 # Filling one prepared format string is 1.5 times as fast as json.dumps, and a trainer logs
 # the same names again and again. A trainer that never repeats its names must not grow this.
@@ -73,6 +74,38 @@ def decode_update(source: Mapping[str, Any] | bytes, attempt: int) -> Update:
         event=_event(fields.get("event")),
         attempt=attempt,
     )
+
+
+def number_to_json(value: float) -> float | str:
+    """A reading as JSON can hold it: a number, or the word for a non-finite one."""
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def number_from_json(value: Any) -> float:
+    """A reading from what a JSON parser gave for it.
+
+    Raises:
+        WireError: It is a bool, None, another string than the three words, no number at
+            all, or an integer beyond the range of a double. The value is not in the message.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, str):
+        word = _WORDS.get(value)
+        if word is None:
+            raise WireError('must be a number, "NaN", "Infinity" or "-Infinity"')
+        return word
+    # bool is an int to Python, but `true` is no reading.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WireError('must be a number, "NaN", "Infinity" or "-Infinity"')
+    try:
+        return float(value)
+    except OverflowError:
+        raise WireError("must fit into a 64-bit float") from None
 
 
 def event_to_json(event: Mapping[str, Any]) -> bytes:

@@ -110,7 +110,7 @@ def _append(context: Context, who: Caller, run: str, points: list[_Point]) -> No
         body = json.dumps({"attempt": record.attempt, "updates": updates}).encode()
         batch = context.batches.read(record.run, body, who.projects)
         try:
-            receipt = context.run_service.accept(batch).result(context.commit_wait_s)
+            receipt = context.run_service.accept(batch).result(context.limits.commit_wait_s)
         except ConflictError:
             # Another request has taken these numbers, so nothing of this one was stored.
             if not tries_left:
