@@ -20,6 +20,7 @@ from integrations.tiny_llm import sentences, tiny_llm
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 from watchstep.integrations.transformers import WatchstepCallback
+from watchstep.postmortem.readers import open_logs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch"
@@ -289,3 +290,17 @@ def test_a_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> Non
     assert watch.pinned is not None
     assert any(one.rule == "LossNonFinite" for one in watch.transitions)
     watch.finish()
+
+
+def test_the_trainer_reports_to_watchstep_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHSTEP_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("WATCHSTEP_RUN", "by-name")
+
+    trainer = trainer_in(tmp_path, None, report_to="watchstep")
+    trainer.train()
+
+    (log,) = open_logs([tmp_path / "spool"])
+    steps = [update.step for update in log.updates if "train/loss" in update.readings]
+    assert (log.run, steps) == ("by-name", list(range(1, 9)))

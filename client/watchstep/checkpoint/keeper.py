@@ -415,7 +415,7 @@ class CheckpointKeeper:
         def write() -> None:
             try:
                 checkpoint = self._write(draft, fill, inspected)
-            except Exception as error:  # noqa: BLE001 - a failed save must not end training
+            except Exception as error:
                 self.failures += 1
                 self.last_error = error
                 return

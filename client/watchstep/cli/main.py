@@ -31,6 +31,8 @@ EXTRAS = {
     "safetensors": "torch",
     "stable_baselines3": "sb3",
     "gymnasium": "sb3",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
     "numpy": "torch",
 }
 """Which extra brings a package that is missing."""

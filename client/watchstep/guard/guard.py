@@ -96,7 +96,7 @@ class Guard:
         last_norm: Pre-clip L2 gradient norm of the last judged step; NaN before the first.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own, all have defaults
+    def __init__(
         self,
         optimizer: torch.optim.Optimizer,
         judge: Judge,

@@ -57,7 +57,7 @@ _registered = False
 
 def on_fork(disable: Callable[[], None]) -> None:
     """Have a bound method called in every forked child, for as long as its object lives."""
-    global _registered  # noqa: PLW0603 - os.register_at_fork has no counterpart to undo it
+    global _registered
     _disablers.append(weakref.WeakMethod(disable))
     if not _registered:
         _registered = True

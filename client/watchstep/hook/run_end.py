@@ -59,7 +59,7 @@ class RunEnd:
         text = f"watchstep halted training at step {self._stream.step}: {why}"
         if pin is not None:
             text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
-        print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
+        print(text, file=sys.stderr)
         return TrainingHalted(text, rule=rule, update=self._stream.seq)
 
     def preempted(self, termination: Termination) -> None:

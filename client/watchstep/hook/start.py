@@ -14,7 +14,7 @@ from watchstep.hook.watch import Watch
 from watchstep.rules import load
 
 
-def init(  # noqa: PLR0913 - one argument a choice; all have defaults
+def init(
     run: str | None = None,
     *,
     project: str | None = None,

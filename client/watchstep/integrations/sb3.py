@@ -20,7 +20,6 @@ import torch
 from stable_baselines3 import __version__ as sb3_version
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import safe_mean
 
@@ -77,7 +76,7 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         train = self._ending(self._watched_train(self.trained.train))
         self._replaced.replace(self.trained, "train", train)
         # EvalCallback and what is made of it call it by this name.
-        evaluate = self._paused("evaluating", evaluate_policy)
+        evaluate = self._paused("evaluating", vars(callbacks)["evaluate_policy"])
         self._replaced.replace(callbacks, "evaluate_policy", evaluate)
         self._go_on(self.state())
 

@@ -1,7 +1,9 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
+
+or `import watchstep.integrations.transformers` and `report_to="watchstep"`, with what the
+environment says.
 
 The Trainer's log hides a NaN loss behind the mean of earlier ones (`logging_nan_inf_filter`).
 The callback reads the loss of every step as `training_step` returned it, guards the optimizer,
@@ -18,6 +20,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import __version__ as transformers_version
+from transformers.integrations import integration_utils
 
 from watchstep.guard import observe_clipping
 from watchstep.hook import Watch
@@ -149,7 +152,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         self._replaced.replace(trainer, "evaluate", evaluate)
         # Of no public name; where it is called otherwise one day, saves are not marked.
         if hasattr(trainer, "_save_checkpoint"):
-            save = self._paused("saving", trainer._save_checkpoint)  # noqa: SLF001 - see above
+            save = self._paused("saving", trainer._save_checkpoint)
             self._replaced.replace(trainer, "_save_checkpoint", save)
 
     def _step_readings(self) -> Mapping[str, Any]:
@@ -196,3 +199,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     def _put_back(self) -> None:
         self._replaced.close()
         self._loss = self._due = None
+
+
+# What `report_to` chooses from; a version without it is told of callbacks alone.
+getattr(integration_utils, "INTEGRATION_TO_CALLBACK", {})["watchstep"] = WatchstepCallback

@@ -95,7 +95,7 @@ def _is_written(pid: int, descriptor: str) -> bool:
 
 def _all() -> Iterator[Process]:
     try:
-        names = os.listdir(_PROC)  # noqa: PTH208 - a Path for each process would double the cost
+        names = os.listdir(_PROC)
     except OSError:
         return
     for name in names:
