@@ -47,7 +47,7 @@ def _figures(reading: Reading) -> list[comparison.RunFigures]:
     found = []
     for log in open_logs(reading.paths, unreadable=reading.refuse):
         gauge = comparison.Gauge(chosen_rules(log, reading.rules)[1])
-        examination = examine(log, reading.rules, observers=[gauge.observe], explain=False)
+        examination = examine(log, reading.rules, observers=[gauge.observe])
         found.append(gauge.closed(examination))
     return found
 

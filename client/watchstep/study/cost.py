@@ -34,6 +34,9 @@ class Assumptions:
         checkpoint_lost: Share of failures whose newest checkpoint is of no use, so that the
             whole run is lost.
         updates_between_checkpoints: What a good checkpoint costs in updates to be done again.
+        longest_run_hours: Length of the longest runs, which one failure can take whole.
+        unnoticed: Share of failures that nobody notices before the model is used.
+        bad_model_cost: What a bad model that is used costs, in `currency`; 0 prices none.
     """
 
     runs_per_week: Interval = field(default=Interval(10, 10))
@@ -45,10 +48,13 @@ class Assumptions:
     hour_cost: Interval = field(default=Interval(0, 0))
     checkpoint_lost: Interval = field(default=Interval(1, 1))
     updates_between_checkpoints: Interval = field(default=Interval(100, 100))
+    longest_run_hours: Interval = field(default=Interval(48, 168))
+    unnoticed: Interval = field(default=Interval(0, 0.05))
+    bad_model_cost: Interval = field(default=Interval(0, 0))
     currency: str = "USD"
 
 
-_SHARES = ("failure_rate", "checkpoint_lost")
+_SHARES = ("failure_rate", "checkpoint_lost", "unnoticed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,36 @@ def bill(given: Assumptions, measured: Measured | None = None) -> list[Figure]:
         people = _times(_times(failures, given.debugging_hours), given.hour_cost)
         why = f"{_text(given.hour_cost)} {given.currency} an hour (assumed)"
         found.append(Figure("people's time lost a year", people, given.currency, why))
-    return [*found, *_savings(given, measured, failures)]
+    return [*found, *_risks(given, failures), *_savings(given, measured, failures)]
+
+
+def _risks(given: Assumptions, failures: Interval) -> list[Figure]:
+    """The incident report's risks: no way back, a run of days lost, a bad model in use."""
+    lost = _percent(given.checkpoint_lost)
+    unnoticed = _times(failures, given.unnoticed)
+    why = f"{_percent(given.unnoticed)} of the failures are not noticed (assumed)"
+    ends = ((given.run_cost.low, given.run_hours.low), (given.run_cost.high, given.run_hours.high))
+    hourly = sorted(cost / hours if hours else 0.0 for cost, hours in ends)
+    figures = [
+        Figure(
+            "failures without a way back a year",
+            _times(failures, given.checkpoint_lost),
+            "runs",
+            f"{lost} of the failures leave no checkpoint of use (assumed)",
+        ),
+        Figure(
+            "largest single loss",
+            _times(given.longest_run_hours, Interval(*hourly)),
+            given.currency,
+            f"a run of {_text(given.longest_run_hours)} hours (assumed) at the price of an hour",
+        ),
+        Figure("bad models in use a year", unnoticed, "models", why),
+    ]
+    if given.bad_model_cost.high > 0.0:
+        price = f"{_text(given.bad_model_cost)} {given.currency} each (assumed)"
+        priced = _times(unnoticed, given.bad_model_cost)
+        figures.append(Figure("cost of bad models in use a year", priced, given.currency, price))
+    return figures
 
 
 def _failure_rate(given: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
