@@ -116,10 +116,10 @@ def _frequent(fleet: Fleet) -> Table:
 
 
 @contextmanager
-def progress(*, wanted: bool) -> Iterator[Progress | None]:
+def progress(*, enabled: bool) -> Iterator[Progress | None]:
     """A progress bar on stderr, where somebody looks at it."""
     console = Console(file=sys.stderr)
-    if not wanted or not console.is_terminal:
+    if not enabled or not console.is_terminal:
         yield None
         return
     columns = (

@@ -119,18 +119,18 @@ class Gauge:
         pick: Callable[[float, float], float] = max if measure.kind == "worst" else min
         self.figures.values[measure] = value if before is None else pick(before, value)
 
-    def closed(self, found: Examination) -> RunFigures:
+    def closed(self, examination: Examination) -> RunFigures:
         """The figures, once the run has been read."""
         for measure in MEASURES:
             late = self._late.get(measure.metric)
             if measure.kind == "late" and late:
                 tail = late[-max(int(len(late) * LATE_SHARE), 1) :]
                 self.figures.values[measure] = statistics.fmean(tail)
-        self.figures.verdict = found.verdict
-        self.figures.updates = found.updates
-        self.figures.wasted = found.wasted_updates
-        self.figures.checkpoints = found.checkpoints.seen
-        self.figures.checkpoint_lost = bool(found.checkpoints.refused)
+        self.figures.verdict = examination.verdict
+        self.figures.updates = examination.updates
+        self.figures.wasted = examination.wasted_updates
+        self.figures.checkpoints = examination.checkpoints.seen
+        self.figures.checkpoint_lost = bool(examination.checkpoints.refused)
         return self.figures
 
 
@@ -194,9 +194,9 @@ def compared(old: Sequence[RunFigures], new: Sequence[RunFigures]) -> list[Line]
         lines.append(_share(name, before, after, lambda run: run.checkpoint_lost, "lower"))
     for measure in MEASURES:
         first, second = ([run.values.get(measure) for run in side] for side in (old, new))
-        known = ([x for x in first if x is not None], [x for x in second if x is not None])
-        if any(known):
-            lines.append(_median(measure.name, *known, measure.better))
+        values = ([x for x in first if x is not None], [x for x in second if x is not None])
+        if any(values):
+            lines.append(_median(measure.name, *values, measure.better))
     return lines
 
 

@@ -142,14 +142,14 @@ class Census:
         self._entered: Counter[tuple[Key, str, str]] = Counter()
         self._reached: Counter[tuple[str, str]] = Counter()
 
-    def add(self, found: Examination, entries: Entries) -> None:
+    def add(self, examination: Examination, entries: Entries) -> None:
         """Take in one run."""
-        groups = ["all", *self._groups(found)]
+        groups = ["all", *self._groups(examination)]
         spans = {name: _rows_of(low, high, entries.updates) for name, low, high in PHASES}
         spans["all"] = (1, entries.updates)
         for group in groups:
             self.runs[group] += 1
-            self.failures[group] += found.verdict in FAILED_VERDICTS
+            self.failures[group] += examination.verdict in FAILED_VERDICTS
             for phase, (first, last) in spans.items():
                 self.updates[group, phase] += max(last - first + 1, 0)
                 self._reached[group, phase] += last >= first
@@ -159,11 +159,11 @@ class Census:
                 for group in groups if count else ():
                     self._in[key, phase, group] += count
                     self._entered[key, phase, group] += 1
-        self.wasted += found.wasted_updates
-        self.saved += found.saved_updates
+        self.wasted += examination.wasted_updates
+        self.saved += examination.saved_updates
 
-    def _groups(self, found: Examination) -> list[str]:
-        tags = {"kind": found.kind or "unknown", **found.tags}
+    def _groups(self, examination: Examination) -> list[str]:
+        tags = {"kind": examination.kind or "unknown", **examination.tags}
         self.tags.update(tags)
         names = self._by or tuple(tags)
         return [f"{name}={tags[name]}" for name in names if name in tags]

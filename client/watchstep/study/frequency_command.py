@@ -136,8 +136,8 @@ def take_census(reading: Reading, by: Sequence[str] = (), labels: Labels = ()) -
     for log in open_logs(reading.paths, unreadable=reading.refuse):
         log.tags.update(_tags_of(log.path, labels))
         entries = Entries(chosen_rules(log, reading.rules)[1])
-        found = examine(log, reading.rules, observers=[entries.observe], explain=False)
-        census.add(found, entries)
+        examination = examine(log, reading.rules, observers=[entries.observe], explain=False)
+        census.add(examination, entries)
     return census
 
 

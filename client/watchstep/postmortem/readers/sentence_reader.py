@@ -304,11 +304,11 @@ class _Reader:
         if printed in STATISTICS and self._context and not self._braces:
             joint = "/" if "/" in self._context else " "
             printed = f"{self._context if joint == '/' else self._context.lower()}{joint}{printed}"
-        taken = {pair.name for pair in self._sentence.pairs}
+        names = {pair.name for pair in self._sentence.pairs}
         name = metric_name(printed)
-        if name in taken and self._context:
+        if name in names and self._context:
             name = metric_name(f"{self._context.lower()}/{printed}")
-        if name in taken:
+        if name in names:
             return ""
         if self._sentence.evaluates and not EVALUATED.match(name) and not self._braces:
             return f"val_{name}"
