@@ -162,9 +162,9 @@ class _Reader:
         names = [name for _, name in parts]
         if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
             return
-        for token, name in parts:
-            name_or_loss = metric_name(name.lower()) or "loss"
-            self._sentence.pairs.append(Pair(name_or_loss, token.slot, strong=True))
+        for token, label in parts:
+            name = metric_name(label.lower()) or "loss"
+            self._sentence.pairs.append(Pair(name, token.slot, strong=True))
         self._at = len(self._line)
 
     def _word(self, token: Token) -> None:

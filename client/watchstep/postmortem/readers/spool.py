@@ -49,7 +49,7 @@ def _reading_order(path: Path) -> tuple[int, str]:
 
 def _row(frame: Frame, unpacker: Unpacker, log: Log) -> Row | None:
     try:
-        update = parsed(unpacker.to_json(frame.kind, frame.payload).decode("utf-8", "replace"))
+        update = parsed(unpacker.to_json(frame.framed).decode("utf-8", "replace"))
     except WireError:
         log.tear("an update whose metric names are lost is left out")
         return None
