@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from watchstep.postmortem.fleet import MOST_LINES, Fleet
 from watchstep.postmortem.verdict import VerdictWord
 from watchstep.rules import load
 from watchstep.study.cost import Assumptions, Measured, bill, read_assumptions
-from watchstep.study.frequency import Risk
+from watchstep.study.frequency import Rate, Risk
 from watchstep.study.statistics import (
     Interval,
     median_difference,
@@ -29,6 +31,9 @@ from watchstep.study.statistics import (
 )
 
 ROOT = Path(__file__).parents[2]
+_HEADER = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+SAVED = struct.pack("<Q", len(_HEADER)) + _HEADER + struct.pack("<f", 1.0)
+"""An intact safetensors file."""
 
 
 def fleet(folder: Path, runs: int, scale: float, lost: int = 0) -> Path:
@@ -109,6 +114,31 @@ def test_a_clear_improvement_over_a_fleet_is_told(tmp_path: Path) -> None:
     assert grad["runs"] == [8, 8]
 
 
+def test_fleets_are_compared_by_when_they_fail_and_by_lost_checkpoints(tmp_path: Path) -> None:
+    old, new = fleet(tmp_path / "old", 5, 1.0, lost=5), fleet(tmp_path / "new", 5, 1.0, lost=5)
+    for number in range(5):
+        (old / f"run-{number}" / "model_20.pt").write_bytes(b"cut off")
+        (new / f"run-{number}" / "model_10.safetensors").write_bytes(SAVED)
+
+    done = invoked("compare", old, new, "--json")
+
+    rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
+    lived = rows["updates to the failure, of failed runs"]
+    lost = rows["failed runs whose newest checkpoint is of no use"]
+    assert (lived["old"], lived["judgement"]) == (15, "no difference")
+    assert (lost["old"], lost["new"], lost["judgement"]) == (1, 0, "better")
+
+
+def test_the_risks_of_a_failure_are_priced() -> None:
+    given = dataclasses.replace(Assumptions(), bad_model_cost=Interval(1000, 2000))
+
+    figures = {figure.name: figure.value for figure in bill(given)}
+
+    assert figures["failures without a way back a year"] == figures["failures a year"]
+    assert figures["largest single loss"] == Interval(480, 1680)
+    assert figures["cost of bad models in use a year"].high == pytest.approx(26 * 0.05 * 2000)
+
+
 def test_two_single_runs_cannot_tell_whether_the_fix_holds(tmp_path: Path) -> None:
     old, new = fleet(tmp_path / "old", 1, 50.0, lost=1), fleet(tmp_path / "new", 1, 0.5)
 
@@ -163,6 +193,57 @@ def test_frequencies_are_counted_by_tag(tmp_path: Path) -> None:
 
     risks = json.loads(done.stdout)["risk"]
     assert (risks["kind=ppo"]["failures"], risks["kind=ppo"]["runs"]) == (1, 3)
+
+
+def test_logs_are_tagged_by_a_glob_and_by_a_table(tmp_path: Path) -> None:
+    fleet(tmp_path / "calm", 2, 1.0)
+    fleet(tmp_path / "wild", 2, 1.0, lost=2)
+    table = tmp_path / "tags.csv"
+    table.write_text(f"path,host\n{tmp_path}/calm,a\n{tmp_path}/wild/run-1,b\n")
+
+    done = invoked(
+        *("frequency", tmp_path, "--json", "--by", "env", "--by", "host"),
+        *("--tag", f"{tmp_path}/wild* env=wild", "--tag", table),
+    )
+
+    found = json.loads(done.stdout)
+    runs = {group: (risk["failures"], risk["runs"]) for group, risk in found["risk"].items()}
+    assert runs == {"all": (2, 4), "env=wild": (2, 2), "host=a": (0, 2), "host=b": (1, 1)}
+    late = [
+        rate["updates"]
+        for rate in found["rates"]
+        if (rate["name"], rate["phase"], rate["group"]) == ("LossNonFinite", "late", "env=wild")
+    ]
+    assert late == [2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--by", "environment"), ("--tag", "runs"), ("--tag", "no-such-file.csv")],
+)
+def test_a_tag_that_is_not_there_is_an_error(options: tuple[str, str], tmp_path: Path) -> None:
+    done = invoked("frequency", fleet(tmp_path, 1, 1.0), *options)
+
+    assert done.returncode == 2
+    assert options[1] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("updates", "of_updates", "word"),
+    [
+        (0, 100_000, "very low"),
+        (0, 1_000, "very low to moderate"),
+        (50, 100_000, "low"),
+        (3_000, 100_000, "high"),
+        (10_000, 100_000, "critical"),
+    ],
+)
+def test_a_risk_has_the_reports_word_for_the_whole_interval(
+    updates: int, of_updates: int, word: str
+) -> None:
+    rate = Rate("rule", "KLHigh", "all", "all", updates, of_updates, 1, 1)
+
+    assert rate.risk == word
 
 
 def test_the_risk_of_a_year_follows_from_that_of_a_run() -> None:

@@ -41,6 +41,7 @@ def test_the_report_says_the_verdict_and_where_to_go_back_to() -> None:
     assert done.returncode == 0
     assert "DIVERGED" in done.stdout
     assert "Since: update 41; the last good one is 40" in done.stdout
+    assert "Not judged, since not logged: train/advantages_count" in done.stdout
     assert "Where to go back to" in done.stdout
     assert "Not checked" in done.stdout
 

@@ -12,7 +12,7 @@ from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run
 
 VERDICTS = {
     "made_ok_regime_s0/progress.csv": ("healthy", None),
-    "made_bad_norm_stale_opens_s0/progress.csv": ("healthy", None),
+    "made_bad_norm_stale_opens_s0/progress.csv": ("suspicious", 40),
     "made_bad_rew1e20_pendulum/progress.csv": ("diverged", 41),
     "made_bad_lr03_jump_pendulum/progress.csv": ("exploded", 41),
     "made_prev_regime_noclip/updates.jsonl": ("exploded", 24),
@@ -173,9 +173,9 @@ def test_a_run_that_failed_and_was_resumed_has_not_died(tmp_path: Path) -> None:
     assert examined(resumed).verdict == "healthy"
 
 
-@pytest.mark.parametrize(("begins_at", "verdict"), [(0, "healthy"), (15, "suspicious")])
+@pytest.mark.parametrize(("begins_at", "well"), [(0, True), (15, False)])
 def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
-    begins_at: int, verdict: str, tmp_path: Path
+    begins_at: int, well: bool, tmp_path: Path
 ) -> None:
     failed = [f"step {at} loss {1.0 if at < 20 else math.nan}" for at in range(30)]
     again = [f"step {at} loss {4.0 - 0.03 * (at - begins_at)}" for at in range(begins_at, 70)]
@@ -183,4 +183,4 @@ def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
 
     found = examined(tmp_path / "log.txt")
 
-    assert found.verdict == verdict
+    assert (found.verdict == "healthy") == well

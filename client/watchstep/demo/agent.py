@@ -91,13 +91,13 @@ class DriftingPPO(PPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
-        told: dict[str, list[float]] = {}
+        records: dict[str, list[float]] = {}
         for _ in range(self.n_epochs):
             for batch in self.rollout_buffer.get(self.batch_size):
                 for name, value in self._train_batch(batch, clip_range).items():
-                    told.setdefault(name, []).append(value)
+                    records.setdefault(name, []).append(value)
         self._follow_deviation()
-        for name, values in told.items():
+        for name, values in records.items():
             self.logger.record(f"train/{name}", float(np.mean(values)))
         self.logger.record("train/clip_range", clip_range)
 
@@ -129,6 +129,6 @@ class DriftingPPO(PPO):
             }
 
     def _follow_deviation(self) -> None:
-        kept = self.momentum
+        momentum = self.momentum
         deviation = float(self.rollout_buffer.advantages.std())
-        self.running_std = kept * self.running_std + (1 - kept) * deviation
+        self.running_std = momentum * self.running_std + (1 - momentum) * deviation

@@ -34,8 +34,8 @@ class Message:
     @property
     def severity(self) -> str:
         """The worst severity among its alerts."""
-        found = {alert["labels"]["severity"] for alert in self.body["alerts"]}
-        return next(word for word in ("critical", "warning", "info") if word in found)
+        severities = {alert["labels"]["severity"] for alert in self.body["alerts"]}
+        return next(word for word in ("critical", "warning", "info") if word in severities)
 
 
 class Receiver:
@@ -77,12 +77,17 @@ class Receiver:
 
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Check a message's signature and keep it."""
-        told = {name.lower(): value for name, value in headers.items()}
-        signed = f"{told.get('webhook-id')}.{told.get('webhook-timestamp')}.".encode() + body
+        small_headers = {name.lower(): value for name, value in headers.items()}
+        signed = (
+            f"{small_headers.get('webhook-id')}.{small_headers.get('webhook-timestamp')}.".encode()
+            + body
+        )
         key = base64.b64decode(self.secret.removeprefix("whsec_"))
-        wanted = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-        genuine = f"v1,{wanted}" in told.get("webhook-signature", "").split()
-        message = Message(json.loads(body), told.get("webhook-id", ""), genuine, time.time())
+        signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        genuine = f"v1,{signature}" in small_headers.get("webhook-signature", "").split()
+        message = Message(
+            json.loads(body), small_headers.get("webhook-id", ""), genuine, time.time()
+        )
         with self._arrived:
             self.messages.append(message)
             self._arrived.notify_all()
@@ -94,8 +99,8 @@ class Receiver:
             return [m for m in self.messages if m.body.get("watchstep", {}).get("run") == run]
 
         def arrived() -> bool:
-            found = about()
-            return bool(found) and severity in {"", found[-1].severity}
+            messages = about()
+            return bool(messages) and severity in {"", messages[-1].severity}
 
         with self._arrived:
             self._arrived.wait_for(arrived, timeout_s)

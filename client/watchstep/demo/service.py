@@ -43,8 +43,8 @@ class Service:
         line = self._process.stdout.readline().decode()
         if not line.startswith(_READY):
             self._process.wait(10)
-            said = (self.folder / "service.log").read_text()[-500:]
-            raise UnreachableError(f"the service did not start: {said}")
+            output = (self.folder / "service.log").read_text()[-500:]
+            raise UnreachableError(f"the service did not start: {output}")
         self.url = line.removeprefix(_READY).strip()
         return self
 

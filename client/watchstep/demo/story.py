@@ -143,13 +143,13 @@ def _alert(teller: Teller, receiver: Receiver, halt: Halt) -> None:
     if not all(message.genuine for message in messages):
         raise StoryError("a message's signature is wrong")
     for number, message in enumerate(messages, start=1):
-        told = message.body["watchstep"]
+        details = message.body["watchstep"]
         when = f"{(message.arrived - halt.at) * 1000:+.0f} ms from the halt"
-        state = told["status"] if told["status"] == "halted" else told["stage"]
+        state = details["status"] if details["status"] == "halted" else details["stage"]
         teller.say(f"message {number}, {when}: {message.severity}, {state}", style="bold")
         for alert in message.body["alerts"]:
             teller.fact(alert["labels"]["alertname"], alert["annotations"].get("summary", ""))
-        teller.fact("diagnosis", told["diagnosis"] or "not enough evidence yet")
+        teller.fact("diagnosis", details["diagnosis"] or "not enough evidence yet")
     teller.fact("signatures", "genuine (Standard Webhooks)", "green")
 
 
@@ -162,9 +162,13 @@ def _state(teller: Teller, service: Service) -> None:
     for name in ("status", "attempt", "step", "last_seq"):
         teller.fact(name, str(run[name]))
     teller.say("GET /metrics", style="bold")
-    wanted = ("watchstep_alert_firing{", "watchstep_run_status{", "watchstep_run_step{")
+    prefixes = ("watchstep_alert_firing{", "watchstep_run_status{", "watchstep_run_step{")
     for line in service.text("/metrics").splitlines():
-        if line.startswith(wanted) and "mountaincar-drifting" in line and not line.endswith(" 0.0"):
+        if (
+            line.startswith(prefixes)
+            and "mountaincar-drifting" in line
+            and not line.endswith(" 0.0")
+        ):
             teller.say(f"  {line}", style="dim")
 
 
@@ -175,12 +179,14 @@ def _way_back(teller: Teller, service: Service, folder: Path, agent: PPO) -> Non
     teller.chapter("5  The way back: the last good checkpoint, and the fault removed")
     watch = _watch("mountaincar-drifting", service, folder)
     fixed = healthy_agent(agent.get_env(), SEED)  # type: ignore[arg-type]
-    found = watch.restore({"policy": fixed.policy, "optimizer": fixed.policy.optimizer})
-    verify(found.path)
-    teller.fact("restored", f"{found.path.name}, step {found.step}, after update {found.update}")
-    teller.fact("sha256", found.sha256[:48])
+    restored = watch.restore({"policy": fixed.policy, "optimizer": fixed.policy.optimizer})
+    verify(restored.path)
+    teller.fact(
+        "restored", f"{restored.path.name}, step {restored.step}, after update {restored.update}"
+    )
+    teller.fact("sha256", restored.sha256[:48])
     teller.fact("verified", "intact, complete, every number finite, no alert open", "green")
-    fixed.num_timesteps = found.step
+    fixed.num_timesteps = restored.step
     with watch:
         _learn(fixed, watch, teller, {}, every=5)
         serious = _serious(watch)
@@ -198,9 +204,9 @@ def _healthy_training(teller: Teller, service: Service, receiver: Receiver, fold
     with _watch("mountaincar-healthy", service, folder) as watch:
         _learn(agent, watch, teller, {}, every=5)
         serious = _serious(watch)
-    told = receiver.wait_for("mountaincar-healthy", 0)
+    messages = receiver.wait_for("mountaincar-healthy", 0)
     run = service.get("/runs/mountaincar-healthy")
-    if serious or told or run["status"] != "finished":
+    if serious or messages or run["status"] != "finished":
         raise StoryError(f"the healthy run is {run['status']} and fires {serious}")
     teller.say(
         "Its advantages shrank just as far, and came back just as large. Nobody was called.",

@@ -153,10 +153,10 @@ class Importer:
             return
         path = f"/runs/{quote(result.run, safe='')}/updates"
         reply = self._ask("POST", path, encode_batch(attempt, batch))
-        told = _object(reply)
-        result.accepted += int(told.get("accepted", 0))
-        result.duplicates += int(told.get("duplicates", 0))
-        result.rejected += len(told.get("rejected", ()))
+        answer = _object(reply)
+        result.accepted += int(answer.get("accepted", 0))
+        result.duplicates += int(answer.get("duplicates", 0))
+        result.rejected += len(answer.get("rejected", ()))
         batch.clear()
 
     def _ask(self, method: str, path: str, body: bytes) -> Reply:
@@ -235,18 +235,18 @@ def _tags(log: Log) -> dict[str, str]:
 
 def _object(reply: Reply) -> dict[str, Any]:
     try:
-        told = json.loads(reply.body)
+        answer = json.loads(reply.body)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        answer = None
+    if not isinstance(answer, dict):
         raise RefusedError(f"HTTP {reply.status}, but not from watchstep's service")
-    return told
+    return answer
 
 
 def _reason(reply: Reply) -> str:
     try:
-        told = json.loads(reply.body)
-        detail = told.get("detail") or told.get("title") or ""
+        answer = json.loads(reply.body)
+        detail = answer.get("detail") or answer.get("title") or ""
     except (ValueError, AttributeError):
         detail = ""
     return f"the service refused: HTTP {reply.status}{': ' if detail else ''}{detail}"

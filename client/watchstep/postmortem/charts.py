@@ -52,18 +52,18 @@ class Frame:
 
     def x_of(self, update: int) -> float:
         """Pixels from the left, by the log's own number."""
-        for one in self.reference:
-            if one.first_update <= update <= one.last_update:
-                span = one.last_update - one.first_update
-                share = (update - one.first_update) / span if span else 0.5
-                return self.x(one.first_row + share * (one.last_row - one.first_row))
-        nearest = min(self.reference, key=lambda one: abs(one.first_update - update))
+        for bucket in self.reference:
+            if bucket.first_update <= update <= bucket.last_update:
+                span = bucket.last_update - bucket.first_update
+                share = (update - bucket.first_update) / span if span else 0.5
+                return self.x(bucket.first_row + share * (bucket.last_row - bucket.first_row))
+        nearest = min(self.reference, key=lambda bucket: abs(bucket.first_update - update))
         return self.x(nearest.first_row)
 
 
 def frame_of(series: Iterable[Series]) -> Frame:
     """The frame that holds all of these series, of which there is at least one."""
-    every = [one.buckets for one in series]
+    every = [single.buckets for single in series]
     reference = max(every, key=lambda buckets: (buckets[-1].last_row, len(buckets)))
     return Frame(
         min(buckets[0].first_row for buckets in every),
@@ -116,7 +116,7 @@ def chart(
 
 
 def _scale(buckets: Sequence[Bucket]) -> _Scale:
-    ends = [end for one in buckets for end in (one.low, one.high) if math.isfinite(end)]
+    ends = [end for bucket in buckets for end in (bucket.low, bucket.high) if math.isfinite(end)]
     if not ends:
         return _Scale(lambda value: value, 0.0, 1.0, logarithmic=False)
     low, high = min(ends), max(ends)
@@ -187,9 +187,9 @@ def _axis(scale: _Scale, frame: Frame) -> Iterable[str]:
 def _curve(buckets: Sequence[Bucket], frame: Frame, scale: _Scale) -> Iterable[str]:
     """The area between least and largest, broken where nothing was finite."""
     run: list[Bucket] = []
-    for one in [*buckets, None]:
-        if one is not None and math.isfinite(one.low):
-            run.append(one)
+    for bucket in [*buckets, None]:
+        if bucket is not None and math.isfinite(bucket.low):
+            run.append(bucket)
             continue
         if run:
             yield _stretch(run, frame, scale)
@@ -197,24 +197,24 @@ def _curve(buckets: Sequence[Bucket], frame: Frame, scale: _Scale) -> Iterable[s
 
 
 def _stretch(run: Sequence[Bucket], frame: Frame, scale: _Scale) -> str:
-    points = [(frame.x((one.first_row + one.last_row) / 2), one) for one in run]
+    points = [(frame.x((bucket.first_row + bucket.last_row) / 2), bucket) for bucket in run]
     if len(points) == 1:
-        x, one = points[0]
-        return f'<circle class="point" cx="{x}" cy="{scale.y(one.high)}" r="2.5"/>'
-    upper = [f"{x} {scale.y(one.high)}" for x, one in points]
-    if all(one.low == one.high for one in run):
+        x, bucket = points[0]
+        return f'<circle class="point" cx="{x}" cy="{scale.y(bucket.high)}" r="2.5"/>'
+    upper = [f"{x} {scale.y(bucket.high)}" for x, bucket in points]
+    if all(bucket.low == bucket.high for bucket in run):
         return f'<path class="line" d="M{"L".join(upper)}"/>'
-    lower = [f"{x} {scale.y(one.low)}" for x, one in reversed(points)]
+    lower = [f"{x} {scale.y(bucket.low)}" for x, bucket in reversed(points)]
     return f'<path class="area" d="M{"L".join(upper + lower)}Z"/>'
 
 
 def _lost(buckets: Sequence[Bucket], frame: Frame) -> Iterable[str]:
-    for one in buckets:
-        if one.lost:
-            x = frame.x((one.first_row + one.last_row) / 2)
+    for bucket in buckets:
+        if bucket.lost:
+            x = frame.x((bucket.first_row + bucket.last_row) / 2)
             yield (
                 f'<path class="lost" d="M{x - 2} {TOP}l4 5m0 -5l-4 5"><title>not finite, '
-                f"update {one.first_update}</title></path>"
+                f"update {bucket.first_update}</title></path>"
             )
 
 

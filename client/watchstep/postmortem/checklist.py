@@ -115,9 +115,11 @@ def checklist(
         crash_row: Row of the first damage, or of the last update.
     """
     columns = _columns(rules, window)
-    found = [_answered(one, columns.get(one.metric, []), crash_row) for one in _QUESTIONS]
-    found.insert(3, _together(columns, crash_row))
-    return tuple(found)
+    items = [
+        _answered(question, columns.get(question.metric, []), crash_row) for question in _QUESTIONS
+    ]
+    items.insert(3, _together(columns, crash_row))
+    return tuple(items)
 
 
 _Column = list[tuple[int, int, float]]
@@ -136,12 +138,14 @@ def _columns(rules: RuleSet, window: Sequence[tuple[int, Update]]) -> dict[str, 
 
 def _answered(question: _Question, column: _Column, crash_row: int) -> Item:
     if question.before:
-        near = [one for one in column if crash_row - BEFORE_UPDATES <= one[0] <= crash_row]
+        near = [
+            reading for reading in column if crash_row - BEFORE_UPDATES <= reading[0] <= crash_row
+        ]
     else:
-        near = [one for one in column if abs(one[0] - crash_row) <= CRASH_UPDATES]
-    finite = [one for one in near if math.isfinite(one[2])]
+        near = [reading for reading in column if abs(reading[0] - crash_row) <= CRASH_UPDATES]
+    finite = [reading for reading in near if math.isfinite(reading[2])]
     pick = min if question.below else max
-    best = pick(finite, key=lambda one: one[2], default=None)
+    best = pick(finite, key=lambda reading: reading[2], default=None)
     answer: Answer = "not logged" if not near else "no"
     if best is not None:
         holds = best[2] < question.limit if question.below else best[2] > question.limit

@@ -89,7 +89,7 @@ class Search:
     note: str = ""
 
 
-def search(log: Path, good: Good, told: Mapping[str, int] | None = None) -> Search:
+def search(log: Path, good: Good, saved: Mapping[str, int] | None = None) -> Search:
     """Look beside a log for the newest checkpoint that is good and intact.
 
     Nothing in a checkpoint is executed: see `watchstep.checkpoint.reading`.
@@ -97,30 +97,32 @@ def search(log: Path, good: Good, told: Mapping[str, int] | None = None) -> Sear
     Args:
         log: The log's file or folder.
         good: Up to where; a checkpoint with a higher number is too new.
-        told: Path and number of checkpoints that the log itself tells of.
+        saved: Path and number of checkpoints that the log itself tells of.
     """
     try:
         found_there = dict(_candidates(log))
-        found_there |= {Path(path): step for path, step in (told or {}).items() if _is_there(path)}
+        found_there |= {Path(path): step for path, step in (saved or {}).items() if _is_there(path)}
         candidates = sorted(found_there.items(), key=_newest_first)
     except OSError as error:
         return Search(note=f"checkpoints were not looked for: {error.strerror or error}")
     if not candidates:
         return Search(note="no checkpoint beside the log")
     limit = _limit(good, [number for _, number in candidates if number is not None])
-    too_new = [one for one in candidates if one[1] is not None and one[1] > limit]
+    too_new = [
+        candidate for candidate in candidates if candidate[1] is not None and candidate[1] > limit
+    ]
     refused = [
         Found(path, number, "unverified", "saved after the last good update")
         for path, number in too_new[-1:]
     ]
-    usable = [one for one in candidates if one not in too_new]
+    usable = [candidate for candidate in candidates if candidate not in too_new]
     for path, number in usable[:_MOST_VERIFIED]:
-        found = _verified(path, number)
-        if found.state == "good":
+        checkpoint = _verified(path, number)
+        if checkpoint.state == "good":
             note = "" if number is not None else "its name does not tell when it was saved"
-            return Search(found, tuple(refused), len(candidates), note)
-        refused.append(found)
-        if found.state == "unverified":
+            return Search(checkpoint, tuple(refused), len(candidates), note)
+        refused.append(checkpoint)
+        if checkpoint.state == "unverified":
             break
     unread = len(usable) - _MOST_VERIFIED
     note = f"{unread} older ones were not read" if unread > 0 else ""

@@ -62,13 +62,13 @@ def postmortem(
     severities: set[str] = set()
 
     def noted() -> Iterator[Examination]:
-        for found in reading.examinations():
-            severities.update(alert.severity for alert in found.alerts)
-            severities.update(filter(None, [SEVERITY_OF.get(found.verdict)]))
-            fleet.add(found)
+        for examination in reading.examinations():
+            severities.update(alert.severity for alert in examination.alerts)
+            severities.update(filter(None, [SEVERITY_OF.get(examination.verdict)]))
+            fleet.add(examination)
             # Beyond a few reports nothing is drawn but the page.
             reading.draw = html is not None or each or fleet.runs < MOST_FULL_REPORTS
-            yield found
+            yield examination
 
     if as_json:
         _print_json(noted())
@@ -91,28 +91,28 @@ class Shown:
     paths: Sequence[Path]
 
 
-def _print_json(found: Iterable[Examination]) -> None:
+def _print_json(examinations: Iterable[Examination]) -> None:
     """One object, written run by run, so that a fleet of any size fits in memory."""
     separator = ""
     typer.echo('{"runs": [', nl=False)
-    for one in found:
-        typer.echo(separator + json.dumps(one.as_json(), allow_nan=False), nl=False)
+    for examination in examinations:
+        typer.echo(separator + json.dumps(examination.as_json(), allow_nan=False), nl=False)
         separator = ",\n"
     typer.echo("]}")
 
 
-def _print_reports(found: Iterator[Examination], fleet: Fleet, shown: Shown) -> None:
+def _print_reports(examinations: Iterator[Examination], fleet: Fleet, shown: Shown) -> None:
     from watchstep.postmortem import fleet as fleets
     from watchstep.postmortem import report
 
     screen = console()
     if shown.each:
-        for one in found:
-            report.show(one, screen)
+        for examination in examinations:
+            report.show(examination, screen)
         return
-    with fleets.progress(wanted=_folders(shown.paths)) as bar:
+    with fleets.progress(enabled=_folders(shown.paths)) as bar:
         total = _runs_at_most(shown.paths) if bar else None
-        passing = fleets.counted(found, bar, total)
+        passing = fleets.counted(examinations, bar, total)
         # Read on for a moment: three runs get full reports, four are a fleet.
         few = list(itertools.islice(passing, MOST_FULL_REPORTS + 1))
         if len(few) > MOST_FULL_REPORTS:
@@ -122,8 +122,8 @@ def _print_reports(found: Iterator[Examination], fleet: Fleet, shown: Shown) -> 
     if fleet.runs > MOST_FULL_REPORTS:
         fleets.show(fleet, screen)
         return
-    for one in few:
-        report.show(one, screen)
+    for examination in few:
+        report.show(examination, screen)
 
 
 def _folders(paths: Sequence[Path]) -> bool:

@@ -79,22 +79,22 @@ class Series:
     def moves(self) -> bool:
         """Whether there is anything to see: two different values, or one that is not finite."""
         first = self.buckets[0].low
-        return any(one.lost or not one.low == one.high == first for one in self.buckets)
+        return any(bucket.lost or not bucket.low == bucket.high == first for bucket in self.buckets)
 
     def add(self, row: int, update: int, value: float) -> None:
         """Append a reading; NaN and infinities are counted, not drawn."""
         finite = value - value == 0.0
         number = value if finite else math.nan
-        one = Bucket(row, row, update, update, number, number, int(not finite))
+        bucket = Bucket(row, row, update, update, number, number, int(not finite))
         if self.buckets and self.fill < self.width:
-            self.buckets[-1] = self.buckets[-1].merged(one)
+            self.buckets[-1] = self.buckets[-1].merged(bucket)
             self.fill += 1
             return
         if len(self.buckets) >= POINTS:
             pairs = zip(self.buckets[::2], self.buckets[1::2], strict=True)
             self.buckets = [first.merged(second) for first, second in pairs]
             self.width *= 2
-        self.buckets.append(one)
+        self.buckets.append(bucket)
         self.fill = 1
 
 
@@ -121,7 +121,7 @@ class DownsampledSeries:
 
     def chosen(self, most: int) -> Mapping[str, Series]:
         """The series that tell most of a run, best first."""
-        known = [metric for metric in PREFERRED if metric in self.series]
+        preferred = [metric for metric in PREFERRED if metric in self.series]
         others = [
             metric
             for metric in sorted(self.series)
@@ -130,7 +130,7 @@ class DownsampledSeries:
             and not _is_counter(metric)
             and self.series[metric].moves
         ]
-        return {metric: self.series[metric] for metric in [*known, *others][:most]}
+        return {metric: self.series[metric] for metric in [*preferred, *others][:most]}
 
 
 _SCALES = frozenset({"train/advantages_count", "train/advantages_epsilon", "train/clip_range"})

@@ -133,7 +133,7 @@ class Examination:
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "checklist": [_item_json(item) for item in self.items],
             "checkpoint": best.as_json() if best else None,
-            "checkpoints_refused": [one.as_json() for one in self.checkpoints.refused],
+            "checkpoints_refused": [refused.as_json() for refused in self.checkpoints.refused],
             "unjudged_because": self.unjudged_because,
             "not_checked": self.not_checked,
             "notes": self.notes,
@@ -174,7 +174,7 @@ def examine(
     story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     numbered = bad is None or summary.before + bad.row not in log.unnumbered
-    found = Examination(
+    examination = Examination(
         path=str(log.path),
         format=log.format,
         run=log.run,
@@ -202,13 +202,15 @@ def examine(
         downsampled=downsampled,
         rule_set=compiled,
     )
-    if explain and found.verdict not in WELL:
-        _explain(found, compiled, summary)
+    if explain and examination.verdict not in WELL:
+        _explain(examination, compiled, summary)
     if explain:
-        found.trigger = _trigger(found.causes, compiled, summary)
-    if explain and look_beside and found.verdict not in WELL:
-        found.checkpoints = search(Path(found.path), _good(summary, found), summary.saved)
-    return found
+        examination.trigger = _trigger(examination.causes, compiled, summary)
+    if explain and look_beside and examination.verdict not in WELL:
+        examination.checkpoints = search(
+            Path(examination.path), _good(summary, examination), summary.saved
+        )
+    return examination
 
 
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:
@@ -219,8 +221,8 @@ def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...]
     Raises:
         RuleError: A rule file is wrong.
     """
-    told = packs_named(log.tags.get(PACKS_TAG, ""))
-    packs = tuple(map(str, judging(rules or told or (AUTO,))))
+    named = packs_named(log.tags.get(PACKS_TAG, ""))
+    packs = tuple(map(str, judging(rules or named or (AUTO,))))
     kind = "pretrain" if log.kind == "sft" else log.kind
     return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
 
@@ -231,13 +233,13 @@ def _loaded(packs: tuple[str, ...]) -> RuleSet:
     return load(packs)
 
 
-def _explain(found: Examination, rules: RuleSet, summary: LogSummary) -> None:
+def _explain(examination: Examination, rules: RuleSet, summary: LogSummary) -> None:
     window = summary.window
     updates = [update for _, update in window]
     alerts = _alerts_within(summary)
-    found.causes = diagnose(rules, updates, alerts)
+    examination.causes = diagnose(rules, updates, alerts)
     if summary.family == "on_policy":
-        found.items = checklist(rules, window, _crash_row(summary))
+        examination.items = checklist(rules, window, _crash_row(summary))
 
 
 def _alerts_within(summary: LogSummary) -> list[Transition]:
@@ -245,7 +247,7 @@ def _alerts_within(summary: LogSummary) -> list[Transition]:
     if not summary.window:
         return []
     last = summary.window[-1][1]
-    return [one for one in summary.fired if (one.attempt, one.seq) <= (last.attempt, last.seq)]
+    return [edge for edge in summary.fired if (edge.attempt, edge.seq) <= (last.attempt, last.seq)]
 
 
 def _crash_row(summary: LogSummary) -> int:
@@ -271,24 +273,26 @@ def _story(rules: RuleSet, summary: LogSummary) -> Story | None:
     return story(rules, _alerts_within(summary), [update for _, update in summary.window])
 
 
-def _stages(summary: LogSummary, told: Story | None) -> list[Stretch]:
+def _stages(summary: LogSummary, story_so_far: Story | None) -> list[Stretch]:
     """The story's phases in the log's numbers; the last goes on to the end of the log."""
-    if told is None or summary.last is None:
+    if story_so_far is None or summary.last is None:
         return []
     numbers = {
-        update.seq: update.step for _, update in summary.window if update.attempt == told.attempt
+        update.seq: update.step
+        for _, update in summary.window
+        if update.attempt == story_so_far.attempt
     }
-    found = [
+    stretches = [
         Stretch(
             phase.stage,
             numbers.get(phase.first_update, summary.last),
             numbers.get(phase.last_update, summary.last),
         )
-        for phase in told.phases
+        for phase in story_so_far.phases
     ]
-    if found and told.attempt == summary.attempts:
-        found[-1] = dataclasses.replace(found[-1], last_update=summary.last)
-    return found
+    if stretches and story_so_far.attempt == summary.attempts:
+        stretches[-1] = dataclasses.replace(stretches[-1], last_update=summary.last)
+    return stretches
 
 
 def _seconds(summary: LogSummary) -> float:
@@ -298,16 +302,16 @@ def _seconds(summary: LogSummary) -> float:
     return summary.last_time - summary.first_time if summary.first_time > 1e6 else math.nan
 
 
-def _good(summary: LogSummary, found: Examination) -> Good:
+def _good(summary: LogSummary, examination: Examination) -> Good:
     """The last good update, as the log numbers it and as the trainer counts its steps."""
     steps = [
         int(update.readings[name])
         for _, update in summary.window
-        if update.step == found.last_good_update
+        if update.step == examination.last_good_update
         for name in _STEP_COUNTERS
         if math.isfinite(update.readings.get(name, math.nan))
     ]
-    return Good(found.last_good_update, found.last_update, max(steps, default=None))
+    return Good(examination.last_good_update, examination.last_update, max(steps, default=None))
 
 
 def _cause_json(cause: Cause) -> dict[str, Any]:
@@ -321,5 +325,5 @@ def _cause_json(cause: Cause) -> dict[str, Any]:
 
 
 def _item_json(item: Item) -> dict[str, Any]:
-    found = None if item.update is None else number_to_json(item.found)
-    return {**dataclasses.asdict(item), "found": found}
+    value = None if item.update is None else number_to_json(item.found)
+    return {**dataclasses.asdict(item), "found": value}

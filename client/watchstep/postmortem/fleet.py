@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from watchstep.postmortem.report import COLOURS
+from watchstep.postmortem.report import table_of
+from watchstep.postmortem.sections import FLEET_HEADS, Cell, fleet_row
 from watchstep.postmortem.verdict import VERDICTS, WELL
 
 if TYPE_CHECKING:
@@ -43,34 +44,34 @@ class Fleet:
         """How many runs were taken in."""
         return sum(self.verdicts.values())
 
-    def add(self, found: Examination) -> None:
+    def add(self, examination: Examination) -> None:
         """Take in one run."""
-        self.verdicts[found.verdict] += 1
-        self.rules.update((alert.rule, alert.severity) for alert in found.alerts)
-        if found.causes and found.verdict not in WELL:
-            self.causes[found.causes[0].name] += 1
-        self.updates += found.updates
-        self.wasted += found.wasted_updates
-        self.saved += found.saved_updates
-        self.lines.append((list(VERDICTS).index(found.verdict), found))
+        self.verdicts[examination.verdict] += 1
+        self.rules.update((alert.rule, alert.severity) for alert in examination.alerts)
+        if examination.causes and examination.verdict not in WELL:
+            self.causes[examination.causes[0].name] += 1
+        self.updates += examination.updates
+        self.wasted += examination.wasted_updates
+        self.saved += examination.saved_updates
+        self.lines.append((list(VERDICTS).index(examination.verdict), examination))
         if len(self.lines) > 2 * MOST_LINES or self.runs % (2 * self._drawn or 1) == 0:
             self._forget_the_mildest()
 
     def worst(self) -> list[Examination]:
         """The runs to list, worst first."""
         self._forget_the_mildest()
-        return [found for _, found in self.lines]
+        return [examination for _, examination in self.lines]
 
     def _forget_the_mildest(self) -> None:
         self.lines.sort(key=lambda line: -line[0])
         del self.lines[MOST_LINES:]
-        for _, found in self.lines[self._drawn :]:
-            found.downsampled = None
+        for _, examination in self.lines[self._drawn :]:
+            examination.downsampled = None
 
 
 def show(fleet: Fleet, console: Console) -> None:
     """Print the runs worst first, then the sums."""
-    console.print(_runs(fleet))
+    console.print(table_of(FLEET_HEADS, map(fleet_row, _listed(fleet))))
     more = fleet.runs - len(_listed(fleet))
     if more > 0:
         console.print(Text(f"and {more} more, none of them worse", style="dim"))
@@ -90,54 +91,35 @@ def _listed(fleet: Fleet) -> list[Examination]:
     worst = fleet.worst()
     if fleet.runs <= MOST_LINES:
         return worst
-    return [found for found in worst if found.verdict not in WELL]
-
-
-def _runs(fleet: Fleet) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("verdict", "run", "updates", "first bad", "last good", "halt", "why"):
-        table.add_column(head, overflow="fold")
-    for found in _listed(fleet):
-        cells = (found.first_bad_update, found.last_good_update, found.halt_update)
-        table.add_row(
-            Text(found.verdict, style=COLOURS[found.verdict]),
-            Text(found.run + (" (partial)" if found.partial else "")),
-            str(found.updates),
-            *("" if cell is None else str(cell) for cell in cells),
-            Text(found.why(), style="dim"),
-        )
-    return table
+    return [examination for examination in worst if examination.verdict not in WELL]
 
 
 def _sums(fleet: Fleet) -> Table:
-    table = Table(title=f"{fleet.runs} runs", box=None, pad_edge=False, header_style="dim")
-    table.title_justify = "left"
-    for head in ("verdict", "runs", "share"):
-        table.add_column(head)
-    for word in VERDICTS:
-        count = fleet.verdicts[word]
-        if count:
-            share = f"{count / fleet.runs:.1%}"
-            table.add_row(Text(word, style=COLOURS[word]), str(count), share)
+    rows = [
+        [Cell(word, word), Cell(str(count)), Cell(f"{count / fleet.runs:.1%}")]
+        for word in VERDICTS
+        if (count := fleet.verdicts[word])
+    ]
+    table = table_of(("verdict", "runs", "share"), rows)
+    table.title, table.title_justify = f"{fleet.runs} runs", "left"
     return table
 
 
 def _frequent(fleet: Fleet) -> Table:
     """The alerts of most runs, so that a fault which all share is seen at once."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("alert", "severity", "runs", "share"):
-        table.add_column(head)
-    serious = [one for one in fleet.rules.most_common() if one[0][1] != "info"]
-    for (rule, severity), count in serious[:MOST_ALERTS]:
-        table.add_row(rule, severity, str(count), f"{count / fleet.runs:.1%}")
-    return table
+    serious = [entry for entry in fleet.rules.most_common() if entry[0][1] != "info"]
+    rows = [
+        [Cell(rule), Cell(severity), Cell(str(count)), Cell(f"{count / fleet.runs:.1%}")]
+        for (rule, severity), count in serious[:MOST_ALERTS]
+    ]
+    return table_of(("alert", "severity", "runs", "share"), rows)
 
 
 @contextmanager
-def progress(*, wanted: bool) -> Iterator[Progress | None]:
+def progress(*, enabled: bool) -> Iterator[Progress | None]:
     """A progress bar on stderr, where somebody looks at it."""
     console = Console(file=sys.stderr)
-    if not wanted or not console.is_terminal:
+    if not enabled or not console.is_terminal:
         yield None
         return
     columns = (
@@ -151,11 +133,11 @@ def progress(*, wanted: bool) -> Iterator[Progress | None]:
 
 
 def counted(
-    found: Iterable[Examination], bar: Progress | None, total: int | None
+    examinations: Iterable[Examination], bar: Progress | None, total: int | None
 ) -> Iterator[Examination]:
     """The same runs, shown on a bar as they pass."""
     task = bar.add_task("reading logs", total=total) if bar else None
-    for one in found:
+    for examination in examinations:
         if bar is not None and task is not None:
             bar.advance(task)
-        yield one
+        yield examination

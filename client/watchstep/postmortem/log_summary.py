@@ -336,7 +336,7 @@ def _capture(summary: LogSummary, update: Update) -> None:
     grade = summary.captured
     if grade != "critical" and summary.fired:
         severities = {transition.severity for transition in summary.fired}
-        worst = next((one for one in ("critical", "warning") if one in severities), "")
+        worst = next((word for word in ("critical", "warning") if word in severities), "")
         if worst and worst != grade:
             summary.around = list(summary.history)
             summary.captured, summary.kept_after = worst, 0

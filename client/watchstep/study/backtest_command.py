@@ -84,9 +84,9 @@ def _record(log: Log, manifests: dict[Path, dict[str, Any]]) -> dict[str, Any]:
         if folder not in manifests:
             manifests[folder] = _manifest(folder / MANIFEST)
         for path in files:
-            found = manifests[folder].get(path.relative_to(folder).as_posix())
-            if found:
-                return dict(found)
+            record = manifests[folder].get(path.relative_to(folder).as_posix())
+            if record:
+                return dict(record)
     return {}
 
 

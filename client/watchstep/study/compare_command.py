@@ -44,12 +44,12 @@ def _figures(reading: Reading) -> list[comparison.RunFigures]:
     from watchstep.postmortem.readers import open_logs
     from watchstep.study import comparison
 
-    found = []
+    figures = []
     for log in open_logs(reading.paths, unreadable=reading.refuse):
         gauge = comparison.Gauge(chosen_rules(log, reading.rules)[1])
-        examination = examine(log, reading.rules, observers=[gauge.observe], explain=False)
-        found.append(gauge.closed(examination))
-    return found
+        examination = examine(log, reading.rules, observers=[gauge.observe])
+        figures.append(gauge.closed(examination))
+    return figures
 
 
 _COLOURS = {"better": "green", "worse": "bold red", "cannot tell": "dim", "differs": "yellow"}

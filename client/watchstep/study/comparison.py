@@ -71,7 +71,12 @@ MEASURES = (
 
 @dataclass
 class RunFigures:
-    """What one run contributes."""
+    """What one run contributes.
+
+    Attributes:
+        checkpoints: Found beside its log; looked for only where it failed.
+        checkpoint_lost: Whether the newest of them is of no use.
+    """
 
     values: dict[Measure, float] = field(default_factory=dict)
     nonfinite: int = 0
@@ -79,6 +84,8 @@ class RunFigures:
     verdict: str = ""
     updates: int = 0
     wasted: int = 0
+    checkpoints: int = 0
+    checkpoint_lost: bool = False
 
 
 class Gauge:
@@ -112,16 +119,18 @@ class Gauge:
         pick: Callable[[float, float], float] = max if measure.kind == "worst" else min
         self.figures.values[measure] = value if before is None else pick(before, value)
 
-    def closed(self, found: Examination) -> RunFigures:
+    def closed(self, examination: Examination) -> RunFigures:
         """The figures, once the run has been read."""
         for measure in MEASURES:
             late = self._late.get(measure.metric)
             if measure.kind == "late" and late:
                 tail = late[-max(int(len(late) * LATE_SHARE), 1) :]
                 self.figures.values[measure] = statistics.fmean(tail)
-        self.figures.verdict = found.verdict
-        self.figures.updates = found.updates
-        self.figures.wasted = found.wasted_updates
+        self.figures.verdict = examination.verdict
+        self.figures.updates = examination.updates
+        self.figures.wasted = examination.wasted_updates
+        self.figures.checkpoints = examination.checkpoints.seen
+        self.figures.checkpoint_lost = bool(examination.checkpoints.refused)
         return self.figures
 
 
@@ -176,11 +185,18 @@ def compared(old: Sequence[RunFigures], new: Sequence[RunFigures]) -> list[Line]
         _share("runs with core readings not finite", old, new, _lost, "lower"),
         _median("updates after the first bad one", _wasted(old), _wasted(new), "lower"),
     ]
+    lived = (_lived(old), _lived(new))
+    if any(lived):
+        lines.append(_median("updates to the failure, of failed runs", *lived, "higher"))
+    before, after = ([run for run in side if run.checkpoints] for side in (old, new))
+    if before and after:
+        name = "failed runs whose newest checkpoint is of no use"
+        lines.append(_share(name, before, after, lambda run: run.checkpoint_lost, "lower"))
     for measure in MEASURES:
         first, second = ([run.values.get(measure) for run in side] for side in (old, new))
-        known = ([x for x in first if x is not None], [x for x in second if x is not None])
-        if any(known):
-            lines.append(_median(measure.name, *known, measure.better))
+        values = ([x for x in first if x is not None], [x for x in second if x is not None])
+        if any(values):
+            lines.append(_median(measure.name, *values, measure.better))
     return lines
 
 
@@ -194,6 +210,15 @@ def _healthy(run: RunFigures) -> bool:
 
 def _wasted(runs: Sequence[RunFigures]) -> list[float]:
     return [float(run.wasted) for run in runs]
+
+
+def _lived(runs: Sequence[RunFigures]) -> list[float]:
+    """Updates up to the first bad one; of a run that died without one, all of them."""
+    return [
+        float(run.updates - run.wasted)
+        for run in runs
+        if run.verdict in ("exploded", "diverged", "died")
+    ]
 
 
 def _share(

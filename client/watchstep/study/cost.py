@@ -34,6 +34,9 @@ class Assumptions:
         checkpoint_lost: Share of failures whose newest checkpoint is of no use, so that the
             whole run is lost.
         updates_between_checkpoints: What a good checkpoint costs in updates to be done again.
+        longest_run_hours: Length of the longest runs, which one failure can take whole.
+        unnoticed: Share of failures that nobody notices before the model is used.
+        bad_model_cost: What a bad model that is used costs, in `currency`; 0 prices none.
     """
 
     runs_per_week: Interval = field(default=Interval(10, 10))
@@ -45,10 +48,13 @@ class Assumptions:
     hour_cost: Interval = field(default=Interval(0, 0))
     checkpoint_lost: Interval = field(default=Interval(1, 1))
     updates_between_checkpoints: Interval = field(default=Interval(100, 100))
+    longest_run_hours: Interval = field(default=Interval(48, 168))
+    unnoticed: Interval = field(default=Interval(0, 0.05))
+    bad_model_cost: Interval = field(default=Interval(0, 0))
     currency: str = "USD"
 
 
-_SHARES = ("failure_rate", "checkpoint_lost")
+_SHARES = ("failure_rate", "checkpoint_lost", "unnoticed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +110,12 @@ def read_assumptions(path: Path) -> Assumptions:
         mapped = read(path.read_bytes(), str(path))
     except OSError as error:
         raise RuleError(f"cannot be read: {error.strerror or error}", source=str(path)) from None
-    known = [one.name for one in fields(Assumptions)]
-    mapped.refuse_unknown(known, "a cost file")
-    found: dict[str, Any] = {}
+    names = [entry.name for entry in fields(Assumptions)]
+    mapped.refuse_unknown(names, "a cost file")
+    values: dict[str, Any] = {}
     for key in mapped.values:
-        found[key] = mapped.text(key) if key == "currency" else _range(mapped, key)
-    return replace(Assumptions(), **found)
+        values[key] = mapped.text(key) if key == "currency" else _range(mapped, key)
+    return replace(Assumptions(), **values)
 
 
 def _range(mapped: Mapped, key: str) -> Interval:
@@ -126,49 +132,83 @@ def _range(mapped: Mapped, key: str) -> Interval:
     return Interval(low, high)
 
 
-def bill(given: Assumptions, measured: Measured | None = None) -> list[Figure]:
+def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]:
     """Every figure, with what it was made of.
 
     Args:
-        given: Assumptions.
+        assumed: Assumptions.
         measured: What logs told, whose share of failed runs and of lost updates then takes the
             place of the assumed ones.
     """
-    rate, why_rate = _failure_rate(given, measured)
-    runs = _times(given.runs_per_week, Interval(WEEKS, WEEKS))
+    rate, why_rate = _failure_rate(assumed, measured)
+    runs = _times(assumed.runs_per_week, Interval(WEEKS, WEEKS))
     failures = _times(runs, rate)
-    hours, why_hours = _lost_hours(given, measured)
+    hours, why_hours = _lost_hours(assumed, measured)
     time_lost = Interval(
-        failures.low * (hours.low + given.debugging_hours.low),
-        failures.high * (hours.high + given.debugging_hours.high),
+        failures.low * (hours.low + assumed.debugging_hours.low),
+        failures.high * (hours.high + assumed.debugging_hours.high),
     )
-    found = [
-        Figure("runs a year", runs, "runs", f"{_text(given.runs_per_week)} a week, {WEEKS} weeks"),
+    figures = [
+        Figure(
+            "runs a year", runs, "runs", f"{_text(assumed.runs_per_week)} a week, {WEEKS} weeks"
+        ),
         Figure("failures a year", failures, "runs", why_rate),
         Figure(
             "compute lost a year",
-            _times(failures, given.run_cost),
-            given.currency,
-            f"{_text(given.run_cost)} {given.currency} a run (assumed); a failed run is lost whole",
+            _times(failures, assumed.run_cost),
+            assumed.currency,
+            f"{_text(assumed.run_cost)} {assumed.currency} a run (assumed); a failed run is lost",
         ),
         Figure("training time lost per failure", hours, "hours", why_hours),
         Figure(
             "time lost a year, machines and people",
             time_lost,
             "hours",
-            f"that, and {_text(given.debugging_hours)} hours of debugging each (assumed)",
+            f"that, and {_text(assumed.debugging_hours)} hours of debugging each (assumed)",
         ),
     ]
-    if given.hour_cost.high > 0.0:
-        people = _times(_times(failures, given.debugging_hours), given.hour_cost)
-        why = f"{_text(given.hour_cost)} {given.currency} an hour (assumed)"
-        found.append(Figure("people's time lost a year", people, given.currency, why))
-    return [*found, *_savings(given, measured, failures)]
+    if assumed.hour_cost.high > 0.0:
+        people = _times(_times(failures, assumed.debugging_hours), assumed.hour_cost)
+        why = f"{_text(assumed.hour_cost)} {assumed.currency} an hour (assumed)"
+        figures.append(Figure("people's time lost a year", people, assumed.currency, why))
+    return [*figures, *_risks(assumed, failures), *_savings(assumed, measured, failures)]
 
 
-def _failure_rate(given: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
+def _risks(assumed: Assumptions, failures: Interval) -> list[Figure]:
+    """The incident report's risks: no way back, a run of days lost, a bad model in use."""
+    lost = _percent(assumed.checkpoint_lost)
+    unnoticed = _times(failures, assumed.unnoticed)
+    why = f"{_percent(assumed.unnoticed)} of the failures are not noticed (assumed)"
+    ends = (
+        (assumed.run_cost.low, assumed.run_hours.low),
+        (assumed.run_cost.high, assumed.run_hours.high),
+    )
+    hourly = sorted(cost / hours if hours else 0.0 for cost, hours in ends)
+    figures = [
+        Figure(
+            "failures without a way back a year",
+            _times(failures, assumed.checkpoint_lost),
+            "runs",
+            f"{lost} of the failures leave no checkpoint of use (assumed)",
+        ),
+        Figure(
+            "largest single loss",
+            _times(assumed.longest_run_hours, Interval(*hourly)),
+            assumed.currency,
+            f"a run of {_text(assumed.longest_run_hours)} hours (assumed) at the price of an hour",
+        ),
+        Figure("bad models in use a year", unnoticed, "models", why),
+    ]
+    if assumed.bad_model_cost.high > 0.0:
+        price = f"{_text(assumed.bad_model_cost)} {assumed.currency} each (assumed)"
+        priced = _times(unnoticed, assumed.bad_model_cost)
+        figures.append(Figure("cost of bad models in use a year", priced, assumed.currency, price))
+    return figures
+
+
+def _failure_rate(assumed: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
     if measured is None or not measured.runs:
-        return given.failure_rate, f"{_percent(given.failure_rate)} of the runs fail (assumed)"
+        return assumed.failure_rate, f"{_percent(assumed.failure_rate)} of the runs fail (assumed)"
     rate = wilson(measured.failures, measured.runs)
     return rate, (
         f"{measured.failures} of {measured.runs} runs in the logs failed, {_percent(rate)} "
@@ -176,29 +216,29 @@ def _failure_rate(given: Assumptions, measured: Measured | None) -> tuple[Interv
     )
 
 
-def _lost_hours(given: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
+def _lost_hours(assumed: Assumptions, measured: Measured | None) -> tuple[Interval, str]:
     if measured is None or not measured.failures:
-        return given.lost_hours, f"{_text(given.lost_hours)} hours (assumed)"
-    lost = _lost_share(given, measured)
-    hours = _times(lost, given.run_hours)
+        return assumed.lost_hours, f"{_text(assumed.lost_hours)} hours (assumed)"
+    lost = _lost_share(assumed, measured)
+    hours = _times(lost, assumed.run_hours)
     return hours, (
         f"{_percent(lost)} of a run's updates are lost (measured: {measured.wasted_updates:,} of "
         f"{measured.failed_updates:,} updates of failed runs came after the first bad one; the "
-        f"good ones before it are lost with {_percent(given.checkpoint_lost)} of the "
-        f"checkpoints, assumed), of {_text(given.run_hours)} hours a run (assumed)"
+        f"good ones before it are lost with {_percent(assumed.checkpoint_lost)} of the "
+        f"checkpoints, assumed), of {_text(assumed.run_hours)} hours a run (assumed)"
     )
 
 
-def _lost_share(given: Assumptions, measured: Measured) -> Interval:
+def _lost_share(assumed: Assumptions, measured: Measured) -> Interval:
     total = max(measured.failed_updates, 1)
     ends = (
         (measured.wasted_updates + share * measured.good_updates) / total
-        for share in (given.checkpoint_lost.low, given.checkpoint_lost.high)
+        for share in (assumed.checkpoint_lost.low, assumed.checkpoint_lost.high)
     )
     return Interval(*ends)
 
 
-def _savings(given: Assumptions, measured: Measured | None, failures: Interval) -> list[Figure]:
+def _savings(assumed: Assumptions, measured: Measured | None, failures: Interval) -> list[Figure]:
     """What halting and the pin would have saved; nothing can be said of it without logs."""
     if measured is None or not measured.failures:
         return []
@@ -207,42 +247,42 @@ def _savings(given: Assumptions, measured: Measured | None, failures: Interval) 
     kept_each = [
         max(measured.good_updates / measured.failures - between / 2, 0.0) * measured.failures
         for between in (
-            given.updates_between_checkpoints.high,
-            given.updates_between_checkpoints.low,
+            assumed.updates_between_checkpoints.high,
+            assumed.updates_between_checkpoints.low,
         )
     ]
     pinned = Interval(
-        given.checkpoint_lost.low * kept_each[0] / total,
-        given.checkpoint_lost.high * kept_each[1] / total,
+        assumed.checkpoint_lost.low * kept_each[0] / total,
+        assumed.checkpoint_lost.high * kept_each[1] / total,
     )
-    compute = _times(failures, given.run_cost)
+    compute = _times(failures, assumed.run_cost)
     return [
         Figure(
             "saved a year by halting",
             _times(compute, Interval(halted, halted)),
-            given.currency,
+            assumed.currency,
             f"{measured.saved_updates:,} of {measured.failed_updates:,} updates of failed runs "
             f'came after the update at which on_critical="halt" stops (measured)',
         ),
         Figure(
             "saved a year by the pin",
             _times(compute, pinned),
-            given.currency,
+            assumed.currency,
             f"{measured.good_updates:,} updates of failed runs were good (measured); of each run "
-            f"half of {_text(given.updates_between_checkpoints)} updates between checkpoints is "
-            f"done again, and {_percent(given.checkpoint_lost)} of the failures would have lost "
+            f"half of {_text(assumed.updates_between_checkpoints)} updates between checkpoints is "
+            f"done again, and {_percent(assumed.checkpoint_lost)} of the failures would have lost "
             "the checkpoint without it (assumed)",
         ),
     ]
 
 
-def assumptions_json(given: Assumptions) -> Mapping[str, Any]:
+def assumptions_json(assumed: Assumptions) -> Mapping[str, Any]:
     """Every assumption; ranges as their two ends."""
-    found: dict[str, Any] = {}
-    for one in fields(Assumptions):
-        value = getattr(given, one.name)
-        found[one.name] = [value.low, value.high] if isinstance(value, Interval) else value
-    return found
+    ranges: dict[str, Any] = {}
+    for entry in fields(Assumptions):
+        value = getattr(assumed, entry.name)
+        ranges[entry.name] = [value.low, value.high] if isinstance(value, Interval) else value
+    return ranges
 
 
 def _times(a: Interval, b: Interval) -> Interval:

@@ -33,7 +33,7 @@ def cost(
     from watchstep.study.cost import assumptions_json, bill
 
     check_rules(rules)
-    given = _given(config)
+    assumed = _given(config)
     measured, code = None, 0
     if logs:
         reading = Reading(logs, rules)
@@ -41,11 +41,11 @@ def cost(
         code = reading.exit_code(measured.runs)
         if not measured.runs:
             raise typer.Exit(code)
-    figures = bill(given, measured)
+    figures = bill(assumed, measured)
     if as_json:
         shown = {
             "figures": [figure.as_json() for figure in figures],
-            "assumptions": assumptions_json(given),
+            "assumptions": assumptions_json(assumed),
             "assumed_by_default": config is None,
         }
         typer.echo(json.dumps(shown, allow_nan=False))
@@ -60,13 +60,13 @@ def measure(reading: Reading) -> Measured:
     from watchstep.study.frequency import FAILED_VERDICTS
 
     runs = failures = failed = wasted = saved = 0
-    for found in reading.examinations():
+    for examination in reading.examinations():
         runs += 1
-        if found.verdict in FAILED_VERDICTS:
+        if examination.verdict in FAILED_VERDICTS:
             failures += 1
-            failed += found.updates
-            wasted += min(found.wasted_updates, found.updates)
-            saved += found.saved_updates
+            failed += examination.updates
+            wasted += min(examination.wasted_updates, examination.updates)
+            saved += examination.saved_updates
     return Measured(
         runs=runs,
         failures=failures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +87,17 @@ class Rate:
         """Interval of the share of runs."""
         return wilson(self.runs, self.of_runs)
 
+    @property
+    def risk(self) -> str:
+        """The incident report's word for the share of updates, "low to high" where it is open."""
+        words = [risk_word(end) for end in _ends(self.per_update)]
+        return " to ".join(dict.fromkeys(words))
+
     def as_json(self) -> dict[str, Any]:
         """Counts, shares and intervals."""
         update, run = self.per_update, self.per_run
         return {
+            "risk": self.risk,
             "kind": self.kind,
             "name": self.name,
             "phase": self.phase,
@@ -106,12 +113,26 @@ class Rate:
         }
 
 
+RISKS = ((0.0001, "very low"), (0.001, "low"), (0.01, "moderate"), (0.05, "high"))
+"""Shares of updates up to which a risk has each word; more is critical.
+
+From the incident report's table: about 0 % very low, to 0.1 % low, to 1 % moderate to high, to 5 %
+high to critical.
+"""
+
+
+def risk_word(share: float) -> str:
+    """The word for a share of updates."""
+    return next((word for most, word in RISKS if share <= most), "critical")
+
+
 class Census:
     """Sums over a fleet; one run at a time, then it is forgotten."""
 
     def __init__(self, by: Sequence[str] = ()) -> None:
         """Group runs by these tags; by every tag that the logs tell where none is named."""
         self._by = tuple(by)
+        self.tags: set[str] = set()
         self.runs: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.wasted = 0
@@ -121,14 +142,14 @@ class Census:
         self._entered: Counter[tuple[Key, str, str]] = Counter()
         self._reached: Counter[tuple[str, str]] = Counter()
 
-    def add(self, found: Examination, entries: Entries) -> None:
+    def add(self, examination: Examination, entries: Entries) -> None:
         """Take in one run."""
-        groups = ["all", *self._groups(found)]
+        groups = ["all", *self._groups(examination)]
         spans = {name: _rows_of(low, high, entries.updates) for name, low, high in PHASES}
         spans["all"] = (1, entries.updates)
         for group in groups:
             self.runs[group] += 1
-            self.failures[group] += found.verdict in FAILED_VERDICTS
+            self.failures[group] += examination.verdict in FAILED_VERDICTS
             for phase, (first, last) in spans.items():
                 self.updates[group, phase] += max(last - first + 1, 0)
                 self._reached[group, phase] += last >= first
@@ -138,26 +159,25 @@ class Census:
                 for group in groups if count else ():
                     self._in[key, phase, group] += count
                     self._entered[key, phase, group] += 1
-        self.wasted += found.wasted_updates
-        self.saved += found.saved_updates
+        self.wasted += examination.wasted_updates
+        self.saved += examination.saved_updates
 
-    def _groups(self, found: Examination) -> list[str]:
-        tags = {"kind": found.kind or "unknown", **found.tags}
+    def _groups(self, examination: Examination) -> list[str]:
+        tags = {"kind": examination.kind or "unknown", **examination.tags}
+        self.tags.update(tags)
         names = self._by or tuple(tags)
         return [f"{name}={tags[name]}" for name in names if name in tags]
 
     def rates(self) -> list[Rate]:
         """Everything that was entered, by phase and by group, most frequent first."""
-        wanted: dict[Key, list[tuple[str, str]]] = defaultdict(list)
-        cells = [(name, "all") for name, _, _ in PHASES]
-        cells += [("all", group) for group in self.runs]
-        for key in {key for key, _, _ in self._in}:
-            wanted[key] = cells
-        found = [self._rate(key, *cell) for key, cells in wanted.items() for cell in cells]
-        totals: Mapping[Key, int] = {key: self._in[key, "all", "all"] for key in wanted}
+        phases = ["all", *(name for name, _, _ in PHASES)]
+        cells = [(phase, group) for group in self.runs for phase in phases]
+        keys = {key for key, _, _ in self._in}
+        rates = [self._rate(key, *cell) for key in keys for cell in cells]
+        totals: Mapping[Key, int] = {key: self._in[key, "all", "all"] for key in keys}
         order = [name for name, _, _ in PHASES]
         return sorted(
-            found,
+            rates,
             key=lambda rate: (
                 rate.kind,
                 -totals[rate.kind, rate.name],

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import fnmatch
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watchstep.postmortem.reading import Paths, Reading, Rules, check_rules, console
+from watchstep.postmortem.reading import (
+    UNREADABLE,
+    Paths,
+    Reading,
+    Rules,
+    check_rules,
+    console,
+)
 
 if TYPE_CHECKING:
     from watchstep.study.frequency import Census, Rate, Risk
@@ -22,6 +33,12 @@ def frequency(
     by: Annotated[
         list[str] | None, typer.Option(help="Group runs by this tag, such as env; repeatable.")
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Tags of logs: "GLOB name=value", or a CSV with a column `path`; repeatable.'
+        ),
+    ] = None,
     runs_per_year: Annotated[
         float, typer.Option(min=0.0, help="For the risk of a year.")
     ] = RUNS_PER_YEAR,
@@ -32,7 +49,13 @@ def frequency(
 
     check_rules(rules)
     reading = Reading(paths, rules)
-    census = take_census(reading, by or ())
+    try:
+        census = take_census(reading, by or (), _labelled(tag or ()))
+    except ValueError as error:
+        raise _refused(str(error)) from None
+    unknown = sorted({*(by or ())} - census.tags)
+    if unknown and census.runs:
+        raise _refused(f"--by {unknown[0]}: no run has it; there are {sorted(census.tags)}")
     risks = {
         group: Risk(census.failures[group], runs, runs_per_year)
         for group, runs in census.runs.items()
@@ -47,13 +70,63 @@ def frequency(
         }
         typer.echo(json.dumps(shown, allow_nan=False))
     elif census.runs:
-        _show(census, risks)
+        _show(census, risks, groups=["all", *census.runs] if by else ["all"])
         for line in _assumptions(runs_per_year):
             typer.echo(f"- {line}")
     raise typer.Exit(reading.exit_code(census.runs["all"]))
 
 
-def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Census:
+def _refused(reason: str) -> typer.Exit:
+    typer.echo(f"watchstep: {reason}", err=True)
+    return typer.Exit(UNREADABLE)
+
+
+Labels = Sequence[tuple[str, dict[str, str]]]
+"""Globs of paths, and the tags of the logs there."""
+
+
+def _labelled(options: Sequence[str]) -> Labels:
+    """The tags that the user gives to logs.
+
+    Raises:
+        ValueError: One cannot be read; says which.
+    """
+    labels: list[tuple[str, dict[str, str]]] = []
+    for option in options:
+        glob, _, pair = option.rpartition(" ")
+        name, equals, value = pair.partition("=")
+        if glob and name and equals:
+            labels.append((glob.strip(), {name: value}))
+        elif option.lower().endswith(".csv"):
+            labels.extend(_table(Path(option)))
+        else:
+            raise ValueError(f'--tag {option!r}: expected "FILE_OR_GLOB name=value" or a CSV file')
+    return labels
+
+
+def _table(path: Path) -> Labels:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"--tag {path}: {error}") from None
+    if not rows or not rows[0].get("path"):
+        raise ValueError(f"--tag {path}: has no column `path`")
+    filled = [{name: value for name, value in row.items() if name and value} for row in rows]
+    return [(tags.pop("path", ""), tags) for tags in filled]
+
+
+def _tags_of(path: Path, labels: Labels) -> dict[str, str]:
+    """What the labels say of a log: by its path, its name, or a folder above it."""
+    names = [str(path), path.name, *map(str, path.parents)]
+    tags: dict[str, str] = {}
+    for glob, labelled in labels:
+        if any(fnmatch.fnmatchcase(name, glob) for name in names):
+            tags.update(labelled)
+    return tags
+
+
+def take_census(reading: Reading, by: Sequence[str] = (), labels: Labels = ()) -> Census:
     """Read a fleet once, run after run."""
     from watchstep.postmortem.examination import chosen_rules, examine
     from watchstep.postmortem.readers import open_logs
@@ -61,25 +134,28 @@ def take_census(reading: Reading, by: list[str] | tuple[str, ...] = ()) -> Censu
 
     census = Census(by)
     for log in open_logs(reading.paths, unreadable=reading.refuse):
+        log.tags.update(_tags_of(log.path, labels))
         entries = Entries(chosen_rules(log, reading.rules)[1])
-        found = examine(log, reading.rules, observers=[entries.observe], explain=False)
-        census.add(found, entries)
+        examination = examine(log, reading.rules, observers=[entries.observe], explain=False)
+        census.add(examination, entries)
     return census
 
 
 def _assumptions(runs_per_year: float) -> list[str]:
-    from watchstep.study.frequency import PHASES
+    from watchstep.study.frequency import PHASES, RISKS
 
+    risks = ", ".join(f"{word} to {most:.2%}" for most, word in RISKS)
     phases = ", ".join(f"{name} {low:.0%} to {high:.0%}" for name, low, high in PHASES)
     return [
         f"phases by share of the run's own updates: {phases}; a cut-off run is taken for whole",
         "intervals: Wilson, 95%; those over runs take runs for independent",
+        f"risk by share of updates: {risks}; more is critical; over the whole interval",
         "those over updates are too narrow, since the updates of one run are alike",
         f"a failure is a run that exploded, diverged or died; {runs_per_year:g} runs a year",
     ]
 
 
-def _show(census: Census, risks: dict[str, Risk]) -> None:
+def _show(census: Census, risks: dict[str, Risk], groups: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -90,13 +166,17 @@ def _show(census: Census, risks: dict[str, Risk]) -> None:
     phases = [name for name, _, _ in PHASES]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("entered", no_wrap=True)
-    for head in ("runs", *(f"{name} updates" for name in phases)):
+    for head in ("of", "runs", *(f"{name} updates" for name in phases)):
         table.add_column(head, overflow="fold")
     rates = {(rate.kind, rate.name, rate.phase, rate.group): rate for rate in census.rates()}
     for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in rates):
-        whole = rates[kind, name, "all", "all"]
-        cells = [_update_share(rates[kind, name, phase, "all"]) for phase in phases]
-        table.add_row(Text(name), f"{whole.runs} of {whole.of_runs}", *cells)
+        for group in dict.fromkeys(groups):
+            whole = rates[kind, name, "all", group]
+            cells = [_update_share(rates[kind, name, phase, group]) for phase in phases]
+            if whole.runs:
+                shown = name if group == "all" else ""
+                runs = f"{whole.runs} of {whole.of_runs}"
+                table.add_row(Text(shown), Text(group), runs, *cells)
     screen.print(table)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("runs", "failed", "risk per run", "failures a year", "at least one a year"):
@@ -120,4 +200,4 @@ def _update_share(rate: Rate) -> str:
         return "-"
     between = rate.per_update
     share = rate.updates / rate.of_updates
-    return f"{share:.2%} ({between.low:.2%} to {between.high:.2%})"
+    return f"{share:.2%} ({between.low:.2%} to {between.high:.2%}), {rate.risk}"

@@ -50,9 +50,9 @@ def share_difference(hits: tuple[int, int], trials: tuple[int, int]) -> Interval
     if not all(trials):
         return Interval(-1.0, 1.0)
     first, second = hits[0] / trials[0], hits[1] / trials[1]
-    one, two = wilson(hits[0], trials[0]), wilson(hits[1], trials[1])
-    below = math.hypot(second - two.low, one.high - first)
-    above = math.hypot(two.high - second, first - one.low)
+    before, after = wilson(hits[0], trials[0]), wilson(hits[1], trials[1])
+    below = math.hypot(second - after.low, before.high - first)
+    above = math.hypot(after.high - second, first - before.low)
     return Interval(second - first - below, second - first + above)
 
 
@@ -66,11 +66,13 @@ def median_difference(old: Sequence[float], new: Sequence[float]) -> Interval | 
         return None
     draw = random.Random(SEED)
     rounds = max(min(RESAMPLES, _MOST_DRAWS // (len(old) + len(new))), 200)
-    found = []
+    differences = []
     for _ in range(rounds):
         first = statistics.median(draw.choices(old, k=len(old)))
         second = statistics.median(draw.choices(new, k=len(new)))
         # Infinity from infinity is no difference that anybody could name.
-        found.append(0.0 if first == second else second - first)
-    found.sort()
-    return Interval(found[int(0.025 * rounds)], found[min(int(0.975 * rounds), rounds - 1)])
+        differences.append(0.0 if first == second else second - first)
+    differences.sort()
+    return Interval(
+        differences[int(0.025 * rounds)], differences[min(int(0.975 * rounds), rounds - 1)]
+    )

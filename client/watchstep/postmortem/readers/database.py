@@ -69,16 +69,16 @@ def _unpacked(  # noqa: PLR0913, PLR0917 - the columns of a row
     names: str | None,
 ) -> Iterator[Row]:
     """The updates of a block: consecutive ones with the same metrics, each array little-endian."""
-    known: list[str] = json.loads(names) if names else []
-    count, width = len(steps) // 8, len(known)
+    metrics: list[str] = json.loads(names) if names else []
+    count, width = len(steps) // 8, len(metrics)
     numbers = struct.unpack(f"<{count}q", steps)
     moments = struct.unpack(f"<{count}d", times)
     values = struct.unpack(f"<{count * width}d", readings)
-    said = parsed(events) if events else {}
+    by_row = parsed(events) if events else {}
     for at in range(count):
-        event = said.get(str(at)) if isinstance(said, dict) else None
+        event = by_row.get(str(at)) if isinstance(by_row, dict) else None
         yield Row(
-            dict(zip(known, values[at * width : (at + 1) * width], strict=True)),
+            dict(zip(metrics, values[at * width : (at + 1) * width], strict=True)),
             step=numbers[at],
             time=moments[at],
             event=event_of(event) if event else None,

@@ -78,17 +78,17 @@ def open_logs(paths: Iterable[Path], *, unreadable: Unreadable | None = None) ->
         NothingReadableError: A path can be read, but holds no training log.
     """
     for path in paths:
-        found = False
+        any_log = False
         try:
             for opened in _logs_at(Path(path), unreadable):
-                found = True
+                any_log = True
                 yield opened
         except LogUnreadableError as error:
             if unreadable is None:
                 raise
             unreadable(Path(path), error)
         else:
-            if not found:
+            if not any_log:
                 missing = NothingReadableError(f"{path}: no training log in this folder")
                 if unreadable is None:
                     raise missing
@@ -124,15 +124,15 @@ def _logs_of(path: Path) -> Iterator[Log]:
         if empty:
             raise NothingReadableError(f"{path}: a database without any run of ours or MLflow's")
         return
-    found = recognise(head) or late_console(head)
-    if found is None:
+    recognised = recognise(head) or late_console(head)
+    if recognised is None:
         raise NothingReadableError(f"{path}: not a training log in any format known here")
-    runs = tables.runs_in(head.decode("utf-8", "replace")) if found.name == "csv" else []
+    runs = tables.runs_in(head.decode("utf-8", "replace")) if recognised.name == "csv" else []
     for run in runs:
-        one_run = dataclasses.replace(found, read=functools.partial(tables.csv_rows, run=run))
+        one_run = dataclasses.replace(recognised, read=functools.partial(tables.csv_rows, run=run))
         yield _opened(path, run, one_run, [path])
     if not runs:
-        yield _opened(path, run_name_of(path), found, [path])
+        yield _opened(path, run_name_of(path), recognised, [path])
 
 
 def _packed(path: Path) -> Iterator[Log]:

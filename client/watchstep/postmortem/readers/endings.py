@@ -1,7 +1,7 @@
 """What trainers print besides readings: how a run ended, and what they say of its numbers.
 
-The words are data: a line tells of an ending when it holds the pieces of one entry, in order, in
-small letters. Looking for pieces is linear in the line, whatever the line is.
+The words are data, see `endings.txt`. Looking for their pieces is linear in the line, whatever the
+line is.
 """
 
 from __future__ import annotations
@@ -10,71 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from watchstep.postmortem.readers.vocabulary import word_lists
+
 Ending = Literal["failed", "preempted", "interrupted", "finished"]
 
 TRACEBACK = "Traceback (most recent call last)"
 _LONGEST_TEXT = 500
 
-_FAILED: tuple[tuple[str, ...], ...] = (
-    # Memory of the host and of devices: Linux, Slurm, PyTorch, TensorFlow, XLA, C++.
-    ("out of memory",),
-    ("outofmemory",),
-    ("oom-kill",),
-    ("oom_kill",),
-    ("oom kill",),
-    ("cannot allocate memory",),
-    ("can't allocate memory",),
-    ("std::bad_alloc",),
-    ("resource_exhausted",),
-    ("resource exhausted",),
-    # Collectives: PyTorch's NCCL watchdog, NCCL itself, gloo.
-    ("watchdog", "timeout"),
-    ("watchdog got stuck",),
-    ("watchdog", "terminated with exception"),
-    ("taking the entire process down",),
-    ("nccl warn", "abort"),
-    ("nccl warn", "timeout"),
-    ("connection closed by peer",),
-    # Devices.
-    ("cuda error",),
-    ("hip error",),
-    ("device-side assert",),
-    ("assertion `", "failed"),
-    ("illegal memory access",),
-    ("unspecified launch failure",),
-    ("uncorrectable ecc",),
-    ("cublas_status_", "failed"),
-    ("cudnn_status_", "failed"),
-    ("fallen off the bus",),
-    # XLA and TensorFlow.
-    ("xlaruntimeerror",),
-    ("check failed: ",),
-    ("model diverged with loss",),
-    ("nanlossduringtrainingerror",),
-    # Trainers that give up: fairseq, Apex, DeepSpeed, ESPnet.
-    ("minimum loss scale reached",),
-    ("loss scale already at minimum",),
-    ("training was stopped at", "epoch"),
-    # The disk.
-    ("no space left on device",),
-    ("disk quota exceeded",),
-    ("errno 28",),
-    # The process.
-    ("segmentation fault",),
-    ("bus error",),
-    ("core dumped",),
-    ("terminate called after throwing",),
-    ("fatal python error",),
-    ("is killed by signal",),
-    ("killed process",),
-    ("line ", ": ", " killed "),
-    ("died with <signals.",),
-    ("childfailederror",),
-    ("sigkill",),
-    ("signal 9",),
-    ("signal 11",),
-    ("node failure",),
-)
+_WORDS = word_lists("endings.txt")
+_PIECES = {
+    heading: [tuple(entry.split("…")) for entry in sorted(_WORDS[heading])]
+    for heading in ("failed", "preempted", "interrupted", "finished", "warning")
+}
 _WHOLE_LINES: Mapping[str, Ending] = {
     "killed": "failed",
     "aborted": "failed",
@@ -82,95 +29,7 @@ _WHOLE_LINES: Mapping[str, Ending] = {
     "terminated": "preempted",
     "hangup": "preempted",
 }
-_PREEMPTED: tuple[tuple[str, ...], ...] = (
-    ("cancelled at",),
-    ("due to preemption",),
-    ("due to time limit",),
-    ("time limit reached",),
-    ("exceeded wall time",),
-    ("exceeded walltime",),
-    ("been preempted",),
-    ("was preempted",),
-    ("job preempted",),
-    ("spot instance", "interrupt"),
-    ("received sigterm",),
-    ("caught sigterm",),
-    ("sigterm received",),
-    ("received signal 15",),
-    ("signal 15 received",),
-    ("got signal: 15",),
-    ("signalexception",),
-    ("sigterm", "death signal"),
-)
-_INTERRUPTED = (("keyboardinterrupt",), ("keyboard interrupt",))
-_FINISHED: tuple[tuple[str, ...], ...] = (
-    ("trainer.fit", "stopped: ", "max_"),
-    ("done training in ",),
-    ("[after training is done]",),
-    ("training complete",),
-    ("training is complete",),
-    ("training finished",),
-    ("training has finished",),
-    ("training done",),
-    ("training is done",),
-    ("finished training",),
-    ("completed training",),
-    ("training successfully",),
-    ("training ended successfully",),
-    ("epochs completed in ",),
-    ("end of training",),
-    ("optimization finished",),
-)
-_NOT_YET = frozenset(
-    (*("not", "until", "before", "when", "if", "will", "once", "while", "after", "unless", "was"),)
-)
 _MOST_WORDS_BEFORE = 7
-_WARNINGS: tuple[tuple[str, ...], ...] = (
-    ("non-finite",),
-    ("nonfinite",),
-    ("not finite",),
-    ("invalid loss",),
-    ("gradient overflow",),
-    ("grad overflow",),
-    ("overflow detected",),
-    ("overflow!",),
-    ("skipping step",),
-    ("skipping this step",),
-    ("skipping update",),
-    ("skipping this update",),
-    ("skipping batch",),
-    ("skipping this batch",),
-    ("skipping the step",),
-    ("skipping the update",),
-    ("grad", "invalid"),
-    ("diverged",),
-)
-_NONFINITE = frozenset(("nan", "nans", "inf", "infs", "infinite", "infinity"))
-_BESIDE_NONFINITE = frozenset(
-    (
-        *(
-            "detected",
-            "encountered",
-            "found",
-            "value",
-            "values",
-            "loss",
-            "losses",
-            "contains",
-            "contain",
-        ),
-        *(
-            "grad",
-            "grads",
-            "gradient",
-            "gradients",
-            "weights",
-            "parameters",
-            "logits",
-            "activations",
-        ),
-    )
-)
 _WORD = re.compile(r"[a-z]{2,30}")
 
 SAYS_LOSS_LOST = re.compile(
@@ -197,12 +56,7 @@ _SCALE = re.compile(
 )
 _FIRST_PIECES = tuple(
     {
-        *(
-            pieces[0].rstrip("0123456789")
-            for group in (_FAILED, _PREEMPTED, _INTERRUPTED, _FINISHED)
-            for pieces in group
-        ),
-        *(pieces[0] for pieces in _WARNINGS),
+        *(pieces[0].rstrip("0123456789") for group in _PIECES.values() for pieces in group),
         *("error", "exception", "exit", "interrupt", "nan", "inf", "^c", "killed", "aborted"),
         *("terminated", "hangup", "loss scale", "reducing"),
     }
@@ -221,11 +75,11 @@ def ending(text: str) -> Ending | None:
     small = text.lower().strip()
     if small in _WHOLE_LINES:
         return _WHOLE_LINES[small]
-    if any(_holds(small, pieces) for pieces in _INTERRUPTED) or small.startswith("^c"):
+    if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
-    if any(_holds(small, pieces) for pieces in _PREEMPTED):
+    if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):
         return "preempted"
-    if any(_holds(small, pieces) for pieces in _FAILED) or _EXCEPTION.match(text):
+    if any(_holds(small, pieces) for pieces in _PIECES["failed"]) or _EXCEPTION.match(text):
         return "failed"
     code = _EXIT_CODE.search(small)
     if code is not None and int(code.group(1)):
@@ -248,10 +102,10 @@ def names_error(text: str) -> bool:
 def warning(text: str) -> bool:
     """Whether a line of prose says that something was not finite, or was skipped for it."""
     small = text[: 4 * _LONGEST_TEXT].lower()
-    if any(_holds(small, pieces) for pieces in _WARNINGS):
+    if any(_holds(small, pieces) for pieces in _PIECES["warning"]):
         return True
     words = set(_WORD.findall(small))
-    return bool(words & _NONFINITE) and bool(words & _BESIDE_NONFINITE)
+    return bool(words & _WORDS["not finite"]) and bool(words & _WORDS["beside not finite"])
 
 
 def loss_scale(text: str) -> float | None:
@@ -280,8 +134,8 @@ def _holds(small: str, pieces: tuple[str, ...]) -> bool:
 
 def _finishes(small: str) -> bool:
     """Whether a trainer says that training is done, and not what comes when it is."""
-    for pieces in _FINISHED if len(small) < _LONGEST_TEXT else ():
+    for pieces in _PIECES["finished"] if len(small) < _LONGEST_TEXT else ():
         if _holds(small, pieces):
             before = _WORD.findall(small[: small.find(pieces[0])])
-            return len(before) <= _MOST_WORDS_BEFORE and not _NOT_YET.intersection(before)
+            return len(before) <= _MOST_WORDS_BEFORE and not _WORDS["not yet"].intersection(before)
     return False

@@ -123,13 +123,13 @@ def recognise(head: bytes) -> Format | None:
 
 def _text(text: str) -> Format | None:
     text = text.lstrip("\ufeff \t\r\n")
-    found = _json(text) if text[:1] in ("{", "[") else None
+    recognised = _json(text) if text[:1] in ("{", "[") else None
     first = text.partition("\n")[0]
-    if found is None and first.startswith("#") and '"t_start"' in first:
-        found = _format("sb3_monitor", tables.monitor_rows)
-    if found is None and mlflow_files.FIRST_LINE.match(text):
-        found = _format("mlflow", mlflow_files.rows)
-    return found or _table(text) or _console(text)
+    if recognised is None and first.startswith("#") and '"t_start"' in first:
+        recognised = _format("sb3_monitor", tables.monitor_rows)
+    if recognised is None and mlflow_files.FIRST_LINE.match(text):
+        recognised = _format("mlflow", mlflow_files.rows)
+    return recognised or _table(text) or _console(text)
 
 
 def late_console(head: bytes) -> Format | None:

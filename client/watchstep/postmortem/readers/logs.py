@@ -235,14 +235,14 @@ def _belongs(row: Row, pending: Row) -> bool:
             return False
     elif row.step != pending.step:
         return False
-    known = pending.readings
+    readings = pending.readings
     return all(
-        name not in known or _same(known[name], value) for name, value in row.readings.items()
+        name not in readings or _same(readings[name], value) for name, value in row.readings.items()
     )
 
 
-def _same(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
+def _same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
 
 
 def _epoch_grew(row: Row, before: Row | None) -> bool:

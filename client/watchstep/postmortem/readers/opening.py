@@ -139,11 +139,11 @@ def head_of(path: Path) -> bytes:
     """
     with open_stream(path) as stream:
         pieces = []
-        wanted = HEAD_BYTES
+        missing = HEAD_BYTES
         try:
-            while wanted > 0 and (piece := stream.read1(wanted)):  # type: ignore[attr-defined]
+            while missing > 0 and (piece := stream.read1(missing)):  # type: ignore[attr-defined]
                 pieces.append(piece)
-                wanted -= len(piece)
+                missing -= len(piece)
         except _DAMAGE as error:
             if not pieces:
                 raise LogUnreadableError(f"{path}: damaged: {error}") from error

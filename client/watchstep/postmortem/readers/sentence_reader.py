@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from watchstep.postmortem.readers import prefixes
 from watchstep.postmortem.readers.naming import metric_name
-from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence
+from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence, name_as_known
 from watchstep.postmortem.readers.tokens import CLOSE, OPEN, Line, Token, is_whole, split, tokens
 from watchstep.postmortem.readers.vocabulary import (
     COUNTERS,
@@ -36,6 +36,7 @@ _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
+_BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
 
@@ -303,11 +304,11 @@ class _Reader:
         if printed in STATISTICS and self._context and not self._braces:
             joint = "/" if "/" in self._context else " "
             printed = f"{self._context if joint == '/' else self._context.lower()}{joint}{printed}"
-        taken = {pair.name for pair in self._sentence.pairs}
+        names = {pair.name for pair in self._sentence.pairs}
         name = metric_name(printed)
-        if name in taken and self._context:
+        if name in names and self._context:
             name = metric_name(f"{self._context.lower()}/{printed}")
-        if name in taken:
+        if name in names:
             return ""
         if self._sentence.evaluates and not EVALUATED.match(name) and not self._braces:
             return f"val_{name}"
@@ -484,7 +485,7 @@ class _Reader:
         sentence.torn = bool(self._separator) or cut_name
         self._drop()
         self._place()
-        _known_names(sentence)
+        name_as_known(sentence)
         only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar
         sentence.lone = only and self._loose <= 1 and not sentence.quoted
         sentence.bare = sentence.position is not None and not sentence.pairs and not leftover
@@ -516,30 +517,3 @@ class _Reader:
             sentence.position = sentence.bar
         elif epoch is not None:
             sentence.position = epoch
-
-
-_BEHIND = {"rate": "learning rate"}
-_LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
-_ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
-_BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
-_BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
-
-
-def _known_names(sentence: Sentence) -> None:
-    """Names of trainers whose print says less than a name: llm.c and nanoGPT's kin."""
-    names = {pair.name for pair in sentence.pairs}
-    first = sentence.pairs[0] if sentence.pairs else None
-    if first is not None and first.name == "s" and names <= {"s", *_LLMC} and len(names) > 1:
-        sentence.position = Counted("step", first.slot)
-        del sentence.pairs[0]
-        table = _LLMC
-    elif {"g", "d"} <= names:
-        table = _ADVERSARIES
-    elif {"learn", "total", "remaining"} <= names:
-        table = _BOOSTING
-    elif first is not None and sentence.position is not None and len(names) == 1:
-        table = {} if first.strong else _BARE_SETS
-    else:
-        return
-    for pair in sentence.pairs:
-        pair.name = table.get(pair.name, pair.name)

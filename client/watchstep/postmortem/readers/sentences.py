@@ -88,3 +88,29 @@ class Sentence:
             word = self.position.word
             self.by_epoch = word in EPOCHS
             self.unit = "iteration" if word in ITERATIONS | EPOCHS else "step"
+
+
+_LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
+_ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
+_BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
+_BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
+
+
+def name_as_known(sentence: Sentence) -> None:
+    """Names of trainers whose print says less than a name: llm.c and nanoGPT's kin."""
+    names = {pair.name for pair in sentence.pairs}
+    first = sentence.pairs[0] if sentence.pairs else None
+    if first is not None and first.name == "s" and names <= {"s", *_LLMC} and len(names) > 1:
+        sentence.position = Counted("step", first.slot)
+        del sentence.pairs[0]
+        table = _LLMC
+    elif {"g", "d"} <= names:
+        table = _ADVERSARIES
+    elif {"learn", "total", "remaining"} <= names:
+        table = _BOOSTING
+    elif first is not None and sentence.position is not None and len(names) == 1:
+        table = {} if first.strong else _BARE_SETS
+    else:
+        return
+    for pair in sentence.pairs:
+        pair.name = table.get(pair.name, pair.name)

@@ -27,13 +27,13 @@ def rows(log: Log) -> Iterator[Row]:
     unpacker = Unpacker()
     last = 0
     for path in sorted(log.files, key=_reading_order):
-        for one in scan(_bytes_of(path, log)):
-            if one.damaged:
+        for frame in scan(_bytes_of(path, log)):
+            if frame.damaged:
                 log.tear(f"{path.name}: damaged bytes were stepped over")
-            unpacker.learn(one)
-            if one.kind == HEADER:
-                _describe(one, log)
-            row = _row(one, unpacker, log) if one.kind in (UPDATE, PLAIN) else None
+            unpacker.learn(frame)
+            if frame.kind == HEADER:
+                _describe(frame, log)
+            row = _row(frame, unpacker, log) if frame.kind in (UPDATE, PLAIN) else None
             if row is None or row.seq <= last:
                 continue
             if row.seq != last + 1:
@@ -47,30 +47,30 @@ def _reading_order(path: Path) -> tuple[int, str]:
     return {"names": 0, "kept.seg": 1}.get(path.name, 2), path.name
 
 
-def _row(one: Frame, unpacker: Unpacker, log: Log) -> Row | None:
+def _row(frame: Frame, unpacker: Unpacker, log: Log) -> Row | None:
     try:
-        told = parsed(unpacker.to_json(one.framed).decode("utf-8", "replace"))
+        update = parsed(unpacker.to_json(frame.framed).decode("utf-8", "replace"))
     except WireError:
         log.tear("an update whose metric names are lost is left out")
         return None
-    metrics = told.get("metrics", {}) if isinstance(told, Mapping) else None
-    return own_row(told, metrics) if isinstance(metrics, Mapping) else None
+    metrics = update.get("metrics", {}) if isinstance(update, Mapping) else None
+    return own_row(update, metrics) if isinstance(metrics, Mapping) else None
 
 
-def _describe(one: Frame, log: Log) -> None:
-    told = parsed(one.payload.decode("utf-8", "replace"))
-    if not isinstance(told, Mapping):
+def _describe(frame: Frame, log: Log) -> None:
+    header = parsed(frame.payload.decode("utf-8", "replace"))
+    if not isinstance(header, Mapping):
         return
-    if isinstance(told.get("run"), str):
-        log.run = told["run"]
-    tags = told.get("tags")
+    if isinstance(header.get("run"), str):
+        log.run = header["run"]
+    tags = header.get("tags")
     if isinstance(tags, Mapping):
         log.tags.update({str(key): str(value) for key, value in tags.items()})
 
 
 def _bytes_of(path: Path, log: Log) -> bytes:
     with open_stream(path) as stream:
-        found = read_some(stream, _LARGEST_SEGMENT_BYTES + 1, log, path.name)
-    if len(found) > _LARGEST_SEGMENT_BYTES:
+        content = read_some(stream, _LARGEST_SEGMENT_BYTES + 1, log, path.name)
+    if len(content) > _LARGEST_SEGMENT_BYTES:
         log.tear(f"{path.name}: only its first {_LARGEST_SEGMENT_BYTES} bytes are read")
-    return found
+    return content

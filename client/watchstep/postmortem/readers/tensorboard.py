@@ -165,19 +165,19 @@ class Decoder:
         """The scalars of an event that is not of the simple, known kind."""
         rest = payload[at:]
         for offset, stop in self._places.get(len(rest), ()) if at else ():
-            known = self._tensors.get((rest[:offset], rest[stop:]))
-            if known is not None:
-                name, place = known
+            tensor = self._tensors.get((rest[:offset], rest[stop:]))
+            if tensor is not None:
+                name, place = tensor
                 wall_time = _DOUBLE.unpack_from(payload, 1)[0]
                 return [_Scalar(wall_time, step, name, place.read(rest[offset:stop]))]
         try:
-            found = list(_parsed(payload, self._log))
+            values = list(_parsed(payload, self._log))
         except (ValueError, struct.error, IndexError):
             self._log.tear("an event that cannot be parsed is left out")
             return []
-        if at and len(found) == 1 and len(self._simple) + len(self._tensors) < _MOST_LEARNED:
-            self._learn(payload, at, *found[0])
-        return [scalar for scalar, _ in found if scalar.name]
+        if at and len(values) == 1 and len(self._simple) + len(self._tensors) < _MOST_LEARNED:
+            self._learn(payload, at, *values[0])
+        return [scalar for scalar, _ in values if scalar.name]
 
     def _learn(self, payload: bytes, at: int, scalar: _Scalar, place: _Place) -> None:
         stop = place.offset + place.size
@@ -228,28 +228,28 @@ def _parsed(payload: bytes, log: Log) -> Iterator[tuple[_Scalar, _Place]]:
     for summary, base in summaries:
         for number, _, value, start in fields(summary):
             if number == 1 and isinstance(value, bytes):
-                found = _value(value, base + start)
-                if found is not None:
-                    tag, place, reading = found
+                scalar = _value(value, base + start)
+                if scalar is not None:
+                    tag, place, reading = scalar
                     yield _Scalar(wall_time, step, _name(tag, log), reading), place
 
 
 def _value(message: bytes, base: int) -> tuple[str, _Place, float] | None:
     """Tag, place and number of one summary value; None when it holds no single number."""
     tag = ""
-    found: tuple[_Place, float] | None = None
+    scalar: tuple[_Place, float] | None = None
     for number, wire, value, start in fields(message):
         if not isinstance(value, bytes):
             continue
         if number == 1:
             tag = value.decode("utf-8", "replace")
         elif number == 2 and wire == FIXED32:
-            found = _fixed(value, base + start, "<f")
+            scalar = _fixed(value, base + start, "<f")
         elif number == 8:
-            found = _tensor(value, base + start)
-    if found is None or not tag:
+            scalar = _tensor(value, base + start)
+    if scalar is None or not tag:
         return None
-    return tag, *found
+    return tag, *scalar
 
 
 def _tensor(tensor: bytes, base: int) -> tuple[_Place, float] | None:

@@ -40,7 +40,7 @@ def batches(stream: BinaryIO, log: Log, name: str) -> Iterator[list[bytes]]:
 
     What is torn or corrupted is noted in `log` under `name`, never raised.
     """
-    known: dict[bytes, int] = {}
+    lengths: dict[bytes, int] = {}
     rest = b""
     while True:
         chunk = read_some(stream, _CHUNK_BYTES, log, name)
@@ -48,7 +48,7 @@ def batches(stream: BinaryIO, log: Log, name: str) -> Iterator[list[bytes]]:
             if rest:
                 log.tear(f"{name}: the last record is torn ({len(rest)} bytes left out)")
             return
-        payloads, checksums, rest, skip = split(rest + chunk, known)
+        payloads, checksums, rest, skip = split(rest + chunk, lengths)
         yield verified(payloads, checksums, log, name)
         if skip < 0:
             log.tear(f"{name}: corrupted record length: what follows cannot be read")
@@ -58,20 +58,20 @@ def batches(stream: BinaryIO, log: Log, name: str) -> Iterator[list[bytes]]:
             return
 
 
-def split(buffer: bytes, known: dict[bytes, int]) -> tuple[list[bytes], list[bytes], bytes, int]:
+def split(buffer: bytes, lengths: dict[bytes, int]) -> tuple[list[bytes], list[bytes], bytes, int]:
     """Whole records of a buffer, the unread rest, and how many bytes to skip (-1: broken)."""
     payloads: list[bytes] = []
     checksums: list[bytes] = []
     at, end = 0, len(buffer)
     while end - at >= HEADER_BYTES:
         header = buffer[at : at + HEADER_BYTES]
-        length = known.get(header)
+        length = lengths.get(header)
         if length is None:
             length = record_length(header)
             if length is None:
                 return payloads, checksums, b"", -1
-            if len(known) < 100_000:
-                known[header] = length
+            if len(lengths) < 100_000:
+                lengths[header] = length
         begin = at + HEADER_BYTES
         stop = begin + length
         if stop + 4 > end:
@@ -94,8 +94,8 @@ def verified(payloads: list[bytes], checksums: list[bytes], log: Log, name: str)
     for length, indices in by_length.items():
         if length > _LONGEST_CHECKED_BYTES:
             continue
-        found = crc32c_of_each([payloads[index] for index in indices], length)
-        for index, crc in zip(indices, found, strict=True):
+        computed = crc32c_of_each([payloads[index] for index in indices], length)
+        for index, crc in zip(indices, computed, strict=True):
             # `masked`, written out: a call for each of a million records costs 0.1 s.
             rotated = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
             if rotated != stored[index]:

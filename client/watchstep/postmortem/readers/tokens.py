@@ -69,19 +69,19 @@ def split(line: str) -> list[str]:
 
 def tokens(pieces: Sequence[str]) -> list[Token]:
     """The tokens of a line that `split` has taken apart."""
-    found: list[Token] = []
+    line: list[Token] = []
     before = 0
     for at, piece in enumerate(pieces):
         if at % 2:
             kind: Kind = "clock" if _CLOCK_ONLY.fullmatch(piece) else "number"
-            found.append(Token(kind, piece, at // 2, before))
+            line.append(Token(kind, piece, at // 2, before))
             before = 0
         else:
-            before = _add_words(piece, before, found)
-    return found
+            before = _add_words(piece, before, line)
+    return line
 
 
-def _add_words(piece: str, before: int, found: list[Token]) -> int:
+def _add_words(piece: str, before: int, line: list[Token]) -> int:
     """Add the tokens of fixed text; how many blanks it ends in."""
     at = 0
     while at < len(piece):
@@ -96,9 +96,9 @@ def _add_words(piece: str, before: int, found: list[Token]) -> int:
             continue
         if match.lastgroup == "word":
             text = text.rstrip(_TRAILING)
-            found.append(Token("word", text, -1, before))
+            line.append(Token("word", text, -1, before))
         else:
-            found.append(Token("mark", text, -1, before))
+            line.append(Token("mark", text, -1, before))
         at += len(text)
         before = 0
     return before

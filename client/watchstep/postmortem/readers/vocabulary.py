@@ -3,87 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
-GLOBAL = frozenset(
-    [
-        "global_step",
-        "globalstep",
-        "num_updates",
-        "train_step",
-        "opt_step",
-        "training/global_step",
-        "trainer/global_step",
-        "train/global_step",
-    ]
-) | {"global step"}
+
+def word_lists(file: str) -> Mapping[str, frozenset[str]]:
+    """The entries of a file of words under each of its headings."""
+    text = files("watchstep.postmortem.readers").joinpath(file).read_text(encoding="utf-8")
+    lists: dict[str, set[str]] = {}
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("  ") and not line.startswith("  #"):
+            lists[heading].add(line[2:])
+        elif line and not line.lstrip().startswith("#"):
+            heading = line
+            lists[heading] = set()
+    return {heading: frozenset(entries) for heading, entries in lists.items()}
+
+
+_WORDS = word_lists("vocabulary.txt")
+GLOBAL = _WORDS["global counters"]
 """Counters over a whole run, which win over any other beside them."""
 
-ITERATIONS = frozenset(
-    ["iteration", "iterations", "iter", "iters", "it", "itr", "update", "updates", "up"]
-)
-STEPS = frozenset(
-    [
-        "step",
-        "steps",
-        "batch",
-        "minibatch",
-        "timestep",
-        "timesteps",
-        "episode",
-        "ep",
-        "total_timesteps",
-        "total_steps",
-        "frame",
-        "frames",
-    ]
-) | {"time step", "eval num_timesteps"}
-EPOCHS = frozenset(("epoch", "epochs"))
+ITERATIONS, STEPS, EPOCHS = _WORDS["iterations"], _WORDS["steps"], _WORDS["epochs"]
 COUNTERS = GLOBAL | ITERATIONS | STEPS | EPOCHS
-NOT_IN_DICTIONARIES = EPOCHS | frozenset(["episode", "ep", "batch", "frame", "frames"])
+NOT_IN_DICTIONARIES = _WORDS["readings in dictionaries"]
 """Counters that, printed in a dictionary, are a reading among others."""
 
-_UNDER_PATHS = frozenset(("iteration", "iterations", "itr", "epoch"))
-_BEFORE_COUNTERS = frozenset(
-    [
-        "at",
-        "after",
-        "for",
-        "on",
-        "in",
-        "the",
-        "training",
-        "train",
-        "learning",
-        "current",
-        "starting",
-        "start",
-        "begin",
-        "beginning",
-        "end",
-        "of",
-        "finished",
-        "completed",
-        "running",
-        "global",
-        "learner",
-        "actor",
-        "trainer",
-        "env",
-        "environment",
-        "optimizer",
-    ]
-)
-PREPOSITIONS = frozenset(
-    ["of", "no", "for", "has", "contains", "with", "are", "to", "the", "or", "in", "after", "by"]
-)
+PREPOSITIONS, STATISTICS = _WORDS["before no reading"], _WORDS["statistics"]
 _UNIT = re.compile(
     r"(?:[numµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|%|x|[kKMGTP]?i?[bB](?:ytes)?"
     r"|[kKMGT]|its?|steps?|samples?|tok|tokens?|frames?|examples?|imgs?|images?|fps|nats?|bits?|dB"
     r"|[TGMP]?FLOPS?|Hz|[WC])(?:/[A-Za-z]{1,10})?"
-)
-STATISTICS = frozenset(
-    ["mean", "std", "min", "max", "avg", "median", "sum", "var", "average", "stddev"]
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
@@ -92,9 +43,6 @@ TRAINING = re.compile(
 )
 """Names of which training logs one at least, beside whatever else."""
 
-_EVALUATION = frozenset(
-    ["val", "valid", "validation", "eval", "evaluation", "evaluating", "test", "dev", "testing"]
-)
 EVALUATED = re.compile(r"^(?:val|valid|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
 
@@ -108,9 +56,9 @@ def counter_of(words: Sequence[str]) -> str:
     whole_name = " ".join(small)
     if whole_name in COUNTERS:
         return whole_name
-    if not before and last.rpartition("/")[2] in _UNDER_PATHS:
+    if not before and last.rpartition("/")[2] in _WORDS["counters under a path"]:
         return last.rpartition("/")[2]
-    if last in COUNTERS and ("at" in before or _BEFORE_COUNTERS.issuperset(before)):
+    if last in COUNTERS and ("at" in before or _WORDS["before counters"].issuperset(before)):
         return "global step" if small[-2:] == ["global", "step"] else last
     return ""
 
@@ -122,7 +70,7 @@ def is_unit(word: str) -> bool:
 
 def is_evaluation(words: Sequence[str]) -> bool:
     """Whether any of the words says that an evaluation is spoken of."""
-    return any(word.lower() in _EVALUATION for word in words)
+    return any(word.lower() in _WORDS["evaluations"] for word in words)
 
 
 def is_settings(word: str) -> bool:
