@@ -123,7 +123,12 @@ def _jump(columns: Columns) -> Signs:
     rewards = leap(columns.finite(reward), 3.0) if reward else None
     if rewards is None and reward and _same_size(columns.finite(reward)):
         signs["reward_steady"] = f"{reward} has kept its size"
-    if rewards is not None and rewards.factor >= 5.0 and rewards.peak > 10.0 * rewards.start and rewards.before > 0.0:
+    if (
+        rewards is not None
+        and rewards.factor >= 5.0
+        and rewards.peak > 10.0 * rewards.start
+        and rewards.before > 0.0
+    ):
         signs["reward_leapt"] = (
             f"the magnitude of {reward} rose {rewards.factor:.3g}-fold at"
             f" {columns.where(rewards.row)}, to {rewards.after:.4g}"
