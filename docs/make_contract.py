@@ -70,10 +70,9 @@ def leaf_commands() -> Iterator[tuple[str, click.Command]]:
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, click.Command]]:
     inner = getattr(command, "commands", None)
-    if not inner:
+    if not inner or command.invoke_without_command:
         yield name.strip(), command
-        return
-    for word, part in inner.items():
+    for word, part in (inner or {}).items():
         yield from _leaves(f"{name} {word}", part)
 
 
@@ -231,7 +230,7 @@ def _gauges() -> str:
     instruments = vars(Instruments(SystemClock())).values()
     # The library keeps the names of labels to itself until there is a sample.
     labels = {
-        one._name: one._labelnames  # noqa: SLF001 - see above
+        one._name: one._labelnames
         for one in instruments
         if isinstance(one, MetricWrapperBase)
     }

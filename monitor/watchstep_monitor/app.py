@@ -27,14 +27,15 @@ from watchstep_monitor.http.context import Context, Receivers, caller
 from watchstep_monitor.http.envelope import RequestLimits
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
-from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker, chart
+from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
 from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
-from watchstep_monitor.service.ports import Clock
+from watchstep_monitor.service.ports import Clock, Notice
 from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
 from watchstep_monitor.service.retention import Retention, RetentionPolicy
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
@@ -42,12 +43,14 @@ from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache
 from watchstep_monitor.service.run_state.status import Liveness
 from watchstep_monitor.service.scheduler import Scheduler
+from watchstep_monitor.service.series import Line, thin
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.postgres.notify import TOKENS
 from watchstep_monitor.store.postgres.replicas import RELOAD, Told
+from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.tokens import adopt_filed
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
@@ -125,7 +128,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is its own noun
+def _assembled(
     settings: Settings,
     base_url: str,
     clock: Clock,
@@ -140,7 +143,10 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     worker = _worker(settings, opened, clock, bus)
     silences = SilenceCache(opened.store, clock)
     bus.subscribe(SilencesChanged, lambda _: silences.forget())
-    policy = _ingest_policy(settings, base_url, clock, silences, routes, worker)
+    signer = LinkSigner(
+        opened.store.shared_key("links"), (settings.public_url or base_url).rstrip("/")
+    )
+    policy = _ingest_policy(settings, signer, clock, silences, routes, worker)
     fleet = RunCache(book, settings.store.cached_runs)
     run_service = RunService(
         opened.store,
@@ -208,7 +214,7 @@ def _hear(run_service: RunService, tokens: TokenWatch, event: Told) -> None:
     run_service.bus.happened(event.kind, event.run, event.project, event.detail, event.at_us)
 
 
-def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
+def _context(
     settings: Settings,
     run_service: RunService,
     opened: OpenedStore,
@@ -271,7 +277,7 @@ def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
 
 def _ingest_policy(
     settings: Settings,
-    base_url: str,
+    signer: LinkSigner,
     clock: Clock,
     silences: SilenceCache,
     routes: list[Route],
@@ -289,7 +295,8 @@ def _ingest_policy(
             repeat_interval_s=alerts.repeat_interval_s,
             routes=live_routes,
             silences=silences.newest,
-            base_url=(settings.public_url or base_url).rstrip("/"),
+            base_url=signer.base_url,
+            signer=signer if settings.notify.action_links else None,
         ),
         hearing=Liveness(clock.now(), settings.stall.timeout_s),
         snapshot_every=settings.store.snapshot_updates,
@@ -300,9 +307,26 @@ def _ingest_policy(
 
 def _worker(settings: Settings, opened: OpenedStore, clock: Clock, bus: EventBus) -> Worker:
     try:
-        return Worker(opened.outbox, notify_config(settings), clock, bus=bus)
+        return Worker(
+            opened.outbox,
+            notify_config(settings),
+            clock,
+            bus=bus,
+            ready=lambda: opened.store.ready() is None,
+            chart=functools.partial(_chart, opened.store),
+        )
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _chart(store: SqlStore, notice: Notice) -> bytes | None:
+    """A picture of the newest stretch of the reading that raised the worst alert."""
+    metric = next((alert.metric for alert in notice.alerts if alert.metric), "")
+    if not metric:
+        return None
+    series = store.series(notice.run, metric, None, None, chart.POINTS)
+    points, _ = thin(Line(series.stretches), chart.POINTS)
+    return chart.draw(metric, points, notice.first_step)
 
 
 def notify_config(settings: Settings) -> NotifyConfig:
@@ -311,7 +335,7 @@ def notify_config(settings: Settings) -> NotifyConfig:
     Raises:
         ValueError: A receiver's settings can never work.
     """
-    notify = settings.notify
+    notify, heartbeat = settings.notify, settings.heartbeat
     return NotifyConfig(
         receivers=tuple(
             ReceiverConfig(
@@ -329,6 +353,8 @@ def notify_config(settings: Settings) -> NotifyConfig:
         rate_per_minute=notify.rate_per_minute,
         at_once=notify.at_once,
         allow_private_cidrs=notify.allow_private_cidrs,
+        heartbeat_url=heartbeat.url.get_secret_value() if heartbeat.url else "",
+        heartbeat_s=heartbeat.interval_s,
     )
 
 
@@ -344,7 +370,7 @@ def routes_of(settings: Settings) -> list[Route]:
             matchers = tuple(parse_matcher(text) for text in receiver.match)
         except InvalidError as error:
             raise SettingsError(f"receivers.{name}.match: {error}") from None
-        routes.append(Route(name, receiver.min_severity, matchers))
+        routes.append(Route(name, receiver.min_severity, matchers, receiver.notify_on))
     return routes
 
 
@@ -364,10 +390,10 @@ def store_options(settings: Settings) -> StoreOptions:
 
 
 def _retention_policy(settings: Settings) -> RetentionPolicy:
-    kept = settings.retention
+    limits = settings.retention
     return RetentionPolicy(
-        updates_s=kept.updates_s,
-        size_bytes=kept.size_bytes,
-        window_updates=kept.incident_window_updates,
-        check_interval_s=kept.check_interval_s,
+        updates_s=limits.updates_s,
+        size_bytes=limits.size_bytes,
+        window_updates=limits.incident_window_updates,
+        check_interval_s=limits.check_interval_s,
     )

@@ -121,6 +121,59 @@ def test_json_is_what_the_api_answers(service: Running, words: tuple[str, ...]) 
     assert isinstance(json.loads(done.stdout), dict)
 
 
+def test_runs_are_put_away_one_by_one_and_by_pattern(service: Running) -> None:
+    for number in (1, 2, 3):
+        service.client.send(f"away-{number}", {**upd(1), "event": {"kind": "finished"}})
+
+    closed = command(service, "runs", "close", "away-1")
+    archived = command(service, "runs", "archive", "away-*", "--status", "finished")
+    deleted = command(service, "runs", "delete", "away-1", "--yes")
+    restored = command(service, "runs", "restore", "away-*")
+
+    assert closed.stdout == "closed away-1\n"
+    assert sorted(archived.stdout.splitlines()) == [f"archived away-{n}" for n in (1, 2, 3)]
+    assert deleted.stdout == "deleted away-1\n"
+    assert sorted(restored.stdout.splitlines()) == ["restored away-2", "restored away-3"]
+    nothing = command(service, "runs", "archive", "nobody-*")
+    assert (nothing.returncode, "no run matches" in nothing.stderr) == (1, True)
+    goes_on = command(service, "runs", "delete", "bad", "--yes")
+    assert (goes_on.returncode, "has not ended" in goes_on.stderr) == (1, True)
+    command(service, "runs", "delete", "away-2", "away-3", "--yes")
+
+
+def test_deleting_asks_first(service: Running) -> None:
+    asked = command(service, "runs", "delete", "fin")
+
+    assert asked.returncode == 1
+    assert service.client.get("/runs/fin").status == 200
+
+
+def test_an_alert_is_answered(service: Running) -> None:
+    alert = service.client.get("/alerts?run=bad").json["items"][0]
+
+    answered = command(service, "answer", alert["id"], "false-alarm", "--by", "ann")
+
+    assert answered.stdout == f"{alert['rule']} of bad: false alarm\n"
+    assert service.client.get(f"/alerts/{alert['id']}").json["answered_by"] == "ann"
+    assert command(service, "answer", alert["id"], "perhaps").returncode == 1
+
+
+def test_an_address_that_says_https_where_http_is_spoken_is_called_that(service: Running) -> None:
+    refused = command(service, "runs", "--url", f"https://127.0.0.1:{service.client.port}")
+
+    assert refused.returncode == 3
+    assert "speaks http, and the address says https" in refused.stderr
+
+
+def test_a_receiver_is_tested_and_its_trouble_told(service: Running) -> None:
+    tested = command(service, "receivers", "test", "ops")
+    listed = command(service, "receivers")
+
+    assert tested.returncode == 1
+    assert "ops did not take the message: refused: its name leads to a loopback" in tested.stderr
+    assert "webhook" in listed.stdout
+
+
 def test_what_is_told_of_a_run_is_what_a_person_asks(service: Running) -> None:
     told = command(service, "status", "bad").stdout
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.http_kit import Client, made_token, served, until, upd
-from watchstep_monitor.http import admin_routes, docs_page
+from watchstep_monitor.http import action_routes, admin_routes, docs_page
 from watchstep_monitor.http.application import MODULES, PREFIX, framework
 from watchstep_monitor.http.calls import CheckedRoute
 from watchstep_monitor.store.opening import StoreOptions
@@ -21,6 +21,8 @@ OPEN = {
     "/static/{fingerprint}/{name}",
 }  # fmt: skip
 """Open to everyone, and about nobody's runs."""
+SIGNED = {"/act/{run}/{incident}/{act}/{until}/{signature}"}
+"""Whose address carries a signature; see test_links."""
 SHELLS = {
     "/", "/alerts", "/rules", "/receivers", "/compare", "/postmortem", "/runs/{run}",
     "/runs/{run}/postmortem",
@@ -33,7 +35,10 @@ def all_routes() -> dict[tuple[str, str], Any]:
     """Every route of the service by its path and method, those of the page too."""
     pages = page_routes(None, None, "0")  # type: ignore[arg-type]
     routers = [(PREFIX, module.routes) for module in MODULES]
-    routers += [("", router) for router in (admin_routes.root_routes, docs_page.routes, pages)]
+    routers += [
+        ("", router)
+        for router in (admin_routes.root_routes, action_routes.routes, docs_page.routes, pages)
+    ]
     routes = {
         (method, prefix + route.path): route
         for prefix, router in routers
@@ -46,7 +51,7 @@ def all_routes() -> dict[tuple[str, str], Any]:
 
 def doors() -> list[tuple[str, str]]:
     """Method and path of every route that is not open to everyone."""
-    return sorted(key for key in all_routes() if key[1] not in OPEN | SHELLS)
+    return sorted(key for key in all_routes() if key[1] not in OPEN | SHELLS | SIGNED)
 
 
 def dead(admin: Client) -> list[dict[str, Any]]:
@@ -88,12 +93,13 @@ BODIES: dict[str, Any] = {
     "/api/v1/runs/{run}": {"notes": SECRET},
     "/api/v1/runs/{run}/updates": {"attempt": 1, "updates": [upd(2, a=1.0)]},
     "/api/v1/runs/{run}/commands": {"kind": "halt"},
+    "/api/v1/alerts/{alert_id}/answer": {"answer": "right"},
     "/api/v1/silences": {"matchers": ['rule=~".*"'], "duration_s": 1},
     "/api/v1/postmortem": b"loss 1\nloss 2\n",
 }
 QUERIES = {
     "/api/v1/runs/{run}/series": "?metric=train/grad_norm",
-    "/page/glances": f"?run={SECRET}",
+    "/page/previews": f"?run={SECRET}",
 }
 
 
@@ -142,7 +148,7 @@ def test_every_route_but_the_open_ones_asks_for_a_token(
         wanted = {401, 422} if path.startswith("/page/") else {401}
         assert answer.status in wanted, (method, path)
     for (_, path), route in all_routes().items():
-        if isinstance(route, CheckedRoute) and path not in OPEN:
+        if isinstance(route, CheckedRoute) and path not in OPEN | SIGNED:
             assert route.scope in {"ingest", "read", "admin"}, path
 
 

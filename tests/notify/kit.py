@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -100,6 +100,7 @@ class MemoryOutbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self.rows: list[Row] = []
+        self.renewed = 0
         self.fail_with: Exception | None = None
 
     def put(self, receiver: str, told: Notice, at: datetime = START) -> None:
@@ -126,7 +127,17 @@ class MemoryOutbox:
                     given.append(row.delivery)
             return given
 
-    def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:  # noqa: ARG002 - the port has it
+    def renew(self, deliveries: Iterable[Delivery], now: datetime, lease_s: float) -> None:
+        with self._changed:
+            self._trouble()
+            ids = {delivery.id for delivery in deliveries}
+            for row in self.rows:
+                if row.delivery.id in ids:
+                    row.leased_until = now + timedelta(seconds=lease_s)
+                    self.renewed += 1
+            self._changed.notify_all()
+
+    def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
         with self._changed:
             self._trouble()
             row = next(row for row in self.rows if row.delivery.id == delivery.id)

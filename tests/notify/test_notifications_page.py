@@ -27,6 +27,7 @@ from watchstep_monitor.notify.render import (
     webhook,
 )
 from watchstep_monitor.notify.render.wording import title
+from watchstep_monitor.service.alerting.links import LABELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "notifications.md"
 BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -42,7 +43,18 @@ SLOW = alert(
     summary="The gradient norm set a new record",
     first_update=1099,
 )
+ON = {"host": "gpu-12", "user": "ann"}
 OPENED = notice(
+    **ON,
+    first_step=10_980,
+    last_step=11_000,
+    links={
+        "run": "https://watch.example.org/runs/ppo-7",
+        **{
+            name: f"https://watch.example.org/act/ppo-7/in_0/{act}/1796011867/0"
+            for act, name in LABELS.items()
+        },
+    },
     alerts=(alert(), SLOW),
     readings={
         "train/advantages_norm_max_abs": 18500.0,
@@ -53,6 +65,9 @@ OPENED = notice(
 )
 WARNED = notice(
     id="nt-0",
+    first_step=10_990,
+    last_step=10_990,
+    **ON,
     alerts=(SLOW,),
     stage="early signs",
     diagnosis="",
@@ -77,14 +92,44 @@ DIED = notice(
         ),
     ),
     stage="aftermath",
-    diagnosis="The trainer died or hung without a sign in its readings",
+    diagnosis="",
     readings={},
-    trainer_did="died at update 1210: RuntimeError: CUDA error: an illegal memory access",
+    trainer_did="died at update 1210",
     status="failed",
+    first_step=12_100,
+    last_step=12_100,
+    error="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB",
+    oom="device",
+    traceback="Traceback (most recent call last):\n"
+    '  File "train.py", line 212, in step\n'
+    "    loss = model(batch)\n"
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB",
+    **ON,
+)
+HUNG = replace(
+    DIED,
+    id="nt-6",
+    run="llm-3",
+    alerts=(
+        replace(
+            DIED.alerts[0],
+            rule="RunStalled",
+            run="llm-3",
+            summary="The training loop stands still.",
+            reason="No update for 720 s while backward: it hangs in train.py:212 all_reduce.",
+        ),
+    ),
+    trainer_did="",
+    status="stalled",
+    error="",
+    oom="",
+    traceback="",
+    hung={"since_s": 720.0, "innermost": "train.py:212 all_reduce", "moving": False},
 )
 SILENT = replace(
-    DIED,
+    HUNG,
     id="nt-5",
+    run="ppo-7",
     alerts=(
         replace(
             DIED.alerts[0],
@@ -94,8 +139,45 @@ SILENT = replace(
         ),
     ),
     checkpoint=None,
-    trainer_did="",
-    status="stalled",
+    status="lost",
+    heard_at=START - timedelta(minutes=5),
+    hung=None,
+)
+NAN = notice(
+    id="nt-7",
+    run="gpt-2",
+    alerts=(
+        alert(
+            rule="LossNonFinite",
+            run="gpt-2",
+            metric="train/loss",
+            reading=float("nan"),
+            summary="A loss, the KL or an advantage statistic is no longer a finite number.",
+            reason="train/loss = NaN",
+            cause="",
+            runbook_url="",
+            first_update=2137,
+        ),
+    ),
+    diagnosis="",
+    readings={"train/loss": float("nan")},
+    checkpoint={"path": "ckpt/step-2100.pt", "step": 2100, "sha256": "cd" * 32},
+    trainer_did="halted at update 2138",
+    first_step=2137,
+    last_step=2138,
+    **ON,
+)
+PREEMPTED = notice(
+    id="nt-8",
+    edge="preempted",
+    alerts=(),
+    stage="",
+    diagnosis="",
+    readings={},
+    trainer_did="preempted at update 1210 by SIGTERM",
+    status="preempted",
+    last_step=12_100,
+    **ON,
 )
 RESOLVED = replace(
     OPENED,
@@ -147,7 +229,10 @@ SHOWN = {
     "opened": lambda: as_text(OPENED),
     "warned": lambda: as_text(WARNED),
     "died": lambda: as_text(DIED),
+    "nan": lambda: as_text(NAN),
+    "hung": lambda: as_text(HUNG),
     "silent": lambda: as_text(SILENT),
+    "preempted": lambda: as_text(PREEMPTED),
     "reminded": lambda: as_text(REMINDED),
     "resolved": lambda: as_text(RESOLVED),
     "email": mail,
@@ -181,6 +266,6 @@ def test_the_page_shows_what_is_sent():
 
 @pytest.mark.parametrize("manner", [one.name for one in fields(NotifyConfig)])
 def test_the_page_explains_every_manner_of_delivery(manner):
-    # The receivers have chapters of their own; the other two are fixed and told in prose.
-    if manner not in {"receivers", "at_once", "poll_s"}:
+    # The others have sections of their own, or are fixed.
+    if manner not in {"receivers", "at_once", "poll_s", "heartbeat_url", "heartbeat_s"}:
         assert f"`notify.{manner}`" in PAGE.read_text(encoding="utf-8")

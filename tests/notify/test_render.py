@@ -16,6 +16,7 @@ from watchstep_monitor.notify.render import (
     alertmanager,
     discord,
     email_message,
+    github,
     pagerduty,
     plain_text,
     slack,
@@ -32,6 +33,7 @@ KINDS = {
     "discord": discord.body,
     "teams": teams.body,
     "pagerduty": pagerduty.body,
+    "github": github.body,
 }
 HOSTILE = "<!channel> @everyone & [x](http://evil) \ud800 \x00\r\nBcc: a@b.c \u202e`*_~|" * 40
 
@@ -95,7 +97,7 @@ def test_a_person_learns_what_since_when_how_sure_what_was_done_and_what_to_do()
     text = plain_text.body(notice(at=START + timedelta(minutes=3)))
 
     assert "statistics of other data" in text
-    assert "update 1098, 2026-11-23 04:11:05 UTC (3 min ago)" in text
+    assert "update 1,098, 2026-11-23 04:11:05 UTC (3 min ago)" in text
     assert "85 % sure" in text
     assert "halted at update 1100" in text
     assert "ckpt/step-1097.pt, sha256 abababababab…" in text
@@ -134,14 +136,99 @@ def test_an_incident_whose_critical_alert_resolved_is_a_warning_until_it_is_over
 
     assert weight(changed) == "warning"
     assert weight(resolved) == "critical"
-    assert worded(changed).title.startswith("[WARNING, changed] ppo-7: explosion (Slow and 1")
+    assert worded(changed).footer.startswith("warning · ")
 
 
 def test_a_silenced_alert_does_not_head_the_message():
-    quiet = alert(rule="Silenced", silenced=True)
-    loud = alert(id="al-2", rule="Heard", severity="warning")
+    quiet = alert(silenced=True)
+    loud = alert(id="al-2", summary="The heard one.", severity="warning")
 
-    assert "(Heard)" in worded(notice(alerts=(quiet, loud))).title
+    assert "the heard one" in worded(notice(alerts=(quiet, loud))).title
+
+
+NAN = alert(rule="LossNonFinite", metric="train/loss", reading=math.nan)
+EVENT = alert(rule="TrainerFailed", metric="", summary="The trainer died of an exception.")
+HUNG = {"since_s": 720.0, "innermost": "train.py:212 all_reduce", "moving": False}
+
+
+@pytest.mark.parametrize(
+    ("title", "fields"),
+    [
+        ("r: train/loss is NaN since step 2,137, halted", {"alerts": (NAN,), "first_step": 2137}),
+        (
+            "r: train/loss is infinite",
+            {"alerts": (replace(NAN, reading=-math.inf),), "status": "running"},
+        ),
+        (
+            "r: CUDA out of memory at step 12,300",
+            {"alerts": (EVENT,), "status": "failed", "oom": "device", "last_step": 12_300},
+        ),
+        (
+            "r: ValueError: bad shape at step 7",
+            {
+                "alerts": (EVENT, NAN)[:1],
+                "status": "failed",
+                "error": "ValueError: bad shape\nmore",
+                "last_step": 7,
+            },
+        ),
+        (
+            "r: no update for 12 min, hangs in all_reduce (train.py:212)",
+            {"alerts": (EVENT,), "status": "stalled", "hung": HUNG},
+        ),
+        (
+            "r: nothing heard for 5 min, last at step 90",
+            {
+                "alerts": (EVENT,),
+                "status": "lost",
+                "heard_at": START - timedelta(minutes=5),
+                "last_step": 90,
+            },
+        ),
+        ("r: preempted at step 90", {"alerts": (), "edge": "preempted", "last_step": 90}),
+        ("r: finished at step 90", {"alerts": (), "edge": "finished", "last_step": 90}),
+        (
+            "Warning, r: the KL is large since step 5",
+            {
+                "alerts": (alert(severity="warning", summary="The KL is large."),),
+                "first_step": 5,
+                "status": "running",
+            },
+        ),
+    ],
+)
+def test_a_title_says_what_a_colleague_would_say(title, fields):
+    assert worded(notice(run="r", **fields)).title == title
+
+
+def test_a_death_comes_with_the_end_of_its_traceback_where_it_ran_and_what_helps():
+    trace = "Traceback (most recent call last):\n" + "\n".join(f"  line {n}" for n in range(20))
+    died = notice(
+        alerts=(EVENT,), status="failed", oom="host", traceback=trace, host="gpu-12", user="ann"
+    )
+
+    words = worded(died)
+
+    points = dict(words.points)
+    assert points["Where"] == "host gpu-12, user ann"
+    assert points["Do"].startswith("give the job more memory")
+    assert words.traceback[-1] == "  line 19"
+    assert len(words.traceback) == 8
+    for kind, body in KINDS.items():
+        if kind not in {"alertmanager", "webhook"}:
+            assert "line 19" in body(died, receiver(kind))
+
+
+def test_a_message_links_to_pages_and_to_what_can_be_done_and_to_no_json():
+    links = {
+        "run": "https://w.example.org/runs/r",
+        "status": "https://w.example.org/api/v1/runs/r",
+        "Acknowledge": "https://w.example.org/act/r/in_1/acknowledge/1/ab",
+    }
+
+    assert [name for name, _ in worded(notice(links=links)).links] == [
+        *("run", "runbook", "Acknowledge")
+    ]
 
 
 @pytest.mark.parametrize("edge", ["opened", "changed", "resolved", "repeat", "test"])
@@ -272,7 +359,7 @@ def test_slack_never_cuts_an_entity_in_two():
 def test_slack_shows_what_happened_without_opening_anything():
     body = sent("slack", notice())
 
-    assert body["text"] == "[CRITICAL, halted] ppo-7: explosion (AdvantagesBeyondBound)"
+    assert body["text"] == worded(notice()).title
     assert body["blocks"][0]["type"] == "header"
     assert body["blocks"][1]["text"]["text"].count("\n") == 5
     assert "*Trainer*  halted at update 1100" in body["blocks"][1]["text"]["text"]
@@ -294,6 +381,14 @@ def test_discord_rings_nobody_and_keeps_its_limits():
     shown += [field["name"] + field["value"] for field in embed["fields"]]
     assert sum(map(len, shown)) <= 6000
     assert re.search(r"(?<!\\)\[x", embed["description"]) is None
+
+
+def test_github_mentions_nobody_and_makes_no_markup_of_names():
+    body = sent("github", hostile_notice())["body"]
+
+    assert not re.search(r"@\w", body)
+    assert "[x](http" not in body
+    assert len(body) < 65_536
 
 
 def test_teams_gets_a_card_whose_texts_read_no_markdown():

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from notify.kit import (
     running,
 )
 from watchstep_monitor.notify import ReceiverConfig, Worker
+from watchstep_monitor.notify.worker import LEASE_S
 from watchstep_monitor.service.clock import SystemClock
 from watchstep_monitor.service.events import DeliveryAttempted, EventBus, OutboxTrouble
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
@@ -407,7 +409,7 @@ def test_what_was_given_up_at_the_stop_is_sent_once_more_when_its_lease_ends():
         first.stop(timeout_s=0.05)
         server.release.set()
         unsettled = outbox.outcomes()
-        clock.passed_s = config(ops).safe_lease_s
+        clock.passed_s = LEASE_S
 
         with running(Worker(outbox, config(ops), clock)):
             outbox.until_settled(1)
@@ -447,3 +449,83 @@ def test_a_wake_up_reaches_the_receiver_long_before_the_next_look():
 
     # How many milliseconds it takes, `benchmarks/alert_latency.py` says.
     assert statistics.median(took_s) < 5.0
+
+
+def test_a_slow_receivers_message_stays_leased_while_it_is_under_way():
+    outbox, clock = MemoryOutbox(), ManualClock()
+    with http_receiver() as server:
+        server.release.clear()
+        ops = ReceiverConfig("ops", "webhook", server.url)
+        outbox.put("ops", notice())
+
+        with running(Worker(outbox, config(ops, timeout_s=30.0), clock)):
+            server.until(1)
+            clock.passed_s = 60.0
+            outbox.until(lambda _: outbox.renewed > 0)
+            lease = outbox.rows[0].leased_until
+            server.release.set()
+            outbox.until_settled(1)
+
+    assert lease == START + timedelta(seconds=60.0 + LEASE_S)
+    assert len(server.requests) == 1
+
+
+def test_the_heart_beats_while_the_service_works():
+    working = threading.Event()
+    with http_receiver() as server:
+        beating = config(heartbeat_url=server.url, heartbeat_s=0.01)
+        worker = Worker(MemoryOutbox(), beating, ManualClock(), ready=working.is_set)
+        with running(worker):
+            assert not server.requests
+            working.set()
+            server.until(3)
+
+    assert server.requests[0].path == "/hook?key=hush"
+
+
+def script(folder, text):
+    path = folder / "hook.sh"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return ReceiverConfig("ops", "script", str(path))
+
+
+def test_a_script_reads_the_webhooks_body_and_its_exit_code_counts(tmp_path):
+    outbox = MemoryOutbox()
+    ops = script(
+        tmp_path,
+        f"cat > {tmp_path}/body; cd {tmp_path}; test -e again || {{ touch again; exit 3; }}",
+    )
+    outbox.put("ops", notice())
+
+    with running(Worker(outbox, config(ops), ManualClock())):
+        outbox.until_settled(2)
+
+    assert [type(outcome) for outcome in outbox.outcomes()] == [Retry, Delivered]
+    assert outbox.outcomes()[0].reason == "exit code 3"
+    assert json.loads((tmp_path / "body").read_text())["watchstep"]["run"] == "ppo-7"
+
+
+def test_a_script_that_does_not_end_is_killed(tmp_path):
+    outbox = MemoryOutbox()
+    ops = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    outbox.put("ops", notice())
+
+    with running(Worker(outbox, config(ops, timeout_s=0.5, max_attempts=1), ManualClock())):
+        outbox.until_settled(1)
+
+    assert outbox.outcomes()[0].reason.startswith("no answer within 0.5 s")
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_github_gets_a_comment_with_its_token():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        issue = ReceiverConfig("ops", "github", server.url, secret="ghp_1")
+        outbox.put("ops", notice())
+        with running(Worker(outbox, config(issue), ManualClock())):
+            outbox.until_settled(1)
+
+        (request,) = server.requests
+        assert request.headers["authorization"] == "Bearer ghp_1"
+        assert "- **Since**: update 1,098" in json.loads(request.body)["body"]

@@ -56,7 +56,7 @@ def test_the_first_message_is_in_the_outbox_with_the_commit(tmp_path: Path) -> N
 def test_alerts_that_join_are_told_together_after_the_interval(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(update(1, train__policy_loss=math.nan))
-        at.send(update(2, train__grad_norm=50.0))
+        at.send(update(2, event={"kind": "failed", "error": "x"}))
         at.run_service.tick("a")
         early = at.notices()
         at.clock.move(6)
@@ -64,6 +64,19 @@ def test_alerts_that_join_are_told_together_after_the_interval(tmp_path: Path) -
 
         assert early == [("ops", "opened")]
         assert at.notices() == [("ops", "opened"), ("ops", "changed")]
+
+
+def test_a_warning_about_a_reading_is_silent_while_a_critical_alert_explains_it(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as at:
+        at.send(update(1, train__policy_loss=math.nan))
+        at.send(update(2, train__grad_norm=50.0, train__policy_loss=math.nan))
+        at.clock.move(6)
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"LossGone": "firing", "GradHigh": "firing"}
+        assert at.notices() == [("ops", "opened")]
 
 
 def test_a_rise_in_severity_does_not_wait(tmp_path: Path) -> None:
@@ -315,3 +328,19 @@ def test_a_dead_trainers_last_words_are_in_the_message(tmp_path: Path) -> None:
 
         (notice,) = told(at)
         assert (notice.status, notice.trainer_did) == ("failed", "died at update 2: out of memory")
+
+
+def test_who_asks_for_it_is_told_that_a_run_finished_was_preempted_and_resumed(
+    tmp_path: Path,
+) -> None:
+    asking = Route("team", notify_on=("finished", "preempted", "resumed"))
+    other = Route("other", matchers=(Matcher("run", "=", "b"),), notify_on=("finished",))
+    with bench(tmp_path, routes=(Route("ops"), asking, other)) as at:
+        at.send(grad(1, 1.0), update(2, event={"kind": "preempted"}))
+        at.clock.move(1)
+        at.send(grad(1, 1.0, attempt=2), attempt=2)
+        at.clock.move(1)
+        at.send(update(2, attempt=2, event={"kind": "finished"}), attempt=2)
+        at.send(update(2, attempt=2, event={"kind": "finished"}), attempt=2)
+
+        assert at.notices() == [("team", "preempted"), ("team", "resumed"), ("team", "finished")]

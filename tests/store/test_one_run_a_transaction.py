@@ -20,7 +20,7 @@ from watchstep_monitor.store.postgres import pipeline
 
 RUNS = [f"run-{at}" for at in range(12)]
 KEYS = {run_key(run) for run in RUNS}
-OF_NO_RUN = {"silences", "tokens"}
+OF_NO_RUN = {"keys", "silences", "tokens"}
 
 
 def test_every_key_begins_with_the_run() -> None:

@@ -174,6 +174,20 @@ def test_a_claimed_delivery_is_nobody_elses_until_its_lease_ends(at: Bench) -> N
     assert {one.id for one in later} == {one.id for one in first}
 
 
+def test_a_renewed_lease_goes_on_and_what_was_settled_is_leased_no_more(at: Bench) -> None:
+    at.send(grad(1, 50.0))
+    outbox, now = at.opened.outbox, at.clock.now()
+    first, second = outbox.claim(now, 10, 5, [])
+    outbox.settle(second, Retry(now, "HTTP 503"), now)
+
+    outbox.renew([first, second], now + timedelta(seconds=4), 5)
+
+    soon = outbox.claim(now + timedelta(seconds=6), 10, 5, [])
+    assert [delivery.id for delivery in soon] == [second.id]
+    late = outbox.claim(now + timedelta(seconds=10), 10, 60, [second.receiver])
+    assert [delivery.id for delivery in late] == [first.id]
+
+
 def test_busy_receivers_are_left_alone(at: Bench) -> None:
     at.send(grad(1, 50.0))
 

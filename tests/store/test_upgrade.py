@@ -29,7 +29,7 @@ FIRST_TABLES = (
 )  # fmt: skip
 """Of the schema 0001; no roll-ups, and updates without a week."""
 
-ADDED_SINCE = {"health", "updated_us", "hung", "reports", "subject", "archived", "notes"}
+ADDED_SINCE = {"health", "updated_us", "hung", "reports", "subject", "archived", "notes", "answer"}
 """Columns that the tables of 0001 did not have."""
 
 UPDATES_OF_0001 = (

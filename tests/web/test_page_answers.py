@@ -54,8 +54,8 @@ def test_counts_of_statuses_do_not_depend_on_the_chosen_one(client: httpx.Client
     assert one["total"] == 1
 
 
-def test_a_glance_names_the_metric_of_the_gravest_first_alert(client: httpx.Client) -> None:
-    answer = client.get("/page/glances", params={"run": ["ppo-bad", "ppo-good", "no-such-run"]})
+def test_a_preview_names_the_metric_of_the_gravest_first_alert(client: httpx.Client) -> None:
+    answer = client.get("/page/previews", params={"run": ["ppo-bad", "ppo-good", "no-such-run"]})
 
     bad, good = answer.json()["items"]
     assert bad["worst"] == {"metric": "train/advantages_norm_max_abs", "zone": "critical"}

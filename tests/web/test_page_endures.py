@@ -137,37 +137,27 @@ def test_a_tab_out_of_sight_gives_its_stream_back(open_page: OpenPage, service: 
     page.locator("#live[data-state=live]").wait_for()
 
 
-def test_a_token_is_asked_for_kept_in_the_tab_and_sent_in_the_header_only(
+def _token(store: Path, *scopes: str) -> str:
+    command = [sys.executable, "-m", "watchstep_monitor", "token", "create", "page"]
+    options = [word for scope in scopes for word in ("--scope", scope)]
+    made = subprocess.run(
+        [*command, *options, "--data-dir", str(store)], capture_output=True, text=True, check=True
+    )
+    return next(word for word in made.stdout.split() if word.startswith("wst_"))
+
+
+def test_a_token_is_asked_for_once_and_kept_where_no_script_reads_it(
     open_page: OpenPage, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    made = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "watchstep_monitor",
-            "token",
-            "create",
-            "page",
-            "--scope",
-            "read",
-            "--scope",
-            "ingest",
-            "--data-dir",
-            str(store),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    token = next(word for word in made.stdout.split() if word.startswith("wst_"))
+    token = _token(store, "read", "ingest", "admin")
     with (
         serving(store) as url,
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client,
     ):
         page = open_page(url, quiet=False)
-        sent: list[str] = []
-        page.on("request", lambda request: sent.append(request.url))
+        addresses: list[str] = []
+        page.on("request", lambda request: addresses.append(request.url))
 
         page.get_by_role("textbox", name="Token").fill("wst_wrong")
         page.get_by_role("button", name="Go on").click()
@@ -178,12 +168,44 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_sent_in_the_header_only(
         page.locator("#live[data-state=live]").wait_for()
         tell_healthy(Trainer(client, "guarded").begin(), 5)
         page.get_by_role("link", name="guarded").wait_for()
+        second = page.context.new_page()
+        second.set_default_timeout(15_000)
+        second.goto(f"{url}/runs/guarded")
+        second.get_by_role("heading", name="guarded").wait_for()
+        second.get_by_role("button", name="Halt", exact=True).click()
+        second.get_by_role("button", name="Halt the run").click()
+        second.get_by_role("button", name="Halt asked for").wait_for()
 
-        assert page.evaluate("sessionStorage.length") == 1
-        assert page.evaluate("localStorage.length") == 0
+        stored = second.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+        assert token not in stored
+        cookie = page.context.cookies()[0]
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert page.evaluate("document.cookie") == ""
+        assert not any(token in address for address in addresses)
+        second.get_by_role("button", name="Sign out").click()
+        second.get_by_role("textbox", name="Token").wait_for()
         assert page.context.cookies() == []
-        assert not any(token in address for address in sent)
         page.context.close()
+
+
+def test_a_cookie_alone_changes_nothing_from_elsewhere(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    token = _token(store, "admin")
+    with serving(store) as url, httpx.Client(base_url=url) as browser:
+        signed = browser.post("/session", headers={"Authorization": f"Bearer {token}"})
+        reads = browser.get("/api/v1/runs")
+        answers = {
+            origin: browser.post(
+                "/-/reload", json={}, headers={"Origin": origin} if origin else {}
+            ).status_code
+            for origin in ("", "https://elsewhere.example", url)
+        }
+        browser.delete("/session", headers={"Origin": url})
+
+        assert signed.status_code == 204
+        assert reads.status_code == 200
+        assert answers == {"": 403, "https://elsewhere.example": 403, url: 200}
+        assert browser.get("/api/v1/runs").status_code == 401
 
 
 def test_a_run_that_is_not_there_is_said_to_be_unknown(open_page: OpenPage, service: str) -> None:

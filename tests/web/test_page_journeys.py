@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from web.stage import (
     Trainer,
@@ -98,14 +99,14 @@ def test_a_chart_grows_while_the_trainer_trains(
     assert "NaN" in grown.locator(".value").inner_text()
 
 
-def test_all_charts_zoom_together_and_ask_for_the_part(open_page: OpenPage, service: str) -> None:
+def test_all_charts_zoom_together_and_the_link_keeps_the_zoom(
+    open_page: OpenPage, service: str
+) -> None:
     page = open_page(f"{service}/runs/ppo-good")
     page.locator('[data-metric="train/policy_loss"]').scroll_into_view_if_needed()
-    canvas = page.locator('[data-metric="train/policy_loss"][data-loaded] canvas')
-    canvas.wait_for()
-    box = canvas.bounding_box()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    chart = page.locator('[data-metric="train/policy_loss"][data-loaded] .plot')
+    chart.wait_for()
+    box = chart.bounding_box()
 
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 60)
     page.mouse.down()
@@ -113,27 +114,31 @@ def test_all_charts_zoom_together_and_ask_for_the_part(open_page: OpenPage, serv
     page.mouse.up()
 
     page.get_by_role("button", name="Reset zoom", disabled=False).wait_for()
-    other = page.locator('[data-metric="train/value_loss"] canvas')
-    start = float(canvas.get_attribute("aria-valuemin"))
+    other = page.locator('[data-metric="train/value_loss"] .plot')
+    start = float(chart.get_attribute("aria-valuemin"))
     assert start > 0
     assert float(other.get_attribute("aria-valuemin")) == start
-    until(lambda: page.evaluate("1") and [url for url in asked if f"from_step={int(start)}" in url])
+    assert f"zoom={int(start)}" in page.url
+    page.reload()
+    chart.scroll_into_view_if_needed()
+    until(lambda: chart.get_attribute("aria-valuemin") not in {None, "0"})
+    assert float(chart.get_attribute("aria-valuemin")) == pytest.approx(start)
     page.get_by_role("button", name="Reset zoom").click()
     page.get_by_role("button", name="Reset zoom", disabled=True).wait_for()
-    canvas.scroll_into_view_if_needed()
-    until(lambda: canvas.get_attribute("aria-valuemin") == "0")
+    chart.scroll_into_view_if_needed()
+    until(lambda: chart.get_attribute("aria-valuemin") == "0")
 
 
 def test_a_chart_can_be_read_with_the_keyboard_alone(open_page: OpenPage, service: str) -> None:
     page = open_page(f"{service}/runs/ppo-bad")
     page.locator('[data-metric="train/policy_loss"]').scroll_into_view_if_needed()
-    canvas = page.locator('[data-metric="train/policy_loss"][data-loaded] canvas')
+    chart = page.locator('[data-metric="train/policy_loss"][data-loaded] .plot')
 
-    canvas.focus()
+    chart.focus()
     page.keyboard.press("ArrowLeft")
-    last = canvas.get_attribute("aria-valuetext")
+    last = chart.get_attribute("aria-valuetext")
     page.keyboard.press("ArrowLeft")
-    before = canvas.get_attribute("aria-valuetext")
+    before = chart.get_attribute("aria-valuetext")
 
     assert "update 327" in last
     assert "NaN" in last
@@ -170,12 +175,13 @@ def test_rules_are_searched_and_loaded_again(open_page: OpenPage, service: str) 
 def test_two_runs_are_compared(open_page: OpenPage, service: str) -> None:
     page = open_page(f"{service}/compare?a=ppo-bad")
 
-    page.get_by_label("Second run").fill("ppo-good")
-    page.get_by_role("button", name="Compare").click()
+    page.get_by_label("Add a run").fill("ppo-good")
+    page.keyboard.press("Enter")
 
     page.get_by_role("row", name=re.compile("tag seed 7 8")).wait_for()
+    page.locator(".chart").first.scroll_into_view_if_needed()
     page.locator(".chart[data-loaded]").first.wait_for()
-    assert "b=ppo-good" in page.url
+    assert "run=ppo-good" in page.url
 
 
 def test_the_record_of_a_rule_stands_beside_it(open_page: OpenPage, service: str) -> None:

@@ -23,6 +23,7 @@ def test_a_log_file_is_sent_and_its_report_read(
     report.wait_for()
     assert "updates.jsonl" in report.inner_text()
     assert report.get_by_role("region", name="Verdict").is_visible()
+    report.locator(".chart").first.scroll_into_view_if_needed()
     report.locator(".chart[data-loaded]").first.wait_for()
     with page.expect_download() as saved:
         report.get_by_role("button", name="Save as one page").click()
@@ -36,6 +37,8 @@ def test_what_is_no_log_is_said_beside_the_reports_of_what_is(
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     page = open_page(f"{service}/postmortem", quiet=False)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
 
     page.get_by_label("Log files of a run").set_input_files(
         [picture, LOGS / "made_ok_regime_s0" / "progress.csv"]
@@ -45,6 +48,7 @@ def test_what_is_no_log_is_said_beside_the_reports_of_what_is(
     said = page.get_by_role("alert")
     assert "picture.png" in said.inner_text()
     assert "not a training log" in said.inner_text()
+    assert not any("picture.png" in url for url in sent)
 
 
 def test_the_post_mortem_of_a_run_is_reached_from_its_page_and_agrees_with_it(

@@ -60,6 +60,8 @@ class Service:
     def _why(self, error: Exception) -> str:
         if isinstance(error, self._httpx.TimeoutException):
             return f"did not answer within {TIMEOUT_S:g} s"
+        if "WRONG_VERSION_NUMBER" in str(error) or "record layer" in str(error):
+            return "speaks http, and the address says https"
         if isinstance(error, self._httpx.ConnectError):
             return "cannot be reached"
         return f"broke off ({type(error).__name__})"

@@ -1,9 +1,10 @@
-"""`runs`, `status`, `alerts`, `ack`, `halt`, `silence`, `deliveries`: the API from a shell."""
+"""The API from a shell: runs, alerts, silences, receivers and what the service sent them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,13 +18,28 @@ Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCH
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+NAMES = {"try_out": "test"}
+"""Commands whose name is no name of a function here: pytest would take it for a test."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
-    for command in (runs, status, alerts, ack, halt, silence, deliveries):
+    for command in (status, alerts, ack, answer, halt, silence, deliveries, mcp):
         app.command()(command)
+    groups: dict[str, tuple[Callable[..., None], ...]] = {
+        "runs": (runs, close, archive, restore, delete),
+        "receivers": (receivers, try_out),
+    }
+    for name, (alone, *commands) in groups.items():
+        group = typer.Typer(invoke_without_command=True)
+        group.callback(help=alone.__doc__)(alone)
+        for part in commands:
+            group.command(NAMES.get(part.__name__))(part)
+        app.add_typer(group, name=name)
 
 
 def runs(
+    context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
@@ -31,7 +47,9 @@ def runs(
     token: Token = "",
     as_json: AsJson = False,
 ) -> None:
-    """List runs, newest heard of first."""
+    """List runs, newest heard of first; or put some away."""
+    if context.invoked_subcommand is not None:
+        return
     with answers(url, token) as service:
         found = service.get("/runs", status=state, project=project, limit=limit)
     if as_json:
@@ -52,6 +70,134 @@ def runs(
     ]
     heads = ("RUN", "PROJECT", "STATUS", "HEALTH", "ATTEMPT", "STEP", "HEARD AGO")
     print_table(heads, rows, wide="RUN,PROJECT")
+
+
+Names = Annotated[list[str], typer.Argument(help="Runs; * and ? stand for any characters.")]
+OnlyStatus = Annotated[str, typer.Option("--status", help="Only those with this status.")]
+OnlyProject = Annotated[str, typer.Option("--project", help="Only those of this project.")]
+
+
+def close(
+    names: Names,
+    state: OnlyStatus = "",
+    project: OnlyProject = "",
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """End the incident and the alerts of runs that have ended."""
+    with answers(url, token) as service:
+        for run in _matching(service, names, state, project):
+            _patch(service, run, "closed", {"closed": True})
+
+
+def archive(
+    names: Names,
+    state: OnlyStatus = "",
+    project: OnlyProject = "",
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Leave runs out of lists; nothing of them is lost."""
+    with answers(url, token) as service:
+        for run in _matching(service, names, state, project):
+            _patch(service, run, "archived", {"archived": True})
+
+
+def restore(
+    names: Names,
+    state: OnlyStatus = "",
+    project: OnlyProject = "",
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Put archived runs back into lists."""
+    with answers(url, token) as service:
+        for run in _matching(service, names, state, project, archived=True):
+            _patch(service, run, "restored", {"archived": False})
+
+
+def delete(
+    names: Names,
+    state: OnlyStatus = "",
+    project: OnlyProject = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Delete runs that have ended, with all that is kept of them."""
+    with answers(url, token) as service:
+        matching = _matching(service, names, state, project)
+        if not yes:
+            typer.confirm(f"Delete {', '.join(matching)} for good?", abort=True)
+        for run in matching:
+            service.send("DELETE", f"/runs/{quote(run, safe='')}", None)
+            typer.echo(f"deleted {run}")
+
+
+def _matching(
+    service: Service, names: Sequence[str], state: str, project: str, *, archived: bool = False
+) -> list[str]:
+    """The runs that are meant; a plain name is itself, whether it is listed or not."""
+    patterns = [name for name in names if set(name) & set("*?[")]
+    if not patterns and not state and not project:
+        return list(names)
+    listed = _listed(service, state, project, archived=archived)
+    matching = [run for run in listed if any(fnmatchcase(run, name) for name in names)]
+    if not matching:
+        raise RefusedError(f"no run matches {' '.join(names)}")
+    return matching
+
+
+def _listed(service: Service, state: str, project: str, *, archived: bool) -> Iterator[str]:
+    cursor = ""
+    while cursor is not None:
+        query = {"status": state, "project": project, "archived": str(archived).lower()}
+        page = service.get("/runs", limit=500, cursor=cursor, **query)
+        yield from (run["run"] for run in page["items"])
+        cursor = page["next_cursor"]
+
+
+def _patch(service: Service, run: str, done: str, fields: Mapping[str, object]) -> None:
+    service.send("PATCH", f"/runs/{quote(run, safe='')}", fields)
+    typer.echo(f"{done} {run}")
+
+
+def receivers(
+    context: typer.Context, url: Url = "", token: Token = "", as_json: AsJson = False
+) -> None:
+    """List receivers and how they fare; or test one."""
+    if context.invoked_subcommand is not None:
+        return
+    with answers(url, token) as service:
+        page = service.get("/receivers")
+    if as_json:
+        _print_json(page)
+        return
+    rows = [
+        (
+            receiver["name"],
+            receiver["kind"],
+            receiver["delivered"],
+            receiver["dead"],
+            receiver["disabled"] or receiver["last_error"],
+        )
+        for receiver in page["items"]
+    ]
+    heads = ("RECEIVER", "KIND", "DELIVERED", "DEAD", "TROUBLE")
+    print_table(heads, rows, wide="RECEIVER,TROUBLE")
+
+
+def try_out(
+    name: Annotated[str, typer.Argument(help="The receiver's name in the settings.")],
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Have the service send a test message now; exit 1 if it does not arrive."""
+    with answers(url, token) as service:
+        result = service.send("POST", f"/receivers/{quote(name, safe='')}/test", {})
+        if not result["delivered"]:
+            raise RefusedError(f"{name} did not take the message: {result['reason']}")
+    typer.echo(f"{name} took the message in {result['took_s']:.1f} s")
 
 
 def status(
@@ -106,7 +252,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(name, told) for name, told in rows if told != ""]
 
 
-def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
+def alerts(
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -133,19 +279,44 @@ def ack(
 ) -> None:
     """Say that someone looks after an alert: no more reminders of it."""
     with answers(url, token) as service:
-        wanted = [alert]
-        if not alert.startswith("al_"):
-            found = service.get("/alerts", state="firing", run=alert, limit=500)
-            wanted = [one["id"] for one in found["items"]]
-            if not wanted:
-                raise RefusedError(f"no alert fires for a run named {alert}")
-        taken = [
-            service.send("POST", f"/alerts/{quote(one, safe='')}/ack", {"by": by}) for one in wanted
-        ]
+        alerts = acknowledged(service, alert, by)
     if as_json:
-        _print_json({"items": taken})
+        _print_json({"items": alerts})
     else:
-        _print_alerts(taken)
+        _print_alerts(alerts)
+
+
+def acknowledged(service: Service, alert_or_run: str, by: str) -> list[Any]:
+    """Acknowledge one alert, or all that fire for a run.
+
+    Raises:
+        RefusedError: There is none, or the token may not.
+    """
+    ids = [alert_or_run]
+    if not alert_or_run.startswith("al_"):
+        firing = service.get("/alerts", state="firing", run=alert_or_run, limit=500)["items"]
+        ids = [alert["id"] for alert in firing]
+        if not ids:
+            raise RefusedError(f"no alert fires for a run named {alert_or_run}")
+    return [service.send("POST", f"/alerts/{quote(each, safe='')}/ack", {"by": by}) for each in ids]
+
+
+def answer(
+    alert: Annotated[str, typer.Argument(help="An alert's id, see `watchstep alerts --json`.")],
+    verdict: Annotated[str, typer.Argument(help="right or false-alarm.")],
+    by: Annotated[str, typer.Option(help="Who says so.")] = "",
+    url: Url = "",
+    token: Token = "",
+    as_json: AsJson = False,
+) -> None:
+    """Call an alert right or a false alarm; the newest answer counts."""
+    with answers(url, token) as service:
+        body = {"answer": verdict.replace("-", " "), "by": by}
+        answered = service.send("POST", f"/alerts/{quote(alert, safe='')}/answer", body)
+    if as_json:
+        _print_json(answered)
+    else:
+        typer.echo(f"{answered['rule']} of {answered['run']}: {answered['answer']}")
 
 
 def halt(
@@ -171,7 +342,7 @@ def halt(
         )
 
 
-def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
+def silence(
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -209,7 +380,7 @@ def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
 
-def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
+def deliveries(
     state: Annotated[str, typer.Option(help="waiting, delivered or dead.")] = "",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     resend: Annotated[
@@ -235,6 +406,19 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.echo(f"{len(found['items'])} sent again")
     else:
         _print_deliveries(found["items"])
+
+
+def mcp(
+    url: Url = "",
+    token: Token = "",
+    http: Annotated[
+        int | None, typer.Option("--http", help="A port of this machine's, instead of stdio.")
+    ] = None,
+) -> None:
+    """Let agents ask: a Model Context Protocol server, over stdio unless --http says otherwise."""
+    from watchstep.cli.agent_server import serve
+
+    serve(url, token, http)
 
 
 def _resent(service: Service, delivery: str) -> Any:

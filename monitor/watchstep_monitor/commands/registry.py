@@ -63,7 +63,7 @@ def serve(
         serve_until_stopped(loaded.settings)
 
 
-def create(  # noqa: PLR0913, PLR0917 - one for each option
+def create(
     name: Annotated[str, typer.Argument(help="For people and logs.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="ingest, read or admin; may be repeated.")
@@ -258,7 +258,10 @@ def _load(config: Path | None, **options: Any) -> Any:
 
     rules = options.pop("rules", None)
     overrides = {**options, "rules.paths": rules or None}
-    return load_settings(config, overrides=overrides)
+    loaded = load_settings(config, overrides=overrides)
+    for warning in loaded.warnings:
+        typer.echo(f"watchstep: {warning}", err=True)
+    return loaded
 
 
 def _check_token(model: Any, name: str, scopes: list[str]) -> None:
@@ -282,5 +285,5 @@ def _one_line() -> Iterator[None]:
         yield
     except (SettingsError, RuleError, StorageTroubleError) as error:
         line = " ".join(str(error).split())
-        print(f"watchstep: {line}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        print(f"watchstep: {line}", file=sys.stderr)
         raise typer.Exit(USAGE) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
@@ -11,7 +12,10 @@ from watchstep_monitor.gauges.families import GaugeLimits, fleet_families
 from watchstep_monitor.gauges.instruments import Instruments
 from watchstep_monitor.gauges.text import Family, clean, written
 from watchstep_monitor.service.errors import StorageTroubleError
-from watchstep_monitor.service.ports import Clock, DeliveryState, FleetView
+from watchstep_monitor.service.ports import Clock, DeliveryState
+
+if TYPE_CHECKING:
+    from watchstep_monitor.service.run_service import RunService
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,7 +46,7 @@ class Exposition:
     def __init__(
         self,
         instruments: Instruments,
-        fleet: FleetView,
+        fleet: RunService,
         clock: Clock,
         state: ServiceState,
         limits: GaugeLimits | None = None,

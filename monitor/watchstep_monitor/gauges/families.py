@@ -17,6 +17,43 @@ ZONES: Mapping[str, int] = {"ok": 0, "info": 1, "warning": 2, "critical": 3}
 """What `watchstep_run_zone` shows for each zone."""
 
 
+_WHO = ("run", "project")
+_FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "watchstep_runs": ("Runs by status.", ("status",)),
+    "watchstep_run_step": ("The trainer's own step counter.", _WHO),
+    "watchstep_run_last_update_timestamp_seconds": (
+        "When the run's newest update arrived, epoch seconds.",
+        _WHO,
+    ),
+    "watchstep_run_last_heard_timestamp_seconds": (
+        "When the service last heard of the run, with or without an update.",
+        _WHO,
+    ),
+    "watchstep_run_status": (
+        "1 for the status that the run has, 0 for the others.",
+        (*_WHO, "status"),
+    ),
+    "watchstep_run_health": (
+        "1 for the health that the run has, 0 for the others.",
+        (*_WHO, "health"),
+    ),
+    "watchstep_run_lost_updates_total": ("Updates passed over that never arrived.", _WHO),
+    "watchstep_alert_firing": (
+        "1 while the alert fires; absent otherwise. The metric is empty for most rules.",
+        ("run", "rule", "metric", "severity"),
+    ),
+    "watchstep_run_zone": (
+        "How bad the reading is: 0 ok, 1 info, 2 warning, 3 critical.",
+        (*_WHO, "metric"),
+    ),
+    "watchstep_run_reading": (
+        "The newest reading; NaN and infinities as they came.",
+        (*_WHO, "metric"),
+    ),
+}
+"""What is shown of runs: by name, what it means and its labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class GaugeLimits:
     """How much one scrape may hold.
@@ -91,15 +128,7 @@ class _Gathering:
         self._dropped = 0
         self._seen: set[str] = set()
         self._by_status = dict.fromkeys(STATUSES, 0)
-        self._readings: list[Row] = []
-        self._zones: list[Row] = []
-        self._steps: list[Row] = []
-        self._heard: list[Row] = []
-        self._updated: list[Row] = []
-        self._health: list[Row] = []
-        self._status: list[Row] = []
-        self._firing: list[Row] = []
-        self._lost: list[Row] = []
+        self._rows: dict[str, list[Row]] = {name: [] for name in _FAMILIES}
 
     def add(self, run: RunGauge) -> None:
         """Show one run, as far as the caps let it."""
@@ -120,15 +149,19 @@ class _Gathering:
         self._seen.add(name)
         self._left -= fixed
         who = (name, project)
-        self._steps.append((who, _float(run.step)))
-        self._lost.append((who, _float(run.lost_updates)))
-        self._status += [((*who, word), float(word == run.status)) for word in STATUSES]
-        self._firing += firing.items()
-        self._health += [((*who, word), float(word == run.health)) for word in HEALTHS]
-        if run.last_update_at is not None:
-            self._updated.append((who, _float(run.last_update_at)))
-        if run.last_heard_at is not None:
-            self._heard.append((who, _float(run.last_heard_at)))
+        for family, value in (
+            ("step", run.step),
+            ("lost_updates_total", run.lost_updates),
+            ("last_update_timestamp_seconds", run.last_update_at),
+            ("last_heard_timestamp_seconds", run.last_heard_at),
+        ):
+            if value is not None:
+                self._rows[f"watchstep_run_{family}"].append((who, _float(value)))
+        statuses = [((*who, word), float(word == run.status)) for word in STATUSES]
+        healths = [((*who, word), float(word == run.health)) for word in HEALTHS]
+        self._rows["watchstep_run_status"] += statuses
+        self._rows["watchstep_run_health"] += healths
+        self._rows["watchstep_alert_firing"] += firing.items()
         self._add_readings(run, who)
 
     def _add_readings(self, run: RunGauge, who: tuple[str, str]) -> None:
@@ -140,76 +173,25 @@ class _Gathering:
         name, project = who
         rows = [((name, project, metric), readings[metric]) for metric in shown]
         bands = [((name, project, metric), zones[metric]) for metric in shown if metric in zones]
-        kept = list(islice(bands, self._left))
-        self._zones += kept
-        self._left -= len(kept)
+        fitting_zones = list(islice(bands, self._left))
+        self._rows["watchstep_run_zone"] += fitting_zones
+        self._left -= len(fitting_zones)
         fitting = rows[: self._left]
-        self._readings += fitting
+        self._rows["watchstep_run_reading"] += fitting
         self._left -= len(fitting)
-        self._dropped += len(order) + len(bands) - len(kept) - len(fitting)
+        self._dropped += len(order) + len(bands) - len(fitting_zones) - len(fitting)
 
     def finished(self) -> FleetFamilies:
         """Everything gathered."""
-        who = ("run", "project")
-        counts: list[Row] = [((word,), float(n)) for word, n in self._by_status.items()]
+        rows = self._rows
+        rows["watchstep_runs"] = [((word,), float(n)) for word, n in self._by_status.items()]
         families = (
-            _gauge("watchstep_runs", "Runs by status.", ("status",), counts),
-            _gauge("watchstep_run_step", "The trainer's own step counter.", who, self._steps),
-            _gauge(
-                "watchstep_run_last_update_timestamp_seconds",
-                "When the run's newest update arrived, epoch seconds.",
-                who,
-                self._updated,
-            ),
-            _gauge(
-                "watchstep_run_last_heard_timestamp_seconds",
-                "When the service last heard of the run, with or without an update.",
-                who,
-                self._heard,
-            ),
-            _gauge(
-                "watchstep_run_status",
-                "1 for the status that the run has, 0 for the others.",
-                (*who, "status"),
-                self._status,
-            ),
-            _gauge(
-                "watchstep_run_health",
-                "1 for the health that the run has, 0 for the others.",
-                (*who, "health"),
-                self._health,
-            ),
             Family(
-                "watchstep_run_lost_updates_total",
-                "counter",
-                "Updates passed over that never arrived.",
-                who,
-                self._lost,
-            ),
-            _gauge(
-                "watchstep_alert_firing",
-                "1 while the alert fires; absent otherwise. The metric is empty for most rules.",
-                ("run", "rule", "metric", "severity"),
-                self._firing,
-            ),
-            _gauge(
-                "watchstep_run_zone",
-                "How bad the reading is: 0 ok, 1 info, 2 warning, 3 critical.",
-                (*who, "metric"),
-                self._zones,
-            ),
-            _gauge(
-                "watchstep_run_reading",
-                "The newest reading; NaN and infinities as they came.",
-                (*who, "metric"),
-                self._readings,
-            ),
+                name, "counter" if name.endswith("_total") else "gauge", about, labels, rows[name]
+            )
+            for name, (about, labels) in _FAMILIES.items()
         )
-        return FleetFamilies(families, self._dropped)
-
-
-def _gauge(name: str, about: str, labels: tuple[str, ...], rows: list[Row]) -> Family:
-    return Family(name, "gauge", about, labels, rows)
+        return FleetFamilies(tuple(families), self._dropped)
 
 
 def _float(value: float) -> float:

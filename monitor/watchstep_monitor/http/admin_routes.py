@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import Response
 
 from watchstep_monitor.http.alert_routes import Id, RunQuery
@@ -24,13 +25,16 @@ from watchstep_monitor.http.models import (
 )
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.run_routes import Cursor, Limit
-from watchstep_monitor.http.tokens import Caller
+from watchstep_monitor.http.tokens import SESSION_COOKIE, Caller, bearer
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.events import DeliveriesDue
 from watchstep_monitor.service.ports import DeliveryState
 from watchstep_monitor.service.run_state.storage import DeliveryFilter
 
 ReceiverName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+SESSION_S = 30 * 86_400
+"""How long a browser keeps a token; the token itself may end sooner."""
 
 routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 root_routes = APIRouter(tags=["service"], route_class=CheckedRoute)
@@ -75,8 +79,8 @@ def list_deliveries(
     cursor: Cursor = None,
 ) -> Listed[Delivery]:
     """See the summary."""
-    wanted = DeliveryFilter(who.projects, state, run)
-    page = context.run_service.store.deliveries(wanted, min(limit, context.page), cursor)
+    selection = DeliveryFilter(who.projects, state, run)
+    page = context.run_service.store.deliveries(selection, min(limit, context.page), cursor)
     return listed(page, Delivery.model_validate)
 
 
@@ -97,6 +101,26 @@ def reload_rules(service: Service, who: Who) -> Reloaded:
     _refuse_limited(who)
     service.reload()
     return Reloaded(rules=len(service.book.rules.rules))
+
+
+@root_routes.post("/session", **call("Keep this token in the browser.", "read", status_code=204))
+def begin_session(request: Request, response: Response) -> None:
+    """The page asks for a token once: from here on the browser sends it, as a cookie."""
+    forwarded = request.headers.get("x-forwarded-proto", request.url.scheme)
+    response.set_cookie(
+        SESSION_COOKIE,
+        bearer(request.headers),
+        max_age=SESSION_S,
+        secure=forwarded == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+@root_routes.delete("/session", **call("Forget the browser's token.", "read", status_code=204))
+def end_session(response: Response) -> None:
+    """See the summary."""
+    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
 
 
 @root_routes.get("/healthz", **call("Whether the process lives.", None))

@@ -8,9 +8,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 
-from watchstep_monitor.http.bodies import RUN_PATTERN, AcknowledgeBody, MatcherBody, SilenceBody
+from watchstep_monitor.http.bodies import (
+    RUN_PATTERN,
+    AcknowledgeBody,
+    AnswerBody,
+    MatcherBody,
+    SilenceBody,
+)
 from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
-from watchstep_monitor.http.models import Alert, Incident, Listed, Silence, listed
+from watchstep_monitor.http.models import Alert, Incident, Listed, RuleAnswers, Silence, listed
 from watchstep_monitor.http.run_routes import Cursor, Limit
 from watchstep_monitor.service.alerting.silences import check_matcher, parse_matcher
 from watchstep_monitor.service.errors import InvalidError, NotFoundError
@@ -25,7 +31,7 @@ routes = APIRouter(tags=["alerts"], route_class=CheckedRoute)
 
 
 @routes.get("/alerts", **call("List alerts, newest first.", "read"))
-def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_alerts(
     context: Shared,
     who: Who,
     state: Literal["pending", "firing", "resolved"] | None = None,
@@ -36,8 +42,8 @@ def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
 ) -> Listed[Alert]:
     """See the summary."""
     service = context.run_service
-    wanted = AlertFilter(who.projects, state, run, severity)
-    page = service.store.alerts(wanted, min(limit, context.page), cursor)
+    selection = AlertFilter(who.projects, state, run, severity)
+    page = service.store.alerts(selection, min(limit, context.page), cursor)
     return listed(page, lambda alert: _shown(service, alert))
 
 
@@ -56,6 +62,20 @@ def acknowledge(
     """See the summary."""
     by = (body.by if body is not None else "") or who.name
     return _shown(service, service.acknowledge(alert_id, by, who.projects))
+
+
+@routes.post("/alerts/{alert_id}/answer", **call("Call it right, or a false alarm.", "admin"))
+def answer_alert(service: Service, who: Who, alert_id: Id, body: AnswerBody) -> Alert:
+    """Anyone may answer again; the newest answer counts."""
+    answered = service.answer(alert_id, body.answer, body.by or who.name, who.projects)
+    return _shown(service, answered)
+
+
+@routes.get("/answers", **call("How often each rule was called right or false.", "read"))
+def list_answers(service: Service, who: Who) -> Listed[RuleAnswers]:
+    """See the summary."""
+    counts = service.store.answers(who.projects)
+    return Listed(items=[RuleAnswers.model_validate(each) for each in counts])
 
 
 @routes.get("/incidents", **call("List incidents, newest first.", "read"))
@@ -84,7 +104,7 @@ def make_silence(service: Service, who: Who, body: SilenceBody) -> Silence:
     end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
     if end <= max(now, start):
         raise InvalidError("is over already", loc=("body", "ends_at"), kind="range")
-    matchers = [_matcher(given, at) for at, given in enumerate(body.matchers)]
+    matchers = [_matcher(written, at) for at, written in enumerate(body.matchers)]
     if who.projects is not None:
         matchers.append(_own_projects(who.projects))
     by = body.created_by or who.name
@@ -104,11 +124,17 @@ def _shown(service: RunService, alert: AlertRecord) -> Alert:
     return Alert.of(alert, service.newest_seq(alert), silenced=service.is_silenced(alert))
 
 
-def _matcher(given: MatcherBody | str, at: int) -> Matcher:
-    if isinstance(given, str):
-        return parse_matcher(given, loc=("body", "matchers", at))
-    op = ("=~" if given.is_equal else "!~") if given.is_regex else "=" if given.is_equal else "!="
-    matcher = Matcher(given.name, op, given.value)
+def _matcher(written: MatcherBody | str, at: int) -> Matcher:
+    if isinstance(written, str):
+        return parse_matcher(written, loc=("body", "matchers", at))
+    op = (
+        ("=~" if written.is_equal else "!~")
+        if written.is_regex
+        else "="
+        if written.is_equal
+        else "!="
+    )
+    matcher = Matcher(written.name, op, written.value)
     check_matcher(matcher, loc=("body", "matchers", at, "value"))
     return matcher
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from watchstep_monitor.http import (
+    action_routes,
     admin_routes,
     alert_routes,
     docs_page,
@@ -70,6 +71,7 @@ def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:
     for module in MODULES:
         app.include_router(module.routes, prefix=PREFIX)
     app.include_router(admin_routes.root_routes)
+    app.include_router(action_routes.routes)
     app.include_router(docs_page.routes)
     for routes in pages:
         app.include_router(routes)

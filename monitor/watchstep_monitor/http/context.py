@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from watchstep_monitor.http.batches import BatchReader
+from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.rates import RateCap
-from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring
-from watchstep_monitor.service.ports import ServiceMetrics
+from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring, bearer, session
 from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.run_service import RunService
+
+if TYPE_CHECKING:
+    from watchstep_monitor.gauges.instruments import Instruments
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Context:
     batches: BatchReader
     receivers: Receivers
     exposition: Callable[[tuple[str, ...] | None], tuple[bytes, str]]
-    metrics: ServiceMetrics | None
+    metrics: Instruments | None
     page: int
     series_points: int
     config_bytes: int
@@ -72,6 +78,11 @@ def caller(request: Request, context: Context, scope: str) -> Caller:
         ProblemError: 401 or 403; 429 for a token that calls too often.
     """
     who = context.keyring.caller(request.headers, scope)
+    by_cookie = not bearer(request.headers) and session(request.headers)
+    if by_cookie and request.method not in _SAFE and "origin" not in request.headers:
+        # Browsers name the origin of whatever changes something, and the envelope compares it:
+        # what does not say where it comes from may be another site's.
+        raise ProblemError(403, "A call that changes something must name its origin.")
     if who is not EVERYONE:
         context.rates.take(who.name)
     return who

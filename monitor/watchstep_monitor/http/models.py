@@ -23,6 +23,7 @@ from watchstep_monitor.service.run_state.records import (
     Page,
     SilenceRecord,
     Stage,
+    Verdict,
 )
 
 _MOMENT = WithJsonSchema(
@@ -128,6 +129,8 @@ class Alert(Answer):
     action: str
     acknowledged: bool
     acknowledged_by: str
+    answer: Literal["", Verdict] = Field(description="What a person said of it.")
+    answered_by: str
     silenced: bool
     summary: str
     description: str
@@ -148,9 +151,19 @@ class Alert(Answer):
                 "reading": view.reading if view.metric else None,
             },
             acknowledged_by=alert.acknowledged_by,
+            answer=alert.answer,
+            answered_by=alert.answered_by,
             labels=dict(alert.labels),
             incident=alert.incident,
         )
+
+
+class RuleAnswers(Answer):
+    """How many alerts of a rule people called right, and how many false alarms."""
+
+    rule: str
+    right: int
+    false_alarms: int
 
 
 class Phase(Answer):

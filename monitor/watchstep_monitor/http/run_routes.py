@@ -44,9 +44,10 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
     left_out = 0
     if description["config"] is not None:
         description["config"], left_out = fitting(description["config"], context.config_bytes)
-    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
+    beginning = Beginning(run=run, projects=who.projects, **description)
+    record, earlier_heard_s = context.run_service.begin(beginning)
     rules = RunRules.of(context.run_service.book, record.tags)
-    return Begun.of(record, rules, left_out)
+    return Begun.of(record, rules, left_out, earlier_heard_s)
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))
@@ -56,7 +57,7 @@ def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
 
 
 @routes.get("/runs", **call("List runs, newest heard of first.", "read"))
-def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_runs(
     context: Shared,
     who: Who,
     status: RunStatus | None = None,
@@ -70,8 +71,8 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
-    wanted = RunFilter(projects, status, health, archived, hearing.silent_before(now))
-    page = service.store.runs(wanted, min(limit, context.page), cursor)
+    selection = RunFilter(projects, status, health, archived, hearing.silent_before(now))
+    page = service.store.runs(selection, min(limit, context.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 
 
@@ -117,7 +118,7 @@ def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> 
 
 
 @routes.get("/runs/{run}/series", **call("Readings of one metric, thinned.", "read"))
-def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def run_series(
     context: Shared,
     who: Who,
     run: RunName,
@@ -131,18 +132,25 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
     """See the summary."""
     context.run_service.view(run, who.projects)
     most = min(points, context.series_points)
-    kept, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
-    return Series.of(metric, kept, thinned=thinned)
+    thinned_points, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
+    return Series.of(metric, thinned_points, thinned=thinned)
 
 
 @routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
 def run_timeline(
-    context: Shared, who: Who, run: RunName, limit: Limit = 500, cursor: Cursor = None
+    context: Shared,
+    who: Who,
+    run: RunName,
+    limit: Limit = 500,
+    cursor: Cursor = None,
+    newest_first: bool = False,
 ) -> Listed[Entry]:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    page = context.run_service.store.timeline(run, min(limit, context.page), cursor)
-    signs = first_signs(page.items)
+    page = context.run_service.store.timeline(
+        run, min(limit, context.page), cursor, newest_first=newest_first
+    )
+    signs = first_signs(page.items[::-1] if newest_first else page.items)
     return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
 
 
@@ -155,9 +163,9 @@ def first_signs(entries: tuple[TimelineEntry, ...]) -> dict[int, TimelineEntry]:
     return signs
 
 
-def _narrowed(allowed: tuple[str, ...] | None, wanted: str | None) -> tuple[str, ...] | None:
-    if wanted is None:
+def _narrowed(allowed: tuple[str, ...] | None, asked_for: str | None) -> tuple[str, ...] | None:
+    if asked_for is None:
         return allowed
-    if allowed is not None and wanted not in allowed:
+    if allowed is not None and asked_for not in allowed:
         raise NotFoundError("no such project")
-    return (wanted,)
+    return (asked_for,)

@@ -120,8 +120,8 @@ class _Stream:
 
 
 def _last_event_id(request: Request) -> int | None:
-    given = request.headers.get("last-event-id", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 18 else None
+    header = request.headers.get("last-event-id", "")
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 18 else None
 
 
 def _text(happening: Happening) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
 
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.service.ports import Clock
@@ -11,6 +12,10 @@ from watchstep_monitor.service.tokens import TokenRecord, TokenWatch, hash_of
 from watchstep_monitor.settings import TokenSettings
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="watchstep"'}
+
+
+SESSION_COOKIE = "watchstep_session"
+"""Holds a browser's token, where no script can read it and no other site can send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,11 @@ class Keyring:
         tokens = self._known()
         if not tokens:
             return EVERYONE
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not given:
+        secret = bearer(headers) or session(headers)
+        if not secret:
             raise ProblemError(401, "This call needs a bearer token.", headers=_CHALLENGE)
         # How long it takes to find says something about hashes at most, and a hash opens nothing.
-        token = tokens.get(hash_of(given.strip()))
+        token = tokens.get(hash_of(secret))
         if token is None or token.state(self._clock.now()) != "good":
             reason = "The token is unknown, has expired, or was revoked."
             raise ProblemError(401, reason, headers=_CHALLENGE)
@@ -74,6 +79,21 @@ class Keyring:
             self._by_hash = {token.sha256: token for token in (*self._configured, *stored)}
             self._seen = stored
         return self._by_hash
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token of the `Authorization` header, or ""."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def session(headers: Mapping[str, str]) -> str:
+    """The token that a browser keeps for the page, or ""."""
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(SESSION_COOKIE)
+    except CookieError:
+        return ""
+    return "" if cookie is None else cookie.value
 
 
 def configured_tokens(configured: Sequence[TokenSettings]) -> list[TokenRecord]:

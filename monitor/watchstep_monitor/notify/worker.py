@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.dispatch import Carriers, check
+from watchstep_monitor.notify.dispatch import Carriers, Chart, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
 from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
 from watchstep_monitor.notify.targets import Resolver, system_resolver
@@ -46,6 +46,11 @@ _Done = TypeVar("_Done")
 # Four settles may wait for one group commit together; more would only queue in the store.
 _STORE_THREADS = 4
 _STORE_PAUSE_S = 1.0
+
+LEASE_S = 5.0
+"""After so long without a renewal another replica sends what one that died had under way."""
+
+RENEW_S = 1.0
 _SETTLE_PAUSES_S = (0.1, 0.5, 2.0)
 _STOPPED = "the delivery worker is not running"
 
@@ -80,6 +85,8 @@ class Worker:
         bus: EventBus | None = None,
         resolve: Resolver = system_resolver,
         chance: Callable[[], float] = random.random,
+        ready: Callable[[], bool] = lambda: True,
+        chart: Chart = lambda _: None,
     ) -> None:
         """Prepare; nothing is sent before `start`.
 
@@ -90,6 +97,8 @@ class Worker:
             bus: Told of attempts and of settled deliveries; wakes this worker. None for none.
             resolve: Name lookup, blocking; called in a thread of its own.
             chance: Numbers in [0, 1) for jitter.
+            ready: Whether the service can do its work; while it cannot, its heart does not beat.
+            chart: A PNG of what a notice is about, or None; called in a thread, with a limit.
 
         Raises:
             ValueError: A receiver's settings can never work; names receiver and key.
@@ -101,15 +110,17 @@ class Worker:
         self._bus = bus or EventBus(clock)
         self._bus.subscribe(DeliveriesDue, lambda _: self.wake())
         self._chance = chance
+        self._ready = ready
         self._lanes = {
             receiver.name: ReceiverState(receiver, config.at_once, config.rate_per_minute)
             for receiver in config.receivers
         }
-        self._carriers = Carriers(config, resolve)
+        self._carriers = Carriers(config, resolve, chart)
         self._store_threads = ThreadPoolExecutor(_STORE_THREADS, "watchstep-notify-store")
         self._wake = asyncio.Event()
         self._alarms: list[datetime] = []
         self._attempts: set[asyncio.Task[None]] = set()
+        self._claimed: dict[str, Delivery] = {}
         self._started = threading.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -170,12 +181,35 @@ class Worker:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._started.set()
+        beside = [asyncio.create_task(self._renew())]
+        if self._config.heartbeat_url:
+            beside.append(asyncio.create_task(self._beat()))
         try:
             while not self._stopping:
                 self._wake.clear()
                 await self._wait(await self._round())
         finally:
-            await self._wind_up()
+            await self._wind_up(beside)
+
+    async def _renew(self) -> None:
+        """Say every second that what is under way is ours: a slow receiver is no dead replica."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._claimed:
+                claimed = tuple(self._claimed.values())
+                renew = functools.partial(self._store.renew, claimed, self._clock.now(), LEASE_S)
+                await self._in_store(renew)
+
+    async def _beat(self) -> None:
+        """Call who watches the service, for as long as it works."""
+        failed = False
+        while True:
+            if await self._in_store(self._ready):
+                answer = await self._carriers.beat(self._clock.now())
+                if isinstance(answer, Refused) and not failed:
+                    log.warning("the heartbeat was not taken", extra={"reason": answer.reason})
+                failed = isinstance(answer, Refused)
+            await asyncio.sleep(self._config.heartbeat_s)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -184,12 +218,14 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _wind_up(self) -> None:
+    async def _wind_up(self, beside: list[asyncio.Task[None]]) -> None:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=self._grace_s)
         for attempt in self._attempts:
             attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, *self._attempts, return_exceptions=True)
         await self._carriers.aclose()
         self._store_threads.shutdown(wait=False, cancel_futures=True)
 
@@ -210,7 +246,7 @@ class Worker:
 
     def _look(self, limit: int, busy: Collection[str]) -> tuple[list[Delivery], datetime | None]:
         now = self._clock.now()
-        claimed = self._store.claim(now, limit, self._config.safe_lease_s, busy)
+        claimed = self._store.claim(now, limit, LEASE_S, busy)
         # When the next falls due matters only once there is nothing more to start now.
         return claimed, self._store.next_due() if len(claimed) < limit else None
 
@@ -245,7 +281,9 @@ class Worker:
             lane.begin(self._clock.monotonic(), self._clock.now())
         attempt = asyncio.get_running_loop().create_task(self._deliver(delivery, lane))
         self._attempts.add(attempt)
+        self._claimed[delivery.id] = delivery
         attempt.add_done_callback(self._attempts.discard)
+        attempt.add_done_callback(lambda _: self._claimed.pop(delivery.id, None))
 
     async def _deliver(self, delivery: Delivery, lane: ReceiverState | None) -> None:
         if lane is None:
@@ -273,7 +311,7 @@ class Worker:
                 return await self._carriers.carry(receiver, delivery.notice, self._clock.now())
         except TimeoutError:
             return Refused(f"no answer within {self._config.timeout_s:g} s")
-        except Exception as error:  # noqa: BLE001 - listed in tests/shape
+        except Exception as error:
             # Only the type: an exception's text may quote the address or the secret in it.
             kind = type(error).__name__
         log.error("delivery broke", extra={"receiver": receiver.name, "error": kind})
@@ -346,7 +384,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._store_threads, work)
-        except Exception as error:  # noqa: BLE001 - listed in tests/shape
+        except Exception as error:
             # Only the type: the errors of a database quote rows.
             kind = type(error).__name__
         self._bus.publish(OutboxTrouble())

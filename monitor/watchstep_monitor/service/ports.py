@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from watchstep.core.health import Health
 from watchstep.core.updates import Severity
+from watchstep_monitor.settings.schema import RunEdge
 
 RunStatus = Literal["running", "finished", "halted", "preempted", "failed", "stalled", "lost"]
 """What a run's process does. Stalled: it speaks, and no update comes. Lost: it is not heard of."""
@@ -21,7 +22,7 @@ DeliveryState = Literal["waiting", "delivered", "dead"]
 """Every word that a delivery's state may be: still to be sent, taken, or given up."""
 
 
-Edge = Literal["opened", "changed", "resolved", "repeat", "test"]
+Edge = Literal["opened", "changed", "resolved", "repeat", "test", RunEdge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,27 @@ class Notice:
 
     Attributes:
         id: Constant over retries; becomes `webhook-id`.
-        incident: The incident's id, constant over its life.
-        edge: What changed: it opened, an alert joined or left, it resolved, a reminder, a test.
+        incident: The incident's id, constant over its life; that of the attempt for an edge of
+            the run's own life.
+        edge: What changed: it opened, an alert joined or left, it resolved, a reminder, a test;
+            or the run finished, was preempted or resumed.
         stage: "early signs", "explosion", "divergence" or "aftermath".
         diagnosis: The likeliest cause in one sentence, or "" when there is not enough evidence.
         confidence: 0..1, of the diagnosis.
-        alerts: Those of the incident, worst first; never empty but for a test.
+        alerts: Those of the incident, worst first; empty where the edge is the run's own.
         readings: The newest readings of the metrics that the alerts are about.
         checkpoint: The pinned checkpoint: "path", "step", "sha256"; None when there is none.
         trainer_did: What the trainer reported, such as "halted at update 41"; "" when nothing.
         links: Name to URL, such as "run" and "runbook".
         at: When the edge happened, UTC.
         status: The run's: "running", "halted", "failed", "stalled" and so on; "" when unknown.
+        first_step, last_step: The trainer's own step, of the first bad update and of the newest.
+        heard_at: When the trainer was last heard, UTC.
+        host, user: Where the trainer runs; "" when it did not say.
+        error, traceback: Of a trainer that died.
+        oom: Whose memory ran out, "device" or "host"; "" where that was not the cause.
+        hung: What the trainer's own watch says of a loop that stands still: `since_s`,
+            `innermost`, `moving`, `phase`.
     """
 
     id: str
@@ -100,6 +110,15 @@ class Notice:
     links: Mapping[str, str]
     at: datetime
     status: str = ""
+    first_step: int | None = None
+    last_step: int | None = None
+    heard_at: datetime | None = None
+    host: str = ""
+    user: str = ""
+    error: str = ""
+    traceback: str = ""
+    oom: str = ""
+    hung: Mapping[str, object] | None = None
 
     @property
     def severity(self) -> Severity:
@@ -198,6 +217,9 @@ class DeliveryStore(Protocol):
             busy: Names of receivers to leave alone in this call.
         """
 
+    def renew(self, deliveries: Iterable[Delivery], now: datetime, lease_s: float) -> None:
+        """Go on leasing what was claimed here and is still under way."""
+
     def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
         """Record how an attempt ended, durably, and end the lease.
 
@@ -252,23 +274,3 @@ class RunGauge:
     firing: tuple[FiringAlert, ...]
     ended_at: float | None
     has_incident: bool = False
-
-
-class FleetView(Protocol):
-    """All runs at one moment, for gauges."""
-
-    def iter_runs(self) -> Iterable[RunGauge]:
-        """The runs, most recently heard of first; a snapshot that no later update changes."""
-
-
-class ServiceMetrics(Protocol):
-    """What the service reports about itself. Every call is cheap, thread-safe, never raises."""
-
-    def updates_stored(self, accepted: int, duplicates: int, rejected: int) -> None:
-        """Count the updates of one committed batch."""
-
-    def ingest_took(self, seconds: float) -> None:
-        """Time from a request's whole body to its answer."""
-
-    def commit_took(self, seconds: float, updates: int) -> None:
-        """Time of one group commit, and how many updates it held."""

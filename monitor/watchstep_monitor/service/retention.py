@@ -10,13 +10,20 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
-from watchstep_monitor.service.run_state.storage import PastWeek, Transaction
+from watchstep_monitor.service.run_state.storage import PastWeek
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
+
+STRUCTURE_S = 3_600.0
+"""Between looks at the file of an embedded store."""
 
 RUNS_A_LOOK = 200
 
@@ -44,9 +51,8 @@ class Retention:
         self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anything that may ever go."""
-        if self._policy.updates_s is not None or self._policy.size_bytes is not None:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after the run under way."""
@@ -80,7 +86,11 @@ class Retention:
         return removed
 
     def _serve(self) -> None:
+        checked = self._run_service.clock.monotonic()
         while not self._stop.wait(self._policy.check_interval_s):
+            if self._run_service.clock.monotonic() - checked >= STRUCTURE_S:
+                checked = self._run_service.clock.monotonic()
+                self._run_service.store.check_structure()
             try:
                 removed = self.look()
             except ServiceError as error:
@@ -92,19 +102,21 @@ class Retention:
     def _drop(self, past: PastWeek, before: datetime) -> int:
         """Drop a week at once, which costs nothing for each row and gives its room back."""
         for run in past.incidents_of:
-            kept = self._windows(run)
+            windows = self._windows(run)
 
-            def job(transaction: Transaction, run: str = run, kept: Windows = kept) -> None:
-                transaction.set_aside(run, past.week, kept)
+            def job(
+                transaction: SqlTransaction, run: str = run, windows: Windows = windows
+            ) -> None:
+                transaction.set_aside(run, past.week, windows)
 
             self._run_service.store.write(run, job).result(60.0)
         return self._run_service.store.drop_week(past.week, before)
 
     def _thin(self, record: RunRecord) -> int:
-        kept = self._windows(record.run)
+        windows = self._windows(record.run)
 
-        def job(transaction: Transaction) -> int:
-            return transaction.remove_updates(record.run, kept)
+        def job(transaction: SqlTransaction) -> int:
+            return transaction.remove_updates(record.run, windows)
 
         return self._run_service.store.write(record.run, job).result(60.0)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from watchstep.errors import RuleError
+from watchstep_monitor.service.alerting.links import SILENCED_FOR, Act
 from watchstep_monitor.service.alerting.silences import check_matcher, silencing
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import (
@@ -36,13 +37,19 @@ from watchstep_monitor.service.run_state.records import (
     Matcher,
     RunRecord,
     SilenceRecord,
+    TimelineKind,
+    Verdict,
     short_id,
 )
 from watchstep_monitor.service.run_state.run_cache import RunCache, RunView
 from watchstep_monitor.service.run_state.status import shown_status
-from watchstep_monitor.service.run_state.storage import RunFilter, Store, Transaction
+from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 from watchstep_monitor.service.series import Line, Point, thin
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.sql_store import SqlStore
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +58,9 @@ Projects = tuple[str, ...] | None
 
 WRITE_TIMEOUT_S = 30.0
 CROWDED = "too many batches wait for a commit"
+LINK = "link"
+"""Who acted, where a message's link was used."""
+
 MOST_SILENCES = 1_000
 MOST_GAUGED = 1_000
 """Runs that one replica of several shows as gauges: those heard of last."""
@@ -77,7 +87,7 @@ class RunService:
 
     def __init__(
         self,
-        store: Store,
+        store: SqlStore,
         fleet: RunCache,
         clock: Clock,
         bus: EventBus,
@@ -117,19 +127,30 @@ class RunService:
             self._waiting += 1
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> Receipt:
+        def job(transaction: SqlTransaction) -> Receipt:
             return self.ingest.accept(transaction, batch, now)
 
         future = self.store.write(batch.run, job, len(batch.updates))
         future.add_done_callback(self._taken)
         return future
 
-    def begin(self, beginning: Beginning) -> RunRecord:
-        """Begin or resume an attempt; see `Ingest.begin`."""
+    def begin(self, beginning: Beginning) -> tuple[RunRecord, float | None]:
+        """Begin or resume an attempt; see `Ingest.begin`.
+
+        Returns:
+            The row, and, where a new attempt takes the place of one that has told no end, how many
+            seconds ago that one was heard.
+        """
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> RunRecord:
-            return self.ingest.begin(transaction, beginning, now)
+        def job(transaction: SqlTransaction) -> tuple[RunRecord, float | None]:
+            live = self.fleet.find(transaction, beginning.run)
+            earlier = None if live is None else live.record
+            record = self.ingest.begin(transaction, beginning, now)
+            if earlier is None or earlier.ended_at or record.attempt <= earlier.attempt:
+                return record, None
+            heard = earlier.heard_at or earlier.created_at
+            return record, max((now - heard).total_seconds(), 0.0)
 
         return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
 
@@ -166,8 +187,8 @@ class RunService:
             line.append(stretch)
             if len(line) > MOST_POINTS_READ:
                 raise OverCapError("too many readings: give from_step and to_step")
-        kept, thinned = thin(line, points)
-        return kept, thinned or not series.whole
+        thinned_points, thinned = thin(line, points)
+        return thinned_points, thinned or not series.whole
 
     def alert(self, alert_id: str, projects: Projects) -> AlertRecord:
         """One alert.
@@ -207,7 +228,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> CommandRecord:
+        def job(transaction: SqlTransaction) -> CommandRecord:
             change = self._altering(transaction, run, now)
             live = change.live
             for waiting in live.commands:
@@ -243,7 +264,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: SqlTransaction) -> None:
             change = self._altering(transaction, run, now)
             if edit.closed_by is not None and change.live.record.ended_at is None:
                 raise ConflictError("the run has not ended", loc=("closed",))
@@ -261,7 +282,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: SqlTransaction) -> None:
             record = self._altering(transaction, run, now).live.record
             if record.ended_at is None:
                 raise ConflictError("the run has not ended", loc=("run",))
@@ -277,25 +298,76 @@ class RunService:
         Raises:
             NotFoundError: No such alert.
         """
+
+        def amend(alert: AlertRecord, now: datetime) -> AlertRecord:
+            if alert.acknowledged_at is not None:
+                return alert
+            return replace(alert, acknowledged_at=now, acknowledged_by=by)
+
+        return self._amend(alert_id, projects, amend, "acknowledged", {"by": by})
+
+    def answer(self, alert_id: str, answer: Verdict, by: str, projects: Projects) -> AlertRecord:
+        """Note whether a person calls an alert right or a false alarm; the newest answer counts.
+
+        Raises:
+            NotFoundError: No such alert.
+        """
+        return self._amend(
+            alert_id,
+            projects,
+            lambda alert, _: replace(alert, answer=answer, answered_by=by),
+            "answered",
+            {"by": by, "answer": answer},
+        )
+
+    def act(self, run: str, incident_id: str, act: Act) -> None:
+        """What the link of a message asks for, on all alerts of its incident.
+
+        Raises:
+            NotFoundError: The incident, or its run, is gone.
+        """
+        alerts = self.store.alerts(AlertFilter(run=run, incident=incident_id), 500, None).items
+        if not alerts:
+            raise NotFoundError("no such incident")
+        if act == "silence":
+            now = self.clock.now()
+            matchers = [Matcher("run", "=", run), Matcher("project", "=", alerts[0].project)]
+            self.silence(matchers, (now, now + SILENCED_FOR), "by the link of a message", LINK)
+            return
+        for alert in alerts:
+            if act == "acknowledge":
+                if alert.state == "firing":
+                    self.acknowledge(alert.id, LINK, None)
+            elif alert.severity != "info":
+                self.answer(alert.id, "right" if act == "right" else "false alarm", LINK, None)
+
+    def _amend(
+        self,
+        alert_id: str,
+        projects: Projects,
+        amend: Callable[[AlertRecord, datetime], AlertRecord],
+        kind: TimelineKind,
+        detail: Mapping[str, str],
+    ) -> AlertRecord:
         run = self.alert(alert_id, projects).run
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> AlertRecord:
+        def job(transaction: SqlTransaction) -> AlertRecord:
             change = self._altering(transaction, run, now)
             live = change.live
-            alert = next((each for each in live.alerts.values() if each.id == alert_id), None)
-            if alert is None:
-                alert = live.members.get(alert_id) or self.alert(alert_id, None)
-            if alert.acknowledged_at is not None:
+            before = next((each for each in live.alerts.values() if each.id == alert_id), None)
+            if before is None:
+                before = live.members.get(alert_id) or self.alert(alert_id, None)
+            alert = amend(before, now)
+            if alert == before:
                 return alert
-            alert = replace(alert, acknowledged_at=now, acknowledged_by=by)
             if alert.state == "resolved":
                 change.alerts[alert.id] = alert
                 if alert.id in live.members:
                     live.members[alert.id] = alert
             else:
                 change.keep_alert(alert)
-            change.tell("acknowledged", {"alert": alert.id, "rule": alert.rule, "by": by})
+            change.tell(kind, {"alert": alert.id, "rule": alert.rule, **detail})
             self.ingest.commit_change(transaction, change)
             return alert
 
@@ -370,7 +442,7 @@ class RunService:
     # Gauges.
 
     def iter_runs(self) -> Iterator[RunGauge]:
-        """The runs in memory; see `FleetView`."""
+        """The runs in memory, most recently heard of first, as they are now."""
         now = self.clock.now()
         views = self._current_views()
         oldest = now - timedelta(days=36_500)
@@ -414,14 +486,14 @@ class RunService:
     def _newest_records(self) -> Sequence[RunRecord]:
         return self.store.runs(RunFilter(), MOST_GAUGED, None).items
 
-    def _altering(self, transaction: Transaction, run: str, now: datetime) -> UnitOfWork:
+    def _altering(self, transaction: SqlTransaction, run: str, now: datetime) -> UnitOfWork:
         change = self.ingest.alter(transaction, run, now)
         if change is None:
             raise NotFoundError("no such run")
         return change
 
     def _reload_view(self, run: str) -> RunView:
-        def job(transaction: Transaction) -> RunView:
+        def job(transaction: SqlTransaction) -> RunView:
             if not self.store.exclusive:
                 self.fleet.forget(run)
             live = self.fleet.find(transaction, run)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -141,6 +141,7 @@ alerts = Table(
     Column("document", Text, nullable=False),
     # Beside the document, which code of the schema before reads whole.
     Column("subject", Text, nullable=False, server_default=text("''")),
+    Column("answer", Text, nullable=False, server_default=text("''")),
 )
 Index("alerts_since", alerts.c.since_us, alerts.c.id)
 Index("alerts_id", alerts.c.id)
@@ -149,6 +150,13 @@ Index(
     alerts.c.run_key,
     sqlite_where=text("state <> 'resolved'"),
     postgresql_where=text("state <> 'resolved'"),
+)
+
+Index(
+    "alerts_answered",
+    alerts.c.answer,
+    sqlite_where=text("answer <> ''"),
+    postgresql_where=text("answer <> ''"),
 )
 
 incidents = Table(
@@ -232,6 +240,14 @@ deleted_runs = Table(
     Column("project", Text, nullable=False),
     Column("sessions", Text, nullable=False),
     Column("deleted_us", BigInteger, nullable=False),
+)
+
+# Secrets that all replicas share, such as the one that signs links.
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 silences = Table(

@@ -44,7 +44,7 @@ class Assets:
     def __init__(self, folder: Path = FOLDER) -> None:
         self._assets: Mapping[str, Asset] = {
             path.name: _read(path)
-            for path in sorted(folder.iterdir())
+            for path in sorted(folder.rglob("*"))
             if path.suffix in _MEDIA_TYPES
         }
         digest = hashlib.blake2b(digest_size=8)

@@ -1,13 +1,12 @@
 """The page's routes: a shell for every view, its files, and what only a page asks for.
 
 Everything else that a view shows comes from the public API under `/api/v1`, with the caller's
-own bearer token. No cookie is ever set, so that a request of another site carries nothing, and
-there is nothing that cross-site request forgery could use.
+token: see `http.tokens` for the cookie that holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,14 +23,14 @@ from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.web.assets import Assets
-from watchstep_monitor.web.overview import Overview, Question, Sort, words_of
-from watchstep_monitor.web.rule_history import Record, backtested
-from watchstep_monitor.web.run_previews import glances
+from watchstep_monitor.web.overview import Overview, Question, words_of
+from watchstep_monitor.web.rule_history import RuleHistory, backtested
+from watchstep_monitor.web.run_previews import previews
 
 MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
 
-View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem", "autopsy"]
+View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem"]
 _TITLES: dict[View, str] = {
     "runs": "Runs",
     "run": "Run",
@@ -40,32 +39,41 @@ _TITLES: dict[View, str] = {
     "receivers": "Receivers",
     "compare": "Compare",
     "postmortem": "Post-mortem",
-    "autopsy": "Post-mortem",
 }
-_PATHS: dict[View, str] = {
-    "runs": "/",
-    "run": "/runs/{run}",
-    "alerts": "/alerts",
-    "rules": "/rules",
-    "receivers": "/receivers",
-    "compare": "/compare",
-    "postmortem": "/postmortem",
-    "autopsy": "/runs/{run}/postmortem",
+_PATHS: dict[str, View] = {
+    "/": "runs",
+    "/runs/{run}": "run",
+    "/runs/{run}/postmortem": "postmortem",
+    "/alerts": "alerts",
+    "/rules": "rules",
+    "/receivers": "receivers",
+    "/compare": "compare",
+    "/postmortem": "postmortem",
 }
-_CHARTS = ("charts.js", "chart.js", "axis.js", "paint.js")
+_CHARTS = ("charts.js", "chart.js", "layers.js", "series.js")
+_RUNS_BESIDE = (*_CHARTS, "config.js", "groups.js", "pick.js")
 _SCRIPTS: dict[View, tuple[str, ...]] = {
-    "runs": ("runs.js", "spark.js"),
-    "run": ("run.js", "incident.js", "silences.js", "timeline.js", *_CHARTS),
-    "alerts": ("alerts.js", "incident.js", "silences.js"),
+    "runs": ("runs.js", "spark.js", "manage.js"),
+    "run": ("run.js", "incident.js", "silences.js", "timeline.js", "manage.js", *_RUNS_BESIDE),
+    "alerts": ("alerts.js", "incident.js", "silences.js", "pick.js"),
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
-    "compare": ("compare.js", *_CHARTS),
+    "compare": ("compare.js", *_RUNS_BESIDE),
     "postmortem": ("postmortem.js", "report.js", *_CHARTS),
-    "autopsy": ("autopsy.js", "report.js", *_CHARTS),
 }
-_SHARED_SCRIPTS = ("main.js", "api.js", "dom.js", "format.js", "live.js", "dialog.js")
-_MOST_GLANCES = 100
-Names = Annotated[list[str], Query(max_length=_MOST_GLANCES)]
+_SHARED_SCRIPTS = (
+    "main.js",
+    "api.js",
+    "dom.js",
+    "format.js",
+    "live.js",
+    "dialog.js",
+    "link.js",
+    "notify.js",
+)
+_MOST_NAMES = 200
+Names = Annotated[list[str], Query(max_length=_MOST_NAMES)]
+Columns = Annotated[list[str], Query(max_length=12)]
 
 
 def page_routes(run_service: RunService, may_read: MayRead, version: str) -> APIRouter:
@@ -91,15 +99,16 @@ def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
         undefined=StrictUndefined,
     )
     template = environment.get_template("shell.html")
-    for view, path in _PATHS.items():
+    for path, view in _PATHS.items():
         text = template.render(
             view=view,
             title=_TITLES[view],
             base=f"/static/{assets.fingerprint}",
             scripts=(*_SHARED_SCRIPTS, *_SCRIPTS[view]),
+            has_charts="charts.js" in _SCRIPTS[view],
             version=version,
         )
-        routes.add_api_route(path, _shell(text), methods=["GET"], name=view)
+        routes.add_api_route(path, _shell(text), methods=["GET"])
 
 
 def _shell(text: str) -> Callable[[], Response]:
@@ -113,10 +122,10 @@ def _shell(text: str) -> Callable[[], Response]:
 
 def _add_files(routes: APIRouter, assets: Assets) -> None:
     def file(request: Request, name: str, fingerprint: str = "") -> Response:
-        found = assets.response(name, request, fingerprint=fingerprint)
-        if found is None:
+        response = assets.response(name, request, fingerprint=fingerprint)
+        if response is None:
             raise NotFoundError("no such file")
-        return found
+        return response
 
     @routes.get("/static/{fingerprint}/{name}")
     def static_file(request: Request, fingerprint: str, name: str) -> Response:
@@ -128,41 +137,66 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 
 def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) -> None:
-    overview, record = Overview(run_service), Record(run_service)
+    overview, history = Overview(run_service), RuleHistory(run_service)
 
     @routes.get("/page/runs")
-    def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
+    def list_runs(
         request: Request,
         q: Annotated[str, Query(max_length=200)] = "",
         status: RunStatus | None = None,
         health: Health | None = None,
         project: Annotated[str | None, Query(max_length=64)] = None,
-        tag: Annotated[list[str], Query(max_length=8)] = [],  # noqa: B006 - FastAPI copies it
-        sort: Sort = "attention",
+        tag: Annotated[list[str], Query(max_length=8)] = [],
+        archived: bool = False,
+        column: Columns = [],
+        sort: Annotated[str, Query(max_length=140)] = "attention",
+        descending: bool = False,
+        hold: Names = [],
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
         size: Annotated[int, Query(ge=1, le=200)] = 50,
+        anew: bool = False,
     ) -> Response:
         projects = may_read(request)
+        if anew:
+            overview.forget()
         words = tuple(words_of(q))
-        asked = Question(words, status, health, project, tuple(tag), sort, page, size)
-        return _json(overview.answer(asked, projects))
+        question = Question(
+            *(words, status, health, project, tuple(tag), archived),
+            *(tuple(column), sort, descending, tuple(hold), page, size),
+        )
+        return _json(overview.answer(question, projects))
 
-    @routes.get("/page/glances")
-    def list_glances(request: Request, run: Names) -> Response:
-        return _json({"items": glances(run_service, run, may_read(request))})
+    @routes.get("/page/columns")
+    def list_columns(request: Request, run: Names) -> Response:
+        return _json({"items": overview.columns(run, may_read(request))})
+
+    @routes.get("/page/previews")
+    def list_previews(request: Request, run: Names) -> Response:
+        return _json({"items": previews(run_service, run, may_read(request))})
 
     @routes.get("/page/rules/record")
     def rules_record(request: Request) -> Response:
         projects = may_read(request)
         shipped = backtested(run_service.book.rules.rules)
-        return _json({"backtest": shipped, "here": record.here(projects)})
+        return _json({"backtest": shipped, "here": history.here(projects)})
 
     @routes.get("/page/runs/{run}/scales")
     def run_scales(
         request: Request, run: Annotated[str, PathParameter(max_length=128)]
     ) -> Response:
         view = run_service.view(run, may_read(request))
-        return _json(scales(view.rules, view.latest))
+        drawn = scales(view.rules, view.latest)
+        nothing: Mapping[str, Any] = {"zones": [], "thresholds": []}
+        return _json(
+            {
+                name: {
+                    **drawn.get(name, nothing),
+                    "role": view.rules.role(name),
+                    "canonical": view.rules.canonical(name),
+                }
+                for name in view.latest
+            }
+        )
 
 
 def _json(document: Any) -> Response:

@@ -44,11 +44,11 @@ def mark_of(rule: Rule) -> str:
 def backtested(rules: Iterable[Rule]) -> dict[str, Any]:
     """The shipped figures of those rules that are still as they were when they were counted."""
     shipped = _shipped()
-    known: Mapping[str, Mapping[str, Any]] = shipped["rules"]
+    figures: Mapping[str, Mapping[str, Any]] = shipped["rules"]
     return {
         "logs": shipped["logs"],
         "healthy_updates": shipped["healthy_updates"],
-        "rules": {rule.name: known[mark] for rule in rules if (mark := mark_of(rule)) in known},
+        "rules": {rule.name: figures[mark] for rule in rules if (mark := mark_of(rule)) in figures},
     }
 
 
@@ -66,7 +66,7 @@ class _Firing:
     bad: bool
 
 
-class Record:
+class RuleHistory:
     """What the rules did over the runs in the store. Thread-safe."""
 
     def __init__(self, run_service: RunService) -> None:
@@ -77,17 +77,17 @@ class Record:
 
     def here(self, projects: Projects) -> dict[str, dict[str, Any]]:
         """By rule: in how many runs it fired, how many of these went badly, and when last."""
-        found: dict[str, dict[str, Any]] = {}
+        record: dict[str, dict[str, Any]] = {}
         runs: dict[str, set[str]] = {}
-        for one in self._all():
-            if projects is not None and one.project not in projects:
+        for firing in self._all():
+            if projects is not None and firing.project not in projects:
                 continue
-            told = found.setdefault(one.rule, {"runs": 0, "bad": 0, "last_at": one.at})
-            if one.run not in runs.setdefault(one.rule, set()):
-                runs[one.rule].add(one.run)
-                told["runs"] += 1
-                told["bad"] += one.bad
-        return found
+            counts = record.setdefault(firing.rule, {"runs": 0, "bad": 0, "last_at": firing.at})
+            if firing.run not in runs.setdefault(firing.rule, set()):
+                runs[firing.rule].add(firing.run)
+                counts["runs"] += 1
+                counts["bad"] += firing.bad
+        return record
 
     def _all(self) -> list[_Firing]:
         with self._lock:
@@ -101,9 +101,9 @@ class Record:
         alerts = list(self._newest())
         bad = self._bad_runs()
         return [
-            _Firing(one.rule, one.run, one.project, rfc3339(one.since), one.run in bad)
-            for one in alerts
-            if one.state != "pending"
+            _Firing(alert.rule, alert.run, alert.project, rfc3339(alert.since), alert.run in bad)
+            for alert in alerts
+            if alert.state != "pending"
         ]
 
     def _newest(self) -> Iterable[AlertRecord]:

@@ -1,4 +1,4 @@
-"""A glance at a run: its worst zone, how fast it goes, and the shape of one metric of late."""
+"""A preview of a run: its worst zone, how fast it goes, and the shape of one metric of late."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _ORDER = ("ok", *SEVERITIES)
 _FAVOURITES = ("rollout/ep_rew_mean", "reward", "eval/loss", "train/loss", "loss")
 
 
-def glances(
+def previews(
     run_service: RunService, runs: Sequence[str], projects: Projects
 ) -> list[dict[str, Any]]:
-    """A glance at each of the runs; those that this caller may not see are left out."""
-    found = []
+    """A preview of each of the runs; those that this caller may not see are left out."""
+    views = []
     for run in runs:
         try:
-            found.append(_glance(run_service, run_service.view(run, projects)))
+            views.append(_preview(run_service, run_service.view(run, projects)))
         except NotFoundError:
             continue
-    return found
+    return views
 
 
-def _glance(run_service: RunService, view: RunView) -> dict[str, Any]:
+def _preview(run_service: RunService, view: RunView) -> dict[str, Any]:
     record = view.record
     firing = [alert for alert in view.alerts if alert.state == "firing"]
     firing.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.first_seq))
     worst = worst_zone(view.zones(), [alert.metric for alert in firing])
     metric = _telling_metric(view, worst)
     line = _recent(run_service, record, metric) if metric else Line()
-    kept, _ = thin(line, SPARK_POINTS)
+    points, _ = thin(line, SPARK_POINTS)
     newest = line.points(range(max(0, len(line) - SPEED_POINTS), len(line)))
     return {
         "run": record.run,
         "worst": None if worst is None else {"metric": worst[0], "zone": worst[1]},
         "firing": len(firing),
         "metric": metric,
-        "spark": [number(point.value) for point in kept],
+        "spark": [number(point.value) for point in points],
         "steps_per_s": speed(newest),
     }
 

@@ -19,6 +19,7 @@ def body(notice: Notice, receiver: ReceiverConfig) -> str:
     details: dict[str, object] = {
         **dict(words.points),
         "readings": dict(words.readings),
+        "traceback": list(words.traceback),
         "alerts": [line(alert.rule) for alert in notice.alerts[:20]],
         "about": words.footer,
     }

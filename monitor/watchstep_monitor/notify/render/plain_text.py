@@ -17,6 +17,8 @@ def body(notice: Notice) -> str:
     lines = [f"{label}: {text}" for label, text in words.points]
     if words.readings:
         lines += ["", *(f"  {metric} = {value}" for metric, value in words.readings)]
+    if words.traceback:
+        lines += ["", *(f"  {text}" for text in words.traceback)]
     if words.links:
         lines += ["", *(f"{name}: {url}" for name, url in words.links)]
     return "\n".join([*lines, "", words.footer, ""])

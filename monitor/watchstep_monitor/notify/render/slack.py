@@ -20,7 +20,7 @@ _ENTITIES: Mapping[int, str] = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "
 _TORN_ENTITY = re.compile(r"&[a-z]{0,3}$")
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """Blocks, and a `text` for lock screens and screen readers."""
     words = worded(notice)
     title = escaped(words.title, _HEADER)
@@ -34,6 +34,9 @@ def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the
         pairs = words.readings[:_FIELDS]
         fields = [_mrkdwn(f"{escaped(name, 140)}\n*{value}*") for name, value in pairs]
         blocks.append({"type": "section", "fields": fields})
+    if words.traceback:
+        code = escaped("\n".join(words.traceback).replace("`", "'"), _SECTION - 10)
+        blocks.append({"type": "section", "text": _mrkdwn(f"```{code}```")})
     links = " · ".join(
         f"<{url.replace('&', '&amp;')}|{escaped(name, 40)}>" for name, url in words.links
     )

@@ -12,7 +12,7 @@ from watchstep_monitor.service.ports import Notice
 _COLOURS: Mapping[str, str] = {"critical": "attention", "warning": "warning", "info": "accent"}
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """The message around the card.
 
     All text is in rich text runs: those read no Markdown, so a name cannot make a link.
@@ -28,6 +28,7 @@ def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the
         _rich([_run(f"{metric} = ", fontType="monospace"), _run(value, weight="bolder")])
         for metric, value in words.readings
     ]
+    lines += [_rich([_run(text, fontType="monospace", size="small")]) for text in words.traceback]
     lines.append(_rich([_run(words.footer, size="small", isSubtle=True)]))
     card: dict[str, object] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",

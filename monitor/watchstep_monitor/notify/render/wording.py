@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from watchstep.core.updates import Severity
 from watchstep_monitor.notify.render.plain import clip, is_link, line, number
-from watchstep_monitor.service.ports import AlertView, Notice
+from watchstep_monitor.service.alerting.links import LABELS
+from watchstep_monitor.service.ports import AlertView, Edge, Notice
+from watchstep_monitor.settings.schema import RunEdge
 
 _READINGS_SHOWN = 6
 _ALERTS_NAMED = 3
 _POINT_CHARS = 400
-_CONDITIONS = {"halted": "halted", "failed": "died", "stalled": "silent"}
-"""States of a run that change what a person has to do."""
+_TRACEBACK_LINES = 8
+_LINKS = ("run", "runbook", *LABELS.values())
+"""What a person may click, in this order; other links are for programs."""
 
-_FIRST = {
-    "halted": "remove the cause, then",
-    "failed": "read the trainer's error, then",
-    "stalled": "see whether its process lives and reaches the service; if it does not live,",
+_PREFIXES: Mapping[Edge, str] = {
+    "changed": "Update",
+    "repeat": "Still open",
+    "resolved": "Resolved",
+    "test": "Test",
 }
-"""What to do before starting again, by the run's status."""
+_OF_THE_RUN = frozenset(get_args(RunEdge))
+_FIRST = {
+    "failed": "read the trainer's error, then",
+    "halted": "remove the cause, then",
+    "lost": "see whether its process lives and reaches the service; if it does not live,",
+    "stalled": "see whether it goes on by itself; if it does not, kill it and",
+    "hung": "look at the stacks in the run's timeline; if it does not go on, kill it and",
+    "device": "make the batch or the sequences smaller, or accumulate gradients, then",
+    "host": "give the job more memory, or use fewer loader workers, then",
+}
+"""What to do about an event before starting again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,62 +45,59 @@ class Wording:
     """A message's parts, each one line of harmless but unescaped text.
 
     Attributes:
-        title: State, run, stage and the worst alert.
+        title: The run and what happened to it.
         points: What a person asks, in that order, and the answers: what happened, since
-            when, how sure, what the trainer did, which checkpoint is safe, what to do.
+            when, where, how sure, what the trainer did, which checkpoint is safe, what to do.
         readings: Metric and value, the first of them the one that shows the fault.
+        traceback: Its last lines; none unless the trainer died of an exception.
         links: Name and address, http(s) only.
-        footer: Which run, attempt and incident.
+        footer: Which severity, run, attempt and incident.
     """
 
     title: str
     points: tuple[tuple[str, str], ...]
     readings: tuple[tuple[str, str], ...]
+    traceback: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     footer: str
 
 
 def worded(notice: Notice) -> Wording:
     """The notice in words."""
-    asked = (
+    answers = (
         ("Was" if notice.edge == "resolved" else "What", _what(notice)),
         ("Since", _since(notice)),
+        ("Where", _where(notice)),
         ("Likely cause", _cause(notice)),
         ("Trainer", _trainer(notice)),
         ("Checkpoint", _checkpoint(notice)),
         ("Do", _advice(notice)),
     )
-    footer = f"run {notice.run} · attempt {notice.attempt} · incident {notice.incident}"
-    if notice.project:
-        footer = f"project {notice.project} · {footer}"
+    parts: list[str] = [weight(notice)] if notice.alerts and notice.edge != "test" else []
+    parts += [f"project {notice.project}"] if notice.project else []
+    parts += [f"run {notice.run}", f"attempt {notice.attempt}"]
+    parts += [] if notice.edge in _OF_THE_RUN else [f"incident {notice.incident}"]
     return Wording(
         title=clip(line(title(notice)), 150),
-        points=tuple((label, clip(line(text), _POINT_CHARS)) for label, text in asked if text),
+        points=tuple((label, clip(line(text), _POINT_CHARS)) for label, text in answers if text),
         readings=_readings(notice),
+        traceback=_traceback(notice),
         links=_links(notice),
-        footer=clip(line(footer), 300),
+        footer=clip(line(" · ".join(parts)), 300),
     )
 
 
 def title(notice: Notice) -> str:
-    """One line that a phone's lock screen can show."""
-    worst = weight(notice).upper()
-    now = _CONDITIONS.get(notice.status, "")
-    state = {
-        "opened": f"{worst}, {now}" if now else worst,
-        "changed": f"{worst}, {now or 'changed'}",
-        "repeat": f"{worst}, still {now or 'open'}",
-        "resolved": "RESOLVED",
-        "test": "TEST",
-    }[notice.edge]
-    # How far it went matters no more once it is over, and the state says when its run is.
-    is_over = notice.edge == "resolved" or notice.stage == "aftermath"
-    stage = "" if is_over else notice.stage
-    alerts = _audible(notice)
-    more = len(alerts) - 1
-    rules = alerts[0].rule + (f" and {more} more" if more else "") if alerts else ""
-    subject = f"{stage} ({rules})" if stage and rules else stage or rules or "notice"
-    return f"[{state}] {notice.run}: {subject}"
+    """One line that a phone's lock screen can show: what a colleague would say."""
+    prefix = _PREFIXES.get(notice.edge, "")
+    if not prefix and notice.alerts and weight(notice) != "critical":
+        prefix = weight(notice).capitalize()
+    head = f"{prefix}, {notice.run}" if prefix else notice.run
+    more = len(_audible(notice)) - 1
+    others = f" (and {more} more)" if more > 0 else ""
+    goes_on = notice.status != "halted" or notice.edge in {"resolved", *_OF_THE_RUN}
+    halted = "" if goes_on else ", halted"
+    return f"{head}: {_happened(notice)}{halted}{others}"
 
 
 def weight(notice: Notice) -> Severity:
@@ -98,10 +111,65 @@ def weight(notice: Notice) -> Severity:
     )
 
 
+def _happened(notice: Notice) -> str:
+    if notice.edge in _OF_THE_RUN:
+        return f"{notice.edge}{_at_step(notice.last_step)}"
+    alerts = _audible(notice)
+    if not alerts:
+        return "an incident without alerts"
+    worst = alerts[0]
+    by_status = "" if notice.edge == "test" else _of_status(notice)
+    since = _at_step(notice.first_step, "since") if worst.metric else ""
+    if worst.metric and not by_status and not math.isfinite(worst.reading):
+        by_status = f"{worst.metric} is {'NaN' if math.isnan(worst.reading) else 'infinite'}{since}"
+    return by_status or f"{_summary(worst)}{since}"
+
+
+def _of_status(notice: Notice) -> str:
+    if notice.status == "failed":
+        return f"{_death(notice)}{_at_step(notice.last_step)}"
+    if notice.status == "stalled" and notice.hung is not None:
+        return _hanging(notice.hung)
+    if notice.status in {"lost", "stalled"}:
+        newest = f", last{_at_step(notice.last_step)}" if notice.last_step is not None else ""
+        return f"nothing heard for {_silence(notice)}{newest}"
+    return ""
+
+
+def _summary(alert: AlertView) -> str:
+    text = alert.summary.rstrip(". ")
+    is_sentence = text[1:2].islower() or text[1:2] == " "
+    return text[0].lower() + text[1:] if is_sentence and text != alert.rule else text or alert.rule
+
+
+def _death(notice: Notice) -> str:
+    if notice.oom:
+        return "CUDA out of memory" if notice.oom == "device" else "out of memory on the host"
+    return clip(line(notice.error.strip().partition("\n")[0]), 90) or "the trainer died"
+
+
+def _hanging(hung: Mapping[str, object]) -> str:
+    place, _, function = str(hung.get("innermost") or "").partition(" ")
+    since = hung.get("since_s")
+    lasted = f" for {_span(timedelta(seconds=since))}" if isinstance(since, int | float) else ""
+    verb = "is slow" if hung.get("moving") else "hangs"
+    where = f"{function} ({place})" if function else place
+    return f"no update{lasted}" + (f", {verb} in {where}" if where else "")
+
+
+def _silence(notice: Notice) -> str:
+    heard = notice.heard_at or min(alert.since for alert in notice.alerts)
+    return _span(notice.at - heard)
+
+
+def _at_step(step: int | None, word: str = "at") -> str:
+    return "" if step is None else f" {word} step {step:,}"
+
+
 def _audible(notice: Notice) -> list[AlertView]:
     """Without those that somebody silenced, unless nothing is left then."""
-    kept = [alert for alert in notice.alerts if not alert.silenced]
-    return kept or list(notice.alerts)
+    loud = [alert for alert in notice.alerts if not alert.silenced]
+    return loud or list(notice.alerts)
 
 
 def _what(notice: Notice) -> str:
@@ -110,8 +178,10 @@ def _what(notice: Notice) -> str:
         return ""
     worst = alerts[0]
     # Without a metric the reason is the rule's own expression, which says nothing to a person.
-    reason = worst.reason if worst.metric or not worst.summary else ""
-    first = ". ".join(dict.fromkeys(s.rstrip(". ") for s in (worst.summary, reason) if s))
+    is_sentence = bool(worst.metric) or not worst.summary or notice.hung is not None
+    reason = worst.reason if is_sentence else ""
+    texts = [worst.summary, reason, notice.error if notice.status == "failed" else ""]
+    first = ". ".join(dict.fromkeys(text.rstrip(". ") for text in texts if text))
     others = [alert.rule for alert in alerts[1 : 1 + _ALERTS_NAMED]]
     left = len(alerts) - 1 - len(others)
     if not others:
@@ -126,11 +196,17 @@ def _since(notice: Notice) -> str:
     # Sequence numbers begin again with each attempt: compare them within one only.
     first = min(notice.alerts, key=lambda alert: (alert.attempt, alert.first_update))
     begun = min(alert.since for alert in notice.alerts)
-    text = f"update {first.first_update}, {_moment(begun)}"
+    step = "" if notice.first_step is None else f"step {notice.first_step:,}, "
+    text = f"{step}update {first.first_update:,}, {_moment(begun)}"
     if notice.edge == "resolved":
         return f"{text}, over after {_span(notice.at - begun)}"
     lasted = (notice.at - begun).total_seconds()
     return f"{text} ({_span(notice.at - begun)} ago)" if lasted >= 60 else text
+
+
+def _where(notice: Notice) -> str:
+    parts = (("host", notice.host), ("user", notice.user))
+    return ", ".join(f"{label} {text}" for label, text in parts if text)
 
 
 def _cause(notice: Notice) -> str:
@@ -145,16 +221,16 @@ def _cause(notice: Notice) -> str:
 
 
 def _trainer(notice: Notice) -> str:
-    if notice.edge == "test":
+    if notice.edge == "test" or notice.edge in _OF_THE_RUN:
         return ""
-    if notice.status == "stalled":
-        heard = max(alert.last_update for alert in notice.alerts)
-        return f"has said nothing since update {heard}"
+    if notice.status in {"lost", "stalled"}:
+        newest = max((alert.last_update for alert in notice.alerts), default=0)
+        return f"has sent nothing since update {newest:,}"
     if notice.trainer_did:
         return notice.trainer_did
-    asked = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
-    if asked:
-        return f"was asked to {asked[0].action} by {asked[0].rule}; has not said what it did"
+    acting = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
+    if acting:
+        return f"was asked to {acting[0].action} by {acting[0].rule}; has not said what it did"
     return "was not asked to do anything" if notice.edge != "resolved" else ""
 
 
@@ -163,24 +239,29 @@ def _checkpoint(notice: Notice) -> str:
     if pinned is None:
         critical = weight(notice) == "critical" and notice.edge not in {"resolved", "test"}
         return "none is pinned" if critical else ""
-    step = f" of step {pinned['step']}" if pinned.get("step") is not None else ""
+    step = pinned.get("step")
+    of_step = f"{_at_step(step)[4:]} is " if isinstance(step, int) else ""
     digest = str(pinned.get("sha256") or "")[:12]
     checksum = f", sha256 {digest}…" if digest else ""
-    return f"pinned and finite{step}: {pinned.get('path', 'path not reported')}{checksum}"
+    return f"{of_step}pinned and finite: {pinned.get('path', 'path not reported')}{checksum}"
 
 
 def _advice(notice: Notice) -> str:
-    if notice.edge == "test":
-        return "nothing"
     if notice.edge == "resolved":
         return "nothing now; the run's timeline shows what happened"
-    resume = _resume(notice)
-    first = _FIRST.get(notice.status)
+    if notice.edge == "preempted":
+        return "nothing if the scheduler starts it again; watch.restore() takes the pin"
+    if notice.edge == "test" or notice.edge in _OF_THE_RUN:
+        return "nothing"
+    event = notice.oom if notice.status == "failed" and notice.oom else notice.status
+    if event == "stalled" and notice.hung is not None and not notice.hung.get("moving"):
+        event = "hung"
+    first = _FIRST.get(event)
     if first is None and weight(notice) == "critical":
         first = f"stop it unless you expected this (watchstep halt {notice.run}), then"
     if first is None:
         return "look at the readings when you can; nothing has to stop yet"
-    return f"{first} {resume}"
+    return f"{first} {_resume(notice)}"
 
 
 def _resume(notice: Notice) -> str:
@@ -190,16 +271,28 @@ def _resume(notice: Notice) -> str:
     bad = [alert.first_update for alert in notice.alerts if alert.metric]
     if not bad:
         return "start again from the newest checkpoint"
-    return f"start again from a checkpoint older than update {min(bad)}"
+    if notice.first_step is not None:
+        return f"start again from a checkpoint of before step {notice.first_step:,}"
+    return f"start again from a checkpoint older than update {min(bad):,}"
 
 
 def _readings(notice: Notice) -> tuple[tuple[str, str], ...]:
-    shown = dict(notice.readings)
+    newest = dict(notice.readings)
     # What raised the alert stands first, with the value that raised it.
     raised = {a.metric: a.reading for a in notice.alerts if a.metric}
-    ordered = {**raised, **{name: value for name, value in shown.items() if name not in raised}}
+    ordered = {**raised, **{name: value for name, value in newest.items() if name not in raised}}
     pairs = [(clip(line(name), 128), number(value)) for name, value in ordered.items()]
     return tuple(pairs[:_READINGS_SHOWN])
+
+
+def _traceback(notice: Notice) -> tuple[str, ...]:
+    if notice.status != "failed" or notice.edge == "resolved":
+        return ()
+    lines = [text for text in notice.traceback.expandtabs(2).split("\n") if text.strip()]
+    return tuple(
+        " " * (len(text) - len(text.lstrip(" "))) + clip(line(text), 160)
+        for text in lines[-_TRACEBACK_LINES:]
+    )
 
 
 def _links(notice: Notice) -> tuple[tuple[str, str], ...]:
@@ -207,7 +300,7 @@ def _links(notice: Notice) -> tuple[tuple[str, str], ...]:
     runbook = next((alert.runbook_url for alert in notice.alerts if alert.runbook_url), "")
     if runbook:
         links.setdefault("runbook", runbook)
-    return tuple((clip(line(name), 40), url) for name, url in links.items() if is_link(url))[:5]
+    return tuple((name, links[name]) for name in _LINKS if is_link(links.get(name, "")))
 
 
 def _open(notice: Notice) -> list[AlertView]:

@@ -15,7 +15,15 @@ from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 STALLED = ("RunStalled", "")
-"""Rule and subject of the alert that a trainer's own watch over its loop opens."""
+"""Rule and subject of the alert that a trainer's own watch over its loop opens.
+
+It is no rule's: the rule about silence, which was called so once, is RunLost.
+"""
+
+_HUNG = {
+    "summary": "The training loop stands still.",
+    "cause": "A deadlock, a lost rank or a lock.",
+}
 
 
 def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord | None:
@@ -87,7 +95,11 @@ def adopt_renamed(change: UnitOfWork) -> bool:
     """
     live = change.live
     places = live.engine.rules.places
-    strangers = [alert for key, alert in live.alerts.items() if key not in places]
+    strangers = [
+        alert
+        for key, alert in live.alerts.items()
+        if key not in places and not (key == STALLED and live.record.hung is not None)
+    ]
     renamed = False
     for alert in strangers:
         key = _key_now(live, alert)
@@ -196,6 +208,9 @@ def _begun(
 ) -> AlertRecord:
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
+    annotations = dict(rule.annotations) if rule else {}
+    if record.hung is not None and (transition.rule, transition.subject) == STALLED:
+        annotations = _HUNG
     # Without a subject an id is as it was before alerts had one.
     place = (*(part for part in (transition.subject,) if part), transition.seq)
     return AlertRecord(
@@ -213,7 +228,7 @@ def _begun(
         reading=transition.reading,
         reason=transition.reason,
         action=transition.action.word,
-        annotations=dict(rule.annotations) if rule else {},
+        annotations=annotations,
         labels=dict(rule.labels) if rule else {},
         subject=transition.subject,
     )

@@ -36,18 +36,22 @@ def notice_from_json(written: Mapping[str, Any]) -> Notice:
             "alerts": tuple(_alert(alert) for alert in written["alerts"]),
             "readings": {name: reading(value) for name, value in written["readings"].items()},
             "at": datetime.fromisoformat(written["at"]),
+            "heard_at": _moment(written.get("heard_at")),
         }
     )
 
 
 def _alert(written: Mapping[str, Any]) -> AlertView:
     fields_here = {name: value for name, value in written.items() if name in _ALERT_FIELDS}
-    resolved = written["resolved_at"]
     return AlertView(
         **{
             **fields_here,
             "since": datetime.fromisoformat(written["since"]),
-            "resolved_at": None if resolved is None else datetime.fromisoformat(resolved),
+            "resolved_at": _moment(written["resolved_at"]),
             "reading": reading(written["reading"]),
         }
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

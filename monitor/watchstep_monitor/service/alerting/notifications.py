@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 from watchstep.core.rules import filled
 from watchstep.core.updates import Severity
+from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
 from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
@@ -24,6 +26,10 @@ from watchstep_monitor.service.run_state.records import (
 from watchstep_monitor.service.run_state.rulebook import former_names, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+from watchstep_monitor.settings.schema import RunEdge
+
+EVENTS_BACK = 20
+"""Updates that are looked at for the words of a trainer that died; it says nothing after them."""
 
 MOST_ALERTS = 50
 """Alerts in one message; the worst come first, and no one reads more."""
@@ -31,11 +37,12 @@ MOST_ALERTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which incidents a receiver hears of."""
+    """Which incidents a receiver hears of, and which steps of a run's life."""
 
     receiver: str
     min_severity: Severity = "warning"
     matchers: tuple[Matcher, ...] = ()
+    notify_on: tuple[RunEdge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class TellingPolicy:
         routes: Gives the receivers of now; one that is gone is no longer among them.
         silences: Gives the silences of now, those of other replicas too.
         base_url: Without a slash at its end, for links.
+        signer: Makes the links that act; None for none.
     """
 
     group_wait_s: float
@@ -54,6 +62,7 @@ class TellingPolicy:
     routes: Callable[[], Iterable[Route]]
     silences: Callable[[], Iterable[SilenceRecord]]
     base_url: str
+    signer: LinkSigner | None = None
 
 
 def rank(severity: Severity) -> int:
@@ -67,12 +76,21 @@ def counts(alert: AlertRecord) -> bool:
 
 
 def inhibited(live: LiveRun, alert: AlertRecord) -> bool:
-    """Whether a firing rule makes telling about this alert needless."""
+    """Whether a firing rule makes telling about this alert needless.
+
+    Where a reading is critical, warnings about other readings of the run are explained by it; those
+    about no reading, such as a silent trainer, are something else.
+    """
+    firing = live.firing()
+    if alert.severity == "warning" and alert.metric and any(map(_explains, firing)):
+        return True
     rule = rule_named(live.rules, alert.rule)
-    if rule is None:
-        return False
-    firing = {each.rule for each in live.firing()}
-    return any(name in firing for name in rule.inhibited_by)
+    names = set() if rule is None else set(rule.inhibited_by)
+    return any(each.rule in names for each in firing)
+
+
+def _explains(alert: AlertRecord) -> bool:
+    return alert.severity == "critical" and bool(alert.metric)
 
 
 def is_silent(live: LiveRun) -> bool:
@@ -155,6 +173,40 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
     )
 
 
+def tell_life(change: UnitOfWork, policy: TellingPolicy) -> None:
+    """Tell those who asked for it that the run finished, was preempted or began again."""
+    seen, record = change.seen, change.live.record
+    edge: RunEdge
+    if seen is not None and 0 < seen.attempt < record.attempt:
+        edge = "resumed"
+    elif record.status in {"finished", "preempted"} and (seen is None or seen.ended_at is None):
+        edge = "finished" if record.status == "finished" else "preempted"
+    else:
+        return
+    labels = {"run": record.run, "project": record.project}
+    receivers = [
+        route.receiver
+        for route in policy.routes()
+        if edge in route.notify_on and matches(route.matchers, labels)
+    ]
+    if not receivers:
+        return
+    life = short_id("rn", record.run, record.attempt)
+    notice = Notice(
+        id=short_id("nt", life, edge, record.last_seq),
+        incident=life,
+        edge=edge,
+        stage="",
+        diagnosis="",
+        confidence=0.0,
+        alerts=(),
+        readings={},
+        links=run_links(policy.base_url, record.run),
+        **_about_run(change),
+    )
+    _enqueue(change, notice, 1, receivers)
+
+
 def tell_resolved(
     change: UnitOfWork, policy: TellingPolicy, incident: IncidentRecord
 ) -> IncidentRecord:
@@ -194,20 +246,24 @@ def _send(
         return incident
     numbered = replace(incident, notices=incident.notices + 1, noticed_at=change.now)
     notice = _notice(change, policy, numbered, edge)
+    _enqueue(change, notice, numbered.notices, receivers)
+    return numbered
+
+
+def _enqueue(change: UnitOfWork, notice: Notice, number: int, receivers: Iterable[str]) -> None:
     written = notice_to_json(notice)
     for receiver in receivers:
         change.deliveries.append(
             NewDelivery(
                 id=short_id("dl", notice.id, receiver),
-                run=incident.run,
-                incident=incident.id,
+                run=notice.run,
+                incident=notice.incident,
                 receiver=receiver,
-                number=numbered.notices,
+                number=number,
                 notice=written,
                 at=change.now,
             )
         )
-    return numbered
 
 
 def _notice(
@@ -230,11 +286,13 @@ def _notice(
     )
     links = run_links(policy.base_url, incident.run)
     runbook = next((view.runbook_url for view in views if view.runbook_url), "")
+    if runbook:
+        links["runbook"] = runbook
+    if policy.signer is not None:
+        is_open = edge != "resolved"
+        links |= policy.signer.links(incident.run, incident.id, change.now, open_=is_open)
     return Notice(
         id=short_id("nt", incident.id, incident.notices, edge),
-        run=incident.run,
-        project=incident.project,
-        attempt=live.record.attempt,
         incident=incident.id,
         edge=edge,
         stage=incident.stage,
@@ -242,12 +300,42 @@ def _notice(
         confidence=incident.confidence,
         alerts=views,
         readings=_readings(live.latest, views),
-        checkpoint=live.record.checkpoint,
-        trainer_did=live.record.trainer_did,
-        links={**links, "runbook": runbook} if runbook else links,
-        at=change.now,
-        status=_status(live),
+        links=links,
+        first_step=incident.first_bad_step,
+        **_about_run(change),
     )
+
+
+def _about_run(change: UnitOfWork) -> dict[str, Any]:
+    """Fields of a notice that are the run's own."""
+    record = change.live.record
+    death: Mapping[str, Any] = {}
+    if record.status == "failed":
+        events = (update.event or {} for update in reversed(change.newest(EVENTS_BACK)))
+        death = next((event for event in events if event.get("kind") == "failed"), {})
+    environment = record.config.get("environment")
+    facts = {**(environment if isinstance(environment, dict) else {}), **death}
+
+    def fact(name: str) -> str:
+        return facts[name] if isinstance(facts.get(name), str) else ""
+
+    return {
+        "run": record.run,
+        "project": record.project,
+        "attempt": record.attempt,
+        "checkpoint": record.checkpoint,
+        "trainer_did": record.trainer_did,
+        "at": change.now,
+        "status": _status(change.live),
+        "last_step": record.step,
+        "heard_at": record.heard_at,
+        "host": fact("host"),
+        "user": fact("user"),
+        "error": record.error,
+        "traceback": fact("traceback"),
+        "oom": fact("oom"),
+        "hung": record.hung,
+    }
 
 
 def _status(live: LiveRun) -> RunStatus:
@@ -261,5 +349,5 @@ def _status(live: LiveRun) -> RunStatus:
 
 
 def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:
-    wanted = dict.fromkeys(view.metric for view in views if view.metric)
-    return {metric: latest[metric] for metric in wanted if metric in latest}
+    metrics = dict.fromkeys(view.metric for view in views if view.metric)
+    return {metric: latest[metric] for metric in metrics if metric in latest}

@@ -14,12 +14,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.wire import encode_update
 from watchstep_monitor.service.errors import InvalidError, OverCapError
 from watchstep_monitor.service.run_state.records import RunRecord
-from watchstep_monitor.service.run_state.storage import Store
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.sql_store import SqlStore
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Postmortems:
     A log lies in a temporary folder of its own until its report is made, and is only ever read.
     """
 
-    def __init__(self, store: Store, limits: PostmortemLimits) -> None:
+    def __init__(self, store: SqlStore, limits: PostmortemLimits) -> None:
         self.limits = limits
         self._store = store
         self._busy = 0
@@ -161,12 +163,12 @@ class Postmortems:
         return report
 
 
-def _lines(store: Store, run: str) -> Iterator[bytes]:
+def _lines(store: SqlStore, run: str) -> Iterator[bytes]:
     for update in store.updates(run):
         yield encode_update(update)[:-1] + b',"attempt":%d}\n' % update.attempt
 
 
-def file_name(given: str) -> str:
+def file_name(sent_name: str) -> str:
     """A name for a file that someone sent: never a path, never hidden, never long."""
-    name = _UNSAFE.sub("_", given.replace("\\", "/").rpartition("/")[2]).lstrip(".")
+    name = _UNSAFE.sub("_", sent_name.replace("\\", "/").rpartition("/")[2]).lstrip(".")
     return name[-_LONGEST_NAME:] or "log"

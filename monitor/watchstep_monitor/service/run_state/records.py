@@ -26,8 +26,19 @@ STAGES: tuple[Stage, ...] = ("early signs", "explosion", "divergence", "aftermat
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From mildest to worst."""
 
+Verdict = Literal["right", "false alarm"]
+"""What a person says of an alert."""
+
 TimelineKind = Literal[
-    "attempt", "transition", "event", "stage", "status", "command", "acknowledged", "delivery"
+    "attempt",
+    "transition",
+    "event",
+    "stage",
+    "status",
+    "command",
+    "acknowledged",
+    "answered",
+    "delivery",
 ]
 
 
@@ -129,6 +140,7 @@ class AlertRecord:
             newest.
         since: When it began to hold; when it began to fire once it does.
         incident: Id of the incident it belongs to, or None while pending.
+        answer: What a person said of it; "" for nothing yet.
     """
 
     id: str
@@ -152,11 +164,22 @@ class AlertRecord:
     acknowledged_at: datetime | None = None
     acknowledged_by: str = ""
     subject: str = ""
+    answer: Literal["", Verdict] = ""
+    answered_by: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells it from the other alerts of its run."""
         return self.rule, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class RuleAnswers:
+    """How many alerts of a rule people called right, and how many false alarms."""
+
+    rule: str
+    right: int
+    false_alarms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 import { get } from "./api.js";
 import { el, fill, refill, trouble } from "./dom.js";
 import { level, number, runLink, when, whole } from "./format.js";
-import { handling } from "./incident.js";
+import { handling, ranked } from "./incident.js";
 import { calm, listen } from "./live.js";
+import { runPicker } from "./pick.js";
 import { silenceTable } from "./silences.js";
 
 const STATES = ["firing", "pending", "resolved", null];
@@ -12,40 +13,34 @@ const SEVERITIES = [["", "All"], ["critical", "critical"], ["warning", "warning"
 const BURST_MS = 500;
 
 export async function show(place) {
-  const given = new URLSearchParams(location.search);
-  const asked = { state: given.has("run") ? null : "firing", severity: "", run: given.get("run") || "", cursor: null };
+  const address = new URLSearchParams(location.search);
+  const query = { state: address.has("run") ? null : "firing", severity: "", run: address.get("run") || "", cursor: null };
   const states = el("div", { class: "chips", role: "group", "aria-label": "State" });
   const severity = el("select", { onchange: () => change({ severity: severity.value }) }, SEVERITIES.map(([value, label]) => el("option", { value }, label)));
-  const names = el("datalist", { id: "run-names" });
-  const run = el("input", { type: "search", value: asked.run, placeholder: "Part of a name, then choose", list: "run-names", oninput: calm(suggest, 200), onchange: () => change({ run: run.value.trim() }) });
+  const run = runPicker("Run", (name) => change({ run: name }), query.run);
   const list = el("div", {});
   const more = el("div", { class: "pages" });
   const silences = el("section", { class: "panel", "aria-label": "Silences" });
   fill(
     place,
     el("div", { class: "head" }, el("h1", {}, "Alerts"), el("span", { class: "grow" }), states),
-    el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() }, el("label", { class: "wide" }, "Run", run), el("label", {}, "Severity", severity), names),
+    el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() }, run, el("label", {}, "Severity", severity)),
     list,
     more,
     silences,
   );
 
-  async function suggest() {
-    const found = await get("/page/runs", { q: run.value, sort: "attention", size: 30 });
-    fill(names, found.items.map((item) => el("option", { value: item.run })));
-  }
-
   function change(fields) {
-    Object.assign(asked, { cursor: null }, fields);
+    Object.assign(query, { cursor: null }, fields);
     return refresh();
   }
 
   async function refresh() {
-    refill(states, asked.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    refill(states, query.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(query.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
-      const [found, quiet] = await Promise.all([get("/api/v1/alerts", { ...asked, limit: 100 }), get("/api/v1/silences")]);
-      refill(list, [asked, found.items], () => (found.items.length ? table(found.items, refresh) : nothing(asked)));
-      fill(more, asked.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
+      const [answer, quiet] = await Promise.all([get("/api/v1/alerts", { ...query, limit: 100 }), get("/api/v1/silences")]);
+      refill(list, [query, answer.items], () => (answer.items.length ? table(ranked(answer.items), refresh) : nothing(query)));
+      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
       refill(silences, quiet.items, () => [el("h2", {}, "Silences"), silenceTable(quiet.items, refresh)]);
     } catch (error) {
       fill(list, trouble(error, refresh));
@@ -77,7 +72,7 @@ function row(alert, changed) {
   );
 }
 
-function nothing(asked) {
-  const plain = asked.state === "firing" && !asked.run && !asked.severity;
+function nothing(query) {
+  const plain = query.state === "firing" && !query.run && !query.severity;
   return el("div", { class: "panel empty" }, el("h2", {}, plain ? "Nothing is firing" : "No alert fits"), el("p", {}, plain ? "No rule holds for any run now. Resolved alerts are kept under their own button." : "Take away a filter."));
 }

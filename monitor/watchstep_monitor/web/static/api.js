@@ -1,9 +1,10 @@
-// Calls to the service. The token, where one is needed, lives in this tab's session storage and
-// travels in the Authorization header only.
+// Calls to the service. A token, where one is needed, is kept by the browser in a cookie that no
+// script can read.
 
 import { askForToken } from "./dialog.js";
+import { remembered } from "./link.js";
 
-const KEY = "watchstep-token";
+const SIGNED_IN = "watchstep-signed-in"; // Scripts cannot see the cookie itself.
 
 /** A refused call, as the service explained it. */
 export class Refused extends Error {
@@ -15,12 +16,6 @@ export class Refused extends Error {
   }
 }
 
-/** Headers that say who asks. */
-export function credentials() {
-  const token = sessionStorage.getItem(KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
 /** GET an answer. `query` values may be lists; empty ones are left out. */
 export function get(path, query = {}, signal = undefined) {
   return call("GET", path + search(query), undefined, signal);
@@ -28,6 +23,10 @@ export function get(path, query = {}, signal = undefined) {
 
 export function post(path, body = undefined) {
   return call("POST", path, body);
+}
+
+export function patch(path, body) {
+  return call("PATCH", path, body);
 }
 
 /** POST a file as it is. */
@@ -53,7 +52,7 @@ export async function all(path, query = {}, most = 2000) {
 
 async function call(method, path, body, signal) {
   for (;;) {
-    const headers = { Accept: "application/json", ...credentials() };
+    const headers = { Accept: "application/json" };
     const file = body instanceof Blob;
     if (body !== undefined) headers["Content-Type"] = file ? "application/octet-stream" : "application/json";
     const answer = await fetched(path, {
@@ -90,21 +89,38 @@ async function problemOf(answer) {
 
 let asking = null;
 
-/** Ask for a token, once however many calls need it. */
+/** Ask for a token until the service takes one; once, however many calls need it. */
 export function newToken() {
-  const had = sessionStorage.getItem(KEY) !== null;
-  asking ??= askForToken(had).then((token) => {
-    sessionStorage.setItem(KEY, token);
-    asking = null;
-  });
+  asking ??= signIn().finally(() => (asking = null));
   return asking;
+}
+
+async function signIn() {
+  for (let reason = null; ; ) {
+    const token = await askForToken(reason);
+    const answer = await fetched("/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+    if (answer?.ok) return remembered(SIGNED_IN, false, true);
+    reason = answer ? (await problemOf(answer)).detail : "The service cannot be reached.";
+  }
+}
+
+/** Whether this browser keeps a token, as far as it remembers. */
+export function signedIn() {
+  return remembered(SIGNED_IN, false);
+}
+
+/** Have the browser forget the token. */
+export async function signOut() {
+  await remove("/session");
+  remembered(SIGNED_IN, false, false);
+  location.reload();
 }
 
 function search(query) {
   const pairs = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    for (const one of [value].flat()) {
-      if (one !== null && one !== undefined && one !== "") pairs.append(name, one);
+    for (const item of [value].flat()) {
+      if (item !== null && item !== undefined && item !== "") pairs.append(name, item);
     }
   }
   const text = pairs.toString();

@@ -1,95 +1,152 @@
-// All charts of a view: loaded when they come into sight, zoomed together, kept up to date.
+// All charts of a view, in groups: loaded when they come into sight, zoomed together, kept up to date.
 
-import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { el, fill, tell } from "./dom.js";
-import { reading } from "./format.js";
-import { MARKS, palette } from "./paint.js";
+import { fromLink, intoLink, remembered } from "./link.js";
+import { MARKS, palette } from "./layers.js";
+import { place, series, withNewer } from "./series.js";
 
-const POINTS = 1000; // About two a pixel of a chart; a zoom asks for the part anew.
-const MOST_POINTS = 4000; // Beyond it a trace that grew by and by is thinned by the service again.
-const FIRST_SHOWN = 12;
+const MOST_POINTS = 4000; // Beyond it a line that grew bit by bit is thinned by the service again.
+const OPEN_CHARTS = 60; // Groups beyond it begin folded.
 const AT_ONCE = 2; // The service reads series one after the other: asked for all, it ends all late.
-const KINDS = [["auto", "Auto"], ["linear", "Linear"], ["log", "Log"]];
+const AXES = [["step", "Step"], ["time", "Time"], ["relative", "Time since the start"]];
+const FILE_POINTS = 1_000_000;
+const DASHES = [undefined, [6, 3], [2, 2], [8, 3, 2, 3]];
+const COLOURS = 6;
+const PINS = "watchstep-pins";
+
+/** Runs to draw over each other, told apart by colour and dashes. */
+export function sourcesOf(runs) {
+  return runs.map((run, index) => ({
+    run,
+    read: (metric, query) => series(run, metric, query),
+    label: runs.length > 1 ? run : "",
+    colour: `trace-${(index % COLOURS) + 1}`,
+    dash: DASHES[(index + Math.floor(index / COLOURS)) % DASHES.length],
+  }));
+}
 
 /**
- * Charts of one or two runs. `sources` are [{run, label, colour, dash}] (colour a style name), or
- * {read, label, ...} where `read(metric, query)` gives the points of what is no run of the service.
- * `about(metric)` gives {scale, marks, zone} of now; `extent()` the greatest step;
- * `unit` what steps are.
+ * Charts of runs. `sources` are [{run, label, colour, dash, read}]; `read(metric, query)` gives points,
+ * and `run` is missing for what is no run of the service. `about(metric)` gives {scale, marks, zone} of
+ * now; `unit` is what steps are.
  */
 export class Charts {
-  constructor(sources, about, extent, unit = "step") {
-    Object.assign(this, { sources, about, extent });
-    this.link = { range: [0, Math.max(1, extent())], cursor: null, kind: "auto", unit, colour: palette() };
-    this.zoomed = false;
-    this.charts = new Map();
-    this.visible = new Set();
-    this.shown = FIRST_SHOWN;
-    this.filter = "";
-    this.grid = el("div", { class: "charts" });
-    this.more = el("div", { class: "row" });
-    this.reset = el("button", { type: "button", disabled: true, onclick: () => this.moved({ range: null }) }, "Reset zoom");
-    this.node = el("div", { class: "row-gap" }, this.controls(), this.legend(), this.grid, this.more);
+  constructor(sources, about, unit = "step") {
+    const address = fromLink();
+    const zoom = (address.get("zoom") || "").split("~").map(Number);
+    Object.assign(this, { sources, about, groups: [], charts: new Map(), sections: new Map(), visible: new Set() });
+    this.link = {
+      axis: address.get("axis") || "step",
+      range: zoom.length === 2 && zoom.every(Number.isFinite) ? zoom : null,
+      whole: [0, 1],
+      cursor: null,
+      smoothing: Number(address.get("smooth")) || 0,
+      unit,
+      colour: palette(),
+    };
+    this.starts = new Map();
+    this.find = address.get("find") || "";
+    this.pinned = new Set(address.has("pin") ? address.getAll("pin") : remembered(PINS, []));
+    this.scales = new Map(["log", "linear"].flatMap((kind) => address.getAll(kind).map((metric) => [metric, kind])));
+    this.folds = new Map([...address.getAll("fold").map((name) => [name, false]), ...address.getAll("unfold").map((name) => [name, true])]);
+    this.place = el("div", { class: "row-gap" });
+    this.key = el("div", { class: "legend" });
+    this.node = el("div", { class: "row-gap" }, this.controls(), this.key, this.place);
+    this.legend();
     this.sight = new IntersectionObserver((seen) => this.saw(seen), { rootMargin: "250px" });
-    this.size = new ResizeObserver(() => this.redraw());
-    this.size.observe(this.grid);
+    new ResizeObserver(() => this.visible.forEach((chart) => chart.resize())).observe(this.place);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       this.link.colour = palette();
-      this.charts.forEach((chart) => this.present(chart));
+      this.refresh();
     });
   }
 
   controls() {
-    const find = el("input", { type: "search", placeholder: "Part of a name", oninput: () => {
-      this.filter = find.value.trim().toLowerCase();
+    const find = el("input", { type: "search", value: this.find, placeholder: "Regular expression, such as loss|kl", oninput: () => {
+      this.find = find.value.trim();
       this.arrange();
+      this.note();
     } });
-    const kinds = KINDS.map(([kind, label]) => el("button", { type: "button", "data-kind": kind, "aria-pressed": String(kind === "auto"), onclick: () => this.turn(kind) }, label));
-    this.kinds = kinds;
+    const axis = el("select", { onchange: () => this.turn(axis.value) }, AXES.map(([value, label]) => el("option", { value }, label)));
+    axis.value = this.link.axis;
+    const smooth = el("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: this.link.smoothing, oninput: () => {
+      this.link.smoothing = Number(smooth.value);
+      this.redraw();
+      this.note();
+    } });
+    this.reset = el("button", { type: "button", disabled: !this.link.range, onclick: () => this.zoom(null) }, "Reset zoom");
     return el("div", { class: "controls" },
-      el("label", { class: "wide" }, "Metric", find),
-      el("div", { class: "chips", role: "group", "aria-label": "Vertical scale" }, kinds),
+      el("label", { class: "wide" }, "Find metrics", find),
+      this.sources[0].run && el("label", {}, "Horizontal axis", axis),
+      el("label", {}, "Smoothing", smooth),
       this.reset,
     );
   }
 
   legend() {
+    const runs = this.sources.filter((source) => source.label).map((source) => el("span", {}, el("span", { class: `swatch ${source.colour} ${source.dash ? "dashed" : ""}` }), source.label));
     const marks = Object.values(MARKS).map(([sign, text]) => el("span", {}, el("i", { "aria-hidden": "true" }, sign), text));
-    const runs = this.sources.filter((one) => one.label).map((one) => el("span", {}, el("span", { class: `swatch ${one.dash ? "second" : ""}` }), one.label));
-    return el("div", { class: "legend" }, runs, marks, el("span", {}, "Drag to zoom, double-click to reset; with the keyboard: arrows, +, - and 0"));
+    fill(this.key, runs, marks, el("span", {}, "Drag to zoom, double-click to reset; with the keyboard: arrows, +, - and 0"));
   }
 
-  turn(kind) {
-    this.link.kind = kind;
-    this.kinds.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.kind === kind)));
-    this.redraw();
+  /** Draw other runs. */
+  overlay(sources) {
+    this.sources = sources;
+    this.legend();
+    this.charts.forEach((chart) => Object.assign(chart, { whole: null, points: null, stale: true, turn: (chart.turn || 0) + 1 }));
+    this.visible.forEach((chart) => this.load(chart));
   }
 
-  /** Show these metrics, in this order; charts that are there already stay. */
-  order(metrics) {
-    if (this.metrics?.join("\n") === metrics.join("\n")) return;
-    this.metrics = metrics;
+  /** Show these groups, [{name, metrics}], in this order; charts that are there already stay. */
+  order(groups) {
+    this.groups = groups;
     this.arrange();
   }
 
   arrange() {
-    const fitting = this.metrics.filter((metric) => metric.toLowerCase().includes(this.filter));
-    const wanted = fitting.slice(0, this.shown).map((metric) => this.chart(metric));
-    const nodes = wanted.map((chart) => chart.node);
-    if (nodes.some((node, index) => this.grid.children[index] !== node) || nodes.length !== this.grid.children.length) fill(this.grid, nodes);
-    const hidden = fitting.length - wanted.length;
-    fill(this.more, hidden > 0 && el("button", { type: "button", onclick: () => {
-      this.shown = Infinity;
-      this.arrange();
-    } }, `Show ${hidden} more`), fitting.length === 0 && el("p", { class: "quiet" }, "No metric fits."));
+    const fits = matcher(this.find);
+    const pins = { name: "Pinned", metrics: this.groups.flatMap((group) => group.metrics).filter((metric) => this.pinned.has(metric)) };
+    let count = 0;
+    const nodes = [pins, ...this.groups].map((group) => {
+      const metrics = group.metrics.filter((metric) => fits(metric) && (group === pins || !this.pinned.has(metric)));
+      if (metrics.length === 0) return null;
+      count += metrics.length;
+      return this.section(group.name, metrics, count <= OPEN_CHARTS || count === metrics.length || this.find !== "");
+    }).filter(Boolean);
+    if (nodes.length === 0) fill(this.place, el("p", { class: "quiet" }, "No metric fits."));
+    else if (nodes.some((node, index) => this.place.children[index] !== node) || nodes.length !== this.place.children.length) fill(this.place, nodes);
+  }
+
+  section(name, metrics, open) {
+    let section = this.sections.get(name);
+    if (!section) {
+      const count = el("span", { class: "quiet" });
+      const grid = el("div", { class: "charts" });
+      const node = el("details", { class: "group", open: this.folds.get(name) ?? open, ontoggle: () => this.folded(name, node) }, el("summary", {}, el("strong", {}, name), " ", count), grid);
+      section = { node, grid, count, open: node.open };
+      this.sections.set(name, section);
+    }
+    section.count.textContent = String(metrics.length);
+    const nodes = metrics.map((metric) => this.chart(metric).node);
+    if (nodes.some((node, index) => section.grid.children[index] !== node) || nodes.length !== section.grid.children.length) section.grid.replaceChildren(...nodes);
+    return section.node;
+  }
+
+  folded(name, node) {
+    if (node.open === this.sections.get(name)?.open) return;
+    this.sections.get(name).open = node.open;
+    this.folds.set(name, node.open);
+    this.note();
   }
 
   chart(metric) {
     let chart = this.charts.get(metric);
     if (!chart) {
-      chart = new Chart(metric, this.link, (change) => this.moved(change));
-      chart.points = this.sources.map(() => []);
+      chart = new Chart(metric, this.link, (changed, change) => this.changed(changed, change));
+      chart.setScale(this.scales.get(metric) || "auto");
+      chart.setPinned(this.pinned.has(metric));
+      chart.stale = true;
       this.charts.set(metric, chart);
       this.sight.observe(chart.node);
     }
@@ -97,44 +154,94 @@ export class Charts {
   }
 
   saw(seen) {
-    for (const one of seen) {
-      const chart = this.charts.get(one.target.dataset.metric);
-      if (one.isIntersecting) this.visible.add(chart);
-      else this.visible.delete(chart);
-      if (one.isIntersecting && chart.stale !== false) this.load(chart);
+    for (const { target, isIntersecting } of seen) {
+      const chart = this.charts.get(target.dataset.metric);
+      if (!isIntersecting) this.visible.delete(chart);
+      else {
+        this.visible.add(chart);
+        if (chart.stale) this.load(chart);
+        else chart.draw();
+      }
     }
   }
 
-  moved(change) {
+  changed(chart, change) {
+    if ("scale" in change) {
+      chart.setScale(change.scale);
+      this.scales.set(chart.metric, change.scale);
+      this.note();
+    }
+    if ("pinned" in change) this.pin(chart, change.pinned);
+    if (change.csv) this.file(chart);
     if ("cursor" in change) this.link.cursor = change.cursor;
     if ("range" in change) this.zoom(change.range);
-    for (const chart of this.visible) {
-      if (chart.loaded) chart.describe();
-      chart.redraw();
+    else if ("cursor" in change) this.visible.forEach((each) => each.point());
+  }
+
+  pin(chart, pinned) {
+    if (pinned) this.pinned.add(chart.metric);
+    else this.pinned.delete(chart.metric);
+    chart.setPinned(pinned);
+    remembered(PINS, [], [...this.pinned]);
+    this.arrange();
+    this.note();
+  }
+
+  /** Save all readings of a chart, as far as the service gives them in one answer. */
+  async file(chart) {
+    try {
+      const all = this.sources.map(async ({ read, run, label }) => ({ label: label || run || "", points: await read(chart.metric, { points: FILE_POINTS }) }));
+      chart.csv(await Promise.all(all));
+    } catch (error) {
+      tell(error.message, "bad");
     }
+  }
+
+  turn(axis) {
+    Object.assign(this.link, { axis, range: null, cursor: null, whole: [0, 1] });
+    this.reset.disabled = true;
+    this.refresh();
+    this.note();
   }
 
   zoom(range) {
-    const all = [0, Math.max(1, this.extent())];
-    const inside = range && [Math.max(all[0], range[0]), Math.min(all[1], range[1])];
-    this.zoomed = Boolean(inside) && inside[1] - inside[0] < all[1] * 0.999;
-    this.link.range = this.zoomed ? inside : all;
-    this.reset.disabled = !this.zoomed;
+    const [from, to] = this.link.whole;
+    const inside = range && [Math.max(from, range[0]), Math.min(to, range[1])];
+    this.link.range = inside && inside[1] > inside[0] && inside[1] - inside[0] < (to - from) * 0.999 ? inside : null;
+    this.reset.disabled = !this.link.range;
+    this.visible.forEach((chart) => chart.view());
     // What a zoom shows was thinned for the whole: the service is asked for the part.
     this.charts.forEach((chart) => (chart.stale = true));
     clearTimeout(this.settled);
     this.settled = setTimeout(() => this.visible.forEach((chart) => this.load(chart)), 150);
+    this.note();
+  }
+
+  /** Keep the view in the address. */
+  note() {
+    const { axis, smoothing, range } = this.link;
+    const named = (map, value) => [...map].filter(([, each]) => each === value).map(([name]) => name);
+    intoLink({
+      axis: axis === "step" ? null : axis,
+      smooth: smoothing || null,
+      zoom: range && range.map((edge) => Number(edge.toPrecision(12))).join("~"),
+      find: this.find,
+      pin: [...this.pinned],
+      log: named(this.scales, "log"),
+      linear: named(this.scales, "linear"),
+      fold: named(this.folds, false),
+      unfold: named(this.folds, true),
+    });
   }
 
   async load(chart) {
     chart.stale = false;
-    const range = this.zoomed ? { from_step: Math.floor(this.link.range[0]), to_step: Math.ceil(this.link.range[1]) } : {};
-    const asked = (chart.asked = (chart.asked || 0) + 1);
-    const current = () => asked === chart.asked;
+    const turn = (chart.turn = (chart.turn || 0) + 1);
+    const current = () => turn === chart.turn;
     try {
-      const found = await inTurn(current, () => Promise.all(this.sources.map((source) => (source.read || stored(source.run))(chart.metric, { ...range, points: POINTS }))));
+      const read = await inTurn(current, () => this.read(chart));
       if (!current()) return;
-      chart.points = found;
+      Object.assign(chart, read);
       this.present(chart);
     } catch (error) {
       chart.stale = true;
@@ -143,38 +250,84 @@ export class Charts {
     }
   }
 
-  /** Fetch what came since; call it when the run has moved on. */
+  async read(chart) {
+    const { sources } = this;
+    const whole = chart.whole || (await Promise.all(sources.map((source) => source.read(chart.metric, {}))));
+    whole.forEach((points, index) => this.started(sources[index], points[0]?.time));
+    if (!this.link.range) return { whole, points: whole };
+    const part = (points, source) => (points.thinned ? source.read(chart.metric, this.steps(points, source)) : points);
+    return { whole, points: await Promise.all(whole.map((points, index) => part(points, sources[index]))) };
+  }
+
+  /** The steps that a zoom shows of a run; one reading beyond each end, so that lines go on. */
+  steps(points, source) {
+    const at = place(this.link.axis, this.starts.get(source.run));
+    const [from, to] = this.link.range;
+    const first = points.findLast((point) => at(point) <= from) || points[0];
+    const last = points.find((point) => at(point) >= to) || points.at(-1);
+    return { from_step: Math.max(0, Math.min(first.step, last.step)), to_step: Math.max(first.step, last.step) };
+  }
+
+  started(source, time) {
+    if (!(time < (this.starts.get(source.run) ?? Infinity))) return;
+    this.starts.set(source.run, time);
+    if (this.link.axis === "relative") this.refresh();
+  }
+
+  /** Fetch what came since; call it when a run has moved on. */
   async advance() {
-    if (this.zoomed) return;
-    this.link.range = [0, Math.max(1, this.extent())];
-    this.charts.forEach((chart) => this.visible.has(chart) || (chart.stale = true));
-    await Promise.all([...this.visible].map((chart) => this.follow(chart)));
+    this.charts.forEach((chart) => this.visible.has(chart) || Object.assign(chart, { stale: true, whole: null }));
+    if (!this.link.range) await Promise.all([...this.visible].map((chart) => this.follow(chart)));
   }
 
   async follow(chart) {
-    if (!chart.loaded && chart.stale === false) return undefined; // It is on its way.
-    if (!chart.loaded || chart.points.some((points) => points.length === 0 || points.length > MOST_POINTS)) return this.load(chart);
-    const asked = chart.asked;
-    const found = await Promise.all(this.sources.map((source, index) => newer(source.run, chart.metric, chart.points[index])));
-    if (asked !== chart.asked) return undefined;
-    chart.points = found;
+    if (!chart.whole) return chart.stale ? this.load(chart) : undefined; // It is on its way.
+    if (chart.whole.some((points) => points.length === 0 || points.length > MOST_POINTS)) {
+      chart.whole = null;
+      return this.load(chart);
+    }
+    const { turn } = chart;
+    const points = await Promise.all(this.sources.map(({ run }, index) => withNewer(run, chart.metric, chart.whole[index])));
+    if (turn !== chart.turn) return undefined;
+    chart.points = chart.whole = points;
     return this.present(chart);
   }
 
   present(chart) {
-    const { scale, marks, zone } = this.about(chart.metric);
-    const traces = this.sources.map((source, index) => ({ label: source.label, points: chart.points[index], colour: this.link.colour(source.colour), dash: source.dash }));
-    chart.take({ traces, scale, marks });
-    chart.latest(zone);
+    const traces = this.sources.map((source, index) => ({ ...source, points: chart.points[index], colour: this.link.colour(source.colour), start: this.starts.get(source.run) }));
+    this.reach(chart);
+    chart.take({ traces, ...this.about(chart.metric) });
   }
 
-  /** Marks or zones have changed. */
+  /** All charts reach as far as the widest of them. */
+  reach(chart) {
+    const ends = (chart.whole || chart.points).flatMap((points, index) => {
+      const at = place(this.link.axis, this.starts.get(this.sources[index].run));
+      return points.length ? [at(points[0]), at(points.at(-1))] : [];
+    }).filter(Number.isFinite);
+    const before = this.link.axis === "time" && this.link.whole[1] === 1 ? [] : this.link.whole;
+    const whole = [Math.min(...before, ...ends), Math.max(...before, ...ends)];
+    if (ends.length === 0 || (whole[0] === this.link.whole[0] && whole[1] === this.link.whole[1])) return;
+    this.link.whole = whole;
+    if (!this.link.range) this.visible.forEach((each) => each.view());
+  }
+
+  /** Marks, zones or the axis have changed. */
   refresh() {
-    this.charts.forEach((chart) => chart.loaded && this.present(chart));
+    this.charts.forEach((chart) => chart.points && this.present(chart));
   }
 
   redraw() {
-    this.charts.forEach((chart) => chart.redraw());
+    this.visible.forEach((chart) => chart.draw());
+  }
+}
+
+function matcher(text) {
+  try {
+    const pattern = new RegExp(text, "i");
+    return (metric) => pattern.test(metric);
+  } catch {
+    return (metric) => metric.toLowerCase().includes(text.toLowerCase()); // Half a pattern, so far.
   }
 }
 
@@ -182,32 +335,15 @@ let busy = 0;
 let answered = false; // The very first one goes alone, so that something is seen soon.
 const waiting = [];
 
-/** Do `work` when it is its turn; skipped, giving null, when it is not `wanted` any more. */
-async function inTurn(wanted, work) {
+/** Do `work` when it is its turn; skipped, giving null, when it is not `current` any more. */
+async function inTurn(current, work) {
   if (busy >= (answered ? AT_ONCE : 1)) await new Promise((resolve) => waiting.push(resolve));
   busy++;
   try {
-    return wanted() ? await work() : null;
+    return current() ? await work() : null;
   } finally {
     busy--;
     answered = true;
     waiting.splice(0, AT_ONCE - busy).forEach((go) => go());
   }
-}
-
-function stored(run) {
-  return (metric, query) => series(run, metric, query);
-}
-
-async function series(run, metric, query) {
-  const found = await get(`/api/v1/runs/${encodeURIComponent(run)}/series`, { metric, ...query });
-  const points = found.points.map((point) => ({ ...point, value: reading(point.value) }));
-  return Object.assign(points, { thinned: found.thinned }); // What is left out was never counted.
-}
-
-async function newer(run, metric, known) {
-  const last = known.at(-1);
-  const found = await series(run, metric, { from_step: last.step, points: POINTS });
-  const fresh = found.filter((point) => point.attempt > last.attempt || (point.attempt === last.attempt && point.seq > last.seq));
-  return fresh.length ? Object.assign([...known, ...fresh], { thinned: known.thinned || found.thinned }) : known;
 }

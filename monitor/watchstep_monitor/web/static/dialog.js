@@ -14,7 +14,7 @@ export function ask({ title, text, fields = [], yes, danger = false, closable = 
       { method: "dialog" },
       el("h2", { id: "dialog-title" }, title),
       [text].flat().map((line) => line && el("p", {}, line)),
-      controls.map((one) => one.row),
+      controls.map((field) => field.row),
       el(
         "div",
         { class: "row end" },
@@ -23,14 +23,14 @@ export function ask({ title, text, fields = [], yes, danger = false, closable = 
       ),
     );
     const box = el("dialog", { "aria-labelledby": "dialog-title" }, form);
-    let given = null;
+    let values = null;
     form.addEventListener("submit", () => {
-      given = Object.fromEntries(controls.map((one) => [one.name, one.input.value]));
+      values = Object.fromEntries(controls.map((field) => [field.name, field.input.value]));
     });
     box.addEventListener("cancel", (event) => closable || event.preventDefault());
     box.addEventListener("close", () => {
       box.remove();
-      resolve(given);
+      resolve(values);
     });
     document.body.append(box);
     box.showModal();
@@ -48,16 +48,16 @@ function control(field) {
   return { name: field.name, input, row: el("div", { class: "field" }, el("label", { for: id }, field.label), input, hint) };
 }
 
-/** Ask for a bearer token until one is given. */
+/** Ask for a bearer token; `refused` is what the service said of the last field. */
 export async function askForToken(refused) {
-  const given = await ask({
+  const { token } = await ask({
     title: "This service needs a token",
     text: refused
-      ? "The token was not accepted, or lacks the scope that this needs. Give another one."
-      : "Paste a token that may read. To acknowledge, silence or halt it needs the scope admin. It is kept in this tab only.",
+      ? `The token was not accepted: ${refused}`
+      : "Paste a token that may read. To acknowledge, silence or halt it needs the scope admin. This browser keeps it for 30 days, where no script can read it.",
     fields: [{ name: "token", label: "Token", type: "password", required: true }],
     yes: "Go on",
     closable: false,
   });
-  return given.token.trim();
+  return token.trim();
 }

@@ -41,20 +41,20 @@ export function fill(node, ...children) {
 }
 
 /**
- * Replace everything in an element where `told`, of which it is made, has changed. Whoever is at a
+ * Replace everything in an element where `source`, of which it is made, has changed. Whoever is at a
  * control in it by the keyboard stays there, and what was unfolded stays so.
  */
-export function refill(node, told, make) {
-  const text = JSON.stringify(told);
+export function refill(node, source, make) {
+  const text = JSON.stringify(source);
   if (drawn.get(node) === text) return;
-  const named = (one) => `${one.tagName} ${one.getAttribute("aria-label") || one.textContent}`;
+  const named = (control) => `${control.tagName} ${control.getAttribute("aria-label") || control.textContent}`;
   const all = () => [...node.querySelectorAll("a, button, summary, input, select")];
   const at = node.contains(document.activeElement) && named(document.activeElement);
   const open = [...node.querySelectorAll("details[open] > summary")].map(named);
   fill(node, make());
   drawn.set(node, text);
-  for (const one of all()) if (open.includes(named(one))) one.parentElement.open = true;
-  if (at) all().find((one) => named(one) === at)?.focus();
+  for (const control of all()) if (open.includes(named(control))) control.parentElement.open = true;
+  if (at) all().find((control) => named(control) === at)?.focus();
 }
 
 /** Say something to people, screen readers included; it fades by itself. */

@@ -22,6 +22,17 @@ export function number(value) {
   return String(Number(x.toPrecision(4)));
 }
 
+/** The number of an axis's tick, short. */
+export function tick(value) {
+  const size = Math.abs(value);
+  const short = (x) => String(Number(x.toPrecision(4)));
+  if (size < 1e-12) return "0";
+  if (size >= 1e10 || size < 1e-4) return value.toExponential(0).replace("e+", "e");
+  if (size >= 1e9) return `${short(value / 1e9)}G`;
+  if (size >= 1e6) return `${short(value / 1e6)}M`;
+  return size >= 1e3 ? `${short(value / 1e3)}k` : short(value);
+}
+
 /** A whole number with groups: 12,345. */
 export function whole(value) {
   return value === null || value === undefined ? "none" : value.toLocaleString("en-US");

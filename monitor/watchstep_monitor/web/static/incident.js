@@ -35,7 +35,7 @@ export function incidentPanel(story, changed) {
 function stages(incident) {
   const now = STAGES.indexOf(incident.stage);
   const phases = new Map((incident.stages || []).map((phase) => [phase.stage, phase]));
-  const one = (stage, index) => {
+  const item = (stage, index) => {
     const phase = phases.get(stage);
     const skipped = phases.size > 0 && !phase && index !== now;
     return el(
@@ -45,7 +45,7 @@ function stages(incident) {
       phase && el("div", { class: "quiet" }, `from update ${whole(phase.first_update)}`),
     );
   };
-  return el("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map(one));
+  return el("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map(item));
 }
 
 function diagnosis({ incident, alerts }) {
@@ -65,7 +65,7 @@ function diagnosis({ incident, alerts }) {
     el("p", { class: "quiet" }, el("meter", { min: 0, max: 100, value: percent, "aria-label": "Confidence" }), ` ${percent} % sure. ${begun}`),
     first && reasons("Because", first.evidence),
     first && reasons("Against it", first.against),
-    others.length > 0 && el("details", {}, el("summary", {}, "Other causes that fit less"), others.map((one) => [el("p", {}, `${one.title} (${Math.round(one.confidence * 100)} %)`), reasons("Because", one.evidence)])),
+    others.length > 0 && el("details", {}, el("summary", {}, "Other causes that fit less"), others.map((cause) => [el("p", {}, `${cause.title} (${Math.round(cause.confidence * 100)} %)`), reasons("Because", cause.evidence)])),
   );
 }
 
@@ -100,11 +100,29 @@ function sign(alert, changed) {
 
 /** What a person can do about an alert, or who did. */
 export function handling(alert, changed) {
-  if (alert.state === "resolved") return alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : null;
+  const seen = alert.acknowledged && el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`);
+  if (alert.state === "resolved") return [seen, answers(alert, changed)];
   return [
-    alert.acknowledged ? el("span", { class: "quiet" }, `seen by ${alert.acknowledged_by}`) : el("button", { type: "button", class: "small", "aria-label": `Acknowledge ${alert.rule} of ${alert.run}`, onclick: () => acknowledge(alert, changed) }, "Acknowledge"),
+    seen || el("button", { type: "button", class: "small", "aria-label": `Acknowledge ${alert.rule} of ${alert.run}`, onclick: () => acknowledge(alert, changed) }, "Acknowledge"),
     alert.silenced ? el("span", { class: "quiet" }, "silenced") : el("button", { type: "button", class: "small plain", "aria-label": `Silence ${alert.rule} of ${alert.run}`, onclick: () => silenceFor(alert, changed) }, "Silence"),
+    answers(alert, changed),
   ];
+}
+
+/** Whether the alert was right: what people say is counted for each rule. */
+function answers(alert, changed) {
+  const button = (answer, label) => el("button", { type: "button", class: "small plain", "aria-pressed": String(alert.answer === answer), "aria-label": `${label}: ${alert.rule} of ${alert.run}`, title: alert.answer === answer ? `so says ${alert.answered_by}` : null, onclick: () => say(alert, answer, changed) }, label);
+  return alert.state === "pending" ? null : [button("right", "Right"), button("false alarm", "False alarm")];
+}
+
+async function say(alert, answer, changed) {
+  try {
+    await post(`/api/v1/alerts/${alert.id}/answer`, { answer });
+    tell(`${alert.rule} was called ${answer === "right" ? "right" : "a false alarm"}.`);
+  } catch (error) {
+    tell(error.message, "bad");
+  }
+  changed();
 }
 
 async function acknowledge(alert, changed) {
@@ -119,26 +137,26 @@ async function acknowledge(alert, changed) {
 
 function done({ run, incident, deliveries, timeline }) {
   const skipped = timeline.filter((entry) => entry.event === "guard" && entry.verdict === "skip" && entry.attempt === incident.attempt).length;
-  const told = deliveries.filter((one) => one.incident === incident.id);
+  const sent = deliveries.filter((delivery) => delivery.incident === incident.id);
   const lines = [
     run.trainer_did && `The trainer: ${run.trainer_did}.`,
     skipped > 0 && `${whole(skipped)} poisoned optimizer ${skipped === 1 ? "step" : "steps"} kept away from the weights.`,
     run.checkpoint && ["Pinned checkpoint: ", el("code", {}, run.checkpoint.path), ` (step ${whole(run.checkpoint.step)}).`],
     ...run.commands.map((command) => `Asked for by hand: ${command.kind}; waiting for the trainer.`),
-    ...[...new Set(told.map((one) => one.receiver))].sort().map((receiver) => delivered(receiver, told.filter((one) => one.receiver === receiver))),
+    ...[...new Set(sent.map((delivery) => delivery.receiver))].sort().map((receiver) => delivered(receiver, sent.filter((delivery) => delivery.receiver === receiver))),
   ].filter(Boolean);
   return el("div", {}, el("h3", {}, "What was done"), lines.length ? el("ul", {}, lines.map((line) => el("li", {}, line))) : el("p", { class: "quiet" }, "Nothing yet: no rule that fired asks for an action, and no receiver was told."));
 }
 
 /** What one receiver heard of an incident: when it was told, and what is still on its way. */
-function delivered(receiver, told) {
-  const oldestFirst = [...told].sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
-  const heard = oldestFirst.filter((one) => one.state === "delivered").map((one) => `${one.edge} at ${clock(one.settled_at)}`);
-  const dead = oldestFirst.filter((one) => one.state === "dead").at(-1);
-  const waiting = oldestFirst.filter((one) => one.state !== "delivered" && one.state !== "dead");
+function delivered(receiver, sent) {
+  const oldestFirst = [...sent].sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
+  const heard = oldestFirst.filter((delivery) => delivery.state === "delivered").map((delivery) => `${delivery.edge} at ${clock(delivery.settled_at)}`);
+  const dead = oldestFirst.filter((delivery) => delivery.state === "dead").at(-1);
+  const waiting = oldestFirst.filter((delivery) => delivery.state !== "delivered" && delivery.state !== "dead");
   return [
     heard.length > 0 && `${receiver} was told: ${heard.join(", ")}.`,
-    waiting.length > 0 && ` ${receiver} is being told (${waiting.map((one) => one.edge).join(", ")})${waiting.at(-1).reason ? `: ${waiting.at(-1).reason}` : ""}.`,
+    waiting.length > 0 && ` ${receiver} is being told (${waiting.map((delivery) => delivery.edge).join(", ")})${waiting.at(-1).reason ? `: ${waiting.at(-1).reason}` : ""}.`,
     dead && ` ${receiver} could not be told: ${dead.reason}.`,
   ];
 }
@@ -155,23 +173,24 @@ function advice({ run, incident, alerts }) {
   return el("div", {}, el("h3", {}, "What to do"), el("ol", {}, steps.map((step) => el("li", {}, step))));
 }
 
-function ranked(alerts) {
-  return [...alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
+/** The gravest first, then those that began first. */
+export function ranked(alerts) {
+  return [...alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || Date.parse(a.since) - Date.parse(b.since) || a.first_update - b.first_update);
 }
 
 /** Ask a trainer for something, after asking the person. */
 export async function order(run, kind, changed) {
   const halt = kind === "halt";
-  const given = await ask({
+  const answer = await ask({
     title: halt ? `Halt ${run}?` : `Save a checkpoint of ${run}?`,
     text: halt ? "The trainer hears of it in the answer to its next update and ends by raising TrainingHalted. A run that was halted can be resumed as its next attempt." : "The trainer hears of it in the answer to its next update.",
     fields: [{ name: "reason", label: "Reason", hint: "Shown in the timeline.", most: 200 }],
     yes: halt ? "Halt the run" : "Save",
     danger: halt,
   });
-  if (!given) return;
+  if (!answer) return;
   try {
-    await post(`/api/v1/runs/${encodeURIComponent(run)}/commands`, { kind, reason: given.reason });
+    await post(`/api/v1/runs/${encodeURIComponent(run)}/commands`, { kind, reason: answer.reason });
     tell(halt ? "Halt asked for. The trainer hears of it with its next update." : "Checkpoint asked for.");
   } catch (error) {
     tell(error.message, "bad");

@@ -1,6 +1,6 @@
-// The stream of events. Read by fetch and not by EventSource, which can send no token.
+// The stream of events. Read by fetch and not by EventSource, which does not tell why it was refused.
 
-import { credentials, newToken } from "./api.js";
+import { newToken } from "./api.js";
 
 const listeners = new Set();
 const FIRST_WAIT_MS = 500;
@@ -9,7 +9,7 @@ const SILENCE_MS = 40000; // The service says something every 15 s; after this i
 let lastId = null;
 let started = false;
 
-/** Be told of events: `listener(kind, told)`; kind "again" after the stream was cut. */
+/** Be told of events: `listener(kind, event)`; kind "again" after the stream was cut. */
 export function listen(listener) {
   listeners.add(listener);
   if (!started) {
@@ -18,8 +18,8 @@ export function listen(listener) {
   }
 }
 
-function spread(kind, told) {
-  for (const listener of listeners) listener(kind, told);
+function spread(kind, event) {
+  for (const listener of listeners) listener(kind, event);
 }
 
 async function run() {
@@ -42,26 +42,33 @@ async function run() {
     }
     cut = true;
     show("cut", "Reconnecting");
-    if (document.hidden) continue;
+    if (document.hidden && !stays) continue;
     await new Promise((resolve) => setTimeout(resolve, wait));
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
   }
+}
+
+let stays = false;
+
+/** Keep the stream while the tab is out of sight too. */
+export function stay() {
+  stays = true;
 }
 
 /** Resolves once the tab is in sight: a browser keeps six connections a host, and each stream
  * holds one, so that a seventh tab would wait for ever. */
 function seen() {
   return new Promise((resolve) => {
-    if (!document.hidden) return resolve();
+    if (!document.hidden || stays) return resolve();
     return document.addEventListener("visibilitychange", () => resolve(seen()), { once: true });
   });
 }
 
 async function follow(opened) {
-  const headers = { Accept: "text/event-stream", ...credentials() };
+  const headers = { Accept: "text/event-stream" };
   if (lastId !== null) headers["Last-Event-ID"] = lastId;
   const giveUp = new AbortController();
-  const hide = () => document.hidden && giveUp.abort();
+  const hide = () => document.hidden && !stays && giveUp.abort();
   document.addEventListener("visibilitychange", hide, { signal: giveUp.signal });
   const answer = await fetch("/api/v1/events", { headers, cache: "no-store", signal: giveUp.signal });
   if (answer.status === 401) throw Object.assign(new Error("token"), { needsToken: true });

@@ -10,7 +10,7 @@ const PILLS = { delivered: "zone-ok", waiting: "zone-info", dead: "zone-danger" 
 const BURST_MS = 700;
 
 export async function show(place) {
-  const asked = { state: null, cursor: null };
+  const query = { state: null, cursor: null };
   const cards = el("div", { class: "cards" });
   const states = el("div", { class: "chips", role: "group", "aria-label": "State of deliveries" });
   const list = el("div", {});
@@ -18,19 +18,19 @@ export async function show(place) {
   fill(place, el("h1", {}, "Receivers"), cards, el("div", { class: "head" }, el("h2", {}, "Deliveries"), el("span", { class: "grow" }), states), list, more);
 
   async function refresh() {
-    refill(states, asked.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(asked.state === state), onclick: () => change({ state }) }, state || "all")));
+    refill(states, query.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(query.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
-      const [receivers, found] = await Promise.all([get("/api/v1/receivers"), get("/api/v1/deliveries", { ...asked, limit: 100 })]);
-      refill(cards, receivers.items, () => (receivers.items.length ? receivers.items.map((one) => card(one, refresh)) : none()));
-      refill(list, found.items, () => (found.items.length ? table(found.items, refresh) : el("p", { class: "quiet" }, "No such delivery.")));
-      fill(more, found.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: found.next_cursor }) }, "Older ones"));
+      const [receivers, answer] = await Promise.all([get("/api/v1/receivers"), get("/api/v1/deliveries", { ...query, limit: 100 })]);
+      refill(cards, receivers.items, () => (receivers.items.length ? receivers.items.map((receiver) => card(receiver, refresh)) : none()));
+      refill(list, answer.items, () => (answer.items.length ? table(answer.items, refresh) : el("p", { class: "quiet" }, "No such delivery.")));
+      fill(more, answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
     } catch (error) {
       fill(cards, trouble(error, refresh));
     }
   }
 
   function change(fields) {
-    Object.assign(asked, { cursor: null }, fields);
+    Object.assign(query, { cursor: null }, fields);
     return refresh();
   }
 
@@ -73,25 +73,25 @@ async function test(name, button, changed) {
 
 function table(deliveries, changed) {
   const head = ["Receiver", "Run", "Edge", "State", "Tries", "Made", "Note"].map((name) => el("th", { scope: "col" }, name));
-  const row = (one) =>
+  const row = (delivery) =>
     el(
       "tr",
-      { "data-delivery": one.id },
-      el("td", {}, el("strong", {}, one.receiver)),
-      el("td", {}, one.run ? runLink(one.run) : "test"),
-      el("td", {}, one.edge),
-      el("td", {}, el("span", { class: `pill ${PILLS[one.state] || ""}` }, one.state)),
-      el("td", { "data-name": "tries" }, one.attempts),
-      el("td", {}, when(one.created_at)),
-      el("td", { class: "full" }, el("div", { class: "row" }, one.reason && el("span", { class: "quiet" }, one.reason), one.state === "dead" && el("button", { type: "button", class: "small", "aria-label": `Send again to ${one.receiver}`, onclick: () => resend(one, changed) }, "Send again"))),
+      { "data-delivery": delivery.id },
+      el("td", {}, el("strong", {}, delivery.receiver)),
+      el("td", {}, delivery.run ? runLink(delivery.run) : "test"),
+      el("td", {}, delivery.edge),
+      el("td", {}, el("span", { class: `pill ${PILLS[delivery.state] || ""}` }, delivery.state)),
+      el("td", { "data-name": "tries" }, delivery.attempts),
+      el("td", {}, when(delivery.created_at)),
+      el("td", { class: "full" }, el("div", { class: "row" }, delivery.reason && el("span", { class: "quiet" }, delivery.reason), delivery.state === "dead" && el("button", { type: "button", class: "small", "aria-label": `Send again to ${delivery.receiver}`, onclick: () => resend(delivery, changed) }, "Send again"))),
     );
   return el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Deliveries"), el("thead", {}, el("tr", {}, head)), el("tbody", {}, deliveries.map(row))));
 }
 
-async function resend(one, changed) {
+async function resend(delivery, changed) {
   try {
-    await post(`/api/v1/deliveries/${one.id}/resend`, {});
-    tell(`${one.receiver} is told again.`);
+    await post(`/api/v1/deliveries/${delivery.id}/resend`, {});
+    tell(`${delivery.receiver} is told again.`);
   } catch (error) {
     tell(error.message, "bad");
   }

@@ -1,5 +1,6 @@
 // A post-mortem: the verdict, since when, what fired, why, and where to go back to.
 
+import { save } from "./chart.js";
 import { Charts } from "./charts.js";
 import { el } from "./dom.js";
 import { level, number, reading, whole } from "./format.js";
@@ -9,11 +10,11 @@ const ANSWERS = { yes: "zone-warning", no: "zone-ok" };
 const RANK = { critical: 0, warning: 1, info: 2 };
 
 /** The answer of a post-mortem as elements: one part for each run in it. */
-export function report(found) {
-  return [found.runs.length > 1 && el("p", {}, `${found.runs.length} runs, worst first`), found.runs.map((run) => one(run, found.page))];
+export function report(answer) {
+  return [answer.runs.length > 1 && el("p", {}, `${answer.runs.length} runs, worst first`), answer.runs.map((run) => article(run, answer.page))];
 }
 
-function one(run, page) {
+function article(run, page) {
   const zone = ZONES[run.verdict] || "info";
   return el(
     "article",
@@ -21,11 +22,12 @@ function one(run, page) {
     el(
       "section",
       { class: `panel incident ${zone === "ok" ? "calm" : zone === "warning" ? "" : "critical"}`, "aria-label": "Verdict" },
-      el("div", { class: "head" }, el("h2", {}, run.run), el("span", { class: `pill zone-${zone}` }, run.verdict), el("span", { class: "grow" }), save("Save as one page", `${run.run}.html`, page, "text/html"), save("JSON", `${run.run}.json`, JSON.stringify(run, null, 1), "application/json")),
+      el("div", { class: "head" }, el("h2", {}, run.run), el("span", { class: `pill zone-${zone}` }, run.verdict), el("span", { class: "grow" }), download("Save as one page", `${run.run}.html`, page, "text/html"), download("JSON", `${run.run}.json`, JSON.stringify(run, null, 1), "application/json")),
       el("p", { class: "diagnosis" }, run.means[0].toUpperCase() + run.means.slice(1), ". ", begun(run)),
       stages(run),
       run.failure && el("p", { class: "mono" }, run.failure),
       figures(run),
+      run.trigger && el("p", { class: "reasons" }, el("strong", {}, "Trigger: "), run.trigger),
     ),
     causes(run),
     alerts(run),
@@ -57,7 +59,6 @@ function figures(run) {
     figure(`First bad ${run.unit}`, whole(run.first_bad_update)),
     figure(`Last good ${run.unit}`, whole(run.last_good_update)),
     figure("After the first bad one", whole(run.wasted_updates)),
-    run.trigger && figure("Trigger", el("small", {}, run.trigger)),
     figure("Read as", el("small", {}, `${run.format}${run.kind ? `, ${run.kind}` : ""}`)),
     figure("Judged by", el("small", {}, run.rules.join(", "))),
   );
@@ -80,18 +81,15 @@ function causes(run) {
 function alerts(run) {
   if (run.alerts.length === 0) return null;
   const ranked = [...run.alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
-  const lead = (count) => (count === null ? "" : count === 0 ? "at once" : count > 0 ? `${whole(count)} ahead` : `${whole(-count)} after`);
   const row = (alert) => el(
     "tr",
     {},
-    el("td", {}, el("strong", {}, alert.rule), alert.times > 1 && el("span", { class: "quiet" }, ` ${whole(alert.times)} times`)),
+    el("td", {}, el("strong", {}, alert.rule)),
     el("td", {}, level(alert.severity)),
     el("td", { class: "num", "data-name": "first" }, whole(alert.first_update)),
     el("td", { class: "num", "data-name": "last" }, whole(alert.last_update)),
-    el("td", { "data-name": "damage" }, lead(alert.lead_updates)),
-    el("td", { class: "full" }, el("code", { class: "quiet" }, alert.reason)),
   );
-  const head = ["Rule", "Severity", `First ${run.unit}`, `Last ${run.unit}`, "Before the damage", "Why"];
+  const head = ["Rule", "Severity", `First ${run.unit}`, `Last ${run.unit}`];
   return el("section", { class: "row-gap", "aria-label": "What fired" }, el("h2", {}, "What fired"), el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Alerts"), el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { scope: "col", class: (at === 2 || at === 3) && "num" }, name)))), el("tbody", {}, ranked.map(row)))));
 }
 
@@ -104,9 +102,9 @@ function charts(run) {
     return Object.assign(inside, { thinned });
   };
   const marks = marksOf(run);
-  const about = (metric) => ({ scale: drawn.get(metric).scale, marks, zone: undefined });
-  const shown = new Charts([{ read, label: "", colour: "trace" }], about, () => run.last_update || 1, run.unit);
-  shown.order([...drawn.keys()]);
+  const about = (metric) => ({ scale: drawn.get(metric).scale, marks });
+  const shown = new Charts([{ read, label: "", colour: "trace-1" }], about, run.unit);
+  shown.order([{ name: "Metrics", metrics: [...drawn.keys()] }]);
   return el("section", { class: "row-gap", "aria-label": "Course" }, el("h2", {}, "Course"), shown.node);
 }
 
@@ -143,11 +141,6 @@ function notes(run) {
   return el("section", { class: "panel columns", "aria-label": "What the log does not tell" }, list("Not checked", run.not_checked), list("About the log", run.notes));
 }
 
-/** A button that hands over a file made here. */
-function save(label, name, text, type) {
-  return el("button", { type: "button", class: "small", onclick: () => {
-    const address = URL.createObjectURL(new Blob([text], { type }));
-    el("a", { href: address, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 1000);
-  } }, label);
+function download(label, name, text, type) {
+  return el("button", { type: "button", class: "small", onclick: () => save(name, new Blob([text], { type })) }, label);
 }

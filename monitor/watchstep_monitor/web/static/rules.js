@@ -21,7 +21,8 @@ export async function show(place) {
     try {
       rules = (await get("/api/v1/rules")).items;
       draw();
-      record = await get("/page/rules/record");
+      const [counted, answers] = await Promise.all([get("/page/rules/record"), get("/api/v1/answers")]);
+      record = { ...counted, answers: new Map(answers.items.map((item) => [item.rule, item])) };
       draw();
     } catch (error) {
       fill(list, trouble(error, refresh));
@@ -50,47 +51,49 @@ export async function show(place) {
 }
 
 function section(group, rules, record) {
-  return el("section", { class: "panel", "aria-label": `Group ${group}` }, el("h2", {}, group || "without a group"), rules.map((one) => rule(one, record)));
+  return el("section", { class: "panel", "aria-label": `Group ${group}` }, el("h2", {}, group || "without a group"), rules.map((each) => article(each, record)));
 }
 
-function rule(one, record) {
-  const notes = one.annotations;
+function article(rule, record) {
+  const notes = rule.annotations;
   const says = [["Why it is certain", notes.reason], ["Likely cause", notes.cause], ["Measured", notes.source]];
   return el(
     "article",
-    { class: "rule", id: one.name },
-    el("div", { class: "row" }, el("h3", {}, one.name), level(one.severity), one.action !== "none" && el("span", { class: "pill" }, one.action), holds(one.for) && el("span", { class: "quiet" }, holds(one.for))),
+    { class: "rule", id: rule.name },
+    el("div", { class: "row" }, el("h3", {}, rule.name), level(rule.severity), rule.action !== "none" && el("span", { class: "pill" }, rule.action), holds(rule.for) && el("span", { class: "quiet" }, holds(rule.for))),
     notes.summary && el("p", {}, notes.summary),
-    el("code", { class: "expr" }, one.expr),
-    record && figures(one, record),
+    el("code", { class: "expr" }, rule.expr),
+    record && figures(rule, record),
     says.map(([name, text]) => text && el("p", { class: "quiet" }, el("strong", {}, `${name}: `), text)),
     notes.runbook_url && el("p", {}, outside(notes.runbook_url, "Runbook")),
   );
 }
 
 /** What the rule did: over the labelled logs that it was tried on, and over the runs here. */
-function figures(one, { backtest, here }) {
-  const seen = here[one.name];
+function figures(rule, { backtest, here, answers }) {
+  const seen = here[rule.name];
+  const answer = answers.get(rule.name);
   return el(
     "dl",
     { class: "figures record" },
-    el("div", {}, el("dt", {}, "Backtest"), backtestOf(backtest, backtest.rules[one.name])),
+    el("div", {}, el("dt", {}, "Backtest"), backtestOf(backtest, backtest.rules[rule.name])),
     el("div", {}, el("dt", {}, "Here"), el("dd", {}, seen ? [`fired in ${whole(seen.runs)} ${seen.runs === 1 ? "run" : "runs"}`, el("small", {}, `${whole(seen.bad)} of them diverged, failed, halted, stalled or lost; last `, when(seen.last_at))] : el("small", {}, "has not fired"))),
+    answer && el("div", {}, el("dt", {}, "What people answer"), el("dd", {}, `${whole(answer.right)} right, ${whole(answer.false_alarms)} false ${answer.false_alarms === 1 ? "alarm" : "alarms"}`)),
   );
 }
 
-function backtestOf({ logs, healthy_updates: updates }, told) {
-  if (!told) return el("dd", {}, el("small", {}, "none shipped: watchstep rules backtest LOGS"));
+function backtestOf({ logs, healthy_updates: updates }, record) {
+  if (!record) return el("dd", {}, el("small", {}, "none shipped: watchstep rules backtest LOGS"));
   const all = Object.values(logs).reduce((sum, count) => sum + count, 0);
-  if (told.tried === 0) return el("dd", {}, el("small", {}, `not tried: none of ${all} logs reports what it reads`));
-  const lag = told.median_lag_updates;
+  if (record.tried === 0) return el("dd", {}, el("small", {}, `not tried: none of ${all} logs reports what it reads`));
+  const lag = record.median_lag_updates;
   return el(
     "dd",
     {},
-    `caught ${told.caught} of ${logs.faulty} faulty logs`,
+    `caught ${record.caught} of ${logs.faulty} faulty logs`,
     lag !== null && el("small", {}, timely(lag)),
-    el("small", { class: told.false_alarms ? "wrong" : "" }, `${whole(told.false_alarms)} false ${told.false_alarms === 1 ? "alarm" : "alarms"} in ${logs.healthy} healthy logs, ${whole(updates)} updates`),
-    told.tried < all && el("small", {}, `${told.tried} of ${all} logs report what it reads`),
+    el("small", { class: record.false_alarms ? "wrong" : "" }, `${whole(record.false_alarms)} false ${record.false_alarms === 1 ? "alarm" : "alarms"} in ${logs.healthy} healthy logs, ${whole(updates)} updates`),
+    record.tried < all && el("small", {}, `${record.tried} of ${all} logs report what it reads`),
   );
 }
 

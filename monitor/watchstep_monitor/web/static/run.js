@@ -1,63 +1,94 @@
-// One run: how it is, its incident, its charts, its timeline.
+// One run: how it is, its incident, its charts, its timeline, where and with what it runs.
 
 import { all, get } from "./api.js";
-import { Charts } from "./charts.js";
+import { Charts, sourcesOf } from "./charts.js";
+import { settings, surroundings } from "./config.js";
 import { el, fill, refill, trouble } from "./dom.js";
-import { metricName, number, reading, runPath, status, when, whole, zone, ZONES } from "./format.js";
+import { metricName, runPath, status, when, whole, zone, ZONES } from "./format.js";
+import { grouped } from "./groups.js";
 import { incidentPanel, order } from "./incident.js";
+import { fromLink, intoLink } from "./link.js";
 import { calm, listen } from "./live.js";
-import { marksOf, timelineList, unfolded } from "./timeline.js";
+import { notesPanel, putAwayButtons, tagList } from "./manage.js";
+import { runPicker } from "./pick.js";
+import { ending, marksOf, timelineList, unfolded } from "./timeline.js";
 
 const POLL_MS = 2000; // Readings are no events: the newest update is asked for.
 const BURST_MS = 400;
-const ACTIONS = ["none", "pin", "skip", "halt", "rollback"];
-const NOT_TRAINING = /(^|\/)(advantages_count|advantages_epsilon|clip_range|n_updates|fps|time_elapsed|total_timesteps)$/;
 
 export async function show(place) {
   const run = decodeURIComponent(location.pathname.split("/")[2]);
   document.title = `${run} - watchstep`;
   const path = `/api/v1/runs/${encodeURIComponent(run)}`;
-  const known = { run: await get(path), scales: {}, timeline: [], alerts: [], deliveries: [], incident: null };
+  const scalesOf = () => get(`/page/runs/${encodeURIComponent(run)}/scales`);
+  const [now, scales] = await Promise.all([get(path), scalesOf()]);
+  const view = { run: now, scales, timeline: [], alerts: now.alerts, deliveries: [], incident: null, others: [] };
   const head = el("header", {});
   const story = el("div", {});
   const figures = el("div", {});
   const happened = el("section", { class: "panel", "aria-label": "Timeline" });
+  const notes = el("section", { class: "panel", "aria-label": "Notes" });
   const about = el("section", { class: "panel", "aria-label": "Configuration" });
-  const charts = new Charts([{ run, label: "", colour: "trace" }], (metric) => aboutMetric(known, metric), () => known.run.step);
-  fill(place, head, story, figures, el("h2", {}, "Charts"), charts.node, happened, about);
+  const ended = el("div", {});
+  let names = [run, ...fromLink().getAll("with")];
+  const charts = new Charts(sourcesOf(names), (metric) => aboutMetric(view, metric));
+  const over = el("div", { class: "controls" });
+  fill(place, head, ended, story, figures, el("h2", {}, "Charts"), over, charts.node, happened, notes, about);
+
+  async function overlay(others) {
+    intoLink({ with: others });
+    const without = (name) => overlay(others.filter((each) => each !== name)).catch(failed);
+    fill(over,
+      runPicker("Draw another run over this one", (name) => name && name !== run && overlay([...others.filter((each) => each !== name), name]).catch(failed)),
+      el("div", { class: "chips" }, others.map((name) => el("button", { type: "button", "aria-label": `Take ${name} away`, onclick: () => without(name) }, name, " ✕"))),
+    );
+    view.others = await Promise.all(others.map((name) => get(`/api/v1/runs/${encodeURIComponent(name)}`)));
+    if (names.length !== others.length + 1) charts.overlay(sourcesOf((names = [run, ...others])));
+    drawConfiguration();
+  }
+
+  function drawConfiguration() {
+    const runs = [view.run, ...view.others];
+    refill(about, runs.map((each) => [each.run, each.config]), () => [
+      el("h2", {}, "Configuration"),
+      el("dl", { class: "figures" }, surroundings(view.run).map(([name, text]) => figure(name, el("small", { class: "mono" }, text)))),
+      settings(runs),
+    ]);
+  }
 
   async function refreshStatus() {
-    const before = known.run;
-    known.run = await get(path);
+    const before = view.run;
+    view.run = await get(path);
     draw();
-    if (known.run.last_seq !== before.last_seq || known.run.attempt !== before.attempt) await charts.advance();
+    if (view.run.last_seq !== before.last_seq || view.run.attempt !== before.attempt) await charts.advance();
   }
 
   async function refreshStory(fresh = get(path)) {
-    const [now, timeline, alerts, deliveries, incidents, scales] = await Promise.all([
+    const [current, timeline, alerts, deliveries, incidents, scale] = await Promise.all([
       fresh,
-      all(`${path}/timeline`, { limit: 500 }),
+      all(`${path}/timeline`, { limit: 500, newest_first: true }),
       all("/api/v1/alerts", { run, limit: 200 }, 400),
       get("/api/v1/deliveries", { run, limit: 50 }),
       get("/api/v1/incidents", { run, limit: 1 }),
-      get(`/page/runs/${encodeURIComponent(run)}/scales`),
+      scalesOf(),
     ]);
-    const incident = now.incident || incidents.items[0] || null;
-    Object.assign(known, { run: now, timeline: timeline.map(unfolded), scales, incident, deliveries: deliveries.items });
-    known.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
+    const incident = current.incident || incidents.items[0] || null;
+    Object.assign(view, { run: current, timeline: timeline.reverse().map(unfolded), scales: scale, incident, deliveries: deliveries.items });
+    view.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
     draw();
-    const { alerts: firing, deliveries: told } = known;
-    refill(story, [incident, firing, told, now.checkpoint, now.trainer_did, now.ended_at, now.commands, known.timeline], () => incident && incidentPanel(known, () => again()));
-    refill(happened, known.timeline, () => [el("h2", {}, "Timeline"), timelineList(known.timeline)]);
-    refill(about, [now.config, now.rules], () => [el("h2", {}, "Configuration and tags"), configuration(now)]);
-    charts.order(inOrder(now));
+    refill(story, [incident, view.alerts, view.deliveries, current.checkpoint, current.trainer_did, current.ended_at, current.commands, view.timeline], () => incident && incidentPanel(view, () => again()));
+    refill(happened, view.timeline, () => [el("h2", {}, "Timeline"), timelineList(view.timeline)]);
+    refill(ended, [current.status, view.timeline], () => ending(current, view.timeline));
+    refill(notes, current.notes, () => notesPanel(current, () => again()));
+    drawConfiguration();
+    charts.order(grouped(current.readings, scale, view.alerts));
     charts.refresh();
   }
 
   function draw() {
-    const { run: now, incident } = known;
-    refill(head, [now.status, now.attempt, now.tags, now.project, now.trainer, now.ended_at, now.commands, now.error], () => heading(now, () => again()));
-    refill(figures, [now, incident], () => numbers(known));
+    const { run: current, incident } = view;
+    refill(head, [current.status, current.health, current.attempt, current.tags, current.project, current.trainer, current.ended_at, current.commands, current.error, current.archived], () => heading(current, () => again()));
+    refill(figures, [current, incident], () => numbers(view));
   }
 
   async function again(fresh = undefined) {
@@ -65,22 +96,22 @@ export async function show(place) {
       await refreshStory(fresh);
       await charts.advance();
     } catch (error) {
-      fill(story, trouble(error, () => again()));
+      failed(error);
     }
   }
 
+  const failed = (error) => fill(story, trouble(error, () => again()));
   draw();
-  charts.order(inOrder(known.run)); // The charts load while the story is asked for.
-  await again(known.run);
+  charts.order(grouped(now.readings, scales, now.alerts)); // The charts load while the story is asked for.
+  await Promise.all([again(now), overlay(names.slice(1)).catch(failed)]);
   const soon = calm(() => again(), BURST_MS);
-  listen((kind, told) => (kind === "again" || told.run === run) && soon());
-  setInterval(() => document.hidden || known.run.ended_at || refreshStatus().catch(() => {}), POLL_MS);
+  listen((kind, event) => (kind === "again" || event.run === run) && soon());
+  setInterval(() => document.hidden || view.run.ended_at || refreshStatus().catch(() => {}), POLL_MS);
 }
 
 function heading(run, changed) {
-  const tags = Object.entries(run.tags).map(([name, value]) => el("span", { class: "tag" }, `${name}=${value}`));
   const ended = run.ended_at !== null;
-  const asked = run.commands.some((command) => command.kind === "halt");
+  const halting = run.commands.some((command) => command.kind === "halt");
   return [
     el(
       "div",
@@ -88,27 +119,32 @@ function heading(run, changed) {
       el("h1", {}, run.run),
       status(run.status),
       status(run.health),
+      run.archived && el("span", { class: "pill" }, "archived"),
       el("span", { class: "grow" }),
-      el("a", { href: `/compare?a=${encodeURIComponent(run.run)}` }, "Compare"),
+      el("a", { href: `/compare?run=${encodeURIComponent(run.run)}` }, "Compare"),
       el("a", { href: `${runPath(run.run)}/postmortem` }, "Post-mortem"),
+      ended && putAwayButtons(run, changed),
       !ended && el("button", { type: "button", onclick: () => order(run.run, "checkpoint", changed) }, "Save checkpoint"),
-      !ended && el("button", { type: "button", class: "danger", disabled: asked, onclick: () => order(run.run, "halt", changed) }, asked ? "Halt asked for" : "Halt"),
+      !ended && el("button", { type: "button", class: "danger", disabled: halting, onclick: () => order(run.run, "halt", changed) }, halting ? "Halt asked for" : "Halt"),
     ),
-    el("div", { class: "under" }, [run.project, run.trainer, `attempt ${run.attempt}`].filter(Boolean).join(" · "), tags),
+    el("div", { class: "under" }, [run.project, run.trainer, `attempt ${run.attempt}`].filter(Boolean).join(" · "), tagList(run, changed)),
     run.error && el("p", { class: "mono" }, run.error),
   ];
 }
 
+function figure(name, ...value) {
+  return el("div", {}, el("dt", {}, name), el("dd", {}, value));
+}
+
 function numbers({ run, incident }) {
-  const zones = Object.entries(run.readings).filter(([, one]) => one.zone).sort(([, a], [, b]) => ZONES.indexOf(b.zone) - ZONES.indexOf(a.zone));
+  const zones = Object.entries(run.readings).filter(([, each]) => each.zone).sort(([, a], [, b]) => ZONES.indexOf(b.zone) - ZONES.indexOf(a.zone));
   const worst = zones[0];
-  const figure = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
   return el(
     "dl",
     { class: "panel figures" },
     figure("Step", whole(run.step)),
     figure("Update", whole(run.last_seq)),
-    figure("Last heard", when(run.last_update_at)),
+    figure("Last heard", when(run.last_heard_at)),
     figure("Worst zone", worst ? [zone(worst[1].zone), " ", worst[1].zone !== "ok" && el("small", { class: "quiet block" }, metricName(worst[0]))] : "none"),
     figure("Alerts firing", whole(run.counts.firing)),
     figure("Pinned checkpoint", run.checkpoint ? [`step ${whole(run.checkpoint.step)} `, el("small", { class: "mono quiet" }, run.checkpoint.path)] : "none"),
@@ -121,24 +157,3 @@ function numbers({ run, incident }) {
 function aboutMetric({ run, scales, timeline }, metric) {
   return { scale: scales[metric] || { zones: [], thresholds: [] }, marks: marksOf(timeline, metric), zone: run.readings[metric]?.zone };
 }
-
-/** Metrics in the order in which a person needs them: the alerts', then the worst zones'. */
-function inOrder(run) {
-  const grave = run.alerts.filter((alert) => alert.severity === "critical");
-  // Of alerts that began together the one that a rule acts on the hardest comes first.
-  const since = (alert) => alert.first_update - ACTIONS.indexOf(alert.action) / 10;
-  const first = new Map(grave.map((alert) => [alert.metric, since(alert)]).sort((a, b) => b[1] - a[1]));
-  const rank = (name) => {
-    const one = run.readings[name];
-    const beyond = Number.isFinite(reading(one.value)) ? 0 : 1;
-    return NOT_TRAINING.test(name) ? -1 : ZONES.indexOf(one.zone || "ok") * 2 + beyond;
-  };
-  return Object.keys(run.readings).sort((a, b) => (first.get(a) ?? Infinity) - (first.get(b) ?? Infinity) || rank(b) - rank(a) || a.localeCompare(b));
-}
-
-function configuration(run) {
-  const rows = [...Object.entries(run.config), ["created", run.created_at], ["rules", run.rules.slice(0, 12)]];
-  const text = (value) => (typeof value === "number" ? number(value) : typeof value === "object" ? JSON.stringify(value) : String(value));
-  return el("dl", { class: "figures" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("small", { class: "mono" }, text(value))))));
-}
-

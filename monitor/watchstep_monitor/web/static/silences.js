@@ -8,7 +8,7 @@ const SPANS = [["3600", "1 hour"], ["14400", "4 hours"], ["86400", "1 day"], ["6
 
 /** Ask how long an alert is to be silent. */
 export async function silenceFor(alert, changed) {
-  const given = await ask({
+  const answer = await ask({
     title: `Silence ${alert.rule}`,
     text: "No one is told of it while the silence lasts. The alert itself stays visible here.",
     fields: [
@@ -18,11 +18,11 @@ export async function silenceFor(alert, changed) {
     ],
     yes: "Silence",
   });
-  if (!given) return;
+  if (!answer) return;
   const matchers = [{ name: "alertname", value: alert.rule }];
-  if (given.reach === "run") matchers.push({ name: "run", value: alert.run });
+  if (answer.reach === "run") matchers.push({ name: "run", value: alert.run });
   try {
-    await post("/api/v1/silences", { matchers, duration_s: Number(given.seconds), comment: given.comment });
+    await post("/api/v1/silences", { matchers, duration_s: Number(answer.seconds), comment: answer.comment });
     tell(`${alert.rule} is silenced.`);
   } catch (error) {
     tell(error.message, "bad");
@@ -36,7 +36,7 @@ export function silenceTable(silences, changed) {
     el(
       "tr",
       {},
-      el("td", {}, silence.matchers.map((one) => el("code", { class: "tag" }, `${one.name}${one.isEqual ? "=" : "!"}${one.isRegex ? "~" : one.isEqual ? "" : "="}${one.value}`))),
+      el("td", {}, silence.matchers.map((matcher) => el("code", { class: "tag" }, `${matcher.name}${matcher.isEqual ? "=" : "!"}${matcher.isRegex ? "~" : matcher.isEqual ? "" : "="}${matcher.value}`))),
       el("td", {}, silence.comment, el("div", { class: "under" }, silence.created_by)),
       el("td", {}, silence.state),
       el("td", {}, "until ", el("time", { datetime: silence.ends_at, "data-fixed": "1" }, new Date(silence.ends_at).toLocaleString())),

@@ -10,32 +10,21 @@ export function spark(metric, words) {
   const values = words.map(reading);
   const lift = scale(values.filter(Number.isFinite));
   const at = (index) => (values.length < 2 ? WIDTH / 2 : (index / (values.length - 1)) * WIDTH);
-  const strange = values.flatMap((value, index) =>
-    Number.isFinite(value) ? [] : [svg("line", { x1: at(index), x2: at(index), y1: 2, y2: HEIGHT - 2 })],
-  );
+  const strange = values.flatMap((value, index) => (Number.isFinite(value) ? [] : [svg("line", { x1: at(index), x2: at(index), y1: 2, y2: HEIGHT - 2 })]));
+  // A lone point between two gaps must be seen too: each piece begins with a short stroke.
+  const path = values.map((value, index) => {
+    if (!Number.isFinite(value)) return "";
+    const place = `${at(index).toFixed(1)} ${lift(value).toFixed(1)}`;
+    return Number.isFinite(values[index - 1]) ? `L${place}` : `M${place}h0.1`;
+  });
   const label = `${metric}, latest ${number(values.at(-1))}`;
   return svg(
     "svg",
     { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
     svg("title", {}, label),
     strange,
-    svg("path", { d: path(values, at, lift) }),
+    svg("path", { d: path.join("") }),
   );
-}
-
-function path(values, at, lift) {
-  let drawing = false;
-  const parts = [];
-  values.forEach((value, index) => {
-    if (!Number.isFinite(value)) {
-      drawing = false;
-      return;
-    }
-    parts.push(`${drawing ? "L" : "M"}${at(index).toFixed(1)} ${lift(value).toFixed(1)}`);
-    if (!drawing) parts.push("h0.1"); // A lone point between two gaps must be seen too.
-    drawing = true;
-  });
-  return parts.join("");
 }
 
 /** Height of a value. Where it runs over decades, decades are evenly high: a spike of 1e9 would
@@ -43,8 +32,7 @@ function path(values, at, lift) {
 function scale(values) {
   const sizes = values.map(Math.abs).sort((a, b) => a - b);
   const middle = sizes[sizes.length >> 1] || 1;
-  const wild = sizes.length > 0 && sizes.at(-1) > 100 * middle;
-  const bent = wild ? (value) => Math.asinh(value / middle) : (value) => value;
+  const bent = sizes.at(-1) > 100 * middle ? (value) => Math.asinh(value / middle) : (value) => value;
   const low = Math.min(...values.map(bent));
   const high = Math.max(...values.map(bent));
   return (value) => (high > low ? HEIGHT - 3 - ((bent(value) - low) / (high - low)) * (HEIGHT - 6) : HEIGHT / 2);

@@ -30,28 +30,34 @@ export function timelineList(entries) {
   );
 }
 
-/** Steps that were skipped one after the other for one reason are one entry: a thousand of them
- * would push everything else out of sight. */
+/**
+ * Repeated skips of one reason, and saves and pins with nothing else between them, are one entry: a
+ * thousand of them would push everything else out of sight.
+ */
 function folded(entries) {
-  const found = [];
+  const list = [];
   const open = new Map();
   for (const entry of entries) {
-    const skip = entry.event === "guard" && entry.verdict === "skip";
-    const key = skip && `${entry.attempt} ${entry.reason}`;
-    const before = skip && open.get(key);
-    if (before && entry.seq - before.until <= 1) before.until = entry.seq;
-    else if (skip) {
-      const first = { ...entry, until: entry.seq };
-      open.set(key, first);
-      found.push(first);
-    } else found.push(entry);
+    const key = foldKey(entry);
+    const before = key && open.get(key);
+    const joins = before && (entry.event === "checkpoint" ? before === list.at(-1) : entry.seq - before.last.seq <= 1);
+    if (joins) Object.assign(before, { last: entry, count: before.count + 1 });
+    else {
+      list.push({ ...entry, first: entry, last: entry, count: 1 });
+      open.set(key, list.at(-1));
+    }
   }
-  return found;
+  return list;
+}
+
+function foldKey(entry) {
+  if (entry.event === "checkpoint") return `${entry.attempt} checkpoint`;
+  return entry.event === "guard" && entry.verdict === "skip" ? `${entry.attempt} ${entry.reason}` : null;
 }
 
 function lead(entry) {
   const since = entry.since_first_sign;
-  if (!since || since.updates <= 0 || !["event", "stage", "status"].includes(entry.kind)) return null;
+  if (!since || since.updates <= 0 || entry.count > 1 || !["event", "stage", "status"].includes(entry.kind)) return null;
   return el("span", { class: "quiet" }, ` (${whole(since.updates)} updates, ${span(since.seconds)} after the first sign)`);
 }
 
@@ -63,6 +69,7 @@ function what(entry) {
     status: () => ["Status: ", el("strong", {}, entry.status ?? entry.to ?? "")],
     command: () => `Asked for by hand: ${entry.asks}${entry.reason ? ` (${entry.reason})` : ""}`,
     acknowledged: () => `${entry.rule} acknowledged by ${entry.by}`,
+    answered: () => `${entry.rule} called ${entry.answer} by ${entry.by}`,
     delivery: () => `${entry.receiver}: ${entry.state ?? entry.edge ?? ""}`,
     event: () => event(entry),
   };
@@ -77,9 +84,9 @@ function transition(entry) {
 function event(entry) {
   switch (entry.event) {
     case "checkpoint":
-      return [entry.pinned ? "Checkpoint pinned: " : "Checkpoint: ", el("code", {}, entry.path), ` (step ${whole(entry.of_step)})`];
+      return checkpoint(entry);
     case "guard":
-      return [el("strong", {}, `Guard: ${entry.verdict}`), entry.reason && ` – ${entry.reason}`, entry.until > entry.seq && `, and every step up to update ${whole(entry.until)}`];
+      return [el("strong", {}, `Guard: ${entry.verdict}`), entry.reason && ` – ${entry.reason}`, entry.count > 1 && `, ${whole(entry.count)} steps up to update ${whole(entry.last.seq)}`];
     case "log":
       return [el("span", { class: "tag" }, entry.level || "log"), " ", entry.text];
     case "failed":
@@ -91,13 +98,31 @@ function event(entry) {
   }
 }
 
+function checkpoint({ count, first, last }) {
+  const word = last.pinned ? "pinned" : "saved";
+  if (count === 1) return [`Checkpoint ${word}: `, el("code", {}, last.path), ` (step ${whole(last.of_step)})`];
+  return [`${whole(count)} checkpoints, steps ${whole(first.of_step)} to ${whole(last.of_step)}; the newest is ${word}: `, el("code", {}, last.path)];
+}
+
+/** How the newest attempt failed: the traceback's end and the last lines, where the trainer sent them. */
+export function ending(run, entries) {
+  const failure = entries.findLast((entry) => entry.event === "failed" && entry.attempt === run.attempt);
+  if (!failure || !(failure.traceback || failure.last_lines?.length)) return null;
+  const block = (title, text) => text && [el("h3", {}, title), el("pre", { tabindex: 0, role: "region", "aria-label": title }, text)];
+  return el("section", { class: "panel row-gap", "aria-label": "How it ended" },
+    el("h2", {}, "How it ended"),
+    block("Traceback", failure.traceback),
+    block("Last lines", failure.last_lines?.join("\n")),
+  );
+}
+
 /** Marks for the chart of a metric: its own alerts, and what concerns the whole run. */
 export function marksOf(entries, metric) {
   return entries.map((entry) => mark(entry, metric)).filter(Boolean);
 }
 
 function mark(entry, metric) {
-  const at = (kind, text) => ({ kind, step: entry.step, text });
+  const at = (kind, text) => ({ kind, step: entry.step, time: Date.parse(entry.time ?? entry.at) / 1000, text });
   if (entry.kind === "attempt") return entry.attempt > 1 ? at("attempt", `attempt ${entry.attempt} began`) : null;
   if (entry.kind === "transition") {
     const mine = entry.change === "firing" && (entry.metric === metric || !entry.metric);
