@@ -1,4 +1,3 @@
-
 """Lightning's `Trainer`.
 
     Trainer(callbacks=[WatchstepCallback(run="vision-7", on_critical="halt")]).fit(module, data)

@@ -1,4 +1,3 @@
-
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
