@@ -1,4 +1,4 @@
-"""python -m benchmarks.judgement make|score: see README.md in this folder."""
+"""python -m benchmarks.judgement make|score|fit: see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ def main() -> None:
     scoring.add_argument("--tool", default="watchstep", help="or MODULE:FUNCTION, see README.md")
     scoring.add_argument("--json", type=Path, help="write the figures and every run's answer")
     scoring.add_argument("--write", type=Path, help="page whose marked part to replace")
+    fitting = commands.add_parser("fit", help="fit the diagnosis's two numbers, on `choose` alone")
+    fitting.add_argument("runs", type=Path, nargs="?", default=RUNS)
     options = parser.parse_args()
     if options.command == "make":
         _make(options)
+    elif options.command == "fit":
+        _fit(options)
     else:
         _score(options)
 
@@ -61,6 +65,13 @@ def _make(options: argparse.Namespace) -> None:
         process.start()
     for process in processes:
         process.join()
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from benchmarks.judgement import calibration, runs
+
+    chosen = (run for run in runs.runs_below(options.runs) if run.truth.half == "choose")
+    print("SLOPE, NOTHING =", calibration.table_numbers(chosen))
 
 
 def _score(options: argparse.Namespace) -> None:

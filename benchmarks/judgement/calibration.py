@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from benchmarks.judgement.runs import Run
 from benchmarks.judgement.scoring import Score
+from watchstep.core.diagnosis import scores, signs
+from watchstep.core.updates import Update
+from watchstep.rules import AUTO, load
 
 Pairs = list[tuple[float, bool]]
+HISTORY = 300
+"""Updates that a diagnosis looks at."""
+
+
+def table_numbers(runs: Iterable[Run]) -> tuple[float, float]:
+    """`SLOPE` and `NOTHING` of the table of causes that make the truth of these runs likeliest.
+
+    Of each harmful fault with a cause that a log can tell, as a diagnosis at the end sees it.
+    """
+    rules = load([AUTO])
+    cases = [
+        (run.truth.cause, scores(signs(rules, list(_updates(run))[-HISTORY:], ())))
+        for run in runs
+        if run.truth.harm and run.truth.cause
+    ]
+
+    def likelihood(slope: float, nothing: float) -> float:
+        return sum(_said_of(cause, weighed, slope, nothing) for cause, weighed in cases)
+
+    slopes, nothings = [each / 10 for each in range(4, 21)], [each / 2 for each in range(-3, 4)]
+    return max(itertools.product(slopes, nothings), key=lambda numbers: likelihood(*numbers))
+
+
+def _said_of(cause: str, weighed: dict[str, float], slope: float, nothing: float) -> float:
+    """Logarithm of the confidence in the truth; in nothing, where its cause was no candidate."""
+    logits = {"": nothing} | {name: slope * score for name, score in weighed.items()}
+    highest = max(logits.values())
+    whole = sum(math.exp(logit - highest) for logit in logits.values())
+    return logits.get(cause, nothing) - highest - math.log(whole)
+
+
+def _updates(run: Run) -> Iterator[Update]:
+    seqs = {1: 0, 2: 0}
+    for number, row in enumerate(run.updates, start=1):
+        attempt = row["attempt"]
+        seqs[attempt] += 1
+        yield Update(seqs[attempt], number, float(number), row["metrics"], None, attempt)
 
 
 def fitted(pairs: Pairs) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def test_of_the_trainers_in_the_table_nineteen_in_twenty_are_told() -> None:
 
 
 def test_a_run_is_judged_by_the_rules_for_its_kind_from_its_first_update_on() -> None:
-    state = judged(*({"loss": 2.0} for _ in range(40)), *({"loss": 8.0} for _ in range(5)))
+    state = judged(*({"loss": 2.0} for _ in range(40)), *({"loss": 8.0} for _ in range(10)))
 
     assert state.rules.family == "supervised"
     assert "LossDoubling" in state.firing()

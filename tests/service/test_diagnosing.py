@@ -171,3 +171,23 @@ def test_an_info_alert_that_joins_makes_no_message_and_keeps_nothing_open(tmp_pa
         assert at.notices() == [("all", "opened"), ("all", "resolved")]
         assert at.alerts() == {"Noticed": "firing"}
         assert at.run_service.view("a", None).incident is None
+
+
+def test_a_well_run_has_a_note_of_what_may_turn_into_an_incident_once(tmp_path: Path) -> None:
+    def still(seq: int) -> dict[str, float]:
+        wave = math.sin(seq)
+        return {
+            "rollout__ep_rew_mean": 21.0 if seq > 20 else 20.0 + 8.0 * wave,
+            "train__policy_loss": -0.01 + 0.001 * wave,
+            "train__value_loss": 20.0 + 5.0 * wave,
+            "train__explained_variance": 0.6,
+        }
+
+    with bench(tmp_path) as at:
+        for seq in range(1, 161):
+            at.send(update(seq, **still(seq)))
+
+        timeline = at.opened.store.timeline("a", 1000, None).items
+        notes = [entry.detail for entry in timeline if entry.detail.get("condition")]
+        assert [note["condition"] for note in notes] == ["deterministic-environment"]
+        assert at.run_service.view("a", None).incident is None

@@ -21,7 +21,7 @@ from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
 from watchstep.core.thresholds import Direction, Threshold, lines
-from watchstep.core.vocabulary import MetricNames, Vocabulary
+from watchstep.core.vocabulary import MetricNames, Vocabulary, doubles
 from watchstep.errors import RuleError
 
 _Life = TypeVar("_Life")
@@ -249,7 +249,8 @@ class RuleSet:
         """
         family = self.family if family is None else family
         names = self._names_for(family)
-        judged = tuple(sorted({name for name in metrics if names.role(name) in self.each_roles}))
+        of_roles = {name for name in metrics if names.role(name) in self.each_roles}
+        judged = tuple(sorted(of_roles - doubles(of_roles, names.role)))
         if not judged and family == self._unexpanded.family:
             return self._unexpanded
         expansion = self._expansions.get((family, *judged))
@@ -281,6 +282,8 @@ class RuleSet:
         present, counts = set(self.metrics), Counter(map(self.role, self.metrics))
         admitted: list[str] = []
         beyond = 0
+        names = tuple(names)
+        present |= doubles({*present, *names}, self.role)
         for name in names:
             role = self.role(name)
             if role not in self.each_roles or name in present:

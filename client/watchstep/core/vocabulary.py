@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -93,6 +94,7 @@ class Vocabulary:
         return [row for row in rows if row[1].family == self.family] or rows
 
 
+_PERPLEXITY = re.compile(r"ppl|perplexity", re.IGNORECASE)
 SOLE: Mapping[str, str] = {
     "loss": "train/loss",
     "eval_loss": "eval/loss",
@@ -100,6 +102,13 @@ SOLE: Mapping[str, str] = {
     "reward": "rollout/ep_rew_mean",
 }
 """The canonical name of a run's only metric of a role, where no trainer's table names one."""
+
+
+def doubles(names: Collection[str], role: Callable[[str], str]) -> set[str]:
+    """Perplexities beside a loss: its exponentials, which leap a thousandfold where it doubles."""
+    losses = {name for name in names if role(name) in {"loss", "eval_loss"}}
+    exponentials = {name for name in losses if _PERPLEXITY.search(name)}
+    return exponentials if losses - exponentials else set()
 
 
 class MetricNames:

@@ -2,7 +2,7 @@
 
 `diagnose` looks for signs (`losses`, `rates`, `returns`, `steps`, `batches`) in the last updates
 and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
-`docs/diagnosis.md`. `conditions` names what may turn into an incident while all is well.
+`docs/judgement.md`. `conditions` names what may turn into an incident while all is well.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from watchstep.core.diagnosis.batches import advantage_signs
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.diagnosis.conditions import CONDITIONS, Condition, conditions
-from watchstep.core.diagnosis.entries import Entry
 from watchstep.core.diagnosis.losses import loss_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
-from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE
+from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
@@ -47,7 +46,7 @@ class Cause:
         name: Slug, such as "reward-scale".
         title: One line for people.
         confidence: Between 0 and 1: of all cases told with this much, about this share was
-            really so, on the runs of `docs/diagnosis.md`. "not-enough-evidence" claims nothing
+            really so, on the runs of `docs/judgement.md`. "not-enough-evidence" claims nothing
             and has 0.
         evidence: Sentences with numbers that speak for it, strongest first.
         against: Those that speak against it.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
+from watchstep.core.diagnosis import NOT_ENOUGH, Cause, conditions, diagnose
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Action, Transition, Update
 from watchstep_monitor.service.run_state.records import (
@@ -32,6 +32,10 @@ HISTORY_UPDATES = 300
 AGAIN_UPDATES = 10
 """Least updates between two diagnoses of one incident without worse news: an alert that comes
 and goes with every update must not hold up everyone's commits."""
+
+CONDITION_UPDATES = 50
+"""Updates of a well run between two looks at what it may turn into: it takes as long as a
+diagnosis, and what is looked for lasts for dozens of updates."""
 
 MOST_TOLD = 5
 """Causes kept with an incident, likeliest first."""
@@ -76,6 +80,29 @@ def diagnosed(change: UnitOfWork, incident: IncidentRecord, *, worse: bool) -> I
     incident = _with_story(_with_causes(incident, causes), story_so_far, history)
     change.live.diagnosed = incident
     return incident
+
+
+def note_condition(change: UnitOfWork) -> None:
+    """Note in the timeline of a well run what may turn into an incident, once while it lasts."""
+    live = change.live
+    newest = live.record.last_seq
+    if newest < live.condition_seq:
+        live.condition, live.condition_seq = "", 0  # another attempt
+    if live.incident is not None or newest - live.condition_seq < CONDITION_UPDATES:
+        return
+    live.condition_seq = newest
+    if not any(live.rules.role(name) == "reward" for name in live.latest):
+        return
+    try:
+        condition = next(iter(conditions(live.rules, change.newest(HISTORY_UPDATES))), None)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        log.exception("a run's condition could not be told", extra={"run": live.record.run})
+        return
+    name = condition.name if condition else ""
+    if condition is not None and name != live.condition:
+        text = f"{condition.title}. {condition.watch}"
+        change.tell("event", {"kind": "log", "level": "info", "text": text, "condition": name})
+    live.condition = name
 
 
 def _is_fresh(before: IncidentRecord, incident: IncidentRecord, record: RunRecord) -> bool:

@@ -20,6 +20,7 @@ from watchstep_monitor.service.alerting.alerts import (
     stalled,
     switch_rules,
 )
+from watchstep_monitor.service.alerting.diagnosis import note_condition
 from watchstep_monitor.service.alerting.incidents import fold_incident, note_halt
 from watchstep_monitor.service.alerting.notifications import (
     TellingPolicy,
@@ -124,6 +125,7 @@ class Ingest:
         if not sorted_.fresh and change.seen is not None and not batch.updates:
             return self._heard(transaction, change, batch)
         self._fold(change, sorted_.fresh)
+        note_condition(change)
         self._finish(transaction, change)
         return Receipt(
             len(sorted_.fresh),

@@ -41,6 +41,8 @@ class LiveRun:
         diagnosed: The incident whose causes were looked for last, open or not; forgotten with
             the process.
         since_snapshot: Updates since the rule state was last saved.
+        condition: What may turn into an incident, as noted last; forgotten with the process.
+        condition_seq: The update at which that was looked for.
     """
 
     record: RunRecord
@@ -55,6 +57,8 @@ class LiveRun:
     commands: list[CommandRecord] = field(default_factory=list)
     since_snapshot: int = 0
     diagnosed: IncidentRecord | None = None
+    condition: str = ""
+    condition_seq: int = 0
 
     def note(self, updates: Sequence[Update]) -> None:
         """Take over the readings of updates that follow each other.
