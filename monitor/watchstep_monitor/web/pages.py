@@ -59,7 +59,7 @@ _SCRIPTS: dict[View, tuple[str, ...]] = {
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
     "compare": ("compare.js", *_RUNS_BESIDE),
-    "postmortem": ("postmortem.js", "report.js", *_CHARTS),
+    "postmortem": ("postmortem.js", "report.js", "incident.js", "silences.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = (
     "main.js",
