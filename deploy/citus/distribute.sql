@@ -25,6 +25,7 @@ SELECT create_distributed_table('outbox', 'run_key', colocate_with => 'runs');
 SELECT create_distributed_table('deleted_runs', 'run_key', colocate_with => 'runs');
 
 -- Belong to no run; they are few and read everywhere.
+SELECT create_reference_table('keys');
 SELECT create_reference_table('silences');
 SELECT create_reference_table('tokens');
 

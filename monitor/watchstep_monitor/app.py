@@ -17,17 +17,15 @@ from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.gauges import (
     CONTENT_TYPE,
     Exposition,
-    GaugeLimits,
     Instruments,
     ServiceState,
 )
 from watchstep_monitor.http.application import build_application
-from watchstep_monitor.http.batches import BatchLimits, BatchReader
-from watchstep_monitor.http.context import Context, Receivers, caller
-from watchstep_monitor.http.envelope import RequestLimits
+from watchstep_monitor.http.batches import BatchReader
+from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
-from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, TestResult, Worker
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker, chart
 from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache, parse_matcher
@@ -35,20 +33,22 @@ from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
-from watchstep_monitor.service.ports import Clock
-from watchstep_monitor.service.postmortem.runner import PostmortemLimits, Postmortems
-from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.service.ports import Clock, Notice
+from watchstep_monitor.service.postmortem.runner import Postmortems
+from watchstep_monitor.service.retention import Retention
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
 from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.run_cache import RunCache
 from watchstep_monitor.service.run_state.status import Liveness
 from watchstep_monitor.service.scheduler import Scheduler
+from watchstep_monitor.service.series import Line, thin
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.postgres.notify import TOKENS
 from watchstep_monitor.store.postgres.replicas import RELOAD, Told
+from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.tokens import adopt_filed
 from watchstep_monitor.store.writer import GroupCommit
 from watchstep_monitor.web import page_routes
@@ -100,7 +100,7 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
         tokens.start()
         _refuse_open_doors(settings, tokens)
         service = _assembled(settings, base_url, clock, book, instruments, opened, routes, tokens)
-        retention = Retention(service.run_service, _retention_policy(settings))
+        retention = Retention(service.run_service, settings.retention)
         for part in (service.worker, service.scheduler, retention):
             ending.callback(part.stop)
             part.start()
@@ -141,11 +141,10 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     worker = _worker(settings, opened, clock, bus)
     silences = SilenceCache(opened.store, clock)
     bus.subscribe(SilencesChanged, lambda _: silences.forget())
-    links_to = (settings.public_url or base_url).rstrip("/")
-    signer = None
-    if settings.notify.action_links:
-        signer = LinkSigner(opened.store.shared_key("links"), links_to)
-    policy = _ingest_policy(settings, links_to, signer, clock, silences, routes, worker)
+    signer = LinkSigner(
+        opened.store.shared_key("links"), (settings.public_url or base_url).rstrip("/")
+    )
+    policy = _ingest_policy(settings, signer, clock, silences, routes, worker)
     fleet = RunCache(book, settings.store.cached_runs)
     run_service = RunService(
         opened.store,
@@ -171,12 +170,6 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
     context = _context(settings, run_service, opened, worker, instruments, clock, keyring)
     asgi = build_application(
         context,
-        RequestLimits(
-            settings.limits.body_bytes,
-            settings.limits.decompressed_bytes,
-            settings.limits.body_read_s,
-            settings.limits.concurrency,
-        ),
         version=watchstep.__version__,
         pages=[
             page_routes(
@@ -187,16 +180,6 @@ def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is 
         ],
     )
     return Service(asgi, run_service, opened, worker, scheduler, context.stopping)
-
-
-def _postmortems(settings: Settings, opened: OpenedStore) -> Postmortems:
-    limits = settings.limits
-    return Postmortems(
-        opened.store,
-        PostmortemLimits(
-            limits.log_bytes, limits.log_read_s, limits.postmortem_s, limits.postmortems
-        ),
-    )
 
 
 def _hear(run_service: RunService, tokens: TokenWatch, event: Told) -> None:
@@ -234,50 +217,27 @@ def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
             store_failing=lambda: opened.store.failing,
             free_bytes=opened.store.free_bytes,
         ),
-        GaugeLimits(
-            runs=settings.gauges.max_runs,
-            readings_per_run=settings.gauges.metrics_per_run,
-            series=settings.gauges.max_series,
-            keep_ended_s=settings.gauges.keep_after_end_s,
-        ),
+        settings.gauges,
     )
     limits = settings.limits
     return Context(
         run_service=run_service,
         keyring=keyring,
-        batches=BatchReader(
-            BatchLimits(limits.updates_per_batch, limits.metrics_per_update, limits.event_bytes)
-        ),
-        receivers=_receivers(opened, worker, clock),
+        batches=BatchReader(limits),
+        worker=worker,
+        outbox=opened.outbox,
         exposition=lambda projects: (exposition.render(projects), CONTENT_TYPE),
         metrics=instruments,
-        page=limits.page,
-        series_points=limits.series_points,
-        config_bytes=limits.config_bytes,
-        event_streams=limits.event_streams,
+        limits=limits,
         rates=RateCap(limits.requests_per_s),
-        commit_wait_s=limits.commit_wait_s,
         stopping=asyncio.Event(),
-        postmortems=_postmortems(settings, opened),
+        postmortems=Postmortems(opened.store, limits),
     )
 
 
-def _receivers(opened: OpenedStore, worker: Worker, clock: Clock) -> Receivers:
-    def test(name: str) -> TestResult | None:
-        if name not in {status.name for status in worker.receivers()}:
-            return None
-        return worker.send_test(name)
-
-    def resend(delivery_id: str, projects: tuple[str, ...] | None) -> bool:
-        return opened.outbox.resend(delivery_id, clock.now(), projects)
-
-    return Receivers(worker.receivers, test, resend)
-
-
-def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
+def _ingest_policy(
     settings: Settings,
-    base_url: str,
-    signer: LinkSigner | None,
+    signer: LinkSigner,
     clock: Clock,
     silences: SilenceCache,
     routes: list[Route],
@@ -295,8 +255,8 @@ def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
             repeat_interval_s=alerts.repeat_interval_s,
             routes=live_routes,
             silences=silences.newest,
-            base_url=base_url,
-            signer=signer,
+            base_url=signer.base_url,
+            signer=signer if settings.notify.action_links else None,
         ),
         hearing=Liveness(clock.now(), settings.stall.timeout_s),
         snapshot_every=settings.store.snapshot_updates,
@@ -307,9 +267,26 @@ def _ingest_policy(  # noqa: PLR0913, PLR0917 - see `_assembled`
 
 def _worker(settings: Settings, opened: OpenedStore, clock: Clock, bus: EventBus) -> Worker:
     try:
-        return Worker(opened.outbox, notify_config(settings), clock, bus=bus)
+        return Worker(
+            opened.outbox,
+            notify_config(settings),
+            clock,
+            bus=bus,
+            ready=lambda: opened.store.ready() is None,
+            chart=functools.partial(_chart, opened.store),
+        )
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _chart(store: SqlStore, notice: Notice) -> bytes | None:
+    """A picture of the newest stretch of the reading that raised the worst alert."""
+    metric = next((alert.metric for alert in notice.alerts if alert.metric), "")
+    if not metric:
+        return None
+    series = store.series(notice.run, metric, None, None, chart.POINTS)
+    points, _ = thin(Line(series.stretches), chart.POINTS)
+    return chart.draw(metric, points, notice.first_step)
 
 
 def notify_config(settings: Settings) -> NotifyConfig:
@@ -318,7 +295,7 @@ def notify_config(settings: Settings) -> NotifyConfig:
     Raises:
         ValueError: A receiver's settings can never work.
     """
-    notify = settings.notify
+    notify, heartbeat = settings.notify, settings.heartbeat
     return NotifyConfig(
         receivers=tuple(
             ReceiverConfig(
@@ -336,6 +313,8 @@ def notify_config(settings: Settings) -> NotifyConfig:
         rate_per_minute=notify.rate_per_minute,
         at_once=notify.at_once,
         allow_private_cidrs=notify.allow_private_cidrs,
+        heartbeat_url=heartbeat.url.get_secret_value() if heartbeat.url else "",
+        heartbeat_s=heartbeat.interval_s,
     )
 
 
@@ -367,14 +346,4 @@ def store_options(settings: Settings) -> StoreOptions:
         readers=settings.store.readers,
         group=GroupCommit(settings.store.commit_interval_s, settings.store.commit_updates),
         **url,
-    )
-
-
-def _retention_policy(settings: Settings) -> RetentionPolicy:
-    kept = settings.retention
-    return RetentionPolicy(
-        updates_s=kept.updates_s,
-        size_bytes=kept.size_bytes,
-        window_updates=kept.incident_window_updates,
-        check_interval_s=kept.check_interval_s,
     )

@@ -158,6 +158,13 @@ def test_an_alert_is_answered(service: Running) -> None:
     assert command(service, "answer", alert["id"], "perhaps").returncode == 1
 
 
+def test_an_address_that_says_https_where_http_is_spoken_is_called_that(service: Running) -> None:
+    refused = command(service, "runs", "--url", f"https://127.0.0.1:{service.client.port}")
+
+    assert refused.returncode == 3
+    assert "speaks http, and the address says https" in refused.stderr
+
+
 def test_a_receiver_is_tested_and_its_trouble_told(service: Running) -> None:
     tested = command(service, "receivers", "test", "ops")
     listed = command(service, "receivers")
@@ -186,7 +193,7 @@ def test_a_halt_a_silence_and_an_acknowledgement_take_effect(service: Running) -
     acked = command(service, "ack", "busy", "--by", "ada")
 
     assert (halted.returncode, ended.returncode, acked.returncode) == (0, 0, 0)
-    assert [one["kind"] for one in client.get("/runs/busy").json["commands"]] == ["halt"]
+    assert [each["kind"] for each in client.get("/runs/busy").json["commands"]] == ["halt"]
     assert "silenced" in shown
     assert "acked" in acked.stdout
     assert client.get("/alerts?run=busy").json["items"][0]["acknowledged_by"] == "ada"
@@ -197,9 +204,9 @@ def test_dead_messages_are_seen_with_their_reason_and_sent_again(service: Runnin
     again = command(service, "deliveries", "--resend", "all", "--run", "bad")
     tried = until(
         lambda: [
-            one
-            for one in service.client.get("/deliveries?run=bad&state=dead").json["items"]
-            if one["attempts"] >= 2
+            item
+            for item in service.client.get("/deliveries?run=bad&state=dead").json["items"]
+            if item["attempts"] >= 2
         ]
     )
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.http_kit import environment, served
+from service.kit import bench, grad
+from watchstep_monitor.service.errors import StorageTroubleError
 
 
 def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, tuple[bool, str]]]:
@@ -22,9 +28,11 @@ def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, t
         check=False,
     )
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert told["ok"] is (done.returncode == 0)
-    return done.returncode, {one["check"]: (one["ok"], one["says"]) for one in told["checks"]}
+    document = json.loads(done.stdout)
+    assert document["ok"] is (done.returncode == 0)
+    return done.returncode, {
+        check["check"]: (check["ok"], check["says"]) for check in document["checks"]
+    }
 
 
 def test_an_empty_folder_is_fine_and_stays_empty(tmp_path: Path) -> None:
@@ -107,3 +115,55 @@ def test_every_setting_is_shown_unset_ones_too(tmp_path: Path) -> None:
 
     assert told["retention.size_bytes"] == {"value": 5, "origin": "environment"}
     assert told["retention.updates_s"] == {"value": None, "origin": "default"}
+
+
+def test_a_receiver_that_takes_no_connection_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        settings = {
+            "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
+            "WATCHSTEP_RECEIVERS__UP__KIND": "webhook",
+            "WATCHSTEP_RECEIVERS__UP__URL": f"http://127.0.0.1:{port}/secret-part",
+            "WATCHSTEP_RECEIVERS__DOWN__KIND": "webhook",
+            "WATCHSTEP_RECEIVERS__DOWN__URL": "http://127.0.0.1:1/secret-part",
+        }
+        code, checks = doctor(tmp_path, **settings)
+
+    assert code == 1
+    assert checks["receiver up"][1].startswith("webhook, takes connections")
+    assert checks["receiver down"] == (False, "cannot be connected to: connection refused")
+
+
+def test_a_database_that_is_damaged_under_the_running_service_is_noticed(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        for seq in range(1, 200):
+            at.send(grad(seq, 50.0 if seq % 2 else 1.0))
+        store = at.opened.store
+        store.check_structure()
+        before = store.ready()
+        with sqlite3.connect(tmp_path / "data" / "watchstep.db") as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        raw.close()
+        with (tmp_path / "data" / "watchstep.db").open("r+b") as file:
+            for page in range(2, 40):
+                file.seek(page * 4_096)
+                file.write(b"\xa5" * 4_096)
+        store.check_structure()
+        damaged = store.ready()
+
+    assert before is None
+    assert damaged is not None
+    assert "damaged" in damaged
+
+
+def test_a_database_that_was_cut_is_noticed_at_the_next_use(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0))
+        with sqlite3.connect(tmp_path / "data" / "watchstep.db") as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        raw.close()
+        assert at.opened.store.run("a") is not None
+        os.truncate(tmp_path / "data" / "watchstep.db", 8_192)
+
+        with pytest.raises(StorageTroubleError, match="was cut from"):
+            at.opened.store.run("a")

@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from watchstep_monitor.gauges import (
     CONTENT_TYPE,
     Exposition,
-    GaugeLimits,
     Instruments,
     ServiceState,
 )
@@ -36,6 +35,9 @@ from watchstep_monitor.service.events import (
     RulesRead,
 )
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
+from watchstep_monitor.settings.schema import GaugeSettings
+
+LIMITS = GaugeSettings(max_runs=1_000, metrics_per_run=256)
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 
@@ -92,7 +94,7 @@ def exposition(*runs, limits=None, clock=None, instruments=None, state=None):
         Fleet(*runs),
         clock,
         state or STATE,
-        limits,
+        limits or LIMITS,
     )
 
 
@@ -207,7 +209,7 @@ def test_a_run_vanishes_some_time_after_its_end():
     shown = exposition(
         run(status="finished", ended_at=NOW.timestamp()),
         clock=clock,
-        limits=GaugeLimits(keep_ended_s=60.0),
+        limits=GaugeSettings(keep_after_end_s=60.0),
     )
     names = []
 
@@ -221,7 +223,7 @@ def test_a_run_vanishes_some_time_after_its_end():
 def test_a_run_with_an_open_incident_stays_after_its_end() -> None:
     clock = StoppedClock()
     ended = run(status="failed", ended_at=NOW.timestamp(), has_incident=True)
-    shown = exposition(ended, clock=clock, limits=GaugeLimits(keep_ended_s=60.0))
+    shown = exposition(ended, clock=clock, limits=GaugeSettings(keep_after_end_s=60.0))
     clock.at = NOW + timedelta(days=3)
 
     assert b'run="ppo-7"' in shown.render()
@@ -234,7 +236,7 @@ def test_runs_with_alerts_and_running_ones_come_first_under_the_cap():
         run("burning"),
     )
 
-    text = exposition(*runs, limits=GaugeLimits(runs=2)).render()
+    text = exposition(*runs, limits=GaugeSettings(max_runs=2, metrics_per_run=256)).render()
 
     assert b'"burning"' in text
     assert b'"calm"' in text
@@ -250,7 +252,7 @@ def test_what_the_caps_leave_out_is_counted():
         run("second"),
         clock=clock,
         instruments=instruments,
-        limits=GaugeLimits(runs=1, readings_per_run=100),
+        limits=GaugeSettings(max_runs=1, metrics_per_run=100),
     )
 
     shown.render()
@@ -273,7 +275,7 @@ def test_the_cap_on_series_holds_whatever_the_runs_are():
     ]
 
     for cap in (0, 1, 9, 10, 11, 12, 100, 999):
-        shown = fleet_families(runs, GaugeLimits(series=cap), NOW.timestamp())
+        shown = fleet_families(runs, GaugeSettings.model_construct(max_series=cap), NOW.timestamp())
         # The count of runs by status is always there and no run's.
         assert shown.series - len(STATUSES) <= cap
 
@@ -314,7 +316,7 @@ def test_both_writers_say_the_same_of_the_most_hostile_runs(drawn):
         )
         for name, project, readings in drawn
     ]
-    fleet = fleet_families(runs, GaugeLimits(), NOW.timestamp())
+    fleet = fleet_families(runs, LIMITS, NOW.timestamp())
     registry = CollectorRegistry()
     registry.register(LibraryFleet(fleet))
 

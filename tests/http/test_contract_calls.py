@@ -68,7 +68,7 @@ def test_a_bad_update_reaches_the_receiver_signed_once(client: Client) -> None:
     assert "LossGone" in {alert["labels"]["alertname"] for alert in told["alerts"]}
     assert told["watchstep"]["stage"] == "divergence"
     assert headers["webhook-signature"].startswith("v1,")
-    assert [one["edge"] for one in listed] == ["opened"]
+    assert [each["edge"] for each in listed] == ["opened"]
     assert all(one["watchstep"]["run"] != "c3" for _, one in list(Receiver.taken.queue))
 
 
@@ -112,10 +112,10 @@ def test_a_halt_reaches_the_trainer_with_the_reply_to_its_next_updates(client: C
     client.send("c5", upd(1, x=1.0))
 
     asked = client.post("/runs/c5/commands", {"kind": "halt", "reason": "enough"})
-    told = client.send("c5", upd(2, x=1.0)).json["commands"]
+    commands = client.send("c5", upd(2, x=1.0)).json["commands"]
 
     assert asked.status == 202
-    assert [(one["id"], one["kind"], one["attempt"]) for one in told] == [
+    assert [(each["id"], each["kind"], each["attempt"]) for each in commands] == [
         (asked.json["id"], "halt", 1)
     ]
 
@@ -126,11 +126,11 @@ def test_the_timeline_tells_transitions_events_and_stages_in_order(client: Clien
 
     told = client.get("/runs/c6/timeline").json["items"]
 
-    kinds = [(one["kind"], one.get("rule") or one.get("stage")) for one in told]
+    kinds = [(each["kind"], each.get("rule") or each.get("stage")) for each in told]
     assert kinds.index(("transition", "GradHigh")) < kinds.index(("stage", "early signs"))
     assert kinds.index(("stage", "early signs")) < kinds.index(("transition", "LossGone"))
     assert kinds[-1][0] == "status"
-    halted = next(one for one in told if one["kind"] == "event")
+    halted = next(each for each in told if each["kind"] == "event")
     assert halted["event"] == {"kind": "halted", "step": 7}
     assert halted["since_first_sign"]["updates"] == 2
 
@@ -185,7 +185,7 @@ def test_rules_are_reloaded_and_a_bad_file_changes_nothing(
 def test_events_are_streamed_and_taken_up_where_they_were_left(client: Client) -> None:
     client.send("c8", upd(1, train__grad_norm=50.0))
     first = client.get("/runs/c8/timeline").json["items"]
-    after = next(one["id"] for one in first if one["kind"] == "transition")
+    after = next(each["id"] for each in first if each["kind"] == "transition")
 
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         connection.sendall(
@@ -354,7 +354,7 @@ def test_head_answers_as_get_does_without_a_body(client: Client) -> None:
 def test_an_alert_about_no_metric_has_no_reading(client: Client) -> None:
     client.send("c13", upd(1, x=1.0), {**upd(2), "event": {"kind": "failed", "error": "boom"}})
 
-    alerts = {one["rule"]: one for one in client.get("/alerts?run=c13").json["items"]}
+    alerts = {item["rule"]: item for item in client.get("/alerts?run=c13").json["items"]}
 
     assert alerts["Died"]["reading"] is None
     assert alerts["Died"]["metric"] == ""

@@ -37,8 +37,8 @@ def test_a_crowd_of_requests_is_asked_to_come_back_and_the_service_stays_alive(
 
         crowded = until(lambda: (a := running.client.get("/runs")).status == 429 and a)
         lives = running.client.ask("GET", "/healthz")
-        for one in waiting:
-            one.close()
+        for each in waiting:
+            each.close()
         until(lambda: running.client.get("/runs").status == 200)
 
     assert "retry-after" in crowded.headers

@@ -55,10 +55,10 @@ def test_a_token_that_calls_too_often_is_told_when_to_come_back(
 
     answers = [busy.get("/runs") for _ in range(40)]
 
-    refused = [one for one in answers if one.status == 429]
+    refused = [answer for answer in answers if answer.status == 429]
     assert answers[0].status == 200
     assert refused
-    assert all(int(one.headers["retry-after"]) >= 1 for one in refused)
+    assert all(int(each.headers["retry-after"]) >= 1 for each in refused)
     assert Client(running.client.port, tokens["mine"]).get("/runs").status == 200
 
 
@@ -71,7 +71,7 @@ def test_a_limited_token_sees_and_ends_its_own_silences_only(
 
     made = mine.post("/silences", {"matchers": ['rule=~".*"'], "duration_s": 60}).json
     path = f"/api/v1/silences/{made['id']}"
-    seen = [one["id"] for one in theirs.get("/silences").json["items"]]
+    seen = [item["id"] for item in theirs.get("/silences").json["items"]]
     foreign, own = theirs.ask("DELETE", path), mine.ask("DELETE", path)
 
     assert {"name": "project", "value": "mine", "isRegex": True, "isEqual": True} in made[
@@ -236,7 +236,7 @@ def test_the_described_api_holds_against_generated_calls(client: Client, part: s
     schemathesis = pytest.importorskip("schemathesis", reason="a tool of development")
     base = f"http://127.0.0.1:{client.port}"
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
-    calls = [one.ok() for one in schema.get_all_operations()]
+    calls = [get_all_operation.ok() for get_all_operation in schema.get_all_operations()]
     bad: list[str] = []
 
     for call in calls:

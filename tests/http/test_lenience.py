@@ -104,3 +104,11 @@ def test_an_attempt_far_beyond_the_last_is_refused_where_it_comes_in(client: Cli
 
     assert (far.status, begun.status) == (422, 422)
     assert client.get("/runs/jump").json["attempt"] == 1
+
+
+def test_where_a_trainer_runs_is_shown_from_what_its_hook_records(client: Client) -> None:
+    config = {"environment": {"host": "gpu-12", "user": "ann"}}
+    client.ask("PUT", "/api/v1/runs/placed", {"config": config})
+
+    run = client.get("/runs/placed").json
+    assert (run["host"], run["user"]) == ("gpu-12", "ann")

@@ -37,9 +37,9 @@ def _folders() -> set[Path]:
 def test_a_log_that_is_sent_is_examined_as_the_command_examines_it(client: Client) -> None:
     before = _folders()
 
-    found = _send(client, LOST)
+    report = _send(client, LOST)
 
-    run = found["runs"][0]
+    run = report["runs"][0]
     assert (run["verdict"], run["first_bad_update"], run["last_good_update"]) == (
         "diverged",
         41,
@@ -49,7 +49,7 @@ def test_a_log_that_is_sent_is_examined_as_the_command_examines_it(client: Clien
     assert (run["run"], run["path"]) == ("lost", "lost.jsonl")
     assert {chart["metric"] for chart in run["charts"]} == {"train/loss", "train/grad_norm"}
     assert [41, "NaN"] in run["charts"][0]["points"]
-    assert found["page"].startswith("<!doctype html>")
+    assert report["page"].startswith("<!doctype html>")
     assert _folders() <= before
 
 

@@ -50,7 +50,7 @@ def test_rows_are_stored_and_judged_like_json(client: Client) -> None:
 
     assert (sent.status, sent.json["accepted"], sent.json["last_seq"]) == (202, 3, 3)
     points = client.get("/runs/rows1/series?metric=train/loss").json["points"]
-    assert [(one["seq"], one["step"], one["value"]) for one in points] == [
+    assert [(point["seq"], point["step"], point["value"]) for point in points] == [
         (1, 10, 1.0),
         (3, 30, "NaN"),
     ]
@@ -86,7 +86,7 @@ def test_one_bad_row_among_good_ones_is_rejected_by_itself(client: Client) -> No
 
     assert sent.status == 202
     assert (sent.json["accepted"], sent.json["last_seq"]) == (3, 7)
-    assert [one["index"] for one in sent.json["rejected"]] == [1, 2, 3, 5]
+    assert [each["index"] for each in sent.json["rejected"]] == [1, 2, 3, 5]
 
 
 def test_rows_wider_than_an_update_may_be_are_cut(client: Client) -> None:

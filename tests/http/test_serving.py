@@ -117,13 +117,13 @@ def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
     assert sent == {"none": 401, "bad": 401, "trainer": 202, "reader": 403, "boss": 202}
     assert read == {"none": 401, "bad": 401, "trainer": 403, "reader": 404, "boss": 200}
     assert probes == [200, 401]
-    states = {one["name"]: one["state"] for one in listed}
-    used = {one["name"] for one in listed if one["used_on"] is not None}
+    states = {each["name"]: each["state"] for each in listed}
+    used = {each["name"] for each in listed if each["used_on"] is not None}
     assert states == {"boss": "revoked", "late": "good", "reader": "good", "trainer": "good"}
     assert used >= {"boss", "reader", "trainer"}
-    kept = b"".join(one.read_bytes() for one in (tmp_path / "data").iterdir())
-    assert hashlib.sha256(trainer.encode()).hexdigest().encode() in kept
-    assert trainer.encode() not in kept
+    stored = b"".join(each.read_bytes() for each in (tmp_path / "data").iterdir())
+    assert hashlib.sha256(trainer.encode()).hexdigest().encode() in stored
+    assert trainer.encode() not in stored
     assert boss not in (tmp_path / "log").read_text()
 
 

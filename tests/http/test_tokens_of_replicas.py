@@ -31,21 +31,21 @@ def test_a_token_made_once_reloads_every_replica_and_revoked_once_reloads_none(
         boss = made_token(options, "boss", ["admin"])
         with replicas(tmp_path, 2, url, WATCHSTEP_HOST="0.0.0.0") as running:
             reader = made_token(options, "reader", ["read", "ingest"])
-            ports = [one.client.port for one in running]
+            ports = [each.client.port for each in running]
             bosses, readers = ([Client(port, who) for port in ports] for who in (boss, reader))
-            until(lambda: all(one.get("/rules").status == 200 for one in readers))
-            for one in running:
-                (one.folder / "rules.yaml").write_text(RULES + EXTRA)
+            until(lambda: all(each.get("/rules").status == 200 for each in readers))
+            for each in running:
+                (each.folder / "rules.yaml").write_text(RULES + EXTRA)
 
             refused = [reload(Client(ports[0])), reload(readers[0])]
-            before = [len(one.get("/rules").json["items"]) for one in readers]
+            before = [len(each.get("/rules").json["items"]) for each in readers]
             taken = reload(bosses[0])
             more = before[0] + 1
-            until(lambda: all(len(one.get("/rules").json["items"]) == more for one in readers))
+            until(lambda: all(len(each.get("/rules").json["items"]) == more for each in readers))
 
             with tokens_of(options) as tokens:
                 tokens.revoke("boss", SystemClock().now())
-            until(lambda: [reload(one) for one in bosses] == [401, 401])
+            until(lambda: [reload(each) for each in bosses] == [401, 401])
 
     assert refused == [401, 403]
     assert before[0] == before[1]

@@ -62,3 +62,15 @@ def test_without_the_extra_the_way_out_is_named(monkeypatch):
     outcome = outcome_of_one("json://127.0.0.1/x")
 
     assert outcome == Dead("needs the extra: pip install 'watchstep[apprise]'")
+
+
+@pytest.mark.usefixtures("_apprise")
+@pytest.mark.parametrize(
+    "url",
+    ["ntfy://topic", "ntfys://host.example/topic", "tgram://123456789:abcdefg_hijklmnop/12315544/",
+     "pover://" + "u" * 30 + "@" + "a" * 30],
+)  # fmt: skip
+def test_the_addresses_that_the_page_names_are_known_to_apprise(url):
+    import apprise
+
+    assert apprise.Apprise().add(url)

@@ -185,8 +185,8 @@ RESOLVED = replace(
     edge="resolved",
     at=START + timedelta(minutes=42),
     alerts=tuple(
-        replace(one, state="resolved", resolved_at=START + timedelta(minutes=42))
-        for one in OPENED.alerts
+        replace(each, state="resolved", resolved_at=START + timedelta(minutes=42))
+        for each in OPENED.alerts
     ),
 )
 REMINDED = replace(
@@ -264,8 +264,8 @@ def test_the_page_shows_what_is_sent():
     assert page == rendered(page)
 
 
-@pytest.mark.parametrize("manner", [one.name for one in fields(NotifyConfig)])
+@pytest.mark.parametrize("manner", [field.name for field in fields(NotifyConfig)])
 def test_the_page_explains_every_manner_of_delivery(manner):
-    # The receivers have chapters of their own; the other two are fixed and told in prose.
-    if manner not in {"receivers", "at_once", "poll_s"}:
+    # The others have sections of their own, or are fixed.
+    if manner not in {"receivers", "at_once", "poll_s", "heartbeat_url", "heartbeat_s"}:
         assert f"`notify.{manner}`" in PAGE.read_text(encoding="utf-8")

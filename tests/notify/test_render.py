@@ -16,6 +16,7 @@ from watchstep_monitor.notify.render import (
     alertmanager,
     discord,
     email_message,
+    github,
     pagerduty,
     plain_text,
     slack,
@@ -32,6 +33,7 @@ KINDS = {
     "discord": discord.body,
     "teams": teams.body,
     "pagerduty": pagerduty.body,
+    "github": github.body,
 }
 HOSTILE = "<!channel> @everyone & [x](http://evil) \ud800 \x00\r\nBcc: a@b.c \u202e`*_~|" * 40
 
@@ -381,6 +383,14 @@ def test_discord_rings_nobody_and_keeps_its_limits():
     assert re.search(r"(?<!\\)\[x", embed["description"]) is None
 
 
+def test_github_mentions_nobody_and_makes_no_markup_of_names():
+    body = sent("github", hostile_notice())["body"]
+
+    assert not re.search(r"@\w", body)
+    assert "[x](http" not in body
+    assert len(body) < 65_536
+
+
 def test_teams_gets_a_card_whose_texts_read_no_markdown():
     body = sent("teams", hostile_notice())
 
@@ -399,10 +409,10 @@ def test_pagerduty_opens_and_resolves_one_incident_under_one_key():
         sent("pagerduty", notice(edge=edge)) for edge in ("opened", "changed", "resolved")
     )
 
-    assert [one["event_action"] for one in (opened, changed, over)] == [
+    assert [each["event_action"] for each in (opened, changed, over)] == [
         *("trigger", "trigger", "resolve")
     ]
-    assert {one["dedup_key"] for one in (opened, changed, over)} == {"inc-1"}
+    assert {each["dedup_key"] for each in (opened, changed, over)} == {"inc-1"}
     assert opened["routing_key"] == "key"
     assert opened["payload"]["severity"] == "critical"
     assert len(sent("pagerduty", hostile_notice())["payload"]["summary"]) <= 1024

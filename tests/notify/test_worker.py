@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -343,12 +344,12 @@ def test_a_test_message_says_what_happened_to_it():
         ops = ReceiverConfig("ops", "webhook", server.url)
 
         with running(Worker(outbox, config(ops), ManualClock())) as worker:
-            taken = worker.send_test("ops")
+            trial = worker.send_test("ops")
             refused = worker.send_test("ops")
             with pytest.raises(KeyError):
                 worker.send_test("nobody")
 
-        assert (taken.delivered, taken.reason) == (True, "")
+        assert (trial.delivered, trial.reason) == (True, "")
         assert (refused.delivered, refused.reason) == (False, "HTTP 401")
         assert json.loads(server.requests[0].body)["watchstep"]["edge"] == "test"
 
@@ -467,3 +468,64 @@ def test_a_slow_receivers_message_stays_leased_while_it_is_under_way():
 
     assert lease == START + timedelta(seconds=60.0 + LEASE_S)
     assert len(server.requests) == 1
+
+
+def test_the_heart_beats_while_the_service_works():
+    working = threading.Event()
+    with http_receiver() as server:
+        beating = config(heartbeat_url=server.url, heartbeat_s=0.01)
+        worker = Worker(MemoryOutbox(), beating, ManualClock(), ready=working.is_set)
+        with running(worker):
+            assert not server.requests
+            working.set()
+            server.until(3)
+
+    assert server.requests[0].path == "/hook?key=hush"
+
+
+def script(folder, text):
+    path = folder / "hook.sh"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return ReceiverConfig("ops", "script", str(path))
+
+
+def test_a_script_reads_the_webhooks_body_and_its_exit_code_counts(tmp_path):
+    outbox = MemoryOutbox()
+    ops = script(
+        tmp_path,
+        f"cat > {tmp_path}/body; cd {tmp_path}; test -e again || {{ touch again; exit 3; }}",
+    )
+    outbox.put("ops", notice())
+
+    with running(Worker(outbox, config(ops), ManualClock())):
+        outbox.until_settled(2)
+
+    assert [type(outcome) for outcome in outbox.outcomes()] == [Retry, Delivered]
+    assert outbox.outcomes()[0].reason == "exit code 3"
+    assert json.loads((tmp_path / "body").read_text())["watchstep"]["run"] == "ppo-7"
+
+
+def test_a_script_that_does_not_end_is_killed(tmp_path):
+    outbox = MemoryOutbox()
+    ops = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    outbox.put("ops", notice())
+
+    with running(Worker(outbox, config(ops, timeout_s=0.5, max_attempts=1), ManualClock())):
+        outbox.until_settled(1)
+
+    assert outbox.outcomes()[0].reason.startswith("no answer within 0.5 s")
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_github_gets_a_comment_with_its_token():
+    outbox = MemoryOutbox()
+    with http_receiver() as server:
+        issue = ReceiverConfig("ops", "github", server.url, secret="ghp_1")
+        outbox.put("ops", notice())
+        with running(Worker(outbox, config(issue), ManualClock())):
+            outbox.until_settled(1)
+
+        (request,) = server.requests
+        assert request.headers["authorization"] == "Bearer ghp_1"
+        assert "- **Since**: update 1,098" in json.loads(request.body)["body"]

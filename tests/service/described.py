@@ -39,8 +39,8 @@ class DescribedClient(Client):
     def _check(self, method: str, path: str, answer: Answer) -> None:
         for template, operation in self._operations(method):
             if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
-                told = operation["responses"][str(answer.status)]["content"]
-                schema = told[answer.headers["content-type"]]["schema"]
+                content = operation["responses"][str(answer.status)]["content"]
+                schema = content[answer.headers["content-type"]]["schema"]
                 whole = {**schema, "components": self.document["components"]}
                 Draft202012Validator(whole).validate(answer.json)
                 self.seen.add((method, template))

@@ -111,8 +111,10 @@ class Running:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WATCHSTEP_")}
-    return {**kept, **settings}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("WATCHSTEP_")
+    }
+    return {**environ, **settings}
 
 
 @contextmanager

@@ -112,8 +112,8 @@ class Bench:
 
     def notices(self) -> list[tuple[str, str]]:
         """(receiver, edge) of everything in the outbox, oldest first."""
-        found = self.opened.store.deliveries(DeliveryFilter(), 100, None).items
-        return [(one.receiver, one.edge) for one in reversed(found)]
+        deliveries = self.opened.store.deliveries(DeliveryFilter(), 100, None).items
+        return [(each.receiver, each.edge) for each in reversed(deliveries)]
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_a_machine_whose_clock_is_wrong_is_told_of_once(caplog: pytest.LogCaptur
         now = time.monotonic()
         clock.told(datetime.now(UTC) - HOUR, now, now)
 
-    assert [one.message for one in caplog.records] == [
+    assert [record.message for record in caplog.records] == [
         "this machine's clock differs from the database's, which counts"
     ]
     assert caplog.records[0].__dict__["ahead_s"] == pytest.approx(3_600, abs=60)

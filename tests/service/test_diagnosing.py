@@ -71,7 +71,7 @@ def test_stages_have_their_updates_and_survive_a_restart(tmp_path: Path) -> None
         again = at.run_service.view("a", None).incident
 
     assert again == told
-    assert [(one["stage"], one["first_update"]) for one in told.phases] == [
+    assert [(phase["stage"], phase["first_update"]) for phase in told.phases] == [
         ("early signs", 41),
         ("explosion", 43),
         ("divergence", 44),

@@ -16,7 +16,7 @@ from watchstep_monitor.service.run_state.records import Matcher
 def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         stages = []
-        for one in (
+        for each in (
             grad(1, 1.0),
             grad(2, 50.0),
             grad(3, 500.0),
@@ -24,7 +24,7 @@ def test_early_signs_become_an_explosion_a_divergence_and_an_aftermath(tmp_path:
             update(5, train__policy_loss=math.nan),
             update(6, event={"kind": "halted", "reason": "LossGone"}),
         ):
-            at.send(one)
+            at.send(each)
             incident = at.run_service.view("a", None).incident
             stages.append(incident.stage if incident else None)
 
@@ -296,9 +296,11 @@ def test_a_halt_after_the_first_message_is_told_once(tmp_path: Path) -> None:
         at.clock.move(10_000)
         at.run_service.tick("a")
 
-        assert [(one.edge, one.status) for one in first] == [("opened", "running")]
+        assert [(each.edge, each.status) for each in first] == [("opened", "running")]
         assert early == []
-        assert [(one.edge, one.trainer_did) for one in late] == [("changed", "halted at update 2")]
+        assert [(each.edge, each.trainer_did) for each in late] == [
+            ("changed", "halted at update 2")
+        ]
         assert told(at) == []
 
 
@@ -307,8 +309,8 @@ def test_an_incident_that_begins_and_ends_in_one_batch_is_told_both_ways(tmp_pat
         at.send(grad(1, 1.0), grad(2, 50.0), grad(3, 1.0), grad(4, 60.0), grad(5, 1.0))
 
         edges: dict[int, list[str]] = {}
-        for one in told(at):
-            edges.setdefault(one.alerts[0].first_update, []).append(one.edge)
+        for each in told(at):
+            edges.setdefault(each.alerts[0].first_update, []).append(each.edge)
         assert edges == {2: ["opened", "resolved"], 4: ["opened", "resolved"]}
 
 
@@ -344,3 +346,19 @@ def test_who_asks_for_it_is_told_that_a_run_finished_was_preempted_and_resumed(
         at.send(update(2, attempt=2, event={"kind": "finished"}), attempt=2)
 
         assert at.notices() == [("team", "preempted"), ("team", "resumed"), ("team", "finished")]
+
+
+def test_a_message_of_a_death_says_where_it_ran_at_which_step_and_its_last_words(
+    tmp_path: Path,
+) -> None:
+    failed = {"kind": "failed", "error": "E: x", "oom": "host", "traceback": "T", "host": "gpu-9"}
+    with bench(tmp_path) as at:
+        config = {"environment": {"host": "gpu-1", "user": "ann"}}
+        at.run_service.begin(Beginning(run="a", config=config))
+        at.send(grad(1, 1.0), update(2, event=failed))
+        (delivery,) = at.opened.outbox.claim(at.clock.now(), 10, 60, [])
+
+    notice = delivery.notice
+    assert (notice.host, notice.user, notice.oom) == ("gpu-9", "ann", "host")
+    assert (notice.error, notice.traceback, notice.last_step) == ("E: x", "T", 20)
+    assert notice.heard_at == at.clock.now()

@@ -62,7 +62,7 @@ def test_skipped_numbers_count_as_lost_and_latecomers_are_rejected(tmp_path: Pat
         receipt = at.send(grad(3, 1.0))
 
         assert at.run_service.view("a", None).record.lost == 3
-        assert [one.kind for one in receipt.rejected] == ["late"]
+        assert [each.kind for each in receipt.rejected] == ["late"]
         assert receipt.last_seq == 5
 
 
@@ -87,7 +87,7 @@ def test_a_rule_for_two_updates_fires_at_exactly_the_second_whatever_is_restarte
 
         assert at.alerts()["GradExploded"] == "firing"
         alert = next(
-            one for one in at.run_service.view("a", None).alerts if one.rule == "GradExploded"
+            each for each in at.run_service.view("a", None).alerts if each.rule == "GradExploded"
         )
         assert (alert.first_seq, alert.last_seq) == (2, 3)
 
@@ -102,9 +102,9 @@ def test_any_restart_gives_the_same_alerts_with_the_same_ids(
         whole = at.opened.store.timeline("a", 100, None).items
         ids = {alert.id for alert in at.opened.store.alerts(_all(), 100, None).items}
 
-    for one in stream:
+    for each in stream:
         with bench(tmp_path / "pieces", snapshot_every=snapshot_every) as at:
-            at.send(one)
+            at.send(each)
     with bench(tmp_path / "pieces") as at:
         pieces = at.opened.store.timeline("a", 100, None).items
         again = {alert.id for alert in at.opened.store.alerts(_all(), 100, None).items}
@@ -196,11 +196,11 @@ def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:
         asked = at.run_service.command("a", "halt", "stop it", None)
         again = at.run_service.command("a", "halt", "really", None)
 
-        told = at.send().commands
+        commands = at.send().commands
         at.send(update(2, event={"kind": "halted", "reason": "asked to"}))
 
         assert again.id == asked.id
-        assert [command.id for command in told] == [asked.id]
+        assert [command.id for command in commands] == [asked.id]
         assert at.send().commands == ()
         assert at.run_service.view("a", None).record.status == "halted"
 

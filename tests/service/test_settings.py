@@ -53,6 +53,34 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, says: str
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("WATCHSTEP_STALL_TIMEOUT_S", "did you mean WATCHSTEP_STALL__TIMEOUT_S?"),
+        ("WATCHSTEP_DATABASE", "did you mean WATCHSTEP_DATABASE_URL?"),
+        ("WATCHSTEP_TOKEN_FIL", "did you mean WATCHSTEP_TOKEN_FILE?"),
+        ("WATCHSTEP_COFFEE", "WATCHSTEP_COFFEE is no setting"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest(name: str, says: str) -> None:
+    (warning,) = load_settings(environ={name: "1"}).warnings
+
+    assert warning.endswith(says)
+
+
+def test_what_the_trainer_and_kubernetes_set_is_passed_over() -> None:
+    environ = {
+        "WATCHSTEP_RUN": "a",
+        "WATCHSTEP_TOKEN_FILE": "/run/secrets/token",
+        "WATCHSTEP_MONITOR_SERVICE_HOST": "10.0.0.1",
+        "WATCHSTEP_MONITOR_PORT_8420_TCP": "tcp://10.0.0.1:8420",
+        "WATCHSTEP_DATABASE_URL": "postgresql+psycopg://h/d",
+        "WATCHSTEP_STALL__TIMEOUT_S": "60",
+    }
+
+    assert load_settings(environ=environ).warnings == ()
+
+
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load_settings(tmp_path / "none.yaml", environ={})

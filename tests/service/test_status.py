@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from service.kit import Bench, bench, grad, update
+from watchstep_monitor.service.run_state.records import Matcher
 from watchstep_monitor.service.run_state.status import shown_status
 
 
@@ -172,3 +174,55 @@ def test_an_update_without_readings_is_no_progress(tmp_path: Path) -> None:
         assert record.heard_at is not None
         assert record.updated_at is not None
         assert (record.heard_at - record.updated_at).total_seconds() == 50
+
+
+LOST_RULE = """
+groups:
+  - name: life
+    rules:
+      - alert: RunStalled
+        expr: stalled()
+        labels: {severity: critical}
+        annotations: {summary: Gone silent.}
+"""
+
+
+def test_an_open_alert_about_silence_goes_on_under_its_new_name_and_tells_nobody(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path, rules=LOST_RULE) as at:
+        at.send(*losses(1, 3))
+        at.clock.move(400)
+        at.run_service.tick("a")
+        before = at.run_service.view("a", None).alerts[0]
+        renamed = LOST_RULE.replace("RunStalled", "RunLost\n        formerly: [RunStalled]")
+        at.rules.write_text(renamed)
+        at.run_service.reload()
+        at.run_service.tick("a")
+        (after,) = at.run_service.view("a", None).alerts
+
+        assert (before.rule, after.rule, after.id) == ("RunStalled", "RunLost", before.id)
+        assert at.notices() == [("ops", "opened")]
+
+
+def test_a_silence_by_the_former_name_covers_a_lost_run(tmp_path: Path) -> None:
+    with bench(tmp_path, packs=("generic",), rules="groups: []") as at:
+        span = (at.clock.now(), at.clock.now() + timedelta(hours=1))
+        at.run_service.silence([Matcher("rule", "=", "RunStalled")], span, "", "ada")
+        at.send(*losses(1, 3))
+        at.clock.move(400)
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"RunLost": "firing"}
+        assert at.notices() == []
+
+
+def test_a_hung_run_stays_stalled_when_rules_are_loaded_anew(tmp_path: Path) -> None:
+    with bench(tmp_path, packs=("generic",), rules="groups: []") as at:
+        hung = {"kind": "hung", "severity": "critical", "innermost": "train.py:1 step"}
+        at.send(*losses(1, 3), update(4, event=hung))
+        at.run_service.reload()
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"RunStalled": "firing"}
+        assert at.notices() == [("ops", "opened")]

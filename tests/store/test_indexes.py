@@ -203,9 +203,9 @@ class Plans:
 def explained(connection: Any, how: str, statement: str, parameters: Any) -> list[Any]:
     asking = connection.connection.driver_connection.cursor()
     asking.execute(f"{how} {statement}", parameters)
-    found = asking.fetchall()
+    rows = asking.fetchall()
     asking.close()
-    return list(found)
+    return list(rows)
 
 
 def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,14 +13,15 @@ import pytest
 from service.kit import Bench, bench, grad, postgres_database, update
 from store.kit_runs import SpanningError, one_run_a_transaction
 from watchstep_monitor.service.ports import Delivered, ReceiverGone
-from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.service.retention import Retention
 from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.settings.schema import RetentionSettings
 from watchstep_monitor.store import schema, transaction
 from watchstep_monitor.store.postgres import pipeline
 
 RUNS = [f"run-{at}" for at in range(12)]
 KEYS = {run_key(run) for run in RUNS}
-OF_NO_RUN = {"silences", "tokens"}
+OF_NO_RUN = {"keys", "silences", "tokens"}
 
 
 def test_every_key_begins_with_the_run() -> None:
@@ -71,7 +72,7 @@ def numbers(parameters: Any) -> set[int]:
     if isinstance(parameters, dict):
         return numbers(list(parameters.values()))
     if isinstance(parameters, (list, tuple)):
-        return set().union(*[numbers(one) for one in parameters])
+        return set().union(*[numbers(parameter) for parameter in parameters])
     return {parameters} if isinstance(parameters, int) else set()
 
 
@@ -124,24 +125,24 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
     at.opened.outbox.settle(due[-1], ReceiverGone(), at.clock.now())
     at.opened.outbox.resend(due[-1].id, at.clock.now(), None)
     at.clock.move(100)
-    Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    Retention(at.run_service, RetentionSettings(updates_s=50.0, incident_window_updates=2)).look()
     at.run_service.delete(RUNS[1], None)
 
     spanning = [
-        [statement for statement, _ in one]
-        for one in recorded.ended
-        if len(set().union(*[named for _, named in one])) > 1
+        [statement for statement, _ in each]
+        for each in recorded.ended
+        if len(set().union(*[named for _, named in each])) > 1
     ]
     tables = {
         table
-        for one in recorded.ended
-        for statement, _ in one
+        for each in recorded.ended
+        for statement, _ in each
         for table in re.findall(r"(?:INTO|UPDATE|DELETE FROM) (\w+)", statement)
     }
     assert len(due) == 12
     assert spanning == []
     # One that tells makes every other commit wait for its own sync.
-    assert not [one for one in recorded.ended if any("pg_notify" in said for said, _ in one)]
+    assert not [each for each in recorded.ended if any("pg_notify" in said for said, _ in each)]
     assert len(recorded.ended) > 12 * 7
     assert tables >= set(schema.metadata.tables) - OF_NO_RUN
 
@@ -149,7 +150,7 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
 def test_what_names_two_runs_would_be_seen(at: Bench, recorded: Recorded) -> None:
     at.opened.store.write(RUNS[0], lambda t: [t.load_run(RUNS[0]), t.load_run(RUNS[1])]).result(10)
 
-    assert [len(set().union(*[named for _, named in one])) for one in recorded.ended] == [2]
+    assert [len(set().union(*[named for _, named in each])) for each in recorded.ended] == [2]
 
 
 def test_what_writes_to_two_runs_would_be_seen(tmp_path: Path) -> None:

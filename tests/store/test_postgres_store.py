@@ -62,13 +62,13 @@ def listened(at: Bench) -> list[tuple[str, str, int]]:
 
 def listens(url: str, count: int) -> bool:
     with executing(url) as sql:
-        found = sql(
+        stored = sql(
             "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND query NOT LIKE '%%pg_stat_activity%%'"
             " AND (query LIKE 'LISTEN%%' OR query LIKE '%%advisory%%'"
             " OR query = 'SELECT clock_timestamp()')"
         ).scalar_one()
-    return found >= count
+    return stored >= count
 
 
 def test_each_replica_hears_once_of_what_another_committed_and_not_of_its_own(
@@ -248,12 +248,12 @@ def test_replicas_that_start_at_once_on_an_empty_database_migrate_it_once(
         )
 
     try:
-        assert [one.store.ready() for one in opened] == [None] * 3
+        assert [each.store.ready() for each in opened] == [None] * 3
         with executing(url) as sql:
             assert sql("SELECT count(*) FROM alembic_version").scalar_one() == 1
     finally:
-        for one in opened:
-            one.close()
+        for each in opened:
+            each.close()
 
 
 def filled(folder: Path) -> Path:
@@ -284,8 +284,8 @@ def test_an_embedded_store_moves_whole_and_goes_on_where_it_was(url: str, tmp_pa
 
     moved = move_embedded(f"sqlite:///{source}", StoreOptions(tmp_path, url))
 
-    assert {one.table for one in moved} == TABLES
-    assert all(one.rows > 0 and len(one.sha256) == 64 for one in moved)
+    assert {each.table for each in moved} == TABLES
+    assert all(each.rows > 0 and len(each.sha256) == 64 for each in moved)
     with bench(tmp_path / "new", database_url=url) as at:
         assert {run: at.run_service.view(run, None).record for run in before} == before
         assert repr(at.run_service.series("r1", "x", (None, None), 1_000)[0]) == repr(series)

@@ -81,7 +81,7 @@ def test_new_names_are_looked_for_once_and_written_with_the_rest(
 
     at.send(update(2, loss=1.0), update(3, loss=1.0, entropy=1.0))
 
-    assert next(one for one in asked if "shapes" in one) == "SELECT shapes"
+    assert next(each for each in asked if "shapes" in each) == "SELECT shapes"
     assert len(asked) == 3
     assert asked[-1].count("INSERT shapes") == 2
 
@@ -97,9 +97,9 @@ def test_names_that_another_replica_stored_meanwhile_keep_their_number(tmp_path:
 
         one.send(update(3, loss=2.0), update(4, entropy=3.0))
 
-        kept = [(each.seq, dict(each.readings)) for each in one.opened.store.updates("a")]
+        updates = [(each.seq, dict(each.readings)) for each in one.opened.store.updates("a")]
         numbers = [row[0] for row in asking(one, "SELECT shape FROM shapes ORDER BY shape")]
-    assert kept == [
+    assert updates == [
         (1, {"train/grad_norm": 1.0}),
         (2, {"loss": 1.0}),
         (3, {"loss": 2.0}),

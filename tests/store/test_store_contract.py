@@ -84,9 +84,9 @@ def test_all_updates_of_a_run_come_back_whole_and_in_order(at: Bench) -> None:
     at.send(*sent[:400])
     at.send(*sent[400:])
 
-    found = list(at.opened.store.updates("a"))
+    updates = list(at.opened.store.updates("a"))
 
-    assert found == sent
+    assert updates == sent
     assert list(at.opened.store.updates("none")) == []
 
 
@@ -169,9 +169,9 @@ def test_a_claimed_delivery_is_nobody_elses_until_its_lease_ends(at: Bench) -> N
     meanwhile = outbox.claim(now, 10, 60, [])
     later = outbox.claim(now + timedelta(seconds=61), 10, 60, [])
 
-    assert {one.receiver for one in first} == {"ops", "pager"}
+    assert {each.receiver for each in first} == {"ops", "pager"}
     assert meanwhile == []
-    assert {one.id for one in later} == {one.id for one in first}
+    assert {each.id for each in later} == {each.id for each in first}
 
 
 def test_a_renewed_lease_goes_on_and_what_was_settled_is_leased_no_more(at: Bench) -> None:
@@ -193,7 +193,7 @@ def test_busy_receivers_are_left_alone(at: Bench) -> None:
 
     claimed = at.opened.outbox.claim(at.clock.now(), 10, 60, ["ops"])
 
-    assert [one.receiver for one in claimed] == ["pager"]
+    assert [each.receiver for each in claimed] == ["pager"]
 
 
 def test_resolved_never_overtakes_opened_even_while_opened_is_retried(at: Bench) -> None:
@@ -207,11 +207,11 @@ def test_resolved_never_overtakes_opened_even_while_opened_is_retried(at: Bench)
     outbox.settle(retried[0], Delivered(), now)
     then = outbox.claim(now + timedelta(seconds=5), 10, 60, ["pager"])
 
-    assert [one.notice.edge for one in opened] == ["opened"]
+    assert [each.notice.edge for each in opened] == ["opened"]
     assert blocked == []
-    assert [(one.notice.edge, one.attempt) for one in retried] == [("opened", 2)]
+    assert [(each.notice.edge, each.attempt) for each in retried] == [("opened", 2)]
     assert retried[0].notice == opened[0].notice
-    assert [one.notice.edge for one in then] == ["resolved"]
+    assert [each.notice.edge for each in then] == ["resolved"]
 
 
 def test_dead_deliveries_stay_visible_and_can_be_sent_again(at: Bench) -> None:
@@ -221,12 +221,12 @@ def test_dead_deliveries_stay_visible_and_can_be_sent_again(at: Bench) -> None:
     outbox.settle(claimed, Dead("HTTP 404"), now)
 
     dead = at.opened.store.deliveries(DeliveryFilter(state="dead", run="a"), 10, None).items
-    assert [(one.receiver, one.reason) for one in dead] == [("ops", "HTTP 404")]
+    assert [(each.receiver, each.reason) for each in dead] == [("ops", "HTTP 404")]
     other = DeliveryFilter(projects=("another",))
     assert at.opened.store.deliveries(other, 10, None).items == ()
     assert not outbox.resend(claimed.id, now, ("another",))
     assert outbox.resend(claimed.id, now, ("default",))
-    assert [one.id for one in outbox.claim(now, 10, 60, ["pager"])] == [claimed.id]
+    assert [each.id for each in outbox.claim(now, 10, 60, ["pager"])] == [claimed.id]
     assert not outbox.resend("dl_" + "0" * 20, now, None)
 
 
@@ -254,7 +254,16 @@ def test_a_run_with_hundreds_due_does_not_keep_the_others_waiting(at: Bench) -> 
 
     claimed = [outbox.claim(at.clock.now(), 1, 60, ["pager"])[0] for _ in range(8)]
 
-    assert [one.notice.run for one in claimed] == ["hog", "x", "y", "z", "hog", "hog", "hog", "hog"]
+    assert [each.notice.run for each in claimed] == [
+        "hog",
+        "x",
+        "y",
+        "z",
+        "hog",
+        "hog",
+        "hog",
+        "hog",
+    ]
 
 
 def test_all_that_is_due_is_claimed_once_however_many_runs_it_is_of(at: Bench) -> None:
@@ -265,7 +274,7 @@ def test_all_that_is_due_is_claimed_once_however_many_runs_it_is_of(at: Bench) -
     while found := at.opened.outbox.claim(at.clock.now(), 7, 60, []):
         claimed += found
 
-    assert len(claimed) == len({one.id for one in claimed}) == 120
+    assert len(claimed) == len({each.id for each in claimed}) == 120
 
 
 def test_next_due_is_none_when_nothing_waits(at: Bench) -> None:
@@ -277,14 +286,17 @@ def test_next_due_is_none_when_nothing_waits(at: Bench) -> None:
 
 
 def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
-    from watchstep_monitor.service.retention import Retention, RetentionPolicy
+    from watchstep_monitor.service.retention import Retention
+    from watchstep_monitor.settings.schema import RetentionSettings
 
     for n in range(1, 31):
         at.send(grad(n, 50.0 if n == 15 else 1.0))
     at.send(update(31, event={"kind": "finished"}))
     at.clock.move(100)
 
-    removed = Retention(at.run_service, RetentionPolicy(50.0, None, 2, 60.0)).look()
+    removed = Retention(
+        at.run_service, RetentionSettings(updates_s=50.0, incident_window_updates=2)
+    ).look()
 
     found, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
     assert removed == 31 - 5

@@ -65,7 +65,7 @@ def test_a_name_is_taken_until_its_token_is_revoked(at: Bench) -> None:
     assert not tokens.revoke("ada", START + timedelta(1))
     assert tokens.create(second)
 
-    assert {one.sha256: one.revoked_at for one in tokens.tokens()} == {
+    assert {each.sha256: each.revoked_at for each in tokens.tokens()} == {
         first.sha256: START,
         second.sha256: None,
     }
@@ -78,7 +78,7 @@ def test_the_day_of_use_only_moves_on(at: Bench) -> None:
     for day in (DAY, DAY - timedelta(1), DAY + timedelta(2), DAY + timedelta(1)):
         at.opened.tokens.note_used({made.sha256: day, "0" * 64: day})
 
-    assert [one.used_on for one in at.opened.tokens.tokens()] == [DAY + timedelta(2)]
+    assert [each.used_on for each in at.opened.tokens.tokens()] == [DAY + timedelta(2)]
 
 
 def test_a_token_opens_what_its_scope_says_until_it_expires_or_is_revoked(at: Bench) -> None:
@@ -126,7 +126,9 @@ class Counted:
 
     def note_used(self, used: dict[str, date]) -> None:
         self.noted.append(dict(used))
-        self.kept = [replace(one, used_on=used.get(one.sha256, one.used_on)) for one in self.kept]
+        self.kept = [
+            replace(each, used_on=used.get(each.sha256, each.used_on)) for each in self.kept
+        ]
 
 
 def test_a_busy_token_costs_one_write_a_day_and_one_of_the_settings_none() -> None:
@@ -138,8 +140,8 @@ def test_a_busy_token_costs_one_write_a_day_and_one_of_the_settings_none() -> No
     watch._known = tuple(store.tokens())
 
     for _ in range(3):
-        for one in (secret, "wst_set"):
-            assert answer(keyring, one, "read") != 401
+        for each in (secret, "wst_set"):
+            assert answer(keyring, each, "read") != 401
         watch._look()
     clock.move(86_400)
     answer(keyring, secret, "read")
@@ -214,8 +216,8 @@ def test_tokens_are_made_and_revoked_beside_a_service_that_has_the_folder(tmp_pa
             assert tokens.create(second)
             assert tokens.revoke("first", START)
 
-        assert [one.state(START) for one in at.opened.tokens.tokens()] == ["revoked", "good"]
-    assert [one.name for one in stored_tokens(options)] == ["first", "second"]
+        assert [each.state(START) for each in at.opened.tokens.tokens()] == ["revoked", "good"]
+    assert [stored_token.name for stored_token in stored_tokens(options)] == ["first", "second"]
 
 
 def test_beside_a_service_of_another_version_nothing_is_written(tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_a_file_of_before_is_taken_over_once_and_revoked_stays_revoked(tmp_path:
         opened.tokens.revoke("old", START)
         adopt_filed(opened.tokens, tmp_path)
 
-        found = {one.name: one for one in opened.tokens.tokens()}
+        found = {token.name: token for token in opened.tokens.tokens()}
     finally:
         opened.close()
 

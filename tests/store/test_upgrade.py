@@ -109,12 +109,12 @@ def story_of(at: Bench) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for run in ("long", "a", "b"):
         told[run] = (
-            [repr(one) for one in at.opened.store.updates(run)],
+            [repr(update) for update in at.opened.store.updates(run)],
             [repr(at.run_service.series(run, name, (None, None), 9_999)) for name in ("x", "y")],
             # Health was no column then: the upgrade tells it by alerts.
             replace(at.run_service.view(run, None).record, health="unjudged"),
             at.alerts(run),
-            [repr(one) for one in at.opened.store.timeline(run, 1_000, None).items],
+            [repr(item) for item in at.opened.store.timeline(run, 1_000, None).items],
             at.opened.store.attempts(run),
             replace(at.opened.store.write(run, snapshot_of(run)).result(10), reports={}),
         )
@@ -235,11 +235,11 @@ def test_two_replicas_that_open_an_old_store_at_once_upgrade_it_once(
         )
 
     try:
-        assert [one.store.ready() for one in opened] == [None] * 3
+        assert [each.store.ready() for each in opened] == [None] * 3
         assert sum(updates_in(url).values()) == before
     finally:
-        for one in opened:
-            one.close()
+        for each in opened:
+            each.close()
 
 
 def updates_before(url: str) -> int:
@@ -301,7 +301,7 @@ def test_a_replica_of_the_first_version_writes_before_while_and_after_another_up
                 upgraded.set()
                 assert ended.wait(30), writing.exception(0)
                 receipt = at.send(grad(old.seq + 1, 1.0), run="b")
-                stored = [one.seq for one in at.opened.store.updates("b")]
+                stored = [update.seq for update in at.opened.store.updates("b")]
             writing.result(10)
 
     assert receipt.accepted == 1

@@ -114,8 +114,8 @@ def test_status_and_health_are_two_words_from_the_first_look_on(
             "done": ("finished", "healthy"),
             "died": ("failed", "exploded"),
         }
-        found = at.opened.store.runs(RunFilter(health="diverged"), 10, None).items
-        assert {record.run for record in found} == {"nan", "nan-done"}
+        runs = at.opened.store.runs(RunFilter(health="diverged"), 10, None).items
+        assert {record.run for record in runs} == {"nan", "nan-done"}
 
 
 def test_a_baseline_and_a_streak_go_on(store: str | None, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import create_engine
 
 from service.kit import Bench, bench, grad, postgres_database, update
-from watchstep_monitor.service.retention import Retention, RetentionPolicy
+from watchstep_monitor.service.retention import Retention
 from watchstep_monitor.service.run_state.records import run_key
+from watchstep_monitor.settings.schema import RetentionSettings
 from watchstep_monitor.store.postgres.partitions import partition, week_partitions
 
 FINISHED = {"kind": "finished"}
@@ -65,11 +66,14 @@ def weeks(at: Bench, url: str) -> Iterator[Weeks]:
 
 
 def stored(at: Bench, run: str) -> list[int]:
-    return [one.seq for one in at.opened.store.updates(run)]
+    return [update.seq for update in at.opened.store.updates(run)]
 
 
 def look(at: Bench, older_than_s: float | None = 50.0, size_bytes: int | None = None) -> int:
-    return Retention(at.run_service, RetentionPolicy(older_than_s, size_bytes, 2, 60.0)).look()
+    return Retention(
+        at.run_service,
+        RetentionSettings(updates_s=older_than_s, size_bytes=size_bytes, incident_window_updates=2),
+    ).look()
 
 
 def ended(at: Bench, run: str, *, bad: int = 0) -> None:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 
 from service.http_kit import Answer, Client, Running, served, until, upd
 from story.postgres_kit import Inbox
@@ -306,23 +305,10 @@ class Tally:
         return not any((*bad, *untold))
 
 
-def end_leases(url: str) -> None:
-    """Let go of messages that were claimed two seconds ago and not settled: by a replica that is
-    dead, and so for the rest of a minute."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(
-            "UPDATE outbox SET lease_us = 0 WHERE state = 'waiting'"
-            " AND lease_us < extract(epoch FROM clock_timestamp() + interval '58 s') * 1000000"
-        )
-    engine.dispose()
-
-
 def tally(
     client: Client,
     trainers: Sequence[Trainer | Spooling],
     received: Inbox | None = None,
-    url: str | None = None,
 ) -> Tally:
     """Look at every run, and wait until everything that was to be told was told.
 
@@ -330,15 +316,14 @@ def tally(
         client: Of any replica.
         trainers: Whose runs.
         received: Where messages went; None to leave them out.
-        url: Of the database, where a replica may have died that was about to send.
     """
     told = Tally()
     for one in trainers:
         _count_updates(client, one, told)
         _count_edges(client, one, told)
     if received is not None:
-        # What was not settled while the database was in trouble waits for its lease of a minute.
-        until(lambda: _all_settled(client, url), 120)
+        # What a replica that died had under way waits for the end of its lease.
+        until(lambda: not client.get("/deliveries?state=waiting").json["items"], 60)
         _count_messages(client, {one.run for one in trainers}, received, told)
     # Shown by --log-cli-level=INFO; the docs quote them.
     log.info("%s", told)
@@ -377,13 +362,6 @@ def _count_edges(client: Client, one: Trainer, told: Tally) -> None:
     ]
     told.edges += len(found)
     told.edges_wrong += found != edges_of(last_seq)
-
-
-def _all_settled(client: Client, url: str | None) -> bool:
-    waiting = client.get("/deliveries?state=waiting").json["items"]
-    if waiting and url is not None:
-        end_leases(url)
-    return not waiting
 
 
 def _count_messages(client: Client, runs: set[str], received: Inbox, told: Tally) -> None:

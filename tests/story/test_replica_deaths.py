@@ -40,7 +40,7 @@ def test_replicas_that_are_killed_and_stopped_at_random_cost_nothing_behind_ngin
                 for _ in range(DEATHS):
                     _kill_one_and_stop_another(chance, places, trainers)
                 progress(trainers, 100)
-            told = tally(Client(port), trainers, received, url)
+            told = tally(Client(port), trainers, received)
 
     assert [one.problems for one in trainers] == [[]] * RUNS
     assert told.acknowledged >= RUNS * 1_200

@@ -65,7 +65,7 @@ def test_replicas_an_hour_apart_agree_on_the_time(tmp_path: Path) -> None:
     assert max(heard) < WRONG_S
     assert max(seconds_from_now(one["created_at"]) for one in sent) < WRONG_S
     assert "GradHigh" in alerts
-    assert "RunStalled" not in alerts, "nobody was silent"
+    assert not {"RunLost", "RunStalled"} & set(alerts), "nobody was silent"
     for one in (fast, slow):
         assert "clock differs" in (one.folder / "log").read_text()
     assert "clock differs" not in (right.folder / "log").read_text()

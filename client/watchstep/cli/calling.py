@@ -47,8 +47,8 @@ class Service:
 
     def get(self, path: str, **query: object) -> Any:
         """A GET; empty query values are left out."""
-        wanted = {name: str(value) for name, value in query.items() if value not in {"", None}}
-        return self._ask("GET", path, params=wanted)
+        filled = {name: str(value) for name, value in query.items() if value not in {"", None}}
+        return self._ask("GET", path, params=filled)
 
     def send(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
         """Another request."""
@@ -60,6 +60,8 @@ class Service:
     def _why(self, error: Exception) -> str:
         if isinstance(error, self._httpx.TimeoutException):
             return f"did not answer within {TIMEOUT_S:g} s"
+        if "WRONG_VERSION_NUMBER" in str(error) or "record layer" in str(error):
+            return "speaks http, and the address says https"
         if isinstance(error, self._httpx.ConnectError):
             return "cannot be reached"
         return f"broke off ({type(error).__name__})"

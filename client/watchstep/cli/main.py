@@ -59,8 +59,8 @@ def build() -> typer.Typer:
     return app
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_asked_for: bool) -> None:
+    if is_asked_for:
         typer.echo(watchstep.__version__)
         raise typer.Exit
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -26,14 +26,15 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
     for command in (status, alerts, ack, answer, halt, silence, deliveries):
         app.command()(command)
-    for name, alone, commands in (
-        ("runs", runs, (close, archive, restore, delete)),
-        ("receivers", receivers, (try_out,)),
-    ):
+    groups: dict[str, tuple[Callable[..., None], ...]] = {
+        "runs": (runs, close, archive, restore, delete),
+        "receivers": (receivers, try_out),
+    }
+    for name, (alone, *commands) in groups.items():
         group = typer.Typer(invoke_without_command=True)
         group.callback(help=alone.__doc__)(alone)
-        for command in commands:
-            group.command(NAMES.get(command.__name__))(command)
+        for part in commands:
+            group.command(NAMES.get(part.__name__))(part)
         app.add_typer(group, name=name)
 
 
@@ -50,9 +51,9 @@ def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
     if context.invoked_subcommand is not None:
         return
     with answers(url, token) as service:
-        found = service.get("/runs", status=state, project=project, limit=limit)
+        page = service.get("/runs", status=state, project=project, limit=limit)
     if as_json:
-        _print_json(found)
+        _print_json(page)
         return
     rows = [
         (
@@ -65,7 +66,7 @@ def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
             run["step"],
             ago(run.get("last_heard_at", run["last_update_at"])),
         )
-        for run in found["items"]
+        for run in page["items"]
     ]
     heads = ("RUN", "PROJECT", "STATUS", "HEALTH", "ATTEMPT", "STEP", "HEARD AGO")
     print_table(heads, rows, wide="RUN,PROJECT")
@@ -207,21 +208,21 @@ def status(
 ) -> None:
     """Show a run: its readings, its alerts, its incident."""
     with answers(url, token) as service:
-        found = service.get(f"/runs/{quote(run, safe='')}")
+        detail = service.get(f"/runs/{quote(run, safe='')}")
     if as_json:
-        _print_json(found)
+        _print_json(detail)
         return
-    print_table(("RUN", found["run"]), _told_of(found), wide=found["run"])
+    print_table(("RUN", detail["run"]), _told_of(detail), wide=detail["run"])
     readings = [
         (name, reading["value"], reading["zone"] or "")
-        for name, reading in sorted(found["readings"].items())
+        for name, reading in sorted(detail["readings"].items())
     ]
     if readings:
         typer.echo()
         print_table(("METRIC", "READING", "ZONE"), readings, wide="METRIC")
-    if found["alerts"]:
+    if detail["alerts"]:
         typer.echo()
-        _print_alerts(found["alerts"])
+        _print_alerts(detail["alerts"])
 
 
 def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -229,7 +230,9 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     incident, pinned = run["incident"] or {}, run["checkpoint"] or {}
     heard = run.get("last_heard_at", run["last_update_at"])
     sure = f" ({incident['confidence']:.0%} sure)" if incident.get("diagnosis") else ""
-    asked = [f"{one['kind']}, until {moment(one['expires_at'])}" for one in run["commands"]]
+    commands = [
+        f"{command['kind']}, until {moment(command['expires_at'])}" for command in run["commands"]
+    ]
     rows: list[tuple[str, object]] = [
         ("status", run["status"]),
         ("health", run.get("health", "")),
@@ -241,14 +244,14 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),
-        ("asked of it", ", ".join(asked)),
+        ("asked of it", ", ".join(commands)),
         ("stage", incident.get("stage", "")),
         ("likely cause", f"{incident.get('diagnosis', '')}{sure}"),
         ("first bad update", incident.get("first_bad_update") or ""),
         ("last good update", incident.get("last_good_update") or ""),
         ("pinned checkpoint", pinned.get("path", "")),
     ]
-    return [(name, told) for name, told in rows if told != ""]
+    return [(name, text) for name, text in rows if text != ""]
 
 
 def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -262,11 +265,11 @@ def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """List alerts, newest first; --state '' shows all."""
     with answers(url, token) as service:
-        found = service.get("/alerts", state=state, run=run, severity=severity, limit=limit)
+        page = service.get("/alerts", state=state, run=run, severity=severity, limit=limit)
     if as_json:
-        _print_json(found)
+        _print_json(page)
     else:
-        _print_alerts(found["items"])
+        _print_alerts(page["items"])
 
 
 def ack(
@@ -278,19 +281,19 @@ def ack(
 ) -> None:
     """Say that someone looks after an alert: no more reminders of it."""
     with answers(url, token) as service:
-        wanted = [alert]
+        ids = [alert]
         if not alert.startswith("al_"):
-            found = service.get("/alerts", state="firing", run=alert, limit=500)
-            wanted = [one["id"] for one in found["items"]]
-            if not wanted:
+            page = service.get("/alerts", state="firing", run=alert, limit=500)
+            ids = [item["id"] for item in page["items"]]
+            if not ids:
                 raise RefusedError(f"no alert fires for a run named {alert}")
-        taken = [
-            service.send("POST", f"/alerts/{quote(one, safe='')}/ack", {"by": by}) for one in wanted
+        acknowledged = [
+            service.send("POST", f"/alerts/{quote(each, safe='')}/ack", {"by": by}) for each in ids
         ]
     if as_json:
-        _print_json({"items": taken})
+        _print_json({"items": acknowledged})
     else:
-        _print_alerts(taken)
+        _print_alerts(acknowledged)
 
 
 def answer(
@@ -325,12 +328,12 @@ def halt(
     kind = "checkpoint" if checkpoint else "halt"
     with answers(url, token) as service:
         path = f"/runs/{quote(run, safe='')}/commands"
-        found = service.send("POST", path, {"kind": kind, "reason": reason})
+        command = service.send("POST", path, {"kind": kind, "reason": reason})
     if as_json:
-        _print_json(found)
+        _print_json(command)
     else:
         typer.echo(
-            f"{kind} asked of attempt {found['attempt']}, until {moment(found['expires_at'])}"
+            f"{kind} asked of attempt {command['attempt']}, until {moment(command['expires_at'])}"
         )
 
 
@@ -349,25 +352,25 @@ def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     with answers(url, token) as service:
         if end:
             service.send("DELETE", f"/silences/{quote(end, safe='')}", None)
-            found: Any = {"id": end, "state": "expired"}
+            reply: Any = {"id": end, "state": "expired"}
         elif matchers:
             body = {"matchers": matchers, "duration_s": minutes * 60.0, "comment": comment}
-            found = service.send("POST", "/silences", body)
+            reply = service.send("POST", "/silences", body)
         else:
-            found = service.get("/silences")
+            reply = service.get("/silences")
     if as_json:
-        _print_json(found)
+        _print_json(reply)
         return
-    shown = found.get("items", [found])
+    shown = reply.get("items", [reply])
     rows = [
         (
-            one["id"],
-            one["state"],
-            moment(one.get("ends_at")),
-            ", ".join(map(_written, one.get("matchers", ()))),
-            one.get("comment", ""),
+            each["id"],
+            each["state"],
+            moment(each.get("ends_at")),
+            ", ".join(map(_written, each.get("matchers", ()))),
+            each.get("comment", ""),
         )
-        for one in shown
+        for each in shown
     ]
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
@@ -387,35 +390,35 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
     with answers(url, token) as service:
         if resend == "all":
             dead = service.get("/deliveries", state="dead", run=run, limit=500)["items"]
-            found: Any = {"items": [_resent(service, one["id"]) for one in dead]}
+            page: Any = {"items": [_resent(service, each["id"]) for each in dead]}
         elif resend:
-            found = {"items": [_resent(service, resend)]}
+            page = {"items": [_resent(service, resend)]}
         else:
-            found = service.get("/deliveries", state=state, run=run, limit=limit)
+            page = service.get("/deliveries", state=state, run=run, limit=limit)
     if as_json:
-        _print_json(found)
+        _print_json(page)
     elif resend:
-        typer.echo(f"{len(found['items'])} sent again")
+        typer.echo(f"{len(page['items'])} sent again")
     else:
-        _print_deliveries(found["items"])
+        _print_deliveries(page["items"])
 
 
 def _resent(service: Service, delivery: str) -> Any:
     return service.send("POST", f"/deliveries/{quote(delivery, safe='')}/resend", None)
 
 
-def _print_deliveries(found: Sequence[Mapping[str, Any]]) -> None:
+def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
-            one["state"],
-            one["receiver"],
-            one["run"],
-            one["edge"],
-            one["attempts"],
-            ago(one["created_at"]),
-            one["reason"],
+            each["state"],
+            each["receiver"],
+            each["run"],
+            each["edge"],
+            each["attempts"],
+            ago(each["created_at"]),
+            each["reason"],
         )
-        for one in found
+        for each in deliveries
     ]
     heads = ("STATE", "RECEIVER", "RUN", "EDGE", "TRIES", "AGE", "REASON")
     print_table(heads, rows, wide="RECEIVER,RUN,REASON")
@@ -430,17 +433,17 @@ def _print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def _print_alerts(found: Sequence[Mapping[str, Any]]) -> None:
+def _print_alerts(alerts: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
-            one["severity"],
-            one["rule"],
-            one["run"],
-            one["first_update"],
-            _standing(one),
-            one["summary"],
+            each["severity"],
+            each["rule"],
+            each["run"],
+            each["first_update"],
+            _standing(each),
+            each["summary"],
         )
-        for one in found
+        for each in alerts
     ]
     heads = ("SEVERITY", "RULE", "RUN", "UPDATE", "STATE", "SUMMARY")
     if width() < LEAST_FOR_SENTENCES:

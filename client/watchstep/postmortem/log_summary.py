@@ -22,7 +22,7 @@ MOST_EPISODES = 5_000
 """Firings remembered of one log; a rule that flickers all the time needs no more."""
 
 MOST_CHECKPOINTS = 200
-DEATHS = frozenset({"TrainerFailed", "RunStalled"})
+DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
 
 _LOST = frozenset(

@@ -328,6 +328,8 @@ def _seconds(header: str | None) -> float | None:
 def _reason(error: BaseException) -> str:
     # By name: `ssl` may never have been imported here.
     if any(kind.__name__ == "SSLError" for kind in type(error).__mro__):
+        if getattr(error, "reason", "") in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
+            return "the address says https, and the service speaks http"
         return "the TLS connection was refused"
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import certifi
+
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import is_loopback, notify_config, routes_of, store_options
 from watchstep_monitor.commands.serving import address_for_links, is_any
 from watchstep_monitor.http.tokens import configured_tokens
-from watchstep_monitor.notify import ReceiverConfig
+from watchstep_monitor.notify import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.dispatch import check
 from watchstep_monitor.notify.targets import TargetRefusedError, system_resolver, vetted
 from watchstep_monitor.service.run_state.rulebook import RuleBook
@@ -28,7 +33,6 @@ LEAST_FREE_BYTES = 1_000_000_000
 LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 ASK_S = 3.0
 PORTS = {"https": 443, "http": 80, "smtp": 25, "smtps": 465}
-PAGERDUTY = "https://events.pagerduty.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,27 +153,36 @@ def _each_receiver(settings: Settings) -> Iterator[Finding]:
     except ValueError:
         return
     for receiver in config.receivers:
-        if receiver.kind != "apprise":
-            try:
-                says = _way_to(receiver, config.allow_private_cidrs)
-                yield Finding(f"receiver {receiver.name}", good=True, says=says)
-            except SettingsError as error:
-                yield Finding(f"receiver {receiver.name}", good=False, says=str(error))
+        name = f"receiver {receiver.name}"
+        yield _found(name, functools.partial(_way_to, receiver, config), settings)
 
 
-def _way_to(receiver: ReceiverConfig, allowed: tuple[str, ...]) -> str:
-    """Whether its name resolves to addresses that may be connected to; nothing is sent."""
-    import ipaddress
-
-    parts = urlsplit(receiver.url or PAGERDUTY)
+def _way_to(receiver: ReceiverConfig, config: NotifyConfig, _: Settings) -> str:
+    """Whether its address takes a connection; nothing is sent."""
+    if receiver.kind == "apprise":
+        return "apprise, which connects only to send; `watchstep receivers test NAME` does so"
+    if receiver.kind == "script":
+        return "script, it can be run"
+    parts = urlsplit(receiver.url)
+    host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443)
     try:
-        port = parts.port or PORTS.get(parts.scheme, 443)
-        addresses = system_resolver(parts.hostname or "", port)
-        vetted(addresses, [ipaddress.ip_network(cidr, strict=False) for cidr in allowed])
-    except ValueError:
-        raise SettingsError("its url is no address") from None
-    except OSError:
-        raise SettingsError("its name has no address now") from None
+        addresses = vetted(system_resolver(host, port), config.networks())
     except TargetRefusedError as error:
         raise SettingsError(f"{error}; notify.allow_private_cidrs can allow it") from None
-    return f"{receiver.kind}, its name resolves; `POST /api/v1/receivers/NAME/test` sends a message"
+    except OSError:
+        raise SettingsError("its name has no address now") from None
+    try:
+        with socket.create_connection((addresses[0], port), ASK_S) as connection:
+            if parts.scheme in {"https", "smtps"}:
+                context = ssl.create_default_context()
+                context.load_verify_locations(certifi.where())
+                with context.wrap_socket(connection, server_hostname=host):
+                    pass
+    except ssl.SSLCertVerificationError:
+        raise SettingsError("its certificate is not trusted") from None
+    except ssl.SSLError:
+        raise SettingsError(f"port {port} speaks no TLS; is {parts.scheme} right?") from None
+    except OSError as error:
+        reason = (error.strerror or "no answer in time").lower()
+        raise SettingsError(f"cannot be connected to: {reason}") from None
+    return f"{receiver.kind}, takes connections; `watchstep receivers test NAME` sends a message"

@@ -258,7 +258,10 @@ def _load(config: Path | None, **options: Any) -> Any:
 
     rules = options.pop("rules", None)
     overrides = {**options, "rules.paths": rules or None}
-    return load_settings(config, overrides=overrides)
+    loaded = load_settings(config, overrides=overrides)
+    for warning in loaded.warnings:
+        typer.echo(f"watchstep: {warning}", err=True)
+    return loaded
 
 
 def _check_token(model: Any, name: str, scopes: list[str]) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from watchstep_monitor.gauges.families import GaugeLimits, fleet_families
+from watchstep_monitor.gauges.families import fleet_families
 from watchstep_monitor.gauges.instruments import Instruments
 from watchstep_monitor.gauges.text import Family, clean, written
 from watchstep_monitor.service.errors import StorageTroubleError
-from watchstep_monitor.service.ports import Clock, DeliveryState, FleetView
+from watchstep_monitor.service.ports import Clock, DeliveryState
+from watchstep_monitor.settings.schema import GaugeSettings
+
+if TYPE_CHECKING:
+    from watchstep_monitor.service.run_service import RunService
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,10 +47,10 @@ class Exposition:
     def __init__(
         self,
         instruments: Instruments,
-        fleet: FleetView,
+        fleet: RunService,
         clock: Clock,
         state: ServiceState,
-        limits: GaugeLimits | None = None,
+        limits: GaugeSettings,
     ) -> None:
         """Join the parts.
 
@@ -54,13 +59,13 @@ class Exposition:
             fleet: All runs, asked at each scrape.
             clock: Decides which ended runs are no longer shown.
             state: See there.
-            limits: None for the defaults.
+            limits: The caps.
         """
         self._instruments = instruments
         self._fleet = fleet
         self._clock = clock
         self._state = state
-        self._limits = limits or GaugeLimits()
+        self._limits = limits
 
     def render(self, projects: Collection[str] | None = None) -> bytes:
         """The whole text, of type `CONTENT_TYPE`.

@@ -10,6 +10,7 @@ from typing import get_args
 from watchstep.core.health import Health
 from watchstep_monitor.gauges.text import Family, Row, clean
 from watchstep_monitor.service.ports import RunGauge, RunStatus
+from watchstep_monitor.settings.schema import GaugeSettings
 
 STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 HEALTHS: tuple[Health, ...] = get_args(Health)
@@ -17,22 +18,41 @@ ZONES: Mapping[str, int] = {"ok": 0, "info": 1, "warning": 2, "critical": 3}
 """What `watchstep_run_zone` shows for each zone."""
 
 
-@dataclass(frozen=True, slots=True)
-class GaugeLimits:
-    """How much one scrape may hold.
-
-    Attributes:
-        runs: Runs that firing alerts and running trainers come first among.
-        readings_per_run: Metrics with zones come first, then by name.
-        series: Over all runs; the newest heard of come first.
-        keep_ended_s: A run's series vanish so many seconds after it ended, but not while an
-            incident of it is open.
-    """
-
-    runs: int = 1000
-    readings_per_run: int = 256
-    series: int = 25_000
-    keep_ended_s: float = 3600.0
+_WHO = ("run", "project")
+_FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "watchstep_runs": ("Runs by status.", ("status",)),
+    "watchstep_run_step": ("The trainer's own step counter.", _WHO),
+    "watchstep_run_last_update_timestamp_seconds": (
+        "When the run's newest update arrived, epoch seconds.",
+        _WHO,
+    ),
+    "watchstep_run_last_heard_timestamp_seconds": (
+        "When the service last heard of the run, with or without an update.",
+        _WHO,
+    ),
+    "watchstep_run_status": (
+        "1 for the status that the run has, 0 for the others.",
+        (*_WHO, "status"),
+    ),
+    "watchstep_run_health": (
+        "1 for the health that the run has, 0 for the others.",
+        (*_WHO, "health"),
+    ),
+    "watchstep_run_lost_updates_total": ("Updates passed over that never arrived.", _WHO),
+    "watchstep_alert_firing": (
+        "1 while the alert fires; absent otherwise. The metric is empty for most rules.",
+        ("run", "rule", "metric", "severity"),
+    ),
+    "watchstep_run_zone": (
+        "How bad the reading is: 0 ok, 1 info, 2 warning, 3 critical.",
+        (*_WHO, "metric"),
+    ),
+    "watchstep_run_reading": (
+        "The newest reading; NaN and infinities as they came.",
+        (*_WHO, "metric"),
+    ),
+}
+"""What is shown of runs: by name, what it means and its labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,7 @@ class FleetFamilies:
         return sum(len(family.rows) for family in self.families)
 
 
-def fleet_families(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> FleetFamilies:
+def fleet_families(runs: Iterable[RunGauge], limits: GaugeSettings, now: float) -> FleetFamilies:
     """The families of all runs.
 
     Args:
@@ -66,17 +86,17 @@ def fleet_families(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) ->
     return gathering.finished()
 
 
-def _chosen(runs: Iterable[RunGauge], limits: GaugeLimits, now: float) -> Iterator[RunGauge]:
+def _chosen(runs: Iterable[RunGauge], limits: GaugeSettings, now: float) -> Iterator[RunGauge]:
     shown = [run for run in runs if not _vanished(run, limits, now)]
     # Sorting is stable: within a class the newest heard of stay first.
     shown.sort(key=lambda run: (not run.firing, run.ended_at is not None))
     return iter(shown)
 
 
-def _vanished(run: RunGauge, limits: GaugeLimits, now: float) -> bool:
+def _vanished(run: RunGauge, limits: GaugeSettings, now: float) -> bool:
     if run.ended_at is None or run.has_incident:
         return False
-    return now - run.ended_at > limits.keep_ended_s
+    return now - run.ended_at > limits.keep_after_end_s
 
 
 class _Gathering:
@@ -85,28 +105,20 @@ class _Gathering:
     The cap is spent run by run: a run is shown whole, or cut only in its readings and zones.
     """
 
-    def __init__(self, limits: GaugeLimits) -> None:
+    def __init__(self, limits: GaugeSettings) -> None:
         self._limits = limits
-        self._left = limits.series
+        self._left = limits.max_series
         self._dropped = 0
         self._seen: set[str] = set()
         self._by_status = dict.fromkeys(STATUSES, 0)
-        self._readings: list[Row] = []
-        self._zones: list[Row] = []
-        self._steps: list[Row] = []
-        self._heard: list[Row] = []
-        self._updated: list[Row] = []
-        self._health: list[Row] = []
-        self._status: list[Row] = []
-        self._firing: list[Row] = []
-        self._lost: list[Row] = []
+        self._rows: dict[str, list[Row]] = {name: [] for name in _FAMILIES}
 
     def add(self, run: RunGauge) -> None:
         """Show one run, as far as the caps let it."""
         name, project = clean(run.run), clean(run.project)
         # Two hostile names may come out the same, and Prometheus refuses a scrape with a
         # series twice: the first one keeps the name.
-        fits = len(self._seen) < self._limits.runs and name not in self._seen
+        fits = len(self._seen) < self._limits.max_runs and name not in self._seen
         firing = {
             (name, clean(alert.rule), clean(alert.metric), alert.severity): 1.0
             for alert in run.firing
@@ -120,15 +132,19 @@ class _Gathering:
         self._seen.add(name)
         self._left -= fixed
         who = (name, project)
-        self._steps.append((who, _float(run.step)))
-        self._lost.append((who, _float(run.lost_updates)))
-        self._status += [((*who, word), float(word == run.status)) for word in STATUSES]
-        self._firing += firing.items()
-        self._health += [((*who, word), float(word == run.health)) for word in HEALTHS]
-        if run.last_update_at is not None:
-            self._updated.append((who, _float(run.last_update_at)))
-        if run.last_heard_at is not None:
-            self._heard.append((who, _float(run.last_heard_at)))
+        for family, value in (
+            ("step", run.step),
+            ("lost_updates_total", run.lost_updates),
+            ("last_update_timestamp_seconds", run.last_update_at),
+            ("last_heard_timestamp_seconds", run.last_heard_at),
+        ):
+            if value is not None:
+                self._rows[f"watchstep_run_{family}"].append((who, _float(value)))
+        statuses = [((*who, word), float(word == run.status)) for word in STATUSES]
+        healths = [((*who, word), float(word == run.health)) for word in HEALTHS]
+        self._rows["watchstep_run_status"] += statuses
+        self._rows["watchstep_run_health"] += healths
+        self._rows["watchstep_alert_firing"] += firing.items()
         self._add_readings(run, who)
 
     def _add_readings(self, run: RunGauge, who: tuple[str, str]) -> None:
@@ -136,80 +152,29 @@ class _Gathering:
         readings = {clean(metric): _float(value) for metric, value in run.readings.items()}
         order = sorted(readings)
         order = [m for m in order if m in zones] + [m for m in order if m not in zones]
-        shown = order[: self._limits.readings_per_run]
+        shown = order[: self._limits.metrics_per_run]
         name, project = who
         rows = [((name, project, metric), readings[metric]) for metric in shown]
         bands = [((name, project, metric), zones[metric]) for metric in shown if metric in zones]
-        kept = list(islice(bands, self._left))
-        self._zones += kept
-        self._left -= len(kept)
+        fitting_zones = list(islice(bands, self._left))
+        self._rows["watchstep_run_zone"] += fitting_zones
+        self._left -= len(fitting_zones)
         fitting = rows[: self._left]
-        self._readings += fitting
+        self._rows["watchstep_run_reading"] += fitting
         self._left -= len(fitting)
-        self._dropped += len(order) + len(bands) - len(kept) - len(fitting)
+        self._dropped += len(order) + len(bands) - len(fitting_zones) - len(fitting)
 
     def finished(self) -> FleetFamilies:
         """Everything gathered."""
-        who = ("run", "project")
-        counts: list[Row] = [((word,), float(n)) for word, n in self._by_status.items()]
+        rows = self._rows
+        rows["watchstep_runs"] = [((word,), float(n)) for word, n in self._by_status.items()]
         families = (
-            _gauge("watchstep_runs", "Runs by status.", ("status",), counts),
-            _gauge("watchstep_run_step", "The trainer's own step counter.", who, self._steps),
-            _gauge(
-                "watchstep_run_last_update_timestamp_seconds",
-                "When the run's newest update arrived, epoch seconds.",
-                who,
-                self._updated,
-            ),
-            _gauge(
-                "watchstep_run_last_heard_timestamp_seconds",
-                "When the service last heard of the run, with or without an update.",
-                who,
-                self._heard,
-            ),
-            _gauge(
-                "watchstep_run_status",
-                "1 for the status that the run has, 0 for the others.",
-                (*who, "status"),
-                self._status,
-            ),
-            _gauge(
-                "watchstep_run_health",
-                "1 for the health that the run has, 0 for the others.",
-                (*who, "health"),
-                self._health,
-            ),
             Family(
-                "watchstep_run_lost_updates_total",
-                "counter",
-                "Updates passed over that never arrived.",
-                who,
-                self._lost,
-            ),
-            _gauge(
-                "watchstep_alert_firing",
-                "1 while the alert fires; absent otherwise. The metric is empty for most rules.",
-                ("run", "rule", "metric", "severity"),
-                self._firing,
-            ),
-            _gauge(
-                "watchstep_run_zone",
-                "How bad the reading is: 0 ok, 1 info, 2 warning, 3 critical.",
-                (*who, "metric"),
-                self._zones,
-            ),
-            _gauge(
-                "watchstep_run_reading",
-                "The newest reading; NaN and infinities as they came.",
-                (*who, "metric"),
-                self._readings,
-            ),
+                name, "counter" if name.endswith("_total") else "gauge", about, labels, rows[name]
+            )
+            for name, (about, labels) in _FAMILIES.items()
         )
-        return FleetFamilies(families, self._dropped)
-
-
-def _gauge(name: str, about: str, labels: tuple[str, ...], rows: list[Row]) -> Family:
-    return Family(name, "gauge", about, labels, rows)
+        return FleetFamilies(tuple(families), self._dropped)
 
 
 def _float(value: float) -> float:

@@ -27,9 +27,8 @@ _UPDATES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 class Instruments:
     """The service's counters and histograms.
 
-    Takes what the service reports (`service.ports.ServiceMetrics`) and what is published on its
-    bus. Every call is thread-safe, takes a few
-    microseconds and does not raise.
+    Takes what the service reports and what is published on its bus. Every call is thread-safe,
+    takes a few microseconds and does not raise.
 
     Attributes:
         registry: Its own; the library's global one is never touched.

@@ -51,7 +51,7 @@ def live_rules(service: Service) -> Rules:
 @routes.get("/receivers", **call("Receivers and how they fare.", "read"))
 def list_receivers(context: Shared, who: Who) -> Listed[ReceiverState]:
     """A token that is limited to projects sees no counts: they are of all projects."""
-    shown = [ReceiverState.model_validate(each) for each in context.receivers.shown()]
+    shown = [ReceiverState.model_validate(each) for each in context.worker.receivers()]
     if who.projects is not None:
         shown = [
             ReceiverState(name=each.name, kind=each.kind, disabled=each.disabled) for each in shown
@@ -63,10 +63,9 @@ def list_receivers(context: Shared, who: Who) -> Listed[ReceiverState]:
 def test_receiver(context: Shared, who: Who, name: ReceiverName) -> ReceiverTest:
     """See the summary."""
     _refuse_limited(who)
-    result = context.receivers.test(name)
-    if result is None:
+    if name not in {each.name for each in context.worker.receivers()}:
         raise NotFoundError("no such receiver")
-    return ReceiverTest.model_validate(result)
+    return ReceiverTest.model_validate(context.worker.send_test(name))
 
 
 @routes.get("/deliveries", **call("Deliveries, newest first.", "read"))
@@ -79,8 +78,8 @@ def list_deliveries(
     cursor: Cursor = None,
 ) -> Listed[Delivery]:
     """See the summary."""
-    wanted = DeliveryFilter(who.projects, state, run)
-    page = context.run_service.store.deliveries(wanted, min(limit, context.page), cursor)
+    selection = DeliveryFilter(who.projects, state, run)
+    page = context.run_service.store.deliveries(selection, min(limit, context.limits.page), cursor)
     return listed(page, Delivery.model_validate)
 
 
@@ -89,7 +88,8 @@ def list_deliveries(
 )
 def resend(context: Shared, who: Who, delivery_id: Id) -> Resent:
     """See the summary."""
-    if not context.receivers.resend(delivery_id, who.projects):
+    now = context.run_service.clock.now()
+    if not context.outbox.resend(delivery_id, now, who.projects):
         raise NotFoundError("no such dead delivery")
     context.run_service.bus.publish(DeliveriesDue())
     return Resent(id=delivery_id, state="waiting")

@@ -42,8 +42,8 @@ def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
 ) -> Listed[Alert]:
     """See the summary."""
     service = context.run_service
-    wanted = AlertFilter(who.projects, state, run, severity)
-    page = service.store.alerts(wanted, min(limit, context.page), cursor)
+    selection = AlertFilter(who.projects, state, run, severity)
+    page = service.store.alerts(selection, min(limit, context.limits.page), cursor)
     return listed(page, lambda alert: _shown(service, alert))
 
 
@@ -84,7 +84,7 @@ def list_incidents(
 ) -> Listed[Incident]:
     """See the summary."""
     store = context.run_service.store
-    page = store.incidents(who.projects, run, min(limit, context.page), cursor)
+    page = store.incidents(who.projects, run, min(limit, context.limits.page), cursor)
     return listed(page, Incident.model_validate)
 
 
@@ -104,7 +104,7 @@ def make_silence(service: Service, who: Who, body: SilenceBody) -> Silence:
     end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
     if end <= max(now, start):
         raise InvalidError("is over already", loc=("body", "ends_at"), kind="range")
-    matchers = [_matcher(given, at) for at, given in enumerate(body.matchers)]
+    matchers = [_matcher(written, at) for at, written in enumerate(body.matchers)]
     if who.projects is not None:
         matchers.append(_own_projects(who.projects))
     by = body.created_by or who.name
@@ -124,11 +124,17 @@ def _shown(service: RunService, alert: AlertRecord) -> Alert:
     return Alert.of(alert, service.newest_seq(alert), silenced=service.is_silenced(alert))
 
 
-def _matcher(given: MatcherBody | str, at: int) -> Matcher:
-    if isinstance(given, str):
-        return parse_matcher(given, loc=("body", "matchers", at))
-    op = ("=~" if given.is_equal else "!~") if given.is_regex else "=" if given.is_equal else "!="
-    matcher = Matcher(given.name, op, given.value)
+def _matcher(written: MatcherBody | str, at: int) -> Matcher:
+    if isinstance(written, str):
+        return parse_matcher(written, loc=("body", "matchers", at))
+    op = (
+        ("=~" if written.is_equal else "!~")
+        if written.is_regex
+        else "="
+        if written.is_equal
+        else "!="
+    )
+    matcher = Matcher(written.name, op, written.value)
     check_matcher(matcher, loc=("body", "matchers", at, "value"))
     return matcher
 

@@ -20,7 +20,7 @@ from watchstep_monitor.http import (
 )
 from watchstep_monitor.http.calls import SCHEME
 from watchstep_monitor.http.context import Context
-from watchstep_monitor.http.envelope import Envelope, RequestLimits
+from watchstep_monitor.http.envelope import Envelope
 from watchstep_monitor.http.models import Problem
 from watchstep_monitor.http.problems import install_handlers
 
@@ -34,7 +34,6 @@ PACKED_FROM_BYTES = 2_048
 
 def build_application(
     context: Context,
-    limits: RequestLimits,
     *,
     version: str,
     pages: Sequence[APIRouter] = (),
@@ -43,7 +42,6 @@ def build_application(
 
     Args:
         context: What the routes share.
-        limits: Of requests.
         version: Of watchstep, for the API's description.
         pages: Routes of the web page, mounted at the root.
     """
@@ -51,7 +49,7 @@ def build_application(
     app.state.context = context
     first = ingest_route.ingest_first(context, app)
     streamed = [postmortem_routes.LOG_PATH]
-    return Envelope(first, limits, keyring=context.keyring, streamed=streamed)
+    return Envelope(first, context.limits, keyring=context.keyring, streamed=streamed)
 
 
 def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:

@@ -18,17 +18,9 @@ from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
 from watchstep_monitor.service.ingest.batch import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
+from watchstep_monitor.settings.schema import LimitSettings
 
 _REMEMBERED_NAMES = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """See the settings `limits.*` of the same names."""
-
-    updates_per_batch: int
-    metrics_per_update: int
-    event_bytes: int
 
 
 @dataclass(slots=True)
@@ -62,7 +54,7 @@ class _Gathered:
 class BatchReader:
     """Turns documents into batches; remembers the sets of metric names that it has checked."""
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self._good_names: set[tuple[str, ...]] = set()
 
@@ -200,23 +192,23 @@ class BatchReader:
 def weightiest(readings: Mapping[str, float], most: int) -> dict[str, float]:
     """So many readings, in their order: those without which there is no training before others."""
     first = sorted(readings, key=lambda name: not is_core(name, role_of(name)))[:most]
-    kept = set(first)
-    return {name: value for name, value in readings.items() if name in kept}
+    chosen = set(first)
+    return {name: value for name, value in readings.items() if name in chosen}
 
 
 def shortened(event: dict[str, Any], most_bytes: int) -> dict[str, Any]:
     """The event, with long texts and what still does not fit left out; its kind stays."""
     if _size(event) <= most_bytes:
         return event
-    kept = {"kind": event["kind"], "cut": True}
+    fields = {"kind": event["kind"], "cut": True}
     # The short ones first: a traceback must not take the room of a rank.
     for name, value in sorted(event.items(), key=lambda field: _size(field[1])):
-        room = most_bytes - _size({**kept, name: ""})
+        room = most_bytes - _size({**fields, name: ""})
         # A character takes up to six bytes as JSON.
         part = value[: max(0, room // 6)] if isinstance(value, str) else value
-        if name not in kept and _size({**kept, name: part}) <= most_bytes:
-            kept[name] = part
-    return kept
+        if name not in fields and _size({**fields, name: part}) <= most_bytes:
+            fields[name] = part
+    return fields
 
 
 def _size(document: Any) -> int:

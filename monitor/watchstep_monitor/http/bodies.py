@@ -29,21 +29,21 @@ MOST_CONFIG_TEXT = 1_000
 """Characters that a text of a configuration too large keeps."""
 
 
-def _project(given: object) -> object:
-    return legal_project_name(given) if isinstance(given, str) and given else given
+def _project(sent: object) -> object:
+    return legal_project_name(sent) if isinstance(sent, str) and sent else sent
 
 
-def _tags(given: object) -> object:
+def _tags(sent: object) -> object:
     """Any scalar is a tag's text, and any text its name, as far as there is room."""
-    if not isinstance(given, dict):
-        return given
-    scalars = {name: each for name, each in given.items() if not isinstance(each, dict | list)}
+    if not isinstance(sent, dict):
+        return sent
+    scalars = {name: each for name, each in sent.items() if not isinstance(each, dict | list)}
     first = list(scalars.items())[:MOST_TAGS]
     return {legal_tag_name(name): _printable(each)[:MOST_TAG_TEXT] for name, each in first}
 
 
-def _trainer(given: object) -> object:
-    return _printable(given)[:64] if isinstance(given, str) else given
+def _trainer(sent: object) -> object:
+    return _printable(sent)[:64] if isinstance(sent, str) else sent
 
 
 def _printable(value: object) -> str:
@@ -177,15 +177,15 @@ def fitting(document: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any
     """What fits of a run's configuration, long texts cut, and how many entries did not."""
     if _size_of(document) <= most_bytes:
         return dict(document), 0
-    kept: dict[str, Any] = {}
+    fitting_config: dict[str, Any] = {}
     left = most_bytes
     for name, value in document.items():
         part = value[:MOST_CONFIG_TEXT] if isinstance(value, str) else value
         size = _size_of({name: part})
         if size <= left:
-            kept[name] = part
+            fitting_config[name] = part
             left -= size
-    return kept, len(document) - len(kept)
+    return fitting_config, len(document) - len(fitting_config)
 
 
 def _size_of(document: object) -> int:

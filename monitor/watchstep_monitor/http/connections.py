@@ -110,12 +110,12 @@ def watching(head_read_s: float, most_connections: int) -> Callable[..., Any]:
 def files_for(connections: int) -> int:
     """Raise this process' limit on open files as far as may be; how many connections then fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
         soft = raised
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return connections
     fitting = max(soft - SPARE_FILES, 1)
     log.warning("fewer connections fit than are allowed", extra={"fit": fitting})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -12,27 +13,16 @@ from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring, bearer, session
-from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.run_service import RunService
+from watchstep_monitor.settings.schema import LimitSettings
+
+if TYPE_CHECKING:
+    from watchstep_monitor.gauges.instruments import Instruments
+    from watchstep_monitor.notify import Worker
+    from watchstep_monitor.store.outbox import Outbox
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-@dataclass(frozen=True, slots=True)
-class Receivers:
-    """The receivers, as the routes see the delivery worker.
-
-    Attributes:
-        shown: How all receivers fare; see `ReceiverState` of the models.
-        test: Sends a test message; None for an unknown name, else what it met.
-        resend: Puts a dead delivery of these projects (None: any) back in line; whether there
-            was one.
-    """
-
-    shown: Callable[[], Sequence[object]]
-    test: Callable[[str], object | None]
-    resend: Callable[[str, tuple[str, ...] | None], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +30,7 @@ class Context:
     """Made once by the application.
 
     Attributes:
-        page: Most items of a page.
-        series_points: Most points of a series.
-        config_bytes: Of a run's tags and config.
-        event_streams: Most open event streams.
         rates: How often a token may call.
-        commit_wait_s: How long a batch may wait for its commit.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
@@ -55,15 +40,12 @@ class Context:
     run_service: RunService
     keyring: Keyring
     batches: BatchReader
-    receivers: Receivers
+    worker: Worker
+    outbox: Outbox
     exposition: Callable[[tuple[str, ...] | None], tuple[bytes, str]]
-    metrics: ServiceMetrics | None
-    page: int
-    series_points: int
-    config_bytes: int
-    event_streams: int
+    metrics: Instruments | None
+    limits: LimitSettings
     rates: RateCap
-    commit_wait_s: float
     stopping: asyncio.Event
     postmortems: Postmortems
 

@@ -51,5 +51,5 @@ def script(name: str) -> Response:
         return Response(_START, media_type="text/javascript")
     if name not in _KINDS:
         raise HTTPException(404)
-    kept = {"Cache-Control": "public, max-age=86400"}
-    return Response((SCRIPTS / name).read_bytes(), media_type=_KINDS[name], headers=kept)
+    cached = {"Cache-Control": "public, max-age=86400"}
+    return Response((SCRIPTS / name).read_bytes(), media_type=_KINDS[name], headers=cached)

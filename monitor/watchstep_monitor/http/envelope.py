@@ -7,7 +7,6 @@ import re
 import secrets
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from watchstep_monitor.http.connections import CROWDED_RETRY_S, PROBES
 from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
 from watchstep_monitor.http.tokens import Keyring
+from watchstep_monitor.settings.schema import LimitSettings
 
 TIMES_THE_LIMIT_THROWN_AWAY = 16
 """How much of a body that is too large is read and dropped, in multiples of the limit."""
@@ -31,16 +31,6 @@ _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'; object-src 'none'",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """See the settings `limits.*` of the same names."""
-
-    body_bytes: int
-    decompressed_bytes: int
-    body_read_s: float
-    concurrency: int
 
 
 class Envelope:
@@ -59,7 +49,7 @@ class Envelope:
     def __init__(
         self,
         app: ASGIApp,
-        limits: RequestLimits,
+        limits: LimitSettings,
         *,
         keyring: Keyring,
         streamed: Collection[str] = (),
@@ -76,8 +66,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        header = headers.get("x-request-id", "")
+        request_id = header if _REQUEST_ID.fullmatch(header) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         began = False
 

@@ -78,7 +78,7 @@ async def accept(request: Request, context: Context, run: str) -> Response:
     body = await request.body()
     read = context.batches.read_rows if kind == ROWS_TYPE else context.batches.read
     batch = read(run, body, who.projects)
-    async with asyncio.timeout(context.commit_wait_s):
+    async with asyncio.timeout(context.limits.commit_wait_s):
         receipt = await asyncio.wrap_future(context.run_service.accept(batch))
     if context.metrics is not None:
         context.metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))

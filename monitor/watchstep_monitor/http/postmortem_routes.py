@@ -15,7 +15,8 @@ from watchstep_monitor.http.models import Postmortem
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.run_routes import RunName
 from watchstep_monitor.service.errors import InvalidError
-from watchstep_monitor.service.postmortem.runner import PostmortemLimits, file_name
+from watchstep_monitor.service.postmortem.runner import file_name
+from watchstep_monitor.settings.schema import LimitSettings
 
 LOG_PATH = "/api/v1/postmortem"
 """Whose body is a log, read by the route itself; see `Envelope`."""
@@ -61,7 +62,7 @@ async def examine_run(context: Shared, who: Who, run: RunName) -> Postmortem:
     return Postmortem.model_validate(report)
 
 
-async def _receive(request: Request, path: Path, limits: PostmortemLimits) -> None:
+async def _receive(request: Request, path: Path, limits: LimitSettings) -> None:
     """Write the body to a file, part by part.
 
     Raises:
@@ -88,7 +89,7 @@ async def _receive(request: Request, path: Path, limits: PostmortemLimits) -> No
         raise InvalidError("there is no log in it", loc=("body",), kind="empty")
 
 
-def _too_large(limits: PostmortemLimits) -> ProblemError:
+def _too_large(limits: LimitSettings) -> ProblemError:
     reason = f"at most {limits.log_bytes} bytes; larger logs: watchstep postmortem FILE"
     return ProblemError(
         413,

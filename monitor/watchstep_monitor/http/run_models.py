@@ -209,8 +209,8 @@ def _of_run(record: RunRecord, status: RunStatus) -> dict[str, Any]:
     return {
         **{name: getattr(record, name) for name in (*own, "error", "created_at", "ended_at")},
         "status": status,
-        "host": _told(record, "host"),
-        "user": _told(record, "user"),
+        "host": record.place("host"),
+        "user": record.place("user"),
         "tags": dict(record.tags),
         "notes": record.notes,
         "archived": record.is_archived,
@@ -220,12 +220,6 @@ def _of_run(record: RunRecord, status: RunStatus) -> dict[str, Any]:
         "last_update_time": record.time if record.last_seq else None,
         "checkpoint": None if record.checkpoint is None else dict(record.checkpoint),
     }
-
-
-def _told(record: RunRecord, name: str) -> str:
-    """What the trainer said of where it runs, in its tags or in its configuration."""
-    value = record.tags.get(name) or record.config.get(name)
-    return value if isinstance(value, str) else ""
 
 
 class Point(Answer):

@@ -43,7 +43,9 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
     description = dict(body or BeginBody())
     left_out = 0
     if description["config"] is not None:
-        description["config"], left_out = fitting(description["config"], context.config_bytes)
+        description["config"], left_out = fitting(
+            description["config"], context.limits.config_bytes
+        )
     record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
     rules = RunRules.of(context.run_service.book, record.tags)
     return Begun.of(record, rules, left_out)
@@ -70,8 +72,8 @@ def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
-    wanted = RunFilter(projects, status, health, archived, hearing.silent_before(now))
-    page = service.store.runs(wanted, min(limit, context.page), cursor)
+    selection = RunFilter(projects, status, health, archived, hearing.silent_before(now))
+    page = service.store.runs(selection, min(limit, context.limits.page), cursor)
     return listed(page, lambda record: Run.of(record, shown_status(record, now, hearing)))
 
 
@@ -130,9 +132,9 @@ def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
 ) -> Series:
     """See the summary."""
     context.run_service.view(run, who.projects)
-    most = min(points, context.series_points)
-    kept, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
-    return Series.of(metric, kept, thinned=thinned)
+    most = min(points, context.limits.series_points)
+    thinned_points, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
+    return Series.of(metric, thinned_points, thinned=thinned)
 
 
 @routes.get("/runs/{run}/timeline", **call("What happened, in order.", "read"))
@@ -147,7 +149,7 @@ def run_timeline(
     """See the summary."""
     context.run_service.view(run, who.projects)
     page = context.run_service.store.timeline(
-        run, min(limit, context.page), cursor, newest_first=newest_first
+        run, min(limit, context.limits.page), cursor, newest_first=newest_first
     )
     signs = first_signs(page.items[::-1] if newest_first else page.items)
     return listed(page, lambda entry: Entry.of(entry, signs.get(entry.attempt)))
@@ -162,9 +164,9 @@ def first_signs(entries: tuple[TimelineEntry, ...]) -> dict[int, TimelineEntry]:
     return signs
 
 
-def _narrowed(allowed: tuple[str, ...] | None, wanted: str | None) -> tuple[str, ...] | None:
-    if wanted is None:
+def _narrowed(allowed: tuple[str, ...] | None, asked_for: str | None) -> tuple[str, ...] | None:
+    if asked_for is None:
         return allowed
-    if allowed is not None and wanted not in allowed:
+    if allowed is not None and asked_for not in allowed:
         raise NotFoundError("no such project")
-    return (wanted,)
+    return (asked_for,)

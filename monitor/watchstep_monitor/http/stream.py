@@ -44,7 +44,7 @@ routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 async def events(request: Request, context: Shared, who: Who) -> StreamingResponse:
     """See the summary."""
     bus = context.run_service.bus
-    if bus.listening() >= context.event_streams:
+    if bus.listening() >= context.limits.event_streams:
         raise OverCapError("too many event streams are open", retry_after_s=10)
     after = _last_event_id(request)
     stream = _Stream(asyncio.get_running_loop(), who.projects)
@@ -120,8 +120,8 @@ class _Stream:
 
 
 def _last_event_id(request: Request) -> int | None:
-    given = request.headers.get("last-event-id", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 18 else None
+    header = request.headers.get("last-event-id", "")
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 18 else None
 
 
 def _text(happening: Happening) -> bytes:

@@ -59,11 +59,11 @@ class Keyring:
         tokens = self._known()
         if not tokens:
             return EVERYONE
-        given = bearer(headers) or session(headers)
-        if not given:
+        secret = bearer(headers) or session(headers)
+        if not secret:
             raise ProblemError(401, "This call needs a bearer token.", headers=_CHALLENGE)
         # How long it takes to find says something about hashes at most, and a hash opens nothing.
-        token = tokens.get(hash_of(given))
+        token = tokens.get(hash_of(secret))
         if token is None or token.state(self._clock.now()) != "good":
             reason = "The token is unknown, has expired, or was revoked."
             raise ProblemError(401, reason, headers=_CHALLENGE)

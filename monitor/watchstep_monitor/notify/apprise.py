@@ -26,5 +26,5 @@ def _hand_over(receiver: ReceiverConfig, notice: Notice) -> Answer:
     senders = apprise.Apprise()
     if not senders.add(receiver.url):
         return Refused("apprise does not know this form of address", permanent=True)
-    taken = senders.notify(title=plain_text.title(notice), body=plain_text.body(notice))
-    return Taken() if taken else Refused("apprise could not deliver it")
+    is_delivered = senders.notify(title=plain_text.title(notice), body=plain_text.body(notice))
+    return Taken() if is_delivered else Refused("apprise could not deliver it")

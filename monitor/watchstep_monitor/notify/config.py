@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
-ReceiverKind = Literal[
-    "webhook", "alertmanager", "slack", "discord", "teams", "pagerduty", "email", "apprise"
-]
+from watchstep_monitor.settings.schema import ReceiverKind
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PAGERDUTY_EVENTS = "https://events.pagerduty.com/v2/enqueue"
@@ -30,9 +31,11 @@ class ReceiverConfig:
         name: What logs, errors, gauges and REST call it.
         url: For `email` it is `smtp://[user@]host[:port]?from=A&to=B,C` (`smtps` for TLS from
             the first byte); for `alertmanager` the server's base address; for `pagerduty` it
-            may be empty. Else where to POST, or apprise's own form of address.
+            may be empty; for `github` that of an issue's comments in GitHub's API; for `script`
+            a program's path. Else where to POST, or apprise's own form of address.
         secret: Signing keys of a webhook, separated by spaces while they are rotated; bearer
-            token of an Alertmanager; PagerDuty's routing key; password of a mail account.
+            token of an Alertmanager or of GitHub; PagerDuty's routing key; password of a mail
+            account.
     """
 
     name: str
@@ -60,6 +63,10 @@ class ReceiverConfig:
             object.__setattr__(self, "url", base + _ALERTMANAGER_PATH)
 
     def _check_url(self) -> None:
+        if self.kind == "script":
+            if not os.access(self.url, os.X_OK) or not Path(self.url).is_absolute():
+                raise ValueError(f"receivers.{self.name}.url: is no absolute path of a program")
+            return
         if self.kind == "apprise":
             if not self.url:
                 raise ValueError(f"receivers.{self.name}.url: is missing")
@@ -91,6 +98,7 @@ class NotifyConfig:
         at_once: Most attempts to one receiver at the same time, once it has proved healthy.
         poll_s: Longest time between two looks at the outbox when nobody wakes it.
         allow_private_cidrs: Networks that a receiver may be in although they are not public.
+        heartbeat_url: Called every `heartbeat_s` while the service can commit; "" for none.
     """
 
     receivers: tuple[ReceiverConfig, ...] = ()
@@ -102,6 +110,8 @@ class NotifyConfig:
     at_once: int = 4
     poll_s: float = 5.0
     allow_private_cidrs: tuple[str, ...] = ()
+    heartbeat_url: str = field(default="", repr=False)
+    heartbeat_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse contradictions.

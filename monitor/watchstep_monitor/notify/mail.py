@@ -133,8 +133,8 @@ def _client(server: MailServer, address: str, timeout_s: float) -> _Pinned:
 def _greet(smtp: _Pinned, server: MailServer) -> None:
     smtp.open(server.port)
     smtp.ehlo_or_helo_if_needed()
-    wanted = server.tls == "offered" and smtp.has_extn("starttls")
-    if wanted or server.tls == "required":
+    is_offered = server.tls == "offered" and smtp.has_extn("starttls")
+    if is_offered or server.tls == "required":
         smtp.starttls(context=ssl.create_default_context())
         smtp.ehlo_or_helo_if_needed()
 

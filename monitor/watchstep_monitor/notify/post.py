@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 
@@ -12,7 +12,7 @@ import certifi
 import httpx
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.outcomes import Answer, Refused, http_answer
+from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, http_answer
 from watchstep_monitor.notify.targets import Resolver, TargetRefusedError, find
 
 _ANSWER_BYTES = 64 * 1024
@@ -27,7 +27,9 @@ class Poster:
     address, and would hand one receiver's TLS connection to another behind the same address.
     """
 
-    def __init__(self, config: NotifyConfig, resolve: Resolver) -> None:
+    def __init__(
+        self, receivers: Iterable[ReceiverConfig], config: NotifyConfig, resolve: Resolver
+    ) -> None:
         # Both write whole addresses, which hold Slack's and Discord's secrets, into the log.
         for chatty in ("httpx", "httpcore"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -45,28 +47,42 @@ class Poster:
                 ),
                 headers={"user-agent": f"watchstep/{version('watchstep')}", "accept": "*/*"},
             )
-            for receiver in config.receivers
+            for receiver in receivers
         }
 
     async def post(
-        self, receiver: ReceiverConfig, body: str, headers: Mapping[str, str], now: datetime
+        self, receiver: ReceiverConfig, body: bytes, headers: Mapping[str, str], now: datetime
     ) -> Answer:
-        """POST a JSON body.
+        """POST a body.
 
         Args:
             receiver: Where to.
-            body: JSON text.
-            headers: Beside the content's type, length and host.
+            body: JSON, unless the headers say otherwise.
+            headers: Beside the content's length and host.
             now: UTC; what a `Retry-After` date is measured from.
         """
-        url = httpx.URL(receiver.url)
-        port = url.port or _PORTS[url.scheme]
+        reply = await self.ask(receiver, receiver.url, body, headers, now)
+        return reply if isinstance(reply, Refused) else Taken()
+
+    async def ask(
+        self,
+        receiver: ReceiverConfig,
+        address: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        now: datetime,
+    ) -> bytes | Refused:
+        """POST a body to any address for a receiver; what a success answered, at most 64 KiB."""
         try:
+            url = httpx.URL(address)
+            port = url.port or _PORTS[url.scheme]
             addresses = await find(url.raw_host.decode("ascii"), port, self._resolve, self._allowed)
         except TargetRefusedError as error:
             return Refused(str(error), permanent=True)
         except (OSError, UnicodeError):
             return Refused("its name has no address")
+        except (httpx.InvalidURL, KeyError):
+            return Refused("is no address", permanent=True)
         return await self._first_that_connects(receiver, url, addresses, (body, headers, now))
 
     async def aclose(self) -> None:
@@ -79,21 +95,21 @@ class Poster:
         receiver: ReceiverConfig,
         url: httpx.URL,
         addresses: tuple[str, ...],
-        sending: tuple[str, Mapping[str, str], datetime],
-    ) -> Answer:
+        sending: tuple[bytes, Mapping[str, str], datetime],
+    ) -> bytes | Refused:
         body, headers, now = sending
-        answer: Answer = Refused("could not connect")
+        answer = Refused("could not connect")
         for address in addresses[:_ADDRESSES_TRIED]:
             request = self._clients[receiver.name].build_request(
                 "POST",
                 # Connects to the vetted address itself: a name looked up again could lead
                 # elsewhere by then. Host and certificate still belong to the name.
                 url.copy_with(host=address),
-                content=body.encode(),
+                content=body,
                 headers={
+                    "content-type": "application/json",
                     **headers,
                     "host": url.netloc.decode("ascii"),
-                    "content-type": "application/json",
                 },
                 extensions={"sni_hostname": url.raw_host.decode("ascii")},
             )
@@ -113,22 +129,23 @@ class Poster:
 
     async def _send(
         self, receiver: ReceiverConfig, request: httpx.Request, now: datetime
-    ) -> Answer:
+    ) -> bytes | Refused:
         response = await self._clients[receiver.name].send(request, stream=True)
+        read = b""
         try:
-            size_bytes = 0
-            # Raw: what it decompresses to is nobody's business. Read only so that the
-            # connection can be used again; more than the cap closes it instead.
+            # Raw: what it decompresses to is nobody's business. Read so that the connection can be
+            # used again; more than the cap closes it instead.
             async for piece in response.aiter_raw():
-                size_bytes += len(piece)
-                if size_bytes > _ANSWER_BYTES:
+                read += piece
+                if len(read) > _ANSWER_BYTES:
                     break
         except httpx.TransportError:
             # The status has arrived and counts, whatever became of the text behind it.
-            size_bytes = 0
+            read = b""
         finally:
             await response.aclose()
-        return http_answer(response.status_code, response.headers.get("retry-after"), now)
+        answer = http_answer(response.status_code, response.headers.get("retry-after"), now)
+        return answer if isinstance(answer, Refused) else read
 
 
 def _connect_trouble(error: httpx.ConnectError) -> str:

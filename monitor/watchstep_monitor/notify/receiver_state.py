@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from watchstep_monitor.notify.config import ReceiverConfig, ReceiverKind
+from watchstep_monitor.notify.config import ReceiverConfig
+from watchstep_monitor.settings.schema import ReceiverKind
 
 RATE_WINDOW_S = 60.0
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.dispatch import Carriers, check
+from watchstep_monitor.notify.dispatch import Carriers, Chart, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
 from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
 from watchstep_monitor.notify.targets import Resolver, system_resolver
@@ -76,7 +76,7 @@ class Worker:
     between the receiver's answer and our commit sends again, with the same `webhook-id`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with; most have a default
         self,
         store: DeliveryStore,
         config: NotifyConfig,
@@ -85,6 +85,8 @@ class Worker:
         bus: EventBus | None = None,
         resolve: Resolver = system_resolver,
         chance: Callable[[], float] = random.random,
+        ready: Callable[[], bool] = lambda: True,
+        chart: Chart = lambda _: None,
     ) -> None:
         """Prepare; nothing is sent before `start`.
 
@@ -95,6 +97,8 @@ class Worker:
             bus: Told of attempts and of settled deliveries; wakes this worker. None for none.
             resolve: Name lookup, blocking; called in a thread of its own.
             chance: Numbers in [0, 1) for jitter.
+            ready: Whether the service can do its work; while it cannot, its heart does not beat.
+            chart: A PNG of what a notice is about, or None; called in a thread, with a limit.
 
         Raises:
             ValueError: A receiver's settings can never work; names receiver and key.
@@ -106,11 +110,12 @@ class Worker:
         self._bus = bus or EventBus(clock)
         self._bus.subscribe(DeliveriesDue, lambda _: self.wake())
         self._chance = chance
+        self._ready = ready
         self._lanes = {
             receiver.name: ReceiverState(receiver, config.at_once, config.rate_per_minute)
             for receiver in config.receivers
         }
-        self._carriers = Carriers(config, resolve)
+        self._carriers = Carriers(config, resolve, chart)
         self._store_threads = ThreadPoolExecutor(_STORE_THREADS, "watchstep-notify-store")
         self._wake = asyncio.Event()
         self._alarms: list[datetime] = []
@@ -176,13 +181,15 @@ class Worker:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._started.set()
-        renewing = asyncio.create_task(self._renew())
+        beside = [asyncio.create_task(self._renew())]
+        if self._config.heartbeat_url:
+            beside.append(asyncio.create_task(self._beat()))
         try:
             while not self._stopping:
                 self._wake.clear()
                 await self._wait(await self._round())
         finally:
-            await self._wind_up(renewing)
+            await self._wind_up(beside)
 
     async def _renew(self) -> None:
         """Say every second that what is under way is ours: a slow receiver is no dead replica."""
@@ -193,6 +200,17 @@ class Worker:
                 renew = functools.partial(self._store.renew, claimed, self._clock.now(), LEASE_S)
                 await self._in_store(renew)
 
+    async def _beat(self) -> None:
+        """Call who watches the service, for as long as it works."""
+        failed = False
+        while True:
+            if await self._in_store(self._ready):
+                answer = await self._carriers.beat(self._clock.now())
+                if isinstance(answer, Refused) and not failed:
+                    log.warning("the heartbeat was not taken", extra={"reason": answer.reason})
+                failed = isinstance(answer, Refused)
+            await asyncio.sleep(self._config.heartbeat_s)
+
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(max(0.0, seconds)):
@@ -200,13 +218,14 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _wind_up(self, renewing: asyncio.Task[None]) -> None:
+    async def _wind_up(self, beside: list[asyncio.Task[None]]) -> None:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=self._grace_s)
         for attempt in self._attempts:
             attempt.cancel()
-        renewing.cancel()
-        await asyncio.gather(renewing, *self._attempts, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, *self._attempts, return_exceptions=True)
         await self._carriers.aclose()
         self._store_threads.shutdown(wait=False, cancel_futures=True)
 

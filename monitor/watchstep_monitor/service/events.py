@@ -125,8 +125,8 @@ class EventBus:
             at_us: Of the timeline entry it stands for; None for now.
         """
         with self._lock:
-            wanted = to_us(self._clock.now()) if at_us is None else at_us
-            self._last_id = max(wanted, self._last_id + 1)
+            least_id = to_us(self._clock.now()) if at_us is None else at_us
+            self._last_id = max(least_id, self._last_id + 1)
             happening = Happening(self._last_id, kind, run, project, detail)
             self._recent.append(happening)
             listeners = self._listeners.get(Happening, ())

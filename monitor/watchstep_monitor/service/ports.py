@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from watchstep.core.health import Health
 from watchstep.core.updates import Severity
+from watchstep_monitor.settings.schema import RunEdge
 
 RunStatus = Literal["running", "finished", "halted", "preempted", "failed", "stalled", "lost"]
 """What a run's process does. Stalled: it speaks, and no update comes. Lost: it is not heard of."""
@@ -20,9 +21,6 @@ RunStatus = Literal["running", "finished", "halted", "preempted", "failed", "sta
 DeliveryState = Literal["waiting", "delivered", "dead"]
 """Every word that a delivery's state may be: still to be sent, taken, or given up."""
 
-
-RunEdge = Literal["finished", "preempted", "resumed"]
-"""What a receiver can ask to hear of a run that has no incident."""
 
 Edge = Literal["opened", "changed", "resolved", "repeat", "test", RunEdge]
 
@@ -276,23 +274,3 @@ class RunGauge:
     firing: tuple[FiringAlert, ...]
     ended_at: float | None
     has_incident: bool = False
-
-
-class FleetView(Protocol):
-    """All runs at one moment, for gauges."""
-
-    def iter_runs(self) -> Iterable[RunGauge]:
-        """The runs, most recently heard of first; a snapshot that no later update changes."""
-
-
-class ServiceMetrics(Protocol):
-    """What the service reports about itself. Every call is cheap, thread-safe, never raises."""
-
-    def updates_stored(self, accepted: int, duplicates: int, rejected: int) -> None:
-        """Count the updates of one committed batch."""
-
-    def ingest_took(self, seconds: float) -> None:
-        """Time from a request's whole body to its answer."""
-
-    def commit_took(self, seconds: float, updates: int) -> None:
-        """Time of one group commit, and how many updates it held."""

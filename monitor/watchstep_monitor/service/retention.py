@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
-from watchstep_monitor.service.run_state.storage import PastWeek, Transaction
+from watchstep_monitor.service.run_state.storage import PastWeek
+from watchstep_monitor.settings.schema import RetentionSettings
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
+
+STRUCTURE_S = 3_600.0
+"""Between looks at the file of an embedded store."""
 
 RUNS_A_LOOK = 200
 
@@ -24,29 +31,18 @@ Windows = list[tuple[int, int, int]]
 """Attempt, first and last number of what is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
-    """See the settings `retention.*`; None keeps all."""
-
-    updates_s: float | None
-    size_bytes: int | None
-    window_updates: int
-    check_interval_s: float
-
-
 class Retention:
     """One thread; it does nothing where the policy keeps all."""
 
-    def __init__(self, run_service: RunService, policy: RetentionPolicy) -> None:
+    def __init__(self, run_service: RunService, policy: RetentionSettings) -> None:
         self._run_service = run_service
         self._policy = policy
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anything that may ever go."""
-        if self._policy.updates_s is not None or self._policy.size_bytes is not None:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after the run under way."""
@@ -80,7 +76,11 @@ class Retention:
         return removed
 
     def _serve(self) -> None:
+        checked = self._run_service.clock.monotonic()
         while not self._stop.wait(self._policy.check_interval_s):
+            if self._run_service.clock.monotonic() - checked >= STRUCTURE_S:
+                checked = self._run_service.clock.monotonic()
+                self._run_service.store.check_structure()
             try:
                 removed = self.look()
             except ServiceError as error:
@@ -92,19 +92,21 @@ class Retention:
     def _drop(self, past: PastWeek, before: datetime) -> int:
         """Drop a week at once, which costs nothing for each row and gives its room back."""
         for run in past.incidents_of:
-            kept = self._windows(run)
+            windows = self._windows(run)
 
-            def job(transaction: Transaction, run: str = run, kept: Windows = kept) -> None:
-                transaction.set_aside(run, past.week, kept)
+            def job(
+                transaction: SqlTransaction, run: str = run, windows: Windows = windows
+            ) -> None:
+                transaction.set_aside(run, past.week, windows)
 
             self._run_service.store.write(run, job).result(60.0)
         return self._run_service.store.drop_week(past.week, before)
 
     def _thin(self, record: RunRecord) -> int:
-        kept = self._windows(record.run)
+        windows = self._windows(record.run)
 
-        def job(transaction: Transaction) -> int:
-            return transaction.remove_updates(record.run, kept)
+        def job(transaction: SqlTransaction) -> int:
+            return transaction.remove_updates(record.run, windows)
 
         return self._run_service.store.write(record.run, job).result(60.0)
 
@@ -118,7 +120,7 @@ class Retention:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        around = self._policy.window_updates
+        around = self._policy.incident_window_updates
         return [
             (incident.attempt, incident.first_bad - around, incident.first_bad + around)
             for incident in incidents

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from watchstep.errors import RuleError
 from watchstep_monitor.service.alerting.links import SILENCED_FOR, Act
@@ -43,9 +43,13 @@ from watchstep_monitor.service.run_state.records import (
 )
 from watchstep_monitor.service.run_state.run_cache import RunCache, RunView
 from watchstep_monitor.service.run_state.status import shown_status
-from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter, Store, Transaction
+from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 from watchstep_monitor.service.series import Line, Point, thin
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.sql_store import SqlStore
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +87,7 @@ class RunService:
 
     def __init__(
         self,
-        store: Store,
+        store: SqlStore,
         fleet: RunCache,
         clock: Clock,
         bus: EventBus,
@@ -123,7 +127,7 @@ class RunService:
             self._waiting += 1
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> Receipt:
+        def job(transaction: SqlTransaction) -> Receipt:
             return self.ingest.accept(transaction, batch, now)
 
         future = self.store.write(batch.run, job, len(batch.updates))
@@ -134,7 +138,7 @@ class RunService:
         """Begin or resume an attempt; see `Ingest.begin`."""
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> RunRecord:
+        def job(transaction: SqlTransaction) -> RunRecord:
             return self.ingest.begin(transaction, beginning, now)
 
         return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
@@ -172,8 +176,8 @@ class RunService:
             line.append(stretch)
             if len(line) > MOST_POINTS_READ:
                 raise OverCapError("too many readings: give from_step and to_step")
-        kept, thinned = thin(line, points)
-        return kept, thinned or not series.whole
+        thinned_points, thinned = thin(line, points)
+        return thinned_points, thinned or not series.whole
 
     def alert(self, alert_id: str, projects: Projects) -> AlertRecord:
         """One alert.
@@ -213,7 +217,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> CommandRecord:
+        def job(transaction: SqlTransaction) -> CommandRecord:
             change = self._altering(transaction, run, now)
             live = change.live
             for waiting in live.commands:
@@ -249,7 +253,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: SqlTransaction) -> None:
             change = self._altering(transaction, run, now)
             if edit.closed_by is not None and change.live.record.ended_at is None:
                 raise ConflictError("the run has not ended", loc=("closed",))
@@ -267,7 +271,7 @@ class RunService:
         self.view(run, projects)
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: SqlTransaction) -> None:
             record = self._altering(transaction, run, now).live.record
             if record.ended_at is None:
                 raise ConflictError("the run has not ended", loc=("run",))
@@ -337,7 +341,7 @@ class RunService:
         run = self.alert(alert_id, projects).run
         now = self.clock.now()
 
-        def job(transaction: Transaction) -> AlertRecord:
+        def job(transaction: SqlTransaction) -> AlertRecord:
             change = self._altering(transaction, run, now)
             live = change.live
             before = next((each for each in live.alerts.values() if each.id == alert_id), None)
@@ -427,7 +431,7 @@ class RunService:
     # Gauges.
 
     def iter_runs(self) -> Iterator[RunGauge]:
-        """The runs in memory; see `FleetView`."""
+        """The runs in memory, most recently heard of first, as they are now."""
         now = self.clock.now()
         views = self._current_views()
         oldest = now - timedelta(days=36_500)
@@ -471,14 +475,14 @@ class RunService:
     def _newest_records(self) -> Sequence[RunRecord]:
         return self.store.runs(RunFilter(), MOST_GAUGED, None).items
 
-    def _altering(self, transaction: Transaction, run: str, now: datetime) -> UnitOfWork:
+    def _altering(self, transaction: SqlTransaction, run: str, now: datetime) -> UnitOfWork:
         change = self.ingest.alter(transaction, run, now)
         if change is None:
             raise NotFoundError("no such run")
         return change
 
     def _reload_view(self, run: str) -> RunView:
-        def job(transaction: Transaction) -> RunView:
+        def job(transaction: SqlTransaction) -> RunView:
             if not self.store.exclusive:
                 self.fleet.forget(run)
             live = self.fleet.find(transaction, run)

@@ -103,7 +103,7 @@ class Scheduler:
     def _remember(
         self,
         status: RunStatus | None,
-        wanted: Callable[[RunRecord], bool],
+        selection: Callable[[RunRecord], bool],
         more: Callable[[RunRecord], bool] = lambda _: True,
     ) -> None:
         """Load the wanted runs of a status, newest heard of first, until `more` says no."""
@@ -113,7 +113,7 @@ class Scheduler:
             for record in page.items:
                 if not more(record):
                     return
-                if wanted(record):
+                if selection(record):
                     self._run_service.view(record.run, None)
             cursor = page.next_cursor
             if cursor is None:
@@ -204,10 +204,10 @@ class Scheduler:
         silent = now - timedelta(seconds=least)
         yield from self._records(RunFilter(status="lost", lost_before=silent))
 
-    def _records(self, wanted: RunFilter) -> Iterator[RunRecord]:
+    def _records(self, selection: RunFilter) -> Iterator[RunRecord]:
         cursor: str | None = None
         while not self._stop.is_set():
-            page = self._run_service.store.runs(wanted, 200, cursor)
+            page = self._run_service.store.runs(selection, 200, cursor)
             yield from page.items
             cursor = page.next_cursor
             if cursor is None:

@@ -101,10 +101,10 @@ def thin(line: Line, most: int) -> tuple[list[Point], bool]:
     most = max(most, LEAST_POINTS)
     if len(line) <= most:
         return line.points(range(len(line))), False
-    kept = _thin(line.values, max(1, most // _FINITE_KINDS))
-    if len(kept) > most:
-        kept = _thin(line.values, max(1, most // LEAST_POINTS))
-    return line.points(kept), True
+    kept_places = _thin(line.values, max(1, most // _FINITE_KINDS))
+    if len(kept_places) > most:
+        kept_places = _thin(line.values, max(1, most // LEAST_POINTS))
+    return line.points(kept_places), True
 
 
 def worth_keeping(column: Sequence[float]) -> set[int]:
@@ -131,10 +131,10 @@ def worth_keeping(column: Sequence[float]) -> set[int]:
 
 
 def _thin(values: array[float], buckets: int) -> list[int]:
-    kept: list[int] = []
+    kept_places: list[int] = []
     for bucket in range(buckets):
         start = len(values) * bucket // buckets
         end = len(values) * (bucket + 1) // buckets
         if start < end:
-            kept.extend(start + at for at in sorted(worth_keeping(values[start:end])))
-    return kept
+            kept_places.extend(start + at for at in sorted(worth_keeping(values[start:end])))
+    return kept_places

@@ -6,13 +6,16 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Clock
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +62,8 @@ def new_token(
 ) -> tuple[str, TokenRecord]:
     """Make a token; the secret itself is shown to whoever asked, and never kept."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    kept = TokenRecord(name, hash_of(secret), tuple(scopes), tuple(projects), now, expires_at)
-    return secret, kept
+    record = TokenRecord(name, hash_of(secret), tuple(scopes), tuple(projects), now, expires_at)
+    return secret, record
 
 
 def hash_of(secret: str) -> str:
@@ -72,35 +75,13 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
-class TokenStore(Protocol):
-    """The tokens that are stored. Thread-safe; each call raises StorageTroubleError."""
-
-    def tokens(self) -> list[TokenRecord]:
-        """All, revoked and expired ones included, by name."""
-
-    def create(self, token: TokenRecord) -> bool:
-        """Insert a token; False if one of that name is not revoked.
-
-        Of two callers at the same moment both may succeed; revoking then revokes both.
-        """
-
-    def adopt(self, tokens: Sequence[TokenRecord]) -> int:
-        """Insert those whose hash is not stored; returns how many."""
-
-    def revoke(self, name: str, now: datetime) -> bool:
-        """Make void all of that name; whether one was not so before."""
-
-    def note_used(self, used: Mapping[str, date]) -> None:
-        """Write down, by hash, the days on which tokens were used."""
-
-
 class TokenWatch:
     """The stored tokens as of a moment ago, and who used them: one thread.
 
     Whoever calls never waits for the store. While that is away the tokens of before hold.
     """
 
-    def __init__(self, store: TokenStore, clock: Clock) -> None:
+    def __init__(self, store: Tokens, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._known: tuple[TokenRecord, ...] = ()

@@ -9,9 +9,20 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 RunEdge = Literal["finished", "preempted", "resumed"]
+"""What a receiver can ask to hear of a run that has no incident."""
+
 Scope = Literal["ingest", "read", "admin"]
 ReceiverKind = Literal[
-    "webhook", "alertmanager", "slack", "discord", "teams", "pagerduty", "email", "apprise"
+    "webhook",
+    "alertmanager",
+    "slack",
+    "discord",
+    "teams",
+    "pagerduty",
+    "email",
+    "github",
+    "script",
+    "apprise",
 ]
 
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
@@ -276,7 +287,8 @@ class ReceiverSettings(Section):
     url: SecretStr = Field(
         default=SecretStr(""),
         description="Where: an https address; smtp:// or smtps:// for email; may be left out for "
-        "pagerduty. Kept secret: chat systems put their key in it.",
+        "pagerduty; the path of a program for script. Kept secret: chat systems put their key in "
+        "it.",
     )
     secret: SecretStr | None = Field(
         default=None,
@@ -305,6 +317,17 @@ class ReceiverSettings(Section):
         if self.notify_on and self.kind in {"pagerduty", "alertmanager"}:
             raise ValueError(f"notify_on: {self.kind} takes alerts only")
         return self
+
+
+class HeartbeatSettings(Section):
+    """Who watches the watcher."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="Address that is called (POST) while the service can commit, such as a check "
+        "of healthchecks.io, which tells someone when the calls stop. One for each replica.",
+    )
+    interval_s: PositiveSeconds = Field(default=60.0, description="Seconds between two calls.")
 
 
 class LogSettings(Section):
@@ -395,6 +418,7 @@ class Settings(Section):
     commands: CommandSettings = CommandSettings()
     retention: RetentionSettings = RetentionSettings()
     notify: NotifySettings = NotifySettings()
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
     receivers: dict[
         Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ReceiverSettings
     ] = Field(default={}, description="Receivers by name.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,17 @@ MAX_FILE_BYTES = 1_048_576
 SECRET_FIELDS = ("database_url", "secret", "url", "tokens")
 """Last part of the keys that may be given as a file that holds the value (`..._FILE`)."""
 
-TRAINER_VARIABLES = frozenset({"WATCHSTEP_URL", "WATCHSTEP_TOKEN"})
-"""Names that belong to the trainer's side and would otherwise look like the service's."""
+TRAINER_VARIABLES = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("URL", "TOKEN", "TOKEN_FILE", "PROJECT", "RUN", "DIR", "MODE"),
+        *("OUTSIDE", "RESUME_FROM", "DEMO_FAULT"),
+    )
+)
+"""Names that belong to the trainer's side."""
+
+_OF_KUBERNETES = re.compile(r"WATCHSTEP\w*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
+"""What Kubernetes sets by itself for a service of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,13 @@ class LoadedSettings:
     Attributes:
         origins: Dotted key to "default", "file", "environment" or "command line".
         file: The file that was read, or None.
+        warnings: A sentence for every environment variable that is no setting.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     file: Path | None
+    warnings: tuple[str, ...] = ()
 
     def shown(self) -> Iterator[tuple[str, object, str]]:
         """(dotted key, value, origin) of every setting; secrets as "**********"."""
@@ -73,7 +85,8 @@ def load_settings(
     layers: list[tuple[str, dict[str, Any]]] = []
     if path is not None:
         layers.append(("file", _read_file(path)))
-    layers.append(("environment", _read_environ(os.environ if environ is None else environ)))
+    environ = os.environ if environ is None else environ
+    layers.append(("environment", _read_environ(environ)))
     layers.append(("command line", _nest(overrides or {})))
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -86,7 +99,7 @@ def load_settings(
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(_one_line(error, origins)) from None
-    return LoadedSettings(settings, origins, path)
+    return LoadedSettings(settings, origins, path, tuple(_unknown_variables(environ)))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -128,8 +141,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         from_file = key[-1].endswith("_file") and key[-1][:-5] in SECRET_FIELDS
         if from_file:
             key = (*key[:-1], key[-1][:-5])
-        # One word without a section is the service's only if the service knows it: the
-        # trainer reads WATCHSTEP_RUN, WATCHSTEP_MODE and others from the same environment.
+        # Trainers of other versions read one word from the same environment, see `warnings`.
         if len(key) == 1 and key[0] not in Settings.model_fields:
             continue
         if not all(key):
@@ -137,6 +149,30 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         text = _secret_text(name, environ[name]) if from_file else environ[name]
         _put(nested, key, _typed(name, text, key))
     return nested
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    names = {PREFIX + "__".join(key).upper() for key in _keys(Settings, ())} | TRAINER_VARIABLES
+    # A section is set off by two underscores, of which one is easily forgotten.
+    by_spelling = {name[len(PREFIX) :].replace("__", "_"): name for name in sorted(names)}
+    for name in sorted(environ):
+        word = name[len(PREFIX) :].lower()
+        is_ours = "__" in word or word.removesuffix("_file") in Settings.model_fields
+        if not name.startswith(PREFIX) or is_ours or name in TRAINER_VARIABLES:
+            continue
+        if not _OF_KUBERNETES.fullmatch(name):
+            close = difflib.get_close_matches(word.upper(), by_spelling, n=1, cutoff=0.6)
+            hint = f"; did you mean {by_spelling[close[0]]}?" if close else ""
+            yield f"{name} is no setting{hint}"
+
+
+def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        section = _section_of(field.annotation)
+        if section is None:
+            yield (*above, name)
+        else:
+            yield from _keys(section, (*above, name))
 
 
 def _secret_text(name: str, path: str) -> str:

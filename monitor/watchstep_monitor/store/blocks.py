@@ -104,21 +104,21 @@ def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
     )
 
 
-def block_readings(row: Any, place: int, width: int, wanted: tuple[int, int]) -> Readings:
+def block_readings(row: Any, place: int, width: int, steps_between: tuple[int, int]) -> Readings:
     """The readings of one metric in a row.
 
     Args:
         row: Of the table of updates.
         place: The metric's place among the block's names.
         width: How many names there are.
-        wanted: The first and the last step.
+        steps_between: The first and the last step.
     """
     seqs: Sequence[int] = range(row.first_seq, row.last_seq + 1)
     steps, times = _column("q", row.steps), _column("d", row.times)
     values = _column("d", row.readings)[place::width]
-    if wanted[0] <= row.least_step and row.greatest_step <= wanted[1]:
+    if steps_between[0] <= row.least_step and row.greatest_step <= steps_between[1]:
         return Readings(row.attempt, seqs, steps, times, values)
-    inside = [wanted[0] <= step <= wanted[1] for step in steps]
+    inside = [steps_between[0] <= step <= steps_between[1] for step in steps]
     columns = [list(compress(column, inside)) for column in (seqs, steps, times, values)]
     return Readings(row.attempt, *columns)
 

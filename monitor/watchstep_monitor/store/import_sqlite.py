@@ -108,17 +108,17 @@ def _move(table: Table, old: sqlite3.Connection, new: psycopg.Connection[Any]) -
     into = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, names))
     )
-    wanted = _Digest()
+    original = _Digest()
     with new.cursor() as cursor, cursor.copy(into) as copy:
-        for row in wanted.passing(_rows_of(old, table, names)):
+        for row in original.passing(_rows_of(old, table, names)):
             copy.write_row(row)
     copied = _Digest()
     with _reading_back(new, table, names) as rows:
         for _ in copied.passing(rows):
             pass
-    if (copied.rows, copied.sha256) != (wanted.rows, wanted.sha256):
+    if (copied.rows, copied.sha256) != (original.rows, original.sha256):
         raise SettingsError(
-            f"table {table.name}: {copied.rows} rows came back of {wanted.rows}, or others"
+            f"table {table.name}: {copied.rows} rows came back of {original.rows}, or others"
         )
     return MovedTable(table.name, copied.rows, copied.sha256)
 

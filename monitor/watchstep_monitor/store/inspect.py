@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
 from watchstep.errors import SettingsError
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.opening import FILE_NAME, StoreOptions, refuse_foreign, revision_of
-
-MOST_CHECKED_BYTES = 1_000_000_000
-"""Size above which the file's structure is not checked: it takes about a second each 500 MB."""
+from watchstep_monitor.store.sqlite_file_check import structure_trouble
 
 
 def look_at(options: StoreOptions) -> str:
@@ -32,8 +28,9 @@ def look_at(options: StoreOptions) -> str:
         raise SettingsError(f"{path}: read-only")
     refuse_foreign(path)
     size = path.stat().st_size
-    if size <= MOST_CHECKED_BYTES:
-        _check_structure(path)
+    trouble = structure_trouble(path)
+    if trouble is not None:
+        raise SettingsError(f"{path}: {trouble}")
     words = f"SQLite, {size / 1e6:.1f} MB, {_stage(revision_of(options))}"
     return f"{words}, in use by a running service" if _is_in_use(options.data_dir) else words
 
@@ -66,17 +63,3 @@ def _is_in_use(folder: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def _check_structure(path: Path) -> None:
-    try:
-        raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        try:
-            verdict = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            raw.close()
-    except sqlite3.Error as error:
-        raise SettingsError(f"{path}: damaged: {error}") from None
-    if verdict != "ok":
-        first = str(verdict).strip().splitlines()[-1]
-        raise SettingsError(f"{path}: damaged: {first[:160]}")

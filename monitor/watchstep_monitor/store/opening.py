@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
@@ -21,7 +21,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.clock import SharedClock
-from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.circuit_breaker import Reach
 from watchstep_monitor.store.outbox import Outbox
@@ -46,6 +45,9 @@ from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.tokens import Tokens
 from watchstep_monitor.store.writer import GroupCommit, Writer
+
+if TYPE_CHECKING:
+    from watchstep_monitor.gauges.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ class OpenedStore:
 
 def open_store(
     options: StoreOptions,
-    metrics: ServiceMetrics | None = None,
+    metrics: Instruments | None = None,
     clock: SharedClock | None = None,
 ) -> OpenedStore:
     """Open the store, creating or upgrading it first.
@@ -291,8 +293,8 @@ def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
         clock.told(database_time, asked_at, time.monotonic())
     # As the engine connects: a URL with several hosts reads differently to libpq.
     _, named = write.dialect.create_connect_args(write.url)
-    given = {name: value for name, value in named.items() if name != "context"}
-    arguments = {**given, **PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
+    target = {name: value for name, value in named.items() if name != "context"}
+    arguments = {**target, **PATIENCE, "application_name": f"{PROGRAM}{schema.HEAD}"}
     voice.target = arguments
     return Replicas(arguments, read, voice, clock)
 

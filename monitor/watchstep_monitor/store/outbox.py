@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Engine,
     and_,
     func,
@@ -36,12 +35,11 @@ from watchstep_monitor.service.ports import (
     Retry,
 )
 from watchstep_monitor.service.run_state.records import run_key
-from watchstep_monitor.service.run_state.storage import Job, Transaction
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.notify import tell_of_delivery
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.transaction import SqlTransaction
-from watchstep_monitor.store.writer import Writer
+from watchstep_monitor.store.writer import Job, Writer
 
 MOST_REASON = 300
 TIMEOUT_S = 60.0
@@ -178,7 +176,7 @@ class Outbox:
         for due in dealt:
             runs.setdefault(due.run, []).append(due)
         leases = [
-            self._writer.submit(run, _leasing(ones, now_us, until_us)) for run, ones in runs.items()
+            self._writer.submit(run, _leasing(dues, now_us, until_us)) for run, dues in runs.items()
         ]
         claimed: list[Delivery] = []
         trouble: StorageTroubleError | None = None
@@ -220,8 +218,8 @@ class Outbox:
         run, project = delivery.notice.run, delivery.notice.project
         columns = _settled_columns(outcome, to_us(now))
 
-        def job(transaction: Transaction) -> None:
-            connection = _connection(transaction)
+        def job(transaction: SqlTransaction) -> None:
+            connection = transaction.connection
             table = schema.outbox.c
             mine = and_(table.run_key == run_key(run), table.id == delivery.id)
             connection.execute(
@@ -247,9 +245,9 @@ class Outbox:
         theirs = and_(table.receiver == receiver, table.state == "waiting")
         query = select(table.run).where(theirs).distinct().limit(RUNS_A_READ)
 
-        def job(transaction: Transaction, run: str) -> None:
+        def job(transaction: SqlTransaction, run: str) -> None:
             mine = update(schema.outbox).where(table.run_key == run_key(run), theirs)
-            _connection(transaction).execute(mine.values(**columns))
+            transaction.connection.execute(mine.values(**columns))
 
         while True:
             with reading(self._engine) as connection:
@@ -291,8 +289,8 @@ class Outbox:
         if run is None:
             return False
 
-        def job(transaction: Transaction) -> bool:
-            changed = _connection(transaction).execute(
+        def job(transaction: SqlTransaction) -> bool:
+            changed = transaction.connection.execute(
                 update(schema.outbox)
                 .where(table.run_key == run_key(run), table.id == delivery_id)
                 .where(table.state == "dead")
@@ -310,10 +308,6 @@ def of_projects(projects: Collection[str]) -> ColumnElement[bool]:
     return schema.outbox.c.run_key.in_(own)
 
 
-def _connection(transaction: Transaction) -> Connection:
-    return cast("SqlTransaction", transaction).connection
-
-
 def _in_turn(rows: Iterable[_Due], limit: int) -> tuple[list[_Due], set[int]]:
     """At most so many, of each run one after the other; and the runs that have more."""
     waiting: dict[int, deque[_Due]] = {}
@@ -328,10 +322,10 @@ def _in_turn(rows: Iterable[_Due], limit: int) -> tuple[list[_Due], set[int]]:
     return dealt, {due.run_key for due in dealt} & set(waiting)
 
 
-def _leasing(ones: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Delivery]]:
+def _leasing(dues: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Delivery]]:
     """The job that claims those deliveries of one run that no one else has claimed."""
     table = schema.outbox
-    key, places = ones[0].run_key, {due.id: at for at, due in enumerate(ones)}
+    key, places = dues[0].run_key, {due.id: at for at, due in enumerate(dues)}
     free = (
         select(table.c.id)
         .where(table.c.run_key == key, table.c.id.in_(places), *_is_due(now_us))
@@ -344,8 +338,8 @@ def _leasing(ones: Sequence[_Due], now_us: int, until_us: int) -> Job[list[Deliv
         .returning(table)
     )
 
-    def job(transaction: Transaction) -> list[Delivery]:
-        connection = _connection(transaction)
+    def job(transaction: SqlTransaction) -> list[Delivery]:
+        connection = transaction.connection
         connection.exec_driver_sql(f"SET LOCAL synchronous_commit = off; {IN_ORDER}")
         rows = connection.execute(lease).mappings().all()
         return [_delivery(dict(row)) for row in sorted(rows, key=lambda row: places[row["id"]])]
@@ -359,8 +353,8 @@ def _renewing(key: int, ids: Sequence[str], until_us: int) -> Job[None]:
     mine = and_(table.run_key == key, table.id.in_(ids), table.state == "waiting")
     renewal = update(schema.outbox).where(mine, table.lease_us > 0).values(lease_us=until_us)
 
-    def job(transaction: Transaction) -> None:
-        connection = _connection(transaction)
+    def job(transaction: SqlTransaction) -> None:
+        connection = transaction.connection
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         connection.execute(renewal)
 

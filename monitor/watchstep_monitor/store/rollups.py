@@ -63,28 +63,28 @@ def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
     """All names in a group, in the order of their first appearance, and the roll-up's bytes."""
     names = tuple(dict.fromkeys(name for stretch in group for name in stretch.names))
     bases = list(accumulate((len(stretch.steps) for stretch in group), initial=0))
-    kept = [_worth_keeping(group, bases, name) for name in names]
-    used = sorted({at for points in kept for at in points})
+    worthy = [_worth_keeping(group, bases, name) for name in names]
+    used = sorted({at for points in worthy for at in points})
     place = {at: number for number, at in enumerate(used)}
     parts = [_COUNT.pack(len(used))]
     parts += [_PLACE.pack(*_place_of(group, bases, at)) for at in used]
-    for points in kept:
+    for points in worthy:
         parts.append(_POINTS.pack(len(points)))
         parts += [_VALUE.pack(place[at], value) for at, value in sorted(points.items())]
     return names, b"".join(parts)
 
 
-def rollup_readings(row: Any, wanted: int) -> Readings:
+def rollup_readings(row: Any, column_at: int) -> Readings:
     """The readings of one metric in a roll-up.
 
     Args:
         row: Of the table of roll-ups.
-        wanted: The metric's place among the names of the row's shape.
+        column_at: The metric's place among the names of the row's shape.
     """
     content = row.points
     (used,) = _COUNT.unpack_from(content)
     at = _COUNT.size + used * _PLACE.size
-    for _ in range(wanted):
+    for _ in range(column_at):
         at += _POINTS.size + content[at] * _VALUE.size
     begin = at + _POINTS.size
     pairs = list(_VALUE.iter_unpack(content[begin : begin + content[at] * _VALUE.size]))
@@ -101,18 +101,18 @@ def _place_of(group: Sequence[Stretch], bases: Sequence[int], at: int) -> tuple[
 
 def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) -> dict[int, float]:
     """Places in the group, and the values there."""
-    kept: list[tuple[int, float]] = []
+    worthy: list[tuple[int, float]] = []
     for base, stretch in zip(bases, group, strict=False):
         if name in stretch.names:
             width = len(stretch.names)
             column = stretch.values[stretch.names.index(name) :: width]
-            kept += [(base + at, column[at]) for at in worth_keeping(column)]
-    finite = [pair for pair in kept if pair[1] - pair[1] == 0.0]
+            worthy += [(base + at, column[at]) for at in worth_keeping(column)]
+    finite = [pair for pair in worthy if pair[1] - pair[1] == 0.0]
     strange: dict[str, tuple[int, float]] = {}
-    for pair in kept:
+    for pair in worthy:
         if pair[1] - pair[1] != 0.0:
             strange.setdefault(repr(pair[1]), pair)
-    ends = [kept[0], kept[-1], *strange.values()]
+    ends = [worthy[0], worthy[-1], *strange.values()]
     if finite:
         ends += [min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])]
     return dict(ends)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,12 +12,15 @@ from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.json_values import plain, reading
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
+    AttemptRecord,
     CommandRecord,
+    DeliveryRecord,
     IncidentRecord,
     Matcher,
     RunRecord,
     SilenceRecord,
     StateSnapshot,
+    TimelineEntry,
 )
 
 R = TypeVar("R", AlertRecord, IncidentRecord, CommandRecord, SilenceRecord)
@@ -40,6 +43,19 @@ _MOMENTS = frozenset(
 
 _COLUMNS_ONLY = frozenset({"subject", "answer"})
 """Fields that are no part of a document: code of an older schema knows none of them."""
+
+
+_Turn = Callable[[Any], Any]
+_SAME: tuple[_Turn, _Turn] = (lambda value: value, lambda value: value)
+_JSON: tuple[_Turn, _Turn] = (lambda value: json.dumps(plain(value)), json.loads)
+_US: tuple[_Turn, _Turn] = (to_us, from_us)
+_RUN_COLUMNS: Mapping[str, tuple[str, _Turn, _Turn]] = {
+    **{field.name: (field.name, *_SAME) for field in fields(RunRecord)},
+    **{name: (name, *_JSON) for name in ("tags", "config", "checkpoint", "hung")},
+    **{f"{word}_at": (f"{word}_us", *_US) for word in ("created", "heard", "ended", "updated")},
+    "is_archived": ("archived", int, bool),
+}
+"""Field of a run to its column, how it is written there and how it is read."""
 
 
 def document(record: R) -> str:
@@ -81,64 +97,20 @@ def alert_record(row: Mapping[str, Any]) -> AlertRecord:
 
 def run_row(record: RunRecord) -> dict[str, Any]:
     """The columns of a run."""
-    return {
-        "run_key": record.key,
-        "run": record.run,
-        "project": record.project,
-        "tags": json.dumps(record.tags),
-        "config": json.dumps(plain(record.config)),
-        "trainer": record.trainer,
-        "attempt": record.attempt,
-        "last_seq": record.last_seq,
-        "version": record.version,
-        "status": record.status,
-        "step": record.step,
-        "time": record.time,
-        "updates": record.updates,
-        "lost": record.lost,
-        "created_us": to_us(record.created_at),
-        "heard_us": None if record.heard_at is None else to_us(record.heard_at),
-        "ended_us": None if record.ended_at is None else to_us(record.ended_at),
-        "timeline_us": record.timeline_us,
-        "checkpoint": None if record.checkpoint is None else json.dumps(plain(record.checkpoint)),
-        "trainer_did": record.trainer_did,
-        "error": record.error,
-        "health": record.health,
-        "updated_us": None if record.updated_at is None else to_us(record.updated_at),
-        "hung": None if record.hung is None else json.dumps(plain(record.hung)),
-        "archived": int(record.is_archived),
-        "notes": record.notes,
-    }
+    row: dict[str, Any] = {"run_key": record.key}
+    for field, (column, write, _) in _RUN_COLUMNS.items():
+        value = getattr(record, field)
+        row[column] = None if value is None else write(value)
+    return row
 
 
 def run_record(row: Mapping[str, Any]) -> RunRecord:
     """The record that a row holds."""
-    return RunRecord(
-        run=row["run"],
-        project=row["project"],
-        created_at=from_us(row["created_us"]),
-        tags=json.loads(row["tags"]),
-        config=json.loads(row["config"]),
-        trainer=row["trainer"],
-        attempt=row["attempt"],
-        last_seq=row["last_seq"],
-        version=row["version"],
-        **_state_of(row),
-        step=row["step"],
-        time=row["time"],
-        updates=row["updates"],
-        lost=row["lost"],
-        heard_at=None if row["heard_us"] is None else from_us(row["heard_us"]),
-        ended_at=None if row["ended_us"] is None else from_us(row["ended_us"]),
-        timeline_us=row["timeline_us"],
-        checkpoint=None if row["checkpoint"] is None else json.loads(row["checkpoint"]),
-        trainer_did=row["trainer_did"],
-        error=row["error"],
-        updated_at=None if row["updated_us"] is None else from_us(row["updated_us"]),
-        hung=None if row["hung"] is None else json.loads(row["hung"]),
-        is_archived=bool(row["archived"]),
-        notes=row["notes"],
-    )
+    values = {
+        field: None if row[column] is None else read(row[column])
+        for field, (column, _, read) in _RUN_COLUMNS.items()
+    }
+    return RunRecord(**{**values, **_state_of(row)})
 
 
 def _state_of(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,4 +140,47 @@ def snapshot_from(row: Mapping[str, Any]) -> StateSnapshot:
         json.loads(row["engine"]),
         json.loads(row["latest"]),
         json.loads(row["reports"]),
+    )
+
+
+def incident_record(row: Mapping[str, Any]) -> IncidentRecord:
+    """The incident that a row holds."""
+    return record_from(IncidentRecord, row["document"])
+
+
+def attempt_record(row: Mapping[str, Any]) -> AttemptRecord:
+    """The attempt that a row holds."""
+    started_at = from_us(row["started_us"])
+    return AttemptRecord(row["attempt"], row["session"], row["last_seq"], started_at)
+
+
+def timeline_entry(row: Mapping[str, Any]) -> TimelineEntry:
+    """The entry that a row holds, with its run's name."""
+    return TimelineEntry(
+        run=row["run"],
+        at_us=row["at_us"],
+        kind=row["kind"],
+        attempt=row["attempt"],
+        seq=row["seq"],
+        step=row["step"],
+        time=row["time"],
+        detail=json.loads(row["detail"]),
+    )
+
+
+def delivery_record(row: Mapping[str, Any]) -> DeliveryRecord:
+    """The delivery that a row of the outbox holds."""
+    waiting = row["state"] == "waiting"
+    return DeliveryRecord(
+        id=row["id"],
+        run=row["run"],
+        incident=row["incident"],
+        receiver=row["receiver"],
+        edge=row["edge"],
+        state=row["state"],
+        attempts=row["attempts"],
+        created_at=from_us(row["created_us"]),
+        next_at=from_us(row["next_us"]) if waiting else None,
+        settled_at=None if row["settled_us"] is None else from_us(row["settled_us"]),
+        reason=row["reason"],
     )

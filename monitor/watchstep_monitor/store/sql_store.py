@@ -1,10 +1,11 @@
-"""The reading side in SQL; see the port in `service.storage` for what each call means."""
+"""Everything that is kept, in SQL: one implementation for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+import logging
 import math
 import secrets
 import threading
@@ -13,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, text, true
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_state.records import (
@@ -36,10 +37,8 @@ from watchstep_monitor.service.run_state.records import (
 from watchstep_monitor.service.run_state.storage import (
     AlertFilter,
     DeliveryFilter,
-    Job,
     PastWeek,
     RunFilter,
-    Transaction,
 )
 from watchstep_monitor.service.series import Series
 from watchstep_monitor.store import blocks, schema
@@ -48,10 +47,11 @@ from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.postgres import partitions
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.series_reader import SeriesWalk
-from watchstep_monitor.store.sqlite_file_check import Footing
+from watchstep_monitor.store.sqlite_file_check import Footing, structure_trouble
 from watchstep_monitor.store.transaction import SqlTransaction, read_attempts
-from watchstep_monitor.store.writer import Writer
+from watchstep_monitor.store.writer import Job, Writer
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 TIMEOUT_S = 60.0
 OLD_DIVERGED = "diverged"
@@ -66,10 +66,11 @@ BLOCKS_A_READ = 500
 
 
 class SqlStore:
-    """See `service.storage.Store`.
+    """Reads at once; writes by the writing threads. Every call raises StorageTroubleError.
 
     Attributes:
-        exclusive: See the port.
+        exclusive: Whether no other process can write, so that what this one remembers of a
+            run is the truth.
     """
 
     def __init__(self, engine: Engine, writer: Writer, footing: Footing | None) -> None:
@@ -80,9 +81,23 @@ class SqlStore:
         self._looking = threading.Lock()
         self._looked_at = -math.inf
         self._trouble: str | None = None
+        self._damage: str | None = None
         self.exclusive = footing is not None
 
     def write(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
+        """Run a job in a transaction of its own or of a group; resolves once it is durable.
+
+        Jobs of one run are done in the order given. What the job raises is the future's
+        error, and nothing of it is kept.
+
+        Args:
+            run: Whose rows it touches; "" for none.
+            job: The work.
+            updates: How many updates it stores, for the size of the group.
+
+        Raises (through the future):
+            StorageTroubleError: Nothing was kept.
+        """
         return self._writer.submit(run, job, updates)
 
     def run(self, run: str) -> RunRecord | None:
@@ -90,19 +105,19 @@ class SqlStore:
         records = [packing.run_record(row) for row in self._rows(query)]
         return next((record for record in records if record.run == run), None)
 
-    def runs(self, wanted: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
+    def runs(self, selection: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
         table = schema.runs.c
         query = select(schema.runs)
-        if wanted.projects is not None:
-            query = query.where(table.project.in_(wanted.projects))
-        if wanted.status is not None:
-            query = query.where(_has_status(wanted.status, wanted.lost_before))
-        if wanted.archived is not None:
-            query = query.where(table.archived == int(wanted.archived))
-        if wanted.health is not None:
+        if selection.projects is not None:
+            query = query.where(table.project.in_(selection.projects))
+        if selection.status is not None:
+            query = query.where(_has_status(selection.status, selection.lost_before))
+        if selection.archived is not None:
+            query = query.where(table.archived == int(selection.archived))
+        if selection.health is not None:
             is_old = table.status == OLD_DIVERGED
-            same = and_(table.health == wanted.health, ~is_old)
-            query = query.where(or_(same, is_old) if wanted.health == "diverged" else same)
+            same = and_(table.health == selection.health, ~is_old)
+            query = query.where(or_(same, is_old) if selection.health == "diverged" else same)
         rows = self._page(query, (table.heard_us, table.run_key), limit, cursor)
         return _paged(rows, limit, ("heard_us", "run_key"), packing.run_record)
 
@@ -110,44 +125,48 @@ class SqlStore:
         with reading(self._engine) as connection:
             return read_attempts(connection, run)
 
-    def alerts(self, wanted: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
+    def alerts(self, selection: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
         table = schema.alerts.c
         query = select(schema.alerts)
-        if wanted.projects is not None:
-            query = query.where(table.project.in_(wanted.projects))
-        if wanted.run is not None:
-            query = query.where(table.run_key == run_key(wanted.run))
+        if selection.projects is not None:
+            query = query.where(table.project.in_(selection.projects))
+        if selection.run is not None:
+            query = query.where(table.run_key == run_key(selection.run))
         for column, value in (
-            (table.state, wanted.state),
-            (table.severity, wanted.severity),
-            (table.incident, wanted.incident),
+            (table.state, selection.state),
+            (table.severity, selection.severity),
+            (table.incident, selection.incident),
         ):
             if value is not None:
                 query = query.where(column == value)
         rows = self._page(query, (table.since_us, table.id), limit, cursor)
-        return _paged(rows, limit, ("since_us", "id"), _alert)
+        return _paged(rows, limit, ("since_us", "id"), packing.alert_record)
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         query = select(schema.alerts).where(schema.alerts.c.id == alert_id)
-        return next((_alert(row) for row in self._rows(query)), None)
+        return next((packing.alert_record(row) for row in self._rows(query)), None)
 
     def answers(self, projects: tuple[str, ...] | None) -> list[RuleAnswers]:
+        """How often people called the alerts of each rule right or false, by rule."""
         table = schema.alerts.c
         query = select(schema.alerts).where(table.answer != "")
         if projects is not None:
             query = query.where(table.project.in_(projects))
-        counts = Counter((alert.rule, alert.answer) for alert in map(_alert, self._rows(query)))
+        counts = Counter(
+            (alert.rule, alert.answer) for alert in map(packing.alert_record, self._rows(query))
+        )
         return [
             RuleAnswers(rule, counts[rule, "right"], counts[rule, "false alarm"])
             for rule in sorted({rule for rule, _ in counts})
         ]
 
     def shared_key(self, name: str) -> bytes:
+        """A secret of 32 bytes, the same for all who share the store; made when first asked."""
         insert = text("INSERT INTO keys VALUES (:name, :value) ON CONFLICT (name) DO NOTHING")
         query = select(schema.keys.c.value).where(schema.keys.c.name == name)
 
-        def job(transaction: Transaction) -> str:
-            connection = cast("SqlTransaction", transaction).connection
+        def job(transaction: SqlTransaction) -> str:
+            connection = transaction.connection
             connection.execute(insert, {"name": name, "value": secrets.token_hex(32)})
             return str(connection.execute(query).scalar_one())
 
@@ -163,7 +182,7 @@ class SqlStore:
         if run is not None:
             query = query.where(table.run_key == run_key(run))
         rows = self._page(query, (table.opened_us, table.id), limit, cursor)
-        return _paged(rows, limit, ("opened_us", "id"), _incident)
+        return _paged(rows, limit, ("opened_us", "id"), packing.incident_record)
 
     def due_incidents(self, now: datetime, limit: int) -> list[str]:
         table = schema.incidents.c
@@ -183,6 +202,16 @@ class SqlStore:
         to_step: int | None,
         points: int | None = None,
     ) -> Series:
+        """The readings of one metric in order, over all attempts, within inclusive steps.
+
+        Args:
+            run: Whose.
+            metric: Which.
+            from_step: None for no bound.
+            to_step: None for no bound.
+            points: To how many they will be thinned: where there are far more, only those
+                come that thinning could keep. None for all.
+        """
         key = run_key(run)
         shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
         names = {row["shape"]: tuple(json.loads(row["names"])) for row in self._rows(shapes)}
@@ -196,6 +225,7 @@ class SqlStore:
         return SeriesWalk(self._engine, key, names, places, steps).series(points)
 
     def updates(self, run: str) -> Iterator[Update]:
+        """All updates of a run in order, as far as retention has left them."""
         table, key = schema.updates.c, run_key(run)
         names: dict[int, list[str]] = {}
         after = (-1, -1)
@@ -235,7 +265,7 @@ class SqlStore:
             at_us = int(_opened_cursor(cursor)[0])
             query = query.where(table.at_us < at_us if newest_first else table.at_us > at_us)
         rows = self._rows(query.limit(limit + 1))
-        return _paged(rows, limit, ("at_us",), _entry)
+        return _paged(rows, limit, ("at_us",), packing.timeline_entry)
 
     def timeline_since(self, at_us: int, limit: int) -> list[TimelineEntry]:
         table = schema.timeline.c
@@ -246,7 +276,7 @@ class SqlStore:
             .order_by(table.at_us)
             .limit(limit)
         )
-        return [_entry(row) for row in self._rows(query)]
+        return [packing.timeline_entry(row) for row in self._rows(query)]
 
     def silences(self) -> list[SilenceRecord]:
         table = schema.silences.c
@@ -260,8 +290,8 @@ class SqlStore:
             "document": packing.document(silence),
         }
 
-        def job(transaction: Transaction) -> None:
-            connection = cast("SqlTransaction", transaction).connection
+        def job(transaction: SqlTransaction) -> None:
+            connection = transaction.connection
             table = schema.silences
             connection.execute(delete(table).where(table.c.id == silence.id))
             connection.execute(table.insert(), row)
@@ -269,8 +299,8 @@ class SqlStore:
         self._writer.submit("", job).result(TIMEOUT_S)
 
     def delete_silence(self, silence_id: str) -> bool:
-        def job(transaction: Transaction) -> bool:
-            connection = cast("SqlTransaction", transaction).connection
+        def job(transaction: SqlTransaction) -> bool:
+            connection = transaction.connection
             table = schema.silences
             gone = connection.execute(delete(table).where(table.c.id == silence_id))
             return gone.rowcount > 0
@@ -278,20 +308,26 @@ class SqlStore:
         return self._writer.submit("", job).result(TIMEOUT_S)
 
     def deliveries(
-        self, wanted: DeliveryFilter, limit: int, cursor: str | None
+        self, selection: DeliveryFilter, limit: int, cursor: str | None
     ) -> Page[DeliveryRecord]:
         table = schema.outbox.c
         query = select(schema.outbox)
-        if wanted.projects is not None:
-            query = query.where(of_projects(wanted.projects))
-        if wanted.state is not None:
-            query = query.where(table.state == wanted.state)
-        if wanted.run is not None:
-            query = query.where(table.run_key == run_key(wanted.run))
+        if selection.projects is not None:
+            query = query.where(of_projects(selection.projects))
+        if selection.state is not None:
+            query = query.where(table.state == selection.state)
+        if selection.run is not None:
+            query = query.where(table.run_key == run_key(selection.run))
         rows = self._page(query, (table.created_us, table.id), limit, cursor)
-        return _paged(rows, limit, ("created_us", "id"), _delivery)
+        return _paged(rows, limit, ("created_us", "id"), packing.delivery_record)
 
     def ended_with_updates(self, before: datetime | None, limit: int) -> list[RunRecord]:
+        """Ended runs that still have all their updates, first ended first.
+
+        Args:
+            before: Only those that ended earlier; None for all.
+            limit: At most so many.
+        """
         table = schema.runs.c
         query = select(schema.runs).where(table.ended_us.is_not(None), table.thinned == 0)
         if before is not None:
@@ -300,14 +336,20 @@ class SqlStore:
         return [packing.run_record(row) for row in rows]
 
     def over_weeks(self, before: datetime) -> list[PastWeek]:
+        """Weeks all of whose runs ended earlier, first to last; none where weeks are not apart."""
         if self.exclusive:
             return []
         with reading(self._engine) as connection:
             return partitions.over_weeks(connection, to_us(before))
 
     def drop_week(self, week: int, before: datetime) -> int:
-        def job(transaction: Transaction) -> int:
-            connection = cast("SqlTransaction", transaction).connection
+        """Drop all that is still in such a week; returns the rows.
+
+        None where one of its runs goes on again. What is to be kept was set aside.
+        """
+
+        def job(transaction: SqlTransaction) -> int:
+            connection = transaction.connection
             return partitions.drop_week(connection, week, to_us(before))
 
         return self._writer.submit("", job).result(TIMEOUT_S)
@@ -323,13 +365,26 @@ class SqlStore:
             return int(connection.exec_driver_sql(query).scalar_one())
 
     def ready(self) -> str | None:
+        """None when reads and commits work and there is room for more; else one short sentence."""
         shortage = None if self._footing is None else self._footing.shortage()
         # Where a server's disk is full, what needs no new page of it still succeeds.
         lately = "commits fail" if self._writer.failed_lately else None
-        return self.commit_trouble() or shortage or (None if self.exclusive else lately)
+        trouble = self.commit_trouble() or self._damage or shortage
+        return trouble or (None if self.exclusive else lately)
+
+    def check_structure(self) -> None:
+        """Look whether the file is still whole; damage shows in `ready` until a later look."""
+        if self._footing is None:
+            return
+        trouble = self._footing.trouble() or structure_trouble(self._footing.path)
+        self._damage = None
+        if trouble is not None:
+            self._damage = f"the database is {trouble}: stop the service and restore a backup"
+            log.error("the database is damaged", extra={"reason": trouble})
 
     @property
     def failing(self) -> bool:
+        """Whether the newest attempt at a commit failed, and so would any other now."""
         return self._writer.failing
 
     def free_bytes(self) -> int | None:
@@ -337,6 +392,7 @@ class SqlStore:
         return None if self._footing is None else self._footing.free_bytes()
 
     def commit_trouble(self) -> str | None:
+        """None when a read and a commit work, tried at most once a second; else one sentence."""
         with self._looking:
             outdated = self._writer.failing == (self._trouble is None)
             if outdated or time.monotonic() - self._looked_at >= LOOK_S:
@@ -382,9 +438,9 @@ class SqlStore:
         return self._rows(query.order_by(first.desc(), second.desc()).limit(limit + 1))
 
 
-def _touch(transaction: Transaction) -> None:
+def _touch(transaction: SqlTransaction) -> None:
     """Write something that matters to nobody."""
-    connection = cast("SqlTransaction", transaction).connection
+    connection = transaction.connection
     if connection.dialect.name == "sqlite":
         # Any other number than the one before: a page that stays the same is not written.
         connection.exec_driver_sql(f"PRAGMA user_version={time.monotonic_ns() % 2**31}")
@@ -434,41 +490,3 @@ def _opened_cursor(cursor: str, parts: int = 1) -> list[Any]:
     if parts > 1 and isinstance(opened[1], int) and abs(opened[1]) >= 2**63:
         raise refusal
     return opened
-
-
-def _alert(row: dict[str, Any]) -> AlertRecord:
-    return packing.alert_record(row)
-
-
-def _incident(row: dict[str, Any]) -> IncidentRecord:
-    return packing.record_from(IncidentRecord, row["document"])
-
-
-def _entry(row: dict[str, Any]) -> TimelineEntry:
-    return TimelineEntry(
-        run=row["run"],
-        at_us=row["at_us"],
-        kind=row["kind"],
-        attempt=row["attempt"],
-        seq=row["seq"],
-        step=row["step"],
-        time=row["time"],
-        detail=json.loads(row["detail"]),
-    )
-
-
-def _delivery(row: dict[str, Any]) -> DeliveryRecord:
-    waiting = row["state"] == "waiting"
-    return DeliveryRecord(
-        id=row["id"],
-        run=row["run"],
-        incident=row["incident"],
-        receiver=row["receiver"],
-        edge=row["edge"],
-        state=row["state"],
-        attempts=row["attempts"],
-        created_at=from_us(row["created_us"]),
-        next_at=from_us(row["next_us"]) if waiting else None,
-        settled_at=None if row["settled_us"] is None else from_us(row["settled_us"]),
-        reason=row["reason"],
-    )

@@ -10,47 +10,9 @@ from sqlalchemy import Dialect, Table
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.pipeline import guarded
 
-ADVANCED_COLUMNS = (
-    "trainer",
-    "attempt",
-    "last_seq",
-    "version",
-    "status",
-    "step",
-    "time",
-    "updates",
-    "lost",
-    "heard_us",
-    "ended_us",
-    "timeline_us",
-    "checkpoint",
-    "trainer_did",
-    "error",
-    "health",
-    "updated_us",
-    "hung",
-    "archived",
-    "notes",
-)
+_FIXED = {"run_key", "run", "project", "tags", "config", "created_us", "thinned"}
+ADVANCED_COLUMNS = tuple(column.name for column in schema.runs.columns if column.name not in _FIXED)
 """Columns of a run that change with its updates."""
-
-_INSERTED = (
-    schema.runs,
-    schema.shapes,
-    schema.updates,
-    schema.rollups,
-    schema.timeline,
-    schema.outbox,
-)
-_REPLACED = (
-    schema.attempts,
-    schema.run_states,
-    schema.alerts,
-    schema.incidents,
-    schema.commands,
-    schema.deleted_runs,
-)
-
 
 _FILLS_ITSELF = frozenset({"thinned", "week"})
 
@@ -68,8 +30,9 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         mark = "%s" if dialect.paramstyle in {"format", "pyformat"} else "?"
-        self.insert = {table.name: _inserting(table, mark) for table in _INSERTED}
-        self.replace = {table.name: _replacing(table, mark) for table in _REPLACED}
+        tables = schema.metadata.tables.values()
+        self.insert = {table.name: _inserting(table, mark) for table in tables}
+        self.replace = {table.name: _replacing(table, mark) for table in tables}
         self.forget_deleted = f"DELETE FROM deleted_runs WHERE run_key = {mark}"
         settings = ", ".join(f"{name} = {mark}" for name in ADVANCED_COLUMNS)
         guard = " AND ".join(

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, func, insert, or_, select, update
 
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.clock import from_us, to_us
-from watchstep_monitor.service.run_state.storage import Transaction
-from watchstep_monitor.service.tokens import TokenRecord, TokenStore
+from watchstep_monitor.service.tokens import TokenRecord
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.notify import tell_of_tokens
 from watchstep_monitor.store.read_connection import reading
@@ -30,7 +29,7 @@ FILE_NAME = "tokens.json"
 
 
 class Tokens:
-    """See `service.tokens.TokenStore`."""
+    """See `service.tokens.Tokens`."""
 
     def __init__(self, engine: Engine, writer: Writer) -> None:
         self._engine = engine
@@ -41,6 +40,10 @@ class Tokens:
             return read_tokens(connection)
 
     def create(self, token: TokenRecord) -> bool:
+        """Insert a token; False if one of that name is not revoked.
+
+        Of two callers at the same moment both may succeed; revoking then revokes both.
+        """
         table = schema.tokens.c
         good = select(func.count()).where(table.name == token.name, table.revoked_us.is_(None))
 
@@ -91,8 +94,8 @@ class Tokens:
         self._write(job)
 
     def _write(self, job: Callable[[Connection], T]) -> T:
-        def within(transaction: Transaction) -> T:
-            connection = cast("SqlTransaction", transaction).connection
+        def within(transaction: SqlTransaction) -> T:
+            connection = transaction.connection
             transaction.on_commit(lambda: tell_of_tokens(connection))
             return job(connection)
 
@@ -139,7 +142,7 @@ def _moment(us: int | None) -> datetime | None:
     return None if us is None else from_us(us)
 
 
-def adopt_filed(tokens: TokenStore, folder: Path) -> None:
+def adopt_filed(tokens: Tokens, folder: Path) -> None:
     """Store the tokens of a folder's file that are not stored yet.
 
     The file stays, for replicas of the version before, which know no other place; a token that was

@@ -1,4 +1,4 @@
-"""One run's changes in SQL; see the port in `service.storage` for what each call means."""
+"""One run's changes in SQL, committed together or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.clock import from_us, to_us
+from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import StaleRunError
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
@@ -43,23 +43,16 @@ from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
 
-_OF_A_RUN = (
-    schema.attempts,
-    schema.shapes,
-    schema.updates,
-    schema.rollups,
-    schema.run_states,
-    schema.alerts,
-    schema.incidents,
-    schema.commands,
-    schema.timeline,
-    schema.outbox,
+_OF_A_RUN = tuple(
+    table
+    for table in schema.metadata.tables.values()
+    if "run_key" in table.columns and table not in {schema.runs, schema.deleted_runs}
 )
 """Tables that hold rows of a run beside its own."""
 
 
 class SqlTransaction:
-    """See `service.storage.Transaction`.
+    """Used by one thread; raises StaleRunError where someone else changed the run meanwhile.
 
     On PostgreSQL writes wait until something is read or the transaction ends, and then go
     together: a batch costs one round trip.
@@ -110,6 +103,7 @@ class SqlTransaction:
             self._connection.exec_driver_sql(statement, list(rows))
 
     def load_run(self, run: str) -> RunRecord | None:
+        """The run's row, locked until the end of the transaction where others could write."""
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
         if self._is_postgres:
             query = query.with_for_update()
@@ -129,6 +123,7 @@ class SqlTransaction:
         self._remember(record.key, {})
 
     def advance(self, record: RunRecord, seen: RunRecord) -> None:
+        """Replace the row if it still is at `seen`'s (attempt, last_seq, version)."""
         row = packing.run_row(record)
         if record.tags is not seen.tags or record.config is not seen.config:
             # Long, and hardly ever changed: written on their own.
@@ -148,6 +143,7 @@ class SqlTransaction:
             raise StaleRunError(record.run)
 
     def delete_run(self, record: RunRecord, now: datetime) -> None:
+        """Remove everything of a run, and remember that it was there."""
         sessions = [each.session for each in self.attempts(record.run) if each.session]
         runs = schema.runs.c
         mine = and_(runs.run_key == record.key, runs.version == record.version)
@@ -168,6 +164,7 @@ class SqlTransaction:
         self.on_commit(partial(self._shapes.forget, record.key))
 
     def deleted_sessions(self, run: str) -> Collection[str] | None:
+        """What the trainers of a deleted run called themselves; None if none of the name was."""
         table = schema.deleted_runs.c
         query = select(table.sessions).where(table.run_key == run_key(run), table.run == run)
         text = self.connection.execute(query).scalar()
@@ -264,17 +261,17 @@ class SqlTransaction:
         self.on_rollback(lambda: self._shapes.forget(key))
 
     def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
-        table, wanted = schema.updates.c, set(seqs)
+        table, sought = schema.updates.c, set(seqs)
         query = select(schema.updates).where(
             table.run_key == run_key(run),
             table.attempt == attempt,
-            table.first_seq <= max(wanted),
+            table.first_seq <= max(sought),
             # Narrows the walk through the key; the row's own end decides.
-            table.first_seq > min(wanted) - blocks.MOST_UPDATES,
-            table.last_seq >= min(wanted),
+            table.first_seq > min(sought) - blocks.MOST_UPDATES,
+            table.last_seq >= min(sought),
         )
         near = self._updates(run, query)
-        return {twin.seq: twin for twin in near if twin.seq in wanted}
+        return {twin.seq: twin for twin in near if twin.seq in sought}
 
     def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
         table = schema.updates.c
@@ -291,6 +288,10 @@ class SqlTransaction:
                 yield later
 
     def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
+        """At most `count` updates of an attempt, up to `last_seq`, in order.
+
+        Costs the same however long the run is.
+        """
         table = schema.updates.c
         query = (
             select(schema.updates)
@@ -310,10 +311,15 @@ class SqlTransaction:
         for row in self.connection.execute(query):
             yield from blocks.block_updates(row, self._names_of(key, row.shape))
 
-    def remove_updates(self, run: str, kept: Sequence[tuple[int, int, int]]) -> int:
+    def remove_updates(self, run: str, spans: Sequence[tuple[int, int, int]]) -> int:
+        """Remove a run's updates but for windows (attempt, first, last); returns the rows.
+
+        Rows that reach into a window stay whole. The rule state must not need them: the run
+        has ended.
+        """
         table = schema.updates.c
         gone = self.connection.execute(
-            delete(schema.updates).where(table.run_key == run_key(run), ~_within(kept))
+            delete(schema.updates).where(table.run_key == run_key(run), ~_within(spans))
         )
         self.connection.execute(
             delete(schema.rollups).where(schema.rollups.c.run_key == run_key(run))
@@ -323,12 +329,13 @@ class SqlTransaction:
         )
         return gone.rowcount
 
-    def set_aside(self, run: str, week: int, kept: Sequence[tuple[int, int, int]]) -> None:
+    def set_aside(self, run: str, week: int, spans: Sequence[tuple[int, int, int]]) -> None:
+        """Move a run's updates of a week out of it, those of windows (attempt, first, last)."""
         table = schema.updates.c
         # PostgreSQL moves the rows to the partition of week 0.
         self.connection.execute(
             update(schema.updates)
-            .where(table.run_key == run_key(run), table.week == week, _within(kept))
+            .where(table.run_key == run_key(run), table.week == week, _within(spans))
             .values(week=0)
         )
 
@@ -458,9 +465,11 @@ class SqlTransaction:
         self._insert(schema.outbox, rows)
 
     def on_commit(self, call: Callable[[], None]) -> None:
+        """Call this once the transaction is durable; in the writing thread, must not raise."""
         self.committed.append(call)
 
     def on_rollback(self, call: Callable[[], None]) -> None:
+        """Call this if the transaction, or the commit it shares, comes to nothing."""
         self.rolled_back.append(call)
 
     def _alerts(self, which: ColumnElement[bool]) -> list[AlertRecord]:
@@ -492,7 +501,4 @@ def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:
     """All attempts of a run, first to last."""
     table = schema.attempts
     query = select(table).where(table.c.run_key == run_key(run)).order_by(table.c.attempt)
-    return [
-        AttemptRecord(row.attempt, row.session, row.last_seq, from_us(row.started_us))
-        for row in connection.execute(query)
-    ]
+    return [packing.attempt_record(dict(row)) for row in connection.execute(query).mappings()]

@@ -9,15 +9,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
-from watchstep_monitor.service.ports import ServiceMetrics
 from watchstep_monitor.service.run_state.records import run_key
-from watchstep_monitor.service.run_state.storage import Job
 from watchstep_monitor.store.circuit_breaker import Reach
 from watchstep_monitor.store.metric_sets import Shapes
 from watchstep_monitor.store.postgres.partitions import make_partitions
@@ -26,9 +24,15 @@ from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
 
+if TYPE_CHECKING:
+    from watchstep_monitor.gauges.instruments import Instruments
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Job = Callable[[SqlTransaction], T]
+"""Work inside a transaction; may be called again after a rollback."""
+
 MOST_TRIES = 20
 """Tries of a job that other replicas keep overtaking; each success of theirs is progress."""
 
@@ -77,7 +81,7 @@ class Writer:
         *,
         threads: int,
         group: GroupCommit,
-        metrics: ServiceMetrics | None = None,
+        metrics: Instruments | None = None,
         footing: Footing | None = None,
     ) -> None:
         self._engine = engine

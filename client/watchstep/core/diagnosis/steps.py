@@ -494,7 +494,7 @@ def _ending(columns: Columns, seen: Signs) -> Signs:
             signs["finished"] = "the trainer said that it finished"
         elif "checkpoint" in text.lower() and "corrupt" in text.lower():
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
-    if "RunStalled" in columns.fired:
+    if columns.fired & {"RunLost", "RunStalled"}:
         signs["went_silent"] = "the run went silent without saying that it finished"
     if "all_finite" in seen and not seen.keys() & UNREST:
         signs["calm"] = "no reading was out of the ordinary before"

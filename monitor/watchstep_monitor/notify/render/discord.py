@@ -6,8 +6,11 @@ names of 256 and values of 1,024, 6,000 over all.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+
+import httpx
 
 from watchstep_monitor.notify.config import ReceiverConfig
 from watchstep_monitor.notify.render.alertmanager import moment
@@ -42,6 +45,19 @@ def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the
         "timestamp": moment(notice.at),
     }
     return dumped({"embeds": [embed], "allowed_mentions": {"parse": []}})
+
+
+def with_chart(body: str, png: bytes) -> tuple[bytes, str]:
+    """The body with a picture in its embed, as a form of several parts; and the media type."""
+    document = json.loads(body)
+    document["embeds"][0]["image"] = {"url": "attachment://chart.png"}
+    form = httpx.Request(
+        "POST",
+        "https://discord.invalid",
+        data={"payload_json": dumped(document)},
+        files={"files[0]": ("chart.png", png, "image/png")},
+    )
+    return form.read(), form.headers["content-type"]
 
 
 def _plain(text: str, limit: int) -> str:

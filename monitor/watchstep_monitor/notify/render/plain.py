@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Mapping
 
+from watchstep_monitor.service.json_values import number as json_number
+
 # Lone surrogates are no UTF-8, control characters forge lines, and the direction marks let
 # a run's name show other text than it holds.
 _HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
@@ -25,14 +27,7 @@ def clip(text: str, limit: int) -> str:
 
 def number(value: float) -> str:
     """A reading for people: six digits, and the non-finite ones by their JSON names."""
-    return f"{value:.6g}" if math.isfinite(value) else json_number(value)
-
-
-def json_number(value: float) -> str:
-    """The string that stands for a non-finite number in all our JSON."""
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
+    return f"{value:.6g}" if math.isfinite(value) else str(json_number(value))
 
 
 def jsonable(value: object) -> object:
@@ -40,7 +35,7 @@ def jsonable(value: object) -> object:
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else json_number(value)
+        return json_number(value)
     if isinstance(value, str):
         # Line breaks stay: a vendor's body is built of lines, each of them harmless already.
         return "\n".join(_HOSTILE.sub(" ", part) for part in value.split("\n"))

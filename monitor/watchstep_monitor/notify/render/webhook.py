@@ -59,9 +59,11 @@ def _alert(alert: AlertView, notice: Notice) -> dict[str, Mapping[str, str] | st
 
 def _common(several: Sequence[object]) -> dict[str, object]:
     shared: dict[str, object] = {}
-    for index, one in enumerate(several):
-        assert isinstance(one, Mapping)
-        shared = dict(one) if index == 0 else {k: v for k, v in shared.items() if one.get(k) == v}
+    for index, texts in enumerate(several):
+        assert isinstance(texts, Mapping)
+        shared = (
+            dict(texts) if index == 0 else {k: v for k, v in shared.items() if texts.get(k) == v}
+        )
     return shared
 
 

@@ -11,7 +11,8 @@ from typing import get_args
 from watchstep.core.updates import Severity
 from watchstep_monitor.notify.render.plain import clip, is_link, line, number
 from watchstep_monitor.service.alerting.links import LABELS
-from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunEdge
+from watchstep_monitor.service.ports import AlertView, Edge, Notice
+from watchstep_monitor.settings.schema import RunEdge
 
 _READINGS_SHOWN = 6
 _ALERTS_NAMED = 3
@@ -72,7 +73,7 @@ def worded(notice: Notice) -> Wording:
         ("Checkpoint", _checkpoint(notice)),
         ("Do", _advice(notice)),
     )
-    parts = [weight(notice)] if notice.alerts and notice.edge != "test" else []
+    parts: list[str] = [weight(notice)] if notice.alerts and notice.edge != "test" else []
     parts += [f"project {notice.project}"] if notice.project else []
     parts += [f"run {notice.run}", f"attempt {notice.attempt}"]
     parts += [] if notice.edge in _OF_THE_RUN else [f"incident {notice.incident}"]
@@ -227,9 +228,9 @@ def _trainer(notice: Notice) -> str:
         return f"has sent nothing since update {newest:,}"
     if notice.trainer_did:
         return notice.trainer_did
-    asked = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
-    if asked:
-        return f"was asked to {asked[0].action} by {asked[0].rule}; has not said what it did"
+    acting = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
+    if acting:
+        return f"was asked to {acting[0].action} by {acting[0].rule}; has not said what it did"
     return "was not asked to do anything" if notice.edge != "resolved" else ""
 
 

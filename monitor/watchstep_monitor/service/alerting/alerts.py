@@ -15,7 +15,10 @@ from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 STALLED = ("RunStalled", "")
-"""Rule and subject of the alert that a trainer's own watch over its loop opens."""
+"""Rule and subject of the alert that a trainer's own watch over its loop opens.
+
+It is no rule's: the rule about silence, which was called so once, is RunLost.
+"""
 
 _HUNG = {
     "summary": "The training loop stands still.",
@@ -92,7 +95,11 @@ def adopt_renamed(change: UnitOfWork) -> bool:
     """
     live = change.live
     places = live.engine.rules.places
-    strangers = [alert for key, alert in live.alerts.items() if key not in places]
+    strangers = [
+        alert
+        for key, alert in live.alerts.items()
+        if key not in places and not (key == STALLED and live.record.hung is not None)
+    ]
     renamed = False
     for alert in strangers:
         key = _key_now(live, alert)

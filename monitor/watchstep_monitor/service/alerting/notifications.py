@@ -13,7 +13,7 @@ from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
-from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunEdge, RunStatus
+from watchstep_monitor.service.ports import AlertView, Edge, Notice, RunStatus
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     AlertRecord,
@@ -26,6 +26,7 @@ from watchstep_monitor.service.run_state.records import (
 from watchstep_monitor.service.run_state.rulebook import former_names, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+from watchstep_monitor.settings.schema import RunEdge
 
 EVENTS_BACK = 20
 """Updates that are looked at for the words of a trainer that died; it says nothing after them."""
@@ -312,11 +313,9 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
     if record.status == "failed":
         events = (update.event or {} for update in reversed(change.newest(EVENTS_BACK)))
         death = next((event for event in events if event.get("kind") == "failed"), {})
-    environment = record.config.get("environment")
-    facts = {**(environment if isinstance(environment, dict) else {}), **death}
 
-    def fact(name: str) -> str:
-        return facts[name] if isinstance(facts.get(name), str) else ""
+    def last_words(name: str) -> str:
+        return death[name] if isinstance(death.get(name), str) else ""
 
     return {
         "run": record.run,
@@ -328,11 +327,11 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
         "status": _status(change.live),
         "last_step": record.step,
         "heard_at": record.heard_at,
-        "host": fact("host"),
-        "user": fact("user"),
+        "host": last_words("host") or record.place("host"),
+        "user": last_words("user") or record.place("user"),
         "error": record.error,
-        "traceback": fact("traceback"),
-        "oom": fact("oom"),
+        "traceback": last_words("traceback"),
+        "oom": last_words("oom"),
         "hung": record.hung,
     }
 
@@ -348,5 +347,5 @@ def _status(live: LiveRun) -> RunStatus:
 
 
 def _readings(latest: Mapping[str, float], views: Iterable[AlertView]) -> dict[str, float]:
-    wanted = dict.fromkeys(view.metric for view in views if view.metric)
-    return {metric: latest[metric] for metric in wanted if metric in latest}
+    metrics = dict.fromkeys(view.metric for view in views if view.metric)
+    return {metric: latest[metric] for metric in metrics if metric in latest}

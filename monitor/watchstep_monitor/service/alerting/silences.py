@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import re2
 
@@ -17,7 +17,9 @@ from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
 from watchstep_monitor.service.ports import Clock
 from watchstep_monitor.service.run_state.records import AlertRecord, Matcher, SilenceRecord
 from watchstep_monitor.service.run_state.rulebook import former_names
-from watchstep_monitor.service.run_state.storage import Store
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.sql_store import SqlStore
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ def silencing(
 class SilenceCache:
     """Thread-safe."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: SqlStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()

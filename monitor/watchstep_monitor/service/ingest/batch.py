@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import lt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.core.roles import is_core
 from watchstep.core.updates import Update
 from watchstep_monitor.service.errors import ConflictError, InvalidError
 from watchstep_monitor.service.run_state.records import AttemptRecord, CommandRecord
 from watchstep_monitor.service.run_state.run_cache import LiveRun
-from watchstep_monitor.service.run_state.storage import Transaction
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 MOST_JUMP = 1_000
 """Attempts that a trainer may have made without a word of them here."""
@@ -164,7 +166,7 @@ def resumed(
     return next((attempt for attempt in attempts if attempt.session == beginning.session), None)
 
 
-def sort_batch(transaction: Transaction, batch: Batch, last_seq: int) -> SortedBatch:
+def sort_batch(transaction: SqlTransaction, batch: Batch, last_seq: int) -> SortedBatch:
     """Split a batch into new updates, duplicates and latecomers.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from watchstep.core.engine import State, step
 from watchstep.core.updates import Tick, Transition, Update
@@ -51,8 +52,10 @@ from watchstep_monitor.service.run_state.records import (
 )
 from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
 from watchstep_monitor.service.run_state.status import Liveness, Reports
-from watchstep_monitor.service.run_state.storage import Transaction
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 ROOM_SHARE = 16
 """Of the runs that may still be added, one in so many is added before they are counted again."""
@@ -94,7 +97,7 @@ class Ingest:
         self._committed = committed
         self._room = 0
 
-    def accept(self, transaction: Transaction, batch: Batch, now: datetime) -> Receipt:
+    def accept(self, transaction: SqlTransaction, batch: Batch, now: datetime) -> Receipt:
         """Store and judge a batch.
 
         The same update again is a duplicate and has no second effect. Updates may skip
@@ -132,7 +135,7 @@ class Ingest:
             batch.left_out,
         )
 
-    def begin(self, transaction: Transaction, beginning: Beginning, now: datetime) -> RunRecord:
+    def begin(self, transaction: SqlTransaction, beginning: Beginning, now: datetime) -> RunRecord:
         """Create a run, or begin or resume one of its attempts; returns the row as it is then.
 
         Raises:
@@ -151,12 +154,12 @@ class Ingest:
             return replace(live.record, attempt=attempt.attempt, last_seq=attempt.last_seq)
         self._describe(change, beginning)
         if attempt is None:
-            wanted = beginning.attempt or live.record.attempt + 1
-            self._begin_attempt(transaction, change, wanted, beginning.session)
+            number = beginning.attempt or live.record.attempt + 1
+            self._begin_attempt(transaction, change, number, beginning.session)
         self._finish(transaction, change)
         return live.record
 
-    def tick(self, transaction: Transaction, run: str, now: datetime) -> None:
+    def tick(self, transaction: SqlTransaction, run: str, now: datetime) -> None:
         """Let the clock speak: rules about silence, messages that are due, new rules."""
         live = self._fleet.find(transaction, run)
         if live is None:
@@ -172,12 +175,12 @@ class Ingest:
         if changed or due:
             self._finish(transaction, change)
 
-    def alter(self, transaction: Transaction, run: str, now: datetime) -> UnitOfWork | None:
+    def alter(self, transaction: SqlTransaction, run: str, now: datetime) -> UnitOfWork | None:
         """Begin any other change of a run; `commit_change` ends it. None: no such run."""
         live = self._fleet.find(transaction, run)
         return None if live is None else self._change(transaction, live, now)
 
-    def edit(self, transaction: Transaction, change: UnitOfWork, edit: RunEdit) -> None:
+    def edit(self, transaction: SqlTransaction, change: UnitOfWork, edit: RunEdit) -> None:
         """Write what a person changes of a run."""
         if edit.notes is not None:
             change.alter(notes=edit.notes)
@@ -189,13 +192,13 @@ class Ingest:
             self._judge(change, list(closed(change.live, edit.closed_by)))
         self._finish(transaction, change)
 
-    def commit_change(self, transaction: Transaction, change: UnitOfWork) -> None:
+    def commit_change(self, transaction: SqlTransaction, change: UnitOfWork) -> None:
         """Write a change that `alter` began."""
         self._finish(transaction, change)
 
     def _open(
         self,
-        transaction: Transaction,
+        transaction: SqlTransaction,
         run: str,
         projects: tuple[str, ...] | None,
         now: datetime,
@@ -223,7 +226,7 @@ class Ingest:
         self._fleet.hold(live)
         return live
 
-    def _make_room(self, transaction: Transaction) -> None:
+    def _make_room(self, transaction: SqlTransaction) -> None:
         """Count one new run; the store is asked only now and then, for it counts every row."""
         if self._room <= 0:
             left = self._policy.most_runs - transaction.count_runs()
@@ -233,14 +236,14 @@ class Ingest:
             self._room = max(left // ROOM_SHARE, 1)
         self._room -= 1
 
-    def _change(self, transaction: Transaction, live: LiveRun, now: datetime) -> UnitOfWork:
+    def _change(self, transaction: SqlTransaction, live: LiveRun, now: datetime) -> UnitOfWork:
         """A change of a run whose live state is dropped if the change comes to nothing."""
         run = live.record.run
         transaction.on_rollback(lambda: self._fleet.forget(run))
         stored = live.record.version > 0
         return UnitOfWork(transaction, live, live.record if stored else None, now)
 
-    def _finish(self, transaction: Transaction, change: UnitOfWork) -> None:
+    def _finish(self, transaction: SqlTransaction, change: UnitOfWork) -> None:
         live = change.live
         health = live.reports.health(live.firing())
         if health != live.record.health:
@@ -258,7 +261,7 @@ class Ingest:
         self._committed(change)
 
     def _begin_attempt(
-        self, transaction: Transaction, change: UnitOfWork, attempt: int, session: str | None
+        self, transaction: SqlTransaction, change: UnitOfWork, attempt: int, session: str | None
     ) -> None:
         record = change.live.record
         for earlier in transaction.attempts(record.run) if change.seen else ():
@@ -399,7 +402,7 @@ class Ingest:
     def _move(change: UnitOfWork, update: Update) -> None:
         change.alter(last_seq=update.seq, step=update.step, time=update.time)
 
-    def _heard(self, transaction: Transaction, change: UnitOfWork, batch: Batch) -> Receipt:
+    def _heard(self, transaction: SqlTransaction, change: UnitOfWork, batch: Batch) -> Receipt:
         """An empty batch: the trainer lives, and asks whether there are commands."""
         live = change.live
         change.alter(heard_at=change.now)
@@ -411,7 +414,7 @@ class Ingest:
         return Receipt(0, 0, batch.rejected, live.record.last_seq, commands, fingerprint)
 
     def _accept_late(
-        self, transaction: Transaction, live: LiveRun, batch: Batch, now: datetime
+        self, transaction: SqlTransaction, live: LiveRun, batch: Batch, now: datetime
     ) -> Receipt:
         """Updates of an attempt that is over: kept for the record, too late to be judged."""
         attempts = {earlier.attempt: earlier for earlier in transaction.attempts(batch.run)}

@@ -14,12 +14,15 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.wire import encode_update
 from watchstep_monitor.service.errors import InvalidError, OverCapError
 from watchstep_monitor.service.run_state.records import RunRecord
-from watchstep_monitor.service.run_state.storage import Store
+from watchstep_monitor.settings.schema import LimitSettings
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.sql_store import SqlStore
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +53,13 @@ class Job:
     processor_s: int = 60
 
 
-@dataclass(frozen=True, slots=True)
-class PostmortemLimits:
-    """See the settings `limits.log_bytes`, `log_read_s`, `postmortem_s` and `postmortems`."""
-
-    log_bytes: int
-    log_read_s: float
-    processor_s: float
-    at_once: int
-
-
 class Postmortems:
     """Makes them, a few at a time, each in a process of its own; for one event loop.
 
     A log lies in a temporary folder of its own until its report is made, and is only ever read.
     """
 
-    def __init__(self, store: Store, limits: PostmortemLimits) -> None:
+    def __init__(self, store: SqlStore, limits: LimitSettings) -> None:
         self.limits = limits
         self._store = store
         self._busy = 0
@@ -78,7 +71,7 @@ class Postmortems:
         Raises:
             OverCapError: As many as may be are being made.
         """
-        if self._busy >= self.limits.at_once:
+        if self._busy >= self.limits.postmortems:
             raise OverCapError(
                 "as many post-mortems as may be are being made", retry_after_s=RETRY_S
             )
@@ -114,7 +107,7 @@ class Postmortems:
         return await self._examined(job)
 
     def _seconds(self) -> int:
-        return max(1, round(self.limits.processor_s))
+        return max(1, round(self.limits.postmortem_s))
 
     def _write(self, path: Path, run: str) -> int:
         count = 0
@@ -136,7 +129,7 @@ class Postmortems:
             env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
         )
         try:
-            async with asyncio.timeout(2 * self.limits.processor_s):
+            async with asyncio.timeout(2 * self.limits.postmortem_s):
                 answer, complaint = await process.communicate(json.dumps(asdict(job)).encode())
         except TimeoutError:
             answer, complaint = b"", b"timeout"
@@ -161,12 +154,12 @@ class Postmortems:
         return report
 
 
-def _lines(store: Store, run: str) -> Iterator[bytes]:
+def _lines(store: SqlStore, run: str) -> Iterator[bytes]:
     for update in store.updates(run):
         yield encode_update(update)[:-1] + b',"attempt":%d}\n' % update.attempt
 
 
-def file_name(given: str) -> str:
+def file_name(sent_name: str) -> str:
     """A name for a file that someone sent: never a path, never hidden, never long."""
-    name = _UNSAFE.sub("_", given.replace("\\", "/").rpartition("/")[2]).lstrip(".")
+    name = _UNSAFE.sub("_", sent_name.replace("\\", "/").rpartition("/")[2]).lstrip(".")
     return name[-_LONGEST_NAME:] or "log"

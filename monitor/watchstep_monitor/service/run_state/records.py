@@ -112,6 +112,13 @@ class RunRecord:
         """See `run_key`."""
         return run_key(self.run)
 
+    def place(self, name: Literal["host", "user"]) -> str:
+        """What the trainer said of where it runs; "" where it did not."""
+        environment = self.config.get("environment")
+        sources = (self.tags, self.config, environment if isinstance(environment, dict) else {})
+        value = next((source[name] for source in sources if source.get(name)), "")
+        return value if isinstance(value, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.updates import Update
@@ -23,7 +24,9 @@ from watchstep_monitor.service.run_state.records import (
 )
 from watchstep_monitor.service.run_state.rulebook import RuleBook
 from watchstep_monitor.service.run_state.status import Reports
-from watchstep_monitor.service.run_state.storage import Transaction
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ class RunCache:
         self._views: dict[str, RunView] = {}
         self._lock = threading.Lock()
 
-    def find(self, transaction: Transaction, run: str) -> LiveRun | None:
+    def find(self, transaction: SqlTransaction, run: str) -> LiveRun | None:
         """The run's live state, from memory or rebuilt from the store; None if unknown."""
         with self._lock:
             live = self._live.get(run)
@@ -183,7 +186,7 @@ class RunCache:
         with self._lock:
             return list(self._views.values())
 
-    def _rebuild(self, transaction: Transaction, run: str) -> LiveRun | None:
+    def _rebuild(self, transaction: SqlTransaction, run: str) -> LiveRun | None:
         """The state that folding the whole stream would give: last snapshot, then replay."""
         record = transaction.load_run(run)
         if record is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Update
 from watchstep_monitor.service.clock import to_us
@@ -21,7 +21,9 @@ from watchstep_monitor.service.run_state.records import (
     TimelineKind,
 )
 from watchstep_monitor.service.run_state.run_cache import LiveRun
-from watchstep_monitor.service.run_state.storage import Transaction
+
+if TYPE_CHECKING:
+    from watchstep_monitor.store.transaction import SqlTransaction
 
 
 @dataclass(slots=True)
@@ -34,7 +36,7 @@ class UnitOfWork:
         now: The service's clock at the beginning of the change.
     """
 
-    transaction: Transaction
+    transaction: SqlTransaction
     live: LiveRun
     seen: RunRecord | None
     now: datetime
@@ -118,7 +120,7 @@ class UnitOfWork:
         else:
             self.live.incident = incident
 
-    def write(self, transaction: Transaction, snapshot_every: int) -> None:
+    def write(self, transaction: SqlTransaction, snapshot_every: int) -> None:
         """Write everything. The row comes first: it decides whether this change still fits.
 
         Raises:
@@ -137,7 +139,7 @@ class UnitOfWork:
             transaction.save_snapshot(run, self.live.snapshot())
             self.live.since_snapshot = 0
 
-    def _write_edges(self, transaction: Transaction, run: str) -> None:
+    def _write_edges(self, transaction: SqlTransaction, run: str) -> None:
         for attempt in self.attempts.values():
             transaction.save_attempt(run, attempt)
         for alert in self.cancelled.values():
