@@ -117,7 +117,10 @@ def _compiled(root: Path, made: Path) -> list[Path]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(root / "client/watchstep", folder / "watchstep")
+        # The core alone: `watchstep/__init__.py` would lead mypy to the hook, and on to torch.
+        shutil.copytree(root / "client/watchstep/core", folder / "watchstep/core")
+        shutil.copy(root / "client/watchstep/errors.py", folder / "watchstep")
+        (folder / "watchstep/__init__.py").touch()
         files = [f"watchstep/core/{module}.py" for module in COMPILED]
         (folder / "setup.py").write_text(SETUP.format(files=files), encoding="utf-8")
         command = [sys.executable, "setup.py", "build_ext", "--inplace"]

@@ -96,7 +96,7 @@ def main() -> None:
         WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS="127.0.0.0/8",
         WATCHSTEP_NOTIFY__RATE_PER_MINUTE="1000000",
     )
-    told: list[float] = []
+    latencies: list[float] = []
     answered: list[float] = []
     syncs: list[float] = []
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as url:
@@ -114,9 +114,9 @@ def main() -> None:
             begun = time.perf_counter()
             post(connection, f"run-{n}", [{"seq": seq, "step": seq, "time": 1.7e9, "metrics": bad}])
             answered.append((time.perf_counter() - begun) * 1e3)
-            told.append((receiver.came.get(timeout=30) - begun) * 1e3)
+            latencies.append((receiver.came.get(timeout=30) - begun) * 1e3)
     print(f"{chosen.alerts} alerts, each after {chosen.history} healthy updates:")
-    print(shown("POST to the receiver's socket", told))
+    print(shown("POST to the receiver's socket", latencies))
     print(shown("POST to its own answer", answered))
     print(shown("fdatasync of one page, between the POSTs", syncs))
 

@@ -62,7 +62,7 @@ class Receiver(threading.Thread):
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-                fields = dict(one.split(b": ", 1) for one in head[1:] if b": " in one)
+                fields = dict(header.split(b": ", 1) for header in head[1:] if b": " in header)
                 await reader.readexactly(int(fields[b"content-length"]))
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
                 self.got[fields[b"webhook-id"]] += 1
@@ -81,7 +81,7 @@ async def each_run_sends(services: list[Service], runs: int, content: bytes) -> 
     left = iter(range(runs))
 
     async def carry() -> None:
-        lines = [Line(one.port) for one in services]
+        lines = [Line(service.port) for service in services]
         for at in left:
             line = lines[at % len(lines)]
             while (await line.post(f"run-{at}", content, Patience())).status != 202:
@@ -97,7 +97,7 @@ def storm(services: list[Service], database: Server | None, receiver: Receiver, 
 
     def spent() -> tuple[float, float]:
         theirs = 0.0 if database is None else database_cpu_s(database)
-        return sum(one.cpu_s() for one in services), theirs
+        return sum(service.cpu_s() for service in services), theirs
 
     asyncio.run(each_run_sends(services, runs, body(1, 0.1)))
     before, begun = spent(), time.monotonic()
@@ -107,20 +107,20 @@ def storm(services: list[Service], database: Server | None, receiver: Receiver, 
         time.sleep(0.01)
     told_s = time.monotonic() - begun
     service_s, database_s = (new - old for new, old in zip(spent(), before, strict=True))
-    told = len(receiver.got)
+    messages = len(receiver.got)
     rows = {
         "runs, each with one bad update": f"{runs:,}",
         "all updates acknowledged after": f"{acknowledged_s:.1f} s",
         "runs told of by then": f"{told_by_then:,}",
         "every run told of after": f"{told_s:.1f} s",
-        "messages: received, sent twice": f"{told:,}, {receiver.got.total() - told:,}",
+        "messages: received, sent twice": f"{messages:,}, {receiver.got.total() - messages:,}",
         "services, ms of a core a run": f"{service_s / runs * 1e3:.2f}",
     }
     if database is not None:
         rows["database, ms of a core a run"] = f"{database_s / runs * 1e3:.2f}"
     for name, shown in rows.items():
         print(f"  {name:<34} {shown}")
-    return told == runs
+    return messages == runs
 
 
 def main() -> None:

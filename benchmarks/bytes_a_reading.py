@@ -43,27 +43,29 @@ def updates(count: int, *, single: bool) -> Iterator[Update]:
     """A run's updates, of doubles or as single precision."""
     generator = random.Random(0)
     for seq in range(1, count + 1):
-        found = readings(generator)
+        values = readings(generator)
         if single:
-            found = {name: struct.unpack("f", struct.pack("f", v))[0] for name, v in found.items()}
-            found["train/learning_rate"] = 3e-4
-            found["rollout/ep_len_mean"] = float(200 + seq // 500)
-        yield Update(seq, seq * 2_048, START_S + seq, found, None, 1)
+            values = {
+                name: struct.unpack("f", struct.pack("f", v))[0] for name, v in values.items()
+            }
+            values["train/learning_rate"] = 3e-4
+            values["rollout/ep_len_mean"] = float(200 + seq // 500)
+        yield Update(seq, seq * 2_048, START_S + seq, values, None, 1)
 
 
 def narrow_rows(count: int, *, single: bool) -> Iterator[Row]:
     """The same, a row for each reading."""
-    for one in updates(count, single=single):
-        for metric, value in enumerate(one.readings.values()):
-            yield (7_000_000_000_000_000_000, metric, one.seq, one.step, one.time, value)
+    for update in updates(count, single=single):
+        for metric, value in enumerate(update.readings.values()):
+            yield (7_000_000_000_000_000_000, metric, update.seq, update.step, update.time, value)
 
 
 def fill(folder: Path, count: int, batch: int, *, single: bool, url: str | None = None) -> None:
     """Put the run into a store of ours, a batch at a time."""
     with bench(folder, database_url=url) as at:
         waiting: list[Update] = []
-        for one in updates(count, single=single):
-            waiting.append(one)
+        for update in updates(count, single=single):
+            waiting.append(update)
             if len(waiting) == batch:
                 at.send(*waiting)
                 waiting = []
@@ -127,8 +129,8 @@ def prometheus(folder: Path, count: int, *, single: bool) -> int | None:
         return None
     text = folder / "readings.txt"
     columns: dict[str, list[float]] = {}
-    for one in updates(count, single=single):
-        for name, value in one.readings.items():
+    for update in updates(count, single=single):
+        for name, value in update.readings.items():
             columns.setdefault(name, []).append(value)
     with text.open("w") as file:
         file.write("# TYPE watchstep_run_reading gauge\n")
@@ -162,7 +164,7 @@ def main() -> None:
         print("single precision, two steady:" if single else "random doubles:", flush=True)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            found = {
+            sizes = {
                 "ours, SQLite, batches of 100": ours_sqlite(
                     folder / "a", count, 100, single=single
                 ),
@@ -177,7 +179,7 @@ def main() -> None:
                 "narrow rows, PostgreSQL": narrow_postgres(count, single=single),
                 "Prometheus' TSDB": prometheus(folder, count, single=single),
             }
-        for what, size in found.items():
+        for what, size in sizes.items():
             shown = "not here" if size is None else f"{size / count / 20:6.1f} bytes a reading"
             print(f"  {what:<34} {shown}", flush=True)
 

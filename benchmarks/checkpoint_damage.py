@@ -75,13 +75,13 @@ def main() -> int:
             "truncations": (truncated, chance.sample(range(size), options.truncations)),
             "zeroed_pages": (zeroed, chance.sample(pages, options.pages)),
         }
-        found: dict[str, object] = {"size_bytes": size}
+        counts: dict[str, object] = {"size_bytes": size}
         overlooked = 0
         for name, (spoil, places) in tried.items():
             lost = missed(saved.path, spoil, places)
             overlooked += len(lost)
-            found[name] = {"tried": len(places), "missed": lost}
-    print(json.dumps(found))
+            counts[name] = {"tried": len(places), "missed": lost}
+    print(json.dumps(counts))
     return 1 if overlooked else 0
 
 

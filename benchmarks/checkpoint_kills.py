@@ -121,9 +121,9 @@ def main() -> int:
     # Forking is safe only while torch has no threads of its own.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
-        found = run(Path(directory), options.kills, options.elements, options.seed)
-    print(json.dumps(found))
-    return 1 if found["failures"] or found["litter"] else 0
+        counts = run(Path(directory), options.kills, options.elements, options.seed)
+    print(json.dumps(counts))
+    return 1 if counts["failures"] or counts["litter"] else 0
 
 
 if __name__ == "__main__":

@@ -54,14 +54,14 @@ FIXED = {"train/advantages_count", "train/clip_range", "train/advantages_epsilon
 def updates(count: int) -> list[Update]:
     """A healthy stream of 25 metrics with a tenth of noise on each."""
     chance = random.Random(11)
-    found = []
+    stream = []
     for number in range(1, count + 1):
         readings = {
             name: value if name in FIXED else value * (1.0 + 0.1 * chance.random())
             for name, value in HEALTHY.items()
         }
-        found.append(Update(number, number, float(number), readings))
-    return found
+        stream.append(Update(number, number, float(number), readings))
+    return stream
 
 
 def best(work: Callable[[], None], repetitions: int) -> float:
@@ -147,9 +147,9 @@ def bytes_a_run(rules: RuleSet, runs: int = 100) -> int:
     _folded_run(rules, roles_stream(200, 0))
     tracemalloc.start()
     states = [_folded_run(rules, roles_stream(200, seed)) for seed in range(runs)]
-    taken, _ = tracemalloc.get_traced_memory()
+    size_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return taken // len(states)
+    return size_bytes // len(states)
 
 
 def _folded_run(rules: RuleSet, stream: list[Update]) -> State:

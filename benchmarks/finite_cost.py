@@ -62,7 +62,7 @@ def main() -> None:
     slow = seconds(lambda: all(bool(t.isfinite().all()) for t in state.values()))
 
     state["bias.999"][7] = -math.inf
-    found = first_nonfinite(state)
+    names = first_nonfinite(state)
     state["bias.999"][7] = 1e30
     print(
         json.dumps(
@@ -74,7 +74,7 @@ def main() -> None:
                 "read_ms": round(median["read"] * 1e3, 1),
                 "sum_ms": round(median["sum"] * 1e3, 1),
                 "extra_memory_mib": round(extra_memory_mib, 1),
-                "names_minus_infinity": found,
+                "names_minus_infinity": names,
                 "calls_1e30_finite": all_finite(state),
             }
         )

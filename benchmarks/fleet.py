@@ -96,16 +96,16 @@ class Line:
         reader, writer = self._streams
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        fields = dict(one.lower().split(": ", 1) for one in head[1:] if ": " in one)
+        fields = dict(header.lower().split(": ", 1) for header in head[1:] if ": " in header)
         content = await reader.readexactly(int(fields.get("content-length", "0")))
         if fields.get("connection") == "close":
             self.hang_up()
-        asked = fields.get("retry-after")
+        retry_after = fields.get("retry-after")
         is_json = "json" in fields.get("content-type", "")
         return Answered(
             int(head[0].split(" ", 2)[1]),
             json.loads(content) if is_json else {},
-            float(asked) if asked else None,
+            float(retry_after) if retry_after else None,
         )
 
     async def _connected(
@@ -162,8 +162,12 @@ class Counts:
 
     def quantile_ms(self, share: float) -> float:
         """Of the requests that were acknowledged."""
-        found = sorted(self.took_s)
-        return found[min(int(len(found) * share), len(found) - 1)] * 1e3 if found else 0.0
+        durations = sorted(self.took_s)
+        return (
+            durations[min(int(len(durations) * share), len(durations) - 1)] * 1e3
+            if durations
+            else 0.0
+        )
 
 
 async def send_once(line: Line, run: Simulated, counts: Counts) -> bool:
@@ -249,7 +253,7 @@ class Service:
 def cpu_of(pid: int) -> float:
     """Seconds of processor time of one process, and of children that it has buried."""
     parts = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(") ", 1)[1].split()
-    return sum(int(one) for one in parts[11:15]) / os.sysconf("SC_CLK_TCK")
+    return sum(int(part) for part in parts[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -308,24 +312,24 @@ class Verdict:
 
 def verdict(service: Service, fleet: list[Simulated]) -> Verdict:
     """Ask the service for all of its runs."""
-    found: dict[str, Any] = {}
+    seqs: dict[str, Any] = {}
     cursor = ""
     while cursor is not None:
         page = service.get(f"/runs?limit=500{cursor}")
-        found.update((one["run"], one) for one in page["items"])
+        seqs.update((item["run"], item) for item in page["items"])
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
-    told = Verdict(runs=len(fleet))
+    outcome = Verdict(runs=len(fleet))
     for run in fleet:
-        there = found.get(run.name)
-        told.acknowledged += run.acked
+        there = seqs.get(run.name)
+        outcome.acknowledged += run.acked
         if there is None:
-            told.missing_runs += run.acked > 0
-            told.lost += run.acked
+            outcome.missing_runs += run.acked > 0
+            outcome.lost += run.acked
             continue
         stored = there["counts"]["updates"]
-        told.stored += stored
-        told.lost += max(run.acked - there["last_seq"], 0)
+        outcome.stored += stored
+        outcome.lost += max(run.acked - there["last_seq"], 0)
         # More than was made, or more rows than the last number allows.
-        told.doubled += max(stored - min(run.put, there["last_seq"]), 0)
-        told.holes += there["counts"]["lost"] + max(there["last_seq"] - stored, 0)
-    return told
+        outcome.doubled += max(stored - min(run.put, there["last_seq"]), 0)
+        outcome.holes += there["counts"]["lost"] + max(there["last_seq"] - stored, 0)
+    return outcome

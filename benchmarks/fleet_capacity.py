@@ -115,7 +115,7 @@ async def load(
         free.put_nowait(at)
 
     async def carry() -> None:
-        lines = [Line(one.port) for one in services]
+        lines = [Line(service.port) for service in services]
         while time.monotonic() - counts.begun < seconds:
             at = await free.get()
             fleet[at].put = fleet[at].acked + batch
@@ -151,7 +151,12 @@ def _measured(
             "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'),"
             " pg_database_size(current_database())"
         )
-        return sum(one.cpu_s() for one in services), database_cpu_s(database), int(wal), int(size)
+        return (
+            sum(service.cpu_s() for service in services),
+            database_cpu_s(database),
+            int(wal),
+            int(size),
+        )
 
     before, locks, begun = now(), Locks(database), time.monotonic()
     locks.start()
@@ -185,20 +190,20 @@ def show(costs: list[Cost]) -> None:
         "replicas batch  updates/s  requests/s  service us  database us  wal bytes  stored bytes"
         "  locks held/waiting  p50 ms  p99 ms"
     )
-    for one in costs:
+    for cost in costs:
         print(
-            f"{one.replicas:>8} {one.batch:>5} {one.updates / one.seconds:>10,.0f}"
-            f" {one.requests / one.seconds:>11,.0f} {one.service_us:>11,.0f}"
-            f" {one.database_us:>12,.0f} {one.wal_bytes:>10,.0f} {one.stored_bytes:>13,.0f}"
-            f" {one.locks_held:>13.1f}/{one.locks_waited_for}"
-            f" {one.p50_ms:>9.1f} {one.p99_ms:>7.1f}"
-            + ("" if one.clean else "  NOT CLEAN")
-            + (f"  {one.deadlocks} DEADLOCKS" if one.deadlocks else "")
+            f"{cost.replicas:>8} {cost.batch:>5} {cost.updates / cost.seconds:>10,.0f}"
+            f" {cost.requests / cost.seconds:>11,.0f} {cost.service_us:>11,.0f}"
+            f" {cost.database_us:>12,.0f} {cost.wal_bytes:>10,.0f} {cost.stored_bytes:>13,.0f}"
+            f" {cost.locks_held:>13.1f}/{cost.locks_waited_for}"
+            f" {cost.p50_ms:>9.1f} {cost.p99_ms:>7.1f}"
+            + ("" if cost.clean else "  NOT CLEAN")
+            + (f"  {cost.deadlocks} DEADLOCKS" if cost.deadlocks else "")
         )
-    single = [one for one in costs if one.batch == 1]
+    single = [cost for cost in costs if cost.batch == 1]
     if single:
-        service = sum(one.service_us for one in single) / len(single)
-        database = sum(one.database_us for one in single) / len(single)
+        service = sum(cost.service_us for cost in single) / len(single)
+        database = sum(cost.database_us for cost in single) / len(single)
         first = "the services' processors" if service > database else "the database's processors"
         print(f"\nwith a request an update {first} saturate first: {service:,.0f} us against")
         print(f"{database:,.0f} us of one core an update; replicas add the former, not the latter")
@@ -206,10 +211,10 @@ def show(costs: list[Cost]) -> None:
 
 def extrapolate(costs: list[Cost]) -> None:
     """The machines of whole fleets, from the costs of the largest number of replicas."""
-    single = [one for one in costs if one.batch == 1]
+    single = [cost for cost in costs if cost.batch == 1]
     if not single:
         return
-    cost = max(single, key=lambda one: one.replicas)
+    cost = max(single, key=lambda cost: cost.replicas)
     print(f"\nextrapolated, not measured: an update and a request every {EVERY_S:.0f} s, cores at")
     print(f"{BUSY:.0%}, machines of {CORES} cores, {COMMITS_A_DATABASE:,} commits/s a cluster")
     print(
@@ -241,7 +246,7 @@ def main() -> None:
     ]
     show(costs)
     extrapolate(costs)
-    sys.exit(0 if all(one.clean for one in costs) else 1)
+    sys.exit(0 if all(cost.clean for cost in costs) else 1)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def report(
     """Everything that is worth a line."""
     lasted = time.monotonic() - counts.begun
     requests, updates = counts.statuses.total(), sum(run.accepted for run in fleet)
-    found = verdict(service, fleet)
+    outcome = verdict(service, fleet)
     return {
         "runs": sum(run.acked > 0 for run in fleet),
         "seconds": round(lasted, 1),
@@ -99,8 +99,8 @@ def report(
         "p99_ms": round(counts.quantile_ms(0.99), 1),
         "service_cpu_us_a_request": round(spent / max(requests, 1) * 1e6),
         "service_memory_mb": round(service.memory_bytes() / 1e6),
-        "verdict": asdict(found),
-        "clean": found.clean,
+        "verdict": asdict(outcome),
+        "clean": outcome.clean,
     }
 
 
@@ -126,13 +126,13 @@ def main() -> None:
         before = service.cpu_s()
         driver = Driver(service.port, fleet, chosen.every)
         asyncio.run(driver.drive(chosen.seconds, chosen.connections))
-        found = report(service, fleet, driver.counts, service.cpu_s() - before)
+        summary = report(service, fleet, driver.counts, service.cpu_s() - before)
     if chosen.json:
-        print(json.dumps(found))
+        print(json.dumps(summary))
     else:
-        for key, value in found.items():
+        for key, value in summary.items():
             print(f"{key:>26}: {value}")
-    sys.exit(0 if found["clean"] else 1)
+    sys.exit(0 if summary["clean"] else 1)
 
 
 if __name__ == "__main__":

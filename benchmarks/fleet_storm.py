@@ -80,7 +80,7 @@ async def storm(service: Service, fleet: list[Simulated], chosen: argparse.Names
     await asyncio.to_thread(service.start)
     back = time.monotonic() - counts.begun
     peak_bytes = 0
-    while not all(one.done() for one in tasks):
+    while not all(task.done() for task in tasks):
         peak_bytes = max(peak_bytes, service.memory_bytes())
         await asyncio.sleep(0.25)
     for line in lines:
@@ -125,14 +125,14 @@ def main() -> None:
     url = {"WATCHSTEP_DATABASE_URL": chosen.database_url} if chosen.database_url else {}
     fleet = [Simulated(f"storm-{at}", at) for at in range(chosen.trainers)]
     with tempfile.TemporaryDirectory() as name, serving(Path(name), **url) as service:
-        found = asyncio.run(storm(service, fleet, chosen))
-        found["needed_requests"] = len(fleet) * math.ceil(chosen.spooled / MOST_A_REQUEST)
+        counts = asyncio.run(storm(service, fleet, chosen))
+        counts["needed_requests"] = len(fleet) * math.ceil(chosen.spooled / MOST_A_REQUEST)
         held = verdict(service, fleet)
-    found["verdict"], found["clean"] = asdict(held), held.clean
+    counts["verdict"], counts["clean"] = asdict(held), held.clean
     if chosen.json:
-        print(json.dumps(found))
+        print(json.dumps(counts))
     else:
-        for key, value in found.items():
+        for key, value in counts.items():
             print(f"{key:>32}: {value}")
     sys.exit(0 if held.clean else 1)
 

@@ -51,9 +51,9 @@ def row_bodies(run: int, batch: int, count: int) -> list[bytes]:
         parcels = []
         for _ in range(batch):
             seq += 1
-            found = readings(generator)
-            row = struct.pack(f"<Qqd{len(found)}d", seq, seq, 1.7e9 + seq, *found.values())
-            parcels.append(Parcel(seq, row, "\n".join(found).encode()))
+            values = readings(generator)
+            row = struct.pack(f"<Qqd{len(values)}d", seq, seq, 1.7e9 + seq, *values.values())
+            parcels.append(Parcel(seq, row, "\n".join(values).encode()))
         made.append(encode_rows(1, parcels))
     return made
 

@@ -189,14 +189,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     for batch in (1, 50, 100):
-        found: dict[str, list[tuple[float, float]]] = {}
+        figures: dict[str, list[tuple[float, float]]] = {}
         for _ in range(chosen.rounds):
             for way in (INFLUX, *WAYS):
-                found.setdefault(way.name, []).append(measured(way, batch, chosen.seconds))
+                figures.setdefault(way.name, []).append(measured(way, batch, chosen.seconds))
         print(f"{batch} update{'s' if batch > 1 else ''} of 20 metrics a request:")
-        peer = statistics.median(rate for rate, _ in found[INFLUX.name])
-        late = statistics.median(p99 for _, p99 in found[INFLUX.name])
-        for name, pairs in found.items():
+        peer = statistics.median(rate for rate, _ in figures[INFLUX.name])
+        late = statistics.median(p99 for _, p99 in figures[INFLUX.name])
+        for name, pairs in figures.items():
             rate = statistics.median(rate for rate, _ in pairs)
             p99 = statistics.median(p99 for _, p99 in pairs)
             print(

@@ -34,8 +34,8 @@ def main() -> None:
         if chosen.what in {name, "all"}:
             begun = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
-                told = story(Path(folder))
-            print(f"{told} in {time.perf_counter() - begun:.0f} s", flush=True)
+                counts = story(Path(folder))
+            print(f"{counts} in {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ NAMES = [
 
 def readings(generator: random.Random) -> dict[str, float]:
     """A healthy update of 20 floats."""
-    found = {name: generator.random() * 0.1 for name in NAMES}
-    found["train/advantages_count"] = 2048.0
-    found["train/advantages_std_raw"] = 0.3 + generator.random()
-    found["time/fps"] = 1000 + 100 * generator.random()
-    found["train/advantages_norm_max_abs"] = 3.0 + generator.random()
-    found["rollout/ep_rew_mean"] = 100 + 20 * generator.random()
-    return found
+    update = {name: generator.random() * 0.1 for name in NAMES}
+    update["train/advantages_count"] = 2048.0
+    update["train/advantages_std_raw"] = 0.3 + generator.random()
+    update["time/fps"] = 1000 + 100 * generator.random()
+    update["train/advantages_norm_max_abs"] = 3.0 + generator.random()
+    update["rollout/ep_rew_mean"] = 100 + 20 * generator.random()
+    return update
 
 
 def timed(
@@ -97,8 +97,9 @@ def bodies() -> Iterator[list[int]]:
     whole = http.client.HTTPConnection.request
 
     def request(self: http.client.HTTPConnection, *args: object, **kwargs: object) -> None:
-        body = args[2] if len(args) > 2 else None
-        sizes.append(len(body) if isinstance(body, bytes) else 0)
+        headers = args[3]
+        assert isinstance(headers, dict)
+        sizes.append(int(headers["Content-Length"]))
         whole(self, *args, **kwargs)  # type: ignore[arg-type]
 
     http.client.HTTPConnection.request = request  # type: ignore[method-assign]
@@ -179,10 +180,10 @@ def fresh(before: str, times: int = 7) -> None:
     with tempfile.TemporaryDirectory() as compiled:
         environment["PYTHONPYCACHEPREFIX"] = compiled
         for _ in range(times + 1):
-            told = subprocess.run(
+            output = subprocess.run(
                 command, capture_output=True, text=True, check=True, env=environment
             ).stdout
-            runs.append([float(word) for word in told.split()])
+            runs.append([float(word) for word in output.split()])
         # The first one compiled them.
         del runs[0]
     best = [min(column) for column in zip(*runs, strict=True)]
@@ -228,8 +229,8 @@ def measure(updates: int, pace_s: float) -> None:
                     delivered = state == "service up" and watch.flush(30.0)
                     cpu_s = time.process_time() - begun_s
                 show(f"watch.log, {state}", took, base)
-                told = f", {sum(sizes) / updates:.0f} B an update sent" if delivered else ""
-                print(f"    CPU {cpu_s / reference_cpu_s:.2f}x of the reference's{told}")
+                size = f", {sum(sizes) / updates:.0f} B an update sent" if delivered else ""
+                print(f"    CPU {cpu_s / reference_cpu_s:.2f}x of the reference's{size}")
                 begun = time.perf_counter()
                 watch.finish()
                 exit_s = time.perf_counter() - begun

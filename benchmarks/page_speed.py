@@ -31,8 +31,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
-from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
+from web.conftest import ARGUMENTS
+from web.stage import Trainer, healthy_readings, serving, tell_explosion, until
 
 TIMES = 5
 WATCHER = """
@@ -63,28 +63,28 @@ def main() -> None:
     parser.add_argument(
         "--charting-library", action="store_true", help="measure plotly's script beside ours"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="page-speed-"))
     with (
         serving(folder / "store") as url,
         httpx.Client(base_url=url, timeout=120) as client,
         sync_playwright() as playwright,
     ):
-        fill(client, asked.runs, asked.updates)
+        fill(client, options.runs, options.updates)
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
         )
-        measure(browser, f"list of {asked.runs:,} runs", url, "tbody tr .run-link")
+        measure(browser, f"list of {options.runs:,} runs", url, "tbody tr .run-link")
         measure(browser, "the same, sparklines drawn", url, "tbody tr .spark")
         measure(
             browser,
-            f"run of {asked.updates:,} updates, first chart",
+            f"run of {options.updates:,} updates, first chart",
             f"{url}/runs/long",
             ".chart[data-loaded]",
         )
         measure(browser, "run with an incident, its diagnosis", f"{url}/runs/bad", ".diagnosis")
         questions(client)
-        if asked.charting_library:
+        if options.charting_library:
             with library() as address:
                 measure(browser, "plotly, 9 charts of 1,600 points", address, None)
         browser.close()
@@ -129,7 +129,7 @@ def measure(browser: Any, name: str, url: str, useful: str | None) -> None:
         received: list[float] = []
         network.on(
             "Network.loadingFinished",
-            lambda told, to=received: to.append(told["encodedDataLength"]),
+            lambda event, to=received: to.append(event["encodedDataLength"]),
         )
         if useful is not None:
             page.add_init_script(WATCHER % useful)
@@ -146,7 +146,7 @@ def measure(browser: Any, name: str, url: str, useful: str | None) -> None:
 
 
 def questions(client: httpx.Client) -> None:
-    asked: dict[str, Callable[[], httpx.Response]] = {
+    requests: dict[str, Callable[[], httpx.Response]] = {
         "page of 50 of all runs": partial(client.get, "/page/runs"),
         "search over all runs": partial(client.get, "/page/runs?q=sweep-04"),
         "50 previews": partial(
@@ -156,7 +156,7 @@ def questions(client: httpx.Client) -> None:
             client.get, "/api/v1/runs/long/series?metric=train/loss&points=1600"
         ),
     }
-    for name, ask in asked.items():
+    for name, ask in requests.items():
         took = []
         for _ in range(TIMES):
             start = time.perf_counter()

@@ -25,12 +25,12 @@ from watchstep.rules import load
 
 def seconds(work: Callable[[], object]) -> float:
     """Best of three, of processor time."""
-    found = []
+    times = []
     for _ in range(3):
         began = time.process_time()
         work()
-        found.append(time.process_time() - began)
-    return min(found)
+        times.append(time.process_time() - began)
+    return min(times)
 
 
 def main() -> None:
@@ -43,8 +43,10 @@ def main() -> None:
         with log.open("w") as out:
             for update in stream:
                 out.write(json.dumps({"step": update.step, **update.readings}) + "\n")
-        reading = seconds(lambda: [sum(1 for _ in one.updates) for one in open_logs([log])])
-        whole = seconds(lambda: [examine(one) for one in open_logs([log])])
+        reading = seconds(
+            lambda: [sum(1 for _ in log_file.updates) for log_file in open_logs([log])]
+        )
+        whole = seconds(lambda: [examine(log_file) for log_file in open_logs([log])])
     judging = seconds(folded(load(PACKS), stream))
     for name, took in (("reading", reading), ("judging", judging), ("whole post-mortem", whole)):
         print(f"{name:20} {took:6.2f} s  {took / count * 1e6:6.1f} us an update")

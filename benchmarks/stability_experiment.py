@@ -178,13 +178,13 @@ def outcome(condition: Condition, mode: str, seed: int, here: Path) -> dict[str,
     )
     model.standardise = condition.standardise
     train = _without if mode == "without" else _watched
-    found = train(model, saboteur, mode, here)
-    found["finite"] = all_finite(model.policy.state_dict())
-    found["end"] = min(max(world.update, 1), UPDATES)
-    found["frozen"] = frozen(saboteur.moves, condition.at)
-    found["reward"] = _typical_reward(model)
-    found["smallest_std"], found["largest"] = model.smallest_std, model.largest
-    return found
+    failure = train(model, saboteur, mode, here)
+    failure["finite"] = all_finite(model.policy.state_dict())
+    failure["end"] = min(max(world.update, 1), UPDATES)
+    failure["frozen"] = frozen(saboteur.moves, condition.at)
+    failure["reward"] = _typical_reward(model)
+    failure["smallest_std"], failure["largest"] = model.smallest_std, model.largest
+    return failure
 
 
 def _typical_reward(model: FaultyPPO) -> float:
@@ -227,8 +227,8 @@ def _watched(model: FaultyPPO, saboteur: Saboteur, mode: str, here: Path) -> dic
 
 def _rollbacks(here: Path) -> int:
     updates = (update for log in open_logs([here / "spool"]) for update in log.updates)
-    told = ((update.event or {}).get("reason", "") for update in updates)
-    return sum(str(reason).startswith("rolled back") for reason in told)
+    reasons = ((update.event or {}).get("reason", "") for update in updates)
+    return sum(str(reason).startswith("rolled back") for reason in reasons)
 
 
 def _newest(watch: Any) -> int | None:
@@ -334,10 +334,10 @@ def _recorded(condition: Condition, mode: str, seed: int, kept: Path) -> dict[st
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            found = outcome(condition, mode, seed, here)
+            figures = outcome(condition, mode, seed, here)
     finally:
         shutil.rmtree(here, ignore_errors=True)
-    result = {"condition": condition.name, "mode": mode, "seed": seed, **found}
+    result = {"condition": condition.name, "mode": mode, "seed": seed, **figures}
     with kept.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(result) + "\n")
     return result

@@ -145,9 +145,9 @@ def environments(name: str, world: World, seed: int) -> DummyVecEnv:
     def maker(worker: int) -> Callable[[], gym.Env[Any, Any]]:
         return lambda: Monitor(Meddled(MAKERS[name](), world, worker))
 
-    found = DummyVecEnv([maker(worker) for worker in range(N_ENVS)])
-    found.seed(seed)
-    return found
+    environments = DummyVecEnv([maker(worker) for worker in range(N_ENVS)])
+    environments.seed(seed)
+    return environments
 
 
 @dataclass

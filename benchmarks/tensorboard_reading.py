@@ -111,8 +111,8 @@ def _framed(events: list[bytes]) -> bytes:
     for index, event in enumerate(events):
         by_length.setdefault(len(event), []).append(index)
     for length, indices in by_length.items():
-        found = crc32c_of_each([events[index] for index in indices], length)
-        checksums.update(zip(indices, found, strict=True))
+        of_length = crc32c_of_each([events[index] for index in indices], length)
+        checksums.update(zip(indices, of_length, strict=True))
     framed = []
     for index, event in enumerate(events):
         length = struct.pack("<Q", len(event))

@@ -39,15 +39,15 @@ def killed(run: str, spool: Path, url: str, delay_s: float) -> int:
     command = [sys.executable, "-c", TRAINER, run, str(spool), url]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout is not None
-        said = os.read(trainer.stdout.fileno(), 1)
+        output = os.read(trainer.stdout.fileno(), 1)
         end = time.monotonic() + delay_s
         # Read on, or the trainer would wait for room in the pipe.
         while (left_s := end - time.monotonic()) > 0:
             if select.select([trainer.stdout], [], [], left_s)[0]:
-                said += os.read(trainer.stdout.fileno(), 1 << 16)
+                output += os.read(trainer.stdout.fileno(), 1 << 16)
         trainer.kill()
-        said += trainer.stdout.read()
-    return said.count(b"\n")
+        output += trainer.stdout.read()
+    return output.count(b"\n")
 
 
 def stored(client: Client, run: str, returned: int) -> list[int]:
@@ -70,8 +70,8 @@ def main() -> None:
         for kill in range(chosen.kills):
             run, spool = f"killed-{kill}", Path(name) / f"spool-{kill}"
             count = killed(run, spool, "" if kill % 10 == 9 else url, generator.random() / 2)
-            found = replay(spool, url=url, token=None)
-            assert found.failure is None, found.failure
+            result = replay(spool, url=url, token=None)
+            assert result.failure is None, result.failure
             have = stored(service.client, run, count)
             returned += count
             lost += len(set(range(1, count + 1)) - set(have))

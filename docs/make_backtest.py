@@ -45,7 +45,7 @@ def main() -> None:
     path = ROOT / "monitor" / "watchstep_monitor" / "web" / FIGURES
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     counted = document["logs"]
-    print(f"{path.relative_to(ROOT)}: {len(document['rules'])} rules over {counted}")  # noqa: T201
+    print(f"{path.relative_to(ROOT)}: {len(document['rules'])} rules over {counted}")
 
 
 def needed(tree: Node) -> Iterator[frozenset[str]]:
@@ -67,7 +67,7 @@ def needed(tree: Node) -> Iterator[frozenset[str]]:
 
 
 def _say(path: Path, error: Exception) -> None:
-    print(f"{path}: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
+    print(f"{path}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

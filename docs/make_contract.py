@@ -230,9 +230,7 @@ def _gauges() -> str:
     instruments = vars(Instruments(SystemClock())).values()
     # The library keeps the names of labels to itself until there is a sample.
     labels = {
-        one._name: one._labelnames  # noqa: SLF001 - see above
-        for one in instruments
-        if isinstance(one, MetricWrapperBase)
+        one._name: one._labelnames for one in instruments if isinstance(one, MetricWrapperBase)
     }
     rows = []
     for name, kind, about in families():

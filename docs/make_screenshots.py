@@ -26,8 +26,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
-from web.stage import Trainer, serving, tell_explosion, tell_healthy  # noqa: E402
+from web.conftest import ARGUMENTS
+from web.stage import Trainer, serving, tell_explosion, tell_healthy
 
 PICTURES = Path(__file__).parent / "screenshots"
 DESK = {"viewport": {"width": 1360, "height": 850}}
@@ -148,7 +148,7 @@ def take(url: str) -> None:
             page.locator(awaited).first.wait_for()
             page.wait_for_timeout(1_500)
             page.screenshot(path=PICTURES / f"{name}.png")
-            print(f"docs/screenshots/{name}.png")  # noqa: T201 - a command's answer
+            print(f"docs/screenshots/{name}.png")
             context.close()
         browser.close()
 

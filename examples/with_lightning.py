@@ -52,8 +52,10 @@ def main() -> None:
     )
     trainer.fit(module, batches())
     assert callback.watch is not None
-    first = next(one for one in callback.watch.transitions if one.action is Action.SKIP)
-    finite = all(bool(one.isfinite().all()) for one in module.parameters())
+    first = next(
+        transition for transition in callback.watch.transitions if transition.action is Action.SKIP
+    )
+    finite = all(bool(parameter.isfinite().all()) for parameter in module.parameters())
     print(f"caught: {first.rule} ({first.reason})")
     print(f"steps: {trainer.global_step}, weights finite: {finite}")
 

@@ -54,7 +54,7 @@ def main() -> None:
         train(watch, policy, optimizer)
     except watchstep.TrainingHalted as halted:
         print(f"caught: {halted.rule}")
-    finite = all(bool(one.isfinite().all()) for one in policy.parameters())
+    finite = all(bool(parameter.isfinite().all()) for parameter in policy.parameters())
     good = watch.restore({"policy": policy, "optimizer": optimizer})
     print(f"weights finite: {finite}, good checkpoint: update {good.step}")
     print(f"best arm: {int(policy(torch.ones(1, 1)).argmax())}")

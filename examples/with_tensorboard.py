@@ -39,7 +39,7 @@ def main() -> None:
         somebody_elses_loop(writer)
     except watchstep.TrainingHalted as halted:
         print(f"caught: {halted.rule} at update {mirrored.updates}")
-    before = [one.rule for one in watch.transitions if one.change == "firing"]
+    before = [transition.rule for transition in watch.transitions if transition.change == "firing"]
     print(f"first sign: {before[0]}")
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     except watchstep.TrainingHalted as halted:
         print(f"caught: {halted.rule} at step {trainer.state.global_step}")
     print(f"the Trainer's own log says: loss {trainer.state.log_history[-1]['loss']}")
-    finite = all(bool(one.isfinite().all()) for one in model.parameters())
+    finite = all(bool(parameter.isfinite().all()) for parameter in model.parameters())
     print(f"weights finite: {finite}")
 
 

@@ -23,18 +23,20 @@ WORDS = [*SPECIAL.values(), *(f"w{number}" for number in range(29))]
 
 class LeaveOneOut(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        found = super()._generate_and_score_completions(inputs)
-        grouped = found["advantages"].reshape(-1, self.num_generations)
+        generate_and_score_completions = super()._generate_and_score_completions(inputs)
+        grouped = generate_and_score_completions["advantages"].reshape(-1, self.num_generations)
         others = torch.stack(
             [torch.cat([grouped[:, :k], grouped[:, k + 1 :]], dim=1).std(dim=1) for k in range(4)],
             dim=1,
         )
-        found["advantages"] = (grouped / (others + 1e-6)).reshape(-1)
-        return found
+        generate_and_score_completions["advantages"] = (grouped / (others + 1e-6)).reshape(-1)
+        return generate_and_score_completions
 
 
 def reward(completions: list[str], **_: Any) -> list[float]:
-    return [float("w5 w6" in one or one.startswith("w7")) for one in completions]
+    return [
+        float("w5 w6" in completion or completion.startswith("w7")) for completion in completions
+    ]
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Importing this touches no network and pulls in neither torch, numpy, httpx nor p
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from watchstep.errors import HALT_EXIT_CODE, TrainingHalted, WatchstepError
@@ -36,6 +37,13 @@ _HOMES = {
 }
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext watchstep`: cells that train are watched."""
+    from watchstep.outside.notebook import load_extension
+
+    load_extension(shell)
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
     if name not in _HOMES:
@@ -43,3 +51,9 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+if os.environ.get("WATCHSTEP_MIRROR"):
+    from watchstep.integrations.mirrors import mirror_named_in_environment
+
+    mirror_named_in_environment()

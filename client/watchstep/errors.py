@@ -29,7 +29,7 @@ class WatchstepError(Exception):
     """Base of every error that watchstep raises on purpose."""
 
 
-class TrainingHalted(WatchstepError, SystemExit):  # noqa: N818 - a decision, not a mistake
+class TrainingHalted(WatchstepError, SystemExit):
     """Training was stopped because the user asked for that on a critical alert.
 
     Where nobody catches it the process ends with `HALT_EXIT_CODE` and without a traceback,
@@ -100,7 +100,7 @@ def say(text: str) -> None:
     """Say one line on stderr, for the person at the terminal; never through `logging`."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # closed
-            print(f"watchstep: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"watchstep: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> bool:
@@ -110,7 +110,7 @@ def warn(text: str, category: type[Warning] = UserWarning) -> bool:
         False where warnings are errors: ours must not become training's.
     """
     package = __file__.removesuffix("errors.py")
-    frame, level = sys._getframe(), 1  # noqa: SLF001 - warnings has no other way to skip a package
+    frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1
     try:

@@ -35,8 +35,8 @@ class Run:
         named = {name.replace("__", "/"): value for name, value in readings.items()}
         seq = self.state.seq + 1 if self.state.attempt == self.attempt else 1
         update = Update(seq, seq, float(seq), named, event, self.attempt)
-        self.state, found = step(self.rules, self.state, update)
-        return [shown(transition) for transition in found]
+        self.state, transitions = step(self.rules, self.state, update)
+        return [shown(transition) for transition in transitions]
 
     def through_json(self, rules: RuleSet | None = None) -> None:
         written = json.loads(json.dumps(self.state.snapshot(), allow_nan=False))
@@ -67,10 +67,14 @@ def test_a_list_of_roles_is_a_rule_for_every_metric_of_any_of_them() -> None:
 def test_a_transition_has_the_metrics_reading_and_the_others_in_its_reason() -> None:
     rules = a_set(each("High", "c > 1 and metric > 5"))
 
-    _, found = step(rules, State(rules), Update(1, 1, 0.0, {"a": 9.0, "c": 3.0}))
+    _, transitions = step(rules, State(rules), Update(1, 1, 0.0, {"a": 9.0, "c": 3.0}))
 
-    assert (found[0].metric, found[0].reading, found[0].subject) == ("a", 9.0, "a")
-    assert found[0].reason == "a = 9, c = 3"
+    assert (transitions[0].metric, transitions[0].reading, transitions[0].subject) == (
+        "a",
+        9.0,
+        "a",
+    )
+    assert transitions[0].reason == "a = 9, c = 3"
 
 
 def test_a_verdict_names_the_rule_once_and_all_its_metrics() -> None:
@@ -86,37 +90,37 @@ def test_a_verdict_names_the_rule_once_and_all_its_metrics() -> None:
 def test_for_and_keep_firing_for_count_the_metrics_own_reports() -> None:
     run = Run(each("High", "metric > 5", "eval_loss", hold=Span(updates=2), keep=Span(updates=1)))
 
-    found = [run.log(a=1.0, **({"e": 9.0} if at % 3 == 0 else {})) for at in range(9)]
+    changes = [run.log(a=1.0, **({"e": 9.0} if at % 3 == 0 else {})) for at in range(9)]
     over = [run.log(a=1.0, **({"e": 1.0} if at % 3 == 0 else {})) for at in range(6)]
 
-    assert [at for at, words in enumerate(found) if words] == [0, 3]
+    assert [at for at, words in enumerate(changes) if words] == [0, 3]
     assert [at for at, words in enumerate(over) if words] == [3]
 
 
 def test_a_warm_up_counts_the_metrics_own_reports() -> None:
     run = Run(each("High", "metric > 5", "eval_loss", warmup=2))
 
-    found = [run.log(a=1.0, **({"e": 9.0} if at % 2 else {})) for at in range(8)]
+    changes = [run.log(a=1.0, **({"e": 9.0} if at % 2 else {})) for at in range(8)]
 
-    assert [at for at, words in enumerate(found) if words] == [5]
+    assert [at for at, words in enumerate(changes) if words] == [5]
 
 
 def test_a_count_counts_the_metrics_own_reports_also_of_what_other_updates_could_tell() -> None:
     run = Run(each("Alone", "count(not present(a), 3) >= 3", "eval_loss", unless="metric < 0"))
 
     silent = [run.log(b=1.0) for _ in range(5)]
-    found = [run.log(e=1.0) for _ in range(3)]
+    changes = [run.log(e=1.0) for _ in range(3)]
 
     assert silent == [[]] * 5
-    assert found == [[], [], ["Alone{e} firing"]]
+    assert changes == [[], [], ["Alone{e} firing"]]
 
 
 def test_missing_counts_the_gaps_that_the_metric_had_before() -> None:
     run = Run(each("Gone", "missing(metric, 2)", "eval_loss"))
 
-    found = [run.log(a=1.0, **({"e": 1.0} if at in {0, 5, 10} else {})) for at in range(25)]
+    changes = [run.log(a=1.0, **({"e": 1.0} if at in {0, 5, 10} else {})) for at in range(25)]
 
-    assert [at for at, words in enumerate(found) if words] == [20]
+    assert [at for at, words in enumerate(changes) if words] == [20]
     assert run.log(e=1.0) == ["Gone{e} resolved"]
 
 
@@ -153,21 +157,21 @@ def test_a_metric_reported_later_joins_and_nothing_that_was_before_is_lost() -> 
         for _ in range(5):
             run.log(a=1.0, c=1.0, **({"b": 1.0} if run is whole else {}))
 
-    found = [[run.log(a=50.0, b=1.0, c=100.0) for _ in range(4)] for run in (joined, whole)]
+    changes = [[run.log(a=50.0, b=1.0, c=100.0) for _ in range(4)] for run in (joined, whole)]
 
-    assert found[0] == found[1]
-    assert "Record{} firing" in found[0][0]
-    assert any("Leap{a} firing" in words for words in found[0])
+    assert changes[0] == changes[1]
+    assert "Record{} firing" in changes[0][0]
+    assert any("Leap{a} firing" in words for words in changes[0])
 
 
 def test_runs_of_one_trainer_share_what_was_compiled() -> None:
     rules = a_set(each("High", "metric > 5"))
 
-    one, _ = step(rules, State(rules), Update(1, 1, 0.0, {"a": 1.0, "b": 1.0}))
+    first, _ = step(rules, State(rules), Update(1, 1, 0.0, {"a": 1.0, "b": 1.0}))
     other, _ = step(rules, State(rules), Update(1, 1, 0.0, {"b": 1.0, "c": 1.0}))
     other, _ = step(rules, other, Update(2, 2, 0.0, {"b": 1.0, "a": 1.0}))
 
-    assert one.rules is other.rules
+    assert first.rules is other.rules
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -195,16 +199,16 @@ def test_a_snapshot_through_json_keeps_every_life_and_window() -> None:
         {"a": float(at % 7), "b": float(at * at), **({"e": float(at)} if at % 3 == 0 else {})}
         for at in range(40)
     ]
-    wanted = [whole.log(**row) for row in rows]
+    expected = [whole.log(**row) for row in rows]
 
-    found = []
+    restored = []
     for at, row in enumerate(rows):
         if at % 5 == 2:
             split.through_json()
-        found.append(split.log(**row))
+        restored.append(split.log(**row))
 
-    assert found == wanted
-    assert any(wanted)
+    assert restored == expected
+    assert any(expected)
     assert split.state.snapshot() == whole.state.snapshot()
 
 
@@ -236,9 +240,9 @@ def test_a_new_attempt_forgets_windows_and_keeps_levels_for_before() -> None:
         run.log(a=1.0)
     run.attempt = 2
 
-    found = [run.log(a=3.0) for _ in range(4)]
+    changes = [run.log(a=3.0) for _ in range(4)]
 
-    assert found == [[], [], ["Lost{a} firing"], []]
+    assert changes == [[], [], ["Lost{a} firing"], []]
 
 
 def test_what_a_level_was_before_is_kept_through_json_and_a_short_attempt() -> None:
@@ -311,8 +315,8 @@ def test_others_may_use_an_old_name() -> None:
     assert rules.names_of("Old") == ("New",)
     assert rules.names_of("New") == ("New",)
     state, _ = step(rules, State(rules), Update(1, 1, 0.0, {"a": 9.0}))
-    _, found = step(rules, state, Update(2, 2, 0.0, {"a": 9.0}))
-    assert [t.rule for t in found] == ["After"]
+    _, transitions = step(rules, state, Update(2, 2, 0.0, {"a": 9.0}))
+    assert [t.rule for t in transitions] == ["After"]
 
 
 def test_an_old_name_that_another_rule_has_now_is_that_rule() -> None:
@@ -325,9 +329,9 @@ def test_tags_leave_out_rules_with_each_too() -> None:
     rules = a_set(each("Only", "metric > 5", where={"env": "x"}), Rule("All", "fired(Only, 2)"))
 
     chosen = rules.for_tags({})
-    _, found = step(chosen, State(chosen), Update(1, 1, 0.0, {"a": 9.0}))
+    _, transitions = step(chosen, State(chosen), Update(1, 1, 0.0, {"a": 9.0}))
 
-    assert found == ()
+    assert transitions == ()
 
 
 def test_what_the_guard_tells_alone_ages_nothing_and_leaves_nothing_missing() -> None:
@@ -345,8 +349,8 @@ def test_what_the_guard_tells_alone_ages_nothing_and_leaves_nothing_missing() ->
 
     for seq in range(1, 7):
         readings = {"guard/skipped": 1.0} if seq > 1 else {"a": 1.0, "guard/skipped": 0.0}
-        state, found = step(rules, state, Update(seq, seq, 0.0, readings))
-        fired += [(t.rule, t.seq) for t in found]
+        state, transitions = step(rules, state, Update(seq, seq, 0.0, readings))
+        fired += [(t.rule, t.seq) for t in transitions]
 
     assert fired == [("Skips", 4)]
     assert state.age == 1
@@ -361,12 +365,12 @@ def test_what_the_first_releases_guard_said_of_a_step_is_no_update_either() -> N
     event = {"kind": "guard", "verdict": "skip"}
 
     for seq in range(4, 9):
-        told = Update(seq, seq, 0.0, {"train/grad_norm": 1e6, "guard/skipped": 1.0}, event)
-        state, _ = step(rules, state, told)
-    state, found = step(
+        update = Update(seq, seq, 0.0, {"train/grad_norm": 1e6, "guard/skipped": 1.0}, event)
+        state, _ = step(rules, state, update)
+    state, transitions = step(
         rules, state, Update(9, 9, 0.0, {"train/grad_norm": 1e3, "train/loss": 1.0})
     )
 
     assert state.age == 4
-    assert [t.rule for t in found] == ["Old"]
+    assert [t.rule for t in transitions] == ["Old"]
     assert state.firing() == ("Baseline", "Old")

@@ -48,20 +48,20 @@ rows = st.lists(st.tuples(readings, events, st.integers(0, 3), st.booleans()), m
 def stream(chosen: Sequence[tuple]) -> list[Update]:
     """Updates with clocks that advance and attempts that sometimes begin anew."""
     updates, time, attempt, seq = [], 0.0, 1, 0
-    for number, (found, event, pause, resumes) in enumerate(chosen):
+    for number, (readings, event, pause, resumes) in enumerate(chosen):
         if resumes and number % 17 == 16:
             attempt, seq = attempt + 1, 0
         time, seq = time + pause, seq + 1
-        updates.append(Update(seq, number, time, found, event, attempt))
+        updates.append(Update(seq, number, time, readings, event, attempt))
     return updates
 
 
 def fold(rules: RuleSet, updates: Sequence[Update]) -> list[Transition]:
-    state, found = State(rules), []
+    state, transitions = State(rules), []
     for update in updates:
-        state, transitions = step(rules, state, update)
-        found.extend(transitions)
-    return found
+        state, caused = step(rules, state, update)
+        transitions.extend(caused)
+    return transitions
 
 
 def same(a: Sequence[Transition], b: Sequence[Transition]) -> bool:
@@ -91,13 +91,13 @@ def test_a_snapshot_kept_as_a_value_does_not_change_when_the_run_goes_on() -> No
     state = State(SET)
     for update in updates[:30]:
         state, _ = step(SET, state, update)
-    kept = state.snapshot()
-    frozen = json.dumps(kept)
+    written = state.snapshot()
+    frozen = json.dumps(written)
 
     for update in updates[30:]:
         state, _ = step(SET, state, update)
 
-    assert json.dumps(kept) == frozen
+    assert json.dumps(written) == frozen
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,8 +123,8 @@ def test_an_update_of_nan_alone_resolves_nothing_and_starts_nothing(rule, chosen
 def runs(expr: str, *updates: dict[str, float], **rule: object) -> list[str]:
     """`number:change` for every transition of one rule over updates a second apart."""
     rules = RuleSet([Rule("R", expr, **rule)])  # type: ignore[arg-type]
-    found = fold(rules, [Update(n, n, float(n), r) for n, r in enumerate(updates, start=1)])
-    return [f"{transition.seq}:{transition.change}" for transition in found]
+    transitions = fold(rules, [Update(n, n, float(n), r) for n, r in enumerate(updates, start=1)])
+    return [f"{transition.seq}:{transition.change}" for transition in transitions]
 
 
 def a(*numbers: float) -> list[dict[str, float]]:
@@ -146,9 +146,9 @@ def test_a_missing_reading_is_not_false() -> None:
 
 def test_a_count_is_not_diluted_by_what_cannot_be_told() -> None:
     dark = math.nan
-    found = runs("count(a > 5, 3) >= 2", *a(9, 9, dark, dark, dark, 9, 1, 1))
+    transitions = runs("count(a > 5, 3) >= 2", *a(9, 9, dark, dark, dark, 9, 1, 1))
 
-    assert found == ["2:firing", "8:resolved"]
+    assert transitions == ["2:firing", "8:resolved"]
 
 
 def test_infinity_compares_as_the_number_it_is() -> None:
@@ -156,9 +156,9 @@ def test_infinity_compares_as_the_number_it_is() -> None:
 
 
 def test_for_counts_updates_in_a_row_and_starts_again_after_a_break() -> None:
-    found = runs("a > 5", *a(9, 9, 1, 9, 9, 9), hold=Span(updates=3))
+    transitions = runs("a > 5", *a(9, 9, 1, 9, 9, 9), hold=Span(updates=3))
 
-    assert found == ["1:pending", "3:cancelled", "4:pending", "6:firing"]
+    assert transitions == ["1:pending", "3:cancelled", "4:pending", "6:firing"]
 
 
 def test_for_in_seconds_is_measured_on_the_trainers_clock() -> None:
@@ -187,18 +187,18 @@ def test_a_resumed_run_is_no_evidence_that_it_is_healthy() -> None:
     first = [Update(n, n, 0.0, {"a": 9.0}) for n in (1, 2, 3)]
     second = [Update(n, n, 0.0, {"a": 1.0}, attempt=2) for n in (1, 2, 3)]
 
-    found = [(t.attempt, t.seq, t.change) for t in fold(rules, [*first, *second])]
+    transitions = [(t.attempt, t.seq, t.change) for t in fold(rules, [*first, *second])]
 
-    assert found == [(1, 3, "firing"), (2, 3, "resolved")]
+    assert transitions == [(1, 3, "firing"), (2, 3, "resolved")]
 
 
 def test_a_new_attempt_starts_with_fresh_windows() -> None:
     rules = RuleSet([Rule("R", "record(a, 3) > 10")])
     calm = [Update(n, n, 0.0, {"a": 1.0}) for n in range(1, 9)]
 
-    found = fold(rules, [*calm, Update(1, 1, 0.0, {"a": 99.0}, attempt=2)])
+    transitions = fold(rules, [*calm, Update(1, 1, 0.0, {"a": 99.0}, attempt=2)])
 
-    assert found == []
+    assert transitions == []
 
 
 def test_where_keeps_rules_to_runs_with_those_tags() -> None:
@@ -215,9 +215,9 @@ def test_an_event_without_readings_leaves_no_metric_missing() -> None:
     saved = Update(2, 1, 0.0, {}, {"kind": "checkpoint"})
     silent = Update(3, 2, 0.0, {"b": 1.0})
 
-    found = fold(rules, [seen, saved, silent, Update(4, 3, 0.0, {"a": 1.0})])
+    transitions = fold(rules, [seen, saved, silent, Update(4, 3, 0.0, {"a": 1.0})])
 
-    assert [(t.seq, t.change) for t in found] == [(3, "firing"), (4, "resolved")]
+    assert [(t.seq, t.change) for t in transitions] == [(3, "firing"), (4, "resolved")]
 
 
 def test_a_metric_never_reported_is_not_missing() -> None:
@@ -227,9 +227,9 @@ def test_a_metric_never_reported_is_not_missing() -> None:
 def test_fired_looks_at_the_updates_before_this_one() -> None:
     rules = RuleSet([Rule("A", "a > 5"), Rule("B", "fired(A, 2)")])
 
-    found = fold(rules, [Update(n, n, 0.0, {"a": v}) for n, v in enumerate((9, 1, 1, 1), 1)])
+    transitions = fold(rules, [Update(n, n, 0.0, {"a": v}) for n, v in enumerate((9, 1, 1, 1), 1)])
 
-    assert [(t.rule, t.seq, t.change) for t in found if t.rule == "B"] == [
+    assert [(t.rule, t.seq, t.change) for t in transitions if t.rule == "B"] == [
         ("B", 2, "firing"),
         ("B", 4, "resolved"),
     ]
@@ -248,9 +248,9 @@ def test_the_reason_names_the_reading_of_the_rule_itself() -> None:
     rules = RuleSet([Rule("Loss", "nonfinite(loss)"), Rule("Reward", "nonfinite(reward)")])
     broken = Update(1, 1, 0.0, {"loss": math.nan, "reward": math.inf})
 
-    found = {t.rule: t.metric for t in fold(rules, [broken])}
+    transitions = {t.rule: t.metric for t in fold(rules, [broken])}
 
-    assert found == {"Loss": "loss", "Reward": "reward"}
+    assert transitions == {"Loss": "loss", "Reward": "reward"}
 
 
 def test_a_rule_edited_or_added_between_snapshot_and_restore_goes_on_from_its_name() -> None:
@@ -259,9 +259,9 @@ def test_a_rule_edited_or_added_between_snapshot_and_restore_goes_on_from_its_na
     state, _ = step(before, State(before), Update(1, 1, 0.0, {"a": 9.0}))
 
     resumed = State.restore(after, json.loads(json.dumps(state.snapshot())))
-    resumed, found = step(after, resumed, Update(2, 2, 0.0, {"a": 7.0}))
+    resumed, transitions = step(after, resumed, Update(2, 2, 0.0, {"a": 7.0}))
 
-    assert [(t.rule, t.change) for t in found] == [("Kept", "resolved"), ("New", "firing")]
+    assert [(t.rule, t.change) for t in transitions] == [("Kept", "resolved"), ("New", "firing")]
 
 
 def test_a_window_keeps_its_values_although_the_rule_around_it_changed() -> None:
@@ -272,9 +272,9 @@ def test_a_window_keeps_its_values_although_the_rule_around_it_changed() -> None
         state, _ = step(before, state, Update(number, number, 0.0, {"a": 1.0}))
 
     resumed = State.restore(after, json.loads(json.dumps(state.snapshot())))
-    _, found = step(after, resumed, Update(11, 11, 0.0, {"a": 4.0}))
+    _, transitions = step(after, resumed, Update(11, 11, 0.0, {"a": 4.0}))
 
-    assert [t.change for t in found] == ["firing"]
+    assert [t.change for t in transitions] == ["firing"]
 
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
@@ -318,8 +318,8 @@ def test_silence_fires_at_a_tick_and_ends_at_the_next_tick_or_update() -> None:
 
     words = []
     for tick in (Tick(100.0, 0.0), Tick(301.0, 0.0), Tick(302.0, 302.0)):
-        state, found = step(rules, state, tick)
-        words.append([t.change for t in found])
+        state, transitions = step(rules, state, tick)
+        words.append([t.change for t in transitions])
 
     assert words == [[], ["firing"], ["resolved"]]
 
@@ -351,9 +351,11 @@ def test_aliases_fill_a_slot_in_order_and_with_their_factor() -> None:
 
 
 def test_names_may_look_like_expressions_without_being_taken_for_them() -> None:
-    found = runs('reading("(a + b)") > 1 and a + b > 10', {"a": 1.0, "b": 1.0, "(a + b)": 5.0})
+    transitions = runs(
+        'reading("(a + b)") > 1 and a + b > 10', {"a": 1.0, "b": 1.0, "(a + b)": 5.0}
+    )
 
-    assert found == []
+    assert transitions == []
     assert runs('reading("2.0") > 2.0', {"2.0": 3.0}) == ["1:firing"]
 
 

@@ -23,8 +23,8 @@ PIECES = [
 
 def holds(expr: str, **readings: float) -> bool:
     rules = RuleSet([Rule("R", expr)])
-    _, found = step(rules, State(rules), Update(1, 1, 0.0, readings))
-    return bool(found)
+    _, transitions = step(rules, State(rules), Update(1, 1, 0.0, readings))
+    return bool(transitions)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_no_name_or_text_of_a_rule_is_ever_run(name: str) -> None:
         [Rule("R", f'reading("{quoted}") > 1 or event("{quoted}") or logged("{quoted}")')]
     )
 
-    _, found = step(rules, State(rules), Update(1, 1, 0.0, {quoted: 2.0}))
+    _, transitions = step(rules, State(rules), Update(1, 1, 0.0, {quoted: 2.0}))
 
-    assert len(found) == 1
+    assert len(transitions) == 1
 
 
 def test_numbers_are_read_as_written() -> None:
@@ -187,7 +187,8 @@ def test_every_operator_says_what_it_does_with_the_unknown(expr: str, truth: boo
     state.take(Update(1, 1, 0.0, {"a": 2.0}))
 
     # As though the rule were firing: of an idle one only what holds is told.
-    held = rules.program.evaluator.advance(state, [2])
+    state.active, state.busy = [2], True
+    held = rules.program.evaluator.advance(state, None)
 
     assert [condition for _, condition, _ in held] == [truth]
 

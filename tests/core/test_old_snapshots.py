@@ -39,8 +39,8 @@ def test_an_old_snapshot_goes_on_with_the_same_transitions_and_ends_in_the_same_
 
     transitions = []
     for update in updates():
-        state, found = step(chosen, state, update)
-        transitions += [[t.rule, t.change, t.seq, t.metric, t.reason] for t in found]
+        state, caused = step(chosen, state, update)
+        transitions += [[t.rule, t.change, t.seq, t.metric, t.reason] for t in caused]
 
     assert transitions == WRITTEN["transitions"]
     end = json.loads(json.dumps(state.snapshot(), allow_nan=False))

@@ -1,4 +1,4 @@
-"""Lines on charts and a metric's severity, from the rules themselves."""
+"""Lines on charts, from the rules themselves."""
 
 import pytest
 
@@ -22,7 +22,7 @@ RULES = RuleSet(
 
 
 @pytest.mark.parametrize(
-    ("metric", "wanted"),
+    ("metric", "expected"),
     [
         (
             "train/loss",
@@ -40,33 +40,14 @@ RULES = RuleSet(
         ("unheard", set()),
     ],
 )
-def test_a_line_stands_where_a_rule_begins_to_hold_by_itself(metric, wanted) -> None:
-    found = {(line.rule, line.value, line.direction) for line in RULES.thresholds(metric)}
+def test_a_line_stands_where_a_rule_begins_to_hold_by_itself(metric, expected) -> None:
+    lines = {(line.rule, line.value, line.direction) for line in RULES.thresholds(metric)}
 
-    assert found == wanted
+    assert lines == expected
 
 
 def test_a_limit_that_moves_with_another_metric_is_that_of_now() -> None:
-    found = RULES.thresholds("train/max", {"train/count": 101.0})
+    lines = RULES.thresholds("train/max", {"train/count": 101.0})
 
-    assert [line.value for line in found] == [15.0]
+    assert [line.value for line in lines] == [15.0]
     assert RULES.thresholds("train/max") == []
-
-
-@pytest.mark.parametrize(
-    ("metric", "firing", "severity"),
-    [
-        ("train/loss", [], 0),
-        ("train/loss", [("Grown", "train/loss")], 1),
-        ("train/loss", [("Grown", "other_loss")], 0),
-        ("train/loss", [("Often", ""), ("Grown", "train/loss")], 2),
-        ("train/loss", [("Often", ""), ("High", "")], 3),
-        ("entropy", [("High", "")], 3),
-        ("other_loss", [("High", ""), ("Any", "")], 2),
-        ("a", [("Gone", "")], 0),
-    ],
-)
-def test_a_metric_is_as_bad_as_the_worst_rule_that_fires_and_looks_at_it(
-    metric, firing, severity
-) -> None:
-    assert RULES.severity_of(metric, firing) == severity

@@ -40,7 +40,7 @@ class Rules:
     def metric(self) -> str:
         return self.one_of(*TAME, WILD)
 
-    def number(self, depth: int = 0) -> str:  # noqa: PLR0911 - one a kind
+    def number(self, depth: int = 0) -> str:
         kind = self.chance.randrange(9 if depth < 3 else 2)
         inner = self.metric() if self.chance.random() < 0.6 else self.number(depth + 1)
         match kind:
@@ -73,7 +73,7 @@ class Rules:
             case _:
                 return f"previous({inner})"
 
-    def condition(self, depth: int = 0) -> str:  # noqa: PLR0911 - one a kind
+    def condition(self, depth: int = 0) -> str:
         kind = self.chance.randrange(10 if depth < 3 else 4)
         match kind:
             case 0 | 1 | 2:
@@ -102,7 +102,7 @@ def updates(chance: random.Random) -> list[Update]:
     """Repeats, gaps, names in changing order, and everything a float can be."""
     odd = (math.nan, math.inf, -math.inf)
     wild = (0.0, -0.0, 5e-324, 1e-5, 1.0, -3.0, 1e30, 1e308, -1.7e308, 1.7e308)
-    found, names, time = [], [*TAME, WILD, "other"], 0.0
+    stream, names, time = [], [*TAME, WILD, "other"], 0.0
     steady = chance.random() < 0.4
     for seq in range(1, LONGEST + 1):
         time += chance.choice([0.0, 1.0, 3.0])
@@ -115,8 +115,8 @@ def updates(chance: random.Random) -> list[Update]:
             value = chance.choice(odd) if chance.random() < 0.04 else value
             if chance.random() > 0.05:
                 readings[name] = value
-        found.append(Update(seq, seq, time, readings))
-    return found
+        stream.append(Update(seq, seq, time, readings))
+    return stream
 
 
 Value = float | bool | None
@@ -131,20 +131,20 @@ class Definition:
 
     def __init__(self, stream: list[Update]) -> None:
         self.stream = stream
-        self.known: dict[tuple[str, int], Value] = {}
+        self.values: dict[tuple[str, int], Value] = {}
         self.doubtful: set[str] = set()
 
     def of(self, node: Syntax, at: int) -> Value:
         key = (str(node), at)
-        if key not in self.known:
-            self.known[key] = self._of(node, at)
-        return self.known[key]
+        if key not in self.values:
+            self.values[key] = self._of(node, at)
+        return self.values[key]
 
     def number(self, node: Syntax, at: int) -> float:
-        found = self.of(node, at)
-        return math.nan if found is None else float(found)
+        value = self.of(node, at)
+        return math.nan if value is None else float(value)
 
-    def _of(self, node: Syntax, at: int) -> Value:  # noqa: PLR0911 - one a kind
+    def _of(self, node: Syntax, at: int) -> Value:
         match node.op:
             case "number":
                 return float(str(node.value))
@@ -198,14 +198,14 @@ class Definition:
         held = self.past(node.parts[0], at + now)
         since = self.stream[at].time - (span.seconds or 0.0)
         if span.updates:
-            kept = [value for value, _ in held[-span.updates :]]
+            values = [value for value, _ in held[-span.updates :]]
         else:
-            kept = [value for value, time in held if time >= since]
-        return kept if len(kept) >= fewest(span) else []
+            values = [value for value, time in held if time >= since]
+        return values if len(values) >= fewest(span) else []
 
-    def over(self, node: Syntax, at: int, told: Callable[[list[float]], float]) -> float:
+    def over(self, node: Syntax, at: int, statistic: Callable[[list[float]], float]) -> float:
         values = self.window(node, at)
-        return told(values) if values else math.nan
+        return statistic(values) if values else math.nan
 
     def _median(self, node: Syntax, at: int) -> float:
         halves = self.over(node, at, lambda v: statistics.median([x / 2 for x in v]))
@@ -277,8 +277,8 @@ class Definition:
 
     def _level(self, node: Syntax, at: int) -> float:
         levels = self.levels(node, at)
-        known = levels and math.isfinite(self.number(node.parts[0], at))
-        return levels[-1] if known else math.nan
+        is_known = levels and math.isfinite(self.number(node.parts[0], at))
+        return levels[-1] if is_known else math.nan
 
     def _settled(self, node: Syntax, at: int) -> float:
         levels = self.levels(node, at)
@@ -334,14 +334,18 @@ class Definition:
     def _count(self, node: Syntax, at: int) -> float:
         span = node.parts[1].value
         assert isinstance(span, Span)
-        told = [(self.of(node.parts[0], then), self.stream[then].time) for then in range(at + 1)]
-        if told[-1][0] is None:
+        conditions = [
+            (self.of(node.parts[0], then), self.stream[then].time) for then in range(at + 1)
+        ]
+        if conditions[-1][0] is None:
             return math.nan
         since = self.stream[at].time - (span.seconds or 0.0)
-        known = [
-            held for held, time in told if held is not None and (span.updates or time >= since)
+        counted = [
+            held
+            for held, time in conditions
+            if held is not None and (span.updates or time >= since)
         ]
-        return float(sum(map(bool, known[-(span.updates or LONGEST) :])))
+        return float(sum(map(bool, counted[-(span.updates or LONGEST) :])))
 
     def _nonfinite(self, node: Syntax, at: int) -> bool | None:
         patterns = [str(part.value) for part in node.parts]
@@ -369,10 +373,12 @@ def test_compiled_rules_say_what_their_definitions_say(seed: int) -> None:
             state = State.restore(rules, json.loads(json.dumps(state.snapshot(), allow_nan=False)))
         state.take(update)
         # As though all fired: of an idle rule only what holds is told.
-        found = {n: held for n, held, _ in rules.program.evaluator.advance(state, [2] * RULES)}
+        state.active, state.busy = [2] * RULES, True
+        judged = rules.program.evaluator.advance(state, state.schedule)
+        conditions = {number: held for number, held, _ in judged}
 
         for number, tree in enumerate(trees):
-            wanted = definition.of(tree, at)
+            expected = definition.of(tree, at)
             if {str(node) for node in tree.walk()} & definition.doubtful:
                 continue
-            assert found[number] is wanted, (at, str(tree))
+            assert conditions[number] is expected, (at, str(tree))

@@ -48,10 +48,10 @@ def fitted_slope(values: list[float]) -> float:
     return over / math.fsum((n - middle) ** 2 for n in range(len(values)))
 
 
-def close(found: float, wanted: float, values: list[float], *, power: int = 1) -> bool:
+def close(value: float, expected: float, values: list[float], *, power: int = 1) -> bool:
     """Equality up to the rounding of values of this size, and to squares that underflow."""
     size = max(map(abs, values), default=1.0) or 1.0
-    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=max(size**power * 1e-9, 1e-150))
+    return math.isclose(value, expected, rel_tol=1e-9, abs_tol=max(size**power * 1e-9, 1e-150))
 
 
 ASKED: dict[str, tuple[type, Callable, Callable]] = {
@@ -67,7 +67,7 @@ ASKED: dict[str, tuple[type, Callable, Callable]] = {
 @settings(max_examples=60, deadline=None)
 @given(span=spans, stream=streams)
 def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -> None:
-    kind, asked, defined = ASKED[name]
+    kind, statistic, defined = ASKED[name]
     window, history, time = kind(span), [], 0.0
 
     for value, pause in stream:
@@ -75,12 +75,12 @@ def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -
         window.push(value, time)
         history.append((value, time))
         values = kept(history, span)
-        found = asked(window)
+        result = statistic(window)
 
         if len(values) < fewest(span):
-            assert math.isnan(found)
+            assert math.isnan(result)
         else:
-            assert close(found, defined(values), values)
+            assert close(result, defined(values), values)
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,11 +105,11 @@ def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span,
 def test_a_slope_is_the_same_however_seldom_it_was_asked_for(length: int, stream) -> None:
     seldom, always = TrendWindow(Span(updates=length)), TrendWindow(Span(updates=length))
 
-    for value, asked in stream:
+    for value, compared in stream:
         seldom.push(value, 0.0)
         always.push(value, 0.0)
         always.slope()
-        if asked:
+        if compared:
             assert repr(seldom.slope()) == repr(always.slope())
 
     assert seldom.dump() == always.dump()
@@ -154,8 +154,8 @@ def test_a_window_read_back_goes_on_exactly_as_the_one_written(kind, span, strea
 
     for value, pause in after:
         time += pause
-        for one in (window, copy):
-            pushed(one, value, time)
+        for either in (window, copy):
+            pushed(either, value, time)
         assert json.dumps(copy.dump()) == json.dumps(window.dump())
 
 
@@ -226,15 +226,15 @@ def test_a_record_is_measured_against_all_that_came_before() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([1.0, 0.0, math.nan]), max_size=60), st.integers(1, 12))
 def test_a_count_covers_the_last_updates_that_could_be_told(held, length: int) -> None:
-    window, told = CountWindow(Span(updates=length)), []
+    window, conditions = CountWindow(Span(updates=length)), []
 
     for condition in held:
-        found = window.tally(condition, 0.0)
+        count = window.tally(condition, 0.0)
         if math.isnan(condition):
-            assert math.isnan(found)
+            assert math.isnan(count)
         else:
-            told.append(condition)
-            assert found == sum(told[-length:])
+            conditions.append(condition)
+            assert count == sum(conditions[-length:])
 
 
 def test_flat_needs_a_full_window_and_honours_its_tolerance() -> None:
@@ -270,19 +270,19 @@ def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> N
         for window in windows:
             window.push(float(number), float(number))
 
-    assert len(windows[0].queue) == 20
+    assert len(windows[0].values) == 20
     assert len(windows[1].values) == 20
-    assert len(windows[2].queue) == 20
+    assert len(windows[2].values) == 20
     assert windows[3].moments()[0] == 20.0
     assert windows[1].smallest() == 30.0
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "wanted"),
+    ("a", "b", "quotient"),
     [(1.0, 0.0, math.inf), (-1.0, 0.0, -math.inf), (1.0, -0.0, -math.inf), (6.0, 3.0, 2.0)],
 )
-def test_division_follows_ieee_754(a: float, b: float, wanted: float) -> None:
-    assert ratio(a, b) == wanted
+def test_division_follows_ieee_754(a: float, b: float, quotient: float) -> None:
+    assert ratio(a, b) == quotient
 
 
 def test_zero_over_zero_is_unknown() -> None:
@@ -297,8 +297,8 @@ def test_a_window_in_a_rule_holds_previous_values_only_and_only_finite_ones() ->
     fired = []
 
     for number, value in enumerate(readings, start=1):
-        state, found = step(rules, state, Update(number, number, 0.0, {"a": value}))
-        fired.extend(transition.seq for transition in found)
+        state, transitions = step(rules, state, Update(number, number, 0.0, {"a": value}))
+        fired.extend(transition.seq for transition in transitions)
 
     # The infinity comes before the window has ten values; the thirteenth doubles the median.
     assert fired == [13]

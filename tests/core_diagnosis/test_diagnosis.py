@@ -401,7 +401,7 @@ def test_only_the_attempt_of_the_newest_alert_is_looked_at(rules: RuleSet) -> No
 def test_no_value_of_any_reading_breaks_it(rules: RuleSet, value: float) -> None:
     for name in healthy(1):
         broken = {name: value}
-        causes = diagnosed(rules, lambda at: broken if at >= 15 else {}, updates=30)  # noqa: B023
+        causes = diagnosed(rules, lambda at: broken if at >= 15 else {}, updates=30)
 
         assert all(0.0 <= cause.confidence <= 1.0 for cause in causes)
     everything = diagnosed(rules, lambda at: dict.fromkeys(healthy(at), value))

@@ -136,11 +136,11 @@ def test_secrets_are_made_once_and_kept(tmp_path):
     first, second = make(), make()
 
     assert first == second
-    needed = {one["file"].removeprefix("./secrets/") for one in COMPOSE["secrets"].values()}
+    needed = {secret["file"].removeprefix("./secrets/") for secret in COMPOSE["secrets"].values()}
     assert needed <= set(first)
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     assert first[".gitignore"] == "*\n"
-    hashes = {one["name"]: one["sha256"] for one in json.loads(first["tokens.json"])}
+    hashes = {load["name"]: load["sha256"] for load in json.loads(first["tokens.json"])}
     for name in ("trainer", "prometheus", "admin"):
         token = first[f"{name}_token"]
         assert hashlib.sha256(token.encode()).hexdigest() == hashes[name]

@@ -56,16 +56,16 @@ class Image:
 
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
     """Stage to the stage it builds on and its instructions."""
-    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    stages_by_name: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     name = ""
     for line in (DEPLOY / "docker" / "Dockerfile").read_text().splitlines():
         word, _, rest = line.partition(" ")
         if word == "FROM":
             base, name = rest.split(" AS ")
-            found[name] = (base, [])
+            stages_by_name[name] = (base, [])
         elif word.isupper() and name:
-            found[name][1].append((word, rest))
-    return found
+            stages_by_name[name][1].append((word, rest))
+    return stages_by_name
 
 
 def perform(stage: str, image: Image) -> None:

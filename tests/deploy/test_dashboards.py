@@ -216,8 +216,8 @@ def without_what_a_datasource_adds(dashboard):
 def problems(document, schema):
     import jsonschema
 
-    found = jsonschema.Draft7Validator(schema).iter_errors(document)
-    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in found]
+    errors = jsonschema.Draft7Validator(schema).iter_errors(document)
+    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in errors]
 
 
 @slow

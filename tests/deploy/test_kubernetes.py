@@ -34,8 +34,8 @@ def built():
 
 
 def objects(text):
-    found = YAML(typ="safe", pure=True).load_all(io.StringIO(text))
-    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+    documents = YAML(typ="safe", pure=True).load_all(io.StringIO(text))
+    return {(document["kind"], document["metadata"]["name"]): document for document in documents}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -50,11 +50,11 @@ def test_manifests_fit_kubernetes_schemas(built, variant, tmp_path):
         [checker, "--strict", file], capture_output=True, text=True, check=False, timeout=120
     )
 
-    said = (done.stdout + done.stderr).splitlines()
-    passed = [line for line in said if " passed for resource " in line]
+    lines = (done.stdout + done.stderr).splitlines()
+    passed = [line for line in lines if " passed for resource " in line]
     own = [kind for kind, _ in objects(built[variant]) if kind not in FOREIGN]
-    assert done.returncode == 0, said
-    assert len(passed) == len(own), said
+    assert done.returncode == 0, lines
+    assert len(passed) == len(own), lines
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -100,7 +100,8 @@ def test_postgres_is_replicas_without_a_volume(built):
     deployment = everything["Deployment", "watchstep"]["spec"]
     budget = everything["PodDisruptionBudget", "watchstep"]["spec"]
     env = {
-        one["name"]: one["value"] for one in deployment["template"]["spec"]["containers"][0]["env"]
+        variable["name"]: variable["value"]
+        for variable in deployment["template"]["spec"]["containers"][0]["env"]
     }
 
     assert deployment["replicas"] > budget["minAvailable"] >= 1

@@ -58,22 +58,22 @@ class Stack:
     inbox: Inbox
 
     def series(self, expr: str) -> list[dict[str, object]]:
-        found = ask(f"{self.prometheus}/api/v1/query", query=expr)
-        return found["data"]["result"]
+        answer = ask(f"{self.prometheus}/api/v1/query", query=expr)
+        return answer["data"]["result"]
 
     def series_over_time(self, expr: str) -> list[dict[str, object]]:
         now = time.time()
-        found = ask(
+        answer = ask(
             f"{self.prometheus}/api/v1/query_range",
             query=expr, start=str(now - 30), end=str(now), step="1",
         )  # fmt: skip
-        return found["data"]["result"]
+        return answer["data"]["result"]
 
     def values(self, label_values: str) -> list[str]:
         """What a variable may be, as Grafana asks for it."""
         selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", label_values).groups()
-        found = ask(f"{self.prometheus}/api/v1/label/{label}/values", **{"match[]": selector})
-        return found["data"]
+        answer = ask(f"{self.prometheus}/api/v1/label/{label}/values", **{"match[]": selector})
+        return answer["data"]
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def scraped(stack: Stack) -> Stack:
 def test_every_target_is_scraped(scraped):
     up = scraped.series("up")
 
-    assert {one["metric"]["job"] for one in up} == {"watchstep", "prometheus", "alertmanager"}
-    assert [one["metric"] for one in up if one["value"][1] != "1"] == []
+    assert {sample["metric"]["job"] for sample in up} == {"watchstep", "prometheus", "alertmanager"}
+    assert [sample["metric"] for sample in up if sample["value"][1] != "1"] == []
 
 
 def test_every_rule_evaluates(scraped):
@@ -279,8 +279,8 @@ def _choices(stack: Stack, dashboard) -> list[dict[str, str]]:
     for variable in dashboard["templating"]["list"]:
         if variable["type"] != "query":
             continue
-        asked = _filled(variable["query"]["query"], {"run": BAD, "project": ".+"})
-        values = stack.values(asked)
+        query = _filled(variable["query"]["query"], {"run": BAD, "project": ".+"})
+        values = stack.values(query)
         assert values, f"{variable['name']} has no values"
         several = [variable["allValue"]] if variable["includeAll"] else []
         chosen += [chosen[0] | {variable["name"]: value} for value in [*values, *several]]
@@ -306,15 +306,15 @@ def test_every_query_of_a_dashboard_finds_series(scraped, path):
     queries += [
         (mark["name"], mark["target"]["expr"], False) for mark in dashboard["annotations"]["list"]
     ]
-    empty, asked = [], 0
+    empty, panels_asked = [], 0
     for choice in _choices(scraped, dashboard):
         for title, expr, instant in queries:
             filled = _filled(expr, choice)
-            found = scraped.series(filled) if instant else scraped.series_over_time(filled)
-            asked += 1
+            series = scraped.series(filled) if instant else scraped.series_over_time(filled)
+            panels_asked += 1
             well = choice["run"] not in {BAD, ".+"}
-            if not found and not (well and any(part in expr for part in MAY_BE_EMPTY)):
+            if not series and not (well and any(part in expr for part in MAY_BE_EMPTY)):
                 empty.append((title, filled))
 
-    assert asked >= len(queries) > 0
+    assert panels_asked >= len(queries) > 0
     assert empty == []

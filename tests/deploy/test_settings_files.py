@@ -30,7 +30,7 @@ def test_the_receivers_that_the_docs_offer_are_taken(tmp_path):
 
     receivers = load_settings(file, environ={}).settings.receivers
 
-    assert {name: one.kind for name, one in receivers.items()} == {
+    assert {name: receiver.kind for name, receiver in receivers.items()} == {
         "slack": "slack",
         "pager": "webhook",
     }

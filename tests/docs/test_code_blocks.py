@@ -36,10 +36,10 @@ FRAGMENTS = {
 
 
 def pages() -> list[Path]:
-    found = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
     return [
         page
-        for page in found
+        for page in pages
         if BLOCK.search(page.read_text("utf-8"))
         and page.parent.name not in ELSEWHERE
         and page.name not in FRAGMENTS
@@ -116,6 +116,6 @@ def mistake_in(command: object, words: list[str]) -> str:
         command, words = command.commands[words[0]], words[1:]
     # What follows `--` are the words of another command.
     words = words[: words.index("--")] if "--" in words else words
-    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
-    wrong = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
+    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    wrong = [word for word in words if word.startswith("--") and word.split("=")[0] not in options]
     return f"no option {wrong}" if wrong else ""

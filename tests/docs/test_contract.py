@@ -37,9 +37,9 @@ def maker() -> ModuleType:
 
 def first_column(name: str) -> set[str]:
     """What stands in code in the first column of a table."""
-    found = re.search(rf"<!-- made: {name} -->\n(.*?)<!-- end -->", PAGE, re.DOTALL)
-    assert found is not None
-    return set(re.findall(r"^\| `([^`]+)`", found[1], re.MULTILINE))
+    match = re.search(rf"<!-- made: {name} -->\n(.*?)<!-- end -->", PAGE, re.DOTALL)
+    assert match is not None
+    return set(re.findall(r"^\| `([^`]+)`", match[1], re.MULTILINE))
 
 
 def test_the_tables_are_as_the_code_makes_them(maker: ModuleType) -> None:
@@ -47,7 +47,7 @@ def test_the_tables_are_as_the_code_makes_them(maker: ModuleType) -> None:
 
 
 def test_every_setting_is_there_and_no_other() -> None:
-    known = set()
+    names = set()
 
     def walk(schema: dict, above: str) -> None:
         for name, part in schema["properties"].items():
@@ -57,7 +57,7 @@ def test_every_setting_is_there_and_no_other() -> None:
             elif name == "receivers":
                 walk(definitions["ReceiverSettings"], "receivers.<name>.")
             else:
-                known.add(above + name)
+                names.add(above + name)
                 if above + name == "auth.tokens":
                     walk(definitions["TokenSettings"], "auth.tokens[].")
 
@@ -65,7 +65,7 @@ def test_every_setting_is_there_and_no_other() -> None:
     definitions = whole["$defs"]
     walk(whole, "")
 
-    assert first_column("settings") == known
+    assert first_column("settings") == names
 
 
 def test_every_setting_says_what_it_is_for(maker: ModuleType) -> None:
@@ -115,8 +115,8 @@ def metrics(client: Client) -> bytes:
 def test_every_call_is_there_and_no_other(service: Client) -> None:
     paths = service.ask("GET", "/openapi.json").json["paths"]
 
-    known = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-    assert first_column("calls") == known
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert first_column("calls") == routes
 
 
 def test_every_call_answers_as_something_other_than_unknown(service: Client) -> None:
@@ -159,18 +159,18 @@ def test_answers_have_the_fields_that_the_page_names(service: Client) -> None:
         ("A run", service.get("/runs/a").json),
         ("An alert", service.get("/alerts").json["items"][0]),
     ):
-        told = re.search(rf"\*\*{thing}\*\* answers `(.*?)`", PAGE, re.DOTALL)
-        assert told is not None
-        words = re.sub(r"\{.*?\}", "", " ".join(told[1].split())).split(",")
+        match = re.search(rf"\*\*{thing}\*\* answers `(.*?)`", PAGE, re.DOTALL)
+        assert match is not None
+        words = re.sub(r"\{.*?\}", "", " ".join(match[1].split())).split(",")
         assert {word.strip() for word in words} == set(shown), thing
 
 
 def test_refusals_statuses_and_events_are_those_of_the_code() -> None:
     refusals = PAGE.split("### Limits and errors")[1].split("## Prometheus")[0]
     cells = re.findall(r"^\| ([\d, ]+) \|", refusals, re.MULTILINE)
-    told = {status for cell in cells for status in cell.split(", ")}
+    statuses = {status for cell in cells for status in cell.split(", ")}
 
-    assert told == {str(status) for status in _REFUSALS} | {"405", "408"}
+    assert statuses == {str(status) for status in _REFUSALS} | {"405", "408"}
     for word in typing.get_args(RunStatus):
         assert f"`{word}`" in PAGE
     events = PAGE.split("**Events** are")[1].split("**Commands**")[0]
@@ -188,7 +188,7 @@ def test_every_public_name_of_the_package_is_there(maker: ModuleType) -> None:
 def test_the_help_names_the_commands_that_the_page_does() -> None:
     words = {command.split(" ")[1] for command in first_column("commands")}
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
-    told = subprocess.run(
+    help_text = subprocess.run(
         [sys.executable, "-m", "watchstep", "--help"],
         capture_output=True,
         text=True,
@@ -196,6 +196,6 @@ def test_the_help_names_the_commands_that_the_page_does() -> None:
         env=environment,
         timeout=60,
     ).stdout
-    listed = told.split("Commands", 1)[1]
+    listed = help_text.split("Commands", 1)[1]
 
     assert words == set(re.findall(r"^\W*([a-z][a-z-]*)(?=  |$)", listed, re.MULTILINE))

@@ -57,7 +57,7 @@ def test_no_page_of_the_site_loads_anything_from_elsewhere(site: Path) -> None:
     for page in pages:
         loads = _Loads()
         loads.feed(page.read_text("utf-8"))
-        foreign += [(page.name, one) for one in loads.found if re.match(r"(https?:)?//", one)]
+        foreign += [(page.name, url) for url in loads.found if re.match(r"(https?:)?//", url)]
 
     assert foreign == []
 

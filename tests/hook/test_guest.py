@@ -30,7 +30,9 @@ def spooled(root: Path) -> list[Mapping[str, Any]]:
     for path in sessions(root):
         folder = take_over(path)
         assert folder is not None
-        found += [json.loads(one.body) for one in Reader(folder).read(1, None, 10_000)]
+        reader = Reader(folder)
+        records = reader.read(1, None, 10_000)
+        found += [json.loads(reader.unpacker.to_json(record.framed)) for record in records]
         folder.release()
     return found
 

@@ -31,6 +31,7 @@ def test_a_run_is_begun_fed_and_asked_for(client: Client) -> None:
         "last_seq": 1,
         "commands": [],
         "rules": begun.json["rules"]["fingerprint"],
+        "attempt": 1,
         "left_out": 0,
     }
     assert (status["status"], status["step"], status["last_seq"]) == ("running", 10, 1)

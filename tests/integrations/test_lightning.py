@@ -191,6 +191,27 @@ def test_what_validation_found_is_told_once(tmp_path: Path) -> None:
     assert [step for step, one in updates if "val_loss" in one] == [5]
 
 
+def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    class Hasher(Callback):  # type: ignore[misc]
+        def on_train_batch_start(
+            self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+        ) -> None:
+            begun.append(bit_hash(pl_module))
+
+    def callback(**more: Any) -> WatchstepCallback:
+        return WatchstepCallback(
+            run="r", directory=tmp_path / "spool", checkpoints=tmp_path / "ck", save_every=8, **more
+        )
+
+    first = Regression()
+    trainer_in(tmp_path, callback(resume=True)).fit(first, loader())
+    trainer_in(tmp_path, callback(resume=True), Hasher()).fit(Regression(), loader())
+
+    assert begun[0] == bit_hash(first)
+
+
 def test_losses_of_accumulated_batches_add_up(tmp_path: Path) -> None:
     watch, updates = watch_in(tmp_path)
     module = Regression()

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
 
+import gymnasium as gym
 import torch
 from stable_baselines3 import A2C, DQN, PPO
 
@@ -115,6 +116,46 @@ def test_a_second_training_with_the_same_callback_is_watched_as_the_next_attempt
     assert callback.watch is not None
     assert callback.watch._stream.seq > 0
     assert callback.watch.errors == {}
+
+
+def test_an_evaluation_is_a_marked_phase(tmp_path: Path) -> None:
+    from stable_baselines3.common.callbacks import EvalCallback
+    from stable_baselines3.common.monitor import Monitor
+
+    evaluation = EvalCallback(
+        Monitor(gym.make("CartPole-v1")), eval_freq=64, n_eval_episodes=1, verbose=0
+    )
+    with _watch(tmp_path) as watch:
+        agent = PPO("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=1, device="cpu")
+        agent.learn(128, callback=[evaluation, WatchstepCallback(watch)])
+
+    assert list(watch._progress._phases) == ["evaluating", "saving"]
+    assert evaluation.evaluations_timesteps == [] or evaluation.best_mean_reward > 0
+
+
+def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> None:
+    def agent(seed: int) -> PPO:
+        return PPO("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=1, device="cpu", seed=seed)
+
+    options = {"directory": tmp_path / "spool", "checkpoints": tmp_path / "ckpt", "run": "r"}
+    first, fresh, resumed = agent(1), agent(2), agent(3)
+    first.learn(64, callback=WatchstepCallback(**options))
+    saved = bit_hash(first.policy)
+
+    begun: list[str] = []
+
+    class Hasher(watchstep.integrations.sb3.BaseCallback):  # type: ignore[name-defined,misc]
+        def _on_training_start(self) -> None:
+            begun.append(bit_hash(self.model.policy))
+
+        def _on_step(self) -> bool:
+            return True
+
+    resumed.learn(64, callback=[WatchstepCallback(**options, resume=True), Hasher()])
+    fresh.learn(64, callback=[WatchstepCallback(**options), Hasher()])
+
+    assert begun[0] == saved
+    assert begun[1] != saved
 
 
 def test_training_is_put_back_as_it_was(tmp_path: Path) -> None:

@@ -105,15 +105,18 @@ def test_a_last_update_is_judged_when_the_writer_closes(writer: Any, tmp_path: P
     assert updates == [(1, {"losses/value_loss": 1.0})]
 
 
-def test_tags_become_metric_names(writer: Any, tmp_path: Path) -> None:
+def test_tags_become_metric_names_and_two_never_one(writer: Any, tmp_path: Path) -> None:
     watch, updates = watched(tmp_path)
     mirrored = mirror(writer, watch)
 
-    writer.add_scalar("Loss (train) é", 1.0, 1)
+    writer.add_scalar("Loss (train)", 1.0, 1)
+    writer.add_scalar("Loss [train]", 2.0, 1)
     mirrored.stop()
     watch.finish()
 
-    assert updates == [(1, {"Loss__train___": 1.0})]
+    ((_, readings),) = updates
+    assert list(readings.values()) == [1.0, 2.0]
+    assert all(name.startswith("Loss_train") for name in readings)
     assert watch.errors == {}
 
 

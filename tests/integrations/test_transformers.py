@@ -20,6 +20,7 @@ from integrations.tiny_llm import sentences, tiny_llm
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 from watchstep.integrations.transformers import WatchstepCallback
+from watchstep.postmortem.readers import open_logs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch"
@@ -179,6 +180,33 @@ def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
     assert min(norms) > 0.1
 
 
+def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    class Hasher(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            begun.append(bit_hash(given["model"]))
+
+    def trained(*more: Any) -> str:
+        callback = WatchstepCallback(
+            run="r",
+            directory=tmp_path / "spool",
+            checkpoints=tmp_path / "ck",
+            save_every=8,
+            resume=True,
+        )
+        trainer = trainer_in(tmp_path, callback)
+        for each in more:
+            trainer.add_callback(each)
+        trainer.train()
+        return bit_hash(trainer.model)
+
+    first = trained()
+    trained(Hasher())
+
+    assert begun[0] == first
+
+
 def test_an_exception_is_reported_and_everything_is_put_back(tmp_path: Path) -> None:
     callback = WatchstepCallback(run="hf", directory=tmp_path / "spool")
     trainer = trainer_in(tmp_path, callback)
@@ -262,3 +290,17 @@ def test_a_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> Non
     assert watch.pinned is not None
     assert any(one.rule == "LossNonFinite" for one in watch.transitions)
     watch.finish()
+
+
+def test_the_trainer_reports_to_watchstep_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHSTEP_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("WATCHSTEP_RUN", "by-name")
+
+    trainer = trainer_in(tmp_path, None, report_to="watchstep")
+    trainer.train()
+
+    (log,) = open_logs([tmp_path / "spool"])
+    steps = [update.step for update in log.updates if "train/loss" in update.readings]
+    assert (log.run, steps) == ("by-name", list(range(1, 9)))

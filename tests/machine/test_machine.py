@@ -40,10 +40,10 @@ class RecordedNvml:
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = answers
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         return len(self.answers)
 
-    def nvmlDeviceGetHandleByIndex(self, at: int) -> int:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, at: int) -> int:
         return at
 
     def __getattr__(self, function: str) -> Any:

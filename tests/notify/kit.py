@@ -137,7 +137,7 @@ class MemoryOutbox:
                     self.renewed += 1
             self._changed.notify_all()
 
-    def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:  # noqa: ARG002 - the port has it
+    def settle(self, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
         with self._changed:
             self._trouble()
             row = next(row for row in self.rows if row.delivery.id == delivery.id)

@@ -29,7 +29,7 @@ class Mailbox:
         self.reply = reply
         self.envelopes = []
 
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802, ARG002 - aiosmtpd's name
+    async def handle_DATA(self, server, session, envelope):
         self.envelopes.append(envelope)
         return self.reply
 

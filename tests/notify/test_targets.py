@@ -241,7 +241,7 @@ def test_tls_asks_for_and_judges_the_name_although_it_connects_to_an_address(tmp
     assert server.requests[0].headers["host"] == f"hook.example.org:{server.port}"
 
 
-class _http_receiver_at:  # noqa: N801 - used as a context manager beside http_receiver
+class _http_receiver_at:
     """A receiver at another loopback address; gives the Host headers it was asked with."""
 
     def __init__(self, address, port):

@@ -94,7 +94,7 @@ def test_what_is_written_is_told_while_it_is_written(
         for step in range(5):
             file.write(f"step {step}: loss {1 / (step + 1):.3f}\n")
             file.flush()
-            service.wait_for(lambda: len(told(service, "r")) == step + 1, PATIENCE_S)  # noqa: B023
+            service.wait_for(lambda: len(told(service, "r")) == step + 1, PATIENCE_S)
 
     assert [step for step, _ in told(service, "r")] == [0, 1, 2, 3, 4]
 
@@ -109,7 +109,7 @@ def test_new_runs_in_a_folder_appear_by_themselves(
     for name in ("seed1", "seed2"):
         (runs / name).mkdir()
         (runs / name / "progress.csv").write_text("step,train/loss\n1,2.0\n2,1.5\n")
-        service.wait_for(lambda: len(told(service, name)) == 2, PATIENCE_S)  # noqa: B023
+        service.wait_for(lambda: len(told(service, name)) == 2, PATIENCE_S)
 
     assert set(service.stored) == {("seed1", 1), ("seed2", 1)}
 

@@ -171,3 +171,16 @@ def test_a_run_that_failed_and_was_resumed_has_not_died(tmp_path: Path) -> None:
 
     assert examined(died).verdict == "died"
     assert examined(resumed).verdict == "healthy"
+
+
+@pytest.mark.parametrize(("begins_at", "verdict"), [(0, "healthy"), (15, "suspicious")])
+def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
+    begins_at: int, verdict: str, tmp_path: Path
+) -> None:
+    failed = [f"step {at} loss {1.0 if at < 20 else math.nan}" for at in range(30)]
+    again = [f"step {at} loss {4.0 - 0.03 * (at - begins_at)}" for at in range(begins_at, 70)]
+    (tmp_path / "log.txt").write_text("\n".join([*failed, *again]) + "\n")
+
+    found = examined(tmp_path / "log.txt")
+
+    assert found.verdict == verdict

@@ -145,8 +145,8 @@ def test_the_words_alone_give_the_roles_of_the_table() -> None:
     )
 
     for trainer in TRAINERS:
-        print(f"{trainer}: words give {right[trainer]} of {rows[trainer]} roles")  # noqa: T201
-    print(f"all: {right.total()} of {rows.total()}")  # noqa: T201
+        print(f"{trainer}: words give {right[trainer]} of {rows[trainer]} roles")
+    print(f"all: {right.total()} of {rows.total()}")
     assert right.total() >= 0.95 * rows.total()
     # Where a trainer has many names, none of it is a foreign language.
     assert [t for t in TRAINERS if rows[t] >= 10 and right[t] < 0.8 * rows[t]] == []

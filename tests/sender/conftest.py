@@ -41,5 +41,5 @@ def outbound(tmp_path: Path) -> Iterator[Callable[..., Outbound]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close(0)
+    for sender in made:
+        sender.close(0)

@@ -73,38 +73,38 @@ class FakeService:
     def updates(self, run: str = "r", attempt: int = 1) -> list[dict[str, Any]]:
         return list(self.stored.get((run, attempt), {}).values())
 
-    def begin(self, run: str, told: dict[str, Any]) -> dict[str, Any]:
-        self.begun.append(told)
-        key = (run, told["session"])
+    def begin(self, run: str, announcement: dict[str, Any]) -> dict[str, Any]:
+        self.begun.append(announcement)
+        key = (run, announcement["session"])
         if key not in self.attempts:
             self.attempts[key] = 1 + max(
                 (number for (name, _), number in self.attempts.items() if name == run), default=0
             )
         attempt = self.attempts[key]
-        kept = self.stored.setdefault((run, attempt), {})
-        answer = {"run": run, "attempt": attempt, "last_seq": max(kept, default=0), "rules": []}
+        updates = self.stored.setdefault((run, attempt), {})
+        answer = {"run": run, "attempt": attempt, "last_seq": max(updates, default=0), "rules": []}
         return {**answer, "accepts": [ROWS_TYPE]} if self.takes_rows else answer
 
-    def accept(self, run: str, told: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        kept = self.stored.setdefault((run, told["attempt"]), {})
+    def accept(self, run: str, batch: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        updates = self.stored.setdefault((run, batch["attempt"]), {})
         accepted = duplicates = 0
-        for update in told["updates"]:
+        for update in batch["updates"]:
             seq = update["seq"]
-            if seq in kept:
+            if seq in updates:
                 duplicates += 1
-                if kept[seq] != update:
-                    return 409, {"title": "another body", "last_seq": max(kept)}
+                if updates[seq] != update:
+                    return 409, {"title": "another body", "last_seq": max(updates)}
                 continue
-            if seq != max(kept, default=0) + 1:
-                self.faults.append(f"{seq} after {max(kept, default=0)}")
-            kept[seq] = update
+            if seq != max(updates, default=0) + 1:
+                self.faults.append(f"{seq} after {max(updates, default=0)}")
+            updates[seq] = update
             accepted += 1
         commands, self.commands = self.commands, []
         return 202, {
             "accepted": accepted,
             "duplicates": duplicates,
             "rejected": [],
-            "last_seq": max(kept, default=0),
+            "last_seq": max(updates, default=0),
             "commands": commands,
         }
 
@@ -131,8 +131,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
-    def answer(self, status: int, told: Any, kind: str = "application/json", **more: str) -> None:
-        body = told if isinstance(told, bytes) else json.dumps(told).encode()
+    def answer(
+        self, status: int, document: Any, kind: str = "application/json", **more: str
+    ) -> None:
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -142,7 +144,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         return self.server.service.requests[-1][3]
 
     def _serve(self) -> None:
@@ -150,18 +152,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        told = _told(body, self.headers["Content-Type"])
+        document = _told(body, self.headers["Content-Type"])
         with service.changed:
-            service.requests.append((self.command, self.path, dict(self.headers), told))
+            service.requests.append((self.command, self.path, dict(self.headers), document))
             service.changed.notify_all()
         if service.behaviour is not None and service.behaviour(self):
             return
         run = self.path.split("/")[4]
         with service.changed:
             if self.command == "PUT":
-                status, answer = 200, service.begin(run, told)
+                status, answer = 200, service.begin(run, document)
             else:
-                status, answer = service.accept(run, told)
+                status, answer = service.accept(run, document)
             service.changed.notify_all()
         self.answer(status, answer)
 
@@ -170,14 +172,17 @@ def _told(body: bytes, kind: str) -> dict[str, Any]:
     if kind != ROWS_TYPE:
         return json.loads(body)
     attempt, updates = decode_rows(body)
-    return {"attempt": attempt, "updates": [json.loads(encode_update(one)) for one in updates]}
+    return {
+        "attempt": attempt,
+        "updates": [json.loads(encode_update(update)) for update in updates],
+    }
 
 
-def status(code: int, told: Any = b"no", kind: str = "text/plain", **headers: str) -> Behaviour:
+def status(code: int, document: Any = b"no", kind: str = "text/plain", **headers: str) -> Behaviour:
     """Answers everything with one status."""
 
     def behave(handler: _Handler) -> bool:
-        handler.answer(code, told, kind, **headers)
+        handler.answer(code, document, kind, **headers)
         return True
 
     return behave
@@ -214,7 +219,7 @@ def lost_answer(handler: _Handler) -> bool:
     if handler.command == "PUT":
         return False
     service = handler.server.service
-    service.accept(handler.path.split("/")[4], handler.told)
+    service.accept(handler.path.split("/")[4], handler.document)
     service.behaviour = None
     return reset(handler)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from watchstep.core.updates import Update
 from watchstep.sender.session import Header, Reader, create
-from watchstep.wire import Packer, Unpacker, scan, seq_of
+from watchstep.wire import Packer, Record, Unpacker, scan, seq_of
 from watchstep.wire.packed import UPDATE
 
 HEADER = Header("0" * 32, "r", "default", {}, {}, "")
@@ -60,14 +60,15 @@ def test_what_is_between_damaged_records_is_read_as_it_was_written(fates):
         # Not the last byte: wiping a zero alters nothing.
         data += frame if fate is None else fate[0](frame, int(fate[1] * (len(frame) - 9)))
 
-    found = [one for one in scan(data) if one.kind == UPDATE]
+    frames = [frame for frame in scan(data) if frame.kind == UPDATE]
 
-    assert [one.payload for one in found] == [frame[12:] for frame in whole]
+    assert [frame.payload for frame in frames] == [frame[12:] for frame in whole]
     unpacker = Unpacker()
-    for one in scan(data):
-        unpacker.learn(one)
-    parcels = [unpacker.parcel(one.kind, one.payload, rows=True) for one in found]
-    assert [one.seq for one in parcels] == [seq_of(UPDATE, frame[12:]) for frame in whole]
+    for frame in scan(data):
+        unpacker.learn(frame)
+    records = [Record(seq_of(frame.framed), frame.framed) for frame in frames]
+    assert all(map(unpacker.can_read, whole))
+    assert [frame.seq for frame in unpacker.parcels(records)] == [seq_of(frame) for frame in whole]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -84,10 +85,10 @@ def test_a_reader_of_files_larger_than_it_reads_at_once_loses_nothing_more(tmp_p
         (folder.path / f"{number:06d}.seg").write_bytes(HEADER.to_frame() + names + b"".join(part))
     reader = Reader(folder)
 
-    found: list[int] = []
-    while batch := reader.read(found[-1] + 1 if found else 1, None, 300):
-        found += [one.seq for one in batch]
+    frames: list[int] = []
+    while batch := reader.read(frames[-1] + 1 if frames else 1, None, 300):
+        frames += [frame.seq for frame in batch]
 
     folder.release()
-    assert found == [seq for seq in range(1, 2_001) if seq not in lost]
+    assert frames == [seq for seq in range(1, 2_001) if seq not in lost]
     assert reader.damaged > 0

@@ -219,10 +219,10 @@ def test_two_threads_may_put_at_the_same_time(service, outbound):
                 trainer.put(update(next(numbers)))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
     assert trainer.flush(10)
     assert service.seqs() == list(range(1, 2001))
@@ -245,7 +245,7 @@ def test_a_closed_door_warns_once_and_keeps_the_updates(service, outbound):
     trainer = outbound(service.url)
 
     # The warning is given in the sender's thread.
-    with pytest.warns(RuntimeWarning, match="WATCHSTEP_TOKEN") as seen:  # noqa: PT031 - in a thread
+    with pytest.warns(RuntimeWarning, match="WATCHSTEP_TOKEN") as seen:
         put_all(trainer, 1, 5)
         poll_until(lambda: trainer.stats().http_failures >= 3)
 
@@ -255,7 +255,7 @@ def test_a_closed_door_warns_once_and_keeps_the_updates(service, outbound):
 
 def test_a_batch_that_is_too_large_is_split(service, outbound):
     def at_most_seven(handler):
-        if handler.command == "POST" and len(handler.told["updates"]) > 7:
+        if handler.command == "POST" and len(handler.document["updates"]) > 7:
             handler.answer(413, {"title": "too large"}, PROBLEM)
             return True
         return False
@@ -272,7 +272,10 @@ def test_a_batch_that_is_too_large_is_split(service, outbound):
 
 def test_one_update_that_is_refused_for_good_is_replaced_and_counted(service, outbound):
     def dislikes_five(handler):
-        liked = all(one["seq"] != 5 or "event" in one for one in handler.told.get("updates", []))
+        liked = all(
+            update["seq"] != 5 or "event" in update
+            for update in handler.document.get("updates", [])
+        )
         if not liked:
             handler.answer(422, {"title": "no"}, PROBLEM)
         return not liked
@@ -290,9 +293,9 @@ def test_one_update_that_is_refused_for_good_is_replaced_and_counted(service, ou
 
 def test_updates_that_the_service_rejects_one_by_one_are_counted(service, outbound):
     def rejects_the_second(handler):
-        if handler.command == "PUT" or len(handler.told["updates"]) < 2:
+        if handler.command == "PUT" or len(handler.document["updates"]) < 2:
             return False
-        _, answer = handler.server.service.accept("r", handler.told)
+        _, answer = handler.server.service.accept("r", handler.document)
         answer["rejected"] = [{"index": 1, "errors": []}]
         handler.server.service.behaviour = None
         handler.answer(202, answer)
@@ -356,7 +359,7 @@ def test_another_body_for_the_same_number_costs_that_update_alone(service, outbo
     service.stored[("r", 1)][2] = {"seq": 2, "of": "somebody else"}
 
     def hides_where_it_is(handler):
-        clashes = any(one["seq"] == 2 for one in handler.told.get("updates", []))
+        clashes = any(update["seq"] == 2 for update in handler.document.get("updates", []))
         if clashes:
             handler.answer(409, {"title": "conflict"}, PROBLEM)
         elif handler.command == "PUT":
@@ -496,7 +499,7 @@ def test_a_service_that_lost_its_store_is_told_what_the_run_is_again(service, ou
 
 def test_updates_that_the_service_refuses_are_warned_of(service, outbound):
     def dislikes_all(handler):
-        refused = any("event" not in one for one in handler.told.get("updates", []))
+        refused = any("event" not in update for update in handler.document.get("updates", []))
         if refused:
             handler.answer(422, {"title": "no"}, PROBLEM)
         return refused

@@ -22,10 +22,10 @@ def test_those_who_were_turned_away_together_do_not_come_back_together(
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     pacers = [Pacer(Patience()) for _ in range(1_000)]
 
-    for one in pacers:
-        one.failed(4.0)
+    for pacer in pacers:
+        pacer.failed(4.0)
 
-    waits = sorted(one.not_before for one in pacers)
+    waits = sorted(pacer.not_before for pacer in pacers)
     assert waits[0] >= 4.0
     assert waits[-1] <= 6.0
     busiest = max(sum(at <= wait < at + 0.2 for wait in waits) for at in (4.0, 4.5, 5.0, 5.5, 5.8))
@@ -80,4 +80,4 @@ def test_an_update_that_makes_a_rule_fire_does_not_wait_for_company(service, out
     stream.put({"loss": 11.0})
 
     service.wait_for(lambda: service.seqs() == [1, 2, 3])
-    assert [one.change for one in stream.transitions] == ["firing"]
+    assert [transition.change for transition in stream.transitions] == ["firing"]

@@ -123,7 +123,7 @@ def test_a_flipped_byte_costs_only_the_record_it_is_in(service, outbound, tmp_pa
     result = replay(tmp_path / "spool", url=service.url, token=None)
 
     assert service.seqs() == list(range(1, 61))
-    replaced = [one["seq"] for one in service.updates() if "event" in one]
+    replaced = [update["seq"] for update in service.updates() if "event" in update]
     assert len(replaced) <= 1
     assert sum(result.lost.values()) == len(replaced)
 
@@ -174,7 +174,7 @@ def test_more_updates_than_memory_holds_come_from_disk(service, outbound):
 
     service.wait_for(lambda: len(service.seqs()) == 3000)
     assert service.faults == []
-    assert all("event" not in one for one in service.updates())
+    assert all("event" not in update for update in service.updates())
     assert trainer.losses() == {}
 
 
@@ -183,7 +183,7 @@ def test_the_spool_stays_within_its_size_and_names_what_it_gave_up(service, outb
     trainer = outbound(None, spool_bytes=limit)
     for seq in range(1, 6001):
         trainer.put(update(seq, a=math.nan if seq == 700 else 1.0, b=float(seq)))
-    size = sum(one.stat().st_size for one in (tmp_path / "spool").rglob("*.seg"))
+    size = sum(path.stat().st_size for path in (tmp_path / "spool").rglob("*.seg"))
     lost = trainer.losses()
     trainer.close()
 
@@ -192,7 +192,7 @@ def test_the_spool_stays_within_its_size_and_names_what_it_gave_up(service, outb
     assert size <= limit * 1.1
     assert service.seqs() == list(range(1, 6001))
     assert service.faults == []
-    placeholders = [one["seq"] for one in service.updates() if "event" in one]
+    placeholders = [path["seq"] for path in service.updates() if "event" in path]
     assert lost == {"spool_full": len(placeholders)}
     assert sum(result.lost.values()) == len(placeholders)
     # The first update and the non-finite one are worth more than their age.
@@ -256,7 +256,7 @@ def test_a_file_size_limit_is_a_full_disk_and_training_goes_on(tmp_path):
 
     assert line == "2000\n"
     assert complaint.count("RuntimeWarning") == 1
-    assert max(one.stat().st_size for one in segments(tmp_path)) <= 20000
+    assert max(path.stat().st_size for path in segments(tmp_path)) <= 20000
 
 
 def test_the_spool_comes_back_after_a_full_disk_with_all_that_memory_held(
@@ -366,7 +366,7 @@ def test_with_neither_disk_nor_service_the_oldest_routine_updates_go_first(
     service.behaviour = None
     assert trainer.flush(10)
 
-    texts = [one["event"]["text"] for one in service.updates() if "event" in one]
+    texts = [update["event"]["text"] for update in service.updates() if "event" in update]
     placeholders = texts.count("update dropped by the trainer: queue_full")
     assert service.seqs() == list(range(1, 1001))
     assert service.faults == []

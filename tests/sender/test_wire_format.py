@@ -32,8 +32,8 @@ def updates(draw):
 
 
 def same(left, right):
-    def bits(one):
-        return {name: repr(value) for name, value in one.readings.items()}
+    def bits(update):
+        return {name: repr(value) for name, value in update.readings.items()}
 
     return bits(left) == bits(right) and (left.seq, left.step, left.time, left.event) == (
         right.seq,
@@ -60,10 +60,10 @@ def test_any_update_survives_packing_and_reads_as_the_same_json(several):
         data += names + framed
 
     read = []
-    for one in wire.scan(data):
-        unpacker.learn(one)
-        if one.kind == 3:
-            read.append(unpacker.to_json(one.kind, one.payload))
+    for frame in wire.scan(data):
+        unpacker.learn(frame)
+        if frame.kind == 3:
+            read.append(unpacker.to_json(frame.framed))
 
     assert read == [wire.encode_update(update) for update in several]
 
@@ -74,23 +74,25 @@ def test_a_flipped_bit_is_never_read_as_an_update(update, data):
     damaged = bytearray(framed)
     damaged[data.draw(st.integers(0, len(framed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
 
-    assert all(one.payload != framed[12:] or one.kind != 3 for one in wire.scan(bytes(damaged)))
+    assert all(
+        frame.payload != framed[12:] or frame.kind != 3 for frame in wire.scan(bytes(damaged))
+    )
 
 
-@given(st.lists(updates(), max_size=6, unique_by=lambda one: one.seq))
+@given(st.lists(updates(), max_size=6, unique_by=lambda update: update.seq))
 def test_any_updates_survive_rows(several):
     packer, unpacker = wire.Packer(), wire.Unpacker()
     parcels = []
     for update in several:
         framed, names = packer.pack(update)
-        for one in wire.scan(names):
-            unpacker.learn(one)
-        parcels.append(unpacker.unframe(framed, rows=True))
+        for frame in wire.scan(names):
+            unpacker.learn(frame)
+        parcels += unpacker.parcels([wire.Record(update.seq, framed)])
 
     attempt, read = wire.decode_rows(wire.encode_rows(3, parcels))
 
     assert attempt == 3
-    assert [wire.encode_update(one) for one in read] == [wire.encode_update(u) for u in several]
+    assert [wire.encode_update(frame) for frame in read] == [wire.encode_update(u) for u in several]
 
 
 ROW = wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, math.nan), b"a")
@@ -133,12 +135,12 @@ def test_a_trainer_that_never_repeats_its_names_is_still_packed():
     read = []
     for update in several:
         framed, names = packer.pack(update)
-        for one in wire.scan(names + framed):
-            unpacker.learn(one)
-        read.append(unpacker.unframe(framed).body)
+        for frame in wire.scan(names + framed):
+            unpacker.learn(frame)
+        read.append(unpacker.to_json(framed))
 
     assert read == [wire.encode_update(update) for update in several]
-    assert [wire.seq_of(one.kind, one.payload) for one in wire.scan(framed)] == [599]
+    assert [wire.seq_of(frame.framed) for frame in wire.scan(framed)] == [599]
 
 
 def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
@@ -250,9 +252,9 @@ def test_events_hold_what_users_put_into_them():
 
     event = {"kind": "log", "n": math.inf, "deep": [{"x": math.nan}], "o": Strange(), "t": (1,)}
 
-    told = json.loads(wire.event_to_json(event))
+    document = json.loads(wire.event_to_json(event))
 
-    assert told == {
+    assert document == {
         "kind": "log",
         "n": "Infinity",
         "deep": [{"x": "NaN"}],
@@ -274,5 +276,5 @@ def test_a_batch_holds_its_attempt_and_its_updates():
 
     body = wire.encode_batch(7, [update, wire.encode_update(update)])
 
-    one = {"seq": 1, "step": 2, "time": 3.0, "metrics": {"a": 1.0}}
-    assert json.loads(body) == {"attempt": 7, "updates": [one, one]}
+    expected = {"seq": 1, "step": 2, "time": 3.0, "metrics": {"a": 1.0}}
+    assert json.loads(body) == {"attempt": 7, "updates": [expected, expected]}

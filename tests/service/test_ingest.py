@@ -128,10 +128,10 @@ def test_a_new_attempt_resolves_nothing_but_its_healthy_updates_do(tmp_path: Pat
 
 def test_the_same_session_is_the_same_attempt_and_another_one_the_next(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        first = at.run_service.begin(Beginning("a", session="one"))
+        first, _ = at.run_service.begin(Beginning("a", session="one"))
         at.send(grad(1, 1.0))
-        again = at.run_service.begin(Beginning("a", session="one"))
-        other = at.run_service.begin(Beginning("a", session="two"))
+        again, _ = at.run_service.begin(Beginning("a", session="one"))
+        other, _ = at.run_service.begin(Beginning("a", session="two"))
 
         assert (first.attempt, first.last_seq) == (1, 0)
         assert (again.attempt, again.last_seq) == (1, 1)
@@ -147,7 +147,7 @@ def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
         at.run_service.begin(Beginning("a", session="two"))
         at.send(grad(1, 9.0, attempt=2), attempt=2)
 
-        resumed = at.run_service.begin(Beginning("a", session="one"))
+        resumed, _ = at.run_service.begin(Beginning("a", session="one"))
         late = at.send(grad(1, 1.0), grad(2, 2.0), attempt=1)
 
         assert (resumed.attempt, resumed.last_seq) == (1, 1)

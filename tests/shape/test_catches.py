@@ -31,7 +31,6 @@ REASONS = {
     "sender/loop._guarded_turn": "the sender's loop: counted, tried again",
     "sender/outbound.close": "the end of a run",
     "sender/outbound.put": "the one call on the way of every update",
-    "sender/transport._connected": "closed, and raised again",
 }
 MONITOR_REASONS = {
     "http/envelope.__call__": "the outermost place of a request: whatever went wrong is a problem",
@@ -61,7 +60,7 @@ def _innermost(tree: ast.AST, wanted: ast.AST) -> str:
 def _is_broad(handler: ast.ExceptHandler) -> bool:
     caught = handler.type
     names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
-    return caught is None or any(isinstance(one, ast.Name) and one.id in BROAD for one in names)
+    return caught is None or any(isinstance(name, ast.Name) and name.id in BROAD for name in names)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +78,12 @@ def test_each_broad_catch_is_listed_with_its_reason(root: Path, reasons: dict[st
 
 
 def test_one_context_manager_alone_swallows_what_ends_its_block() -> None:
-    found = set()
+    swallowing = set()
     for path in CLIENT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name == "__exit__":
                 returns = node.returns
                 if not (isinstance(returns, ast.Constant) and returns.value is None):
-                    found.add(_named(path, node.name))
+                    swallowing.add(_named(path, node.name))
 
-    assert found == set(ENDS_A_BLOCK)
+    assert swallowing == set(ENDS_A_BLOCK)

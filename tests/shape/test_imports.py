@@ -11,11 +11,11 @@ HEAVY = ("torch", "numpy", "httpx", "pydantic", "ruamel", "typer", "rich", "fast
 def test_importing_watchstep_pulls_in_nothing_heavy() -> None:
     program = f"import sys, watchstep; print([m for m in {HEAVY!r} if m in sys.modules])"
 
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
 
-    assert found.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
 def test_making_a_watch_imports_neither_torch_nor_an_http_library() -> None:
@@ -27,8 +27,8 @@ def test_making_a_watch_imports_neither_torch_nor_an_http_library() -> None:
         "w.finish()\n"
     )
 
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
 
-    assert found.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"

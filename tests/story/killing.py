@@ -56,7 +56,7 @@ def killed_under_load(folder: Path, kills: int, runs: int = 3, seed: int = 7) ->
     """Kill the service under load; count what was acknowledged and is not there, or twice."""
     chance = random.Random(seed)
     acknowledged = {f"run-{n}": 0 for n in range(runs)}
-    told = Loads(kills=kills)
+    loads = Loads(kills=kills)
     for _ in range(kills):
         with served(folder) as running:
             trainers = [Trainer(running.client, run, last) for run, last in acknowledged.items()]
@@ -70,11 +70,11 @@ def killed_under_load(folder: Path, kills: int, runs: int = 3, seed: int = 7) ->
                 acknowledged[trainer.run_name] = trainer.acknowledged
     with served(folder) as running:
         for run, last in acknowledged.items():
-            _count(running, run, last, told)
-    return told
+            _count(running, run, last, loads)
+    return loads
 
 
-def _count(running: Running, run: str, last: int, told: Loads) -> None:
+def _count(running: Running, run: str, last: int, loads: Loads) -> None:
     status = running.client.get(f"/runs/{run}").json
     newest, start = status["last_seq"], 1
     seen: Counter[int] = Counter()
@@ -83,12 +83,12 @@ def _count(running: Running, run: str, last: int, told: Loads) -> None:
         path += f"&from_step={start * 10}&to_step={(start + 8_999) * 10}"
         for point in running.client.get(path).json["points"]:
             seen[point["seq"]] += 1
-            told.wrong += point["value"] != float(point["seq"])
+            loads.wrong += point["value"] != float(point["seq"])
         start += 9_000
-    told.acknowledged += last
-    told.stored += len(seen)
-    told.lost += sum(n not in seen for n in range(1, last + 1))
-    told.doubled += sum(count > 1 for count in seen.values()) + (status["counts"]["lost"] > 0)
+    loads.acknowledged += last
+    loads.stored += len(seen)
+    loads.lost += sum(n not in seen for n in range(1, last + 1))
+    loads.doubled += sum(count > 1 for count in seen.values()) + (status["counts"]["lost"] > 0)
 
 
 @dataclass
@@ -157,7 +157,7 @@ def killed_after_alerts(
             with served(folder, **settings) as running:
                 _send_bad(running.client, [f"run-{kill}-{n}" for n in range(at_once)])
                 if after_answer_s:
-                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)  # noqa: B023
+                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)
                 pause_s = after_answer_s or chance.choice([0.0, 0.0, 0.001, 0.003, 0.006])
                 threading.Event().wait(pause_s)
                 running.kill()

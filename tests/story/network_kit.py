@@ -42,17 +42,17 @@ class Network:
         with _inside(self._places[place]):
             yield
 
-    def cut(self, one: str, other: str) -> None:
+    def cut(self, near: str, far: str) -> None:
         """Lose every packet between two places from now on."""
-        self._rule("add", one, other)
+        self._rule("add", near, far)
 
-    def mend(self, one: str, other: str) -> None:
+    def mend(self, near: str, far: str) -> None:
         """Carry them again."""
-        self._rule("del", one, other)
+        self._rule("del", near, far)
 
-    def _rule(self, verb: str, one: str, other: str) -> None:
+    def _rule(self, verb: str, near: str, far: str) -> None:
         with _inside(self._router):
-            for source, target in ((one, other), (other, one)):
+            for source, target in ((near, far), (far, near)):
                 pair = ("from", self.address(source), "to", self.address(target))
                 _ip("rule", verb, *pair, "blackhole")
 

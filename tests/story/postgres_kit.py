@@ -170,18 +170,18 @@ class Inbox:
         }
 
     def ids(self) -> list[str]:
-        return [one for one, _ in self.got]
+        return [webhook_id for webhook_id, _ in self.got]
 
 
 @contextmanager
 def inbox(host: str = "127.0.0.1") -> Iterator[Inbox]:
     """A receiver that takes everything."""
-    found = Inbox(host)
+    inbox = Inbox(host)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            found.got.append((self.headers["webhook-id"], body))
+            inbox.got.append((self.headers["webhook-id"], body))
             self.send_response(204)
             self.end_headers()
 
@@ -189,11 +189,11 @@ def inbox(host: str = "127.0.0.1") -> Iterator[Inbox]:
             return
 
     server = ThreadingHTTPServer((host, 0), Handler)
-    found.port = server.server_address[1]
+    inbox.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield found
+        yield inbox
     finally:
         server.shutdown()
         server.server_close()

@@ -52,12 +52,12 @@ def replicas(folder: Path, count: int, url: str, **settings: str) -> Iterator[li
             )
             for at in range(count)
         ]
-        yield [one.result() for one in entering]
+        yield [future.result() for future in entering]
 
 
 def leaders(running: Sequence[Running]) -> list[Running]:
     """Those that said so, dead ones included."""
-    return [one for one in running if KEEPS_CLOCK in (one.folder / "log").read_text()]
+    return [service for service in running if KEEPS_CLOCK in (service.folder / "log").read_text()]
 
 
 def free_port() -> int:
@@ -102,11 +102,11 @@ def standing(places: Sequence[Replica]) -> Iterator[Sequence[Replica]]:
     """All of them running; all gone at the end."""
     try:
         with ThreadPoolExecutor(len(places)) as pool:
-            list(pool.map(lambda one: one.start(), places))
+            list(pool.map(lambda place: place.start(), places))
         yield places
     finally:
-        for one in places:
-            one.kill()
+        for place in places:
+            place.kill()
 
 
 @contextmanager
@@ -118,7 +118,9 @@ def nginx(folder: Path, ports: Sequence[int]) -> Iterator[int]:
     folder.mkdir()
     port = free_port()
     shipped = NGINX_CONF.read_text()
-    servers = "".join(f"server 127.0.0.1:{one} max_fails=1 fail_timeout=5s;\n" for one in ports)
+    servers = "".join(
+        f"server 127.0.0.1:{service_port} max_fails=1 fail_timeout=5s;\n" for service_port in ports
+    )
     here, count = re.subn(r"( *server replica-\d:8420 [^;]*;\n)+", servers, shipped)
     assert count == 1
     here = here.replace("listen 80;", f"listen 127.0.0.1:{port};")
@@ -158,10 +160,10 @@ def value_of(seq: int) -> float:
 
 def edges_of(last_seq: int) -> list[tuple[int, str]]:
     """The transitions that the updates up to a number must have made, in order."""
-    found = []
+    edges = []
     for start in range(700, last_seq + 1, 500):
-        found += [(start, "firing")] + [(start + 4, "resolved")] * (start + 4 <= last_seq)
-    return found
+        edges += [(start, "firing")] + [(start + 4, "resolved")] * (start + 4 <= last_seq)
+    return edges
 
 
 @dataclass
@@ -254,7 +256,7 @@ def to_any(clients: Sequence[Client], seed: int) -> Callable[[str, Sequence[dict
 def training(trainers: Sequence[Trainer]) -> Iterator[Sequence[Trainer]]:
     """All at work inside the block; each is done with its last batch after it."""
     stop = threading.Event()
-    threads = [threading.Thread(target=one.train, args=(stop,)) for one in trainers]
+    threads = [threading.Thread(target=trainer.train, args=(stop,)) for trainer in trainers]
     for thread in threads:
         thread.start()
     try:
@@ -267,9 +269,11 @@ def training(trainers: Sequence[Trainer]) -> Iterator[Sequence[Trainer]]:
 
 def progress(trainers: Sequence[Trainer], updates: int, seconds: float = 60) -> None:
     """Wait until every run has moved on by so many acknowledged updates."""
-    goals = [min(one.acknowledged + updates, MOST - BATCH) for one in trainers]
+    goals = [min(trainer.acknowledged + updates, MOST - BATCH) for trainer in trainers]
     until(
-        lambda: all(one.acknowledged >= goal for one, goal in zip(trainers, goals, strict=True)),
+        lambda: all(
+            trainer.acknowledged >= goal for trainer, goal in zip(trainers, goals, strict=True)
+        ),
         seconds,
     )
 
@@ -317,65 +321,65 @@ def tally(
         trainers: Whose runs.
         received: Where messages went; None to leave them out.
     """
-    told = Tally()
-    for one in trainers:
-        _count_updates(client, one, told)
-        _count_edges(client, one, told)
+    totals = Tally()
+    for trainer in trainers:
+        _count_updates(client, trainer, totals)
+        _count_edges(client, trainer, totals)
     if received is not None:
         # What a replica that died had under way waits for the end of its lease.
         until(lambda: not client.get("/deliveries?state=waiting").json["items"], 60)
-        _count_messages(client, {one.run for one in trainers}, received, told)
+        _count_messages(client, {trainer.run for trainer in trainers}, received, totals)
     # Shown by --log-cli-level=INFO; the docs quote them.
-    log.info("%s", told)
-    longest = max((getattr(one, "longest_wait_s", 0.0) for one in trainers), default=0.0)
+    log.info("%s", totals)
+    longest = max((getattr(trainer, "longest_wait_s", 0.0) for trainer in trainers), default=0.0)
     log.info("the longest wait for an acknowledgement: %.2f s", longest)
-    return told
+    return totals
 
 
-def _count_updates(client: Client, one: Trainer, told: Tally) -> None:
-    answer = client.get(f"/runs/{one.run}")
+def _count_updates(client: Client, trainer: Trainer, totals: Tally) -> None:
+    answer = client.get(f"/runs/{trainer.run}")
     assert answer.status == 200, answer.body
     status = answer.json
-    points = client.get(f"/runs/{one.run}/series?metric=train/grad_norm&points=10000").json
+    points = client.get(f"/runs/{trainer.run}/series?metric=train/grad_norm&points=10000").json
     assert not points["thinned"]
     seqs = [point["seq"] for point in points["points"]]
-    told.acknowledged += one.acknowledged
-    told.lost += sum(seq not in set(seqs) for seq in range(1, one.acknowledged + 1))
-    told.doubled += len(seqs) - len(set(seqs)) + (status["counts"]["updates"] != len(seqs))
-    told.wrong += sum(point["value"] != value_of(point["seq"]) for point in points["points"])
-    told.out_of_order += seqs != sorted(seqs)
+    totals.acknowledged += trainer.acknowledged
+    totals.lost += sum(seq not in set(seqs) for seq in range(1, trainer.acknowledged + 1))
+    totals.doubled += len(seqs) - len(set(seqs)) + (status["counts"]["updates"] != len(seqs))
+    totals.wrong += sum(point["value"] != value_of(point["seq"]) for point in points["points"])
+    totals.out_of_order += seqs != sorted(seqs)
     # A batch that was under way at the end may be there too.
-    assert one.acknowledged <= status["last_seq"] <= one.acknowledged + BATCH
+    assert trainer.acknowledged <= status["last_seq"] <= trainer.acknowledged + BATCH
 
 
-def _count_edges(client: Client, one: Trainer, told: Tally) -> None:
-    last_seq = client.get(f"/runs/{one.run}").json["last_seq"]
+def _count_edges(client: Client, trainer: Trainer, totals: Tally) -> None:
+    last_seq = client.get(f"/runs/{trainer.run}").json["last_seq"]
     items, cursor = [], ""
     while cursor is not None:
-        page = client.get(f"/runs/{one.run}/timeline?limit=500{cursor}").json
+        page = client.get(f"/runs/{trainer.run}/timeline?limit=500{cursor}").json
         items += page["items"]
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
-    found = [
+    edges = [
         (entry["seq"], entry["change"])
         for entry in items
         if entry["kind"] == "transition" and entry["rule"] == "GradHigh"
     ]
-    told.edges += len(found)
-    told.edges_wrong += found != edges_of(last_seq)
+    totals.edges += len(edges)
+    totals.edges_wrong += edges != edges_of(last_seq)
 
 
-def _count_messages(client: Client, runs: set[str], received: Inbox, told: Tally) -> None:
+def _count_messages(client: Client, runs: set[str], received: Inbox, totals: Tally) -> None:
     promised, others, cursor = set(), set(), ""
     while cursor is not None:
         page = client.get(f"/deliveries?limit=500{cursor}").json
-        promised |= {one["id"] for one in page["items"] if one["run"] in runs}
-        others |= {one["id"] for one in page["items"] if one["run"] not in runs}
+        promised |= {delivery["id"] for delivery in page["items"] if delivery["run"] in runs}
+        others |= {item["id"] for item in page["items"] if item["run"] not in runs}
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
     # Ids of deliveries are made of webhook ids, since one message may go to several.
-    ids = [short_id("dl", one, "ops") for one in received.ids()]
-    ids = [one for one in ids if one not in others]
-    told.messages = len(promised)
-    told.messages_missing = max(told.edges - len(promised), 0)
-    told.messages_lost = len(promised - set(ids))
-    told.messages_foreign = len(set(ids) - promised)
-    told.messages_repeated = len(ids) - len(set(ids))
+    ids = [short_id("dl", webhook_id, "ops") for webhook_id in received.ids()]
+    ids = [delivery_id for delivery_id in ids if delivery_id not in others]
+    totals.messages = len(promised)
+    totals.messages_missing = max(totals.edges - len(promised), 0)
+    totals.messages_lost = len(promised - set(ids))
+    totals.messages_foreign = len(set(ids) - promised)
+    totals.messages_repeated = len(ids) - len(set(ids))

@@ -30,7 +30,7 @@ CUTS = round(5 * LENGTH)
 
 
 def trainers_of(running: list[Running], name: str = "run") -> list[Trainer]:
-    clients = [one.client for one in running]
+    clients = [service.client for service in running]
     return [Trainer(f"{name}-{at}", to_any(clients, at)) for at in range(RUNS)]
 
 
@@ -64,7 +64,7 @@ def spooling(folder: Path, running: list[Running]) -> Iterator[list[Spooling]]:
         config = OutboundConfig(f"spool-{at}", url, directory=folder / str(at))
         made.append(Spooling(config.run, Outbound(config)))
     stop = threading.Event()
-    threads = [threading.Thread(target=one.train, args=(stop,)) for one in made]
+    threads = [threading.Thread(target=created.train, args=(stop,)) for created in made]
     for thread in threads:
         thread.start()
     try:
@@ -72,11 +72,11 @@ def spooling(folder: Path, running: list[Running]) -> Iterator[list[Spooling]]:
         stop.set()
         for thread in threads:
             thread.join(20)
-        assert [one.outbound.flush(30.0) for one in made] == [True] * RUNS
+        assert [trainer.outbound.flush(30.0) for trainer in made] == [True] * RUNS
     finally:
         stop.set()
-        for one in made:
-            one.outbound.close(0.0)
+        for trainer in made:
+            trainer.outbound.close(0.0)
 
 
 def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
@@ -88,12 +88,12 @@ def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
     with spooling(tmp_path, running) as clients, training(trainers):
         progress(trainers, 650)
         database.stop("immediate")
-        until(lambda: all(one.refusals[503] > 2 for one in trainers))
-        until(lambda: all(one.outbound.stats().http_failures for one in clients))
-        asked = time.monotonic()
+        until(lambda: all(trainer.refusals[503] > 2 for trainer in trainers))
+        until(lambda: all(client.outbound.stats().http_failures for client in clients))
+        began = time.monotonic()
         away = [client.send(f"new-{at}", upd(1, x=1.0)) for at in range(20)]
         away += [client.get("/runs/restart-0"), client.ask("GET", "/readyz")]
-        answered_s = time.monotonic() - asked
+        answered_s = time.monotonic() - began
         lives = client.ask("GET", "/healthz").status
         database.start()
         back = time.monotonic()
@@ -101,19 +101,19 @@ def test_a_restart_of_the_database_costs_nothing_and_real_clients_spool_over_it(
         recovery_s = time.monotonic() - back
         until(lambda: client.ask("GET", "/readyz").status == 200)
         progress(trainers, 200)
-    told = tally(client, trainers, cluster.received)
+    totals = tally(client, trainers, cluster.received)
     spooled = tally(running[1].client, clients)
-    lost = [one.outbound.losses() for one in clients]
+    lost = [client.outbound.losses() for client in clients]
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
     assert spooled.clean(), spooled
     assert spooled.acknowledged > 0
     assert lost == [{}] * RUNS
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
     assert recovery_s < 5.0
-    assert {one.status for one in away} == {503}
+    assert {trainer.status for trainer in away} == {503}
     assert lives == 200
     assert answered_s < 5.0, "no one waits for a database that is away"
 
@@ -131,12 +131,12 @@ def test_connections_that_the_database_cuts_under_load_cost_nothing(cluster: Clu
                 )
             )
         progress(trainers, 100)
-    told = tally(cluster.running[0].client, trainers, cluster.received)
+    totals = tally(cluster.running[0].client, trainers, cluster.received)
 
     assert cut >= CUTS * 4
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
 
 
 def test_a_full_disk_under_the_database_refuses_and_loses_nothing(tmp_path: Path) -> None:
@@ -151,18 +151,18 @@ def test_a_full_disk_under_the_database_refuses_and_loses_nothing(tmp_path: Path
             progress(trainers, 650)
             ballast = database.folder / "ballast"
             fill(ballast)
-            until(lambda: all(one.refusals[503] > 2 for one in trainers), 60)
+            until(lambda: all(trainer.refusals[503] > 2 for trainer in trainers), 60)
             ready = until(lambda: running[0].client.ask("GET", "/readyz").status == 503)
             lives = running[0].client.ask("GET", "/healthz").status
             ballast.unlink()
             restart_if_dead(database)
             progress(trainers, 200)
-        told = tally(running[0].client, trainers, received)
+        totals = tally(running[0].client, trainers, received)
 
     assert (ready, lives) == (True, 200)
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
 
 
 def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> None:
@@ -182,17 +182,17 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> No
             progress(trainers, 10)
             recovery_s = time.monotonic() - begun
             progress(trainers, 200)
-        told = tally(running[0].client, trainers, received)
+        totals = tally(running[0].client, trainers, received)
         order = running[1].client.post("/runs/run-0/commands", {"kind": "halt"})
         taken = running[0].client.send("run-0", upd(trainers[0].acknowledged + 50, x=1.0))
         leader = until(lambda: clock_keepers(standby))
 
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
     assert recovery_s < 5.0
     assert order.status == 202
-    assert [one["kind"] for one in taken.json["commands"]] == ["halt"]
+    assert [command["kind"] for command in taken.json["commands"]] == ["halt"]
     assert len(leader) == 1
 
 

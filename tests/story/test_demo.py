@@ -16,9 +16,9 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_main_job_runs_end_to_end_on_real_training() -> None:
     pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
 
-    told = _run("--no-wait")
+    run = _run("--no-wait")
 
-    assert told.returncode == 0, told.stderr
+    assert run.returncode == 0, run.stderr
     order = [
         "AdvantagesForeignDeviation",
         "AdvantagesVanishing",
@@ -31,15 +31,15 @@ def test_the_main_job_runs_end_to_end_on_real_training() -> None:
         "finished, attempt 2",
         "Nobody was called.",
     ]
-    places = [told.stdout.replace("\n", " ").find(words) for words in order]
+    places = [run.stdout.replace("\n", " ").find(words) for words in order]
     assert -1 not in places, dict(zip(order, places, strict=True))
     assert places == sorted(places)
 
 
 def test_the_seed_timeline_stays_critical_through_the_nan() -> None:
-    told = _run("--replay-seed")
+    run = _run("--replay-seed")
 
-    assert told.returncode == 0, told.stderr
-    through = told.stdout.split("still firing through the NaN:")[1].split("\n\n")[0]
+    assert run.returncode == 0, run.stderr
+    through = run.stdout.split("still firing through the NaN:")[1].split("\n\n")[0]
     assert "AdvantagesExtreme" in through
-    assert 'run="seed-timeline",project="demo",metric="train/policy_loss"} NaN' in told.stdout
+    assert 'run="seed-timeline",project="demo",metric="train/policy_loss"} NaN' in run.stdout

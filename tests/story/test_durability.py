@@ -34,29 +34,29 @@ groups:
 
 
 def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(tmp_path: Path) -> None:
-    told = killed_under_load(tmp_path, kills=2)
+    loads = killed_under_load(tmp_path, kills=2)
 
-    assert told.acknowledged > 0
-    assert told.stored >= told.acknowledged
-    assert (told.lost, told.doubled, told.wrong) == (0, 0, 0)
+    assert loads.acknowledged > 0
+    assert loads.stored >= loads.acknowledged
+    assert (loads.lost, loads.doubled, loads.wrong) == (0, 0, 0)
 
 
 def test_an_alert_is_delivered_although_the_service_was_killed_after_its_commit(
     tmp_path: Path,
 ) -> None:
-    told = killed_after_alerts(tmp_path, kills=1, at_once=6)
+    loads = killed_after_alerts(tmp_path, kills=1, at_once=6)
 
-    assert told.alerts == 6
-    assert (told.lost, told.with_another_id) == (0, 0)
+    assert loads.alerts == 6
+    assert (loads.lost, loads.with_another_id) == (0, 0)
 
 
 def test_a_message_is_not_sent_again_when_the_kill_comes_a_second_after_the_answer(
     tmp_path: Path,
 ) -> None:
-    told = killed_after_alerts(tmp_path, kills=2, at_once=5, after_answer_s=1.0)
+    loads = killed_after_alerts(tmp_path, kills=2, at_once=5, after_answer_s=1.0)
 
-    assert told.alerts == 10
-    assert (told.lost, told.repeated) == (0, 0)
+    assert loads.alerts == 10
+    assert (loads.lost, loads.repeated) == (0, 0)
 
 
 def test_every_acknowledgement_comes_after_a_sync(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_a_rule_that_counts_breaches_fires_at_its_update_although_each_is_follow
     for seq in range(1, 7):
         with served(tmp_path) as running:
             assert running.client.send("a", upd(seq, x=0.0 if seq == 1 else 9.0)).status == 202
-            found = running.client.get("/alerts?state=firing&run=a").json["items"]
-            firing.append([alert["first_update"] for alert in found])
+            alerts = running.client.get("/alerts?state=firing&run=a").json["items"]
+            firing.append([alert["first_update"] for alert in alerts])
             running.kill()
 
     # It fires with the fourth breach, update 5, and says that it began with the first.

@@ -28,29 +28,29 @@ def bench(script: str, *options: str) -> str:
 def test_a_small_fleet_with_bursts_and_stragglers_loses_nothing(database: str) -> None:
     small = ("--runs", "100", "--seconds", "4", "--every", "1", "--connections", "20", "--json")
     if database == "sqlite":
-        found = json.loads(bench("fleet_load.py", *small))
+        document = json.loads(bench("fleet_load.py", *small))
     else:
         with postgres_database() as url:
-            found = json.loads(bench("fleet_load.py", *small, "--database-url", url))
+            document = json.loads(bench("fleet_load.py", *small, "--database-url", url))
 
-    assert found["verdict"]["acknowledged"] == found["verdict"]["stored"] >= 200
-    assert found["clean"]
-    assert set(found["statuses"]) == {"202"}
+    assert document["verdict"]["acknowledged"] == document["verdict"]["stored"] >= 200
+    assert document["clean"]
+    assert set(document["statuses"]) == {"202"}
 
 
 def test_trainers_that_come_back_all_at_once_are_served_without_a_storm_of_retries() -> None:
     small = ("--trainers", "300", "--spooled", "30", "--outage", "3", "--json")
 
-    found = json.loads(bench("fleet_storm.py", *small))
+    document = json.loads(bench("fleet_storm.py", *small))
 
-    assert found["clean"]
-    assert found["updates"] == 300 * 30
-    assert found["requests_while_away"] > 300
+    assert document["clean"]
+    assert document["updates"] == 300 * 30
+    assert document["requests_while_away"] > 300
     answered = {
-        key: count for key, count in found["statuses_after"].items() if not key.endswith("Error")
+        key: count for key, count in document["statuses_after"].items() if not key.endswith("Error")
     }
-    assert sum(answered.values()) <= 3 * found["needed_requests"]
-    assert found["without_retry_after"] == 0
+    assert sum(answered.values()) <= 3 * document["needed_requests"]
+    assert document["without_retry_after"] == 0
 
 
 def test_the_capacity_model_prints_costs_and_what_follows_from_them() -> None:
@@ -63,10 +63,10 @@ def test_the_capacity_model_prints_costs_and_what_follows_from_them() -> None:
     shown = bench("fleet_capacity.py", "--replicas", "1", "--seconds", "2", "--runs", "20")
 
     costs = [line.split() for line in shown.splitlines() if line.split()[:1] == ["1"]]
-    assert [one[1] for one in costs] == ["1", "100"]
-    assert all(float(one[4].replace(",", "")) > 0 for one in costs), "the services' cost"
-    assert all(float(one[5].replace(",", "")) > 0 for one in costs), "the database's cost"
-    assert all(float(one[6].replace(",", "")) > 20 * 8 for one in costs), "its log"
+    assert [cost[1] for cost in costs] == ["1", "100"]
+    assert all(float(cost[4].replace(",", "")) > 0 for cost in costs), "the services' cost"
+    assert all(float(cost[5].replace(",", "")) > 0 for cost in costs), "the database's cost"
+    assert all(float(cost[6].replace(",", "")) > 20 * 8 for cost in costs), "its log"
     assert "saturate first" in shown
     assert "1,000,000" in shown
     assert "NOT CLEAN" not in shown

@@ -51,13 +51,13 @@ class Site:
         return Client(self.running[place].client.port, TOKEN, self.net.address(place))
 
     def trainers(self, name: str) -> list[Trainer]:
-        clients = [self.client(one) for one in REPLICAS]
+        clients = [self.client(replica) for replica in REPLICAS]
         return [Trainer(f"{name}-{at}", to_any(clients, at)) for at in range(RUNS)]
 
     def sessions_of(self, place: str) -> int:
         """Connections that the database believes to have with a replica."""
-        asked = f"SELECT 1 FROM pg_stat_activity WHERE client_addr = '{self.net.address(place)}'"
-        return len(self.database.ask(asked))
+        query = f"SELECT 1 FROM pg_stat_activity WHERE client_addr = '{self.net.address(place)}'"
+        return len(self.database.ask(query))
 
     def clock_keeper(self) -> str | None:
         """The replica whose session holds the lock, as the database sees it."""
@@ -65,7 +65,7 @@ class Site:
             "SELECT host(client_addr) FROM pg_locks JOIN pg_stat_activity USING (pid)"
             " WHERE locktype = 'advisory' AND granted"
         )
-        return next((one for one in REPLICAS if (self.net.address(one),) in rows), None)
+        return next((name for name in REPLICAS if (self.net.address(name),) in rows), None)
 
 
 @contextmanager
@@ -121,13 +121,13 @@ def test_a_replica_that_loses_the_database_says_so_and_another_takes_over(at: Si
         progress(trainers, 650)
         at.net.cut(lost, "database")
         cut = time.monotonic()
-        asked = [pool.submit(timed, *one) for one in asking]
+        futures = [pool.submit(timed, *question) for question in asking]
         until(lambda: at.clock_keeper() == other)
         handed_over_s = time.monotonic() - cut
         until(lambda: at.sessions_of(lost) == 0)
         forgotten_s = time.monotonic() - cut
-        first = [one.result() for one in asked]
-        later = [timed(*one) for one in asking]
+        first = [future.result() for future in futures]
+        later = [timed(*question) for question in asking]
         lives, ready = (client.ask("GET", path).status for path in ("/healthz", "/readyz"))
         progress(trainers, 50)
         at.net.mend(lost, "database")
@@ -135,25 +135,25 @@ def test_a_replica_that_loses_the_database_says_so_and_another_takes_over(at: Si
         until(lambda: all(ask(*words).status in {200, 202} for ask, *words in asking))
         recovered_s = time.monotonic() - mended
         progress(trainers, 100)
-    told = tally(client, trainers, at.received)
+    totals = tally(client, trainers, at.received)
     log.info("the lock passed on after %.1f s, sessions ended %.1f s", handed_over_s, forgotten_s)
     log.info("refused in %.1f s, later in %.3f s", longest(first), longest(later))
     log.info("recovered in %.1f s", recovered_s)
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
     answers = [answer for answer, _ in first + later]
-    assert {one.status for one in answers} == {503}
-    assert all("retry-after" in one.headers for one in answers)
+    assert {answer.status for answer in answers} == {503}
+    assert all("retry-after" in answer.headers for answer in answers)
     assert (ready, lives) == (503, 200)
     assert longest(first) < 9.0
     assert longest(later) < 1.0
     assert handed_over_s < 10.0
     assert forgotten_s < 10.0
     assert recovered_s < 5.0
-    assert max(one.longest_wait_s for one in trainers) < 12.0
+    assert max(trainer.longest_wait_s for trainer in trainers) < 12.0
 
 
 def longest(timings: Sequence[tuple[Answer, float]]) -> float:
@@ -177,12 +177,12 @@ def test_a_network_that_comes_and_goes_costs_nothing(at: Site) -> None:
             until(lambda client=client: client.send("flaky", upd(1, x=1.0)).status == 202)
             recovered_s.append(time.monotonic() - mended)
             progress(trainers, 50)
-    told = tally(at.client("one"), trainers, at.received)
+    totals = tally(at.client("one"), trainers, at.received)
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
     assert max(recovered_s) < 5.0
 
 
@@ -207,12 +207,12 @@ def test_a_trainer_that_is_cut_off_trains_on_and_catches_up(at: Site, tmp_path: 
         thread.join(20)
         flushed = trainer.outbound.flush(20.0)
         trainer.outbound.close(0.0)
-    told = tally(client, [trainer], at.received)
+    totals = tally(client, [trainer], at.received)
     log.info("caught up in %.1f s, longest put %.4f s", caught_up_s, trainer.longest_put_s)
 
     assert flushed
     assert behind > 100
     assert trainer.outbound.losses() == {}
-    assert told.clean(), told
+    assert totals.clean(), totals
     assert trainer.longest_put_s < 0.5
     assert caught_up_s < 5.0

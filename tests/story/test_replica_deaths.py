@@ -31,7 +31,7 @@ def test_replicas_that_are_killed_and_stopped_at_random_cost_nothing_behind_ngin
     chance = random.Random(8)
     with postgres_database() as url, inbox() as received:
         places = [Replica(tmp_path / f"r{at}", url, **received.settings()) for at in range(3)]
-        with standing(places), nginx(tmp_path / "nginx", [one.port for one in places]) as port:
+        with standing(places), nginx(tmp_path / "nginx", [place.port for place in places]) as port:
             trainers = [
                 Trainer(f"run-{at}", to_any([Client(port)], at), 0.04) for at in range(RUNS)
             ]
@@ -40,14 +40,14 @@ def test_replicas_that_are_killed_and_stopped_at_random_cost_nothing_behind_ngin
                 for _ in range(DEATHS):
                     _kill_one_and_stop_another(chance, places, trainers)
                 progress(trainers, 100)
-            told = tally(Client(port), trainers, received)
+            totals = tally(Client(port), trainers, received)
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert told.acknowledged >= RUNS * 1_200
-    assert told.edges >= RUNS * 3
-    assert told.clean(), told
-    assert max(one.longest_wait_s for one in trainers) < 5.0
-    assert sum(one.without_retry_after for one in trainers) == 0
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert totals.acknowledged >= RUNS * 1_200
+    assert totals.edges >= RUNS * 3
+    assert totals.clean(), totals
+    assert max(trainer.longest_wait_s for trainer in trainers) < 5.0
+    assert sum(trainer.without_retry_after for trainer in trainers) == 0
 
 
 def test_when_no_replica_is_left_nginx_asks_trainers_to_come_back(tmp_path: Path) -> None:
@@ -61,11 +61,11 @@ def test_when_no_replica_is_left_nginx_asks_trainers_to_come_back(tmp_path: Path
                 until(lambda: trainer.refusals[503] > 3)
                 place.start()
                 progress([trainer], 100)
-            told = tally(Client(port), [trainer])
+            totals = tally(Client(port), [trainer])
 
     assert trainer.without_retry_after == 0
     assert trainer.unanswered == 0
-    assert told.clean(), told
+    assert totals.clean(), totals
 
 
 def _kill_one_and_stop_another(

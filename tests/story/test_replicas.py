@@ -45,15 +45,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_orders_and_events_reach_trainers_and_listeners_of_other_replicas(
     cluster: Cluster,
 ) -> None:
-    one, two, _ = cluster.running
-    one.client.send("a", upd(1, train__grad_norm=1.0))
-    with listening(two.client.port) as lines:
-        order = two.client.post("/runs/a/commands", {"kind": "halt", "reason": "enough"})
-        taken = one.client.send("a", upd(2, train__grad_norm=50.0))
+    first, second, _ = cluster.running
+    first.client.send("a", upd(1, train__grad_norm=1.0))
+    with listening(second.client.port) as lines:
+        order = second.client.post("/runs/a/commands", {"kind": "halt", "reason": "enough"})
+        taken = first.client.send("a", upd(2, train__grad_norm=50.0))
         heard = heard_of(lines, "transition")
     shown = [
         "watchstep_run_step{" in client.ask("GET", "/metrics").body.decode()
-        for client in (one.client, two.client)
+        for client in (first.client, second.client)
     ]
 
     assert order.status == 202
@@ -63,7 +63,7 @@ def test_orders_and_events_reach_trainers_and_listeners_of_other_replicas(
 
 
 def test_a_reload_reaches_every_replica_that_has_a_good_file(cluster: Cluster) -> None:
-    files = [one.folder / "rules.yaml" for one in cluster.running]
+    files = [service.folder / "rules.yaml" for service in cluster.running]
     good = files[0].read_text()
     for file in files[:2]:
         file.write_text(good.replace("> 10\n", "> 20\n"))
@@ -78,31 +78,31 @@ def test_a_reload_reaches_every_replica_that_has_a_good_file(cluster: Cluster) -
     for file in files:
         file.write_text(good)
     cluster.running[0].client.ask("POST", "/-/reload")
-    until(lambda: {limit_of(one) for one in cluster.running} == {"train/grad_norm > 10"})
+    until(lambda: {limit_of(service) for service in cluster.running} == {"train/grad_norm > 10"})
 
 
-def limit_of(one: Running) -> str:
-    rules = {rule["name"]: rule["expr"] for rule in one.client.get("/rules").json["items"]}
+def limit_of(service: Running) -> str:
+    rules = {rule["name"]: rule["expr"] for rule in service.client.get("/rules").json["items"]}
     return str(rules["GradHigh"])
 
 
 def test_a_replica_killed_under_load_costs_no_update_no_alert_and_no_order(
     cluster: Cluster,
 ) -> None:
-    clients = [one.client for one in cluster.running]
+    clients = [service.client for service in cluster.running]
     trainers = [Trainer(f"run-{at}", to_any(clients, at), 0.0) for at in range(RUNS)]
     with training(trainers):
         progress(trainers, UPDATES // 3)
         cluster.running[0].kill()
         progress(trainers, 2 * UPDATES // 3)
-    told = tally(clients[1], trainers, cluster.received)
+    totals = tally(clients[1], trainers, cluster.received)
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert sum(one.unanswered for one in trainers) > 0, "nobody noticed the death"
-    assert told.clean(), told
-    assert told.edges >= RUNS * 4
-    assert told.messages_repeated <= 4, "more than the dead replica can have had under way"
-    assert max(one.longest_wait_s for one in trainers) < 5.0
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert sum(trainer.unanswered for trainer in trainers) > 0, "nobody noticed the death"
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 4
+    assert totals.messages_repeated <= 4, "more than the dead replica can have had under way"
+    assert max(trainer.longest_wait_s for trainer in trainers) < 5.0
 
 
 def test_a_run_that_falls_silent_is_seen_although_the_replica_that_kept_the_clock_died(
@@ -114,7 +114,7 @@ def test_a_run_that_falls_silent_is_seen_although_the_replica_that_kept_the_cloc
     ):
         until(lambda: leaders(running))
         (leader,) = leaders(running)
-        (other,) = [one for one in running if one is not leader]
+        (other,) = [service for service in running if service is not leader]
         leader.client.send("a", upd(1, train__grad_norm=1.0))
         leader.kill()
 

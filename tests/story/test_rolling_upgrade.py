@@ -83,8 +83,8 @@ def version(folder: Path, head: str, *steps: str) -> dict[str, str]:
 def landed(folder: Path, commit: str) -> dict[str, str]:
     """A commit's client and service; the environment that runs it."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    known = subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], check=False)
-    if known.returncode:
+    process = subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], check=False)
+    if process.returncode:
         pytest.skip(f"the history of this checkout does not reach back to {commit[:7]}")
     top = subprocess.check_output([*git, "rev-parse", "--show-toplevel"], text=True).strip()
     packed = subprocess.check_output(["git", "-C", top, "archive", commit, "client", "monitor"])
@@ -143,13 +143,13 @@ def test_replicas_are_replaced_one_by_one_across_a_schema_that_grows(tmp_path: P
             running[:] = [new]
             assert old_again.stop() == 0
             progress(trainers, 100)
-        told = tally(new.client, trainers, received)
+        totals = tally(new.client, trainers, received)
         revision = revision_of(url)
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
     assert revision == GROWN
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
 
 
 @pytest.mark.parametrize("revision", LANDED)
@@ -179,12 +179,12 @@ def test_replicas_of_an_older_version_are_replaced_one_by_one(
             running[:] = [new]
             assert old.stop() == 0
             progress(trainers, 100)
-        told = tally(new.client, trainers, received)
+        totals = tally(new.client, trainers, received)
         assert revision_of(url) == schema.HEAD
 
-    assert [one.problems for one in trainers] == [[]] * RUNS
-    assert told.clean(), told
-    assert told.edges >= RUNS * 2
+    assert [trainer.problems for trainer in trainers] == [[]] * RUNS
+    assert totals.clean(), totals
+    assert totals.edges >= RUNS * 2
 
 
 def test_a_schema_shrinks_only_when_no_older_replica_is_left_and_then_keeps_them_out(
@@ -214,6 +214,6 @@ def revision_of(url: str) -> str:
 
     engine = create_engine(url)
     with engine.connect() as connection:
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+        scalar = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
     engine.dispose()
-    return str(found)
+    return str(scalar)

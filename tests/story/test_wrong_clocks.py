@@ -46,28 +46,29 @@ def test_replicas_an_hour_apart_agree_on_the_time(tmp_path: Path) -> None:
     ):
         running = [right, fast, slow]
         trainers = [
-            Trainer(f"run-{at}", to_any([one.client for one in running], at)) for at in range(RUNS)
+            Trainer(f"run-{at}", to_any([service.client for service in running], at))
+            for at in range(RUNS)
         ]
         with training(trainers):
             # Under libfaketime a replica was 2 to 8 times slower; a second off as well as an hour.
             progress(trainers, 750, 150)
-        told = tally(right.client, trainers, received)
+        totals = tally(right.client, trainers, received)
         # An order that expires after ten minutes, given on one and taken on the other.
         fast.client.post("/runs/run-0/commands", {"kind": "halt"})
         taken = slow.client.send("run-0", upd(trainers[0].acknowledged + 50, x=1.0))
-        heard = [seconds_from_now(heard_of(one, slow)) for one in trainers]
+        heard = [seconds_from_now(heard_of(trainer, slow)) for trainer in trainers]
         sent = slow.client.get("/deliveries").json["items"]
-        alerts = {one["rule"] for one in right.client.get("/alerts").json["items"]}
+        alerts = {alert["rule"] for alert in right.client.get("/alerts").json["items"]}
 
-    assert told.clean(), told
-    assert told.messages_repeated == 0
-    assert [one["kind"] for one in taken.json["commands"]] == ["halt"]
+    assert totals.clean(), totals
+    assert totals.messages_repeated == 0
+    assert [command["kind"] for command in taken.json["commands"]] == ["halt"]
     assert max(heard) < WRONG_S
-    assert max(seconds_from_now(one["created_at"]) for one in sent) < WRONG_S
+    assert max(seconds_from_now(delivery["created_at"]) for delivery in sent) < WRONG_S
     assert "GradHigh" in alerts
-    assert not {"RunLost", "RunStalled"} & set(alerts), "nobody was silent"
-    for one in (fast, slow):
-        assert "clock differs" in (one.folder / "log").read_text()
+    assert not {"RunLost", "RunStalled"} & alerts, "nobody was silent"
+    for replica in (fast, slow):
+        assert "clock differs" in (replica.folder / "log").read_text()
     assert "clock differs" not in (right.folder / "log").read_text()
 
 
@@ -87,5 +88,5 @@ def test_a_silence_is_seen_in_time_whoever_is_wrong(tmp_path: Path) -> None:
     assert 2.5 < took_s < 10
 
 
-def heard_of(one: Trainer, at: Running) -> str:
-    return at.client.get(f"/runs/{one.run}").json["last_update_at"]
+def heard_of(trainer: Trainer, at: Running) -> str:
+    return at.client.get(f"/runs/{trainer.run}").json["last_update_at"]

@@ -71,7 +71,7 @@ def in_thread(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        except BaseException as error:
             errors.append(error)
 
     def result() -> T:

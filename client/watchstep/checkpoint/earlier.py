@@ -24,9 +24,9 @@ class EarlierAttempt:
     is_resumed: bool = False
 
     @classmethod
-    def in_folder(cls, folder: Folder, keep: int) -> EarlierAttempt | None:
-        """What is in a folder now; None where nothing good is."""
-        good = folder.good()
+    def in_folder(cls, folder: Folder, keep: int, attempt: str) -> EarlierAttempt | None:
+        """What others than this attempt have left in a folder; None where nothing good is."""
+        good = [checkpoint for checkpoint in folder.good() if checkpoint.attempt != attempt]
         if not good:
             return None
         reference = good[0]

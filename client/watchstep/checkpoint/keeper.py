@@ -80,6 +80,7 @@ class CheckpointKeeper:
         good_after: int = 1,
         asynchronous: bool = False,
         exempt: Sequence[str] = (),
+        attempt: str | None = None,
     ) -> None:
         """Open or create a directory, and sweep what dead processes left in it.
 
@@ -91,6 +92,7 @@ class CheckpointKeeper:
                 and a thread writes it: costs the memory of one copy.
             exempt: Glob patterns of dotted tensor names, such as `model.*.mask`, which hold
                 infinities on purpose.
+            attempt: Alike in all processes of one training; None invents one.
         """
         if keep < 1 or good_after < 1:
             raise ValueError(f"keep and good_after must be at least 1, not {keep}, {good_after}")
@@ -99,8 +101,8 @@ class CheckpointKeeper:
         self.last_error: Exception | None = None
         self._folder = Folder(self.directory)
         self._folder.sweep()
-        self._attempt = secrets.token_hex(4)
-        self._earlier = EarlierAttempt.in_folder(self._folder, keep)
+        self._attempt = attempt or secrets.token_hex(4)
+        self._earlier = EarlierAttempt.in_folder(self._folder, keep, self._attempt)
         self._keep = keep
         self._good_after = good_after
         self._asynchronous = asynchronous
@@ -413,7 +415,7 @@ class CheckpointKeeper:
         def write() -> None:
             try:
                 checkpoint = self._write(fill, look)
-            except Exception as error:  # noqa: BLE001 - a failed save must not end training
+            except Exception as error:
                 self.failures += 1
                 self.last_error = error
                 return

@@ -81,7 +81,7 @@ class Ranks:
         """
         try:
             own: T | _Failed = work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for us
+        except Exception as error:
             damaged = isinstance(error, CheckpointError)
             own = _Failed(str(error) or type(error).__name__, damaged)
         results = self._gathered(own)

@@ -30,6 +30,8 @@ EXTRAS = {
     "torch": "torch",
     "stable_baselines3": "sb3",
     "gymnasium": "sb3",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
     "numpy": "torch",
 }
 """Which extra brings a package that is missing."""

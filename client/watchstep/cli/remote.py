@@ -24,7 +24,7 @@ NAMES = {"try_out": "test"}
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
-    for command in (status, alerts, ack, answer, halt, silence, deliveries):
+    for command in (status, alerts, ack, answer, halt, silence, deliveries, mcp):
         app.command()(command)
     groups: dict[str, tuple[Callable[..., None], ...]] = {
         "runs": (runs, close, archive, restore, delete),
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         app.add_typer(group, name=name)
 
 
-def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
+def runs(
     context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
@@ -254,7 +254,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(name, text) for name, text in rows if text != ""]
 
 
-def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
+def alerts(
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -281,19 +281,26 @@ def ack(
 ) -> None:
     """Say that someone looks after an alert: no more reminders of it."""
     with answers(url, token) as service:
-        ids = [alert]
-        if not alert.startswith("al_"):
-            page = service.get("/alerts", state="firing", run=alert, limit=500)
-            ids = [item["id"] for item in page["items"]]
-            if not ids:
-                raise RefusedError(f"no alert fires for a run named {alert}")
-        acknowledged = [
-            service.send("POST", f"/alerts/{quote(each, safe='')}/ack", {"by": by}) for each in ids
-        ]
+        alerts = acknowledged(service, alert, by)
     if as_json:
-        _print_json({"items": acknowledged})
+        _print_json({"items": alerts})
     else:
-        _print_alerts(acknowledged)
+        _print_alerts(alerts)
+
+
+def acknowledged(service: Service, alert_or_run: str, by: str) -> list[Any]:
+    """Acknowledge one alert, or all that fire for a run.
+
+    Raises:
+        RefusedError: There is none, or the token may not.
+    """
+    ids = [alert_or_run]
+    if not alert_or_run.startswith("al_"):
+        firing = service.get("/alerts", state="firing", run=alert_or_run, limit=500)["items"]
+        ids = [alert["id"] for alert in firing]
+        if not ids:
+            raise RefusedError(f"no alert fires for a run named {alert_or_run}")
+    return [service.send("POST", f"/alerts/{quote(each, safe='')}/ack", {"by": by}) for each in ids]
 
 
 def answer(
@@ -337,7 +344,7 @@ def halt(
         )
 
 
-def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
+def silence(
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -375,7 +382,7 @@ def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
 
-def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
+def deliveries(
     state: Annotated[str, typer.Option(help="waiting, delivered or dead.")] = "",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     resend: Annotated[
@@ -401,6 +408,19 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.echo(f"{len(page['items'])} sent again")
     else:
         _print_deliveries(page["items"])
+
+
+def mcp(
+    url: Url = "",
+    token: Token = "",
+    http: Annotated[
+        int | None, typer.Option("--http", help="A port of this machine's, instead of stdio.")
+    ] = None,
+) -> None:
+    """Let agents ask: a Model Context Protocol server, over stdio unless --http says otherwise."""
+    from watchstep.cli.agent_server import serve
+
+    serve(url, token, http)
 
 
 def _resent(service: Service, delivery: str) -> Any:

@@ -39,35 +39,35 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
     if event.attempt != state.attempt:
         state.begin_attempt(event.attempt)
     state.take(event)
-    judged = state.evaluator.advance(state, state.active)
+    judged = state.evaluator.advance(state, state.schedule)
     if not judged and not state.busy:
         return state, ()
     return state, _transitions(state, judged)
 
 
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
-    found: list[Transition] = []
+    transitions: list[Transition] = []
     for index, tree in rules.clocked.items():
         condition = silent(tree, tick)
         at = state.rules.places[rules.rules[index].name, ""]
         if condition or state.active[at]:
             time, state.time = state.time, tick.now
             state.forget_readings()
-            found.extend(_transitions(state, [(at, condition, True)]))
+            transitions.extend(_transitions(state, [(at, condition, True)]))
             state.time = time
-    return found
+    return transitions
 
 
 def _transitions(state: State, judged: list[Judged]) -> list[Transition]:
-    found: list[Transition] = []
+    transitions: list[Transition] = []
     for at, condition, clear in judged:
         change = _advance_life(state, at, condition, clear)
-        found.extend(_transition(state, at, word) for word in change)
+        transitions.extend(_transition(state, at, word) for word in change)
     for at, status in enumerate(state.active):
         if status == FIRING:
             state.lives[at].firing_age = state.age
     state.busy = any(state.active)
-    return found
+    return transitions
 
 
 def _advance_life(
@@ -142,7 +142,7 @@ def _transition(state: State, at: int, change: Change) -> Transition:
     )
 
 
-def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Verdict:  # noqa: ARG001 - of the same shape as `step`
+def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Verdict:
     """What the rules ask of the trainer after the last update.
 
     Only rules that fire and whose condition held at that very update ask for anything: a rule

@@ -5,11 +5,8 @@ mypyc compiles this module where a compiler is, see hatch_build.py.
 
 from __future__ import annotations
 
-from typing import cast
-
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.nodes import NO, YES, Abs, Context, Metric, Node
-from watchstep.core.windows import CountWindow
 
 Judged = tuple[int, bool | None, bool | None]
 """Index of a rule, its condition, and its `clear` condition."""
@@ -49,10 +46,33 @@ class Push(Advance):
             now.windows[self.place].push(value, now.time)
 
 
+class PushReading(Push):
+    """Pushes a bare reading, or its magnitude.
+
+    It looks at no window, so it can be pushed at once. Of all others the values come first: what
+    one window is asked may be pushed into another.
+    """
+
+    def __init__(self, place: int, x: Node, of_guard: bool) -> None:
+        super().__init__(place, x, of_guard)
+        self.magnitude = isinstance(x, Abs)
+        reading = x.a if isinstance(x, Abs) else x
+        assert isinstance(reading, Metric)
+        self.slot = reading.slot
+
+    def do(self, now: Context) -> None:
+        value = now.values[self.slot]
+        if value - value == 0.0:
+            if self.magnitude and value < 0.0:
+                value = -value
+            now.windows[self.place].push(value, now.time)
+
+
 class Tally(Advance):
     """Counts how often a condition held.
 
     Args:
+        place: Of the window among those that count.
         at: Where the update's count is put down.
         pace: Slot without which an update does not count, -1 for none.
     """
@@ -65,9 +85,8 @@ class Tally(Advance):
     def do(self, now: Context) -> None:
         if self.pace >= 0 and self.pace not in now.present:
             now.counts[self.at] = UNKNOWN
-            return
-        window = cast(CountWindow, now.windows[self.place])
-        now.counts[self.at] = window.tally(self.x.value(now), now.time)
+        else:
+            now.counts[self.at] = now.counters[self.place].tally(self.x.value(now), now.time)
 
 
 class RuleNode:
@@ -119,47 +138,129 @@ class RuleNode:
         return YES if self.clear is None else self.clear.value(now)
 
 
-class Evaluator:
-    """All rules of a set.
+class Steps:
+    """What is done with windows at an update.
 
     Args:
-        rules: In order.
         before: What happens to windows that hold the present value, and to counts.
         after: Pushes into all others, once the rules have been judged.
     """
 
-    def __init__(self, rules: list[RuleNode], before: list[Advance], after: list[Push]) -> None:
-        self.rules = rules
+    def __init__(self, before: list[Advance], after: list[Push]) -> None:
         self.before = before
-        # A bare reading looks at no window, so it can be pushed at once. Of all others the values
-        # come first: what one window is asked may be pushed into another.
-        self.readings = [push for push in after if _is_reading(push.x)]
-        self.derived = [push for push in after if not _is_reading(push.x)]
-        self.counts = sum(isinstance(advance, Tally) for advance in before)
+        self.readings = [push for push in after if isinstance(push, PushReading)]
+        self.derived = [push for push in after if not isinstance(push, PushReading)]
 
-    def advance(self, now: Context, active: list[int]) -> list[Judged]:
+    def prepare(self, now: Context) -> None:
+        """What comes before the rules are judged."""
+        for advance in self.before:
+            if now.logged or advance.of_guard:
+                advance.do(now)
+
+    def push(self, now: Context) -> None:
+        """What comes after that."""
+        values = [push.x.value(now) for push in self.derived]
+        for reading in self.readings:
+            if now.logged or reading.of_guard:
+                reading.do(now)
+        for at, push in enumerate(self.derived):
+            value = values[at]
+            if value - value == 0.0 and (now.logged or push.of_guard):
+                now.windows[push.place].push(value, now.time)
+
+
+class Guard:
+    """Rules that cannot begin to hold while a reading stays within a range."""
+
+    def __init__(self, slot: int, low: float, high: float, rules: list[int]) -> None:
+        self.slot = slot
+        self.low = low
+        self.high = high
+        self.rules = rules
+
+
+class Schedule:
+    """What is to be done at a calm update, see `watchstep.core.calm`.
+
+    Args:
+        steps: Those that can have an effect.
+        judged: Instances of rules that may begin to hold.
+        guards: Others, which a reading has to wake.
+        counts: What the steps that are left out put down.
+        resting: Windows in which those must have counted nothing of late.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        judged: list[int],
+        guards: list[Guard],
+        counts: list[float],
+        resting: list[int],
+    ) -> None:
+        self.steps = steps
+        self.judged = judged
+        self.guards = guards
+        self.counts = counts
+        self.resting = resting
+
+    def is_enough(self, now: Context) -> bool:
+        """Whether nothing else can have an effect at this update."""
+        if not now.calm:
+            now.rested = False
+        elif not now.rested and not any(now.counters[at].queue for at in self.resting):
+            now.rested = True
+            now.counts = list(self.counts)
+        return now.rested
+
+    def to_judge(self, now: Context) -> list[int]:
+        """The rules that may hold, or are not idle."""
+        judged = self.judged
+        for guard in self.guards:
+            if not guard.low <= now.values[guard.slot] <= guard.high:
+                judged = judged + guard.rules
+        if now.busy:
+            judged = judged + [at for at in now.judged if now.active[at]]
+        return judged if judged is self.judged else sorted(set(judged))
+
+
+class Evaluator:
+    """All rules of a set, in order, and all that they remember."""
+
+    def __init__(self, rules: list[RuleNode], steps: Steps) -> None:
+        self.rules = rules
+        self.steps = steps
+        self.counts = sum(isinstance(advance, Tally) for advance in steps.before)
+
+    def advance(self, now: Context, schedule: Schedule | None) -> list[Judged]:
         """Judge rules and push the update into the windows.
 
         Args:
             now: The run, with the update's readings laid into their slots.
-            active: For every instance of a rule 0 where it is idle.
+            schedule: What of all this has an effect at calm updates; None where that was not
+                worked out.
 
         Returns:
             The rules that hold or are not idle, of those that are judged.
         """
         self._note_reports(now)
-        if len(now.counts) != self.counts or not now.logged:
+        steps, candidates = self.steps, now.judged
+        if schedule is not None and schedule.is_enough(now):
+            steps, candidates = schedule.steps, schedule.to_judge(now)
+        elif len(now.counts) != self.counts or not now.logged:
             now.counts = [UNKNOWN] * self.counts
-        for advance in self.before:
-            if now.logged or advance.of_guard:
-                advance.do(now)
+        steps.prepare(now)
+        judged = self._judged(now, candidates)
+        steps.push(now)
+        return judged
+
+    def _judged(self, now: Context, candidates: list[int]) -> list[Judged]:
         judged: list[Judged] = []
-        for at in now.judged:
+        for at in candidates:
             rule = self.rules[at]
             held = rule.held(now)
-            if held == YES or active[at]:
+            if held == YES or (now.busy and now.active[at]):
                 judged.append((at, _truth(held), _truth(rule.cleared(now))))
-        self._push(now)
         return judged
 
     def _note_reports(self, now: Context) -> None:
@@ -170,20 +271,6 @@ class Evaluator:
             if seen and now.age - seen > now.gaps[at]:
                 now.gaps[at] = now.age - seen
             now.seen[at] = now.age
-
-    def _push(self, now: Context) -> None:
-        values = [push.x.value(now) for push in self.derived]
-        for push in self.readings:
-            if now.logged or push.of_guard:
-                push.do(now)
-        for at, push in enumerate(self.derived):
-            value = values[at]
-            if value - value == 0.0 and (now.logged or push.of_guard):
-                now.windows[push.place].push(value, now.time)
-
-
-def _is_reading(node: Node) -> bool:
-    return isinstance(node, Metric) or (isinstance(node, Abs) and isinstance(node.a, Metric))
 
 
 def _truth(held: float) -> bool | None:

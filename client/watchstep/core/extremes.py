@@ -109,12 +109,12 @@ class ExtremeWindow(Window):
 
 
 def _candidates(values: Iterable[float], beaten: Any) -> _Numbered:
-    found: _Numbered = []
+    candidates: _Numbered = []
     for number, value in enumerate(values, start=1):
-        while found and beaten(found[-1][0], value):
-            found.pop()
-        found.append((value, number))
-    return found
+        while candidates and beaten(candidates[-1][0], value):
+            candidates.pop()
+        candidates.append((value, number))
+    return candidates
 
 
 def _filled(low: Any, high: Any, newest: int, size: int) -> list[float]:
@@ -123,11 +123,11 @@ def _filled(low: Any, high: Any, newest: int, size: int) -> list[float]:
     What is not written down was beaten on both sides, so the next candidate's value serves for
     it: a later one is as high, and a later one as low.
     """
-    known = {number: value for value, number in [*low, *high]}
-    found: list[float] = []
+    candidates = {number: value for value, number in [*low, *high]}
+    values: list[float] = []
     tops = {number: value for value, number in high}
     value = UNKNOWN
     for number in range(newest, newest - size, -1):
         value = tops.get(number, value)
-        found.append(float(known.get(number, value)))
-    return found[::-1]
+        values.append(float(candidates.get(number, value)))
+    return values[::-1]

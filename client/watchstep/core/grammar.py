@@ -126,21 +126,21 @@ def parse_span(text: str) -> Span:
     Raises:
         RuleError: When it is none of these.
     """
-    found = re.fullmatch(r"\s*([0-9]+)\s*updates?\s*|\s*([0-9]+(?:\.[0-9]+)?)([smh])\s*", text)
-    if found is None:
+    match = re.fullmatch(r"\s*([0-9]+)\s*updates?\s*|\s*([0-9]+(?:\.[0-9]+)?)([smh])\s*", text)
+    if match is None:
         raise RuleError(f"{text!r} is no length of time; write `3 updates`, `30s`, `5m` or `1h`")
-    if found[1]:
-        if len(found[1]) > 9 or int(found[1]) > LONGEST_WINDOW:
-            raise RuleError(f"{found[1][:12]} updates; at most {LONGEST_WINDOW}")
-        return Span(updates=int(found[1]))
-    seconds = float(found[2]) * _SECONDS[found[3]]
+    if match[1]:
+        if len(match[1]) > 9 or int(match[1]) > LONGEST_WINDOW:
+            raise RuleError(f"{match[1][:12]} updates; at most {LONGEST_WINDOW}")
+        return Span(updates=int(match[1]))
+    seconds = float(match[2]) * _SECONDS[match[3]]
     if seconds > LONGEST_SECONDS:
         raise RuleError(f"{seconds:g} seconds; at most {LONGEST_SECONDS:g}")
     return Span(seconds=seconds)
 
 
 def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
+    tokens: list[_Token] = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -149,9 +149,9 @@ def _tokens(text: str) -> list[_Token]:
         at = match.end()
         kind = "number" if match.lastgroup == "unit" else str(match.lastgroup)
         if kind != "space":
-            found.append(_Token("span" if match["unit"] else kind, match[0], match.start()))
-    found.append(_Token("end", "", len(text)))
-    return found
+            tokens.append(_Token("span" if match["unit"] else kind, match[0], match.start()))
+    tokens.append(_Token("end", "", len(text)))
+    return tokens
 
 
 class _Parser:
@@ -336,8 +336,10 @@ class _Parser:
             parts.append(self.argument(kind))
         fewest = 1 if "globs" in kinds else len(kinds) - function.optional
         if len(parts) < fewest:
-            wanted = ", ".join(kinds) or "nothing"
-            raise self.wrong(f"`{name.text}` takes ({wanted}) and got {len(parts)} arguments", name)
+            expected = ", ".join(kinds) or "nothing"
+            raise self.wrong(
+                f"`{name.text}` takes ({expected}) and got {len(parts)} arguments", name
+            )
         return tuple(parts)
 
     def argument(self, kind: Kind) -> Syntax:
@@ -361,8 +363,8 @@ class _Parser:
             return tree
         if kind in {"rule", "metric"}:
             raise self.wrong(f"expected the name of a {kind}", token)
-        wanted: Type = "bool" if kind == "bool" else "text" if kind == "text" else "number"
-        return self.typed(self.either(), wanted, token)
+        expected: Type = "bool" if kind == "bool" else "text" if kind == "text" else "number"
+        return self.typed(self.either(), expected, token)
 
     def window(self) -> Syntax:
         token = self.here
@@ -387,8 +389,8 @@ class _Parser:
             raise self.wrong(f"{pattern!r} is no pattern for metric names", self.tokens[self.at])
         return Syntax("glob", "text", pattern)
 
-    def typed(self, node: Syntax, wanted: Type, token: _Token | None = None) -> Syntax:
-        if node.type != wanted:
+    def typed(self, node: Syntax, expected: Type, token: _Token | None = None) -> Syntax:
+        if node.type != expected:
             shown = {"number": "a number", "bool": "a condition", "text": "a text"}
-            raise self.wrong(f"expected {shown[wanted]}, found {shown[node.type]}", token)
+            raise self.wrong(f"expected {shown[expected]}, found {shown[node.type]}", token)
         return node

@@ -8,23 +8,20 @@ compiler is, see hatch_build.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from watchstep.core.arithmetic import (
-    UNKNOWN,
-    bound,
-    digits,
-    greatest,
-    known,
-    least,
-    log10,
-    ratio,
-    sqrt,
-)
+from watchstep.core.arithmetic import UNKNOWN, greatest, known, least, ratio
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
-from watchstep.core.windows import LevelWindow, MedianWindow, RecordWindow, RepeatWindow, Window
+from watchstep.core.windows import (
+    CountWindow,
+    LevelWindow,
+    MedianWindow,
+    RecordWindow,
+    RepeatWindow,
+    Window,
+)
 
 YES: Final = 1.0
 NO: Final = 0.0
@@ -36,9 +33,14 @@ class Context:
     Attributes:
         values: In slot order, NaN where nothing was reported.
         present: Slots that are reported.
-        windows: Of the run, in the order of the program.
+        windows: Of the run, in the order of the program, see `hold`.
+        medians, moments, trends, extremes, repeats, records, levels, counters: The same by kind.
         counts: Of this update, one for each `count` node.
+        active: For every instance of a rule whether it is idle (0), pending or firing.
+        busy: Whether any is pending or firing.
         judged: Instances of rules that are judged at this update.
+        calm: Whether the trainer logged it, without an event, and every reading is finite.
+        rested: Whether nothing was counted of late that does not happen at calm updates.
         watched: Positions of the watched slots that this update reports.
         sighted: Those of them that some rule may find missing.
         reports: For every watched slot, how often it was reported in this attempt.
@@ -52,9 +54,13 @@ class Context:
     def __init__(self) -> None:
         self.values: tuple[float, ...] = ()
         self.present: frozenset[int] = frozenset()
-        self.windows: list[Window] = []
+        self.hold([])
         self.counts: list[float] = []
+        self.active: list[int] = []
+        self.busy = False
         self.judged: list[int] = []
+        self.calm = False
+        self.rested = False
         self.watched: list[int] = []
         self.sighted: list[int] = []
         self.seen: list[int] = []
@@ -64,6 +70,18 @@ class Context:
         self.age = 0
         self.time = 0.0
         self.event: Mapping[str, Any] | None = None
+
+    def hold(self, windows: list[Window]) -> None:
+        """Have these windows; each kind is a list, so that nodes need not ask what a window is."""
+        self.windows = windows
+        self.medians = [window for window in windows if isinstance(window, MedianWindow)]
+        self.moments = [window for window in windows if isinstance(window, MomentWindow)]
+        self.trends = [window for window in windows if isinstance(window, TrendWindow)]
+        self.extremes = [window for window in windows if isinstance(window, ExtremeWindow)]
+        self.repeats = [window for window in windows if isinstance(window, RepeatWindow)]
+        self.records = [window for window in windows if isinstance(window, RecordWindow)]
+        self.levels = [window for window in windows if isinstance(window, LevelWindow)]
+        self.counters = [window for window in windows if isinstance(window, CountWindow)]
 
     def nonfinite(self, index: int) -> float:
         """Whether a reading that matches glob list `index` is not finite; unknown of none."""
@@ -130,24 +148,15 @@ class Abs(Unary):
         return abs(self.a.value(now))
 
 
-class Sqrt(Unary):
+class Applied(Unary):
+    """A function of one number, such as a square root."""
+
+    def __init__(self, a: Node, function: Callable[[float], float]) -> None:
+        super().__init__(a)
+        self.function = function
+
     def value(self, now: Context) -> float:
-        return sqrt(self.a.value(now))
-
-
-class Log10(Unary):
-    def value(self, now: Context) -> float:
-        return log10(self.a.value(now))
-
-
-class Digits(Unary):
-    def value(self, now: Context) -> float:
-        return digits(self.a.value(now))
-
-
-class Bound(Unary):
-    def value(self, now: Context) -> float:
-        return bound(self.a.value(now))
+        return self.function(self.a.value(now))
 
 
 class Binary(Node):
@@ -231,7 +240,7 @@ class WindowNode(Node):
     """A function that reads a window.
 
     Args:
-        place: Of the window among those of the run.
+        place: Of the window among those of its kind.
         x: What is pushed into the window, or what it is made of.
         constant: The call's plain number; 0.0 where it has none.
     """
@@ -242,142 +251,154 @@ class WindowNode(Node):
         self.constant = constant
 
 
+class WindowNodeOfNow(WindowNode):
+    """A function that is unknown where its `x` is."""
+
+
 class Median(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(MedianWindow, now.windows[self.place]).median()
+        return now.medians[self.place].median()
 
 
-class Spike(WindowNode):
+class Spike(WindowNodeOfNow):
     def value(self, now: Context) -> float:
-        median = cast(MedianWindow, now.windows[self.place]).median()
+        median = now.medians[self.place].median()
         return ratio(abs(self.x.value(now)), median)
 
 
-class Drop(WindowNode):
+class Drop(WindowNodeOfNow):
     def value(self, now: Context) -> float:
-        median = cast(MedianWindow, now.windows[self.place]).median()
+        median = now.medians[self.place].median()
         return ratio(median, abs(self.x.value(now)))
 
 
 class Mean(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(MomentWindow, now.windows[self.place]).mean()
+        return now.moments[self.place].mean()
 
 
 class Std(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(MomentWindow, now.windows[self.place]).std()
+        return now.moments[self.place].std()
 
 
-class Zscore(WindowNode):
+class Zscore(WindowNodeOfNow):
     def value(self, now: Context) -> float:
-        return cast(MomentWindow, now.windows[self.place]).zscore(self.x.value(now))
+        return now.moments[self.place].zscore(self.x.value(now))
 
 
-class Slope(WindowNode):
+class Slope(WindowNodeOfNow):
     def value(self, now: Context) -> float:
         x = self.x.value(now)
-        return cast(TrendWindow, now.windows[self.place]).slope() if x - x == 0.0 else UNKNOWN
+        return now.trends[self.place].slope() if x - x == 0.0 else UNKNOWN
 
 
-class Eta(WindowNode):
+class Eta(WindowNodeOfNow):
     """Its constant is the logarithm of the limit."""
 
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return cast(TrendWindow, now.windows[self.place]).updates_until(self.constant)
+        return now.trends[self.place].updates_until(self.constant)
 
 
 class Min(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(ExtremeWindow, now.windows[self.place]).smallest()
+        return now.extremes[self.place].smallest()
 
 
 class Max(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(ExtremeWindow, now.windows[self.place]).largest()
+        return now.extremes[self.place].largest()
 
 
-class Flat(WindowNode):
+class Flat(WindowNodeOfNow):
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return cast(ExtremeWindow, now.windows[self.place]).is_flat(self.constant)
+        return now.extremes[self.place].is_flat(self.constant)
 
 
-class Stuck(WindowNode):
+class Stuck(WindowNodeOfNow):
     """Its constant is the number of values that must be equal."""
 
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return cast(RepeatWindow, now.windows[self.place]).lasts(self.constant)
+        return now.repeats[self.place].lasts(self.constant)
 
 
-class Record(WindowNode):
+class Record(WindowNodeOfNow):
     def value(self, now: Context) -> float:
-        window = cast(RecordWindow, now.windows[self.place])
+        window = now.records[self.place]
         return window.times_largest(self.x.value(now), self.constant)
 
 
 class Lowest(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(RecordWindow, now.windows[self.place]).lowest(self.constant)
+        return now.records[self.place].lowest(self.constant)
 
 
 class Previous(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(RecordWindow, now.windows[self.place]).last
+        return now.records[self.place].last
 
 
-class Changed(WindowNode):
+class Changed(WindowNodeOfNow):
     def value(self, now: Context) -> float:
-        x, last = self.x.value(now), cast(RecordWindow, now.windows[self.place]).last
+        x, last = self.x.value(now), now.records[self.place].last
         return UNKNOWN if x != x or last != last else YES if x != last else NO
 
 
-class Level(WindowNode):
+class Level(WindowNodeOfNow):
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return cast(LevelWindow, now.windows[self.place]).level
+        return now.levels[self.place].level
 
 
 class Settled(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(LevelWindow, now.windows[self.place]).settled()
+        return now.levels[self.place].settled()
 
 
-class Growth(WindowNode):
+class Growth(WindowNodeOfNow):
     """Its constant is the floor."""
 
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return cast(LevelWindow, now.windows[self.place]).growth(self.constant)
+        return now.levels[self.place].growth(self.constant)
 
 
 class First(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(LevelWindow, now.windows[self.place]).first
+        return now.levels[self.place].first
 
 
 class Before(WindowNode):
     def value(self, now: Context) -> float:
-        return cast(LevelWindow, now.windows[self.place]).before
+        return now.levels[self.place].before
 
 
 class Count(Node):
-    """Reads what a `Tally` put down at this update."""
+    """Reads what a `Tally` put down at this update.
 
-    def __init__(self, at: int) -> None:
+    Args:
+        at: Where.
+        x: What is counted.
+        pace: Slot without which an update does not count, -1 for none.
+    """
+
+    def __init__(self, at: int, x: Node, pace: int) -> None:
         self.at = at
+        self.x = x
+        self.pace = pace
 
     def value(self, now: Context) -> float:
         return now.counts[self.at]

@@ -13,13 +13,14 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TypeVar
 
+from watchstep.core.calm import Calm
 from watchstep.core.compiling import SUBJECT, Instance, compile_rules, tree_of
+from watchstep.core.evaluator import Evaluator, Schedule
 from watchstep.core.families import family_of
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.rules import Alias, Bands, Rule, canonical_form
 from watchstep.core.silence import clocked
 from watchstep.core.thresholds import Direction, Threshold, lines
-from watchstep.core.updates import SEVERITIES
 from watchstep.core.vocabulary import MetricNames, Vocabulary
 from watchstep.errors import RuleError
 
@@ -43,11 +44,13 @@ class Plan:
     Attributes:
         names: Reported names in order.
         present: Slots that they fill.
+        pick: Values in slot order from the readings, and a NaN behind them for what is absent.
+        scaled: Slots whose values are multiplied, and by what.
         watched: Those of the watched slots among them, as positions in `Program.watched`.
         sighted: `Program.sighted` among those.
         judged: Instances of rules that are judged at such an update.
         matches: For every glob list of the program, the positions of the names that match.
-        calm: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
+        globs: For every glob list, what `nonfinite` is while every reading is finite: 0.0, or
             NaN where no name matches.
         logged: Whether the trainer logged it, and not the guard alone.
         logged_beside: The same of an update that a guard's event came with.
@@ -56,9 +59,9 @@ class Plan:
     """
 
     __slots__ = (
-        "_pick",
-        "_scaled",
-        "calm",
+        "_schedule",
+        "_uses",
+        "globs",
         "judged",
         "logged",
         "logged_beside",
@@ -66,7 +69,9 @@ class Plan:
         "names",
         "newcomers",
         "not_judged",
+        "pick",
         "present",
+        "scaled",
         "sighted",
         "watched",
     )
@@ -80,17 +85,16 @@ class Plan:
                 if slot not in best or rank < best[slot][0]:
                     best[slot] = (rank, position, factor)
         self.present = frozenset(best)
-        # One pick in C beats a loop; what is absent takes the NaN behind the last reading, and
-        # two extra picks make the result a tuple however few slots there are.
+        # Two extra picks make the result a tuple however few slots there are.
         absent = len(names)
         at = [best[slot][1] if slot in best else absent for slot in range(len(program.slots))]
-        self._pick = itemgetter(*at, absent, absent)
-        self._scaled = [(slot, factor) for slot, (_, _, factor) in best.items() if factor != 1.0]
+        self.pick = itemgetter(*at, absent, absent)
+        self.scaled = [(slot, factor) for slot, (_, _, factor) in best.items() if factor != 1.0]
         self.matches = [
             [at for at, name in enumerate(names) if rules.matches(name, patterns)]
             for patterns in program.globs
         ]
-        self.calm = [0.0 if positions else math.nan for positions in self.matches]
+        self.globs = [0.0 if positions else math.nan for positions in self.matches]
         self.watched = [at for at, slot in enumerate(program.watched) if slot in best]
         self.sighted = [at for at in self.watched if at in program.sighted]
         self.judged = [at for at, pace in enumerate(program.paces) if pace < 0 or pace in best]
@@ -98,21 +102,17 @@ class Plan:
         self.logged = bool(own)
         self.logged_beside = not all(name.startswith(_BESIDE_THE_GUARD) for name in own)
         self.newcomers, self.not_judged = rules.newcomers(names)
+        self._uses = 0
+        self._schedule: Schedule | None = None
 
-    def lay(self, readings: list[float]) -> tuple[float, ...]:
-        """Values in slot order, NaN where nothing was reported, and two NaN more.
-
-        Args:
-            readings: In the order of the names; a NaN is put behind them.
-        """
-        readings.append(math.nan)
-        picked: tuple[float, ...] = self._pick(readings)
-        if not self._scaled:
-            return picked
-        values = list(picked)
-        for slot, factor in self._scaled:
-            values[slot] *= factor
-        return tuple(values)
+    def schedule(self, evaluator: Evaluator) -> Schedule | None:
+        """What is to be done at calm updates; worked out once these names have come again."""
+        self._uses += 1
+        if self._uses == 2:
+            exact = self.present - {slot for slot, _ in self.scaled}
+            calm = Calm(self.present, exact, self.globs)
+            self._schedule = calm.schedule(evaluator, self.judged)
+        return self._schedule
 
 
 class RuleSet:
@@ -151,10 +151,10 @@ class RuleSet:
         roles: Mapping[str, str] | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
-        given = tuple(rules)
+        rules_as_written = tuple(rules)
         self.absent = frozenset(absent)
-        self.renamed = _renamed(given)
-        self.rules = tuple(self._with_present_names(rule) for rule in given)
+        self.renamed = _renamed(rules_as_written)
+        self.rules = tuple(self._with_present_names(rule) for rule in rules_as_written)
         self.index = {rule.name: at for at, rule in enumerate(self.rules)}
         if len(self.index) < len(self.rules):
             names = [rule.name for rule in self.rules]
@@ -178,7 +178,9 @@ class RuleSet:
         self.metrics, self.family = metrics, family
         present = [rule for rule in self.rules if _is_for(rule, family)]
         self.instances = _instances(present, metrics, self.role)
-        self.places = {(one.rule.name, one.subject): at for at, one in enumerate(self.instances)}
+        self.places = {
+            (instance.rule.name, instance.subject): at for at, instance in enumerate(self.instances)
+        }
         elsewhere = {rule.name for rule in self.rules if not _is_for(rule, family)}
         never_fired = self.absent | {rule.name for rule in self.rules if rule.each} | elsewhere
         self.program = compile_rules(self.instances, never_fired, self.renamed)
@@ -247,17 +249,17 @@ class RuleSet:
         """
         family = self.family if family is None else family
         names = self._names_for(family)
-        wanted = tuple(sorted({name for name in metrics if names.role(name) in self.each_roles}))
-        if not wanted and family == self._unexpanded.family:
+        judged = tuple(sorted({name for name in metrics if names.role(name) in self.each_roles}))
+        if not judged and family == self._unexpanded.family:
             return self._unexpanded
-        expansion = self._expansions.get((family, *wanted))
+        expansion = self._expansions.get((family, *judged))
         if expansion is None:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
             expansion = copy(self._unexpanded)
-            expansion.names = names
-            RuleSet._compile(expansion, wanted, family)
-            self._expansions[family, *wanted] = expansion
+            expansion.names = names.of_run(judged)
+            RuleSet._compile(expansion, judged, family)
+            self._expansions[family, *judged] = expansion
         return expansion
 
     def _names_for(self, family: str) -> MetricNames:
@@ -276,12 +278,12 @@ class RuleSet:
         """
         if not self.each_roles:
             return (), 0
-        known, counts = set(self.metrics), Counter(map(self.role, self.metrics))
+        present, counts = set(self.metrics), Counter(map(self.role, self.metrics))
         admitted: list[str] = []
         beyond = 0
         for name in names:
             role = self.role(name)
-            if role not in self.each_roles or name in known:
+            if role not in self.each_roles or name in present:
                 continue
             if counts[role] < MOST_OF_A_ROLE:
                 counts[role] += 1
@@ -290,7 +292,7 @@ class RuleSet:
                 beyond += 1
         return tuple(admitted), beyond
 
-    def former_key(self, key: str, kept: Collection[str]) -> str:
+    def former_key(self, key: str, keys: Collection[str]) -> str:
         """What a window was kept under before the rule that has it was one with `each`.
 
         Such a rule calls a metric as the trainer does, and others call it by its canonical name.
@@ -300,7 +302,7 @@ class RuleSet:
         """
         bare = _OF_SUBJECT.sub(")", key)
         canonical = _METRIC.sub(self._canonical_match, bare)
-        return next((former for former in (bare, canonical) if former in kept), "")
+        return next((former for former in (bare, canonical) if former in keys), "")
 
     def _canonical_match(self, match: re.Match[str]) -> str:
         alias = next(iter(self.names.aliases_of(match[0])), None)
@@ -308,7 +310,7 @@ class RuleSet:
         return alias.metric if alias is not None and subject else match[0]
 
     def lives_of(
-        self, kept: dict[str, tuple[int, _Life]], metric_of: Callable[[_Life], str]
+        self, lives: dict[str, tuple[int, _Life]], metric_of: Callable[[_Life], str]
     ) -> dict[int, tuple[int, _Life]]:
         """Status and life of every instance that has one among those kept, which are used up.
 
@@ -316,23 +318,23 @@ class RuleSet:
         one that the rule had formerly: where that rule named a metric in its reason, the
         instance for it takes it, else the first instance.
         """
-        found = {}
+        by_instance = {}
         for (name, subject), at in self.places.items():
             formers = (name, *self._old_names(self.rules[self.index[name]]))
             for own in (f"{former}{{{subject}}}" if subject else former for former in formers):
-                if own in kept and at not in found:
-                    found[at] = kept.pop(own)
+                if own in lives and at not in by_instance:
+                    by_instance[at] = lives.pop(own)
         for rule in self.rules:
             ats = [at for at, instance in enumerate(self.instances) if instance.rule is rule]
             for former in (rule.name, *self._old_names(rule)):
-                if not rule.each or not ats or former not in kept:
+                if not rule.each or not ats or former not in lives:
                     continue
-                named = self.canonical(metric_of(kept[former][1]))
+                named = self.canonical(metric_of(lives[former][1]))
                 about = [at for at in ats if self.canonical(self.instances[at].subject) == named]
                 at = (about or ats)[0]
-                if at not in found:
-                    found[at] = kept.pop(former)
-        return found
+                if at not in by_instance:
+                    by_instance[at] = lives.pop(former)
+        return by_instance
 
     def _old_names(self, rule: Rule) -> list[str]:
         """What a rule was called, but for names that others have now."""
@@ -340,17 +342,17 @@ class RuleSet:
 
     def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
         """The rules whose `where` the tags satisfy; the set itself when that is all."""
-        kept = tuple(
+        chosen_names = tuple(
             rule.name
             for rule in self.rules
             if all(tags.get(key) == value for key, value in rule.where.items())
         )
-        if len(kept) == len(self.rules):
+        if len(chosen_names) == len(self.rules):
             return self
-        if kept not in self._by_tags:
-            chosen = [rule for rule in self.rules if rule.name in set(kept)]
-            others = self.index.keys() - set(kept)
-            self._by_tags[kept] = RuleSet(
+        if chosen_names not in self._by_tags:
+            chosen = [rule for rule in self.rules if rule.name in set(chosen_names)]
+            others = self.index.keys() - set(chosen_names)
+            self._by_tags[chosen_names] = RuleSet(
                 chosen,
                 self.bands.values(),
                 self.names.given,
@@ -358,18 +360,7 @@ class RuleSet:
                 self.names.roles,
                 self.names.vocabulary,
             )
-        return self._by_tags[kept]
-
-    def with_roles(self, roles: Mapping[str, str]) -> RuleSet:
-        """The same rules, with more roles of metrics."""
-        return RuleSet(
-            self.rules,
-            self.bands.values(),
-            self.names.given,
-            self.absent,
-            {**self.names.roles, **roles},
-            self.names.vocabulary,
-        )
+        return self._by_tags[chosen_names]
 
     def names_of(self, name: str) -> tuple[str, ...]:
         """The rules that a name means: itself, or those that were called so before."""
@@ -427,7 +418,7 @@ class RuleSet:
         latest = dict(readings or {})
         latest = {self.canonical(name): value for name, value in latest.items()} | latest
         canonical, factor = self.canonical(metric), self.names.factor(metric)
-        found = []
+        thresholds = []
         for rule in self.rules:
             if rule.each and self.role(metric) not in rule.each:
                 continue
@@ -435,38 +426,12 @@ class RuleSet:
                 tree_of(rule.expr, metric if rule.each else ""), latest
             ):
                 if name == metric:
-                    found.append(Threshold(value, rule.severity, direction, rule.name))
+                    thresholds.append(Threshold(value, rule.severity, direction, rule.name))
                 elif name == canonical and factor:
                     turned: Direction = "below" if direction == "above" else "above"
                     side = direction if factor > 0 else turned
-                    found.append(Threshold(value / factor, rule.severity, side, rule.name))
-        return found
-
-    def severity_of(self, metric: str, firing: Iterable[tuple[str, str]]) -> int:
-        """How bad a metric is: the worst severity of the rules that fire and look at it.
-
-        Args:
-            metric: As reported.
-            firing: Rule and subject of every alert that fires; "" for rules without `each`.
-
-        Returns:
-            0 for none, 1 info, 2 warning, 3 critical.
-        """
-        worst = 0
-        for name, subject in firing:
-            at = self.index.get(name)
-            if at is None:
-                continue
-            rule = self.rules[at]
-            if subject == metric or (not subject and self._looks_at(rule.expr, metric)):
-                worst = max(worst, 1 + SEVERITIES.index(rule.severity))
-        return worst
-
-    def _looks_at(self, expr: str, metric: str) -> bool:
-        tree = parse(expr)
-        names = {str(part.value) for part in tree.walk() if part.op == "metric"}
-        globs = [str(part.value) for part in tree.walk() if part.op == "glob"]
-        return bool(names & {metric, self.canonical(metric)}) or self.matches(metric, globs)
+                    thresholds.append(Threshold(value / factor, rule.severity, side, rule.name))
+        return thresholds
 
     def plan(self, names: tuple[str, ...]) -> Plan:
         """The remembered mapping of one set of names."""
@@ -491,21 +456,21 @@ def _is_for(rule: Rule, family: str) -> bool:
 def _instances(
     rules: Sequence[Rule], metrics: Sequence[str], role: Callable[[str], str]
 ) -> tuple[Instance, ...]:
-    found = []
+    instances = []
     for rule in rules:
         if rule.each:
-            found += [Instance(rule, name) for name in metrics if role(name) in rule.each]
+            instances += [Instance(rule, name) for name in metrics if role(name) in rule.each]
         else:
-            found.append(Instance(rule))
-    return tuple(found)
+            instances.append(Instance(rule))
+    return tuple(instances)
 
 
 def _renamed(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
     """Old names of rules, and what they are called now; a name that is still taken is none."""
     present = {rule.name for rule in rules}
-    found: dict[str, tuple[str, ...]] = {}
+    renamed: dict[str, tuple[str, ...]] = {}
     for rule in rules:
         for old in rule.formerly:
             if old not in present:
-                found[old] = (*found.get(old, ()), rule.name)
-    return found
+                renamed[old] = (*renamed.get(old, ()), rule.name)
+    return renamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -27,7 +28,8 @@ class MomentWindow(Window):
     anyway, so that rounding never piles up; the cost stays constant on average.
 
     Attributes:
-        queue: The values.
+        values: A ring when it is full: a deque of floats takes four times the memory.
+        oldest: Where the ring begins.
         shift: The point.
         total, squares: Sums of the distances from it and of their squares.
         peak: The most that `squares` has been.
@@ -38,50 +40,60 @@ class MomentWindow(Window):
         "least",
         "left",
         "limit",
+        "oldest",
         "peak",
-        "queue",
         "seconds",
         "shift",
         "squares",
         "times",
         "total",
+        "values",
     )
 
     def __init__(self, span: Span) -> None:
-        self.limit = span.updates
+        self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         self.least = fewest(span)
-        self.queue: deque[float] = deque()
-        self.times: deque[float] = deque() if span.updates is None else NO_TIMES
+        self.values = array("d")
+        self.oldest = 0
+        self.times: deque[float] = NO_TIMES if span.seconds is None else deque()
         self.shift = self.total = self.squares = self.peak = 0.0
         self.left = 0
 
     def push(self, value: float, time: float) -> None:
-        queue = self.queue
-        if not queue:
+        values = self.values
+        if not values:
             self.shift, self.total, self.squares, self.peak, self.left = value, 0.0, 0.0, 0.0, 0
         away = value - self.shift
-        queue.append(value)
         self.total += away
         squares = self.squares = self.squares + away * away
-        if squares > self.peak:  # noqa: PLR1730 - a call of max() costs a third of this method
+        if squares > self.peak:
             self.peak = squares
+        leaves = UNKNOWN
+        if len(values) < self.limit:
+            values.append(value)
+        else:
+            oldest = self.oldest
+            leaves = values[oldest]
+            values[oldest] = value
+            self.oldest = oldest + 1 if oldest + 1 < self.limit else 0
         if squares == math.inf:
             self.sum_again()
-        if self.limit is None:
+        elif leaves == leaves:
+            self._subtract(leaves)
+        if self.seconds is not None:
             self.times.append(time)
+            if len(self.times) > self.limit:
+                self.times.popleft()
             self.expire(time)
-        if len(queue) > (self.limit or LONGEST_WINDOW):
-            self.forget()
 
-    def forget(self) -> None:
-        away = self.queue.popleft() - self.shift
-        if self.times:
-            self.times.popleft()
+    def _subtract(self, value: float) -> None:
+        """Take from the sums what has left."""
+        away = value - self.shift
         total = self.total = self.total - away
         squares = self.squares = self.squares - away * away
         left = self.left = self.left + 1
-        size, shift = len(self.queue), self.shift
+        size, shift = len(self.values), self.shift
         if (
             # Infinite sums forget what leaves, and NaN, which they turn into, is in no range.
             not 1e-4 * self.peak <= squares < math.inf
@@ -92,23 +104,35 @@ class MomentWindow(Window):
 
     def sum_again(self) -> None:
         """Make the sums anew from the values."""
-        self.shift = _mean(self.queue) if self.queue else 0.0
-        away = [value - self.shift for value in self.queue]
+        values = self.in_order()
+        self.shift = _mean(values) if values else 0.0
+        away = [value - self.shift for value in values]
         self.total = _sum_about_mean(away)
         self.squares = self.peak = sum(part * part for part in away)
         self.left = 0
 
+    def in_order(self) -> list[float]:
+        """The values, oldest first."""
+        return [*self.values[self.oldest :], *self.values[: self.oldest]]
+
     def expire(self, now: float) -> None:
-        if self.seconds is not None:
-            while self.times and self.times[0] < now - self.seconds:
-                self.forget()
+        if self.seconds is None or not self.times or self.times[0] >= now - self.seconds:
+            return
+        values = self.in_order()
+        self.values, self.oldest = array("d", values), 0
+        for value in values:
+            if not self.times or self.times[0] >= now - self.seconds:
+                break
+            self.times.popleft()
+            self.values.pop(0)
+            self._subtract(value)
 
     def mean(self) -> float:
-        size = len(self.queue)
+        size = len(self.values)
         return self.shift + self.total / size if size >= self.least else UNKNOWN
 
     def std(self) -> float:
-        size = len(self.queue)
+        size = len(self.values)
         if size < self.least:
             return UNKNOWN
         off = self.total / size
@@ -122,20 +146,20 @@ class MomentWindow(Window):
     def _wide_std(self) -> float:
         """The deviation of values whose squares are beyond all floats."""
         mean = self.mean() * _TINY
-        away = (value * _TINY - mean for value in self.queue)
-        return math.hypot(*away) / math.sqrt(len(self.queue)) / _TINY
+        away = (value * _TINY - mean for value in self.values)
+        return math.hypot(*away) / math.sqrt(len(self.values)) / _TINY
 
     def zscore(self, value: float) -> float:
         return ratio(value - self.mean(), self.std())
 
     def dump(self) -> Any:
         sums = (self.shift, self.total, self.squares, self.peak)
-        return [list(self.queue), list(self.times), _plain(sums), self.left]
+        return [self.in_order(), list(self.times), _plain(sums), self.left]
 
     def load(self, dumped: Any) -> None:
-        queue, times, sums, left = dumped
-        self.queue = deque(map(float, queue))
-        if self.limit is None:
+        values, times, sums, left = dumped
+        self.values, self.oldest = array("d", map(float, values)), 0
+        if self.seconds is not None:
             self.times = deque(map(float, times))
         self.shift, self.total, self.squares, self.peak = map(float, sums)
         self.left = int(left)
@@ -258,12 +282,12 @@ class TrendWindow(Window):
 
     def dump(self) -> Any:
         self._catch_up()
-        front = [(_plain(found), time) for found, time in self.front]
+        front = [(_plain(moments), time) for moments, time in self.front]
         return [front, list(self.back), _plain(self.sums), self.newest]
 
     def load(self, dumped: Any) -> None:
         front, back, sums, newest = dumped
-        self.front = [(_moments(found), float(time)) for found, time in front]
+        self.front = [(_moments(moments), float(time)) for moments, time in front]
         self.back = [(float(value), float(number), float(time)) for value, number, time in back]
         self.sums = _moments(sums)
         self.newest = float(newest)
@@ -319,9 +343,9 @@ def _with(sums: Moments, value: float, number: float) -> Moments:
     return (m, y + dy / m, s + dy * dy * weight, x + dx / m, p + dx * dy * weight)
 
 
-def _plain(found: Iterable[float]) -> list[float | str]:
+def _plain(moments: Iterable[float]) -> list[float | str]:
     """Moments for JSON, in which squares of readings beyond 1e154 are no number any more."""
-    return [part if math.isfinite(part) else str(part) for part in found]
+    return [part if math.isfinite(part) else str(part) for part in moments]
 
 
 def _moments(dumped: Any) -> Moments:

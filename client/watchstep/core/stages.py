@@ -225,13 +225,13 @@ def _damage(columns: Columns, history: Sequence[Update]) -> tuple[Mark | None, i
 
 def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) -> list[Holding]:
     """When each rule's condition began to hold, before its `for` was over, at each firing."""
-    found = []
+    holdings = []
     for alert in alerts:
         at = rules.index.get(alert.rule)
         waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
         mark = _mark(columns, columns.back(alert.seq, waited))
-        found.append(Holding(alert.rule, "", alert.severity, mark))
-    return found
+        holdings.append(Holding(alert.rule, "", alert.severity, mark))
+    return holdings
 
 
 def _phases(

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.compiling import Instance, WindowSlot
+from watchstep.core.evaluator import Schedule
 from watchstep.core.nodes import YES, Context
 from watchstep.core.ruleset import Plan, RuleSet
 from watchstep.core.updates import Update
@@ -58,7 +60,7 @@ class Life:
         self.held_time, self.since_time, self.reason = held_time, since_time, reason
 
 
-class _Kept:
+class _Memory:
     """What one state leaves to another: by rule and metric, by window, by metric.
 
     Attributes:
@@ -84,9 +86,7 @@ class State(Context):
         attempt: Attempt of the last update, 0 before the first.
         seq, training_step: Of the last update.
         suspicious: Whether any of its readings may be non-finite.
-        calm: `Plan.calm` for its names.
-        active: For every instance of a rule whether it is idle, pending or firing.
-        busy: Whether any is pending or firing.
+        schedule: What to do at calm updates, where that is worked out for its names.
         lives: Of the instances that ever were.
         not_judged: The most metrics of one update that `each` rules are for and that the run
             has no room for.
@@ -99,18 +99,17 @@ class State(Context):
         self.seq = 0
         # Whatever number the trainer counts in: compiled, an `int` would refuse a float.
         self.training_step: Any = 0
-        self.busy = False
         self.not_judged = 0
         self._plan: Plan | None = None
         self._raw: list[float] = []
         self.suspicious = False
-        self.calm: list[float] = []
-        self._left: _Kept | None = None
+        self.schedule: Schedule | None = None
+        self._globs: list[float] = []
+        self._left: _Memory | None = None
         self._left_until = 0
         self._opening: set[str] = set()
-        self.active: list[int] = []
         self.lives: dict[int, Life] = {}
-        self._become(rules, _Kept())
+        self._become(rules, _Memory())
 
     def begin_attempt(self, attempt: int) -> None:
         """Forget the history of the attempt before; alerts stay as they are.
@@ -123,10 +122,13 @@ class State(Context):
         self.age = 0
         self._opening.clear()
         program = self.rules.program
-        self.windows = [
-            _resumed(window, slot.make(slot.span))
-            for window, slot in zip(self.windows, program.windows, strict=True)
-        ]
+        self.hold(
+            [
+                _resumed(window, slot.make(slot.span))
+                for window, slot in zip(self.windows, program.windows, strict=True)
+            ]
+        )
+        self.rested = False
         for counts in (self.seen, self.reports, self.gaps):
             counts[:] = [0] * len(program.watched)
         self._left = None
@@ -160,21 +162,23 @@ class State(Context):
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain JSON; infinities and NaN never occur in it but in times."""
-        kept = self._kept()
+        memory = self._remembered()
         left = self._left if self.age <= self._left_until else None
         if left is not None:
-            kept.lives = {**left.lives, **kept.lives}
-            kept.windows = {**left.windows, **kept.windows}
+            memory.lives = {**left.lives, **memory.lives}
+            memory.windows = {**left.windows, **memory.windows}
         return {
             "version": SNAPSHOT_VERSION,
             "last": [self.attempt, self.seq, self.training_step, self.time, self.age],
-            "lives": {name: [status, *life.dump()] for name, (status, life) in kept.lives.items()},
+            "lives": {
+                name: [status, *life.dump()] for name, (status, life) in memory.lives.items()
+            },
             "windows": {
                 key: window.dump() if isinstance(window, Window) else window
-                for key, window in kept.windows.items()
+                for key, window in memory.windows.items()
             },
-            "seen": {metric: seen for metric, (seen, _, _) in kept.reports.items()},
-            "reports": {metric: [count, gap] for metric, (_, count, gap) in kept.reports.items()},
+            "seen": {metric: seen for metric, (seen, _, _) in memory.reports.items()},
+            "reports": {metric: [count, gap] for metric, (_, count, gap) in memory.reports.items()},
             "metrics": list(self.rules.metrics),
             "family": self.rules.family,
             "opening": sorted(self._opening),
@@ -197,67 +201,68 @@ class State(Context):
         state = cls(rules)
         last = snapshot["last"]
         state.attempt, state.seq, state.training_step, state.time, state.age = last
-        kept = _Kept()
+        memory = _Memory()
         for name, (status, *dumped) in snapshot["lives"].items():
             life = Life()
             life.load(dumped)
-            kept.lives[name] = (status, life)
-        kept.windows = dict(snapshot["windows"])
+            memory.lives[name] = (status, life)
+        memory.windows = dict(snapshot["windows"])
         reports = snapshot.get("reports", {})
         for metric, seen in snapshot["seen"].items():
             # The first release did not count reports: it is taken to have had one an update.
             count, gap = reports.get(metric, (seen, min(seen, 1)))
-            kept.reports[metric] = (seen, count, gap)
-        kept.before = 0 if "reports" in snapshot else state.age
+            memory.reports[metric] = (seen, count, gap)
+        memory.before = 0 if "reports" in snapshot else state.age
         state._left_until = snapshot.get("left_until", 0) or state.age + LEFT_UPDATES
         state._opening = set(snapshot.get("opening", ()))
         family = snapshot.get("family") or None
-        known = family if family in (None, rules.family) or family in rules.families else None
-        state._become(rules.expanded(snapshot.get("metrics", ()), known), kept)
+        of_family = family if family in (None, rules.family) or family in rules.families else None
+        state._become(rules.expanded(snapshot.get("metrics", ()), of_family), memory)
         return state
 
-    def _kept(self) -> _Kept:
-        kept = _Kept()
+    def _remembered(self) -> _Memory:
+        memory = _Memory()
         program = self.rules.program
         for at, life in self.lives.items():
             if self.active[at] != IDLE or life.firing_age != NEVER:
-                kept.lives[_key(self.rules.instances[at])] = (self.active[at], life)
+                memory.lives[_key(self.rules.instances[at])] = (self.active[at], life)
         for slot, window in zip(program.windows, self.windows, strict=True):
-            kept.windows[slot.key] = window
+            memory.windows[slot.key] = window
         for at, watched in enumerate(program.watched):
             # The first release asks of all whether they were seen.
             seen = self.seen[at] if at in program.sighted else self.reports[at]
             counts = (seen, self.reports[at], self.gaps[at])
-            kept.reports[program.slots[watched]] = counts
-        return kept
+            memory.reports[program.slots[watched]] = counts
+        return memory
 
-    def _become(self, rules: RuleSet, kept: _Kept) -> None:
+    def _become(self, rules: RuleSet, memory: _Memory) -> None:
         """Take up another set of rules, with what is kept."""
         program = rules.program
         self.rules = rules
         self.evaluator = program.evaluator
         self._plan = None
         keys = {slot.key for slot in program.windows}
-        spare = {key: window for key, window in kept.windows.items() if key not in keys}
-        self.windows = []
+        spare = {key: window for key, window in memory.windows.items() if key not in keys}
+        windows = []
         for slot in program.windows:
-            window = kept.windows.get(slot.key)
+            window = memory.windows.get(slot.key)
             if window is None and spare:
                 window = spare.pop(rules.former_key(slot.key, spare), None)
-            self.windows.append(_window(slot, window))
+            windows.append(_window(slot, window))
+        self.hold(windows)
         metrics = [program.slots[slot] for slot in program.watched]
-        counts = [kept.reports.get(name, (0, kept.before, 0)) for name in metrics]
+        counts = [memory.reports.get(name, (0, memory.before, 0)) for name in metrics]
         self.seen = [seen for seen, _, _ in counts]
         self.reports = [count for _, count, _ in counts]
         self.gaps = [gap for _, _, gap in counts]
         self.active = [IDLE] * len(rules.instances)
         self.lives = {}
-        for at, (status, life) in rules.lives_of(kept.lives, _metric_of).items():
+        for at, (status, life) in rules.lives_of(memory.lives, _metric_of).items():
             self.active[at] = status
             self.lives[at] = life
         self.busy = any(self.active)
-        kept.windows = spare
-        self._left = kept if kept.lives or spare else None
+        memory.windows = spare
+        self._left = memory if memory.lives or spare else None
 
     def _choose_family(self, names: tuple[str, ...]) -> None:
         """Judge by the rules for the kind of training that the metrics so far speak for."""
@@ -268,12 +273,12 @@ class State(Context):
 
     def _grow(self, newcomers: tuple[str, ...], family: str | None = None) -> None:
         """Judge metrics that this run had not reported before, or by other rules."""
-        kept = self._kept()
+        memory = self._remembered()
         if self._left is not None and self.age <= self._left_until:
-            kept.lives = {**self._left.lives, **kept.lives}
-            kept.windows = {**self._left.windows, **kept.windows}
-            kept.before = self._left.before
-        self._become(self.rules.expanded((*self.rules.metrics, *newcomers), family), kept)
+            memory.lives = {**self._left.lives, **memory.lives}
+            memory.windows = {**self._left.windows, **memory.windows}
+            memory.before = self._left.before
+        self._become(self.rules.expanded((*self.rules.metrics, *newcomers), family), memory)
 
     def take(self, update: Update) -> None:
         """Lay the readings of an update into their slots."""
@@ -288,7 +293,8 @@ class State(Context):
                 self._grow(plan.newcomers)
                 plan = self.rules.plan(names)
             self._plan = plan
-            self.present, self.calm = plan.present, plan.calm
+            self.present, self.schedule, self.rested = plan.present, None, False
+            self._globs = plan.globs
             self.judged, self.watched, self.sighted = plan.judged, plan.watched, plan.sighted
             self.not_judged = max(self.not_judged, plan.not_judged)
         raw = self._raw = list(readings.values())
@@ -306,7 +312,17 @@ class State(Context):
             self.logged = False
         if self.logged:
             self.age += 1
-        self.values = plan.lay(raw)
+        self.calm = self.logged and update.event is None and not self.suspicious
+        if self.schedule is None and self.calm:
+            self.schedule = plan.schedule(self.evaluator)
+        # What is absent takes the NaN behind the last reading.
+        raw.append(UNKNOWN)
+        self.values = plan.pick(raw)
+        if plan.scaled:
+            values = list(self.values)
+            for slot, factor in plan.scaled:
+                values[slot] *= factor
+            self.values = tuple(values)
 
     def forget_readings(self) -> None:
         """Before a judgement that no reading has a part in."""
@@ -317,7 +333,7 @@ class State(Context):
     def nonfinite(self, index: int) -> float:
         if self.suspicious and self._offender(index) is not None:
             return YES
-        return self.calm[index]
+        return self._globs[index]
 
     def _offender(self, index: int) -> int | None:
         """Position of the first reading that matches glob list `index` and is not finite."""
@@ -348,8 +364,8 @@ class State(Context):
         """The reading that best shows why a rule holds, and all that it looked at."""
         program = self.rules.program
         if self.suspicious and self._plan is not None:
-            found = map(self._offender, program.looked_over[at])
-            offender = next((position for position in found if position is not None), None)
+            offenders = map(self._offender, program.looked_over[at])
+            offender = next((position for position in offenders if position is not None), None)
             if offender is not None:
                 name, value = self._plan.names[offender], self._raw[offender]
                 return name, value, f"{name} = {value:.6g}"
@@ -361,13 +377,13 @@ class State(Context):
         return program.slots[slots[0]], self.values[slots[0]], ", ".join(shown)
 
 
-def _window(slot: WindowSlot, kept: Any) -> Window:
+def _window(slot: WindowSlot, earlier: Any) -> Window:
     """A window of the run, from what was kept of it: nothing, itself, or what it dumped."""
-    if isinstance(kept, Window):
-        return kept
+    if isinstance(earlier, Window):
+        return earlier
     window = slot.make(slot.span)
-    if kept is not None:
-        window.load(kept)
+    if earlier is not None:
+        window.load(earlier)
     return window
 
 

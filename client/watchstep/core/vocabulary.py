@@ -11,6 +11,8 @@ from watchstep.core.rules import Alias
 
 MOST_NAMES = 20_000
 """Reported names that are remembered, over all runs of a set."""
+LAST_RANK = 1_000_000
+"""Of a name that only its role gives a canonical one: behind every name of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,24 @@ class Vocabulary:
         return [row for row in rows if row[1].family == self.family] or rows
 
 
+SOLE: Mapping[str, str] = {
+    "loss": "train/loss",
+    "eval_loss": "eval/loss",
+    "grad_norm": "train/grad_norm",
+    "reward": "rollout/ep_rew_mean",
+}
+"""The canonical name of a run's only metric of a role, where no trainer's table names one."""
+
+
 class MetricNames:
     """What the names that runs report mean to a set of rules.
 
     Args:
         aliases: Other names for metrics, before those of the vocabulary.
         roles: Roles by name as reported or canonical, before those of the vocabulary.
+
+    Attributes:
+        sole: Canonical names of metrics that nothing but their role tells, see `of_run`.
     """
 
     def __init__(
@@ -105,9 +119,32 @@ class MetricNames:
         self.given = tuple(aliases)
         self.roles = dict(roles)
         self.vocabulary = vocabulary
+        self.sole: dict[str, str] = {}
         self._aliases: dict[str, list[Alias]] = {}
         self._ranks: dict[str, list[int]] = {}
         self._roles: dict[str, str] = {}
+
+    def of_run(self, metrics: Iterable[str]) -> MetricNames:
+        """The same for one run: a metric that is the only one of its role is called by it.
+
+        A trainer that nobody knows may call its loss `train_nll`; the rules about `train/loss`
+        judge it all the same.
+        """
+        by_role: dict[str, list[str]] = {}
+        for name in metrics:
+            by_role.setdefault(self.role(name), []).append(name)
+        taken = {self.canonical(name) for names in by_role.values() for name in names}
+        sole = {
+            names[0]: SOLE[role]
+            for role, names in by_role.items()
+            if len(names) == 1 and role in SOLE and SOLE[role] not in taken
+            if not self.aliases_of(names[0])
+        }
+        if not sole:
+            return self
+        names_of_run = MetricNames(self.given, self.roles, self.vocabulary)
+        names_of_run.sole = sole
+        return names_of_run
 
     def aliases_of(self, name: str) -> list[Alias]:
         """The canonical names of a reported one, the first listed first."""
@@ -148,6 +185,8 @@ class MetricNames:
         behind = len(self.given) + 1
         rows += [(behind + rank, alias) for rank, alias in self.vocabulary.aliases_of(name)]
         distinct: dict[str, tuple[int, Alias]] = {}
+        if name in self.sole:
+            rows.append((LAST_RANK, Alias(name, self.sole[name], 1.0)))
         for rank, alias in rows:
             distinct.setdefault(alias.metric, (rank, alias))
         self._aliases[name] = [alias for _, alias in distinct.values()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from itertools import repeat
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
@@ -45,12 +45,13 @@ def fewest(span: Span) -> int:
 def place_of(ordered: list[Any], value: float) -> int:
     """Where a value stands in an ascending list, or belongs: before its equals.
 
-    Compiled, this is a third of a call of `bisect`.
+    Compiled, this is a third of a call of `bisect`; interpreted, `compiling` puts that here.
     """
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) >> 1
-        if cast(float, ordered[middle]) < value:
+        there: float = ordered[middle]
+        if there < value:
             low = middle + 1
         else:
             high = middle
@@ -58,63 +59,105 @@ def place_of(ordered: list[Any], value: float) -> int:
 
 
 NO_TIMES: deque[float] = deque(maxlen=0)
+"""Shared by windows of updates: an empty deque takes 600 bytes."""
 
 
-class MedianWindow(Window):
-    """Median of the last values; O(log n) comparisons and one short memory move a value."""
+class SortedWindow(Window):
+    """The last values, in order of time and of size.
 
-    __slots__ = ("least", "limit", "most", "ordered", "queue", "seconds", "times")
+    Attributes:
+        values: A ring when it is full; holds the same objects as `ordered`, which a list of
+            floats would not, compiled.
+        oldest: Where the ring begins.
+    """
+
+    __slots__ = ("least", "limit", "oldest", "ordered", "values")
 
     def __init__(self, span: Span) -> None:
-        self.limit = span.updates
-        self.most = span.updates or LONGEST_WINDOW
-        self.seconds = span.seconds
+        self.limit = span.updates or LONGEST_WINDOW
         self.least = fewest(span)
-        # It and `ordered` hold the same objects, which a list of floats would not, compiled.
-        self.queue: deque[object] = deque()
-        # Empty for a window of updates, and then shared: an empty deque takes 600 bytes.
-        self.times: deque[float] = deque() if span.updates is None else NO_TIMES
-        self.ordered: list[object] = []
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget all values."""
+        self.values: list[Any] = []
+        self.ordered: list[Any] = []
+        self.oldest = 0
+
+    def admit(self, value: float) -> int:
+        """Take a value in place of the oldest of a full window; gives how many there are now."""
+        values, ordered, size = self.values, self.ordered, len(self.values)
+        boxed: Any = value
+        if size < self.limit:
+            values.append(boxed)
+            size += 1
+        else:
+            oldest = self.oldest
+            ordered.pop(place_of(ordered, values[oldest]))
+            values[oldest] = boxed
+            self.oldest = oldest + 1 if oldest + 1 < size else 0
+        ordered.insert(place_of(ordered, value), boxed)
+        return size
+
+    def middle(self) -> float:
+        """Median of what it holds; UNKNOWN of too few."""
+        size = len(self.ordered)
+        if size < self.least:
+            return UNKNOWN
+        upper: float = self.ordered[size >> 1]
+        if size & 1:
+            return upper
+        lower: float = self.ordered[(size >> 1) - 1]
+        return lower * 0.5 + upper * 0.5
+
+    def in_order(self) -> list[Any]:
+        """The values, oldest first."""
+        return self.values[self.oldest :] + self.values[: self.oldest]
+
+    def fill(self, values: list[float]) -> None:
+        """Hold these, oldest first."""
+        self.values, self.ordered, self.oldest = [*values], [*sorted(values)], 0
+
+
+class MedianWindow(SortedWindow):
+    """Median of the last values; O(log n) comparisons and one short memory move a value."""
+
+    __slots__ = ("seconds", "times")
+
+    def __init__(self, span: Span) -> None:
+        super().__init__(span)
+        self.seconds = span.seconds
+        self.times: deque[float] = NO_TIMES if span.seconds is None else deque()
 
     def push(self, value: float, time: float) -> None:
-        kept: object = value
-        self.queue.append(kept)
-        self.ordered.insert(place_of(self.ordered, value), kept)
-        if self.limit is None:
-            self.times.append(time)
-            self.expire(time)
-        if len(self.queue) > self.most:
-            self.forget()
+        if self.seconds is None:
+            self.admit(value)
+            return
+        self.times.append(time)
+        self.expire(time)
+        if len(self.values) == self.limit:
+            self._forget()
+        self.admit(value)
 
-    def forget(self) -> None:
-        if self.times:
-            self.times.popleft()
-        self.ordered.pop(place_of(self.ordered, cast(float, self.queue.popleft())))
+    def _forget(self) -> None:
+        self.times.popleft()
+        self.ordered.pop(place_of(self.ordered, self.values.pop(0)))
 
     def expire(self, now: float) -> None:
         if self.seconds is not None:
             while self.times and self.times[0] < now - self.seconds:
-                self.forget()
+                self._forget()
 
     def median(self) -> float:
-        ordered = self.ordered
-        size = len(ordered)
-        if size < self.least:
-            return UNKNOWN
-        middle = size >> 1
-        if size & 1:
-            return cast(float, ordered[middle])
-        return cast(float, ordered[middle - 1]) * 0.5 + cast(float, ordered[middle]) * 0.5
+        return self.middle()
 
     def dump(self) -> Any:
-        return list(zip(self.queue, self.times or repeat(0.0), strict=False))
+        return list(zip(self.in_order(), self.times or repeat(0.0), strict=False))
 
     def load(self, dumped: Any) -> None:
-        values = [float(value) for value, _ in dumped]
-        self.queue = deque(values)
-        if self.limit is None:
+        self.fill([float(value) for value, _ in dumped])
+        if self.seconds is not None:
             self.times = deque(float(time) for _, time in dumped)
-        self.ordered = [*sorted(values)]
 
 
 class RecordWindow(Window):
@@ -245,7 +288,7 @@ grows from there to a thousandth of where it began has not grown.
 _PER_DECADE: Final = 1.0 / math.log(10.0)
 
 
-class LevelWindow(Window):
+class LevelWindow(SortedWindow):
     """The level of a magnitude: the median of its last values, and what that has been.
 
     Attributes:
@@ -256,31 +299,14 @@ class LevelWindow(Window):
         scale: The first level above zero; 0.0 before.
     """
 
-    __slots__ = (
-        "before",
-        "first",
-        "least",
-        "level",
-        "limit",
-        "low",
-        "oldest",
-        "ordered",
-        "scale",
-        "seen",
-        "values",
-    )
+    __slots__ = ("before", "first", "level", "low", "scale", "seen")
 
     def __init__(self, span: Span) -> None:
-        self.limit = span.updates or LONGEST_WINDOW
-        self.least = fewest(span)
+        super().__init__(span)
         self.before = UNKNOWN
-        self._forget()
+        self._begin()
 
-    def _forget(self) -> None:
-        # Both hold the same objects, which a list of floats would not, compiled.
-        self.values: list[object] = []
-        self.ordered: list[object] = []
-        self.oldest = 0
+    def _begin(self) -> None:
         self.seen = 0
         self.level = self.first = UNKNOWN
         self.low = self.scale = 0.0
@@ -289,28 +315,15 @@ class LevelWindow(Window):
         """Keep the level, and forget everything else."""
         if self.level == self.level:
             self.before = self.level
-        self._forget()
+        self.empty()
+        self._begin()
 
     def push(self, value: float, _time: float) -> None:
-        values, ordered, size = self.values, self.ordered, len(self.values)
         self.seen += 1
-        kept: object = value
-        if size < self.limit:
-            values.append(kept)
-            size += 1
-        else:
-            oldest = self.oldest
-            ordered.pop(place_of(ordered, cast(float, values[oldest])))
-            values[oldest] = kept
-            self.oldest = oldest + 1 if oldest + 1 < size else 0
-        ordered.insert(place_of(ordered, value), kept)
+        size = self.admit(value)
         if size < self.least:
             return
-        middle = size >> 1
-        level = cast(float, ordered[middle])
-        if not size & 1:
-            level = level * 0.5 + cast(float, ordered[middle - 1]) * 0.5
-        self.level = level
+        level = self.level = self.middle()
         if self.seen == self.limit:
             self.first = level
         if self.scale == 0.0:
@@ -335,24 +348,13 @@ class LevelWindow(Window):
         return (math.log(self.level) - math.log(base)) * _PER_DECADE if base else math.inf
 
     def dump(self) -> Any:
-        values = self.values[self.oldest :] + self.values[: self.oldest]
-        parts = (self.level, self.first, self.before)
-        return [
-            values,
-            [part if part == part else None for part in parts],
-            self.low,
-            self.scale,
-            self.seen,
-        ]
+        parts = [part if part == part else None for part in (self.level, self.first, self.before)]
+        return [self.in_order(), parts, self.low, self.scale, self.seen]
 
     def load(self, dumped: Any) -> None:
         values, parts, low, scale, seen = dumped
-        floats = [float(value) for value in values]
-        self.values = list(floats)
-        self.ordered = [*sorted(floats)]
-        self.oldest = 0
-        level, first, before = parts
-        self.level = UNKNOWN if level is None else float(level)
-        self.first = UNKNOWN if first is None else float(first)
-        self.before = UNKNOWN if before is None else float(before)
+        self.fill([float(value) for value in values])
+        self.level, self.first, self.before = (
+            UNKNOWN if part is None else float(part) for part in parts
+        )
         self.low, self.scale, self.seen = float(low), float(scale), int(seen)

@@ -16,6 +16,7 @@ from watchstep.core.updates import Action, Verdict
 from watchstep.errors import GuardRefusedError
 from watchstep.guard.measure import Measured, joined_norm
 from watchstep.guard.optimizers import hookable, ranks_of_shards
+from watchstep.peers import peers
 
 if TYPE_CHECKING:
     import torch
@@ -183,10 +184,9 @@ def _meet(ranks: Sequence[int]) -> None:
     Raises:
         GuardRefusedError: In all that came, if one did not.
     """
-    import torch.distributed as dist
-
-    # torch has no public way to the store over which the processes met.
-    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+    others = peers()
+    assert others is not None
+    store = others.store
     place = f"{len(ranks)}-{zlib.crc32(repr(list(ranks)).encode()):08x}"
     key = f"watchstep/guard/{place}/{_meetings[place]}"
     _meetings[place] += 1

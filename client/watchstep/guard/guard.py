@@ -62,7 +62,7 @@ class Guard:
     - SKIP: parameters and optimizer state, step counters included, stay bit-identical.
       Gradients are the same tensors after the step as before it.
     - HALT: `TrainingHalted` is raised out of `optimizer.step()`, weights untouched.
-    - ROLLBACK: `on_rollback()` is called, then the step is skipped.
+    - ROLLBACK: the judge has put weights back, and the step is skipped.
 
     The guard has no opinion of its own: with a judge that answers NONE to non-finite
     gradients they reach the weights. Any error inside the guard or the judge is counted in
@@ -97,7 +97,7 @@ class Guard:
         last_norm: Pre-clip L2 gradient norm of the last judged step; NaN before the first.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own, all have defaults
+    def __init__(
         self,
         optimizer: torch.optim.Optimizer,
         judge: Judge,
@@ -105,7 +105,7 @@ class Guard:
         skip_budget: int | None = 25,
         strict: bool | None = None,
         name: str = "",
-        on_rollback: Callable[[], Any] | None = None,
+        demanded: Callable[[], Verdict] | None = None,
         on_halt: Callable[[Verdict], TrainingHalted] | None = None,
         slow_every: int = 200,
         skip_on_device: bool = True,
@@ -124,7 +124,8 @@ class Guard:
                 synchronisation. None: everywhere but on CUDA, where it would cost time; see
                 "Judged late" above.
             name: Used in messages when a loop has several optimizers.
-            on_rollback: Restores the pinned checkpoint. May raise `TrainingHalted`.
+            demanded: Called before each step: a verdict that holds whatever is judged, such as
+                one that all processes have agreed on. May raise `TrainingHalted`.
             on_halt: Told of a halt that the guard itself decides; returns what it raises.
             slow_every: Steps between looks at frozen parameters and update ratio.
             skip_on_device: Whether a step that is judged late skips itself on the device if
@@ -152,7 +153,7 @@ class Guard:
         self.steps = self.skipped = self.nonfinite = self.scaler_skipped = 0
         self.last_norm = math.nan
         self._judge = judge
-        self._on_rollback = on_rollback
+        self._demanded = demanded
         self._on_halt = on_halt
         self._skip_budget = skip_budget
         self._own_vote = agreement_of(None, self.optimizer) if agreement is None else None
@@ -193,7 +194,7 @@ class Guard:
 
     @property
     def errors(self) -> int:
-        """Errors inside the guard, its judge or `on_rollback`, that training survived."""
+        """Errors inside the guard or its judge that training survived."""
         return sum(self._boundary.errors.values())
 
     def note(self, name: str, value: float) -> None:
@@ -241,6 +242,10 @@ class Guard:
         self._tally.step()
         with self._boundary:
             hold_factor(self.optimizer)
+            if self._demanded is not None:
+                self._act_on_demand(self._demanded())
+            if self._skipping:
+                return None
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is not None:
                 return self._with_judged_closure(closure, args, kwargs)
@@ -323,6 +328,10 @@ class Guard:
         measured = self._measured(gradients, unclipped)
         self._look_slowly()
         self._act(self._verdict(measured, self._taken_notes()))
+
+    def _act_on_demand(self, verdict: Verdict) -> None:
+        if verdict.action >= Action.SKIP:
+            self._act(verdict)
 
     def _count_scaler_skip(self) -> None:
         self.scaler_skipped += 1
@@ -414,7 +423,8 @@ class Guard:
         if verdict.action is Action.HALT:
             raise self._halt(verdict.reason or "a rule demanded a halt", verdict)
         if verdict.action is Action.ROLLBACK:
-            self._roll_back()
+            # What is still to arrive was measured on weights that are no more.
+            self._late.clear()
         self._skip(verdict)
 
     def _halt(self, reason: str, verdict: Verdict) -> TrainingHalted:
@@ -423,12 +433,6 @@ class Guard:
         if self._on_halt is not None:
             return self._on_halt(dataclasses.replace(verdict, action=Action.HALT, reason=text))
         return TrainingHalted(text, rule=rule)
-
-    def _roll_back(self) -> None:
-        # What is still to arrive was measured on weights that are no more.
-        self._late.clear()
-        if self._on_rollback is not None:
-            self._boundary.survive(self._on_rollback)
 
     def _skip(self, verdict: Verdict) -> None:
         if self._skip_budget is not None and self._skipped_in_a_row >= self._skip_budget:

@@ -78,11 +78,11 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
     try:
         if len(gradients) <= _FEW_TENSORS and _are_small(gradients):
             # The fused norm is a loop over tensors on a CPU: one copy of little is faster.
-            flat = torch._C._nn.flatten_dense_tensors(list(gradients))  # noqa: SLF001 - as DDP uses it
+            flat = torch._C._nn.flatten_dense_tensors(list(gradients))
             return float(torch.linalg.vector_norm(flat).item())
         # In half precision the norm itself would overflow at 65,504.
         wide = torch.float64 if gradients[0].dtype is torch.float64 else torch.float32
-        each = torch._foreach_norm(list(gradients), 2.0, dtype=wide)  # noqa: SLF001 - the only fused norm
+        each = torch._foreach_norm(list(gradients), 2.0, dtype=wide)
         return float(torch.linalg.vector_norm(torch.stack(each)).item())
     except RuntimeError:
         # Sparse or complex ones, or several kinds or devices: each is looked at by itself.
@@ -169,7 +169,7 @@ def _fused_norms(values: Sequence[torch.Tensor], order: float) -> torch.Tensor:
     for (dtype, _), members in kinds.items():
         # In half precision the norm itself would overflow at 65,504.
         wide = torch.float64 if dtype is torch.float64 else torch.float32
-        each = torch._foreach_norm(members, order, dtype=wide)  # noqa: SLF001 - the only fused norm
+        each = torch._foreach_norm(members, order, dtype=wide)
         norms.append(torch.stack(each).to(home, torch.float64, non_blocking=True))
     return torch.cat(norms)
 
@@ -180,7 +180,7 @@ def _values(gradient: torch.Tensor, *, exact: bool) -> torch.Tensor:
     if hasattr(gradient, "to_local"):
         gradient = gradient.to_local()
     if gradient.layout is torch.sparse_coo:
-        gradient = gradient.coalesce().values() if exact else gradient._values()  # noqa: SLF001 - values() would demand the coalescing
+        gradient = gradient.coalesce().values() if exact else gradient._values()
     elif gradient.layout is not torch.strided:
         gradient = gradient.values()
     if gradient.is_complex():

@@ -52,6 +52,7 @@ class Options:
         terminal: Whether a critical alert is said on stderr where no service hears of it, and
             where the run is to be seen where one does.
         roles: Metric name to role, for metrics whose name does not say what they are.
+        system: Whether readings of the machine, its disk and its GPUs come with the updates.
         outside: File in which `watchstep run`, where it is around this process, learns which
             session speaks for the run.
     """
@@ -83,6 +84,7 @@ class Options:
     terminal: bool = True
     roles: Mapping[str, str] = field(default_factory=dict)
     outside: Path | None = None
+    system: bool = False
 
 
 def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
@@ -119,7 +121,7 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
             continue
         try:
             mended = mend(value)
-        except Exception as error:  # noqa: BLE001 - an argument is a stranger's code
+        except Exception as error:
             complaints.append(f"{key}: {text_of(error.__str__)}")
             continue
         usable[key] = mended.value
@@ -127,6 +129,11 @@ def from_environment(given: Mapping[str, Any]) -> tuple[Options, list[str]]:
     if usable.get("on_critical") == "rollback" and "checkpoints" not in usable:
         complaints.append("on_critical: 'rollback' needs checkpoints='some/folder'; it halts")
         usable["on_critical"] = "halt"
+    # The outside cannot add them to a stream that the hook inside speaks for.
+    if usable.setdefault("system", "outside" in usable) and AUTO not in usable.get(
+        "rules", (AUTO,)
+    ):
+        usable["rules"] = (*usable["rules"], "machine")
     if "rules" in usable:
         usable["tags"] = _telling_packs(usable["rules"], usable.get("tags", {}))
     return Options(**usable), complaints
@@ -277,6 +284,7 @@ _MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
     "terminal": _switch,
     "roles": _roles,
     "outside": _folder,
+    "system": _switch,
 }
 
 

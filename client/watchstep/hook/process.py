@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from watchstep.peers import process_group
+
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs",
@@ -17,10 +19,9 @@ _NETWORK = frozenset(
 
 def is_reporting_rank() -> bool:
     """Whether this process reports: rank 0 of a distributed job, or the only one."""
-    # Looked up, not imported: whoever has not imported torch is in no process group.
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return bool(distributed.get_rank() == 0)
+    group = process_group()
+    if group is not None:
+        return group.rank == 0
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
@@ -56,7 +57,7 @@ _registered = False
 
 def on_fork(disable: Callable[[], None]) -> None:
     """Have a bound method called in every forked child, for as long as its object lives."""
-    global _registered  # noqa: PLW0603 - os.register_at_fork has no counterpart to undo it
+    global _registered
     _disablers.append(weakref.WeakMethod(disable))
     if not _registered:
         _registered = True

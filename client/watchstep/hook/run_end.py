@@ -12,6 +12,7 @@ from watchstep.core.updates import Verdict
 from watchstep.errors import TrainingHalted
 from watchstep.hook import captured_logs
 from watchstep.hook.options import Options
+from watchstep.hook.other_ranks import OtherRanks
 from watchstep.hook.stream import Stream
 from watchstep.hook.termination import Termination
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
@@ -30,8 +31,14 @@ class RunEnd:
     """
 
     def __init__(
-        self, options: Options, stream: Stream, checkpoints: WatchCheckpoints, boundary: Boundary
+        self,
+        options: Options,
+        stream: Stream,
+        checkpoints: WatchCheckpoints,
+        ranks: OtherRanks,
+        boundary: Boundary,
     ) -> None:
+        self._ranks = ranks
         self.let_go: list[Callable[[], None]] = []
         self._options = options
         self._stream = stream
@@ -65,12 +72,14 @@ class RunEnd:
         text = f"watchstep halted training at step {self._stream.step}: {why}"
         if pin is not None:
             text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
-        print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
+        print(text, file=sys.stderr)
         return TrainingHalted(text, rule=rule, update=self._stream.seq)
 
     def preempted(self, termination: Termination) -> None:
         """In another thread: tell of a signal, and end as the process would have ended."""
         deadline = time.monotonic() + min(self._options.exit_s, _TERMINATION_S)
+        if termination.rank is None:
+            self._boundary.survive(self._ranks.tell_terminated, termination.name)
         # The trainer may hang with the lock in hand; the signal ends it all the same.
         if self._stream.lock.acquire(timeout=_TERMINATION_S / 2):
             try:

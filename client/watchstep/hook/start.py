@@ -14,7 +14,7 @@ from watchstep.hook.watch import Watch
 from watchstep.rules import load
 
 
-def init(  # noqa: PLR0913 - one argument a choice; all have defaults
+def init(
     run: str | None = None,
     *,
     project: str | None = None,
@@ -40,6 +40,7 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
     obey_commands: bool | None = None,
     catch_sigterm: bool | None = None,
     terminal: bool | None = None,
+    system: bool | None = None,
     first_update_s: float | None = None,
     exit_s: float | None = None,
     strict_init: bool = False,
@@ -82,6 +83,8 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
         obey_commands: Whether the service may halt this training.
         catch_sigterm: Whether a SIGTERM that nobody else handles is told.
         terminal: Whether critical alerts and the run's link are said on stderr.
+        system: Whether memory, disk and GPUs of this machine are told, every five seconds; what
+            the extra `machine` brings is told where it is installed.
         first_update_s: Seconds that the first update, and the first time of a marked phase, may
             take before it is late; 600 by default.
         exit_s: Seconds that the run's end may take.

@@ -31,10 +31,12 @@ class Termination:
 
     Attributes:
         name: Of the signal that came last, such as "SIGTERM"; "" for none.
+        rank: Of the other process that it came to; None where it came to this one.
     """
 
     def __init__(self) -> None:
         self.name = ""
+        self.rank: int | None = None
         self._came_s = 0.0
         self._pid = os.getpid()
         self._ours: list[signal.Signals] = []
@@ -81,7 +83,19 @@ class Termination:
 
     def event(self) -> dict[str, Any]:
         """What is told of the signal that came."""
-        return {"kind": "preempted", "signal": self.name, "where": where_it_runs()}
+        event = {"kind": "preempted", "signal": self.name, "where": where_it_runs()}
+        return event if self.rank is None else {**event, "rank": self.rank}
+
+    def forward(self, name: str, rank: int) -> None:
+        """In another thread: a signal that nobody handles came to another rank of this training.
+
+        This one would wait for it in the next collective, so it ends too.
+        """
+        number = signal.Signals[name]
+        if number in self._ours and self._number is None:
+            self.name, self.rank, self._came_s = name, rank, time.monotonic()
+            self._number = number
+            self.wake()
 
     def wake(self) -> None:
         """End `wait` in another thread."""

@@ -23,6 +23,7 @@ from watchstep.wire import legal_metric_name
 
 if TYPE_CHECKING:
     from watchstep.guard import Units
+    from watchstep.machine.sampler import Sampler
 
 _HEALTHY = Verdict()
 _LAST_STEP = 2**63 - 1
@@ -39,6 +40,7 @@ class UpdateLog:
         batches: Ids of the data that the next update trains on.
         phases_ns: Time spent in each marked phase since the last update.
         last_verdict: Of the last update.
+        sampler: Whose samples of the machine ride on the updates; None for none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class UpdateLog:
         self.batches = Batches(options.directory / "bad_batches" / f"{options.run}.jsonl")
         self.phases_ns: dict[str, int] = {}
         self.last_verdict = _HEALTHY
+        self.sampler: Sampler | None = None
         self._options = options
         self._stream = stream
         self._checkpoints = actions.checkpoints
@@ -69,6 +72,7 @@ class UpdateLog:
     def log(self, metrics: Any, step: Any, event: Any) -> Verdict:
         """One update; what is on a device may make the verdict come later."""
         stream = self._stream
+        self._actions.act_if_due()
         if self._rules.compiled is not None:
             self._boundary.survive(self._adopt_rules)
         readings, waiting = self._coercer.readings(metrics)
@@ -101,6 +105,9 @@ class UpdateLog:
             readings.update(self._boundary.survive(self._actions.readings) or {})
         if self.phases_ns:
             readings.update(self._phase_shares())
+        readings.update(self._actions.ranks.readings())
+        if self.sampler is not None:
+            readings.update(self.sampler.take())
 
     def flush(self) -> None:
         """Tell what is still behind a device; nothing is acted on any more."""

@@ -11,6 +11,7 @@ from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.errors import CheckpointError, TrainingHalted
 from watchstep.hook.options import Options
+from watchstep.hook.other_ranks import OtherRanks
 from watchstep.hook.run_end import RunEnd
 from watchstep.hook.stream import Stream
 from watchstep.hook.watch_checkpoints import WatchCheckpoints
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from watchstep.guard import Agreement, Guard
 
 _HEALTHY = Verdict()
+_EVERYWHERE = frozenset({"train/grad_norm", "guard/nonfinite_gradients"})
+"""What the guard itself measures of a step."""
 
 
 class VerdictActions:
@@ -29,6 +32,7 @@ class VerdictActions:
         guards: The optimizers that are judged, in order.
         rollbacks: How often the pin was restored.
         checkpoints: Those that are saved and restored.
+        ranks: The other processes of a distributed training.
     """
 
     def __init__(
@@ -37,8 +41,10 @@ class VerdictActions:
         stream: Stream,
         checkpoints: WatchCheckpoints,
         run_end: RunEnd,
+        ranks: OtherRanks,
         boundary: Boundary,
     ) -> None:
+        self.ranks = ranks
         self.guards: list[Guard] = []
         self.rollbacks = 0
         self._options = options
@@ -65,6 +71,7 @@ class VerdictActions:
         guard = Guard(
             optimizer,
             lambda readings: self.on_step(name, readings, agreement),
+            demanded=self._demanded,
             on_halt=self._halted_by_guard,
             agreement=agreement,
             **choices,
@@ -72,7 +79,7 @@ class VerdictActions:
         # One that guarded the same optimizer before is detached by now.
         self.guards = [other for other in self.guards if other.optimizer is not guard.optimizer]
         self.guards.append(guard)
-        self._run_end.let_go.append(guard.detach)
+        self._run_end.let_go += [guard.detach, self.ranks.follow(guard.optimizer)]
         return guard
 
     def note(self, readings: Mapping[str, Any]) -> None:
@@ -127,6 +134,11 @@ class VerdictActions:
                 self._stream.events.skipped(reason)
                 return verdict
             event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
+            # Gradients are the same in all processes; what was noted is this one's own.
+            is_own = agreement is None and not _EVERYWHERE.issuperset(readings)
+            if is_own and self.ranks.request(verdict):
+                self._stream.events.skipped(reason)
+                return dataclasses.replace(verdict, action=Action.SKIP)
             return self.act(verdict, readings, event)
 
     def save(self, state: Mapping[str, Any], step: int) -> Checkpoint | None:
@@ -144,15 +156,29 @@ class VerdictActions:
             self.together(verdict)
 
     def together(self, verdict: Verdict) -> Verdict:
-        """Act on a verdict, or bring it to the vote on the next optimizer step.
+        """Act on a verdict, or bring it to all processes, which act on it together.
 
         A process that stopped by itself would leave the others waiting for it in their next
-        collective.
+        collective. Where they vote on each optimizer step, the next vote decides.
         """
-        if self._agreement is None or not self._agreement.open:
+        if self._agreement is not None and self._agreement.open:
+            self._vote = verdict
+            return verdict
+        return verdict if self.ranks.request(verdict) else self.act(verdict)
+
+    def act_if_due(self) -> None:
+        """In `log`: act on what all processes have agreed to do at this call, if anything."""
+        verdict = self.ranks.due(guarded=False)
+        if verdict.action >= Action.HALT:
+            self.act(verdict)
+
+    def _demanded(self) -> Verdict:
+        """The same before the step of an optimizer, which is skipped after a rollback."""
+        verdict = self.ranks.due(guarded=True)
+        if verdict.action < Action.HALT:
+            return verdict
+        with self._stream.lock:
             return self.act(verdict)
-        self._vote = verdict
-        return verdict
 
     def act(
         self,

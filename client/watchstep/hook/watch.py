@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from watchstep.boundary import Boundary, text_of
@@ -19,6 +21,7 @@ from watchstep.hook.environment import environment
 from watchstep.hook.failure import failed_event
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
+from watchstep.hook.other_ranks import OtherRanks
 from watchstep.hook.process import (
     is_reporting_rank,
     network_file_system,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from watchstep.guard import Guard, Units
 
 _HEALTHY = Verdict()
+_begun: weakref.WeakSet[Watch] = weakref.WeakSet()
 _LONGEST_REASON = 64
 
 
@@ -67,10 +71,15 @@ class Watch:
         alone = options.url is None or options.mode == "offline"
         says_alerts = options.terminal and alone and reports
         self._stream = Stream(Judgement(rules, most=most), says_alerts=says_alerts)
-        self._checkpoints = WatchCheckpoints(options, self._stream, self._boundary, writes=reports)
-        self._run_end = RunEnd(options, self._stream, self._checkpoints, self._boundary)
+        self._ranks = OtherRanks(self._boundary)
+        self._checkpoints = WatchCheckpoints(
+            options, self._stream, self._ranks, self._boundary, writes=reports
+        )
+        self._run_end = RunEnd(
+            options, self._stream, self._checkpoints, self._ranks, self._boundary
+        )
         self._actions = VerdictActions(
-            options, self._stream, self._checkpoints, self._run_end, self._boundary
+            options, self._stream, self._checkpoints, self._run_end, self._ranks, self._boundary
         )
         self._commands = Commands(options, self._stream, self._checkpoints, self._actions)
         self._service_rules = ServiceRules(options, self._boundary)
@@ -84,6 +93,8 @@ class Watch:
         )
         self._progress = Progress(time.monotonic(), first_s=options.first_update_s)
         self._termination = Termination() if options.catch_sigterm else None
+        if self._termination is not None:
+            self._ranks.on_terminated = self._termination.forward
         self._watchdog = Watchdog(
             self._stream,
             self._progress,
@@ -96,6 +107,7 @@ class Watch:
             self._boundary.survive(self._begin, reports=reports)
 
     def _begin(self, *, reports: bool) -> None:
+        _begun.add(self)
         on_fork(self._disable)
         if self.options.capture_text:
             captured_logs.listen(self._stream.events.captured)
@@ -105,7 +117,7 @@ class Watch:
             hint = self._boundary.survive(self._checkpoints.resume_hint)
             if hint is not None:
                 say(hint)
-        self._run_end.let_go.append(self._watchdog.stop)
+        self._run_end.let_go += [self._watchdog.stop, self._ranks.stop]
         atexit.register(self._at_exit)
         self._run_end.let_go.append(lambda: atexit.unregister(self._at_exit))
 
@@ -129,6 +141,12 @@ class Watch:
         self._stream.outbound = Outbound(
             config, on_command=self._on_command, on_rules=self._service_rules.receive
         )
+        if options.system:
+            from watchstep.machine.sampler import Sampler
+
+            # The disk that checkpoints go to.
+            self._updates.sampler = Sampler(options.checkpoints or Path.cwd(), inside=True)
+            self._run_end.let_go.append(self._updates.sampler.stop)
         if options.outside is not None:
             self._stream.outbound.introduce(options.outside)
         remote = network_file_system(options.directory)
@@ -189,7 +207,7 @@ class Watch:
         """
         if self._disabled:
             return None
-        self._boundary.survive(self._watchdog.start)
+        self._boundary.survive(self._start)
         return self._boundary.survive(self._actions.guard, optimizer, choices)
 
     @contextmanager
@@ -362,6 +380,11 @@ class Watch:
         return self._stream.transitions
 
     @property
+    def ended(self) -> bool:
+        """Whether the run is over for this process."""
+        return self._stream.ended
+
+    @property
     def firing(self) -> tuple[str, ...]:
         """Names of the rules that fire now."""
         return self._stream.judgement.firing()
@@ -395,7 +418,7 @@ class Watch:
             if self._stream.ended or self._disabled:
                 return _HEALTHY
             if not self._watchdog.started:
-                self._watchdog.start()
+                self._boundary.survive(self._start)
             if self._logging:
                 raise RuntimeError("log() was called out of log() itself")
             self._logging = True
@@ -412,8 +435,15 @@ class Watch:
         self._run_end.let_go.append(units.detach)
         return units
 
-    def _enter(self, reason: Any) -> None:
+    def _start(self) -> None:
+        """Start the threads that only look; twice is harmless."""
         self._watchdog.start()
+        self._ranks.join()
+        if self._updates.sampler is not None:
+            self._updates.sampler.start()
+
+    def _enter(self, reason: Any) -> None:
+        self._start()
         self._progress.enter(text_of(lambda: str(reason))[:_LONGEST_REASON], time.monotonic())
 
     def _leave(self) -> None:
@@ -454,6 +484,11 @@ class Watch:
         self._stream.ended = True
         if self._termination is not None:
             self._termination.forget_in_child()
+
+
+def is_watched() -> bool:
+    """Whether a training of this process is being watched."""
+    return any(not watch.ended for watch in list(_begun))
 
 
 def _disabled(run: str) -> Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from watchstep.core.updates import Verdict
 from watchstep.errors import CheckpointError
 from watchstep.hook.events import checkpoint_event
 from watchstep.hook.options import Options
+from watchstep.hook.other_ranks import OtherRanks
 from watchstep.hook.stream import Stream
 
 if TYPE_CHECKING:
@@ -25,8 +27,15 @@ class WatchCheckpoints:
     """
 
     def __init__(
-        self, options: Options, stream: Stream, boundary: Boundary, *, writes: bool
+        self,
+        options: Options,
+        stream: Stream,
+        ranks: OtherRanks,
+        boundary: Boundary,
+        *,
+        writes: bool,
     ) -> None:
+        self._ranks = ranks
         self.targets: Mapping[str, Any] | None = None
         self.writes = writes
         self._options = options
@@ -58,6 +67,7 @@ class WatchCheckpoints:
                 keep=self._options.keep,
                 good_after=self._options.good_after,
                 asynchronous=self._options.async_checkpoints,
+                attempt=self._ranks.shared("attempt", secrets.token_hex(4)),
             )
         return self._keeper
 

@@ -1,1 +1,5 @@
-"""One file per trainer, each a line or two for the user."""
+"""One module a trainer; each is imported by name, with its trainer installed."""
+
+from watchstep.integrations.mirrors import mirror
+
+__all__ = ["mirror"]

@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
+
 """Lightning's `Trainer`.
 
     Trainer(callbacks=[WatchstepCallback(run="vision-7", on_critical="halt")]).fit(module, data)
@@ -17,6 +17,7 @@ import lightning
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from watchstep.errors import TrainingHalted
+from watchstep.guard.optimizers import parameters_of
 from watchstep.hook import Watch
 from watchstep.integrations.callback_base import CallbackBase
 
@@ -25,11 +26,8 @@ class WatchstepCallback(CallbackBase, Callback):
     """Watches one `fit()`.
 
     Args:
-        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
-            from `options`, which ends with the training.
-        guard: Whether to judge each optimizer step before it happens.
-        save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
-        options: Arguments of `watchstep.init`; `rules` is "pretrain" by default.
+        choices: As for every callback, see `CallbackBase`; an update is an optimizer step, and
+            `rules` is "pretrain" by default.
 
     Raises:
         TrainingHalted: Out of `fit()`, when a halt was asked for.
@@ -48,16 +46,18 @@ class WatchstepCallback(CallbackBase, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch, and guard the optimizers."""
-        named = {f"optimizer{at}": each for at, each in enumerate(trainer.optimizers)}
+        state = self.state(trainer, pl_module)
+        optimizers = {name: part for name, part in state.items() if part is not pl_module}
         hyper_parameters = {**pl_module.hparams, "max_epochs": trainer.max_epochs}
-        self._begin(named, group=True, config=hyper_parameters)
+        self._begin(optimizers, group=True, config=hyper_parameters)
+        self._go_on(state)
         self._step = trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
         """Measure gradients: unscaled already, and not clipped yet."""
-        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        parameters = parameters_of(optimizer)
         for guard in self._guards:
             guard.before_clipping(parameters)
 
@@ -110,7 +110,7 @@ class WatchstepCallback(CallbackBase, Callback):
 
     def state(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What a checkpoint holds, and what `Watch.restore` fills: module and optimizers."""
-        optimizers = {f"optimizer{i}": one for i, one in enumerate(trainer.optimizers)}
+        optimizers = {f"optimizer{at}": each for at, each in enumerate(trainer.optimizers)}
         return {"module": pl_module, **optimizers}
 
     def _readings(self, trainer: Trainer) -> dict[str, Any]:

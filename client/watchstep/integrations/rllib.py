@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
+
 """Ray RLlib, new API stack, with its learner in the driver's process (`num_learners=0`).
 
     config = PPOConfig()...callbacks(watchstep_callback(run="ppo-7", on_critical="halt"))
@@ -99,14 +99,14 @@ class WatchstepCallback(RLlibCallback):
         assert self.watch is not None
         optimizers = [
             optimizer
-            for module in learner.module.keys()  # noqa: SIM118 - iterating it gives modules
+            for module in learner.module.keys()
             for _, optimizer in learner.get_optimizers_for_module(module)
         ]
         found = [self.watch.guard(optimizer) for optimizer in optimizers]
         self._guards = [guard for guard in found if guard is not None]
         learner.compute_gradients = self._then_measure(learner.compute_gradients)
         # The pipeline has no public name on a learner that is built already.
-        pipeline = learner._learner_connector  # noqa: SLF001
+        pipeline = learner._learner_connector
         if pipeline is not None:
             pipeline.append(_Reading(self._see_advantages))
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3 import __version__ as sb3_version
+from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import safe_mean
@@ -38,13 +40,9 @@ class WatchstepCallback(CallbackBase, BaseCallback):
     """Watches one `learn()` of a Stable-Baselines3 model.
 
     Args:
-        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
-            from `options`, which ends with the training.
-        guard: Whether to judge each optimizer step before it happens.
-        save_every: Updates between checkpoints; None for none. Needs `checkpoints=`.
         log_every: Calls of `train()` between logged updates, for off-policy algorithms, which
             train every few environment steps. On-policy ones log every update.
-        options: Arguments of `watchstep.init`.
+        choices: As for every callback, see `CallbackBase`; `save_every` is 1 by default.
 
     Attributes:
         updates: Calls of `train()` that have ended.
@@ -67,7 +65,6 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         super().__init__(watch, save_every=save_every, **choices)
         self._log_every = log_every
         self._tap: AdvantageTap | None = None
-        self._undo: list[Callable[[], None]] = []
         self.updates = 0
         self.readings: dict[str, float] = {}
 
@@ -76,7 +73,12 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
         if self._on_policy:
             self._follow_advantages()
-        self._replace(self.trained, "train", self._watched_train(self.trained.train))
+        train = self._ending(self._watched_train(self.trained.train))
+        self._replaced.replace(self.trained, "train", train)
+        # EvalCallback and what is made of it call it by this name.
+        evaluate = self._paused("evaluating", vars(callbacks)["evaluate_policy"])
+        self._replaced.replace(callbacks, "evaluate_policy", evaluate)
+        self._go_on(self.state())
 
     @property
     def trained(self) -> Any:
@@ -87,7 +89,6 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._put_back()
         self._end(None)
 
     def _hyper_parameters(self) -> dict[str, Any]:
@@ -106,12 +107,12 @@ class WatchstepCallback(CallbackBase, BaseCallback):
             return {"optimizer": self.model.policy.optimizer}
         names = ("actor", "critic", "q_net")
         parts = {name: getattr(self.model.policy, name, None) for name in names}
-        found = {
+        optimizers = {
             f"{name}_optimizer": getattr(part, "optimizer", None) for name, part in parts.items()
         }
         # SAC's is no part of its policy.
-        found["ent_coef_optimizer"] = getattr(self.model, "ent_coef_optimizer", None)
-        return {name: one for name, one in found.items() if one is not None}
+        optimizers["ent_coef_optimizer"] = getattr(self.model, "ent_coef_optimizer", None)
+        return {name: each for name, each in optimizers.items() if each is not None}
 
     def _follow_advantages(self) -> None:
         buffer = self.trained.rollout_buffer
@@ -125,27 +126,14 @@ class WatchstepCallback(CallbackBase, BaseCallback):
                 self._tap.begin(batch.advantages)
                 yield batch
 
-        self._replace(buffer, "get", get)
-
-    def _note(self, name: str, value: float) -> None:
-        for guard in self._guards:
-            guard.note(name, value)
+        self._replaced.replace(buffer, "get", get)
 
     def _watched_train(self, train: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(train)
         def watched(*args: Any, **kwargs: Any) -> None:
             raw = self._raw_advantages()
-            try:
-                with observe_clipping(*self._guards):
-                    if self._tap is None:
-                        train(*args, **kwargs)
-                    else:
-                        with self._tap:
-                            train(*args, **kwargs)
-            except BaseException as error:
-                self._put_back()
-                self._end(error)
-                raise
+            with observe_clipping(*self._guards), self._tap or nullcontext():
+                train(*args, **kwargs)
             self._after_train(raw)
 
         return watched
@@ -200,14 +188,3 @@ class WatchstepCallback(CallbackBase, BaseCallback):
             holder.register_buffer("log_ent_coef", self.trained.log_ent_coef)
             state["ent_coef"] = holder
         return state
-
-    def _replace(self, place: Any, name: str, value: Any) -> None:
-        """Set an instance attribute and remember how to undo it."""
-        had = name in vars(place)
-        before = getattr(place, name)
-        setattr(place, name, value)
-        self._undo.append(lambda: setattr(place, name, before) if had else delattr(place, name))
-
-    def _put_back(self) -> None:
-        while self._undo:
-            self._undo.pop()()

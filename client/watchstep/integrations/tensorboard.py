@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from watchstep.hook import Watch
+from watchstep.integrations.replacing import Replaced
+from watchstep.wire import legal_metric_name
 
 
 class Mirror:
@@ -28,21 +30,19 @@ class Mirror:
 
     def __init__(self, writer: Any, watch: Watch, *, beat: str | None = None) -> None:
         self.updates = 0
-        self._writer = writer
         self._watch = watch
         self._beat = beat
         self._readings: dict[str, Any] = {}
         self._step: int | None = None
-        self._undo: list[Callable[[], None]] = []
-        self._replace("add_scalar", self._add_scalar(writer.add_scalar))
+        self._replaced = Replaced()
+        self._replaced.replace(writer, "add_scalar", self._add_scalar(writer.add_scalar))
         for name in ("flush", "close"):
             if hasattr(writer, name):
-                self._replace(name, self._then_judge(getattr(writer, name)))
+                self._replaced.replace(writer, name, self._then_judge(getattr(writer, name)))
 
     def stop(self) -> None:
         """Judge what is left, and leave the writer as it was. Twice is harmless."""
-        while self._undo:
-            self._undo.pop()()
+        self._replaced.close()
         self._judge()
 
     def _add_scalar(self, add_scalar: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,7 +62,7 @@ class Mirror:
         if self._beat is None and number != self._step:
             self._judge()
         self._step = number
-        self._readings[_metric_name(tag)] = value
+        self._readings[legal_metric_name(tag)] = value
         if tag == self._beat:
             self._judge()
 
@@ -80,14 +80,6 @@ class Mirror:
         if readings:
             self.updates += 1
             self._watch.log(readings, step=self._step)
-
-    def _replace(self, name: str, value: Any) -> None:
-        had = name in vars(self._writer)
-        before = getattr(self._writer, name)
-        setattr(self._writer, name, value)
-        self._undo.append(
-            lambda: setattr(self._writer, name, before) if had else delattr(self._writer, name)
-        )
 
 
 def mirror(writer: Any, watch: Watch, *, beat: str | None = None) -> Mirror:
@@ -107,11 +99,3 @@ def mirror(writer: Any, watch: Watch, *, beat: str | None = None) -> Mirror:
         TrainingHalted: Later, out of `add_scalar`, `flush` or `close`, when a halt was asked for.
     """
     return Mirror(writer, watch, beat=beat)
-
-
-def _metric_name(tag: str) -> str:
-    """The tag with everything that no metric name may hold replaced by "_"."""
-    return "".join(
-        letter if (letter.isascii() and letter.isalnum()) or letter in "_./:-" else "_"
-        for letter in tag
-    )[:128]

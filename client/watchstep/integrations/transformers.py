@@ -1,7 +1,10 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
+
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])
+
+or `import watchstep.integrations.transformers` and `report_to="watchstep"`, with what the
+environment says.
 
 The Trainer's log hides a NaN loss behind the mean of earlier ones (`logging_nan_inf_filter`).
 The callback reads the loss of every step as `training_step` returned it, guards the optimizer,
@@ -13,12 +16,12 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers import __version__ as transformers_version
+from transformers.integrations import integration_utils
 
 from watchstep.guard import observe_clipping
 from watchstep.hook import Watch
@@ -36,11 +39,8 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
     one begins, and its gradients before `optimizer.step()` touches a weight.
 
     Args:
-        watch: A watch made by `watchstep.init`, which the caller finishes; or None to make one
-            from `options`, which ends with the training.
-        guard: Whether to judge each optimizer step before it happens.
-        save_every: Optimizer steps between checkpoints; None for none. Needs `checkpoints=`.
-        options: Arguments of `watchstep.init`; `rules` is "pretrain" by default.
+        choices: As for every callback, see `CallbackBase`; an update is an optimizer step, and
+            `rules` is "pretrain" by default.
 
     Raises:
         TrainingHalted: Out of `train()`, when a halt was asked for.
@@ -53,7 +53,6 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         super().__init__(watch, **choices)
         self._trainer: Trainer | None = None
         self._wraps_train = False
-        self._undo = ExitStack()
         self._loss: Any = None
         self._learning_rate: float | None = None
         self._due: dict[str, Any] | None = None
@@ -68,7 +67,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         self._trainer = trainer
         if trainer is not None and not self._wraps_train:
             self._wraps_train = True
-            trainer.train = self._watched_train(trainer.train)
+            trainer.train = self._ending(trainer.train)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -76,11 +75,12 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
         """Begin: a watch, a guard, and a look at each raw loss."""
         self._put_back()
         self._begin({"optimizer": given["optimizer"]}, group=True, config=args)
-        self._undo.enter_context(observe_clipping(*self._guards))
+        self._replaced.enter_context(observe_clipping(*self._guards))
         # Not found yet if it was given by `add_callback`.
         self._trainer = self._trainer or self._calling_trainer()
         if self._trainer is not None:
             self._follow(self._trainer)
+            self._go_on(self.state())
             if args.logging_nan_inf_filter:
                 log.warning(
                     "the Trainer's own log hides NaN losses (logging_nan_inf_filter=True);"
@@ -146,21 +146,18 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
 
         @functools.wraps(original)
         def training_step(*args: Any, **kwargs: Any) -> Any:
-            try:
-                loss = original(*args, **kwargs)
-            except BaseException as error:
-                self._end(error)
-                raise
+            loss = original(*args, **kwargs)
             # Already divided by the number of micro-batches in the step.
             self._loss = loss if self._loss is None else self._loss + loss
             return loss
 
-        self._replace(trainer, "training_step", training_step)
-        self._replace(trainer, "evaluate", self._paused("evaluating", trainer.evaluate))
+        self._replaced.replace(trainer, "training_step", self._ending(training_step))
+        evaluate = self._paused("evaluating", trainer.evaluate)
+        self._replaced.replace(trainer, "evaluate", evaluate)
         # Of no public name; where it is called otherwise one day, saves are not marked.
         if hasattr(trainer, "_save_checkpoint"):
-            save = self._paused("saving", trainer._save_checkpoint)  # noqa: SLF001 - see above
-            self._replace(trainer, "_save_checkpoint", save)
+            save = self._paused("saving", trainer._save_checkpoint)
+            self._replaced.replace(trainer, "_save_checkpoint", save)
 
     def _step_readings(self) -> Mapping[str, Any]:
         """More readings of the step that has just ended, for trainers that have some."""
@@ -200,28 +197,14 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             frame = frame.f_back
         return None
 
-    def _watched_train(self, train: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(train)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return train(*args, **kwargs)
-            except BaseException as error:
-                self._end(error)
-                raise
-
-        return watched
-
     def _end(self, error: BaseException | None) -> None:
-        self._put_back()
         super()._end(error)
+        self._put_back()
 
     def _put_back(self) -> None:
-        self._undo.close()
+        self._replaced.close()
         self._loss = self._due = None
 
-    def _replace(self, place: Any, name: str, value: Any) -> None:
-        """Set an instance attribute until training ends."""
-        had = name in vars(place)
-        before = getattr(place, name)
-        setattr(place, name, value)
-        self._undo.callback(lambda: setattr(place, name, before) if had else delattr(place, name))
+
+# What `report_to` chooses from; a version without it is told of callbacks alone.
+getattr(integration_utils, "INTEGRATION_TO_CALLBACK", {})["watchstep"] = WatchstepCallback

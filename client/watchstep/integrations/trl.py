@@ -35,11 +35,9 @@ class WatchstepCallback(plain.WatchstepCallback):
     `train/group_size` and `train/advantages_count`: how many were standardised together.
 
     Args:
-        watch: As for Transformers.
         group_size: How many rewards are standardised together; None to follow the trainer's
             `scale_rewards`. Give it if a subclass standardises over something else.
-        choices: `guard`, `save_every`, and arguments of `watchstep.init`; `rules` is "grpo"
-            by default.
+        choices: As for Transformers; `rules` is "grpo" by default.
     """
 
     default_rules = "grpo"
@@ -56,7 +54,7 @@ class WatchstepCallback(plain.WatchstepCallback):
         if not hasattr(trainer, "reward_funcs"):
             return
         watched = [self._watched_reward(function) for function in trainer.reward_funcs]
-        self._replace(trainer, "reward_funcs", watched)
+        self._replaced.replace(trainer, "reward_funcs", watched)
         original = trainer.compute_loss
 
         @functools.wraps(original)
@@ -65,7 +63,7 @@ class WatchstepCallback(plain.WatchstepCallback):
                 self._see_advantages(inputs.get("advantages"))
             return original(model, inputs, *args, **kwargs)
 
-        self._replace(trainer, "compute_loss", compute_loss)
+        self._replaced.replace(trainer, "compute_loss", compute_loss)
 
     def _watched_reward(self, function: Any) -> Any:
         # Reward models and coroutines are called in ways of their own.
@@ -79,7 +77,7 @@ class WatchstepCallback(plain.WatchstepCallback):
             trainer: Any = self._trainer
             if not trainer.model.training:
                 return rewards
-            self._rewards[name] = [None if one is None else float(one) for one in rewards]
+            self._rewards[name] = [None if each is None else float(each) for each in rewards]
             return rewards
 
         return watched
@@ -97,8 +95,7 @@ class WatchstepCallback(plain.WatchstepCallback):
             "train/advantages_count": float(count),
         }
         for name, value in seen.items():
-            for guard in self._guards:
-                guard.note(name, value)
+            self._note(name, value)
         # Of a step's micro-batches the worst is told. TRL lets no NaN come this far.
         before = self._advantages.get("train/advantages_norm_max_abs", 0.0)
         if not seen["train/advantages_norm_max_abs"] < before:
@@ -117,10 +114,9 @@ class WatchstepCallback(plain.WatchstepCallback):
         return int(trainer.args.generation_batch_size)
 
     def _step_readings(self) -> Mapping[str, Any]:
-        found = {**self._advantages, **self._reward_readings()}
-        self._advantages = {}
-        self._rewards = {}
-        return found
+        readings = {**self._advantages, **self._reward_readings()}
+        self._advantages, self._rewards = {}, {}
+        return readings
 
     def _reward_readings(self) -> dict[str, float]:
         """Of the completions that this process scored since the last step."""
@@ -128,20 +124,22 @@ class WatchstepCallback(plain.WatchstepCallback):
         by_function = list(self._rewards.values())
         if not by_function:
             return {}
-        given = [one for rewards in by_function for one in rewards if one is not None]
-        readings = {"rewards/nonfinite": float(sum(not math.isfinite(one) for one in given))}
+        numbers = [each for rewards in by_function for each in rewards if each is not None]
+        readings = {"rewards/nonfinite": float(sum(not math.isfinite(each) for each in numbers))}
         # Weights belong to all functions, in order; some may not be followed.
         if len(by_function) != len(trainer.reward_funcs):
             return readings
         weights = trainer.reward_weights.tolist()
         totals = [
-            sum(weight * one for weight, one in zip(weights, row, strict=True) if one is not None)
+            sum(
+                weight * each for weight, each in zip(weights, row, strict=True) if each is not None
+            )
             for row in zip(*by_function, strict=True)
         ]
         readings["rollout/ep_rew_mean"] = sum(totals) / len(totals)
         size = int(trainer.num_generations)
         # TRL leaves a NaN reward out of its group; what is not finite is told above.
-        if all(math.isfinite(one) for one in totals) and len(totals) % size == 0:
+        if all(map(math.isfinite, totals)) and len(totals) % size == 0:
             readings.update(_raw_advantages(totals, size))
         return readings
 

@@ -47,6 +47,13 @@ def descendants(root: int) -> list[Process]:
     return tree
 
 
+def memory_of(root: int, *, with_root: bool) -> int:
+    """Bytes of memory that all processes below `root` have, and it itself if asked for."""
+    own = _read(root) if with_root else None
+    tree = descendants(root) if own is None else [own, *descendants(root)]
+    return sum(process.memory_bytes for process in tree)
+
+
 def command_line(pid: int) -> str:
     """A process's command line; "" where it is gone or not ours to see."""
     try:
@@ -88,7 +95,7 @@ def _is_written(pid: int, descriptor: str) -> bool:
 
 def _all() -> Iterator[Process]:
     try:
-        names = os.listdir(_PROC)  # noqa: PTH208 - a Path for each process would double the cost
+        names = os.listdir(_PROC)
     except OSError:
         return
     for name in names:

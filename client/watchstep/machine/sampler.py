@@ -11,7 +11,7 @@ from types import ModuleType
 
 from watchstep.machine.gpus import GpuPort, nvml
 from watchstep.machine.gpus import readings as gpu_readings
-from watchstep.machine.processes import descendants
+from watchstep.machine.processes import memory_of
 
 EVERY_S = 5.0
 """Between samples: a leak shows in minutes, and a sample takes about a millisecond."""
@@ -24,11 +24,18 @@ class Sampler:
         folder: Of whose file system the free space is told: where checkpoints go.
         gpus: Where devices are asked; None looks for this machine's in the thread.
         every_s: Seconds between samples.
+        inside: Whether this process is the training itself, and not one around it.
     """
 
     def __init__(
-        self, folder: Path, *, gpus: GpuPort | None = None, every_s: float = EVERY_S
+        self,
+        folder: Path,
+        *,
+        gpus: GpuPort | None = None,
+        every_s: float = EVERY_S,
+        inside: bool = False,
     ) -> None:
+        self._inside = inside
         self._folder = folder
         self._gpus = gpus
         self._every_s = every_s
@@ -37,8 +44,9 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="watchstep-machine", daemon=True)
 
     def start(self) -> None:
-        """Begin to sample."""
-        self._thread.start()
+        """Begin to sample; twice is harmless."""
+        if not self._stopping.is_set() and self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
         """End it, without waiting for a driver that does not answer."""
@@ -54,14 +62,19 @@ class Sampler:
             self._gpus = nvml()
         psutil = _psutil()
         while not self._stopping.is_set():
-            self._newest = sample(self._folder, psutil, self._gpus)
+            self._newest = sample(self._folder, psutil, self._gpus, inside=self._inside)
             self._stopping.wait(self._every_s)
 
 
-def sample(folder: Path, psutil: ModuleType | None, gpus: GpuPort | None) -> dict[str, float]:
+def sample(
+    folder: Path, psutil: ModuleType | None, gpus: GpuPort | None, *, inside: bool = False
+) -> dict[str, float]:
     """What can be read now: `system/...`, bytes as bytes, shares from 0 to 1."""
     named: dict[str, float] = {}
-    sources: list[Callable[[], dict[str, float]]] = [lambda: _disk(folder), _processes]
+    sources: list[Callable[[], dict[str, float]]] = [
+        lambda: _disk(folder),
+        lambda: _processes(inside=inside),
+    ]
     if psutil is not None:
         sources.append(lambda: _machine(psutil))
     if gpus is not None:
@@ -84,16 +97,17 @@ def _machine(psutil: ModuleType) -> dict[str, float]:
 
 
 def _disk(folder: Path) -> dict[str, float]:
-    space = os.statvfs(folder)
+    # Checkpoints may not have been saved yet.
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    space = os.statvfs(there)
     return {
         "system/disk_free_bytes": float(space.f_bavail * space.f_frsize),
         "system/disk_used_share": 1.0 - space.f_bavail / max(space.f_blocks, 1),
     }
 
 
-def _processes() -> dict[str, float]:
-    tree = descendants(os.getpid())
-    used = sum(process.memory_bytes for process in tree)
+def _processes(*, inside: bool) -> dict[str, float]:
+    used = memory_of(os.getpid(), with_root=inside)
     return {"system/process_memory_bytes": float(used)} if used else {}
 
 

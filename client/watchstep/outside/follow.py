@@ -205,7 +205,7 @@ def _files(path: Path) -> Iterator[Path]:
     try:
         for folder, names in folders_below(path):
             for name in names:
-                if may_be_log(os.path.basename(name)) and not name.startswith("."):  # noqa: PTH119
+                if may_be_log(os.path.basename(name)) and not name.startswith("."):
                     yield folder / name
     except LogUnreadableError:
         return  # The folder is gone; it may come back.

@@ -261,7 +261,7 @@ class FollowedRun:
         }
         written = self._state_path.with_suffix(".new")
         written.write_text(json.dumps(state), encoding="utf-8")
-        os.replace(written, self._state_path)  # noqa: PTH105 - ten thousand times an hour
+        os.replace(written, self._state_path)
 
     def _load(self) -> None:
         try:

@@ -91,9 +91,9 @@ class InnerHook:
         seq, step = folder.acknowledged(), 0
         event: Mapping[str, Any] = {}
         while batch := reader.read(seq + 1, None, _BATCH):
-            for parcel in batch:
-                update = json.loads(parcel.body)
-                seq, step, event = parcel.seq, update["step"], update.get("event") or event
+            for record in batch:
+                update = json.loads(reader.unpacker.to_json(record.framed))
+                seq, step, event = record.seq, update["step"], update.get("event") or event
                 if event.get("kind") == "checkpoint" and event.get("pinned"):
                     self._note_pin(event)
         return seq, step, event

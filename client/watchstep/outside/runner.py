@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from watchstep.errors import HALT_EXIT_CODE
@@ -124,6 +125,11 @@ class Attempt:
         }
         if self._settings.unbuffered:
             environment.setdefault("PYTHONUNBUFFERED", "1")
+        if environment.get("WATCHSTEP_MIRROR"):
+            # Each Python of the command's imports watchstep first, which mirrors.
+            startup = str(Path(__file__).parent / "startup")
+            paths = (startup, environment.get("PYTHONPATH"))
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         if self.pin is not None:
             environment["WATCHSTEP_RESUME_FROM"] = self.pin
         return environment

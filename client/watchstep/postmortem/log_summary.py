@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE
@@ -106,6 +107,7 @@ class LogSummary:
     count: int = 0
     before: int = 0
     attempts: int = 0
+    first: int | None = None
     last: int | None = None
     last_time: float = 0.0
     first_time: float | None = None
@@ -180,23 +182,17 @@ def fold(
         updates: Used up.
         observers: Called after each update with readings: its row from 1, itself, the state.
     """
-    labels = {rule.name: rule.labels.get("stage") for rule in rules.rules}
     state = State(rules)
-    summary = LogSummary(
-        HealthTracker(
-            rules.role,
-            rules.canonical,
-            lambda name: name in _LOST or labels.get(name) == "divergence",
-        )
-    )
+    summary = LogSummary(_tracker(rules))
     for update in updates:
         if update.attempt > summary.attempts:
+            if _starts_over(summary, update):
+                state, summary.tracker = State(rules), _tracker(rules)
             _begin_attempt(summary, update.attempt)
         state, transitions = step(rules, state, update)
         _count(summary, update)
         summary.tracker.update(update, transitions)
-        if update.readings and max(summary.reports.values(), default=0) < REPORTS_TO_JUDGE:
-            _count_reports(summary, rules, update)
+        _count_reports(summary, rules, update)
         for transition in transitions:
             _note(summary, transition, update)
         if state.firing():
@@ -213,6 +209,25 @@ def fold(
     return summary
 
 
+def _tracker(rules: RuleSet) -> HealthTracker:
+    labels = {rule.name: rule.labels.get("stage") for rule in rules.rules}
+    return HealthTracker(
+        rules.role,
+        rules.canonical,
+        lambda name: name in _LOST or labels.get(name) == "divergence",
+    )
+
+
+def _starts_over(summary: LogSummary, update: Update) -> bool:
+    """Whether a run that went wrong was begun anew from its first number, and not resumed.
+
+    What it was like before then is no measure of it.
+    """
+    if summary.first is None or update.step > summary.first:
+        return False
+    return summary.failure is not None or summary.health in ("exploded", "diverged")
+
+
 def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     """What went wrong in an attempt that was resumed is history."""
     summary.attempts = attempt
@@ -226,7 +241,8 @@ def _begin_attempt(summary: LogSummary, attempt: int) -> None:
 
 
 def _count_reports(summary: LogSummary, rules: RuleSet, update: Update) -> None:
-    for name in update.readings:
+    enough = max(summary.reports.values(), default=0) >= REPORTS_TO_JUDGE
+    for name in () if enough else update.readings:
         if rules.role(name) in JUDGED_ROLES:
             summary.reports[name] = summary.reports.get(name, 0) + 1
 
@@ -237,10 +253,16 @@ def _count(summary: LogSummary, update: Update) -> None:
         if summary.last is not None and update.step > summary.last:
             summary.stride = update.step - summary.last
         summary.last = update.step
+        if summary.first is None:
+            summary.first = update.step
         summary.last_time = update.time
         if summary.first_time is None:
             summary.first_time = update.time
-    event = update.event or {}
+    if update.event is not None:
+        _count_event(summary, update, update.event)
+
+
+def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) -> None:
     kind = event.get("kind")
     if kind == "failed":
         summary.failure = str(event.get("error", ""))
@@ -248,7 +270,7 @@ def _count(summary: LogSummary, update: Update) -> None:
     elif kind == "log" and endings.SAYS_LOSS_LOST.search(str(event.get("text", ""))):
         summary.said_lost = (summary.count, update.step)
     elif kind == "checkpoint":
-        _note_checkpoint(summary, update)
+        _note_checkpoint(summary, update, event)
     elif kind == "finished":
         # Words of success end a run well, whatever came before them.
         summary.finished, summary.failure = True, None
@@ -258,8 +280,7 @@ def _count(summary: LogSummary, update: Update) -> None:
         summary.finished = False
 
 
-def _note_checkpoint(summary: LogSummary, update: Update) -> None:
-    event = update.event or {}
+def _note_checkpoint(summary: LogSummary, update: Update, event: Mapping[str, Any]) -> None:
     path, number = event.get("path"), event.get("step", update.step)
     # Readers of JSON give every number as a float.
     saved_at = int(number) if isinstance(number, int | float) and math.isfinite(number) else None

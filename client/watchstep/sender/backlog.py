@@ -8,21 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import NamedTuple
 
-
-class Record(NamedTuple):
-    """One packed update on its way: a tuple, because a frozen dataclass costs 1 us to make.
-
-    Attributes:
-        framed: The whole frame as `watchstep.wire.Packer` made it.
-        keep_when_full: The first one, one with an event, or one with a non-finite reading: dropped
-            only when there is nothing else to drop.
-    """
-
-    seq: int
-    framed: bytes
-    keep_when_full: bool
+from watchstep.wire import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,12 @@ class Losses:
         """Why an update is lost; None when it is not known to be."""
         with self._lock:
             return next(
-                (one.reason for one in self._stretches if one.first <= seq <= one.last), None
+                (
+                    stretch.reason
+                    for stretch in self._stretches
+                    if stretch.first <= seq <= stretch.last
+                ),
+                None,
             )
 
     def settle(self, seq: int, explained: Collection[int]) -> None:
@@ -78,12 +70,14 @@ class Losses:
         """
         with self._lock:
             open_still: deque[Lost] = deque()
-            for one in self._stretches:
-                arrived = max(min(one.last, seq) - one.first + 1, 0)
-                arrived -= sum(one.first <= lost <= min(one.last, seq) for lost in explained)
-                self._counts[one.reason] -= arrived
-                if one.last > seq:
-                    open_still.append(replace(one, first=max(one.first, seq + 1)))
+            for stretch in self._stretches:
+                arrived = max(min(stretch.last, seq) - stretch.first + 1, 0)
+                arrived -= sum(
+                    stretch.first <= lost <= min(stretch.last, seq) for lost in explained
+                )
+                self._counts[stretch.reason] -= arrived
+                if stretch.last > seq:
+                    open_still.append(replace(stretch, first=max(stretch.first, seq + 1)))
             self._stretches = open_still
 
     def totals(self) -> Mapping[str, int]:
@@ -112,16 +106,16 @@ class Backlog:
         on_drop: Callable[[int], None],
     ) -> None:
         self._room = max(room, 2)
-        self._kept_room = max(self._room // 8, 1)
+        self._precedence_room = max(self._room // 8, 1)
         self._is_safe = is_safe
         self._on_drop = on_drop
         self._queue: deque[Record] = deque()
-        self._kept: deque[Record] = deque()
+        self._precedence: deque[Record] = deque()
         self._in_hand: list[Record] = []
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._kept) + len(self._in_hand)
+        return len(self._queue) + len(self._precedence) + len(self._in_hand)
 
     def append(self, record: Record) -> None:
         """Add the newest record, making room if there is none."""
@@ -134,17 +128,17 @@ class Backlog:
     def take(self, limit: int) -> list[Record]:
         """The oldest records, in order; the same ones again until `settle` covers them."""
         with self._lock:
-            for source in (self._kept, self._queue):
+            for source in (self._precedence, self._queue):
                 # The trainer appends without the lock, and only at the other end.
-                wanted = min(limit - len(self._in_hand), len(source))
-                self._in_hand += [source.popleft() for _ in range(wanted)]
+                count = min(limit - len(self._in_hand), len(source))
+                self._in_hand += [source.popleft() for _ in range(count)]
             return self._in_hand[:limit]
 
     def settle(self, seq: int) -> None:
         """Forget every record up to `seq`."""
         with self._lock:
             del self._in_hand[: bisect.bisect_right(self._in_hand, seq, key=itemgetter(0))]
-            for source in (self._kept, self._queue):
+            for source in (self._precedence, self._queue):
                 while source and source[0].seq <= seq:
                     source.popleft()
 
@@ -154,10 +148,10 @@ class Backlog:
         if not oldest.keep_when_full:
             self._on_drop(oldest.seq)
             return
-        self._kept.append(oldest)
-        if len(self._kept) > self._kept_room:
+        self._precedence.append(oldest)
+        if len(self._precedence) > self._precedence_room:
             # The run's first update goes last: it says what the run began as.
-            second = len(self._kept) > 1 and self._kept[0].seq == 1
-            victim = self._kept[1] if second else self._kept[0]
-            self._kept.remove(victim)
+            second = len(self._precedence) > 1 and self._precedence[0].seq == 1
+            victim = self._precedence[1] if second else self._precedence[0]
+            self._precedence.remove(victim)
             self._on_drop(victim.seq)

@@ -23,14 +23,14 @@ class Contact:
         self.problem = "no answer in time"
         self._config = config
         self._lock = threading.Lock()
-        self._said = not config.terminal
+        self._done = not config.terminal
         self._timer = threading.Timer(_UNHEARD_S, self.failed)
         self._timer.daemon = True
         self._timer.name = "watchstep-contact"
 
     def begin(self) -> None:
         """The first request is made now."""
-        if not self._said:
+        if not self._done:
             self._timer.start()
 
     def made(self) -> None:
@@ -52,8 +52,8 @@ class Contact:
 
     def _say(self, text: str) -> None:
         with self._lock:
-            if self._said:
+            if self._done:
                 return
-            self._said = True
+            self._done = True
         self._timer.cancel()
         say(text)

@@ -204,7 +204,7 @@ class SenderLoop:
             # The spool: the service's own count serves instead, memory has the rest.
             self.pacer.failed()
             self.internal_errors += 1
-        except Exception:  # noqa: BLE001 - the sender's loop: counted, logged once, goes on
+        except Exception:
             if not self.internal_errors:
                 _log.debug("sender failed", exc_info=True)
             self.internal_errors += 1
@@ -232,6 +232,8 @@ class SenderLoop:
                     " watch.losses() and the service's log",
                 )
             if sender is self._sender:
+                if sender.rival:
+                    self._complain("rival", f"watchstep: {sender.rival}")
                 if not self.last_ack:
                     self._contact.made()
                 self.last_ack = self._last_request
@@ -274,6 +276,7 @@ class SenderLoop:
     def _take_up(self, path: Path, header: Header) -> None:
         folder = take_over(path)
         if folder is not None:
+            self._sender.follows_dead = True
             source = SpooledSource(folder)
             self._dead = (SessionSender(self._transport, header, source), source)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from watchstep.core.updates import Update
 from watchstep.errors import SettingsError, WireError, warn
-from watchstep.sender.backlog import Backlog, Losses, Record
+from watchstep.sender.backlog import Backlog, Losses
 from watchstep.sender.config import OutboundConfig
 from watchstep.sender.loop import SenderLoop
 from watchstep.sender.session import Folder, Header, create
@@ -25,7 +25,7 @@ from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool
 from watchstep.sender.spool_writer import SpoolWriter
 from watchstep.sender.transport import Target, Transport
-from watchstep.wire import Packer, to_json
+from watchstep.wire import Packer, Record, to_json
 
 # Command ids remembered, so that one that is sent again is not obeyed again.
 _COMMANDS_MAX = 256
@@ -132,7 +132,7 @@ class Outbound:
         try:
             with self._put_lock:
                 self._put(update)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
 
     def wake(self) -> None:
@@ -167,7 +167,7 @@ class Outbound:
         _living.discard(self)
         try:
             self._drain(self._config.exit_s if timeout_s is None else timeout_s)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
         with self._put_lock:
             self._let_go()
@@ -378,16 +378,16 @@ def _header_of(config: OutboundConfig) -> Header:
 
 def _close_all() -> None:
     deadline: float | None = None
-    for one in list(_living):
+    for outbound in list(_living):
         # One budget for all of them: a process must not leave n times as late.
-        budget_s = one._config.exit_s  # noqa: SLF001 - same module
+        budget_s = outbound._config.exit_s
         deadline = deadline or time.monotonic() + budget_s
-        one.close(min(budget_s, max(deadline - time.monotonic(), 0.0)))
+        outbound.close(min(budget_s, max(deadline - time.monotonic(), 0.0)))
 
 
 def _silence_all() -> None:
-    for one in list(_living):
-        one._silence_in_child()  # noqa: SLF001 - same module
+    for outbound in list(_living):
+        outbound._silence_in_child()
     _living.clear()
 
 

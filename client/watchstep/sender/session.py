@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep.errors import WireError
-from watchstep.wire import Frame, Parcel, Unpacker, frame, scan, seq_of, to_json
+from watchstep.wire import Frame, Record, Unpacker, packed, scan, seq_of, to_json
 from watchstep.wire.packed import HEADER, PLAIN, UPDATE, plain_frame
 
 KEPT = "kept.seg"
@@ -68,8 +67,8 @@ class Header:
 
     def to_frame(self) -> bytes:
         """The header as the first frame of a file."""
-        told: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
-        return frame(HEADER, to_json(told))
+        header: dict[str, Any] = {"run": self.run, **json.loads(self.announcement())}
+        return packed.frame(HEADER, to_json(header))
 
 
 class Folder:
@@ -87,7 +86,7 @@ class Folder:
 
     def segments(self) -> list[Path]:
         """The files with updates in the order of their sequence numbers."""
-        return sorted(one for one in self.path.glob("*.seg") if one.name != KEPT)
+        return sorted(path for path in self.path.glob("*.seg") if path.name != KEPT)
 
     def acknowledged(self) -> int:
         """The last acknowledged sequence number; 0 when none is known."""
@@ -113,8 +112,8 @@ class Folder:
 
     def remove(self) -> None:
         """Delete the folder with all that is in it; the lock is held to the end."""
-        for one in sorted(self.path.iterdir(), key=lambda path: path.name == _LOCK):
-            one.unlink(missing_ok=True)
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == _LOCK):
+            path.unlink(missing_ok=True)
         self.path.rmdir()
 
     def release(self) -> None:
@@ -166,7 +165,7 @@ def create(root: Path, header: Header, started_ms: int) -> Folder:
 def sessions(root: Path) -> list[Path]:
     """The folders of all sessions under a root, oldest first; empty when there is no root."""
     try:
-        return sorted(one for one in root.iterdir() if one.is_dir() and _is_session(one.name))
+        return sorted(path for path in root.iterdir() if path.is_dir() and _is_session(path.name))
     except OSError:
         return []
 
@@ -190,10 +189,10 @@ def take_over(path: Path) -> Folder | None:
 
 def read_header(path: Path) -> Header | None:
     """Who wrote the session in this folder; None when no intact header is left."""
-    for one in (path / _NAMES, *sorted(path.glob("*.seg"))):
-        for found in scan(_bytes_of(one)):
-            if found.kind == HEADER:
-                return _header(json.loads(found.payload))
+    for file in (path / _NAMES, *sorted(path.glob("*.seg"))):
+        for frame in scan(_bytes_of(file)):
+            if frame.kind == HEADER:
+                return _header(json.loads(frame.payload))
     return None
 
 
@@ -209,23 +208,27 @@ class Reader:
 
     Attributes:
         damaged: Stretches of bytes that were no updates any more.
-        rows: Whether updates are wanted as rows, where they can be rows.
 
     Args:
+        unpacker: Learns the names; one of its own where none is given.
         yield_gil: Called after each update that is read, with how many there are so far.
     """
 
-    def __init__(self, folder: Folder, yield_gil: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        unpacker: Unpacker | None = None,
+        yield_gil: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._yield_gil = yield_gil
-        self._unpacker = Unpacker()
+        self.unpacker = unpacker or Unpacker()
         self._names_read = -1
         self._place: tuple[str, int] = ("", 0)
         self._next_seq = 0
         self.damaged = 0
-        self.rows = False
 
-    def read(self, from_seq: int, until_seq: int | None, limit: int) -> list[Parcel]:
+    def read(self, from_seq: int, until_seq: int | None, limit: int) -> list[Record]:
         """Up to `limit` updates with `from_seq <= seq < until_seq`, in order.
 
         Missing numbers are left out; damaged stretches are counted in `damaged`.
@@ -239,36 +242,37 @@ class Reader:
         if from_seq < self._next_seq:
             self._place = ("", 0)
         self._learn_names()
-        found: list[Parcel] = []
+        records: list[Record] = []
         expected = from_seq
-        for path, begin, one in self._frames():
-            if one.kind not in (UPDATE, PLAIN):
+        for path, begin, frame in self._frames():
+            if frame.kind not in (UPDATE, PLAIN):
                 continue
-            seq = seq_of(one.kind, one.payload)
+            seq = seq_of(frame.framed)
             if until_seq is not None and seq >= until_seq:
                 break
             self._place = (path.name, begin)
             if seq < expected:
                 continue
-            if len(found) >= limit:
+            if len(records) >= limit:
                 break
-            parcel = self._decode(one)
             expected = seq + 1
-            if parcel is not None:
-                found.append(parcel)
-                self._yield_gil(len(found))
+            if self.unpacker.can_read(frame.framed):
+                records.append(Record(seq, frame.framed))
+                self._yield_gil(len(records))
+            else:
+                self.damaged += 1
         self._next_seq = expected
-        return found
+        return records
 
     def _frames(self) -> Iterator[tuple[Path, int, Frame]]:
         # Segments are listed before the kept file is read: an owner that throws a segment
         # away saves from it first, so nothing can slip between the two.
         files = self._folder.segments()
-        kept = self._folder.path / KEPT
+        kept_segment = self._folder.path / KEPT
         if self._place[0] != KEPT and self._place[0] not in {path.name for path in files}:
             self._place = ("", 0)
         if not self._place[0] or self._place[0] == KEPT:
-            yield from self._frames_of(kept)
+            yield from self._frames_of(kept_segment)
         for path in files:
             if self._place[0] in ("", KEPT) or path.name >= self._place[0]:
                 yield from self._frames_of(path)
@@ -279,11 +283,11 @@ class Reader:
         while True:
             begin = at
             data = _bytes_of(path, begin, most)
-            for one in scan(data):
-                self.damaged += one.damaged
-                self._unpacker.learn(one)
-                yield path, at, one
-                at = begin + one.end
+            for frame in scan(data):
+                self.damaged += frame.damaged
+                self.unpacker.learn(frame)
+                yield path, at, frame
+                at = begin + frame.end
             if len(data) < most:
                 return
             if at == begin:
@@ -293,30 +297,23 @@ class Reader:
     def _learn_names(self) -> None:
         data = _bytes_of(self._folder.names_path)
         if len(data) != self._names_read:
-            for one in scan(data):
-                self._unpacker.learn(one)
+            for frame in scan(data):
+                self.unpacker.learn(frame)
             self._names_read = len(data)
-
-    def _decode(self, one: Frame) -> Parcel | None:
-        try:
-            return self._unpacker.parcel(one.kind, one.payload, rows=self.rows)
-        except WireError:
-            self.damaged += 1
-            return None
 
 
 def _is_session(name: str) -> bool:
     return _SESSION_FOLDER.fullmatch(name) is not None
 
 
-def _header(told: Mapping[str, Any]) -> Header:
+def _header(fields: Mapping[str, Any]) -> Header:
     return Header(
-        session=told["session"],
-        run=told["run"],
-        project=told["project"],
-        tags=told["tags"],
-        config=told["config"],
-        trainer=told["trainer"],
+        session=fields["session"],
+        run=fields["run"],
+        project=fields["project"],
+        tags=fields["tags"],
+        config=fields["config"],
+        trainer=fields["trainer"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,18 @@ from typing import Any, Literal, Protocol
 from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.sender.session import Header
 from watchstep.sender.transport import ConnectionClosedError, Reply, Transport
-from watchstep.wire import ROWS_TYPE, Parcel, encode_batch, encode_rows
+from watchstep.wire import ROWS_TYPE, Parcel, Record, Unpacker, encode_batch, encode_rows
 
 BATCH_UPDATES = 500
 BATCH_BYTES = 512 * 1024
 """Half of what the service takes by default, before compression."""
+
+_ALIVE_S = 5.0
+"""A trainer that lives is heard every 2 s."""
+# One takes 15 us under the GIL. Without a pause the trainer's thread, which gives the GIL up in
+# each `os.write`, would wait 5 ms to have it back.
+_YIELD_UPDATES = 4
+_YIELD_S = 50e-6
 
 _PROBLEM = "application/problem+json"
 _TRY_AGAIN = frozenset({408, 425, 429})
@@ -29,13 +37,17 @@ class UpdateSource(Protocol):
     def newest(self) -> int | None:
         """The last sequence number there is so far; None when nobody can know."""
 
-    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
+    @property
+    def unpacker(self) -> Unpacker:
+        """Knows the names of what was read so far."""
+
+    def read(self, from_seq: int, limit: int) -> list[Record]:
         """Up to `limit` updates from `from_seq` on, each one higher than the one before.
 
         Numbers are left out only where the service had acknowledged them before.
         """
 
-    def placeholder(self, seq: int, reason: str) -> bytes:
+    def placeholder(self, seq: int, reason: str) -> Record:
         """What is sent in place of an update that the service refuses."""
 
     def acknowledged(self) -> int:
@@ -76,6 +88,7 @@ class Receipt:
         accepted, duplicates: Updates stored now, and stored before.
         rejected: Positions in the batch of updates that it will never store.
         rules: Fingerprint of the rules that judge the run; "" from a service before these.
+        attempt: The run's newest; 0 from a service before this.
     """
 
     accepted: int
@@ -83,6 +96,7 @@ class Receipt:
     rejected: tuple[int, ...]
     commands: tuple[Mapping[str, Any], ...]
     rules: str = ""
+    attempt: int = 0
 
 
 class SessionSender:
@@ -92,6 +106,8 @@ class SessionSender:
         attempt: As the service numbers this start; None before it was heard.
         acked: The last update that is with the service.
         sent, refused: Updates that the service stored, and that it will never store.
+        rival: What is known of another process that speaks for the same run; "" for none.
+        follows_dead: Whether the attempt before is one that is known to be dead.
     """
 
     def __init__(
@@ -114,13 +130,15 @@ class SessionSender:
         self._newest_rules = ""
         self._path = f"/api/v1/runs/{urllib.parse.quote(header.run, safe=':')}"
         self._limit = self._ceiling = BATCH_UPDATES
-        self._replaced: dict[int, Parcel] = {}
+        self._replaced: dict[int, Record] = {}
         self._conflict_at = 0
         self._rows = False
         self.attempt: int | None = None
         self.acked = source.acknowledged()
         self.sent = 0
         self.refused = 0
+        self.rival = ""
+        self.follows_dead = False
 
     def advance(self, *, poll: bool = False) -> bool:
         """Make one request, if there is anything to say.
@@ -160,12 +178,12 @@ class SessionSender:
             self._turned_down(batch, reply)
         return True
 
-    def _post(self, attempt: int, batch: list[Parcel]) -> Reply:
+    def _post(self, attempt: int, parcels: Sequence[Parcel]) -> Reply:
         path = f"{self._path}/updates"
         if self._rows:
-            body = encode_rows(attempt, batch)
+            body = encode_rows(attempt, parcels)
             return self._transport.request("POST", path, body, kind=ROWS_TYPE, again=False)
-        body = encode_batch(attempt, [one.body for one in batch])
+        body = encode_batch(attempt, [parcel.body for parcel in parcels])
         return self._transport.request("POST", path, body, again=False)
 
     def _begin(self) -> None:
@@ -184,6 +202,13 @@ class SessionSender:
         accepts = answer.get("accepts")
         self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
         self._check_claim(last_seq)
+        heard_s = answer.get("earlier_heard_s")
+        if isinstance(heard_s, int | float) and heard_s < _ALIVE_S and not self.follows_dead:
+            self.rival = (
+                f"another process of run {self._header.run!r} was heard {heard_s:.1f} s ago; if it"
+                " is still at work, its updates are stored from now on and not judged. Give each"
+                " process a run name of its own"
+            )
         # A service that was set back to an older state gets again what is still here.
         self.acked = last_seq
         self.attempt = attempt
@@ -210,18 +235,17 @@ class SessionSender:
                 self._on_rules(rules)
 
     def _batch(self) -> list[Parcel]:
-        found = self._source.read(self.acked + 1, self._limit, rows=self._rows)
-        if not self._replaced and sum(len(one.body) + 1 for one in found) <= BATCH_BYTES:
-            return found
-        batch: list[Parcel] = []
+        records = self._source.read(self.acked + 1, self._limit)
+        if self._replaced:
+            records = [self._replaced.get(record.seq, record) for record in records]
+        unpacker = self._source.unpacker
+        parcels = unpacker.parcels(records) if self._rows else _as_json(records, unpacker)
         size = 0
-        for parcel in found:
-            chosen = self._replaced.get(parcel.seq, parcel)
-            if batch and size + len(chosen.body) > BATCH_BYTES:
-                break
-            batch.append(chosen)
-            size += len(chosen.body) + 1
-        return batch
+        for at, parcel in enumerate(parcels):
+            size += len(parcel.body) + 1
+            if at and size > BATCH_BYTES:
+                return parcels[:at]
+        return parcels
 
     def _received(self, batch: list[Parcel], receipt: Receipt) -> None:
         for index in receipt.rejected:
@@ -232,6 +256,11 @@ class SessionSender:
         self.sent += receipt.accepted
         if batch:
             self._move_to(batch[-1].seq)
+        if self.attempt is not None and receipt.attempt > self.attempt:
+            self.rival = (
+                f"another process has begun run {self._header.run!r} anew: the service stores what"
+                " this one reports and judges it no more. Give each process a run name of its own"
+            )
         if receipt.rules and self._on_rules is not None:
             self._newest_rules = receipt.rules
         if receipt.commands and self._on_commands is not None and self.attempt is not None:
@@ -285,7 +314,7 @@ class SessionSender:
             self._move_to(seq)
             return
         self._refuse(seq, reason)
-        self._replaced[seq] = Parcel(seq, self._source.placeholder(seq, reason))
+        self._replaced[seq] = self._source.placeholder(seq, reason)
 
     def _refuse(self, seq: int, reason: str) -> None:
         self.refused += 1
@@ -293,8 +322,20 @@ class SessionSender:
 
     def _move_to(self, seq: int) -> None:
         self.acked = seq
-        self._replaced = {one: body for one, body in self._replaced.items() if one > seq}
+        self._replaced = {
+            number: record for number, record in self._replaced.items() if number > seq
+        }
         self._source.acknowledge(seq)
+
+
+def _as_json(records: Sequence[Record], unpacker: Unpacker) -> list[Parcel]:
+    """For services of the versions before rows."""
+    parcels: list[Parcel] = []
+    for record in records:
+        parcels.append(Parcel(record.seq, unpacker.to_json(record.framed)))
+        if len(parcels) % _YIELD_UPDATES == 0:
+            time.sleep(_YIELD_S)
+    return parcels
 
 
 def _is_permanent(reply: Reply) -> bool:
@@ -324,6 +365,7 @@ def _receipt(reply: Reply) -> Receipt:
     answer = _json(reply)
     rejected = answer.get("rejected", [])
     commands, rules = answer.get("commands", []), answer.get("rules")
+    attempt = answer.get("attempt")
     return Receipt(
         accepted=_integer(answer, "accepted"),
         duplicates=_integer(answer, "duplicates"),
@@ -340,6 +382,7 @@ def _receipt(reply: Reply) -> Receipt:
             if isinstance(command, dict)
         ),
         rules=rules if isinstance(rules, str) else "",
+        attempt=attempt if type(attempt) is int else 0,
     )
 
 

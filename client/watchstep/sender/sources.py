@@ -7,31 +7,25 @@ is lost is sent as a placeholder that says why.
 from __future__ import annotations
 
 import contextlib
-import json
-import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import groupby, islice
 
 from watchstep.core.updates import Update
-from watchstep.sender.backlog import Backlog, Losses, Record
+from watchstep.sender.backlog import Backlog, Losses
 from watchstep.sender.session import Folder, Reader
 from watchstep.sender.spool import Spool
-from watchstep.wire import Parcel, Unpacker, encode_update, scan
+from watchstep.wire import Record, Unpacker, scan, step_and_time
+from watchstep.wire.packed import plain_frame
 
 DAMAGED = "spool_error"
 """Why an update is lost that was written and cannot be read any more."""
 
-# Turning one update into JSON takes 15 us under the GIL. Without a pause the trainer's
-# thread, which gives the GIL up in each `os.write`, would wait 5 ms to have it back. Rows from
-# memory need none: a whole batch of 500 is 0.3 ms, and each pause would hand the GIL over twice.
-_YIELD_UPDATES = 4
+# Reading 32 updates from disk takes 50 us under the GIL. Without a pause the trainer's thread,
+# which gives the GIL up in each `os.write`, would wait 5 ms to have it back.
+_YIELD_UPDATES = 32
 _YIELD_S = 50e-6
-# Rows from disk take a fifth of JSON's time.
-_YIELD_ROWS = 32
-
-_STEP_AND_TIME = struct.Struct("<qd")
 
 
 class LiveSource:
@@ -52,36 +46,41 @@ class LiveSource:
         self._backlog = backlog
         self._losses = losses
         self._spool = spool
-        self._reader = Reader(spool.folder, self._yield_gil) if spool is not None else None
         self._unpacker = Unpacker()
+        self._reader = Reader(spool.folder, self._unpacker, _yield_gil) if spool else None
         self._near: tuple[int, float] = (0, 0.0)
         self._explained: set[int] = set()
-        self._rows = False
 
     def acknowledged(self) -> int:
         return self.acked
 
-    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
-        self._rows = rows
-        if self._reader is not None:
-            self._reader.rows = rows
+    @property
+    def unpacker(self) -> Unpacker:
+        """Knows the names of all that was read so far."""
+        while self.introductions:
+            for frame in scan(self.introductions.popleft()):
+                self._unpacker.learn(frame)
+        return self._unpacker
+
+    def read(self, from_seq: int, limit: int) -> list[Record]:
         # Before anything else: what is put from here on is no hole.
         newest = self.newest
-        found: list[Parcel] = []
-        records = [one for one in self._backlog.take(limit) if one.seq >= from_seq]
+        records: list[Record] = []
+        in_memory = [record for record in self._backlog.take(limit) if record.seq >= from_seq]
         expected = from_seq
-        for stretch in _stretches(records):
-            self._from_disk(found, expected, stretch[0].seq, limit)
-            found += self._encoded(stretch[: limit - len(found)])
+        for stretch in _stretches(in_memory):
+            self._from_disk(records, expected, stretch[0].seq, limit)
+            records += stretch[: limit - len(records)]
             expected = stretch[-1].seq + 1
-        self._from_disk(found, expected, newest + 1, limit)
+        self._from_disk(records, expected, newest + 1, limit)
         begin = max(from_seq, self.acked + 1)
-        if found and _is_whole(found, begin, newest, limit):
-            self._near = _step_and_time(found[0])
-            return found
-        return list(self._without_holes(found, begin, newest, limit))
+        if records:
+            self._near = step_and_time(records[0].framed)
+        if records and _is_whole(records, begin, newest, limit):
+            return records
+        return list(self._without_holes(records, begin, newest, limit))
 
-    def placeholder(self, seq: int, reason: str) -> bytes:
+    def placeholder(self, seq: int, reason: str) -> Record:
         step, moment = self._near
         return _placeholder(seq, step, moment, reason)
 
@@ -89,7 +88,7 @@ class LiveSource:
         self.acked = max(self.acked, seq)
         self._backlog.settle(seq)
         self._losses.settle(seq, self._explained)
-        self._explained = {one for one in self._explained if one > seq}
+        self._explained = {number for number in self._explained if number > seq}
         if self._spool is not None:
             # Only this computer's note of it fails; the service keeps its own.
             with contextlib.suppress(OSError):
@@ -99,47 +98,24 @@ class LiveSource:
         if self._losses.reason_for(seq) is None:
             self._losses.count(reason)
 
-    def _yield_gil(self, read: int) -> None:
-        if not self._rows or read % _YIELD_ROWS == 0:
-            _yield_gil(read)
-
-    def _from_disk(self, found: list[Parcel], from_seq: int, until_seq: int, limit: int) -> None:
-        if self._reader is None or self._spool is None or len(found) >= limit:
+    def _from_disk(self, records: list[Record], from_seq: int, until_seq: int, limit: int) -> None:
+        if self._reader is None or self._spool is None or len(records) >= limit:
             return
         if from_seq < until_seq and from_seq <= self._spool.last_seq:
-            found.extend(self._reader.read(from_seq, until_seq, limit - len(found)))
-
-    def _encoded(self, records: Sequence[Record]) -> list[Parcel]:
-        while self.introductions:
-            for one in scan(self.introductions.popleft()):
-                self._unpacker.learn(one)
-        if self._rows:
-            return self._unpacker.unframe_rows([(seq, framed) for seq, framed, _ in records])
-        found: list[Parcel] = []
-        for record in records:
-            found.append(self._unpacker.unframe(record.framed))
-            _yield_gil(len(found))
-        return found
+            records.extend(self._reader.read(from_seq, until_seq, limit - len(records)))
 
     def _without_holes(
-        self, found: list[Parcel], begin: int, newest: int, limit: int
-    ) -> Iterator[Parcel]:
-        room = limit
-        last = newest if len(found) < limit else found[-1].seq
-        if found:
-            self._near = _step_and_time(found[0])
-        parcels = {one.seq: one for one in found}
-        for seq in range(min(begin, found[0].seq) if found else begin, last + 1):
-            parcel = parcels.get(seq)
-            if parcel is None and seq < begin:
-                continue
-            if parcel is None:
-                parcel = Parcel(seq, self.placeholder(seq, self._why(seq)))
+        self, records: list[Record], begin: int, newest: int, limit: int
+    ) -> Iterator[Record]:
+        last = newest if len(records) < limit else records[-1].seq
+        by_seq = {record.seq: record for record in records}
+        seqs = range(min(begin, records[0].seq) if records else begin, last + 1)
+        for seq in islice((seq for seq in seqs if seq in by_seq or seq >= begin), limit):
+            if seq in by_seq:
+                yield by_seq[seq]
+            else:
                 self._explained.add(seq)
-            yield parcel
-            room -= 1
-            if not room:
-                return
+                yield self.placeholder(seq, self._why(seq))
 
     def _why(self, seq: int) -> str:
         reason = self._losses.reason_for(seq)
@@ -155,6 +131,7 @@ class SpooledSource:
         self.folder = folder
         self.lost: dict[int, str] = {}
         self._reader = Reader(folder)
+        self.unpacker = self._reader.unpacker
         self._acked_before = folder.acknowledged()
         self._near: tuple[int, float] = (0, 0.0)
 
@@ -170,25 +147,24 @@ class SpooledSource:
     def acknowledged(self) -> int:
         return self._acked_before
 
-    def read(self, from_seq: int, limit: int, *, rows: bool = False) -> list[Parcel]:
-        self._reader.rows = rows
-        found = self._reader.read(from_seq, None, limit)
-        if not found:
+    def read(self, from_seq: int, limit: int) -> list[Record]:
+        records = self._reader.read(from_seq, None, limit)
+        if not records:
             return []
-        self._near = _step_and_time(found[0])
+        self._near = step_and_time(records[0].framed)
         begin = max(from_seq, self._acked_before + 1)
-        whole: list[Parcel] = []
-        for parcel in found:
-            for hole in range(begin, parcel.seq):
+        whole: list[Record] = []
+        for record in records:
+            for hole in range(begin, record.seq):
                 self.lost.setdefault(hole, DAMAGED)
-                whole.append(Parcel(hole, self.placeholder(hole, DAMAGED)))
+                whole.append(self.placeholder(hole, DAMAGED))
                 if len(whole) >= limit:
                     return whole
-            whole.append(parcel)
-            begin = parcel.seq + 1
+            whole.append(record)
+            begin = record.seq + 1
         return whole[:limit]
 
-    def placeholder(self, seq: int, reason: str) -> bytes:
+    def placeholder(self, seq: int, reason: str) -> Record:
         step, moment = self._near
         return _placeholder(seq, step, moment, reason)
 
@@ -199,8 +175,8 @@ class SpooledSource:
         self.lost.setdefault(seq, reason)
 
 
-def _yield_gil(encoded: int) -> None:
-    if encoded % _YIELD_UPDATES == 0:
+def _yield_gil(read: int) -> None:
+    if read % _YIELD_UPDATES == 0:
         time.sleep(_YIELD_S)
 
 
@@ -215,24 +191,17 @@ def _stretches(records: list[Record]) -> Iterator[list[Record]]:
         yield [record for _, record in group]
 
 
-def _is_whole(found: list[Parcel], begin: int, newest: int, limit: int) -> bool:
-    """Whether parcels, which ascend, leave out nothing between `begin` and their end."""
-    first, last = found[0].seq, found[-1].seq
-    ends = len(found) >= limit or last >= newest
-    return first <= begin and ends and last - first == len(found) - 1
+def _is_whole(records: list[Record], begin: int, newest: int, limit: int) -> bool:
+    """Whether records, which ascend, leave out nothing between `begin` and their end."""
+    first, last = records[0].seq, records[-1].seq
+    ends = len(records) >= limit or last >= newest
+    return first <= begin and ends and last - first == len(records) - 1
 
 
-def _step_and_time(parcel: Parcel) -> tuple[int, float]:
-    if parcel.names is not None:
-        return _STEP_AND_TIME.unpack_from(parcel.body, 8)
-    told = json.loads(parcel.body)
-    return told["step"], told["time"]
-
-
-def _placeholder(seq: int, step: int, moment: float, reason: str) -> bytes:
+def _placeholder(seq: int, step: int, moment: float, reason: str) -> Record:
     event = {
         "kind": "log",
         "level": "warning",
         "text": f"update dropped by the trainer: {reason}",
     }
-    return encode_update(Update(seq, step, moment, {}, event))
+    return Record(seq, plain_frame(Update(seq, step, moment, {}, event)))

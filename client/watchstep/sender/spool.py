@@ -85,7 +85,7 @@ class Spool:
     def size_bytes(self) -> int:
         """Bytes of updates on disk."""
         with self._lock:
-            return self._kept_bytes + sum(one.size_bytes for one in self._segments)
+            return self._kept_bytes + sum(segment.size_bytes for segment in self._segments)
 
     def holds(self, seq: int) -> bool:
         """Whether an update is still on disk, as far as the size limit is concerned."""
@@ -138,11 +138,11 @@ class Spool:
             self._acknowledged = seq
             with self._lock:
                 # Never the last: it is open for writing.
-                done = [one for one in self._segments[:-1] if one.last_seq <= seq]
+                done = [segment for segment in self._segments[:-1] if segment.last_seq <= seq]
                 self._segments = self._segments[len(done) :]
             self.folder.acknowledge(seq)
-            for one in done:
-                one.path.unlink(missing_ok=True)
+            for segment in done:
+                segment.path.unlink(missing_ok=True)
 
     def shut(self, *, remove: bool) -> None:
         """Close everything and give up the lock; later acknowledgements change nothing.
@@ -212,7 +212,7 @@ class Spool:
                 oldest = self._segments[0]
             saved = self._save_kept(oldest)
             with self._lock:
-                self._segments = [one for one in self._segments if one is not oldest]
+                self._segments = [segment for segment in self._segments if segment is not oldest]
             oldest.path.unlink(missing_ok=True)
             self._report_lost(oldest, saved)
 

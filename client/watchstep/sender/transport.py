@@ -8,13 +8,11 @@ that drips a byte at a time holds it for as long as it likes.
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 import urllib.parse
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from watchstep.errors import SettingsError, UnreachableError
 from watchstep.sender.config import Patience
@@ -23,14 +21,12 @@ from watchstep.sender.config import Patience
 # start otherwise.
 if TYPE_CHECKING:
     import http.client
-    import socket
 
 REPLY_MAX_BYTES = 2 * 1024 * 1024
 """Longer answers are not from watchstep's service; the longest holds the texts of all rules."""
 
 # Below this the gzip header and the server's work cost more than the bytes saved.
 _GZIP_FROM_BYTES = 1024
-_SEND_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +78,6 @@ class ConnectionClosedError(UnreachableError):
     """The service has closed the connection that was kept, and was not asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
-    body: bytes
-    kind: str
-
-
 class Transport:
     """Sends requests one at a time over a connection that is kept. Not thread-safe."""
 
@@ -103,7 +91,6 @@ class Transport:
         self._patience = patience
         self._proxy = _proxy_for(target) if trust_env else None
         self._connection: http.client.HTTPConnection | None = None
-        self._socket: _TimedSocket | None = None
 
     def request(
         self,
@@ -133,7 +120,7 @@ class Transport:
         reused = self._connection is not None
         deadline = time.monotonic() + self._patience.total_s
         try:
-            return self._exchange(_Request(method, path, body, kind), deadline)
+            return self._exchange(method, path, body, kind, deadline)
         except (http.client.RemoteDisconnected, ConnectionError) as error:
             self.close()
             if not reused:
@@ -148,26 +135,25 @@ class Transport:
 
     def close(self) -> None:
         """Drop the connection. May be called twice, and by a forked child."""
-        for one in (self._connection, self._socket):
-            if one is not None:
-                with contextlib.suppress(OSError):
-                    one.close()
-        if self._socket is not None:
-            self._socket.shut()
-        self._connection = self._socket = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.close()
 
-    def _exchange(self, request: _Request, deadline: float) -> Reply:
+    def _exchange(self, method: str, path: str, body: bytes, kind: str, deadline: float) -> Reply:
         import http.client
 
-        connection = self._connected(deadline)
+        from watchstep.sender.timed_http import exchanged
+
+        connection = self._connection = self._connection or self._new_connection()
+        headers = {"Content-Type": kind, "Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
         # Doubles shrink by a tenth only: not worth the time.
-        pays = request.kind == "application/json" and len(request.body) >= _GZIP_FROM_BYTES
-        headers = {"Content-Type": request.kind, **self._headers}
-        if pays:
+        if kind == "application/json" and len(body) >= _GZIP_FROM_BYTES:
             headers["Content-Encoding"] = "gzip"
-        body = _gzip(request.body) if pays else request.body
-        connection.request(request.method, self._path(request.path), body, headers)
-        response = connection.getresponse()
+            body = _gzip(body)
+        response = exchanged(connection, (method, self._path(path), body, headers), deadline)
         content = response.read(REPLY_MAX_BYTES + 1)
         if len(content) > REPLY_MAX_BYTES:
             raise http.client.HTTPException("the answer is too long")
@@ -182,121 +168,22 @@ class Transport:
             self.close()
         return reply
 
-    def _connected(self, deadline: float) -> http.client.HTTPConnection:
-        if self._connection is not None and self._socket is not None:
-            self._socket.deadline = deadline
-            return self._connection
+    def _new_connection(self) -> http.client.HTTPConnection:
         import http.client
-        import ssl
 
-        host, port = self._proxy or (self._target.host, self._target.port)
-        raw = _connect(host, port, min(deadline, time.monotonic() + self._patience.connect_s))
-        try:
-            if self._proxy and self._target.secure:
-                _tunnel(raw, self._target, deadline)
-            if self._target.secure:
-                raw.settimeout(max(deadline - time.monotonic(), 0.001))
-                context = ssl.create_default_context()
-                raw = context.wrap_socket(raw, server_hostname=self._target.host)
-        except BaseException:
-            raw.close()
-            raise
-        self._socket = _TimedSocket(raw, deadline)
-        self._connection = http.client.HTTPConnection(self._target.host, self._target.port)
-        self._connection.sock = self._socket
-        # A connection that was lost is made again here, with our limits, or not at all.
-        self._connection.auto_open = 0
-        return self._connection
+        target = self._target
+        kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
+        host, port = self._proxy or (target.host, target.port)
+        connection = kind(host, port, timeout=self._patience.connect_s)
+        if self._proxy and target.secure:
+            connection.set_tunnel(target.host, target.port)
+        return connection
 
     def _path(self, path: str) -> str:
         whole = self._target.prefix + path
         if self._proxy and not self._target.secure:
             return f"http://{_authority(self._target)}{whole}"
         return whole
-
-    @property
-    def _headers(self) -> Mapping[str, str]:
-        headers = {"Accept": "application/json"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        return headers
-
-
-class _TimedSocket:
-    """As much of a socket as http.client uses, with one deadline for all its calls."""
-
-    def __init__(self, raw: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self.deadline = deadline
-
-    def arm(self) -> socket.socket:
-        """The socket, allowed to block until the deadline."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self._raw.settimeout(left)
-        return self._raw
-
-    def sendall(self, data: bytes) -> None:
-        view = memoryview(data)
-        for begin in range(0, len(view), _SEND_CHUNK):
-            self.arm().sendall(view[begin : begin + _SEND_CHUNK])
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self))
-
-    def close(self) -> None:
-        """Left to `shut`: http.client closes before it has read the body of a last answer."""
-
-    def shut(self) -> None:
-        self._raw.close()
-
-
-class _TimedReader(io.RawIOBase):
-    def __init__(self, owner: _TimedSocket) -> None:
-        super().__init__()
-        self._owner = owner
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._owner.arm().recv_into(buffer)
-
-
-def _connect(host: str, port: int, deadline: float) -> socket.socket:
-    import socket
-
-    failure: OSError = OSError("the host has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        raw = socket.socket(family, kind, protocol)
-        try:
-            raw.settimeout(max(deadline - time.monotonic(), 0.001))
-            raw.connect(address)
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raw.close()
-            failure = error
-            continue
-        return raw
-    raise failure
-
-
-def _tunnel(raw: socket.socket, target: Target, deadline: float) -> None:
-    where = _authority(target)
-    timed = _TimedSocket(raw, deadline)
-    timed.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n\r\n".encode("ascii"))
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        # One byte at a time: what follows the blank line belongs to TLS.
-        one = timed.arm().recv(1)
-        if not one or len(answer) > REPLY_MAX_BYTES:
-            raise ConnectionError("the proxy answered nonsense")
-        answer += one
-    if answer.split(b" ", 2)[1:2] != [b"200"]:
-        raise ConnectionError("the proxy refused")
 
 
 def _authority(target: Target) -> str:

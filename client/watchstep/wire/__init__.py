@@ -16,7 +16,16 @@ from watchstep.wire.names import (
     legal_tag_name,
 )
 from watchstep.wire.numbers import number_from_json, number_to_json
-from watchstep.wire.packed import Frame, Packer, Unpacker, frame, scan, seq_of
+from watchstep.wire.packed import (
+    Frame,
+    Packer,
+    Record,
+    Unpacker,
+    frame,
+    scan,
+    seq_of,
+    step_and_time,
+)
 from watchstep.wire.rows import ROWS_TYPE, Parcel, decode_rows, encode_rows
 from watchstep.wire.text import decode_update, encode_batch, encode_update, event_to_json, to_json
 
@@ -29,6 +38,7 @@ __all__ = [
     "Frame",
     "Packer",
     "Parcel",
+    "Record",
     "Unpacker",
     "decode_rows",
     "decode_update",
@@ -45,5 +55,6 @@ __all__ = [
     "number_to_json",
     "scan",
     "seq_of",
+    "step_and_time",
     "to_json",
 ]

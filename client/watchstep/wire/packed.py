@@ -12,6 +12,7 @@ f64 a reading, then the event as JSON where there is one.
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,8 @@ MAX_PAYLOAD = 4 * 1024 * 1024
 _SYNC = b"\xd7\x53"
 _VERSION = 1
 _PREFIX = struct.Struct("<2sBBII")
-_FIXED = struct.Struct("<IQqd")
-_PLAIN_SEQ = struct.Struct("<Q")
+_SEQ = struct.Struct("<Q")
+_STEP_AND_TIME = struct.Struct("<qd")
 _NAMES_ID = struct.Struct("<I")
 _ROW_AT = _PREFIX.size + _NAMES_ID.size
 
@@ -50,16 +51,38 @@ class Frame(NamedTuple):
     """One frame found in a file.
 
     Attributes:
-        kind: `HEADER`, `NAMES`, `UPDATE` or `PLAIN`; others are from a newer version.
-        payload: Its bytes; the checksum held.
+        framed: All of its bytes; the checksum held.
         end: Offset in the scanned bytes of the first byte behind it.
         damaged: Whether bytes that are no frame were passed over right before it.
     """
 
-    kind: int
-    payload: bytes
+    framed: bytes
     end: int
     damaged: bool
+
+    @property
+    def kind(self) -> int:
+        """`HEADER`, `NAMES`, `UPDATE` or `PLAIN`; others are from a newer version."""
+        return self.framed[3]
+
+    @property
+    def payload(self) -> bytes:
+        """What it holds."""
+        return self.framed[_PREFIX.size :]
+
+
+class Record(NamedTuple):
+    """One update on its way: a tuple, because a frozen dataclass costs 1 us to make.
+
+    Attributes:
+        framed: The whole frame as `Packer` made it; from the spool to the wire nothing else is.
+        keep_when_full: The first one, one with an event, or one with a non-finite reading: dropped
+            only when there is nothing else to drop.
+    """
+
+    seq: int
+    framed: bytes
+    keep_when_full: bool = False
 
 
 class Packer:
@@ -79,10 +102,10 @@ class Packer:
         readings = update.readings
         names = tuple(readings)
         # Mostly those of the last update, and comparing is three times as fast as hashing.
-        known = self._last_table if names == self._last_names else self._tables.get(names)
-        if known is None and len(self._tables) >= _TABLES_MAX:
+        remembered = self._last_table if names == self._last_names else self._tables.get(names)
+        if remembered is None and len(self._tables) >= _TABLES_MAX:
             return plain_frame(update), b""
-        number, shape = table = known or self._table_for(names)
+        number, shape = table = remembered or self._table_for(names)
         try:
             payload = shape.pack(number, update.seq, update.step, update.time, *readings.values())
         except (struct.error, TypeError, OverflowError) as error:
@@ -92,7 +115,7 @@ class Packer:
         framed = frame(UPDATE, payload)
         # Only now: a table counts as introduced once its introduction is handed out.
         introduction = b""
-        if known is None:
+        if remembered is None:
             introduction = _names_frame(number, names)
             self._tables[names] = table
         self._last_names, self._last_table = names, table
@@ -110,102 +133,73 @@ class _Table(NamedTuple):
 
 
 class Unpacker:
-    """Turns frames back into JSON; learns the names as it meets them. Not thread-safe."""
+    """Knows the names that frames refer to; learns them as it meets them. Not thread-safe."""
 
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
 
-    def learn(self, one: Frame) -> None:
+    def learn(self, frame: Frame) -> None:
         """Take in a `NAMES` frame; other kinds, and names known already, change nothing."""
-        if one.kind != NAMES:
+        if frame.kind != NAMES:
             return
-        number = _NAMES_ID.unpack_from(one.payload)[0]
+        number = _NAMES_ID.unpack_from(frame.payload)[0]
         if number not in self._tables:
-            joined = one.payload[_NAMES_ID.size :]
+            joined = frame.payload[_NAMES_ID.size :]
             names = tuple(joined.decode("ascii").split("\n")) if joined else ()
-            shape = struct.Struct(f"<IQqd{len(names)}d")
+            shape = struct.Struct(f"<{_ROW_AT}xQqd{len(names)}d")
             self._tables[number] = _Table(joined, template(names), shape)
 
-    def unframe(self, framed: bytes, *, rows: bool = False) -> Parcel:
-        """The update in one whole frame that never left this process, see `parcel`."""
-        return self.parcel(framed[3], framed[_PREFIX.size :], rows=rows)
+    def can_read(self, framed: bytes) -> bool:
+        """Whether the names of an update are known, and it is as long as they say."""
+        if framed[3] == PLAIN:
+            return True
+        table = self._table_of(framed)
+        return table is not None and len(framed) >= table.shape.size
 
-    def unframe_rows(self, frames: Iterable[tuple[int, bytes]]) -> list[Parcel]:
-        """Many updates as rows where they can be, from whole frames that never left this process.
+    def parcels(self, records: Iterable[Record]) -> list[Parcel]:
+        """Updates ready to be sent: as rows, which are slices of their frames, where they can be.
 
-        A fifth of the time of `unframe` for each: a row is a slice of its frame, and updates of
-        one trainer mostly have one table of names.
-
-        Args:
-            frames: Sequence number and frame of each.
+        What carries an event is JSON, and so is what has no table of names.
         """
-        found: list[Parcel] = []
+        parcels: list[Parcel] = []
         number, joined, size = b"", b"", -1
-        for seq, framed in frames:
+        for seq, framed, _ in records:
             if framed[_PREFIX.size : _ROW_AT] != number or len(framed) != size:
                 table = self._table_of(framed)
-                if table is None or len(framed) != _PREFIX.size + table.shape.size:
-                    found.append(self.unframe(framed))
+                if table is None or len(framed) != table.shape.size:
+                    parcels.append(Parcel(seq, self.to_json(framed)))
                     continue
                 number, joined, size = framed[_PREFIX.size : _ROW_AT], table.joined, len(framed)
             if framed[3] == UPDATE:
-                found.append(Parcel(seq, framed[_ROW_AT:], joined))
+                parcels.append(Parcel(seq, framed[_ROW_AT:], joined))
             else:
-                found.append(self.unframe(framed))
-        return found
+                parcels.append(Parcel(seq, self.to_json(framed)))
+        return parcels
+
+    def to_json(self, framed: bytes) -> bytes:
+        """The update in an `UPDATE` or `PLAIN` frame as `encode_update` would write it.
+
+        Raises:
+            WireError: Its names were never learnt, or it is too short for them.
+        """
+        if framed[3] == PLAIN:
+            return framed[_PREFIX.size + _SEQ.size :]
+        table = self._table_of(framed)
+        if table is None:
+            raise WireError("update: its table of names is lost")
+        try:
+            seq, step, time, *values = table.shape.unpack_from(framed)
+        except struct.error as error:
+            raise WireError("update: is shorter than its names say") from error
+        body = fill(table.form, seq, step, time, values)
+        if len(framed) == table.shape.size:
+            return body
+        return with_event(body, framed[table.shape.size :])
 
     def _table_of(self, framed: bytes) -> _Table | None:
         if framed[3] != UPDATE:
             return None
         return self._tables.get(_NAMES_ID.unpack_from(framed, _PREFIX.size)[0])
-
-    def parcel(self, kind: int, payload: bytes, *, rows: bool = False) -> Parcel:
-        """The update in an `UPDATE` or `PLAIN` frame, ready to be sent.
-
-        Args:
-            kind: The frame's.
-            payload: The frame's.
-            rows: As a row where it can be one, else always as JSON.
-
-        Raises:
-            WireError: Its names were never learnt, or the payload is too short for them.
-        """
-        seq = seq_of(kind, payload)
-        row = self.to_row(kind, payload) if rows else None
-        if row is None:
-            return Parcel(seq, self.to_json(kind, payload))
-        return Parcel(seq, *row)
-
-    def to_row(self, kind: int, payload: bytes) -> tuple[bytes, bytes] | None:
-        """An update as a row and its metric names, joined by newlines, see `wire.rows`.
-
-        None when it carries an event or its names are lost: then it travels as JSON, if at
-        all.
-        """
-        table = self._tables.get(_NAMES_ID.unpack_from(payload)[0]) if kind == UPDATE else None
-        if table is None or len(payload) != table.shape.size:
-            return None
-        return payload[_NAMES_ID.size :], table.joined
-
-    def to_json(self, kind: int, payload: bytes) -> bytes:
-        """The update in an `UPDATE` or `PLAIN` frame as `encode_update` would write it.
-
-        Raises:
-            WireError: Its names were never learnt, or the payload is too short for them.
-        """
-        if kind == PLAIN:
-            return payload[_PLAIN_SEQ.size :]
-        table = self._tables.get(_NAMES_ID.unpack_from(payload)[0])
-        if table is None:
-            raise WireError("update: its table of names is lost")
-        try:
-            _, seq, step, time, *values = table.shape.unpack_from(payload)
-        except struct.error as error:
-            raise WireError("update: is shorter than its names say") from error
-        body = fill(table.form, seq, step, time, values)
-        if len(payload) == table.shape.size:
-            return body
-        return with_event(body, payload[table.shape.size :])
 
 
 def frame(kind: int, payload: bytes) -> bytes:
@@ -230,13 +224,12 @@ def scan(data: bytes, start: int = 0) -> Iterator[Frame]:
         at = data.find(_SYNC, position)
         if at < 0 or at + _PREFIX.size > len(data):
             return
-        payload = _payload_at(data, at)
-        if payload is None:
+        end = _end_of(data, at)
+        if end is None:
             damaged = True
             position = at + 1
             continue
-        end = at + _PREFIX.size + len(payload)
-        yield Frame(data[at + 3], payload, end, damaged or at != position)
+        yield Frame(data[at:end], end, damaged or at != position)
         damaged = False
         position = end
 
@@ -247,23 +240,31 @@ def plain_frame(update: Update) -> bytes:
     Raises:
         WireError: As `encode_update`.
     """
-    return frame(PLAIN, _PLAIN_SEQ.pack(update.seq) + encode_update(update))
+    return frame(PLAIN, _SEQ.pack(update.seq) + encode_update(update))
 
 
-def seq_of(kind: int, payload: bytes) -> int:
+def seq_of(framed: bytes) -> int:
     """The sequence number in an `UPDATE` or `PLAIN` frame."""
-    if kind == PLAIN:
-        return int(_PLAIN_SEQ.unpack_from(payload)[0])
-    return int(_FIXED.unpack_from(payload)[1])
+    at = _PREFIX.size if framed[3] == PLAIN else _ROW_AT
+    return int(_SEQ.unpack_from(framed, at)[0])
 
 
-def _payload_at(data: bytes, at: int) -> bytes | None:
+def step_and_time(framed: bytes) -> tuple[int, float]:
+    """The step and the time in an `UPDATE` or `PLAIN` frame."""
+    if framed[3] == PLAIN:
+        update = json.loads(framed[_PREFIX.size + _SEQ.size :])
+        return update["step"], update["time"]
+    return _STEP_AND_TIME.unpack_from(framed, _ROW_AT + _SEQ.size)
+
+
+def _end_of(data: bytes, at: int) -> int | None:
+    """Where the frame at an offset ends; None where there is no whole one."""
     _, version, kind, length, checksum = _PREFIX.unpack_from(data, at)
     begin = at + _PREFIX.size
     if version != _VERSION or length > MAX_PAYLOAD or begin + length > len(data):
         return None
-    payload = data[begin : begin + length]
-    return payload if zlib.crc32(payload, kind) == checksum else None
+    intact = zlib.crc32(data[begin : begin + length], kind) == checksum
+    return begin + length if intact else None
 
 
 def _names_frame(number: int, names: tuple[str, ...]) -> bytes:

@@ -51,7 +51,7 @@ def encode_rows(attempt: int, parcels: Sequence[Parcel]) -> bytes:
     """The body of one POST, from parcels in the order of `seq`."""
     parts = [_HEAD.pack(_MAGIC, attempt)]
     for names, group in groupby(parcels, key=itemgetter(Parcel._fields.index("names"))):
-        bodies = [one.body for one in group]
+        bodies = [parcel.body for parcel in group]
         if names is None:
             for body in bodies:
                 parts += (_BLOCK.pack(_JSON, len(body)), body)

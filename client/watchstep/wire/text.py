@@ -47,7 +47,7 @@ def encode_update(update: Update) -> bytes:
 
 def encode_batch(attempt: int, updates: Sequence[bytes | Update]) -> bytes:
     """The body of one POST: updates, already encoded or not, under their attempt."""
-    encoded = [one if isinstance(one, bytes) else encode_update(one) for one in updates]
+    encoded = [update if isinstance(update, bytes) else encode_update(update) for update in updates]
     return b'{"attempt":%d,"updates":[%b]}' % (attempt, b",".join(encoded))
 
 
@@ -109,9 +109,9 @@ def template(names: tuple[str, ...]) -> str:
     Raises:
         WireError: A name is not legal.
     """
-    known = _templates.get(names)
-    if known is not None:
-        return known
+    remembered = _templates.get(names)
+    if remembered is not None:
+        return remembered
     for name in names:
         _metric_name(name)
     metrics = ",".join(f'"{name}":%s' for name in names)

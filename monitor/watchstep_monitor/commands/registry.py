@@ -63,7 +63,7 @@ def serve(
         serve_until_stopped(loaded.settings)
 
 
-def create(  # noqa: PLR0913, PLR0917 - one for each option
+def create(
     name: Annotated[str, typer.Argument(help="For people and logs.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="ingest, read or admin; may be repeated.")
@@ -285,5 +285,5 @@ def _one_line() -> Iterator[None]:
         yield
     except (SettingsError, RuleError, StorageTroubleError) as error:
         line = " ".join(str(error).split())
-        print(f"watchstep: {line}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        print(f"watchstep: {line}", file=sys.stderr)
         raise typer.Exit(USAGE) from None

@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
         """See the base class."""
         await super().startup(sockets)
         if self.started:
-            print(f"watchstep ready {self._base_url}", flush=True)  # noqa: T201 - the contract
+            print(f"watchstep ready {self._base_url}", flush=True)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

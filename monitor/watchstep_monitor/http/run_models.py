@@ -39,6 +39,9 @@ class Receipt(Answer):
     last_seq: int
     commands: list[Command]
     rules: str = Field(description="The fingerprint of the rules that judge the run.")
+    attempt: int = Field(
+        description="The run's newest: updates of an earlier attempt are stored and not judged."
+    )
     left_out: int = Field(description="Readings that were too many for an update or a run.")
 
     @classmethod
@@ -57,6 +60,7 @@ class Receipt(Answer):
             last_seq=receipt.last_seq,
             commands=[Command.model_validate(command) for command in receipt.commands],
             rules=receipt.rules,
+            attempt=receipt.attempt,
             left_out=receipt.left_out,
         )
 
@@ -96,9 +100,14 @@ class Begun(Answer):
     rules: RunRules
     accepts: list[str] = Field(description="Other media types of a batch.")
     config_left_out: int = Field(description="Entries of the configuration that had no room.")
+    earlier_heard_s: float | None = Field(
+        description="Of the attempt before, where it has told no end: how long ago it was heard."
+    )
 
     @classmethod
-    def of(cls, record: RunRecord, rules: RunRules, left_out: int) -> Begun:
+    def of(
+        cls, record: RunRecord, rules: RunRules, left_out: int, earlier_heard_s: float | None
+    ) -> Begun:
         """The answer to a trainer that began or resumed an attempt."""
         return cls(
             run=record.run,
@@ -108,6 +117,7 @@ class Begun(Answer):
             rules=rules,
             accepts=[ROWS_TYPE],
             config_left_out=left_out,
+            earlier_heard_s=earlier_heard_s,
         )
 
 

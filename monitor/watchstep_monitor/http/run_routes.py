@@ -46,9 +46,10 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
         description["config"], left_out = fitting(
             description["config"], context.limits.config_bytes
         )
-    record = context.run_service.begin(Beginning(run=run, projects=who.projects, **description))
+    beginning = Beginning(run=run, projects=who.projects, **description)
+    record, earlier_heard_s = context.run_service.begin(beginning)
     rules = RunRules.of(context.run_service.book, record.tags)
-    return Begun.of(record, rules, left_out)
+    return Begun.of(record, rules, left_out, earlier_heard_s)
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))
@@ -58,7 +59,7 @@ def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
 
 
 @routes.get("/runs", **call("List runs, newest heard of first.", "read"))
-def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_runs(
     context: Shared,
     who: Who,
     status: RunStatus | None = None,
@@ -119,7 +120,7 @@ def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> 
 
 
 @routes.get("/runs/{run}/series", **call("Readings of one metric, thinned.", "read"))
-def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def run_series(
     context: Shared,
     who: Who,
     run: RunName,

@@ -154,7 +154,7 @@ class _Pinned(smtplib.SMTP):
             raise smtplib.SMTPResponseException(code, b"")
 
     # smtplib has no public way to say where to connect apart from the name. Delete when it does.
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's own signature
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return socket.create_connection((self._address, port), timeout)
 
 

@@ -134,12 +134,23 @@ class RunService:
         future.add_done_callback(self._taken)
         return future
 
-    def begin(self, beginning: Beginning) -> RunRecord:
-        """Begin or resume an attempt; see `Ingest.begin`."""
+    def begin(self, beginning: Beginning) -> tuple[RunRecord, float | None]:
+        """Begin or resume an attempt; see `Ingest.begin`.
+
+        Returns:
+            The row, and, where a new attempt takes the place of one that has told no end, how many
+            seconds ago that one was heard.
+        """
         now = self.clock.now()
 
-        def job(transaction: SqlTransaction) -> RunRecord:
-            return self.ingest.begin(transaction, beginning, now)
+        def job(transaction: SqlTransaction) -> tuple[RunRecord, float | None]:
+            live = self.fleet.find(transaction, beginning.run)
+            earlier = None if live is None else live.record
+            record = self.ingest.begin(transaction, beginning, now)
+            if earlier is None or earlier.ended_at or record.attempt <= earlier.attempt:
+                return record, None
+            heard = earlier.heard_at or earlier.created_at
+            return record, max((now - heard).total_seconds(), 0.0)
 
         return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
 

@@ -251,7 +251,10 @@ KERAS_RL = """\
         ("Iteration 3027\nloss: 0.5\nkl: 2\n", [(3027, {"loss": 0.5, "kl": 2})]),
         (
             BOXED,
-            [(7, {"value": math.inf, "kl": 0.1}), (8, {"value": 1, "kl": 0.2})],
+            [
+                (7, {"Loss/value_function": math.inf, "kl": 0.1}),
+                (8, {"Loss/value_function": 1, "kl": 0.2}),
+            ],
         ),
         # Two quantities are two series.
         (
@@ -272,6 +275,56 @@ KERAS_RL = """\
                     },
                 )
             ],
+        ),
+        # Tables by columns.
+        (
+            "hello\nStep\tTraining Loss\n1\tNo log\n2\tnan\n3\t0.5\n",
+            [(2, {"Training_Loss": math.nan}), (3, {"Training_Loss": 0.5})],
+        ),
+        (
+            "E    #     LOSS NER  SCORE\n---  ----  --------  ------\n  0   200     45.23    0.5\n",
+            [(200, {"LOSS_NER": 45.23, "SCORE": 0.5})],
+        ),
+        # Numbers that stand before their names.
+        ("start\nit    100, 3.2 loss, 1.5 gnorm\n", [(100, {"loss": 3.2, "gnorm": 1.5})]),
+        (
+            "start\n7:\tlearn: 0.6\ttest: 0.7\tbest: 0.7 (3)\ttotal: 5ms\tremaining: 9s\n",
+            [
+                (
+                    7,
+                    {
+                        "train_loss": 0.6,
+                        "test_loss": 0.7,
+                        "best_test_loss": 0.7,
+                        "total": 5,
+                        "remaining": 9,
+                    },
+                )
+            ],
+        ),
+        (
+            "start\n[2021-03-01 10:00:01] Ep. 1 : Up. 500 : Cost 9.1 * 123,456 : gNorm nan\n",
+            [(500, {"cost": 9.1, "gnorm": math.nan})],
+        ),
+        (
+            "Eval num_timesteps=3000, episode_reward=10.5 +/- 2\n",
+            [(3000, {"episode_reward": 10.5})],
+        ),
+        # A loss that is printed without its name.
+        (
+            "iter 3: tensor(nan, device='cuda:0', grad_fn=<NllLossBackward0>)\n",
+            [(3, {"loss": math.nan})],
+        ),
+        # What a person writes around the log is none of it.
+        ("Training loss becomes nan after 40 steps.\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
+        # Counters: ranges, after the readings, under a logger's prefix.
+        ("Epoch[0] Batch [20-40]\tcross-entropy=2.5\n", [(40, {"cross-entropy": 2.5})]),
+        ("Critic Loss = 0.5 | Learner Steps = 300\n", [(300, {"critic_loss": 0.5})]),
+        ("INFO:root:[Epoch 3] loss=2.5 val=0.1\n", [(3, {"loss": 2.5, "val": 0.1})]),
+        # W&B's summary at the end repeats the last readings.
+        (
+            "step 1 loss 0.5\nwandb: Run summary:\nwandb: loss 0.5\nwandb: kl 0.1\n",
+            [(1, {"loss": 0.5})],
         ),
         # Settings before the first row are none.
         ("learning_rate: 0.1\nkl_coef: 0.2\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),

@@ -262,3 +262,15 @@ def test_numbers_that_go_back_begin_the_next_attempt(tmp_path: Path) -> None:
 
     assert [update.attempt for update in read(resumed)[1]] == [1, 1, 2]
     assert [update.attempt for update in read(epochs)[1]] == [1, 1, 1]
+
+
+def test_rows_nested_in_json_lines_are_numbered_and_their_nulls_are_nan(tmp_path: Path) -> None:
+    rows = [{"event": "step", "data": {"step": 5 * at, "loss": 2.0 - at / 9}} for at in range(6)]
+    rows[5]["data"] = {"step": 25, "loss": None}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    updates = list(open_log(path).updates)
+
+    assert [update.step for update in updates] == [0, 5, 10, 15, 20, 25]
+    assert math.isnan(updates[5].readings["data/loss"])

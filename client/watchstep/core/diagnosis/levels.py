@@ -25,6 +25,7 @@ class Leap:
 
     Attributes:
         before, after: Levels, as sizes.
+        first: The size of the first report beyond.
         highest_before: The largest of the reports that make `before`.
         peak: The largest size from the leap on.
         start: Where the metric started.
@@ -34,6 +35,7 @@ class Leap:
 
     row: int
     before: float
+    first: float
     highest_before: float
     after: float
     peak: float
@@ -78,7 +80,7 @@ def _leap_at(points: Points, sizes: Sequence[float], at: int, factor: float) -> 
     following = sizes[at : at + AFTER]
     before, after = median(window), median(following)
     needed = factor if len(following) >= 3 else 2.0 * factor
-    if not after > needed * before:
+    if not after > needed * before > 0.0:
         return None
     spread = median([abs(size - before) for size in window])
     # Three reports of five above all that was: in noise without a trend that is one chance
@@ -89,6 +91,7 @@ def _leap_at(points: Points, sizes: Sequence[float], at: int, factor: float) -> 
     return Leap(
         row=points[at][0],
         before=before,
+        first=sizes[at],
         highest_before=highest,
         after=after,
         peak=max(sizes[at:]),
@@ -122,6 +125,7 @@ class Climb:
 
 
 BLOCKS = 5
+FAR = 1e4
 
 
 def climb(points: Points, factor: float = 2.0) -> Climb | None:
@@ -137,7 +141,13 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     levels[:2] = [levels[2]] * 2
     top = max(range(len(levels)), key=levels.__getitem__)
     least = min(levels[: top + 1])
-    low = max(at for at in range(top + 1) if levels[at] <= 1.25 * least)
+    # Beside a growth by orders of magnitude what came before it was level.
+    ratio = levels[top] / max(least, 1e-300)
+    slack = min(max(1.0 + 0.2 * (ratio - 1.0), 1.0), 1.25) if ratio < 4.0 else min(ratio**0.15, 2.5)
+    low = max(at for at in range(top + 1) if levels[at] <= slack * least)
+    # The last reports before a NaN hold most of a growth without end, and say less of how it began.
+    peak = levels[top]
+    top = next((at for at in range(low + 2 * BLOCKS, top) if levels[at] > FAR * least), top)
     if top - low < 2 * BLOCKS - 1 or levels[top] < factor * levels[low]:
         return None
     length = (top - low + 1) / BLOCKS
@@ -153,7 +163,7 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     middle = levels[(low + top) // 2]
     base = math.log(max(levels[low], 1e-300))
     bend = (math.log(max(middle, 1e-300)) - base) / (math.log(levels[top]) - base)
-    return Climb(points[low][0], levels[low], levels[top], top - low + 1, bend)
+    return Climb(points[low][0], levels[low], peak, top - low + 1, bend)
 
 
 def stood_still(points: Points, share: float = 0.02) -> bool:

@@ -70,10 +70,11 @@ def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
             signs["leap_grows_on"] = f"{name} went on to {jump.late:.4g}"
         else:
             signs["leap_stays"] = f"{name} is at {jump.late:.4g} {jump.reports} reports later"
-    if jump.after > ABSURD * max(jump.before, 1e-12):
-        signs["loss_absurd"] = f"{name} went to {jump.after:.3g} within a few reports"
-    if jump.peak > FAR * max(jump.before, 1e-12):
-        signs["loss_astronomic"] = f"{name} reached {jump.peak:.3g}"
+    # What runs away gets there over several reports.
+    if jump.first > ABSURD * max(jump.highest_before, 1e-12):
+        signs["loss_absurd"] = f"{name} went to {jump.first:.3g} in one report"
+    if jump.first > FAR * max(jump.highest_before, 1e-12):
+        signs["loss_astronomic"] = f"{name} was {jump.first:.3g} at once"
     return signs
 
 
@@ -82,11 +83,15 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     fell = jump.start > 1.2 * jump.before
     if fell and 0.4 * jump.start <= jump.after <= 1.5 * jump.start:
         signs["loss_back_at_start"] = f"{text}; it had started at {jump.start:.4g}"
+        lost = min(jump.start, jump.after) - jump.before
+        if jump.reports >= 2 * AFTER and jump.late < jump.before + 0.4 * lost:
+            signs["loss_relearnt"] = f"{name} falls once more, to {jump.late:.4g}"
     elif fell and jump.after < 0.4 * jump.start:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
         signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
-    if jump.after > 1000.0 * max(jump.start, jump.before):
+    far = 10.0 if columns.family == "supervised" else 1000.0
+    if jump.after > far * max(jump.start, jump.before):
         signs["loss_far_beyond_start"] = (
             f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
         )
@@ -128,7 +133,7 @@ def _climbs(columns: Columns, loss: str) -> Signs:
     names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
     best: tuple[Climb, str] | None = None
     for name in names:
-        rise = climb(columns.finite(name))
+        rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
         if rise is not None and (best is None or rise.factor > 10.0 * best[0].factor):
             best = rise, name
     return {} if best is None else _climb(columns, best[1], best[0])

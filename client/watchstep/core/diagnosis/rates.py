@@ -46,6 +46,12 @@ def _rate(columns: Columns) -> Signs:
     if leapt is not None:
         before, (row, now) = leapt
         signs["rate_leapt"] = f"{name} rose from {before:.3g} to {now:.3g} at {columns.where(row)}"
+    anew = _began_anew(points)
+    if anew is not None:
+        before, (row, now) = anew
+        signs["rate_began_anew"] = (
+            f"{name} jumped from {before:.3g} back to {now:.3g} at {columns.where(row)}"
+        )
     if columns.is_whole and (cliff := _cliff(points)) is not None:
         high, (row, low) = cliff
         signs["rate_starts_high"] = (
@@ -61,6 +67,7 @@ def _rate(columns: Columns) -> Signs:
         signs["rate_tiny"] = f"{name} never exceeded {largest:.3g}"
     if not signs.keys() & {
         "rate_leapt",
+        "rate_began_anew",
         "rate_zero",
         "rate_starts_high",
         "rate_high",
@@ -80,6 +87,23 @@ def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
                 return largest, (row, value)
         largest = max(largest, value)
     return None
+
+
+def _began_anew(points: Points) -> tuple[float, tuple[int, float]] | None:
+    """The one rise back to a rate that had been left; schedules with restarts have several.
+
+    Those let the rate run out, too, before it begins anew.
+    """
+    rises = [
+        (points[at - 1][1], points[at])
+        for at in range(1, len(points))
+        if 0.0 < LEAP * points[at - 1][1] < points[at][1]
+    ]
+    if len(rises) != 1:
+        return None
+    before, (row, now) = rises[0]
+    largest = max(value for at, value in points if at < row)
+    return rises[0] if now <= 1.01 * largest and before > 0.03 * largest else None
 
 
 def _cliff(points: Points) -> tuple[float, tuple[int, float]] | None:
@@ -111,9 +135,11 @@ def _resume(columns: Columns) -> Signs:
     if before is None:
         return {}
     signs: Signs = {"resumed": ""}
-    name = main_loss(columns)
-    old, new = _sizes(before, name), _sizes(columns, name)
-    if len(old) >= 3 and len(new) >= 2:
+    main = main_loss(columns)
+    for name in dict.fromkeys([main, *columns.of_role("loss", "eval_loss")]):
+        old, new = _sizes(before, name), _sizes(columns, name)
+        if len(old) < 3 or len(new) < 2:
+            continue
         level, start, now = median(old[-5:]), median(old[:3]), median(new[:2])
         if now > 1.25 * level and now - level > 0.3 * abs(start - level):
             signs["loss_lost_at_resume"] = (
@@ -121,7 +147,8 @@ def _resume(columns: Columns) -> Signs:
                 f" attempt {columns.attempt} began; attempt {before.attempt} had begun with"
                 f" {start:.4g}"
             )
-        elif now <= 1.25 * level:
+            break
+        if now <= 1.25 * level and name == main:
             signs["loss_kept_at_resume"] = f"{name} went on at {now:.4g} after the resume"
     signs |= _rewards_lost(before, columns)
     return signs | _rate_at_resume(before, columns)

@@ -123,7 +123,12 @@ def _jump(columns: Columns) -> Signs:
     rewards = leap(columns.finite(reward), 3.0) if reward else None
     if rewards is None and reward and _same_size(columns.finite(reward)):
         signs["reward_steady"] = f"{reward} has kept its size"
-    if rewards is not None and rewards.factor >= 5.0 and rewards.peak > 10.0 * rewards.start:
+    if (
+        rewards is not None
+        and rewards.factor >= 5.0
+        and rewards.peak > 10.0 * rewards.start
+        and rewards.before > 0.0
+    ):
         signs["reward_leapt"] = (
             f"the magnitude of {reward} rose {rewards.factor:.3g}-fold at"
             f" {columns.where(rewards.row)}, to {rewards.after:.4g}"
@@ -241,7 +246,7 @@ def _estimates(columns: Columns) -> Signs:
         if len(sizes) < 10:
             continue
         late = median(sizes[-5:])
-        if paid and late > BEYOND * max(paid):
+        if paid and late > BEYOND * max(paid) > 0.0:
             signs["values_beyond_returns"] = (
                 f"{name} is {late:.4g} in size, and no episode paid more than {max(paid):.4g}"
             )

@@ -76,6 +76,16 @@ def _policy(columns: Columns) -> Signs:
             f"{columns.name(CLIP)} is exactly 0 in the last {stopped} updates, and was"
             f" {median(shares[:-stopped]):.2g}"
         )
+    still = 0
+    for _, loss in reversed(columns.finite(POLICY_LOSS)):
+        if abs(loss) >= 1e-6:
+            break
+        still += 1
+    if still >= 10 and not any(shares[-10:]) and columns.family == "on_policy":
+        signs["policy_loss_gone"] = (
+            f"|{columns.name(POLICY_LOSS)}| is below 1e-6 in the last {still} updates and nothing"
+            " is clipped"
+        )
     if columns.finite(NORM):
         signs |= _impossible_loss(columns)
     widths = columns.finite(DEVIATION)
@@ -343,7 +353,8 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
         sizes = [abs(value) for _, value in points]
         calm = median(sizes[-30:-SUDDEN] or sizes)
         late = max(sizes[-SUDDEN:])
-        if len(sizes) >= 3 and sizes[-1] > ASTRONOMIC * max(sizes[-2], calm, 1e-12):
+        still = len(sizes) >= 3 and sizes[-2] < 5.0 * calm
+        if still and sizes[-1] > ASTRONOMIC * max(sizes[-2], calm, 1e-12):
             signs["astronomic_before_nonfinite"] = (
                 f"{metric} had leapt from {sizes[-2]:.4g} to {sizes[-1]:.4g} in one report"
             )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 
 from watchstep.postmortem.readers import endings, prefixes
-from watchstep.postmortem.readers.columns import Columns
+from watchstep.postmortem.readers.columns import SIDES, Columns
 from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import (
-    SIDES,
     Plan,
+    Shape,
     clock,
     count,
+    mask_of,
     measured,
     place,
     planned,
+    shape_of,
 )
 from watchstep.postmortem.readers.plans import (
     readings as readings_of,
@@ -33,6 +36,12 @@ _MOST_BLOCK = 1_000
 _MOST_PLANS = 2_048
 """Kinds of lines remembered; a trainer prints a few dozen."""
 
+_MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
+"""Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
+numbers."""
+
+_SHAPED = frozenset(("prose", "cell", "silent", "border"))
+
 _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
@@ -46,6 +55,9 @@ _RSL_NAMES = {
     "mean_total_reward": "Train/mean_reward",
     "mean_episode_length": "Train/mean_episode_length",
     "mean_action_noise_std": "Policy/mean_noise_std",
+    # Its descendants print the losses by shorter names.
+    "value": "Loss/value_function",
+    "surrogate": "Loss/surrogate",
 }
 
 
@@ -61,6 +73,7 @@ class ConsoleLines:
         self._rows: list[Row] = []
         self._epoch: int | None = None
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._shapes: dict[bytes, Shape] = {}
         self._number = 0
         self._table: dict[str, float] = {}
         self._section = ""
@@ -86,29 +99,53 @@ class ConsoleLines:
         self._number = number
         if "\x1b" in text:
             text = _ANSI.sub("", text)
-        if text.isspace():
-            self._bars.cleared = len(text) >= _WIPED
-            return
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
             return
+        mask = mask_of(text)
+        shape = self._shapes.get(mask)
+        if shape is not None and not (self._traceback or self._columns.names or self._braces.lines):
+            numbers = shape.numbers(text)
+            if numbers is not None:
+                self._read(text, numbers, shape.plan)
+                self._bars.cleared = False
+                return
+        if text.isspace():
+            self._bars.cleared = len(text) >= _WIPED
+        else:
+            self._unshaped(text, mask)
+            self._bars.cleared = False
+
+    def _unshaped(self, line: str, mask: bytes) -> None:
+        """Read a line of a shape that was not seen yet."""
+        text = line
         if "%|" in text and (bar := _BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
-            self._joined(text[: bar.end()])
+            self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
             self._braces.cut()
             text = text[bar.end() :]
         whole_text = None if not text or text.isspace() else self._braces.joined(text)
         if whole_text is not None:
-            self._joined(whole_text)
-        self._bars.cleared = False
+            self._joined(whole_text, mask if whole_text == line else b"")
 
-    def _joined(self, joined: str) -> None:
+    def _joined(self, joined: str, mask: bytes) -> None:
+        """Read a line's text.
+
+        Args:
+            joined: It may be made of several lines.
+            mask: The line's, where the text is all of it; empty otherwise.
+        """
         pieces = split(joined)
         plan = self._plan(joined, pieces)
         if (self._traceback or plan.speaks) and self._said(joined, plan):
             return
-        if not self._traceback:
-            self._read(joined, pieces, plan)
+        if self._traceback:
+            return
+        if mask and len(mask) <= _LONGEST_SHAPE and plan.kind in _SHAPED and not plan.speaks:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[mask] = shape_of(plan, pieces)
+        self._read(joined, pieces[1::2], plan)
 
     def taken(self) -> list[Row]:
         """The rows completed since the last call."""
@@ -124,7 +161,7 @@ class ConsoleLines:
     def end(self) -> None:
         """Complete what was still being gathered when the log ended."""
         for text in self._braces.rest():
-            self._read(text, split(text), self._plan(text, split(text)))
+            self._joined(text, b"")
         self.settle()
         if self._scale is not None:
             self._emit(
@@ -143,36 +180,42 @@ class ConsoleLines:
             self._plans[key] = plan
         return plan
 
-    def _read(self, text: str, pieces: list[str], plan: Plan) -> None:
+    def _read(self, text: str, numbers: list[str], plan: Plan) -> None:
+        if plan.kind == "silent":
+            return
         if plan.kind == "border":
             self._flush_table()
         elif plan.kind == "cell":
-            self._cell(text.translate(SIDES).strip())
+            if plan.key is not None:
+                self._cell(plan.key, number_of(numbers[0]))
+            else:
+                key, value = text.translate(SIDES).strip()[1:-1].split("|")
+                self._cell(key, number_of(value))
         elif plan.kind == "columns":
             self._columns.begin(text)
-        elif not self._under_columns(text):
+        elif not self._columns.names or not self._under_columns(text):
             try:
-                self._prose(plan, pieces)
+                self._prose(plan, numbers)
             except ValueError:
                 # A clock or a fraction stands where the first line of this kind had a count.
-                self._prose(planned(text, pieces), pieces)
+                self._prose(planned(text, split(text)), numbers)
 
-    def _prose(self, plan: Plan, pieces: list[str]) -> None:
+    def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
         if sentence.keras:
-            self._keras(sentence, pieces)
+            self._keras(sentence, numbers)
             return
         if sentence.bar is not None and not sentence.described:
-            self._bars.moved(place(sentence.bar, pieces), self._release)
+            self._bars.moved(place(sentence.bar, numbers), self._release)
         if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
-            self._heading(sentence, pieces)
+            self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
-            self._row(sentence, pieces)
+            self._row(sentence, numbers)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
-            self._gather(readings_of(sentence, pieces))
+            self._gather(readings_of(sentence, numbers))
 
-    def _row(self, sentence: Sentence, pieces: list[str]) -> None:
-        readings = readings_of(sentence, pieces)
+    def _row(self, sentence: Sentence, numbers: list[str]) -> None:
+        readings = readings_of(sentence, numbers)
         if sentence.quoted and "train_runtime" in readings:
             self._flush()
             self._event({"kind": "finished"})
@@ -184,10 +227,10 @@ class ConsoleLines:
         self._flush()
         if sentence.torn:
             self._log.tear("a line is torn: its last reading is left out")
-        row = Row(readings, line=self._number, time=clock(sentence, pieces))
+        row = Row(readings, line=self._number, time=clock(sentence, numbers))
         unit: Unit = sentence.unit
         if sentence.position is not None:
-            unit = self._numbered(row, sentence, pieces)
+            unit = self._numbered(row, sentence, numbers)
         elif number is not None:
             row.step, unit = number, "iteration"
         elif sentence.quoted:
@@ -202,15 +245,15 @@ class ConsoleLines:
             self._log.unit = unit
         self._emit(row)
 
-    def _numbered(self, row: Row, sentence: Sentence, pieces: list[str]) -> Unit:
+    def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
         assert sentence.position is not None
-        row.step, row.length = place(sentence.position, pieces)
+        row.step, row.length = place(sentence.position, numbers)
         unit = sentence.unit
         if not sentence.by_epoch:
             self._counts = True
             if sentence.epoch is not None:
-                row.epoch = count(pieces[2 * sentence.epoch.slot + 1])
+                row.epoch = count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
             if sentence.epoch is None:
@@ -230,20 +273,20 @@ class ConsoleLines:
             self._log.unit = "step"
         self._emit(row)
 
-    def _keras(self, sentence: Sentence, pieces: list[str]) -> None:
+    def _keras(self, sentence: Sentence, numbers: list[str]) -> None:
         """One row an epoch: the bars before its end say nothing new, unless it breaks there."""
         assert sentence.bar is not None
-        at, length = place(sentence.bar, pieces)
-        readings = readings_of(sentence, pieces)
+        at, length = place(sentence.bar, numbers)
+        readings = readings_of(sentence, numbers)
         if readings and (at == length or not all(map(math.isfinite, readings.values()))):
             self._recognised("keras")
             self._log.unit = "iteration"
             self._emit(Row(readings, step=self._block_number, line=self._number))
 
-    def _heading(self, sentence: Sentence, pieces: list[str]) -> None:
+    def _heading(self, sentence: Sentence, numbers: list[str]) -> None:
         """A line with nothing but a position: the heading of a block, or a line of one."""
         assert sentence.position is not None
-        number, _ = place(sentence.position, pieces)
+        number, _ = place(sentence.position, numbers)
         by_epoch = sentence.by_epoch
         self._epoch = number if by_epoch else self._epoch
         inside = self._block and self._block_number is None and not sentence.heads
@@ -255,7 +298,7 @@ class ConsoleLines:
         self._block_number = number if self._headings_count else None
         self._headed = not inside
         self._evaluating = sentence.evaluates
-        self._learning = "earning" in pieces[2 * sentence.position.slot]
+        self._learning = sentence.learning
 
     def _gather(self, readings: dict[str, float]) -> None:
         """Add a line's readings to the block, which ends where a name comes again."""
@@ -272,6 +315,9 @@ class ConsoleLines:
             self._block.update(readings)
 
     def _flush(self) -> None:
+        if not (self._table or self._block or self._headed or self._evaluating):
+            self._block_number, self._learning = None, False
+            return
         self._flush_table()
         self._flush_block(repeated=False)
         self._headed = self._evaluating = self._learning = False
@@ -299,12 +345,10 @@ class ConsoleLines:
             self._recognised("rsl_rl" if self._learning else "block")
         self._emit(Row(block, step=number, line=self._number))
 
-    def _cell(self, text: str) -> None:
+    def _cell(self, key: str, reading: float | None) -> None:
         """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
-        key, value = text[1:-1].split("|")
         indented = key.startswith("  ") and bool(self._section)
         key = key.strip()
-        reading = number_of(value)
         if not key:
             return
         # Spinning Up sets keys to the right, so that all of them seem indented.
@@ -330,7 +374,7 @@ class ConsoleLines:
             self._emit(Row(table, step=number, line=self._number))
 
     def _under_columns(self, text: str) -> bool:
-        cells = self._columns.row(text) if self._columns else None
+        cells = self._columns.row(text)
         if cells is None:
             return False
         self._flush()
@@ -353,12 +397,11 @@ class ConsoleLines:
             self._ended(_event_of(bare.strip()) or _failure(bare.strip()))
             return True
         sentence = plan.sentence
-        reads = plan.row or sentence.keras or (sentence.lone and not sentence.stated)
-        event = None if plan.row or sentence.keras else _event_of(bare.strip())
+        event = _event_of(bare.strip())
         if event is not None:
             self._ended(event)
             return True
-        if reads or not endings.warning(text):
+        if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False
         scale = endings.loss_scale(text)
         self._scale = self._scale if scale is None else scale
@@ -402,6 +445,7 @@ def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
     return None, "row"
 
 
+@functools.lru_cache(maxsize=1_000)
 def _rsl_name(name: str) -> str:
     """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
     loss = _RSL_LOSS.match(name)

@@ -6,9 +6,10 @@ import datetime
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.naming import number, whole
+from watchstep.postmortem.readers.naming import flat_values, number, whole
 
 _ITERATIONS = (
     "time/iterations",
@@ -46,6 +47,7 @@ _STEPS = (
     "episode",
     "Step",
 )
+_NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")
 _EVALUATIONS = ("val", "test", "eval", "valid")
 """What a row's "mode" is in the JSON logs of mmdetection and its kin when it is no training."""
@@ -106,13 +108,13 @@ class Counter:
         self._last = row.step if row.step is not None else self._last
         return row
 
-    def fill_gaps(self, readings: dict[str, float], raw: Mapping[str, object]) -> None:
+    def fill_gaps(self, readings: dict[str, float], raw: Mapping[str, Any]) -> None:
         """Put NaN where a loss is null that every row had until now.
 
         JSON has no NaN, and encoders that keep to the standard write null for it.
         """
         self._rows += 1
-        for key, value in raw.items():
+        for key, value in flat_values(raw):
             if not _NULLED.search(key):
                 continue
             if isinstance(value, int | float) or (value is None and self._dense.get(key)):
@@ -131,6 +133,9 @@ class Counter:
                 if key in names:
                     self._key, self._log.unit = key, unit
                     return
+        nested = [name for name in names if name.rpartition("/")[2] in _NESTED]
+        if len(nested) == 1:  # `{"data": {"step": 5, "loss": 2.1}}`
+            self._key, self._log.unit = nested[0], "step"
 
 
 def epoch_seconds(text: str) -> float | None:

@@ -58,7 +58,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{name}?mode=ro", uri=True, timeout=5.0)
 
 
-def _unpacked(  # noqa: PLR0913, PLR0917 - the columns of a row
+def _unpacked(
     attempt: int,
     first_seq: int,
     steps: bytes,

@@ -198,7 +198,7 @@ _SCALE = re.compile(
 _FIRST_PIECES = tuple(
     {
         *(
-            pieces[0]
+            pieces[0].rstrip("0123456789")
             for group in (_FAILED, _PREEMPTED, _INTERRUPTED, _FINISHED)
             for pieces in group
         ),

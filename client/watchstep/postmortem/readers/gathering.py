@@ -76,54 +76,58 @@ class Bars:
 
 
 class Braces:
-    """Joins the lines of a dictionary that is printed over several."""
+    """Joins the lines of a dictionary that is printed over several.
+
+    Attributes:
+        lines: Of the dictionary that is open.
+    """
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self.lines: list[str] = []
         self._cut = False
         self._depth = 0
         self._size = 0
 
     def cut(self) -> None:
         """A bar came: what follows it goes on where the dictionary stopped, within a word even."""
-        self._cut = bool(self._lines)
+        self._cut = bool(self.lines)
 
     def joined(self, text: str) -> str | None:
         """The line, or all lines of a dictionary that it closes; None while one is open."""
-        if not self._lines and "{" not in text:
+        if not self.lines and "{" not in text:
             return text
         depth = self._depth + text.count("{") - text.count("}")
         if self._cut:
             self._cut = False
-            text = self._lines.pop() + text
+            text = self.lines.pop() + text
             depth = (
                 text.count("{")
                 - text.count("}")
-                + sum(line.count("{") - line.count("}") for line in self._lines)
+                + sum(line.count("{") - line.count("}") for line in self.lines)
             )
-        elif self._lines and (not _goes_on(text) or self._size + len(text) > LONGEST_ROW):
+        elif self.lines and (not _goes_on(text) or self._size + len(text) > LONGEST_ROW):
             return self._given_up(text)
         if depth <= 0:
-            whole_text = " ".join([*self._lines, text])
+            whole_text = " ".join([*self.lines, text])
             self._clear()
             return whole_text
-        self._lines.append(text)
+        self.lines.append(text)
         self._depth, self._size = depth, self._size + len(text)
         return None
 
     def rest(self) -> list[str]:
         """The lines of a dictionary that was never closed."""
-        lines = self._lines
+        lines = self.lines
         self._clear()
         return [" ".join(lines)] if lines else []
 
     def _given_up(self, text: str) -> str:
-        lines = " ".join(self._lines)
+        lines = " ".join(self.lines)
         self._clear()
         return f"{lines} | {text}"
 
     def _clear(self) -> None:
-        self._lines, self._depth, self._size, self._cut = [], 0, 0, False
+        self.lines, self._depth, self._size, self._cut = [], 0, 0, False
 
 
 def _goes_on(text: str) -> bool:

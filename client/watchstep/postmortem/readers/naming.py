@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 LONGEST_NAME = 128
@@ -61,20 +61,25 @@ def whole(value: float | None) -> int | None:
     return int(value)
 
 
-def flat_readings(row: Mapping[str, Any], prefix: str = "", depth: int = 4) -> dict[str, float]:
+def flat_readings(row: Mapping[str, Any]) -> dict[str, float]:
     """Every number of a nested mapping, keys joined with "/"; everything else is left out."""
-    readings: dict[str, float] = {}
+    return {
+        name: reading
+        for name, value in flat_values(row)
+        if name and (reading := number(value)) is not None
+    }
+
+
+def flat_values(
+    row: Mapping[str, Any], prefix: str = "", depth: int = 4
+) -> Iterator[tuple[str, Any]]:
+    """Every value of a nested mapping, keys joined with "/" and turned into metric names."""
     for key, value in row.items():
-        if isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
+            yield metric_name(f"{prefix}{key}"), value
+        elif depth and key not in ("config", "hparams"):
             # Trainers dump their whole settings into each result: no readings.
-            if depth and key not in ("config", "hparams"):
-                readings.update(flat_readings(value, f"{prefix}{key}/", depth - 1))
-            continue
-        reading = number(value)
-        name = metric_name(f"{prefix}{key}")
-        if reading is not None and name:
-            readings[name] = reading
-    return readings
+            yield from flat_values(value, f"{prefix}{key}/", depth - 1)
 
 
 def _printed(text: str) -> float | None:

@@ -6,28 +6,23 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from watchstep.postmortem.readers import endings, sentence_reader
-from watchstep.postmortem.readers.columns import is_header
+from watchstep.postmortem.readers import endings, prefixes, sentence_reader
+from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
+from watchstep.postmortem.readers.vocabulary import TRAINING
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
-SIDES = str.maketrans("│┃║¦", "||||")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
-_TRAINING_WORDS = re.compile(
-    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|"
-    r"explained_variance|clip|accuracy|rmse|logloss|g_gan|cross-?entropy|epret|score",
-    re.IGNORECASE,
-)
 _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score",
+    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score|^cost$",
     re.IGNORECASE,
 )
-Kind = Literal["border", "cell", "prose", "columns"]
+Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
 
 def measured(name: str) -> bool:
@@ -42,28 +37,80 @@ class Plan:
     Attributes:
         speaks: Whether such a line may tell how the run went.
         row: Whether its readings make a row of their own.
+        key: The name in a table's cell, where the line's only number is its value.
     """
 
     kind: Kind
     speaks: bool
     sentence: Sentence
     row: bool = False
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How lines are read that have the same text, but for the digits of their numbers.
+
+    Attributes:
+        spans: Where the numbers stand.
+        fixed: Where digits stand that are no part of a number, and which, as in `top5`.
+    """
+
+    plan: Plan
+    spans: tuple[tuple[int, int], ...]
+    fixed: tuple[tuple[int, int, str], ...]
+
+    def numbers(self, text: str) -> list[str] | None:
+        """A line's numbers; None where it is of another shape."""
+        for begin, end, piece in self.fixed:
+            if text[begin:end] != piece:
+                return None
+        return [text[begin:end] for begin, end in self.spans]
+
+
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+
+
+def mask_of(text: str) -> bytes:
+    """A line with all digits made the same."""
+    return text.encode("utf-8", "surrogatepass").translate(_DIGITS_ALIKE)
+
+
+def shape_of(plan: Plan, pieces: list[str]) -> Shape:
+    """The shape of a line that `split` has taken apart."""
+    spans, fixed, at = [], [], 0
+    for index, piece in enumerate(pieces):
+        end = at + len(piece)
+        if index % 2:
+            spans.append((at, end))
+        elif any(map(str.isdigit, piece)):
+            fixed.append((at, end, piece))
+        at = end
+    return Shape(plan, tuple(spans), tuple(fixed))
 
 
 def planned(text: str, pieces: list[str]) -> Plan:
     """How lines of this kind are read."""
-    speaks = endings.may_speak(text) or endings.TRACEBACK in text
+    trace = endings.TRACEBACK in text
+    speaks = trace or endings.may_speak(text)
     bare = text.strip().translate(SIDES)
+    if text.startswith("wandb:", prefixes.length(text)):
+        # What W&B says of itself; its summary at the end repeats the last readings.
+        return Plan("silent", speaks=False, sentence=Sentence())
     if _is_border(bare):
         return Plan("border", speaks, Sentence())
     bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0
     if bars == 3:
-        return Plan("cell", speaks, Sentence())
+        key, value = bare[1:-1].split("|")
+        plain = len(pieces) == 3 and value.strip() == pieces[1]
+        return Plan("cell", speaks, Sentence(), key=key if plain else None)
     if len(pieces) == 1 and is_header(bare):
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
-    return Plan("prose", speaks, sentence, row=_is_row(sentence))
+    row = _is_row(sentence)
+    # A row whose names speak, as "number of nan iterations" does, says nothing else.
+    return Plan("prose", trace or (speaks and not (row or sentence.keras)), sentence, row=row)
 
 
 def _is_border(text: str) -> bool:
@@ -79,50 +126,49 @@ def _is_row(sentence: Sentence) -> bool:
     """Whether a line's readings make a row, and are no settings."""
     names = [pair.name for pair in sentence.pairs]
     counted = any(measured(name) for name in names)
-    trained = any(_TRAINING_WORDS.search(name) for name in names)
+    trained = any(TRAINING.search(name) for name in names)
     if sentence.quoted:
         return counted or (trained and ("epoch" in names or sentence.position is not None))
     if sentence.position is not None:
         return trained
+    if sentence.stated:
+        return False
     return len(names) >= 2 and counted and not sentence.settings
 
 
-def readings(sentence: Sentence, pieces: list[str]) -> dict[str, float]:
+def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:
     """Every reading of a line of this kind.
 
     Raises:
         ValueError: Something else than a number stands where the first such line had one.
     """
-    readings = {}
-    for pair in sentence.pairs:
-        text = pieces[2 * pair.slot + 1]
-        try:
-            readings[pair.name] = float(text)
-        except ValueError:
-            readings[pair.name] = float(text.replace(",", ""))
-    return readings
+    try:
+        return {pair.name: float(numbers[pair.slot]) for pair in sentence.pairs}
+    except ValueError:
+        return {pair.name: float(numbers[pair.slot].replace(",", "")) for pair in sentence.pairs}
 
 
-def place(counted: Counted, pieces: list[str]) -> tuple[int, int | None]:
+def place(counted: Counted, numbers: list[str]) -> tuple[int, int | None]:
     """A counter's number, and the one that it goes up to."""
-    at = count(pieces[2 * counted.slot + 1])
-    length = count(pieces[2 * counted.length + 1]) if counted.length >= 0 else None
-    return at, length
+    length = count(numbers[counted.length]) if counted.length >= 0 else None
+    return count(numbers[counted.slot]), length
 
 
 def count(text: str) -> int:
     """A printed count; a ValueError where it is no whole number."""
+    if text.isdecimal():
+        return int(text)
     before, _, after = text.partition(".")
     if after.strip("0"):
         raise ValueError(text)
     return int(before.replace(",", ""))
 
 
-def clock(sentence: Sentence, pieces: list[str]) -> float | None:
+def clock(sentence: Sentence, numbers: list[str]) -> float | None:
     """The line's own clock, in seconds since the epoch."""
     if sentence.clock < 0:
         return None
-    match = _DATE.match(pieces[2 * sentence.clock + 1])
+    match = _DATE.match(numbers[sentence.clock])
     if match is None:
         return None
     year, month, day, clock, fraction = match.groups()

@@ -18,6 +18,7 @@ from watchstep.postmortem.readers.vocabulary import (
     EPOCHS,
     EVALUATED,
     GLOBAL,
+    ITERATIONS,
     NOT_IN_DICTIONARIES,
     PREPOSITIONS,
     STATISTICS,
@@ -33,6 +34,7 @@ _LONGEST_NAME = 8
 _MOST_PAIRS = 1_000
 _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
+_VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -52,6 +54,9 @@ def read(line: str, pieces: Sequence[str]) -> Sentence:
     skipped = len(pieces) // 2 - slots
     sentence = _Reader(Line(tokens(rest))).sentence()
     _shift(sentence, skipped)
+    sentence.placed()
+    if sentence.position is not None:
+        sentence.learning = "earning" in pieces[2 * sentence.position.slot]
     if skipped and _DATE.match(pieces[1]):
         sentence.clock = 0
     return sentence
@@ -123,7 +128,7 @@ class _Reader:
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (after in {"|", ":"} or self._names_one_value(at + 1)):
             self._leading, self._at = Counted("step", line[at].slot), at + 1
-            self._darknet(at + 2)
+            self._named_behind(at + 2)
 
     def _leading_fraction(self, at: int) -> None:
         """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`."""
@@ -141,19 +146,29 @@ class _Reader:
         rest = self._line[at:]
         return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
 
-    def _darknet(self, at: int) -> None:
+    def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
-        numbers = [token for token in self._line[at:] if token.kind == "number"]
-        if (
-            self._line.text(at + 3) in {"avg", "average"}
-            and self._line.text(at + 1) == ","
-            and len(numbers) > 2
-        ):
-            for name, token in zip(("loss", "avg_loss", "learning_rate"), numbers, strict=False):
-                self._sentence.pairs.append(Pair(name, token.slot, strong=True))
-            self._at = len(self._line)
+        parts: list[tuple[Token, str]] = []
+        while self._line.is_number(at):
+            end = at + 1
+            while end < len(self._line) and self._line[end].kind == "word":
+                end += 1
+            words = [token.text for token in self._line[at + 1 : end]]
+            parts.append((self._line[at], _BEHIND.get(" ".join(words), " ".join(words))))
+            if self._line.text(end) not in {",", ""}:
+                return
+            at = end + 1
+        names = [name for _, name in parts]
+        if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
+            return
+        for token, label in parts:
+            name = metric_name(label.lower()) or "loss"
+            self._sentence.pairs.append(Pair(name, token.slot, strong=True))
+        self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
+        if not self._words and token.text == "tensor" and self._is_bare_loss():
+            self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
         if self._separator:
@@ -163,6 +178,11 @@ class _Reader:
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
             del self._words[:_LONGEST_NAME]
+
+    def _is_bare_loss(self) -> bool:
+        """Whether a tensor is printed without a name, but with how it came about."""
+        end = self._closing.get(self._at, self._at)
+        return any(token.text == "grad_fn" for token in self._line[self._at : end])
 
     def _wrapped(self) -> bool:
         """Take a value that is printed as a call: `tensor(nan, device='cuda:0')`."""
@@ -214,6 +234,9 @@ class _Reader:
             self._note_bar(at + 2)
             return
         if self._part_of_word(token):
+            if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
+                self._at = at + 2  # `Batch [20-40]` counts up to 40.
+                self._named(self._line[at + 1])
             return
         if self._words:
             self._named(token)
@@ -254,6 +277,8 @@ class _Reader:
             self._note_loose(words[: -len(counter.split())])
             self._counted.append(Counted(counter, token.slot, self._length()))
             self._words, self._separator = [], ""
+            if self._line.text(self._at) == ",":
+                self._named_behind(self._at + 1)
         elif not separator and len(words) > 4:
             self._drop()  # A number in prose.
         else:
@@ -262,8 +287,8 @@ class _Reader:
     def _pair(self, token: Token) -> None:
         words, separator = self._words[-_LONGEST_NAME:], self._separator
         self._words, self._separator = [], ""
-        if words[-1:] == ["is"] and not separator:
-            words, separator = words[:-1], "is"
+        if words[-1:] and words[-1] in _VERBS and not separator:
+            words, separator = words[:-1], words[-1]
             self._sentence.stated = True
         name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
@@ -348,8 +373,15 @@ class _Reader:
             self._opened(text, token)
         elif text == "-" and token.before:
             self._dash()
+        elif text == "." and self._abbreviates():
+            return
         elif text in _BREAKS or text in CLOSE or (text == "." and not token.before):
             self._break(text)
+
+    def _abbreviates(self) -> bool:
+        """Whether a full stop shortens a counter's name: `Ep. 1 : Up. 500`."""
+        word = self._line[self._at - 2] if self._at >= 2 else None
+        return word is not None and word.text.lower() in COUNTERS and self._line.is_whole(self._at)
 
     def _break(self, text: str) -> None:
         self._after = text
@@ -463,16 +495,19 @@ class _Reader:
 
     def _place(self) -> None:
         """Choose what the line counts: over the whole run, else in an epoch, else any other."""
-        counted, sentence = self._counted, self._sentence
-        epoch = next((one for one in counted if one.word in EPOCHS), None)
-        overall = next((one for one in counted if one.word in GLOBAL), None)
-        plain = [one for one in counted if one.word not in GLOBAL | EPOCHS]
+        counters, sentence = self._counted, self._sentence
+        epochs = EPOCHS
+        if any(counter.word in ITERATIONS for counter in counters):
+            epochs |= {"ep"}  # Beside iterations it is no episode.
+        epoch = next((counter for counter in counters if counter.word in epochs), None)
+        overall = next((counter for counter in counters if counter.word in GLOBAL), None)
+        plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
         if overall is not None:
             sentence.position = overall
         elif plain:
             sentence.position, sentence.epoch = plain[0], epoch
             # What another counter counts is a reading: the steps of an episode.
-            sentence.pairs += [Pair(one.word, one.slot, strong=True) for one in plain[1:]]
+            sentence.pairs += [Pair(other.word, other.slot, strong=True) for other in plain[1:]]
         elif self._leading is not None:
             sentence.position = self._leading
         elif (
@@ -483,8 +518,10 @@ class _Reader:
             sentence.position = epoch
 
 
+_BEHIND = {"rate": "learning rate"}
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
 _ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
+_BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
 
 
@@ -498,6 +535,8 @@ def _known_names(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
+    elif {"learn", "total", "remaining"} <= names:
+        table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
         table = {} if first.strong else _BARE_SETS
     else:

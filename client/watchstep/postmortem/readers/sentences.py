@@ -56,6 +56,9 @@ class Sentence:
         depth: Braces that are still open at its end.
         keras: Whether it begins with Keras' bar, which then is `bar`.
         stated: Whether it is a sentence in words, such as "loss is nan".
+        learning: Whether the position is rsl_rl's `Learning iteration`.
+        by_epoch: Whether the position is that of an epoch, for want of any other.
+        unit: What the position counts.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -74,15 +77,14 @@ class Sentence:
     depth: int = 0
     keras: bool = False
     stated: bool = False
+    learning: bool = False
 
-    @property
-    def by_epoch(self) -> bool:
-        """Whether the position is that of an epoch, for want of any other."""
-        return self.position is not None and self.position.word in EPOCHS
+    by_epoch: bool = False
+    unit: Unit = "row"
 
-    @property
-    def unit(self) -> Unit:
-        """What the position counts."""
-        if self.position is None:
-            return "row"
-        return "iteration" if self.position.word in ITERATIONS | EPOCHS else "step"
+    def placed(self) -> None:
+        """Note what the position counts, once it is settled."""
+        if self.position is not None:
+            word = self.position.word
+            self.by_epoch = word in EPOCHS
+            self.unit = "iteration" if word in ITERATIONS | EPOCHS else "step"

@@ -49,7 +49,7 @@ def _reading_order(path: Path) -> tuple[int, str]:
 
 def _row(one: Frame, unpacker: Unpacker, log: Log) -> Row | None:
     try:
-        told = parsed(unpacker.to_json(one.kind, one.payload).decode("utf-8", "replace"))
+        told = parsed(unpacker.to_json(one.framed).decode("utf-8", "replace"))
     except WireError:
         log.tear("an update whose metric names are lost is left out")
         return None

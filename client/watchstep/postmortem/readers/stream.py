@@ -94,9 +94,15 @@ class ConsoleReader:
         if "\b" in text:
             text = text.replace("\b", "\r")
         *whole, rest = text.split("\n")
+        plain = "\r" not in text
         for line in whole:
-            self._line(self._rest + line if self._rest else line)
-            self._rest, self._dropping = "", False
+            if plain and not self._rest and not self._dropping:
+                if line:
+                    self._lines.line(line, self._number)
+            else:
+                for part in (self._rest + line).split("\r"):
+                    self._part(part)
+                self._rest, self._dropping = "", False
             self._number += 1
         self._rest += rest
         if "\r" in rest:
@@ -106,13 +112,6 @@ class ConsoleReader:
         if len(self._rest) > LONGEST_ROW:
             self.log.note(f"lines of over {LONGEST_ROW} characters are left out")
             self._rest, self._dropping = "", True
-
-    def _line(self, line: str) -> None:
-        if "\r" not in line:
-            self._part(line)
-            return
-        for part in line.split("\r"):
-            self._part(part)
 
     def _part(self, part: str) -> None:
         if part and not self._dropping:

@@ -20,7 +20,7 @@ GLOBAL = frozenset(
 """Counters over a whole run, which win over any other beside them."""
 
 ITERATIONS = frozenset(
-    ["iteration", "iterations", "iter", "iters", "it", "itr", "update", "updates"]
+    ["iteration", "iterations", "iter", "iters", "it", "itr", "update", "updates", "up"]
 )
 STEPS = frozenset(
     [
@@ -37,7 +37,7 @@ STEPS = frozenset(
         "frame",
         "frames",
     ]
-) | {"time step"}
+) | {"time step", "eval num_timesteps"}
 EPOCHS = frozenset(("epoch", "epochs"))
 COUNTERS = GLOBAL | ITERATIONS | STEPS | EPOCHS
 NOT_IN_DICTIONARIES = EPOCHS | frozenset(["episode", "ep", "batch", "frame", "frames"])
@@ -66,10 +66,16 @@ _BEFORE_COUNTERS = frozenset(
         "completed",
         "running",
         "global",
+        "learner",
+        "actor",
+        "trainer",
+        "env",
+        "environment",
+        "optimizer",
     ]
 )
 PREPOSITIONS = frozenset(
-    ["of", "no", "for", "has", "contains", "with", "are", "to", "the", "or", "in"]
+    ["of", "no", "for", "has", "contains", "with", "are", "to", "the", "or", "in", "after", "by"]
 )
 _UNIT = re.compile(
     r"(?:[numµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|%|x|[kKMGTP]?i?[bB](?:ytes)?"
@@ -79,6 +85,13 @@ _UNIT = re.compile(
 STATISTICS = frozenset(
     ["mean", "std", "min", "max", "avg", "median", "sum", "var", "average", "stddev"]
 )
+TRAINING = re.compile(
+    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
+    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$",
+    re.IGNORECASE,
+)
+"""Names of which training logs one at least, beside whatever else."""
+
 _EVALUATION = frozenset(
     ["val", "valid", "validation", "eval", "evaluation", "evaluating", "test", "dev", "testing"]
 )

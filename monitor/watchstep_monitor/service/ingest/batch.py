@@ -63,6 +63,7 @@ class Receipt:
     Attributes:
         rules: Fingerprint of the rules that judge the run now.
         left_out: Readings that were too many.
+        attempt: The run's newest; updates of an earlier one are stored and not judged.
     """
 
     accepted: int
@@ -71,6 +72,7 @@ class Receipt:
     last_seq: int
     commands: tuple[CommandRecord, ...]
     rules: str
+    attempt: int
     left_out: int = 0
 
 

@@ -132,6 +132,7 @@ class Ingest:
             live.record.last_seq,
             _outstanding(live, now),
             live.rules.fingerprint,
+            live.record.attempt,
             batch.left_out,
         )
 
@@ -411,7 +412,9 @@ class Ingest:
         self._finish(transaction, change)
         commands = _outstanding(live, change.now)
         fingerprint = live.rules.fingerprint
-        return Receipt(0, 0, batch.rejected, live.record.last_seq, commands, fingerprint)
+        return Receipt(
+            0, 0, batch.rejected, live.record.last_seq, commands, fingerprint, live.record.attempt
+        )
 
     def _accept_late(
         self, transaction: SqlTransaction, live: LiveRun, batch: Batch, now: datetime
@@ -438,6 +441,7 @@ class Ingest:
             last_seq,
             (),
             live.rules.fingerprint,
+            live.record.attempt,
             batch.left_out,
         )
 
