@@ -136,18 +136,18 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 def _add_list(routes: APIRouter, overview: Overview, may_read: MayRead) -> None:
     @routes.get("/page/runs")
-    def list_runs(
+    def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
         request: Request,
         q: Annotated[str, Query(max_length=200)] = "",
         status: RunStatus | None = None,
         health: Health | None = None,
         project: Annotated[str | None, Query(max_length=64)] = None,
-        tag: Annotated[list[str], Query(max_length=8)] = [],
+        tag: Annotated[list[str], Query(max_length=8)] = [],  # noqa: B006 - FastAPI copies it
         archived: bool = False,
-        column: Columns = [],
+        column: Columns = [],  # noqa: B006 - FastAPI copies it
         sort: Annotated[str, Query(max_length=140)] = "attention",
         descending: bool = False,
-        hold: Names = [],
+        hold: Names = [],  # noqa: B006 - FastAPI copies it
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
         size: Annotated[int, Query(ge=1, le=200)] = 50,
         anew: bool = False,
