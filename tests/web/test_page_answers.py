@@ -21,9 +21,9 @@ def _runs(client: httpx.Client, **query: Any) -> list[str]:
 
 
 def test_a_live_run_in_trouble_comes_first(client: httpx.Client) -> None:
-    found = _runs(client)
+    names = _runs(client)
 
-    assert found.index("ppo-bad") < found.index("walker") < found.index("ppo-good")
+    assert names.index("ppo-bad") < names.index("walker") < names.index("ppo-good")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_runs_are_searched_filtered_and_paged(
 
 def test_counts_of_statuses_do_not_depend_on_the_chosen_one(client: httpx.Client) -> None:
     everything = client.get("/page/runs", params={"project": "trading"}).json()
-    one = client.get("/page/runs", params={"project": "trading", "health": "diverged"}).json()
+    diverged = client.get("/page/runs", params={"project": "trading", "health": "diverged"}).json()
 
-    assert one["counts"] == everything["counts"]
-    assert one["total"] == 1
+    assert diverged["counts"] == everything["counts"]
+    assert diverged["total"] == 1
 
 
 def test_a_preview_names_the_metric_of_the_gravest_first_alert(client: httpx.Client) -> None:

@@ -59,8 +59,8 @@ def test_the_list_is_sorted_by_any_setting_metric_or_tag(
 
 
 def test_columns_hold_what_runs_have_and_say_what_there_is(sweep: httpx.Client) -> None:
-    wanted = ["config:optimizer.lr", "metric:eval/score", "tag:none"]
-    items = sweep.get("/page/runs", params={"column": wanted, "sort": "name"}).json()["items"]
+    columns = ["config:optimizer.lr", "metric:eval/score", "tag:none"]
+    items = sweep.get("/page/runs", params={"column": columns, "sort": "name"}).json()["items"]
     names = sweep.get("/page/columns", params={"run": ["a", "no-such-run"]}).json()["items"]
 
     assert items[0]["columns"] == {
