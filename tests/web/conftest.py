@@ -51,7 +51,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         if quiet:
             page.on(
                 "console",
-                lambda told: complaints.append(told.text) if told.type == "error" else None,
+                lambda entry: complaints.append(entry.text) if entry.type == "error" else None,
             )
         page.goto(url)
         return page

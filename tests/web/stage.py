@@ -70,11 +70,11 @@ def serving(data_dir: Path, *options: str, env: Mapping[str, str] | None = None)
         running.stop()
 
 
-def until(found: Callable[[], Any], within_s: float = 15.0) -> Any:
-    """What `found` gives once it gives anything; for what another process does."""
+def until(condition: Callable[[], Any], within_s: float = 15.0) -> Any:
+    """What `condition` gives once it gives anything; for what another process does."""
     deadline = time.monotonic() + within_s
     while True:
-        answer = found()
+        answer = condition()
         if answer:
             return answer
         assert time.monotonic() < deadline, "it did not happen in time"

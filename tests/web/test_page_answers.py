@@ -21,9 +21,9 @@ def _runs(client: httpx.Client, **query: Any) -> list[str]:
 
 
 def test_a_live_run_in_trouble_comes_first(client: httpx.Client) -> None:
-    found = _runs(client)
+    names = _runs(client)
 
-    assert found.index("ppo-bad") < found.index("walker") < found.index("ppo-good")
+    assert names.index("ppo-bad") < names.index("walker") < names.index("ppo-good")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_runs_are_searched_filtered_and_paged(
 
 def test_counts_of_statuses_do_not_depend_on_the_chosen_one(client: httpx.Client) -> None:
     everything = client.get("/page/runs", params={"project": "trading"}).json()
-    one = client.get("/page/runs", params={"project": "trading", "health": "diverged"}).json()
+    diverged = client.get("/page/runs", params={"project": "trading", "health": "diverged"}).json()
 
-    assert one["counts"] == everything["counts"]
-    assert one["total"] == 1
+    assert diverged["counts"] == everything["counts"]
+    assert diverged["total"] == 1
 
 
 def test_a_preview_names_the_metric_of_the_gravest_first_alert(client: httpx.Client) -> None:
@@ -83,18 +83,27 @@ def test_zones_cover_the_whole_line_and_adjoin(client: httpx.Client) -> None:
         }
 
 
-def test_the_bound_that_depends_on_the_batch_is_drawn_where_it_lies_now(
+def test_a_line_and_its_zone_are_where_a_rule_fires_by_this_reading_alone(
+    client: httpx.Client,
+) -> None:
+    scale = client.get("/page/runs/ppo-bad/scales").json()["train/advantages_norm_max_abs"]
+
+    lines = {line["rule"]: (line["op"], line["value"]) for line in scale["thresholds"]}
+    assert lines["AdvantagesExtreme"] == (">", 100.0)
+    # The bound of the batch is one of two conditions of its rule, so it draws nothing.
+    assert "AdvantagesBeyondBound" not in lines
+    critical = next(zone for zone in scale["zones"][1:] if zone["zone"] == "critical")
+    assert critical["from"] == 100.0
+
+
+def test_charts_are_grouped_by_the_role_and_the_shared_name_of_a_metric(
     client: httpx.Client,
 ) -> None:
     scales = client.get("/page/runs/ppo-bad/scales").json()
 
-    scale = scales["train/advantages_norm_max_abs"]
-    bound = (2_048 - 1) ** 0.5
-    lines = {one["rule"]: one["value"] for one in scale["thresholds"]}
-    assert lines["AdvantagesBeyondBound"] == pytest.approx(1.01 * bound)
-    # The bound is one of two conditions of its rule; the band is of the one that 100 decides.
-    critical = next(zone for zone in scale["zones"][1:] if zone["zone"] == "critical")
-    assert critical["from"] == 100.0
+    assert scales["rollout/ep_rew_mean"]["role"] == "reward"
+    assert scales["train/policy_loss"]["role"] == "signed_loss"
+    assert scales["train/approx_kl"]["canonical"] == "train/approx_kl"
 
 
 def test_files_are_kept_for_ever_under_an_address_that_names_their_content(
@@ -109,7 +118,8 @@ def test_files_are_kept_for_ever_under_an_address_that_names_their_content(
 
     assert shell.headers["cache-control"] == "no-cache"
     assert "immutable" in answer.headers["cache-control"]
-    assert answer.headers["content-encoding"] == "gzip"
+    style = client.get(script[1].replace("main.js", "page.css"))
+    assert style.headers["content-encoding"] == "gzip"
     assert (stale.text, stale.headers["cache-control"]) == (answer.text, "no-cache")
 
 

@@ -31,12 +31,12 @@ def test_the_bad_run_is_found_its_diagnosis_read_and_its_alert_acknowledged(
     page.wait_for_url("**/runs/ppo-bad")
     panel = page.locator(".incident")
     panel.get_by_text("Likely cause").wait_for()
-    told = panel.inner_text()
-    assert "another sample's statistics" in told
-    assert "cannot exceed 45.24" in told
-    assert "last good one" in told
-    assert "watch.restore" in told
-    assert "poisoned optimizer steps kept away" in told
+    panel_text = panel.inner_text()
+    assert "another sample's statistics" in panel_text
+    assert "cannot exceed 45.24" in panel_text
+    assert "last good one" in panel_text
+    assert "watch.restore" in panel_text
+    assert "poisoned optimizer steps kept away" in panel_text
     panel.get_by_role("button", name="Acknowledge AdvantagesBeyondBound of ppo-bad").click()
     panel.get_by_text("seen by local").wait_for()
 
@@ -158,7 +158,7 @@ def test_an_alert_is_silenced_and_the_silence_ended(
     page.get_by_role("button", name="End", exact=True).click()
     page.get_by_text("Nothing is silenced").wait_for()
 
-    assert [one["comment"] for one in made] == ["known, being looked at"]
+    assert [silence["comment"] for silence in made] == ["known, being looked at"]
     assert client.get("/api/v1/silences").json()["items"] == []
 
 

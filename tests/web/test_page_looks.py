@@ -40,10 +40,12 @@ def test_axe_finds_nothing(open_page: OpenPage, service: str, view: str, look: s
     page = open_page(f"{service}{view}", **options)
     _settle(page, view)
 
-    found = axe.Axe().run(page).response["violations"]
+    violations = axe.Axe().run(page).response["violations"]
 
-    told = [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found]
-    assert told == [], json.dumps(told, indent=1)
+    flaws = [
+        (flaw["id"], [node["html"][:160] for node in flaw["nodes"]][:3]) for flaw in violations
+    ]
+    assert flaws == [], json.dumps(flaws, indent=1)
 
 
 @pytest.mark.parametrize("view", VIEWS)

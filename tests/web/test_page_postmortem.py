@@ -45,9 +45,9 @@ def test_what_is_no_log_is_said_beside_the_reports_of_what_is(
     )
 
     page.get_by_role("article", name="Report on progress.csv").wait_for()
-    said = page.get_by_role("alert")
-    assert "picture.png" in said.inner_text()
-    assert "not a training log" in said.inner_text()
+    refusal = page.get_by_role("alert")
+    assert "picture.png" in refusal.inner_text()
+    assert "not a training log" in refusal.inner_text()
     assert not any("picture.png" in url for url in sent)
 
 
@@ -61,7 +61,7 @@ def test_the_post_mortem_of_a_run_is_reached_from_its_page_and_agrees_with_it(
     page.wait_for_url("**/runs/ppo-bad/postmortem")
     report = page.get_by_role("article", name="Report on ppo-bad")
     report.wait_for()
-    told = report.inner_text()
-    assert "another sample's statistics" in told
-    assert "AdvantagesBeyondBound" in told
-    assert "It began at step 655,360" in told
+    text = report.inner_text()
+    assert "another sample's statistics" in text
+    assert "AdvantagesBeyondBound" in text
+    assert "It began at step 655,360" in text

@@ -59,8 +59,8 @@ def test_the_list_is_sorted_by_any_setting_metric_or_tag(
 
 
 def test_columns_hold_what_runs_have_and_say_what_there_is(sweep: httpx.Client) -> None:
-    wanted = ["config:optimizer.lr", "metric:eval/score", "tag:none"]
-    items = sweep.get("/page/runs", params={"column": wanted, "sort": "name"}).json()["items"]
+    columns = ["config:optimizer.lr", "metric:eval/score", "tag:none"]
+    items = sweep.get("/page/runs", params={"column": columns, "sort": "name"}).json()["items"]
     names = sweep.get("/page/columns", params={"run": ["a", "no-such-run"]}).json()["items"]
 
     assert items[0]["columns"] == {
@@ -73,7 +73,7 @@ def test_columns_hold_what_runs_have_and_say_what_there_is(sweep: httpx.Client) 
 
 
 def test_rows_hold_still_and_what_is_new_waits_for_a_click(
-    open_page: OpenPage, sweep: httpx.Client
+    sweep: httpx.Client, open_page: OpenPage
 ) -> None:
     page = open_page(f"{sweep.base_url}?sort=heard")
     page.locator("tbody .run-link").nth(2).wait_for()
@@ -91,7 +91,7 @@ def test_rows_hold_still_and_what_is_new_waits_for_a_click(
 
 
 def test_a_column_is_added_sorted_by_and_kept_for_the_next_visit(
-    open_page: OpenPage, sweep: httpx.Client
+    sweep: httpx.Client, open_page: OpenPage
 ) -> None:
     page = open_page(str(sweep.base_url))
     page.locator("tbody tr").first.wait_for()
@@ -111,7 +111,7 @@ def test_a_column_is_added_sorted_by_and_kept_for_the_next_visit(
 
 
 def test_chosen_runs_are_archived_brought_back_and_deleted_after_a_confirmation(
-    open_page: OpenPage, sweep: httpx.Client
+    sweep: httpx.Client, open_page: OpenPage
 ) -> None:
     page = open_page(str(sweep.base_url))
     page.get_by_role("checkbox", name="Choose a", exact=True).check()
@@ -137,7 +137,7 @@ def test_chosen_runs_are_archived_brought_back_and_deleted_after_a_confirmation(
     assert sweep.get("/api/v1/runs/b").status_code == 404
 
 
-def test_a_refused_deletion_is_said(open_page: OpenPage, sweep: httpx.Client) -> None:
+def test_a_refused_deletion_is_said(sweep: httpx.Client, open_page: OpenPage) -> None:
     tell_healthy(Trainer(sweep, "alive").begin(), 3)
     page = open_page(str(sweep.base_url), quiet=False)
     page.get_by_role("checkbox", name="Choose alive").check()

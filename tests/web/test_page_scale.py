@@ -63,9 +63,9 @@ def test_a_long_run_keeps_its_extremes_and_what_was_no_number(
 
     chart.wait_for()
 
-    told = chart.locator(".hint").inner_text()
-    assert "1.00e9" in told
-    assert "2 not finite" in told
+    hint = chart.locator(".hint").inner_text()
+    assert "1.00e9" in hint
+    assert "2 not finite" in hint
     assert int(chart.get_attribute("data-loaded")) <= 1_000
 
 
@@ -73,9 +73,9 @@ def test_a_run_told_of_after_the_list_was_read_is_in_the_next_answer(crowded: st
     with httpx.Client(base_url=crowded) as client:
         before = client.get("/page/runs").json()["total"]
         Trainer(client, "late-comer").begin(project="late")
-        found = {"total": before}
-        while found["total"] == before:
-            found = client.get("/page/runs", params={"sort": "heard"}).json()
+        answer = {"total": before}
+        while answer["total"] == before:
+            answer = client.get("/page/runs", params={"sort": "heard"}).json()
 
-        assert found["items"][0]["run"] == "late-comer"
-        assert found["total"] == before + 1
+        assert answer["items"][0]["run"] == "late-comer"
+        assert answer["total"] == before + 1

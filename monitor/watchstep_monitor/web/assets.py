@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 FOLDER = Path(__file__).parent / "static"
@@ -20,63 +17,33 @@ _MEDIA_TYPES = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """One file, ready to be sent.
-
-    Attributes:
-        packed: The same bytes, gzip-compressed.
-    """
-
-    media_type: str
-    plain: bytes
-    packed: bytes
-
-
 class Assets:
-    """All files of the page.
+    """All files of the page; the application packs what it sends.
 
     Attributes:
-        fingerprint: Changes whenever any file does, so that browsers may keep each one for
-            ever: a new version lies under a new address.
+        fingerprint: Changes whenever any file does, so that browsers may keep each for ever: a
+            new version lies under a new address.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._assets: Mapping[str, Asset] = {
-            path.name: _read(path)
+        self._files: Mapping[str, tuple[str, bytes]] = {
+            path.name: (_MEDIA_TYPES[path.suffix], path.read_bytes())
             for path in sorted(folder.rglob("*"))
             if path.suffix in _MEDIA_TYPES
         }
         digest = hashlib.blake2b(digest_size=8)
-        for name, asset in self._assets.items():
-            digest.update(name.encode() + b"\0" + asset.plain + b"\0")
+        for name, (_, content) in self._files.items():
+            digest.update(name.encode() + b"\0" + content + b"\0")
         self.fingerprint = digest.hexdigest()
 
-    def names(self) -> tuple[str, ...]:
-        """File names, sorted."""
-        return tuple(self._assets)
-
-    def response(self, name: str, request: Request, *, fingerprint: str = "") -> Response | None:
+    def response(self, name: str, fingerprint: str) -> Response | None:
         """The file as an answer, or None where there is none of that name.
 
-        An address of another version gets today's file, kept by no one: a page that was loaded
+        An address of another version gets today's file, kept by nobody: a page that was loaded
         before an upgrade goes on working.
         """
-        asset = self._assets.get(name)
-        if asset is None:
+        if name not in self._files:
             return None
-        fits = "gzip" in request.headers.get("accept-encoding", "")
-        headers = {
-            "Cache-Control": _FOR_EVER if fingerprint == self.fingerprint else "no-cache",
-            "Vary": "Accept-Encoding",
-        }
-        if fits:
-            headers["Content-Encoding"] = "gzip"
-        body = asset.packed if fits else asset.plain
-        return Response(body, media_type=asset.media_type, headers=headers)
-
-
-def _read(path: Path) -> Asset:
-    plain = path.read_bytes()
-    # No time in the header: the same file packs to the same bytes.
-    return Asset(_MEDIA_TYPES[path.suffix], plain, gzip.compress(plain, 9, mtime=0))
+        media_type, content = self._files[name]
+        cached = _FOR_EVER if fingerprint == self.fingerprint else "no-cache"
+        return Response(content, media_type=media_type, headers={"Cache-Control": cached})

@@ -59,7 +59,7 @@ _SCRIPTS: dict[View, tuple[str, ...]] = {
     "rules": ("rules.js",),
     "receivers": ("receivers.js",),
     "compare": ("compare.js", *_RUNS_BESIDE),
-    "postmortem": ("postmortem.js", "report.js", *_CHARTS),
+    "postmortem": ("postmortem.js", "report.js", "incident.js", "silences.js", *_CHARTS),
 }
 _SHARED_SCRIPTS = (
     "main.js",
@@ -88,6 +88,7 @@ def page_routes(run_service: RunService, may_read: MayRead, version: str) -> API
     assets = Assets()
     _add_shells(routes, assets, version)
     _add_files(routes, assets)
+    _add_list(routes, Overview(run_service), may_read)
     _add_answers(routes, run_service, may_read)
     return routes
 
@@ -121,24 +122,19 @@ def _shell(text: str) -> Callable[[], Response]:
 
 
 def _add_files(routes: APIRouter, assets: Assets) -> None:
-    def file(request: Request, name: str, fingerprint: str = "") -> Response:
-        response = assets.response(name, request, fingerprint=fingerprint)
+    @routes.get("/static/{fingerprint}/{name}")
+    def static_file(fingerprint: str, name: str) -> Response:
+        response = assets.response(name, fingerprint)
         if response is None:
             raise NotFoundError("no such file")
         return response
 
-    @routes.get("/static/{fingerprint}/{name}")
-    def static_file(request: Request, fingerprint: str, name: str) -> Response:
-        return file(request, name, fingerprint)
-
     @routes.get("/favicon.ico")
-    def favicon(request: Request) -> Response:
-        return file(request, "icon.svg")
+    def favicon() -> Response:
+        return static_file("", "icon.svg")
 
 
-def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) -> None:
-    overview, history = Overview(run_service), RuleHistory(run_service)
-
+def _add_list(routes: APIRouter, overview: Overview, may_read: MayRead) -> None:
     @routes.get("/page/runs")
     def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
         request: Request,
@@ -169,6 +165,10 @@ def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) 
     @routes.get("/page/columns")
     def list_columns(request: Request, run: Names) -> Response:
         return _json({"items": overview.columns(run, may_read(request))})
+
+
+def _add_answers(routes: APIRouter, run_service: RunService, may_read: MayRead) -> None:
+    history = RuleHistory(run_service)
 
     @routes.get("/page/previews")
     def list_previews(request: Request, run: Names) -> Response:

@@ -69,7 +69,8 @@ function diagnosis({ incident, alerts }) {
   );
 }
 
-function reasons(title, lines) {
+/** Why something is likely, or not; null without lines. */
+export function reasons(title, lines) {
   return lines?.length ? el("div", { class: "reasons" }, el("strong", {}, `${title}: `), lines.join("; ")) : null;
 }
 

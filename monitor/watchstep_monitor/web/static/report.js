@@ -4,10 +4,10 @@ import { save } from "./chart.js";
 import { Charts } from "./charts.js";
 import { el } from "./dom.js";
 import { level, number, reading, whole } from "./format.js";
+import { ranked, reasons } from "./incident.js";
 
 const ZONES = { healthy: "ok", suspicious: "warning", exploded: "critical", diverged: "critical", died: "critical" };
 const ANSWERS = { yes: "zone-warning", no: "zone-ok" };
-const RANK = { critical: 0, warning: 1, info: 2 };
 
 /** The answer of a post-mortem as elements: one part for each run in it. */
 export function report(answer) {
@@ -72,15 +72,14 @@ function causes(run) {
     {},
     el("p", { class: "diagnosis" }, each.title),
     el("p", { class: "quiet" }, el("meter", { min: 0, max: 100, value: Math.round(each.confidence * 100), "aria-label": "Confidence" }), ` ${Math.round(each.confidence * 100)} % sure`),
-    each.evidence.length > 0 && el("div", { class: "reasons" }, el("strong", {}, "Because: "), each.evidence.join("; ")),
-    each.against.length > 0 && el("div", { class: "reasons" }, el("strong", {}, "Against it: "), each.against.join("; ")),
+    reasons("Because", each.evidence),
+    reasons("Against it", each.against),
   );
   return el("section", { class: "panel row-gap", "aria-label": "Likely cause" }, el("h2", {}, "Likely cause"), cause(first), others.length > 0 && el("details", {}, el("summary", {}, "Other causes that fit less"), others.map(cause)));
 }
 
 function alerts(run) {
   if (run.alerts.length === 0) return null;
-  const ranked = [...run.alerts].sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_update - b.first_update);
   const row = (alert) => el(
     "tr",
     {},
@@ -90,7 +89,7 @@ function alerts(run) {
     el("td", { class: "num", "data-name": "last" }, whole(alert.last_update)),
   );
   const head = ["Rule", "Severity", `First ${run.unit}`, `Last ${run.unit}`];
-  return el("section", { class: "row-gap", "aria-label": "What fired" }, el("h2", {}, "What fired"), el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Alerts"), el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { scope: "col", class: (at === 2 || at === 3) && "num" }, name)))), el("tbody", {}, ranked.map(row)))));
+  return el("section", { class: "row-gap", "aria-label": "What fired" }, el("h2", {}, "What fired"), el("div", { class: "panel table scroll" }, el("table", { class: "stack" }, el("caption", { class: "visually-hidden" }, "Alerts"), el("thead", {}, el("tr", {}, head.map((name, at) => el("th", { scope: "col", class: (at === 2 || at === 3) && "num" }, name)))), el("tbody", {}, ranked(run.alerts).map(row)))));
 }
 
 function charts(run) {

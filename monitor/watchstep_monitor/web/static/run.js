@@ -155,5 +155,5 @@ function numbers({ run, incident }) {
 }
 
 function aboutMetric({ run, scales, timeline }, metric) {
-  return { scale: scales[metric] || { zones: [], thresholds: [] }, marks: marksOf(timeline, metric), zone: run.readings[metric]?.zone };
+  return { scale: scales[metric] || { zones: [], thresholds: [] }, marks: marksOf(timeline, [metric, scales[metric]?.canonical]), zone: run.readings[metric]?.zone };
 }

@@ -15,6 +15,11 @@ export function unfolded(entry) {
 export function timelineList(entries) {
   if (entries.length === 0) return el("p", { class: "quiet" }, "Nothing yet.");
   const shown = folded(entries).slice(-MOST_SHOWN).reverse();
+  const signs = new Map(); // The first alert of each attempt: how far what follows lies behind it.
+  for (const entry of entries) {
+    const fires = entry.kind === "transition" && entry.change === "firing";
+    if (fires && !signs.has(entry.attempt)) signs.set(entry.attempt, entry);
+  }
   return el(
     "ol",
     { class: "timeline", reversed: true },
@@ -24,7 +29,7 @@ export function timelineList(entries) {
         {},
         el("time", { class: "quiet num", datetime: entry.at, title: entry.at, "data-fixed": "1" }, clock(entry.at)),
         el("span", { class: "quiet" }, `update ${whole(entry.seq)}`),
-        el("div", { class: "what" }, what(entry), lead(entry)),
+        el("div", { class: "what" }, what(entry), lead(entry, signs.get(entry.attempt))),
       ),
     ),
   );
@@ -55,10 +60,10 @@ function foldKey(entry) {
   return entry.event === "guard" && entry.verdict === "skip" ? `${entry.attempt} ${entry.reason}` : null;
 }
 
-function lead(entry) {
-  const since = entry.since_first_sign;
-  if (!since || since.updates <= 0 || entry.count > 1 || !["event", "stage", "status"].includes(entry.kind)) return null;
-  return el("span", { class: "quiet" }, ` (${whole(since.updates)} updates, ${span(since.seconds)} after the first sign)`);
+function lead(entry, sign) {
+  if (!sign || entry.seq <= sign.seq || entry.count > 1 || !["event", "stage", "status"].includes(entry.kind)) return null;
+  const seconds = (Date.parse(entry.at) - Date.parse(sign.at)) / 1000;
+  return el("span", { class: "quiet" }, ` (${whole(entry.seq - sign.seq)} updates, ${span(seconds)} after the first sign)`);
 }
 
 function what(entry) {
@@ -116,16 +121,16 @@ export function ending(run, entries) {
   );
 }
 
-/** Marks for the chart of a metric: its own alerts, and what concerns the whole run. */
-export function marksOf(entries, metric) {
-  return entries.map((entry) => mark(entry, metric)).filter(Boolean);
+/** Marks for the chart of a metric, by all of its names: its own alerts, and what concerns the whole run. */
+export function marksOf(entries, names) {
+  return entries.map((entry) => mark(entry, names)).filter(Boolean);
 }
 
-function mark(entry, metric) {
+function mark(entry, names) {
   const at = (kind, text) => ({ kind, step: entry.step, time: Date.parse(entry.time ?? entry.at) / 1000, text });
   if (entry.kind === "attempt") return entry.attempt > 1 ? at("attempt", `attempt ${entry.attempt} began`) : null;
   if (entry.kind === "transition") {
-    const mine = entry.change === "firing" && (entry.metric === metric || !entry.metric);
+    const mine = entry.change === "firing" && (!entry.metric || names.includes(entry.metric));
     return mine && entry.severity !== "info" ? at(entry.severity, `${entry.rule} fires`) : null;
   }
   if (entry.kind !== "event") return null;
