@@ -39,9 +39,9 @@ def main() -> None:
         document["healthy_updates"] = report.healthy_updates
         for rule, row in zip(rules.rules, report.rows(), strict=True):
             ways = list(needed(parse(rule.expr)))
-            told = {name: row[name] for name in TOLD}
-            told["tried"] = sum(any(way <= names for way in ways) for names in reported)
-            document["rules"].setdefault(mark_of(rule), {"rule": rule.name, **told})
+            counts = {name: row[name] for name in TOLD}
+            counts["tried"] = sum(any(way <= names for way in ways) for names in reported)
+            document["rules"].setdefault(mark_of(rule), {"rule": rule.name, **counts})
     path = ROOT / "monitor" / "watchstep_monitor" / "web" / FIGURES
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     counted = document["logs"]

@@ -43,8 +43,8 @@ SECTION = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def made(page: str) -> str:
     """The page with every table as the code has it now."""
 
-    def replaced(found: re.Match[str]) -> str:
-        return found[1] + "\n" + TABLES[found[2]]() + "\n" + found[3]
+    def replaced(match: re.Match[str]) -> str:
+        return match[1] + "\n" + TABLES[match[2]]() + "\n" + match[3]
 
     return SECTION.sub(replaced, page)
 
@@ -79,9 +79,9 @@ def _leaves(name: str, command: Any) -> Iterator[tuple[str, click.Command]]:
 def _commands() -> str:
     rows = []
     for name, command in leaf_commands():
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        options = [one for one in command.params if one.param_type_name == "option"]
-        words = " ".join([name, *(_argument(one) for one in arguments)])
+        arguments = [param for param in command.params if param.param_type_name == "argument"]
+        options = [param for param in command.params if param.param_type_name == "option"]
+        words = " ".join([name, *(_argument(argument) for argument in arguments)])
         about = (command.help or "").strip().split("\n\n")[0]
         shown = "<br>".join(filter(None, map(_option, options)))
         rows.append((f"`watchstep {words}`", about, shown))
@@ -202,14 +202,19 @@ def _calls() -> str:
     rows = []
     for path, methods in sorted(openapi()["paths"].items()):
         for method, operation in methods.items():
-            asked = [
-                f"`{one['name']}`{_about(one)}"
-                for one in operation.get("parameters", [])
-                if one["in"] == "query"
+            parameters = [
+                f"`{parameter['name']}`{_about(parameter)}"
+                for parameter in operation.get("parameters", [])
+                if parameter["in"] == "query"
             ]
             good = min(int(status) for status in operation["responses"] if status < "300")
             rows.append(
-                (f"`{method.upper()} {path}`", operation["summary"], "<br>".join(asked), str(good))
+                (
+                    f"`{method.upper()} {path}`",
+                    operation["summary"],
+                    "<br>".join(parameters),
+                    str(good),
+                )
             )
     return table(("Call", "Does", "Query", "Answers"), rows)
 
@@ -217,7 +222,7 @@ def _calls() -> str:
 def _about(parameter: dict[str, Any]) -> str:
     schema = parameter["schema"]
     options = [*schema.get("anyOf", []), schema]
-    words = next((one["enum"] for one in options if "enum" in one), None)
+    words = next((option["enum"] for option in options if "enum" in option), None)
     default = schema.get("default")
     text = "" if words is None else ": " + ", ".join(words)
     return text + ("" if default is None else f" (default {default})")
@@ -230,9 +235,9 @@ def _gauges() -> str:
     instruments = vars(Instruments(SystemClock())).values()
     # The library keeps the names of labels to itself until there is a sample.
     labels = {
-        one._name: one._labelnames  # noqa: SLF001 - see above
-        for one in instruments
-        if isinstance(one, MetricWrapperBase)
+        instrument._name: instrument._labelnames  # noqa: SLF001 - see above
+        for instrument in instruments
+        if isinstance(instrument, MetricWrapperBase)
     }
     rows = []
     for name, kind, about in families():
@@ -269,8 +274,8 @@ FLEET_LABELS = {
 """Labels of what is collected at a scrape; a test holds them against a real one."""
 
 
-def _labels(name: str, found: Sequence[str]) -> str:
-    return ", ".join(f"`{label}`" for label in FLEET_LABELS.get(name, tuple(found)))
+def _labels(name: str, labels: Sequence[str]) -> str:
+    return ", ".join(f"`{label}`" for label in FLEET_LABELS.get(name, tuple(labels)))
 
 
 # Python
@@ -280,28 +285,28 @@ def python_names() -> list[tuple[str, Any]]:
     """What `import watchstep` offers, and the methods of a watch."""
     from watchstep.rl import standardize_advantages
 
-    found = [(f"watchstep.{name}", getattr(watchstep, name)) for name in watchstep.__all__]
+    members = [(f"watchstep.{name}", getattr(watchstep, name)) for name in watchstep.__all__]
     methods = [
-        (f"Watch.{name}", one)
-        for name, one in vars(watchstep.Watch).items()
-        if not name.startswith("_") and (callable(one) or isinstance(one, property))
+        (f"Watch.{name}", member)
+        for name, member in vars(watchstep.Watch).items()
+        if not name.startswith("_") and (callable(member) or isinstance(member, property))
     ]
-    return [*found, *methods, ("watchstep.rl.standardize_advantages", standardize_advantages)]
+    return [*members, *methods, ("watchstep.rl.standardize_advantages", standardize_advantages)]
 
 
 def _python() -> str:
     rows = []
-    for name, one in python_names():
-        about = one.fget.__doc__ if isinstance(one, property) else one.__doc__
-        first = "Exit code of a halted trainer: 76." if isinstance(one, int) else about or ""
-        rows.append((f"`{name}{_signature(one)}`", first.strip().split("\n\n")[0]))
+    for name, member in python_names():
+        about = member.fget.__doc__ if isinstance(member, property) else member.__doc__
+        first = "Exit code of a halted trainer: 76." if isinstance(member, int) else about or ""
+        rows.append((f"`{name}{_signature(member)}`", first.strip().split("\n\n")[0]))
     return table(("Name", "Is"), rows)
 
 
-def _signature(one: Any) -> str:
-    if not inspect.isfunction(one):
+def _signature(function: Any) -> str:
+    if not inspect.isfunction(function):
         return ""
-    signature = inspect.signature(one)
+    signature = inspect.signature(function)
     words = [
         str(each.replace(annotation=inspect.Parameter.empty))
         for each in signature.parameters.values()

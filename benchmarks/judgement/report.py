@@ -155,8 +155,8 @@ def _alarms(scores: Sequence[Score]) -> list[str]:
 def _reliability(scores: Sequence[Score]) -> list[str]:
     rows = ["| confidence | causes named | mean confidence | right |", "|---|---|---|---|"]
     rows += [
-        f"| {low:.1f} to {high:.1f} | {count} | {said:.2f} | {right:.2f} |"
-        for low, high, count, said, right in scoring.reliability(_harmed(scores))
+        f"| {low:.1f} to {high:.1f} | {count} | {mean:.2f} | {right:.2f} |"
+        for low, high, count, mean, right in scoring.reliability(_harmed(scores))
     ]
     return rows
 

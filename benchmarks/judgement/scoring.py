@@ -208,9 +208,9 @@ def reliability(scores: Iterable[Score]) -> list[tuple[float, float, int, float,
     for low, high in itertools.pairwise(BINS):
         mine = [pair for pair in named if low <= pair[0] < high]
         if mine:
-            said = sum(confidence for confidence, _ in mine) / len(mine)
+            confidence_said = sum(confidence for confidence, _ in mine) / len(mine)
             right = sum(right for _, right in mine) / len(mine)
-            rows.append((low, min(high, 1.0), len(mine), said, right))
+            rows.append((low, min(high, 1.0), len(mine), confidence_said, right))
     return rows
 
 

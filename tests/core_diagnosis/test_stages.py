@@ -59,16 +59,16 @@ def test_the_seeds_course_goes_through_all_four_stages(rules: RuleSet) -> None:
 def test_the_story_has_its_first_bad_update_and_lead_times(rules: RuleSet) -> None:
     history = seed_run()
 
-    found = story(rules, fired(rules, history), history)
+    outcome = story(rules, fired(rules, history), history)
 
-    assert found.first_bad_update == 29
-    assert found.last_good_update == 28
-    assert found.damage_update == 31
-    leads = {lead.rule: lead.updates for lead in found.leads}
+    assert outcome.first_bad_update == 29
+    assert outcome.last_good_update == 28
+    assert outcome.damage_update == 31
+    leads = {lead.rule: lead.updates for lead in outcome.leads}
     assert leads["KLHigh"] == 2
     assert leads["GradientRecord"] == 1
     assert leads["LossNonFinite"] == 0
-    assert found.phases == (
+    assert outcome.phases == (
         Phase("early signs", 29, 29),
         Phase("explosion", 30, 30),
         Phase("divergence", 31, 35),
@@ -79,14 +79,14 @@ def test_the_story_has_its_first_bad_update_and_lead_times(rules: RuleSet) -> No
 def test_a_run_without_alerts_has_no_story(rules: RuleSet) -> None:
     history = seed_run(20)
 
-    found = story(rules, [], history)
+    outcome = story(rules, [], history)
 
-    assert (found.first_bad_update, found.last_good_update, found.damage_update) == (
+    assert (outcome.first_bad_update, outcome.last_good_update, outcome.damage_update) == (
         None,
         None,
         None,
     )
-    assert found.phases == ()
+    assert outcome.phases == ()
     assert stage(rules, [], history) == "early signs"
 
 
@@ -99,20 +99,20 @@ def test_a_rule_that_waits_is_told_from_where_it_first_held(rules: RuleSet) -> N
     alert = _alert("RewardCollapse", 10)
     waits = rules.rules[rules.index["RewardCollapse"]].hold.updates or 1
 
-    found = story(rules, [alert], history)
+    outcome = story(rules, [alert], history)
 
     assert waits > 1
-    assert found.first_bad_update == 10 - (waits - 1)
+    assert outcome.first_bad_update == 10 - (waits - 1)
 
 
 def test_a_death_without_any_alert_before_is_its_own_first_bad_update(rules: RuleSet) -> None:
     history = [*seed_run(20), Update(21, 20, 21.0, {}, {"kind": "failed", "error": "boom"})]
 
-    found = story(rules, fired(rules, history), history)
+    outcome = story(rules, fired(rules, history), history)
 
-    assert found.damage_update == 21
-    assert found.first_bad_update == 21
-    assert found.last_good_update == 20
+    assert outcome.damage_update == 21
+    assert outcome.first_bad_update == 21
+    assert outcome.last_good_update == 20
 
 
 def test_a_halt_after_an_explosion_is_its_aftermath(rules: RuleSet) -> None:
@@ -126,9 +126,9 @@ def test_an_old_warning_that_had_nothing_to_do_with_it_is_no_first_sign(rules: R
     history = seed_run(300, dies_at=290)
     alerts = [_alert("KLHigh", 5), *fired(rules, history)]
 
-    found = story(rules, alerts, history)
+    outcome = story(rules, alerts, history)
 
-    assert found.first_bad_update == 288
+    assert outcome.first_bad_update == 288
 
 
 def test_info_alerts_are_no_part_of_it(rules: RuleSet) -> None:
@@ -143,10 +143,10 @@ def test_an_earlier_attempt_is_not_mixed_in(rules: RuleSet) -> None:
     second = [Update(u.seq, u.step, u.time, dict(u.readings), None, 2) for u in seed_run(20)]
     alert = Transition("KLHigh", "firing", 2, 12, 12, 0.0, "", 0.4, "", "warning")
 
-    found = story(rules, [*fired(rules, first), alert], [*first, *second])
+    outcome = story(rules, [*fired(rules, first), alert], [*first, *second])
 
-    assert found.attempt == 2
-    assert found.first_bad_update == 12
+    assert outcome.attempt == 2
+    assert outcome.first_bad_update == 12
 
 
 def _alert(rule: str, seq: int) -> Transition:

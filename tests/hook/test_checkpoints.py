@@ -68,9 +68,9 @@ def test_restore_brings_back_weights_and_optimizer_bit_for_bit(tmp_path: Path) -
         good = bit_hash(model, optimizer)
         _train_step(model, optimizer, scale=1e6)
 
-        found = watch.restore()
+        checkpoint = watch.restore()
 
-        assert found.step == 1
+        assert checkpoint.step == 1
         assert bit_hash(model, optimizer) == good
 
 
@@ -81,10 +81,10 @@ def test_a_state_that_is_not_finite_is_refused_and_told(tmp_path: Path) -> None:
         with torch.no_grad():
             model.weight[0, 0] = math.inf
 
-        found = watch.save({"model": model, "optimizer": optimizer}, step=1)
+        checkpoint = watch.save({"model": model, "optimizer": optimizer}, step=1)
 
-        assert found is not None
-        assert not found.finite
+        assert checkpoint is not None
+        assert not checkpoint.finite
         assert "ParametersNonFinite" in watch.firing
 
 
@@ -194,7 +194,7 @@ def test_a_save_in_the_background_is_told_once_it_is_durable(tmp_path: Path) -> 
         watch.log(HEALTHY, step=2)
         watch.log(HEALTHY, step=3)
 
-    told = [one for one in events if isinstance(one, dict) and one["kind"] == "checkpoint"]
+    told = [event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"]
     assert {(one["step"], one["pinned"]) for one in told} == {(1, False), (1, True)}
 
 
@@ -235,7 +235,7 @@ def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_nex
 
         assert watch.keeper.list() == []
         assert watch.firing == ("ParametersNonFinite",)
-    told = [one for one in events if isinstance(one, dict) and one["kind"] == "checkpoint"]
+    told = [event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"]
     assert [(one["step"], one["finite"]) for one in told] == [(1, False)]
 
 
@@ -248,7 +248,7 @@ def test_the_end_of_a_run_waits_for_the_save_in_flight_and_tells_of_it(tmp_path:
         watch.log(HEALTHY, step=1)
         watch.save({"model": model, "optimizer": optimizer}, step=1)
 
-    kinds = [one["kind"] for one in events if isinstance(one, dict)]
+    kinds = [event["kind"] for event in events if isinstance(event, dict)]
     assert kinds == ["started", "checkpoint", "finished"]
 
 
@@ -290,7 +290,7 @@ def test_a_save_that_is_abandoned_at_the_end_is_told_to_the_service(
     with pytest.warns(UserWarning, match="leaves a save unfinished"):
         watch.finish()
 
-    told = [one["event"] for one in service.updates() if "event" in one]
+    told = [update["event"] for update in service.updates() if "event" in update]
     released.set()
     service.stop()
     assert [one["kind"] for one in told] == ["started", "log", "finished"]

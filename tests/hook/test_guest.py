@@ -229,7 +229,7 @@ def test_an_event_behind_device_readings_keeps_its_place(
     watch.log({"train/loss": OnCuda()}, step=2)
 
     assert held_back == 0
-    assert [(one.step, (one.event or {}).get("text")) for one in updates] == [
+    assert [(update.step, (update.event or {}).get("text")) for update in updates] == [
         (1, "the first"),
         (2, None),
     ]
@@ -318,8 +318,8 @@ def test_data_loader_workers_of_every_kind_leave_the_watch_alone(way: str, tmp_p
 
     assert done.returncode == 0, done.stderr
     # On a busy machine Python's own tracker of semaphores may complain of workers that were quick.
-    said = re.sub(r"\S+resource_tracker\.py:.*\n.*\n", "", done.stderr)
-    assert said == ""
+    text = re.sub(r"\S+resource_tracker\.py:.*\n.*\n", "", done.stderr)
+    assert text == ""
     told = spooled(tmp_path / "spool")
     assert [one["seq"] for one in told] == list(range(1, 10))
     assert told[-1]["event"]["kind"] == "finished"

@@ -282,9 +282,9 @@ def test_a_model_with_nothing_to_observe_is_warned_of_and_training_goes_on(tmp_p
     watch = watchstep.init(run="plain", directory=tmp_path, mode="offline")
 
     with pytest.warns(UserWarning, match=r"no nn\.ReLU"):
-        found = watch.observe(torch.nn.Linear(2, 2))
+        observer = watch.observe(torch.nn.Linear(2, 2))
 
-    assert found is None
+    assert observer is None
     watch.finish()
 
 

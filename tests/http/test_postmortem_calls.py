@@ -57,18 +57,18 @@ def test_a_log_that_is_sent_is_examined_as_the_command_examines_it(client: Clien
     "path", [path for path in sorted(LOGS.glob("*/*")) if path.name != "expected.json"], ids=str
 )
 def test_every_format_that_can_be_read_can_be_sent(client: Client, path: Path) -> None:
-    found = _send(client, path.read_bytes(), path.name)
+    answer = _send(client, path.read_bytes(), path.name)
 
-    assert found["runs"][0]["verdict"]
+    assert answer["runs"][0]["verdict"]
 
 
 def test_a_log_whose_name_says_nothing_is_called_by_that_name_and_by_no_path(
     client: Client,
 ) -> None:
-    found = _send(client, LOST, "..%2F..%2Fetc%2Fprogress.csv")
+    answer = _send(client, LOST, "..%2F..%2Fetc%2Fprogress.csv")
 
-    assert found["runs"][0]["run"] == "progress.csv"
-    assert "watchstep-postmortem-" not in json.dumps(found)
+    assert answer["runs"][0]["run"] == "progress.csv"
+    assert "watchstep-postmortem-" not in json.dumps(answer)
 
 
 def test_what_is_no_log_is_refused_by_its_name_alone(client: Client) -> None:

@@ -145,7 +145,7 @@ def test_a_nan_step_changes_no_bit_and_training_goes_on(tmp_path: Path) -> None:
 
     unchanged = [at for at in range(1, 8) if hashes.seen[at] == hashes.seen[at - 1]]
     assert unchanged == [4]
-    assert all(bool(one.isfinite().all()) for one in module.parameters())
+    assert all(bool(parameter.isfinite().all()) for parameter in module.parameters())
 
 
 def test_a_halt_leaves_fit_and_is_no_failure(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_halt_leaves_fit_and_is_no_failure(tmp_path: Path) -> None:
     assert caught.value.rule == "LossNonFinite"
     assert trainer.global_step == 5
     assert callback.watch is not None
-    assert "TrainerFailed" not in {one.rule for one in callback.watch.transitions}
+    assert "TrainerFailed" not in {transition.rule for transition in callback.watch.transitions}
 
 
 def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_an_exception_is_told(tmp_path: Path) -> None:
         trainer_in(tmp_path, callback).fit(Broken(), loader())
 
     assert callback.watch is not None
-    assert "TrainerFailed" in {one.rule for one in callback.watch.transitions}
+    assert "TrainerFailed" in {transition.rule for transition in callback.watch.transitions}
 
 
 def test_a_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> None:

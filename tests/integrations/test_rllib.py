@@ -134,7 +134,7 @@ def test_a_nan_that_rllib_would_turn_into_zeros_is_skipped_and_told(tmp_path: Pa
 
     assert hashes[2] == "same", hashes
     assert hashes.count("same") == 1
-    assert "StepSkipped" in {one.rule for one in watch.transitions}
+    assert "StepSkipped" in {transition.rule for transition in watch.transitions}
 
 
 def test_advantages_of_other_data_halt_before_the_first_step_with_them(tmp_path: Path) -> None:

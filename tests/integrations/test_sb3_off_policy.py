@@ -89,7 +89,9 @@ def test_a_healthy_training_is_followed_in_every_optimizer_and_left_as_it_is(
     assert all(guard.steps > STEPS / 3 and guard.skipped == 0 for guard in watch.guards)
     assert all(math.isfinite(guard.last_norm) and guard.last_norm > 0 for guard in watch.guards)
     assert bit_hash(agent.policy) == bit_hash(plain.policy)
-    assert {one.rule for one in watch.transitions if one.severity == "critical"} == set()
+    assert {
+        transition.rule for transition in watch.transitions if transition.severity == "critical"
+    } == set()
     assert watch.pinned is not None
     assert watch.errors == {}
 
@@ -108,7 +110,7 @@ def test_one_nan_reward_in_the_buffer_never_reaches_a_weight(
     assert skipped.pop(learns_from_rewards) > 0
     assert not any(skipped.values())
     assert all_finite(callback.state())
-    assert "StepSkipped" in {one.rule for one in watch.transitions}
+    assert "StepSkipped" in {transition.rule for transition in watch.transitions}
 
 
 def test_a_nan_observation_is_kept_from_actor_critic_and_entropy_coefficient(

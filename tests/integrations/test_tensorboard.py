@@ -91,7 +91,7 @@ def test_a_nan_halts_the_loop_that_writes_it_and_is_still_written(
     writer.flush()
     (events,) = (tmp_path / "events").iterdir()
     accumulated = EventAccumulator(str(events)).Reload()
-    assert [one.step for one in accumulated.Scalars("losses/value_loss")] == [1, 2, 3]
+    assert [Scalar.step for Scalar in accumulated.Scalars("losses/value_loss")] == [1, 2, 3]
 
 
 def test_a_last_update_is_judged_when_the_writer_closes(writer: Any, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_poisoned_step_never_reaches_weights_or_optimizer_state(tmp_path: Pa
         step for step, pair in enumerate(zip(before, after, strict=True), 1) if pair[0] == pair[1]
     ]
     assert untouched == [4]
-    assert all(bool(one.isfinite().all()) for one in trainer.model.parameters())
+    assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
     assert watch.errors == {}
 
 
@@ -222,7 +222,7 @@ def test_an_exception_is_reported_and_everything_is_put_back(tmp_path: Path) -> 
         trainer.train()
 
     assert callback.watch is not None
-    assert "TrainerFailed" in {one.rule for one in callback.watch.transitions}
+    assert "TrainerFailed" in {transition.rule for transition in callback.watch.transitions}
     assert torch.nn.utils.clip_grad_norm_ is clip
     assert "training_step" not in vars(trainer)
 
@@ -239,9 +239,11 @@ def test_after_a_halt_nothing_stays_wrapped(tmp_path: Path) -> None:
     assert torch.nn.utils.clip_grad_norm_ is clip
     assert "training_step" not in vars(trainer)
     assert callback.watch is not None
-    assert [one.rule for one in callback.watch.transitions if one.severity == "critical"] == [
-        "LossNonFinite"
-    ]
+    assert [
+        transition.rule
+        for transition in callback.watch.transitions
+        if transition.severity == "critical"
+    ] == ["LossNonFinite"]
 
 
 def test_a_callback_added_later_reads_raw_losses_too(tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_a_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> Non
 
     assert trainer.state.global_step == 8
     assert watch.pinned is not None
-    assert any(one.rule == "LossNonFinite" for one in watch.transitions)
+    assert any(transition.rule == "LossNonFinite" for transition in watch.transitions)
     watch.finish()
 
 

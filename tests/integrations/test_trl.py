@@ -41,12 +41,12 @@ class Rewards:
 
     def __call__(self, completions: list[str], **_: Any) -> list[float | None]:
         self.calls += 1
-        found: list[float | None] = [
-            one.count("w5") + LENGTHS * len(one.split()) for one in completions
+        values: list[float | None] = [
+            completion.count("w5") + LENGTHS * len(completion.split()) for completion in completions
         ]
         if self.calls == 4 and "value" in self.strange:
-            found[0] = self.strange["value"]
-        return found
+            values[0] = self.strange["value"]
+        return values
 
 
 class WrongSample(GRPOTrainer):
@@ -55,11 +55,11 @@ class WrongSample(GRPOTrainer):
     scored = 0
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        found = super()._generate_and_score_completions(inputs)
+        batch = super()._generate_and_score_completions(inputs)
         self.scored += 1
         if self.scored >= 3:
-            found["advantages"] = found["advantages"] * 30.0
-        return found
+            batch["advantages"] = batch["advantages"] * 30.0
+        return batch
 
 
 def train(
@@ -122,7 +122,7 @@ def test_advantages_in_the_loss_and_rewards_of_the_groups_are_read(tmp_path: Pat
         assert 0 < readings["train/advantages_norm_max_abs"] <= math.sqrt(3)
         assert readings["rollout/ep_rew_mean"] == pytest.approx(readings["reward"], rel=1e-5)
         assert 0 < readings["train/advantages_std_raw"] < 3
-    assert not any(one.severity == "critical" for one in watch.transitions)
+    assert not any(transition.severity == "critical" for transition in watch.transitions)
     assert watch.errors == {}
 
 
@@ -150,7 +150,9 @@ def test_a_reward_that_is_not_finite_is_told_although_trl_trains_on(
 
     assert [readings["rewards/nonfinite"] for readings in updates] == [0, 0, 0, 1, 0]
     assert not math.isfinite(updates[3]["rollout/ep_rew_mean"])
-    assert "ReadingNonFinite" in {one.rule for one in watch.transitions if one.change == "firing"}
+    assert "ReadingNonFinite" in {
+        transition.rule for transition in watch.transitions if transition.change == "firing"
+    }
     assert all(math.isfinite(float(readings["train/loss"])) for readings in updates)
 
 
@@ -164,11 +166,11 @@ def test_advantages_that_are_only_centred_have_no_bound(tmp_path: Path) -> None:
     _, watch, updates = train(tmp_path, Rewards(), WrongSample, scale_rewards="none")
 
     assert not any("train/advantages_norm_max_abs" in readings for readings in updates)
-    assert not any(one.severity == "critical" for one in watch.transitions)
+    assert not any(transition.severity == "critical" for transition in watch.transitions)
 
 
 def test_the_bound_of_a_batch_is_that_of_the_batch(tmp_path: Path) -> None:
     _, watch, updates = train(tmp_path, Rewards(), scale_rewards="batch")
 
     assert {readings["train/group_size"] for readings in updates} == {8}
-    assert not any(one.severity == "critical" for one in watch.transitions)
+    assert not any(transition.severity == "critical" for transition in watch.transitions)

@@ -185,7 +185,9 @@ def test_a_process_that_has_ended_tells_how_until_it_is_reaped() -> None:
     process = subprocess.Popen(["sh", "-c", "exit 7"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
-    (ended,) = [one for one in descendants(os.getpid()) if one.pid == process.pid]
+    (ended,) = [
+        descendant for descendant in descendants(os.getpid()) if descendant.pid == process.pid
+    ]
 
     assert ended.state == "Z"
     assert os.waitstatus_to_exitcode(ended.exit_status) == 7

@@ -44,11 +44,11 @@ def follow(service: FakeService, tmp_path: Path) -> Iterator[Follow]:
 def told(service: FakeService, run: str, attempt: int = 1) -> list[tuple[int, dict[str, Any]]]:
     """Step and readings of every update that has readings."""
     updates = service.updates(run, attempt)
-    return [(one["step"], one["metrics"]) for one in updates if one["metrics"]]
+    return [(update["step"], update["metrics"]) for update in updates if update["metrics"]]
 
 
 def kinds(service: FakeService, run: str) -> list[str]:
-    return [one["event"]["kind"] for one in service.updates(run) if one.get("event")]
+    return [update["event"]["kind"] for update in service.updates(run) if update.get("event")]
 
 
 def as_sent(readings: dict[str, float]) -> dict[str, Any]:
@@ -79,7 +79,9 @@ def test_once_reads_what_the_postmortem_reads(
     assert follow("--once", "--run", "r", path).wait(PATIENCE_S) == 0
 
     (read,) = open_logs([path])
-    expected = [(one.step, as_sent(dict(one.readings))) for one in read.updates if one.readings]
+    expected = [
+        (update.step, as_sent(dict(update.readings))) for update in read.updates if update.readings
+    ]
     assert [pair for attempt in (1, 2, 3) for pair in told(service, "r", attempt)] == expected
 
 

@@ -30,8 +30,8 @@ def test_what_two_sources_say_of_one_step_is_one_update_with_the_richer_ones_num
     merging.add(console, rows((5, {"loss": 0.51})), 0.0)
     merging.add(file, rows((5, {"train/loss": 0.5123, "grad_norm": 2.0})), 0.1)
 
-    told = merging.ready(later(0.1))
-    assert readings(told) == [(5, {"train/loss": 0.5123, "grad_norm": 2.0})]
+    merged = merging.ready(later(0.1))
+    assert readings(merged) == [(5, {"train/loss": 0.5123, "grad_norm": 2.0})]
 
 
 def test_an_update_does_not_wait_for_a_source_that_is_late_and_is_not_told_again_by_it() -> None:

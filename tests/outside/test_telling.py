@@ -64,7 +64,7 @@ def begin(service: FakeService, tmp_path: Path) -> Iterator[Begin]:
 
 
 def events(service: FakeService, attempt: int = 1) -> list[dict[str, Any]]:
-    return [one["event"] for one in service.updates("r", attempt) if one.get("event")]
+    return [update["event"] for update in service.updates("r", attempt) if update.get("event")]
 
 
 def last_event(service: FakeService, attempt: int = 1) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def last_event(service: FakeService, attempt: int = 1) -> dict[str, Any]:
 
 def losses(service: FakeService, name: str = "loss", attempt: int = 1) -> list[float]:
     return [
-        float(one["metrics"][name])
-        for one in service.updates("r", attempt)
-        if name in one["metrics"]
+        float(update["metrics"][name])
+        for update in service.updates("r", attempt)
+        if name in update["metrics"]
     ]
 
 
@@ -371,7 +371,7 @@ with open("log.jsonl", "a", buffering=1) as file:
 
     assert process.wait(PATIENCE_S) == 0
 
-    told = [one for one in service.updates("r") if "loss" in one["metrics"]]
+    told = [update for update in service.updates("r") if "loss" in update["metrics"]]
     assert [one["step"] for one in told] == list(range(8))
 
 

@@ -64,7 +64,7 @@ def invoked(*arguments: object) -> Done:
     app = typer.Typer()
     register(app)
     study.register(app)
-    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)

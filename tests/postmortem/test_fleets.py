@@ -144,9 +144,9 @@ def test_two_single_runs_cannot_tell_whether_the_fix_holds(tmp_path: Path) -> No
 
     done = invoked("compare", old, new, "--json")
 
-    found = json.loads(done.stdout)
-    assert {row["judgement"] for row in found["rows"]} == {"cannot tell"}
-    assert found["runs"] == {"old": 1, "new": 1}
+    document = json.loads(done.stdout)
+    assert {row["judgement"] for row in document["rows"]} == {"cannot tell"}
+    assert document["runs"] == {"old": 1, "new": 1}
 
 
 def test_the_same_fleet_twice_shows_no_difference(tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_logs_are_tagged_by_a_glob_and_by_a_table(tmp_path: Path) -> None:
         *("--tag", f"{tmp_path}/wild* env=wild", "--tag", table),
     )
 
-    found = json.loads(done.stdout)
-    runs = {group: (risk["failures"], risk["runs"]) for group, risk in found["risk"].items()}
+    document = json.loads(done.stdout)
+    runs = {group: (risk["failures"], risk["runs"]) for group, risk in document["risk"].items()}
     assert runs == {"all": (2, 4), "env=wild": (2, 2), "host=a": (0, 2), "host=b": (1, 1)}
     late = [
         rate["updates"]
-        for rate in found["rates"]
+        for rate in document["rates"]
         if (rate["name"], rate["phase"], rate["group"]) == ("LossNonFinite", "late", "env=wild")
     ]
     assert late == [2]
@@ -312,10 +312,10 @@ def test_a_wrong_cost_file_is_refused_with_its_line(tmp_path: Path, text: str, r
 def test_the_command_prints_every_assumption(tmp_path: Path) -> None:
     done = invoked("cost", fleet(tmp_path, 5, 1.0, lost=1), "--json")
 
-    found = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     assert done.returncode == 0
-    assert found["assumptions"]["debugging_hours"] == [2, 10]
-    assert all(figure["because"] for figure in found["figures"])
+    assert document["assumptions"]["debugging_hours"] == [2, 10]
+    assert all(figure["because"] for figure in document["figures"])
 
 
 def window(values: dict[str, list[float]]) -> list[tuple[int, Update]]:

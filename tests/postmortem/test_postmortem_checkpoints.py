@@ -75,18 +75,18 @@ def test_checkpoints_numbered_in_steps_are_matched_to_a_log_of_iterations(tmp_pa
     for steps in (1_000, 5_000, 9_000):
         saved(tmp_path / f"rl_model_{steps}_steps.pt")
 
-    found = search(tmp_path / "progress.csv", Good(update=20, last_update=40, steps=5_120))
+    result = search(tmp_path / "progress.csv", Good(update=20, last_update=40, steps=5_120))
 
-    assert found.best is not None
-    assert found.best.step == 5_000
+    assert result.best is not None
+    assert result.best.step == 5_000
 
 
 def test_where_no_update_was_good_every_numbered_checkpoint_is_too_new(tmp_path: Path) -> None:
     saved(tmp_path / "model_1.pt")
 
-    found = search(tmp_path / "log.txt", Good(update=None, last_update=40))
+    result = search(tmp_path / "log.txt", Good(update=None, last_update=40))
 
-    assert found.best is None
+    assert result.best is None
 
 
 @pytest.mark.parametrize("healthy", [True, False])

@@ -108,7 +108,7 @@ def test_without_any_difference_between_values_there_is_no_signal(count: int, ep
     values, statistics = standardize_advantages(torch.full((count,), 0.1), eps=eps)
 
     assert torch.equal(values, torch.zeros(count))
-    assert all(math.isfinite(one) for one in numbers(statistics).values())
+    assert all(math.isfinite(number) for number in numbers(statistics).values())
     assert numbers(statistics)["count"] == count
 
 
@@ -138,7 +138,7 @@ def test_the_argument_is_left_alone_and_no_graph_is_recorded() -> None:
 
     assert torch.equal(raw.detach(), before)
     assert not values.requires_grad
-    assert not any(one.requires_grad for one in statistics.values())
+    assert not any(statistic.requires_grad for statistic in statistics.values())
 
 
 class HostReads(TorchDispatchMode):

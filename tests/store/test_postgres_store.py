@@ -141,8 +141,8 @@ def test_two_replicas_that_claim_at_once_share_what_is_due_and_leave_nothing(
 
         def claim_all(at: Bench) -> list[str]:
             ids = []
-            while found := at.opened.outbox.claim(one.clock.now(), 3, 60, []):
-                ids += [delivery.id for delivery in found]
+            while deliveries := at.opened.outbox.claim(one.clock.now(), 3, 60, []):
+                ids += [delivery.id for delivery in deliveries]
             return ids
 
         first, second = pool.map(claim_all, (one, two))
@@ -214,11 +214,11 @@ def test_an_acknowledged_update_is_synced_although_the_database_was_told_not_to(
         sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
 
     with bench(tmp_path, database_url=url) as at:
-        found = at.opened.store.write(
+        result = at.opened.store.write(
             "a", lambda t: t.connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
         ).result(10)
 
-    assert found == "on"
+    assert result == "on"
 
 
 def test_a_run_that_someone_else_holds_is_trouble_and_not_a_hang(url: str, tmp_path: Path) -> None:

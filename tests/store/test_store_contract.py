@@ -68,9 +68,9 @@ def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: B
 def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 701)])
 
-    found = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
+    result = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
 
-    assert {seq: one.readings["train/grad_norm"] for seq, one in found.items()} == {
+    assert {seq: one.readings["train/grad_norm"] for seq, one in result.items()} == {
         1: 1.0,
         256: 256.0,
         257: 257.0,
@@ -271,8 +271,8 @@ def test_all_that_is_due_is_claimed_once_however_many_runs_it_is_of(at: Bench) -
         at.send(grad(1, 50.0), run=f"r{n}")
 
     claimed = []
-    while found := at.opened.outbox.claim(at.clock.now(), 7, 60, []):
-        claimed += found
+    while deliveries := at.opened.outbox.claim(at.clock.now(), 7, 60, []):
+        claimed += deliveries
 
     assert len(claimed) == len({each.id for each in claimed}) == 120
 

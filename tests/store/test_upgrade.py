@@ -106,9 +106,9 @@ def insert(
 
 def story_of(at: Bench) -> dict[str, Any]:
     """All that can be read of each run: updates, series, rule state, alerts, timeline."""
-    told: dict[str, Any] = {}
+    story: dict[str, Any] = {}
     for run in ("long", "a", "b"):
-        told[run] = (
+        story[run] = (
             [repr(update) for update in at.opened.store.updates(run)],
             [repr(at.run_service.series(run, name, (None, None), 9_999)) for name in ("x", "y")],
             # Health was no column then: the upgrade tells it by alerts.
@@ -118,7 +118,7 @@ def story_of(at: Bench) -> dict[str, Any]:
             at.opened.store.attempts(run),
             replace(at.opened.store.write(run, snapshot_of(run)).result(10), reports={}),
         )
-    return told
+    return story
 
 
 def snapshot_of(run: str) -> Callable[[Any], Any]:

@@ -106,12 +106,12 @@ class GAN:
         real = self._real(update)
         made = self.generator(torch.randn(self.size, LATENT))
         on_real, on_made = self.critic(real), self.critic(made.detach())
-        ones, zeros = torch.ones_like(on_real), torch.zeros_like(on_made)
+        truths, zeros = torch.ones_like(on_real), torch.zeros_like(on_made)
         loss = functional.binary_cross_entropy_with_logits
-        critic_loss = loss(on_real, ones) + loss(on_made, zeros)
+        critic_loss = loss(on_real, truths) + loss(on_made, zeros)
         self._descend(critic_loss, 1, update)
         judged = self.critic(made)
-        generator_loss = loss(judged, ones)
+        generator_loss = loss(judged, truths)
         self._descend(generator_loss, 0, update)
         masked = 0.0 if self.fault.on("masked_loss", update) else 1.0
         return {

@@ -51,11 +51,11 @@ class Vocabulary:
         self._names = tuple(names)
         self._exact: dict[str, list[tuple[int, KnownName]]] = {}
         self._patterns: list[tuple[int, KnownName]] = []
-        for rank, known in enumerate(self._names):
-            if "*" in known.name:
-                self._patterns.append((rank, known))
+        for rank, row in enumerate(self._names):
+            if "*" in row.name:
+                self._patterns.append((rank, row))
             else:
-                self._exact.setdefault(known.name, []).append((rank, known))
+                self._exact.setdefault(row.name, []).append((rank, row))
 
     def for_family(self, family: str) -> Vocabulary:
         """The same names, read for another kind of training."""
@@ -71,20 +71,20 @@ class Vocabulary:
         Itself is none of them.
         """
         distinct: dict[str, tuple[int, Alias]] = {}
-        for rank, known in self._rows(name):
-            if known.metric and known.metric != name:
-                alias = Alias(name, known.metric, known.factor)
-                distinct.setdefault(known.metric, (rank, alias))
+        for rank, row in self._rows(name):
+            if row.metric and row.metric != name:
+                alias = Alias(name, row.metric, row.factor)
+                distinct.setdefault(row.metric, (rank, alias))
         return list(distinct.values())
 
     def role(self, name: str) -> Role:
         """The role of a name, "unknown" where neither a trainer nor its words say it."""
-        roles = {known.role for _, known in self._rows(name)} - {"unknown"}
+        roles = {row.role for _, row in self._rows(name)} - {"unknown"}
         return roles.pop() if len(roles) == 1 else role_of(name, self.family)
 
     def families(self, name: str) -> set[str]:
         """The kinds of training whose trainers are known to log a name."""
-        return {known.family for _, known in self._rows(name)} - {""}
+        return {row.family for _, row in self._rows(name)} - {""}
 
     def _rows(self, name: str) -> Sequence[tuple[int, KnownName]]:
         """What is known of a name in this family, else in any, with ranks."""

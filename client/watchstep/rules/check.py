@@ -43,15 +43,15 @@ def check(sources: Sequence[str]) -> Checked:
             if source in packs():
                 rules += read_source(source).rules
             else:
-                file, found = examine(read_bytes(source), source)
+                file, errors = examine(read_bytes(source), source)
                 rules += file.rules
-                mistakes += found
+                mistakes += errors
         except RuleError as error:
             mistakes.append(error)
-    known = shipped_rules() | {name for rule in rules for name in (rule.name, *rule.formerly)}
-    mistakes += unknown_rules(rules, known)
+    names = shipped_rules() | {name for rule in rules for name in (rule.name, *rule.formerly)}
+    mistakes += unknown_rules(rules, names)
     if not mistakes:
         # Compiling finds what only the whole set can show, and proves that it can be loaded.
         distinct = {rule.name: rule for rule in rules}
-        RuleSet(distinct.values(), absent=known - distinct.keys())
+        RuleSet(distinct.values(), absent=names - distinct.keys())
     return Checked(tuple(rules), tuple(mistakes))

@@ -52,17 +52,19 @@ def check_files(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Tell every mistake, a line each as FILE:LINE: reason; exit 2 if there is one."""
-    found = check(files)
+    problems = check(files)
     if as_json:
         typer.echo(
-            json.dumps({"rules": len(found.rules), "mistakes": list(map(str, found.mistakes))})
+            json.dumps(
+                {"rules": len(problems.rules), "mistakes": list(map(str, problems.mistakes))}
+            )
         )
     else:
-        for mistake in found.mistakes:
+        for mistake in problems.mistakes:
             typer.echo(_one_line(mistake))
-        if not found.mistakes:
-            typer.echo(f"{len(found.rules)} rules ok")
-    if found.mistakes:
+        if not problems.mistakes:
+            typer.echo(f"{len(problems.rules)} rules ok")
+    if problems.mistakes:
         raise typer.Exit(WRONG_FILE)
 
 

@@ -59,13 +59,13 @@ def examine(
     mistakes: list[RuleError] = []
 
     def each(read_one: Callable[[Mapped], _Read], entries: Iterable[Mapped]) -> list[_Read]:
-        found = []
+        errors = []
         for entry in entries:
             try:
-                found.append(read_one(entry))
+                errors.append(read_one(entry))
             except RuleError as error:
                 mistakes.append(error)
-        return found
+        return errors
 
     rules: list[Rule] = []
     bands: list[Bands] = []
@@ -87,7 +87,7 @@ def examine(
     except RuleError as error:
         mistakes.append(error)
     mistakes += _repeated(rules, source)
-    named = tuple(alias for found in aliases for alias in found)
+    named = tuple(alias for aliase in aliases for alias in aliase)
     file = RuleFile(source, tuple(rules), tuple(bands), named, roles, family)
     return file, sorted(mistakes, key=lambda error: error.line)
 
@@ -100,14 +100,14 @@ def _check_group(group: Mapped) -> None:
 def _repeated(rules: list[Rule], source: str) -> list[RuleError]:
     if len(rules) > MOST_RULES:
         return [RuleError(f"{len(rules)} rules; at most {MOST_RULES}", line=1, source=source)]
-    found = []
+    repeated = []
     seen: dict[str, Rule] = {}
     for rule in rules:
         if rule.name in seen:
             reason = f"rule {rule.name!r} stands on line {seen[rule.name].line} already"
-            found.append(RuleError(reason, line=rule.line, source=source))
+            repeated.append(RuleError(reason, line=rule.line, source=source))
         seen[rule.name] = rule
-    return found
+    return repeated
 
 
 def _rule(entry: Mapped, group: str) -> Rule:
@@ -214,21 +214,21 @@ def _action(entry: Mapped) -> Action:
 
 
 def _names(entry: Mapped, key: str) -> list[str]:
-    found = entry.sequence(key)
-    for name in found:
+    names = entry.sequence(key)
+    for name in names:
         if not isinstance(name, str):
             raise entry.wrong(key, f"expected names, found {name!r}")
-    return found
+    return names
 
 
 def _numbers(entry: Mapped, key: str) -> tuple[float, ...]:
-    found = entry.sequence(key)
-    for number in found:
+    numbers = entry.sequence(key)
+    for number in numbers:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise entry.wrong(key, f"expected numbers, found {number!r}")
-    if not all(a < b for a, b in pairwise([-math.inf, *found, math.inf])):
+    if not all(a < b for a, b in pairwise([-math.inf, *numbers, math.inf])):
         raise entry.wrong(key, "the edges must ascend and be finite")
-    return tuple(map(float, found))
+    return tuple(map(float, numbers))
 
 
 def _metric(entry: Mapped) -> str:

@@ -122,8 +122,8 @@ def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = No
         aliases = [*file.aliases, *aliases]
         roles.update(file.roles)
         family = "" if several else file.family or family
-    known = rules.keys() | {name for rule in rules.values() for name in rule.formerly}
-    for error in unknown_rules(rules.values(), known):
+    names = rules.keys() | {name for rule in rules.values() for name in rule.formerly}
+    for error in unknown_rules(rules.values(), names):
         raise error
     return RuleSet(
         rules.values(),
@@ -134,16 +134,16 @@ def combine(files: Iterable[RuleFile], more_roles: Mapping[str, str] | None = No
     )
 
 
-def unknown_rules(rules: Iterable[Rule], known: Container[str]) -> Iterator[RuleError]:
+def unknown_rules(rules: Iterable[Rule], names: Container[str]) -> Iterator[RuleError]:
     """A mistake for every rule that names another which is not known.
 
     Being inhibited by a rule of a pack that is not loaded is none: it is never inhibited then.
     """
     for rule in rules:
         trees = [parse(text) for text in (rule.expr, rule.clear, rule.unless) if text is not None]
-        asked = {str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"}
-        missing = {name for name in asked if name not in known}
-        inhibitors = {name for name in rule.inhibited_by if name not in known}
+        named = {str(node.value) for tree in trees for node in tree.walk() if node.op == "rule"}
+        missing = {name for name in named if name not in names}
+        inhibitors = {name for name in rule.inhibited_by if name not in names}
         # To read all packs takes time, and those of the packs themselves are tested.
         if inhibitors and rule.source not in _shipped_files():
             missing |= inhibitors - shipped_rules()
@@ -191,8 +191,10 @@ def read_bytes(name: str) -> bytes:
     try:
         path = Path(name)
         if not path.is_file():
-            known = ", ".join(packs())
-            raise RuleError(f"no such file, and no pack of that name (packs: {known})", source=name)
+            choices = ", ".join(packs())
+            raise RuleError(
+                f"no such file, and no pack of that name (packs: {choices})", source=name
+            )
         with path.open("rb") as file:
             return file.read(LARGEST_FILE_BYTES + 1)
     except (OSError, ValueError) as error:

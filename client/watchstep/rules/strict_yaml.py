@@ -35,13 +35,15 @@ class Mapped:
         values = {name: _to_plain(part) for name, part in self.values.items()}
         return {"values": values, "lines": self.lines, "line": self.line}
 
-    def refuse_unknown(self, known: Iterable[str], what: str) -> None:
+    def refuse_unknown(self, allowed: Iterable[str], what: str) -> None:
         """Raise for the first key that is not known, with the nearest that is."""
-        known = list(known)
+        allowed = list(allowed)
         for key, line in self.lines.items():
-            if key not in known:
-                close = difflib.get_close_matches(key, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            if key not in allowed:
+                close = difflib.get_close_matches(key, allowed, 1)
+                hint = (
+                    f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(allowed)}"
+                )
                 raise RuleError(
                     f"unknown key {key!r} in {what}{hint}", line=line, source=self.source
                 )
@@ -68,11 +70,11 @@ class Mapped:
 
     def mappings(self, key: str) -> list[Mapped]:
         """A list of mappings; absent is empty."""
-        found = self.sequence(key)
-        for part in found:
+        items = self.sequence(key)
+        for part in items:
             if not isinstance(part, Mapped):
                 raise self.wrong(key, f"expected mappings, found {_kind(part)}")
-        return found
+        return items
 
     def sequence(self, key: str) -> list[Any]:
         """A list; absent is empty."""
@@ -158,12 +160,12 @@ def read(text: bytes, source: str) -> Mapped:
         raise RuleError("not YAML", line=1, source=source) from None
     except RecursionError:
         raise RuleError("nested too deeply", line=1, source=source) from None
-    found = _Reader(source).value(node, 0) if node is not None else None
-    if not isinstance(found, Mapped):
+    document = _Reader(source).value(node, 0) if node is not None else None
+    if not isinstance(document, Mapped):
         raise RuleError(
-            f"expected a mapping at the top, found {_kind(found)}", line=1, source=source
+            f"expected a mapping at the top, found {_kind(document)}", line=1, source=source
         )
-    return found
+    return document
 
 
 class _Reader:

@@ -193,8 +193,8 @@ def _updates(entry: Mapped) -> tuple[Update, ...]:
         if at + 1 in resumes:
             attempt, seq = attempt + 1, 0
         seq += 1
-        found = {name: values[at] for name, values in series.items() if at < len(values)}
-        readings = {name: value for name, value in found.items() if value is not None}
+        row = {name: values[at] for name, values in series.items() if at < len(values)}
+        readings = {name: value for name, value in row.items() if value is not None}
         time = at * interval_s
         updates.append(Update(seq, at + 1, time, readings, events.get(at + 1), attempt))
     return tuple(updates)
@@ -206,13 +206,13 @@ def _series(entry: Mapped) -> dict[str, list[float | None]]:
         return {}
     if not isinstance(written, Mapped):
         raise entry.wrong("input_series", 'expected `metric: "1 2 3"`')
-    found = {}
+    series = {}
     for name, text in entry.texts("input_series").items():
         try:
-            found[name] = expand(text)
+            series[name] = expand(text)
         except ValueError as error:
             raise written.wrong(name, str(error)) from None
-    return found
+    return series
 
 
 def _event(part: Mapped) -> dict[str, Any]:
@@ -250,8 +250,8 @@ def _action(part: Mapped) -> Expectation:
     part.refuse_unknown(_ACTION_KEYS, "an expectation")
     word = str(part.text("action")).upper()
     if word not in Action.__members__:
-        known = ", ".join(action.word for action in Action)
-        raise part.wrong("action", f"{word.lower()!r} is none of {known}")
+        words = ", ".join(action.word for action in Action)
+        raise part.wrong("action", f"{word.lower()!r} is none of {words}")
     return Expectation(part.integer("update", 0, 1), action=Action[word], line=part.line)
 
 

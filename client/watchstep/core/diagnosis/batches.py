@@ -248,10 +248,10 @@ def _divisor(batches: Sequence[_Batch]) -> Signs:
 
 def _constant(batches: Sequence[_Batch]) -> Signs:
     signs: Signs = {}
-    ones = _share(batches, lambda batch: abs(batch.divisor - 1.0) < 2e-3)
+    whole = _share(batches, lambda batch: abs(batch.divisor - 1.0) < 2e-3)
     spreads = [batch.spread for batch in batches]
-    if ones >= 0.8 and max(spreads) > 1.3 * min(spreads):
-        signs["divisor_one"] = f"{DIVISOR} is 1 in {ones:.0%} of updates: nothing was divided"
+    if whole >= 0.8 and max(spreads) > 1.3 * min(spreads):
+        signs["divisor_one"] = f"{DIVISOR} is 1 in {whole:.0%} of updates: nothing was divided"
     low = _share(batches, lambda batch: batch.ratio < 0.5)
     if low >= 0.5:
         signs["divisor_low"] = f"{DIVISOR} was less than half the deviation in {low:.0%} of updates"
