@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -49,6 +50,24 @@ def test_its_button_acknowledges(client: Client, incident) -> None:
 
     alert = alert_of(client, run)
     assert (alert["acknowledged"], alert["acknowledged_by"]) == (True, "link")
+
+
+def test_its_button_works_in_a_browser(client: Client, incident) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    run, links = incident
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{client.port}{links['Acknowledge']}")
+        page.get_by_role("button").click()
+        page.get_by_text("Acknowledged").wait_for()
+        browser.close()
+
+    assert alert_of(client, run)["acknowledged"] is True
 
 
 def test_its_button_silences_the_run_for_an_hour(client: Client, incident) -> None:

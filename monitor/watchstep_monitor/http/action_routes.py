@@ -40,7 +40,9 @@ _STYLE = (
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    # With "no-referrer" browsers hide the form's origin, and the envelope would refuse it.
+    "Referrer-Policy": "same-origin",
 }
 
 Until = Annotated[int, Path(ge=0, le=2**40, description="Epoch seconds after which it is void.")]
