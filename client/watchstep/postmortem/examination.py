@@ -97,9 +97,8 @@ class Examination:
 
     def why(self) -> str:
         """In a few words the likeliest cause, else the first critical alert, else what was said."""
-        named = next((cause for cause in self.causes if cause.name != NOT_ENOUGH), None)
-        if named is not None:
-            return f"{named.title} ({named.confidence:.0%})"
+        if self.causes and self.causes[0].name != NOT_ENOUGH:
+            return f"{self.causes[0].title} ({self.causes[0].confidence:.0%})"
         for severity in ("critical", "warning"):
             for alert in self.alerts:
                 if alert.severity == severity:

@@ -142,11 +142,13 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             signs["astronomic_before_nonfinite"] = (
                 f"{metric} had leapt from {sizes[-2]:.4g} to {sizes[-1]:.4g} in one report"
             )
-        if (jump is not None and not jump.is_over and jump.row >= row - 2 * SUDDEN) or (
-            len(sizes) >= 8 and late > 10.0 * max(calm, 1e-12) and late == max(sizes)
-        ):
+        # A log that begins within the climb has only its first report to compare with.
+        before = calm if len(sizes) >= 8 else sizes[0]
+        climbed = late > 10.0 * max(before, 1e-12) and late == max(sizes)
+        recent = jump is not None and not jump.is_over and jump.row >= row - 2 * SUDDEN
+        if recent or climbed:
             signs["climbed_before_nonfinite"] = (
-                f"{metric} had reached {late:.4g} before, from {calm:.4g}"
+                f"{metric} had reached {late:.4g} before, from {before:.4g}"
             )
             break
     else:
