@@ -142,9 +142,9 @@ def test_runs_are_put_away_one_by_one_and_by_pattern(service: Running) -> None:
 
 
 def test_deleting_asks_first(service: Running) -> None:
-    asked = command(service, "runs", "delete", "fin")
+    done = command(service, "runs", "delete", "fin")
 
-    assert asked.returncode == 1
+    assert done.returncode == 1
     assert service.client.get("/runs/fin").status == 200
 
 
@@ -175,11 +175,11 @@ def test_a_receiver_is_tested_and_its_trouble_told(service: Running) -> None:
 
 
 def test_what_is_told_of_a_run_is_what_a_person_asks(service: Running) -> None:
-    told = command(service, "status", "bad").stdout
+    status = command(service, "status", "bad").stdout
 
     for words in ("diverged", "divergence", "first bad update", "NaN", "LossGone", "ago"):
-        assert words in told
-    assert "pinned checkpoint" not in told
+        assert words in status
+    assert "pinned checkpoint" not in status
 
 
 def test_a_halt_a_silence_and_an_acknowledgement_take_effect(service: Running) -> None:

@@ -36,22 +36,22 @@ def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, t
 
 
 def test_an_empty_folder_is_fine_and_stays_empty(tmp_path: Path) -> None:
-    code, found = doctor(tmp_path)
+    code, checks = doctor(tmp_path)
 
     assert code == 0
-    assert "none yet" in found["store"][1]
+    assert "none yet" in checks["store"][1]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_running_service_is_found_ready_and_its_store_in_use(tmp_path: Path) -> None:
     with served(tmp_path) as running:
-        code, found = doctor(
+        code, checks = doctor(
             tmp_path, "--data-dir", "data", WATCHSTEP_PORT=str(running.client.port)
         )
 
     assert code == 0
-    assert "in use by a running service" in found["store"][1]
-    assert found["service"][1].startswith("ready at http://127.0.0.1:")
+    assert "in use by a running service" in checks["store"][1]
+    assert checks["service"][1].startswith("ready at http://127.0.0.1:")
 
 
 def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
     raw.close()
 
-    code, found = doctor(
+    code, checks = doctor(
         tmp_path,
         "--data-dir",
         "data",
@@ -74,16 +74,16 @@ def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
     )
 
     assert code == 1
-    assert {name for name, (good, _) in found.items() if not good} == {
+    assert {name for name, (good, _) in checks.items() if not good} == {
         "rules",
         "tokens",
         "store",
         "receiver ops",
         "receiver lost",
     }
-    assert "newer" in found["store"][1]
-    assert "private" in found["receiver ops"][1]
-    assert "secret-part" not in str(found)
+    assert "newer" in checks["store"][1]
+    assert "private" in checks["receiver ops"][1]
+    assert "secret-part" not in str(checks)
 
 
 def test_a_damaged_store_is_found(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_a_damaged_store_is_found(tmp_path: Path) -> None:
         file.seek(path.stat().st_size - 4_096)
         file.write(b"\xa5" * 4_096)
 
-    code, found = doctor(tmp_path, "--data-dir", "data")
+    code, checks = doctor(tmp_path, "--data-dir", "data")
 
     assert code == 1
-    assert "damaged" in found["store"][1]
+    assert "damaged" in checks["store"][1]
 
 
 def test_every_setting_is_shown_unset_ones_too(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_every_setting_is_shown_unset_ones_too(tmp_path: Path) -> None:
         timeout=60,
         check=True,
     )
-    told = json.loads(shown.stdout)
+    settings = json.loads(shown.stdout)
 
-    assert told["retention.size_bytes"] == {"value": 5, "origin": "environment"}
-    assert told["retention.updates_s"] == {"value": None, "origin": "default"}
+    assert settings["retention.size_bytes"] == {"value": 5, "origin": "environment"}
+    assert settings["retention.updates_s"] == {"value": None, "origin": "default"}
 
 
 def test_a_receiver_that_takes_no_connection_is_named(tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ def _readings(at: int, dies_at: int) -> dict[str, float]:
 
 
 def fired(rules: RuleSet, history: list[Update]) -> list[Transition]:
-    state, found = State(rules), []
+    state, firings = State(rules), []
     for update in history:
         state, transitions = step(rules, state, update)
-        found += [each for each in transitions if each.change == "firing"]
-    return found
+        firings += [each for each in transitions if each.change == "firing"]
+    return firings
 
 
 def test_the_seeds_course_goes_through_all_four_stages(rules: RuleSet) -> None:

@@ -100,17 +100,17 @@ def exposition(*runs, limits=None, clock=None, instruments=None, state=None):
 
 def samples(text):
     """Every sample of a scrape by name and labels; a series twice is an error, as in Prometheus."""
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in found, key
-            found[key] = sample.value
-    return found
+            assert key not in values, key
+            values[key] = sample.value
+    return values
 
 
-def one(found, name, **labels):
-    return found[name, frozenset(labels.items())]
+def one(scrape, name, **labels):
+    return scrape[name, frozenset(labels.items())]
 
 
 def same(left, right):
@@ -118,25 +118,25 @@ def same(left, right):
 
 
 def test_a_run_shows_under_the_contracts_names():
-    found = samples(exposition(run()).render())
+    scrape = samples(exposition(run()).render())
 
     who = {"run": "ppo-7", "project": "trading"}
-    assert one(found, "watchstep_run_reading", **who, metric="train/grad_norm") == 0.5
-    assert math.isnan(one(found, "watchstep_run_reading", **who, metric="train/policy_loss"))
-    assert one(found, "watchstep_run_zone", **who, metric="train/grad_norm") == 3
-    assert one(found, "watchstep_run_step", **who) == 2048
-    updated = one(found, "watchstep_run_last_update_timestamp_seconds", **who)
-    heard = one(found, "watchstep_run_last_heard_timestamp_seconds", **who)
+    assert one(scrape, "watchstep_run_reading", **who, metric="train/grad_norm") == 0.5
+    assert math.isnan(one(scrape, "watchstep_run_reading", **who, metric="train/policy_loss"))
+    assert one(scrape, "watchstep_run_zone", **who, metric="train/grad_norm") == 3
+    assert one(scrape, "watchstep_run_step", **who) == 2048
+    updated = one(scrape, "watchstep_run_last_update_timestamp_seconds", **who)
+    heard = one(scrape, "watchstep_run_last_heard_timestamp_seconds", **who)
     assert (updated, heard) == (NOW.timestamp() - 3, NOW.timestamp() - 1)
-    healths = {word: one(found, "watchstep_run_health", **who, health=word) for word in HEALTHS}
+    healths = {word: one(scrape, "watchstep_run_health", **who, health=word) for word in HEALTHS}
     assert healths == {word: float(word == "exploded") for word in HEALTHS}
-    states = {word: one(found, "watchstep_run_status", **who, status=word) for word in STATUSES}
+    states = {word: one(scrape, "watchstep_run_status", **who, status=word) for word in STATUSES}
     assert states == {word: float(word == "running") for word in STATUSES}
     labels = {"run": "ppo-7", "rule": "AdvantagesBeyondBound", "severity": "critical"}
     labels["metric"] = ""
-    assert one(found, "watchstep_alert_firing", **labels) == 1
-    assert one(found, "watchstep_run_lost_updates_total", **who) == 2
-    assert one(found, "watchstep_runs", status="running") == 1
+    assert one(scrape, "watchstep_alert_firing", **labels) == 1
+    assert one(scrape, "watchstep_run_lost_updates_total", **who) == 2
+    assert one(scrape, "watchstep_runs", status="running") == 1
 
 
 def test_the_service_shows_what_it_counts():
@@ -156,26 +156,26 @@ def test_the_service_shows_what_it_counts():
     ):
         bus.publish(event)
 
-    found = samples(exposition(clock=clock, instruments=instruments).render())
+    scrape = samples(exposition(clock=clock, instruments=instruments).render())
 
-    assert one(found, "watchstep_updates_total") == 7
-    assert one(found, "watchstep_updates_duplicate_total") == 2
-    assert one(found, "watchstep_updates_rejected_total") == 1
-    assert one(found, "watchstep_ingest_seconds_count") == 1
-    assert one(found, "watchstep_ingest_seconds_bucket", le="0.005") == 1
-    assert one(found, "watchstep_commit_seconds_sum") == 0.002
-    assert one(found, "watchstep_commit_updates_sum") == 7
-    assert one(found, "watchstep_rules_last_reload_successful") == 0
-    at = one(found, "watchstep_rules_last_reload_success_timestamp_seconds")
+    assert one(scrape, "watchstep_updates_total") == 7
+    assert one(scrape, "watchstep_updates_duplicate_total") == 2
+    assert one(scrape, "watchstep_updates_rejected_total") == 1
+    assert one(scrape, "watchstep_ingest_seconds_count") == 1
+    assert one(scrape, "watchstep_ingest_seconds_bucket", le="0.005") == 1
+    assert one(scrape, "watchstep_commit_seconds_sum") == 0.002
+    assert one(scrape, "watchstep_commit_updates_sum") == 7
+    assert one(scrape, "watchstep_rules_last_reload_successful") == 0
+    at = one(scrape, "watchstep_rules_last_reload_success_timestamp_seconds")
     assert at == NOW.timestamp()
-    assert one(found, "watchstep_alerts_total", severity="critical", state="firing") == 1
-    assert one(found, "watchstep_deliveries_total", receiver="ops", result="delivered") == 1
-    assert one(found, "watchstep_delivery_worker_errors_total") == 1
-    assert one(found, "watchstep_outbox_depth", state="waiting") == 3
-    assert one(found, "watchstep_receiver_disabled", receiver="ops") == 1
-    assert one(found, "watchstep_receiver_disabled", receiver="mail") == 0
-    assert one(found, "watchstep_store_failing") == 0
-    assert one(found, "watchstep_store_free_bytes") == 5_000_000
+    assert one(scrape, "watchstep_alerts_total", severity="critical", state="firing") == 1
+    assert one(scrape, "watchstep_deliveries_total", receiver="ops", result="delivered") == 1
+    assert one(scrape, "watchstep_delivery_worker_errors_total") == 1
+    assert one(scrape, "watchstep_outbox_depth", state="waiting") == 3
+    assert one(scrape, "watchstep_receiver_disabled", receiver="ops") == 1
+    assert one(scrape, "watchstep_receiver_disabled", receiver="mail") == 0
+    assert one(scrape, "watchstep_store_failing") == 0
+    assert one(scrape, "watchstep_store_free_bytes") == 5_000_000
 
 
 def test_a_scrape_is_whole_while_the_store_is_in_trouble():
@@ -185,22 +185,22 @@ def test_a_scrape_is_whole_while_the_store_is_in_trouble():
     trouble = replace(
         STATE, outbox_depth=unread, store_failing=lambda: True, free_bytes=lambda: None
     )
-    found = samples(exposition(run(), state=trouble).render())
+    scrape = samples(exposition(run(), state=trouble).render())
 
-    assert one(found, "watchstep_store_failing") == 1
-    assert one(found, "watchstep_run_step", run="ppo-7", project="trading") == 2048
+    assert one(scrape, "watchstep_store_failing") == 1
+    assert one(scrape, "watchstep_run_step", run="ppo-7", project="trading") == 2048
     assert not [
         name
-        for name, _ in found
+        for name, _ in scrape
         if name in {"watchstep_outbox_depth", "watchstep_store_free_bytes"}
     ]
 
 
 def test_an_empty_fleet_is_a_whole_scrape():
-    found = samples(exposition().render())
+    scrape = samples(exposition().render())
 
-    assert one(found, "watchstep_runs", status="running") == 0
-    assert one(found, "watchstep_updates_total") == 0
+    assert one(scrape, "watchstep_runs", status="running") == 0
+    assert one(scrape, "watchstep_updates_total") == 0
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 
 
@@ -256,13 +256,13 @@ def test_what_the_caps_leave_out_is_counted():
     )
 
     shown.render()
-    found = samples(shown.render())
+    scrape = samples(shown.render())
 
-    kept = [key for key in found if key[0] == "watchstep_run_reading"]
+    kept = [key for key in scrape if key[0] == "watchstep_run_reading"]
     assert len(kept) == 100
     # The metric with a zone is kept although its name comes last.
     who = {"run": "ppo-7", "project": "trading"}
-    assert one(found, "watchstep_run_zone", **who, metric="m299") == 0
+    assert one(scrape, "watchstep_run_zone", **who, metric="m299") == 0
     # 200 readings of the first run; of the second its 17 fixed series, 2 readings and 1 zone;
     # in each of two scrapes.
     assert instruments.series_dropped.collect()[0].samples[0].value == 2 * (200 + 20)
@@ -331,21 +331,21 @@ def test_a_lone_surrogate_breaks_neither_this_scrape_nor_the_next():
 
     first, second = samples(shown.render()), samples(shown.render())
 
-    for found in (first, second):
-        assert one(found, "watchstep_run_step", run="good", project="trading") == 2048
-        assert one(found, "watchstep_run_step", run="bad-\ufffd", project="trading") == 2048
+    for scrape in (first, second):
+        assert one(scrape, "watchstep_run_step", run="good", project="trading") == 2048
+        assert one(scrape, "watchstep_run_step", run="bad-\ufffd", project="trading") == 2048
 
 
 def test_two_names_that_come_out_the_same_are_shown_once():
-    found = samples(exposition(run("x\ud800"), run("x\udfff", step=1)).render())
+    scrape = samples(exposition(run("x\ud800"), run("x\udfff", step=1)).render())
 
-    assert one(found, "watchstep_run_step", run="x\ufffd", project="trading") == 2048
+    assert one(scrape, "watchstep_run_step", run="x\ufffd", project="trading") == 2048
 
 
 def test_a_step_of_four_hundred_digits_is_infinite_and_no_error():
-    found = samples(exposition(run(step=10**400)).render())
+    scrape = samples(exposition(run(step=10**400)).render())
 
-    assert one(found, "watchstep_run_step", run="ppo-7", project="trading") == math.inf
+    assert one(scrape, "watchstep_run_step", run="ppo-7", project="trading") == math.inf
 
 
 def test_clean_text_can_be_encoded_and_stays_on_its_line():
@@ -394,11 +394,11 @@ def test_twenty_five_thousand_series_are_rendered_between_two_scrapes():
 def test_the_quick_writer_is_used_when_it_has_to_be_and_reads_the_same():
     fleet = fleet_of(25_000)
 
-    found = samples(exposition(*fleet).render())
+    scrape = samples(exposition(*fleet).render())
 
-    assert sum(key[0] == "watchstep_run_reading" for key in found) == 189 * 115
+    assert sum(key[0] == "watchstep_run_reading" for key in scrape) == 189 * 115
     who = {"run": "run-0188", "project": "trading"}
-    value = one(found, "watchstep_run_reading", **who, metric="train/metric_114")
+    value = one(scrape, "watchstep_run_reading", **who, metric="train/metric_114")
     assert value == 114 * 1.2345678e-3
 
 

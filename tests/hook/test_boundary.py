@@ -52,8 +52,8 @@ def test_a_log_line_that_cannot_be_formatted_is_heard_as_far_as_it_can_be(
     logger.warning(*arguments)
     watch.log({"train/loss": 0.5})
 
-    said = arguments[0] if isinstance(arguments[0], str) else "Unsayable"
-    assert events[1] == {"kind": "log", "level": "warning", "text": said}
+    text = arguments[0] if isinstance(arguments[0], str) else "Unsayable"
+    assert events[1] == {"kind": "log", "level": "warning", "text": text}
     assert watch.errors == {}
 
 

@@ -113,7 +113,7 @@ def test_a_checkpoint_that_the_service_asks_for_is_saved_at_the_next_update(
         watch.log(HEALTHY, step=7)
 
         assert watch.keeper is not None
-        assert 7 in [found.step for found in watch.keeper.list()]
+        assert 7 in [checkpoint.step for checkpoint in watch.keeper.list()]
 
 
 def test_a_halt_that_a_person_asks_for_is_obeyed_even_where_rules_only_alert(
@@ -194,8 +194,10 @@ def test_a_save_in_the_background_is_told_once_it_is_durable(tmp_path: Path) -> 
         watch.log(HEALTHY, step=2)
         watch.log(HEALTHY, step=3)
 
-    told = [event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"]
-    assert {(one["step"], one["pinned"]) for one in told} == {(1, False), (1, True)}
+    checkpoints = [
+        event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"
+    ]
+    assert {(event["step"], event["pinned"]) for event in checkpoints} == {(1, False), (1, True)}
 
 
 def test_a_save_that_fails_in_the_background_is_warned_of_and_counted(
@@ -235,8 +237,10 @@ def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_nex
 
         assert watch.keeper.list() == []
         assert watch.firing == ("ParametersNonFinite",)
-    told = [event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"]
-    assert [(one["step"], one["finite"]) for one in told] == [(1, False)]
+    checkpoints = [
+        event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"
+    ]
+    assert [(event["step"], event["finite"]) for event in checkpoints] == [(1, False)]
 
 
 def test_the_end_of_a_run_waits_for_the_save_in_flight_and_tells_of_it(tmp_path: Path) -> None:
@@ -290,11 +294,11 @@ def test_a_save_that_is_abandoned_at_the_end_is_told_to_the_service(
     with pytest.warns(UserWarning, match="leaves a save unfinished"):
         watch.finish()
 
-    told = [update["event"] for update in service.updates() if "event" in update]
+    events = [update["event"] for update in service.updates() if "event" in update]
     released.set()
     service.stop()
-    assert [one["kind"] for one in told] == ["started", "log", "finished"]
-    assert told[1]["text"] == "the run ended before its last save was on disk"
+    assert [event["kind"] for event in events] == ["started", "log", "finished"]
+    assert events[1]["text"] == "the run ended before its last save was on disk"
 
 
 def test_a_halt_that_abandons_a_save_warns_of_it(

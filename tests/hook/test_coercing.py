@@ -34,10 +34,10 @@ VALUES = (
 )
 
 
-def spelled(found: dict[str, float]) -> dict[str, str]:
+def spelled(readings: dict[str, float]) -> dict[str, str]:
     """Every bit of it: NaN is not equal to itself, and 0.0 equals -0.0."""
-    assert all(type(value) is float for value in found.values())
-    return {name: value.hex() for name, value in found.items()}
+    assert all(type(value) is float for value in readings.values())
+    return {name: value.hex() for name, value in readings.items()}
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), FLOATS))
@@ -45,11 +45,11 @@ def test_floats_by_the_fast_way_are_the_floats_that_were_logged(metrics: dict[st
     knowing = Coercer()
     knowing.readings(metrics)
 
-    found, waiting = knowing.readings(metrics)
+    readings, waiting = knowing.readings(metrics)
 
-    assert spelled(found) == spelled(metrics)
-    assert list(found) == list(metrics)
-    assert found is not metrics
+    assert spelled(readings) == spelled(metrics)
+    assert list(readings) == list(metrics)
+    assert readings is not metrics
     assert not waiting
 
 
@@ -61,10 +61,10 @@ def test_a_shape_that_was_seen_with_floats_changes_nothing_for_other_values(
     knowing.readings(dict.fromkeys(metrics, 1.0))
 
     for _ in range(2):
-        expected, found = fresh.readings(metrics), knowing.readings(metrics)
+        expected, coerced = fresh.readings(metrics), knowing.readings(metrics)
 
-        assert spelled(found[0]) == spelled(expected[0])
-        assert found[1] == expected[1] == {}
+        assert spelled(coerced[0]) == spelled(expected[0])
+        assert coerced[1] == expected[1] == {}
     assert knowing.counts == fresh.counts
 
 
@@ -82,9 +82,9 @@ def test_a_shape_that_was_seen_with_floats_changes_nothing_for_other_values(
     ],
 )
 def test_what_has_a_number_is_read_as_a_float(value: Any, reading: float) -> None:
-    found, _ = Coercer().readings({"a": value})
+    readings, _ = Coercer().readings({"a": value})
 
-    assert spelled(found) == {"a": reading.hex()}
+    assert spelled(readings) == {"a": reading.hex()}
 
 
 @pytest.mark.parametrize("value", ["nan", "1.5", b"1", None, [1.0], torch.zeros(2), 1j])
@@ -92,7 +92,7 @@ def test_what_is_no_number_is_left_out_and_counted(value: Any) -> None:
     coercer = Coercer()
     coercer.readings({"a": 1.0, "b": 2.0})
 
-    found, waiting = coercer.readings({"a": value, "b": 2.0})
+    readings, waiting = coercer.readings({"a": value, "b": 2.0})
 
-    assert (found, waiting) == ({"b": 2.0}, {})
+    assert (readings, waiting) == ({"b": 2.0}, {})
     assert coercer.counts == {"value": 1}

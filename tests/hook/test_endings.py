@@ -69,7 +69,7 @@ def settled(client: Client, run: str, status: str) -> Any:
 def last_event(client: Client, run: str) -> dict[str, Any]:
     timeline = client.get(f"/runs/{run}/timeline").json["items"]
     ends = ("finished", "failed", "halted", "preempted")
-    events = [one for one in timeline if one.get("event", {}).get("kind") in ends]
+    events = [entry for entry in timeline if entry.get("event", {}).get("kind") in ends]
     return events[-1]["event"] if events else {}
 
 

@@ -26,15 +26,15 @@ from watchstep.sender.session import Reader, sessions, take_over
 
 def spooled(root: Path) -> list[Mapping[str, Any]]:
     """Every update that dead sessions left, oldest session first."""
-    found: list[Mapping[str, Any]] = []
+    updates: list[Mapping[str, Any]] = []
     for path in sessions(root):
         folder = take_over(path)
         assert folder is not None
         reader = Reader(folder)
         records = reader.read(1, None, 10_000)
-        found += [json.loads(reader.unpacker.to_json(record.framed)) for record in records]
+        updates += [json.loads(reader.unpacker.to_json(record.framed)) for record in records]
         folder.release()
-    return found
+    return updates
 
 
 def trainer(folder: Path, script: str, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +73,7 @@ def test_a_warning_points_at_the_line_that_called(make: Any, tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="leaves out") as caught:
         make().log({"train/loss": "low"})
 
-    assert [Path(one.filename).name for one in caught] == ["test_guest.py"]
+    assert [Path(warning.filename).name for warning in caught] == ["test_guest.py"]
 
 
 def test_a_misspelt_argument_is_named_with_the_right_one(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_a_copied_or_pickled_watch_says_nothing(make: Any, tmp_path: Path) -> No
     watch = make(run="original")
 
     copies = [copy.deepcopy(watch), pickle.loads(pickle.dumps(watch))]
-    for one in copies:
-        one.log({"train/loss": float("nan")})
-        one.finish()
+    for copied in copies:
+        copied.log({"train/loss": float("nan")})
+        copied.finish()
     watch.log({"train/loss": 0.5})
 
-    assert [one.run for one in copies] == ["original", "original"]
+    assert [copied.run for copied in copies] == ["original", "original"]
     assert watch._stream.seq == 1
 
 
@@ -127,12 +127,12 @@ def test_the_hook_tells_how_it_is_doing(make: Any, monkeypatch: pytest.MonkeyPat
         watch.log({"train/loss": 0.5, "note": "low"})
     watch.log({"train/loss": 0.5, "note": "low"})
 
-    told = updates[-1].readings
-    assert told["hook/lost/reading_refused_value"] == 2.0
-    assert told["hook/errors"] == 0.0
-    assert 0.0 < told["hook/log_p50_s"] <= told["hook/log_p99_s"] < 1.0
-    assert told["hook/queue_updates"] == told["hook/internal_errors"] == 0.0
-    assert "hook/spool_bytes" in told
+    readings = updates[-1].readings
+    assert readings["hook/lost/reading_refused_value"] == 2.0
+    assert readings["hook/errors"] == 0.0
+    assert 0.0 < readings["hook/log_p50_s"] <= readings["hook/log_p99_s"] < 1.0
+    assert readings["hook/queue_updates"] == readings["hook/internal_errors"] == 0.0
+    assert "hook/spool_bytes" in readings
 
 
 def test_an_error_inside_a_guard_is_counted_with_the_others(make: Any) -> None:
@@ -320,9 +320,9 @@ def test_data_loader_workers_of_every_kind_leave_the_watch_alone(way: str, tmp_p
     # On a busy machine Python's own tracker of semaphores may complain of workers that were quick.
     text = re.sub(r"\S+resource_tracker\.py:.*\n.*\n", "", done.stderr)
     assert text == ""
-    told = spooled(tmp_path / "spool")
-    assert [one["seq"] for one in told] == list(range(1, 10))
-    assert told[-1]["event"]["kind"] == "finished"
+    updates = spooled(tmp_path / "spool")
+    assert [update["seq"] for update in updates] == list(range(1, 10))
+    assert updates[-1]["event"]["kind"] == "finished"
 
 
 def test_an_interrupt_passes_and_is_reported(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_default_dtype_threads_flags_and_hooks_of_the_process_stay(make: Any) ->
             sys.excepthook,
             sys.flags,
             os.umask(os.umask(0o22)),
-            [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)],
+            [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGUSR1)],
         )
 
     model = torch.nn.Linear(2, 1)

@@ -38,7 +38,7 @@ def test_a_halt_ends_the_cell_and_the_kernel_goes_on(
     outputs = run_cells(SET_UP, BEGIN, poisoned, BEGIN, healthy, "watch.finish()")
 
     halted = [output for output in outputs[2] if output["output_type"] == "error"]
-    assert [one["ename"] for one in halted] == ["TrainingHalted"]
+    assert [output["ename"] for output in halted] == ["TrainingHalted"]
     assert halted[0]["evalue"].startswith("watchstep halted training at step 6: LossNonFinite")
     assert [output["text"] for output in outputs[4]] == ["attempt done True\n"]
     assert outputs[1] == outputs[3] == outputs[5] == []

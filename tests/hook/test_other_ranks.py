@@ -66,7 +66,7 @@ def test_a_halt_reaches_every_guarded_rank_in_the_same_step(
 
     assert [code for code, _ in ranks] == [76, 76]
     assert ranks[0][1]["step"] == ranks[1][1]["step"] >= 20
-    assert all("rank 0: " in told["why"] for _, told in ranks)
+    assert all("rank 0: " in report["why"] for _, report in ranks)
 
 
 def test_a_halt_reaches_ranks_that_only_log(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_halt_reaches_ranks_that_only_log(tmp_path: Path) -> None:
     ranks = run_ranks(tmp_path, 3, program)
 
     assert [code for code, _ in ranks] == [76] * 3
-    assert len({told["step"] for _, told in ranks}) == 1
-    assert all("LossNonFinite: rank 1: " in told["why"] for _, told in ranks)
+    assert len({report["step"] for _, report in ranks}) == 1
+    assert all("LossNonFinite: rank 1: " in report["why"] for _, report in ranks)
 
 
 def test_a_rank_with_two_optimizers_leaves_nobody_waiting(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_rank_with_two_optimizers_leaves_nobody_waiting(tmp_path: Path) -> Non
     ranks = run_ranks(tmp_path, 2, program)
 
     assert [code for code, _ in ranks] == [76, 76]
-    assert len({told["step"] for _, told in ranks}) == 1
+    assert len({report["step"] for _, report in ranks}) == 1
 
 
 def test_a_rank_that_nobody_watches_is_not_waited_for(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_rank_that_nobody_watches_is_not_waited_for(tmp_path: Path) -> None:
 
     ranks = run_ranks(tmp_path, 2, program)
 
-    assert [told["halted"] for _, told in ranks] == [True, False]
+    assert [report["halted"] for _, report in ranks] == [True, False]
 
 
 def test_a_rollback_that_one_rank_asks_for_is_made_by_all(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_slowest_rank_is_named_with_its_ratio_to_the_others(tmp_path: Path) 
 
     ranks = run_ranks(tmp_path, 3, program)
 
-    assert all(told["errors"] == {} for _, told in ranks)
+    assert all(report["errors"] == {} for _, report in ranks)
     readings = [
         update.readings
         for log in open_logs([tmp_path / "spool-0"])

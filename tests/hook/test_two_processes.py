@@ -79,6 +79,6 @@ def test_a_run_that_goes_on_after_its_end_or_its_death_is_no_second_process(
     dying.communicate()
     (tmp_path / "end-spool").touch()
 
-    _, told = start("spool", client, tmp_path).communicate(timeout=60)
+    _, stderr = start("spool", client, tmp_path).communicate(timeout=60)
 
-    assert "another process" not in told
+    assert "another process" not in stderr

@@ -328,5 +328,5 @@ def test_a_halt_for_skipping_without_end_is_told_as_any_other(tmp_path: Path) ->
     with pytest.raises(TrainingHalted, match="25 steps skipped in a row"):
         _poisoned(watch, 60)
 
-    told = [update.event for log in open_logs([spool]) for update in log.updates if update.event]
-    assert told[-1]["kind"] == "halted"
+    events = [update.event for log in open_logs([spool]) for update in log.updates if update.event]
+    assert events[-1]["kind"] == "halted"

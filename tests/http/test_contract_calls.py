@@ -50,7 +50,7 @@ def test_non_finite_readings_survive_every_hop_as_words(client: Client) -> None:
     series = client.get("/runs/c2/series?metric=c").json["points"]
     gauges = client.ask("GET", "/metrics").body.decode()
 
-    assert {name: one["value"] for name, one in readings.items()} == {
+    assert {name: reading["value"] for name, reading in readings.items()} == {
         "a": "NaN",
         "b": "Infinity",
         "c": "-Infinity",
@@ -63,14 +63,14 @@ def test_non_finite_readings_survive_every_hop_as_words(client: Client) -> None:
 def test_a_bad_update_reaches_the_receiver_signed_once(client: Client) -> None:
     client.send("c3", upd(1, train__loss=1.0), upd(2, train__loss="NaN"))
 
-    headers, told = Receiver.next_of("c3")
+    headers, notice = Receiver.next_of("c3")
     listed = until(lambda: client.get("/deliveries?state=delivered&run=c3").json["items"])
 
-    assert "LossGone" in {alert["labels"]["alertname"] for alert in told["alerts"]}
-    assert told["watchstep"]["stage"] == "divergence"
+    assert "LossGone" in {alert["labels"]["alertname"] for alert in notice["alerts"]}
+    assert notice["watchstep"]["stage"] == "divergence"
     assert headers["webhook-signature"].startswith("v1,")
     assert [each["edge"] for each in listed] == ["opened"]
-    assert all(one["watchstep"]["run"] != "c3" for _, one in list(Receiver.taken.queue))
+    assert all(other["watchstep"]["run"] != "c3" for _, other in list(Receiver.taken.queue))
 
 
 def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
@@ -112,12 +112,12 @@ def test_alerts_can_be_listed_acknowledged_and_silenced(client: Client) -> None:
 def test_a_halt_reaches_the_trainer_with_the_reply_to_its_next_updates(client: Client) -> None:
     client.send("c5", upd(1, x=1.0))
 
-    asked = client.post("/runs/c5/commands", {"kind": "halt", "reason": "enough"})
+    halt = client.post("/runs/c5/commands", {"kind": "halt", "reason": "enough"})
     commands = client.send("c5", upd(2, x=1.0)).json["commands"]
 
-    assert asked.status == 202
+    assert halt.status == 202
     assert [(each["id"], each["kind"], each["attempt"]) for each in commands] == [
-        (asked.json["id"], "halt", 1)
+        (halt.json["id"], "halt", 1)
     ]
 
 
@@ -125,13 +125,13 @@ def test_the_timeline_tells_transitions_events_and_stages_in_order(client: Clien
     client.send("c6", upd(1, train__grad_norm=50.0), upd(2, train__loss="NaN"))
     client.send("c6", {"seq": 3, "step": 30, "time": 1.0, "event": {"kind": "halted", "step": 7}})
 
-    told = client.get("/runs/c6/timeline").json["items"]
+    timeline = client.get("/runs/c6/timeline").json["items"]
 
-    kinds = [(each["kind"], each.get("rule") or each.get("stage")) for each in told]
+    kinds = [(each["kind"], each.get("rule") or each.get("stage")) for each in timeline]
     assert kinds.index(("transition", "GradHigh")) < kinds.index(("stage", "early signs"))
     assert kinds.index(("stage", "early signs")) < kinds.index(("transition", "LossGone"))
     assert kinds[-1][0] == "status"
-    halted = next(each for each in told if each["kind"] == "event")
+    halted = next(each for each in timeline if each["kind"] == "event")
     assert halted["event"] == {"kind": "halted", "step": 7}
     assert halted["since_first_sign"]["updates"] == 2
 
@@ -346,9 +346,9 @@ def test_a_flaw_is_placed_part_by_part_and_never_quotes_what_is_no_name(client: 
 
 def test_head_answers_as_get_does_without_a_body(client: Client) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/", "/api/v1/runs"):
-        got, asked = client.ask("GET", path), client.ask("HEAD", path)
-        assert (asked.status, asked.body) == (got.status, b"")
-        assert asked.headers["content-type"] == got.headers["content-type"]
+        got, head = client.ask("GET", path), client.ask("HEAD", path)
+        assert (head.status, head.body) == (got.status, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
     assert client.ask("HEAD", "/api/v1/events").status == 405
 
 

@@ -46,9 +46,9 @@ def test_a_crowd_of_requests_is_asked_to_come_back_and_the_service_stays_alive(
     assert lives.status == 200
 
 
-def answered(one: socket.socket) -> bool:
+def answered(connection: socket.socket) -> bool:
     """Whether the whole answer to QUICK came."""
     got = b""
-    while not got.endswith(b'{"status":"ok"}') and (part := one.recv(4096)):
+    while not got.endswith(b'{"status":"ok"}') and (part := connection.recv(4096)):
         got += part
     return got.startswith(b"HTTP/1.1 200")

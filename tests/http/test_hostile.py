@@ -240,8 +240,8 @@ def test_the_described_api_holds_against_generated_calls(client: Client, part: s
     bad: list[str] = []
 
     for call in calls:
-        found = next((name for name in ("runs", "alerts") if f"/{name}" in call.path), "others")
-        if found != part or call.path.endswith("/events"):
+        call_part = next((name for name in ("runs", "alerts") if f"/{name}" in call.path), "others")
+        if call_part != part or call.path.endswith("/events"):
             continue
 
         @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

@@ -57,13 +57,13 @@ def test_an_event_that_is_too_long_is_cut_and_keeps_its_kind(client: Client) -> 
     event = {"kind": "failed", "error": "boom", "traceback": "x" * 50_000, "rank": 3}
     answer = client.send("long", {**upd(1), "event": event})
 
-    (told,) = [
+    (kept,) = [
         entry["event"]
         for entry in client.get("/runs/long/timeline").json["items"]
         if entry["kind"] == "event"
     ]
     assert answer.json["accepted"] == 1
-    assert (told["kind"], told["error"], told["rank"], told["cut"]) == ("failed", "boom", 3, True)
+    assert (kept["kind"], kept["error"], kept["rank"], kept["cut"]) == ("failed", "boom", 3, True)
     assert client.get("/runs/long").json["status"] == "failed"
 
 

@@ -105,8 +105,8 @@ def test_tokens_open_what_their_scopes_and_projects_say(tmp_path: Path) -> None:
                 ("boss", boss),
             )
         }
-        sent = {name: one.send("a", upd(1, x=1.0)).status for name, one in clients.items()}
-        read = {name: one.get("/runs/a").status for name, one in clients.items()}
+        sent = {name: client.send("a", upd(1, x=1.0)).status for name, client in clients.items()}
+        read = {name: client.get("/runs/a").status for name, client in clients.items()}
         probes = [clients["none"].ask("GET", path).status for path in ("/healthz", "/metrics")]
         token(tmp_path, "revoke", "boss")
         until(lambda: clients["boss"].get("/runs").status == 401)

@@ -47,7 +47,7 @@ PRINTED = {"cleanrl": "LossNonFinite: train/advantages_mean_raw = inf"}
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    clean = {name: one for name, one in os.environ.items() if not name.startswith("WATCHSTEP_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WATCHSTEP_")}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

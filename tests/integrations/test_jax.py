@@ -72,9 +72,9 @@ def test_a_step_that_is_not_finite_leaves_every_bit_as_it_was(kind: str, bad: fl
     assert bits(after) == bits(good)
     assert bits(bad_state.inner) == bits(state.inner)
     assert int(skipped(bad_state)) == 1
-    told = {name: float(value) for name, value in readings(bad_state).items()}
-    assert (told["guard/skipped"], told["guard/nonfinite_gradients"]) == (1.0, 1.0)
-    assert not math.isfinite(told["train/grad_norm"])
+    numbers = {name: float(value) for name, value in readings(bad_state).items()}
+    assert (numbers["guard/skipped"], numbers["guard/nonfinite_gradients"]) == (1.0, 1.0)
+    assert not math.isfinite(numbers["train/grad_norm"])
 
 
 @pytest.mark.parametrize("kind", CHAINS)
@@ -82,14 +82,14 @@ def test_a_finite_step_is_what_it_would_be_without_the_guard(kind: str) -> None:
     from watchstep.integrations.jax import guard, readings
 
     plain, guarded = CHAINS[kind](), guard(CHAINS[kind]())
-    one, other = (params(), plain.init(params())), (params(), guarded.init(params()))
+    expected, other = (params(), plain.init(params())), (params(), guarded.init(params()))
 
     for value in (0.3, -2.0, 1e-8):
-        one = step_of(plain)(*one, gradients(value))
+        expected = step_of(plain)(*expected, gradients(value))
         other = step_of(guarded)(*other, gradients(value))
 
-    assert bits(other[0]) == bits(one[0])
-    assert bits(other[1].inner) == bits(one[1])
+    assert bits(other[0]) == bits(expected[0])
+    assert bits(other[1].inner) == bits(expected[1])
     norm = float(readings(other[1])["train/grad_norm"])
     assert norm == pytest.approx(math.sqrt(0.01 + 0.04 + 0.16 + 0.5), rel=1e-3)
 

@@ -130,8 +130,10 @@ def test_each_step_is_an_update_with_its_loss_and_what_the_module_logs(tmp_path:
     watch.finish()
 
     assert [step for step, _ in updates] == list(range(1, 9))
-    assert [float(one["train/loss"]) for _, one in updates] == pytest.approx(module.losses)
-    assert all("mean_output" in one for _, one in updates)
+    assert [float(readings["train/loss"]) for _, readings in updates] == pytest.approx(
+        module.losses
+    )
+    assert all("mean_output" in readings for _, readings in updates)
     assert watch.errors == {}
 
 
@@ -188,7 +190,7 @@ def test_what_validation_found_is_told_once(tmp_path: Path) -> None:
     )
     watch.finish()
 
-    assert [step for step, one in updates if "val_loss" in one] == [5]
+    assert [step for step, readings in updates if "val_loss" in readings] == [5]
 
 
 def test_a_training_resumes_from_what_an_earlier_one_left(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_losses_of_accumulated_batches_add_up(tmp_path: Path) -> None:
     watch.finish()
 
     means = [(module.losses[at] + module.losses[at + 1]) / 2 for at in range(0, 8, 2)]
-    assert [float(one["train/loss"]) for _, one in updates] == pytest.approx(means)
+    assert [float(readings["train/loss"]) for _, readings in updates] == pytest.approx(means)
 
 
 def test_several_optimizers_stepped_by_hand_are_all_guarded(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ class OtherDeviation(ConnectorV2):
     """Divides advantages once more, by a deviation of other data."""
 
     def __call__(self, *, batch: Any, **_: Any) -> Any:
-        for found in batch.values():
-            found["advantages"] = found["advantages"] * 200.0
+        for module_batch in batch.values():
+            module_batch["advantages"] = module_batch["advantages"] * 200.0
         return batch
 
 

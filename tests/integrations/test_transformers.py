@@ -94,8 +94,8 @@ def test_a_nan_loss_halts_although_the_trainer_hides_it_in_its_own_log(tmp_path:
 
     assert caught.value.rule == "LossNonFinite"
     assert trainer.state.global_step == 4
-    told = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert all(math.isfinite(loss) for loss in told)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert all(math.isfinite(loss) for loss in losses)
 
 
 def test_the_poisoned_step_never_reaches_weights_or_optimizer_state(tmp_path: Path) -> None:

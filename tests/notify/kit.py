@@ -103,9 +103,9 @@ class MemoryOutbox:
         self.renewed = 0
         self.fail_with: Exception | None = None
 
-    def put(self, receiver: str, told: Notice, at: datetime = START) -> None:
+    def put(self, receiver: str, message: Notice, at: datetime = START) -> None:
         with self._changed:
-            row = Delivery(f"dl-{len(self.rows)}", receiver, told, 1, at, at)
+            row = Delivery(f"dl-{len(self.rows)}", receiver, message, 1, at, at)
             self.rows.append(Row(row))
 
     def claim(

@@ -39,8 +39,8 @@ def until(probe, what):
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            if found := probe():
-                return found
+            if answer := probe():
+                return answer
         except OSError:
             pass
         time.sleep(0.05)

@@ -214,8 +214,8 @@ def as_json(body):
     return fenced("json", json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 
-def as_text(told):
-    return fenced("text", f"{title(told)}\n\n{plain_text.body(told)}")
+def as_text(message):
+    return fenced("text", f"{title(message)}\n\n{plain_text.body(message)}")
 
 
 def mail():
@@ -251,7 +251,7 @@ SHOWN = {
 
 
 def rendered(page):
-    return BLOCK.sub(lambda found: found[1] + SHOWN[found[2]]() + found[4], page)
+    return BLOCK.sub(lambda match: match[1] + SHOWN[match[2]]() + match[4], page)
 
 
 def test_the_page_shows_what_is_sent():
@@ -260,7 +260,7 @@ def test_the_page_shows_what_is_sent():
         PAGE.write_text(rendered(page), encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
 
-    assert {found[2] for found in BLOCK.finditer(page)} == set(SHOWN)
+    assert {match[2] for match in BLOCK.finditer(page)} == set(SHOWN)
     assert page == rendered(page)
 
 

@@ -45,13 +45,13 @@ def receiver(kind):
     return ReceiverConfig("ops", kind, "https://hook.example.org/x", secret="key")
 
 
-def sent(kind, told):
+def sent(kind, message):
     """The body, read as strictly as any receiver may read it."""
 
     def refuse(token):
         raise AssertionError(f"bare {token} in the body")
 
-    return json.loads(KINDS[kind](told, receiver(kind)).encode(), parse_constant=refuse)
+    return json.loads(KINDS[kind](message, receiver(kind)).encode(), parse_constant=refuse)
 
 
 def hostile_notice():
@@ -301,14 +301,14 @@ def test_the_webhook_says_how_many_alerts_it_left_out():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_non_finite_readings_cross_the_wire_as_their_names(value):
-    told = notice(readings={"loss": value}, alerts=(alert(metric="loss", reading=value),))
+    message = notice(readings={"loss": value}, alerts=(alert(metric="loss", reading=value),))
 
-    body = sent("webhook", told)
+    body = sent("webhook", message)
 
     name = {True: "NaN"}.get(math.isnan(value)) or ("Infinity" if value > 0 else "-Infinity")
     assert body["watchstep"]["readings"] == {"loss": name}
     assert body["alerts"][0]["annotations"]["reading"] == name
-    assert f"loss = {name}" in plain_text.body(told)
+    assert f"loss = {name}" in plain_text.body(message)
 
 
 def test_alertmanager_gets_an_end_far_off_while_it_fires_and_the_end_after():
@@ -325,10 +325,10 @@ def test_alertmanager_gets_an_end_far_off_while_it_fires_and_the_end_after():
 def test_alertmanager_is_never_given_an_end_before_the_start_or_an_empty_label():
     odd = alert(project="", state="resolved", since=START, resolved_at=START - timedelta(seconds=5))
 
-    (one,) = sent("alertmanager", notice(alerts=(odd,), project=""))
+    (entry,) = sent("alertmanager", notice(alerts=(odd,), project=""))
 
-    assert one["endsAt"] == one["startsAt"]
-    assert "project" not in one["labels"]
+    assert entry["endsAt"] == entry["startsAt"]
+    assert "project" not in entry["labels"]
 
 
 def test_slack_escapes_its_control_characters_everywhere_and_keeps_its_limits():

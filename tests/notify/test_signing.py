@@ -70,12 +70,12 @@ def test_a_plain_secret_that_is_base64_verifies_in_the_library_too():
 def test_the_id_stays_and_the_timestamp_moves_from_one_attempt_to_the_next():
     first = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 
-    one = signed_headers("nt-1", "{}", NEW, first)
-    two = signed_headers("nt-1", "{}", NEW, first + timedelta(minutes=7))
+    earlier = signed_headers("nt-1", "{}", NEW, first)
+    later = signed_headers("nt-1", "{}", NEW, first + timedelta(minutes=7))
 
-    assert one["webhook-id"] == two["webhook-id"] == "nt-1"
-    assert int(two["webhook-timestamp"]) - int(one["webhook-timestamp"]) == 420
-    assert one["webhook-signature"] != two["webhook-signature"]
+    assert earlier["webhook-id"] == later["webhook-id"] == "nt-1"
+    assert int(later["webhook-timestamp"]) - int(earlier["webhook-timestamp"]) == 420
+    assert earlier["webhook-signature"] != later["webhook-signature"]
 
 
 def test_a_clock_in_another_time_zone_signs_the_same():

@@ -150,11 +150,11 @@ def test_a_private_target_is_refused_before_anything_is_sent():
 
 
 def test_a_name_that_is_bound_anew_after_the_check_is_not_followed():
-    outbox, asked = MemoryOutbox(), []
+    outbox, lookups = MemoryOutbox(), []
 
     def rebinding(host, port):
-        asked.append(host)
-        return ["127.0.0.2"] if len(asked) == 1 else ["127.0.0.1"]
+        lookups.append(host)
+        return ["127.0.0.2"] if len(lookups) == 1 else ["127.0.0.1"]
 
     with http_receiver() as internal, _http_receiver_at("127.0.0.2", internal.port) as meant:
         url = f"http://hook.example.org:{internal.port}/x"
@@ -167,7 +167,7 @@ def test_a_name_that_is_bound_anew_after_the_check_is_not_followed():
             outbox.until_settled(2)
 
         # One lookup an attempt: what was vetted is what is connected to.
-        assert asked == ["hook.example.org"] * 2
+        assert lookups == ["hook.example.org"] * 2
         assert list(meant) == [f"hook.example.org:{internal.port}"]
         assert internal.requests == []
         assert outbox.outcomes()[0] == Delivered()

@@ -189,7 +189,7 @@ def test_resolved_never_overtakes_opened_though_opened_needs_retries():
 
         ids = [request.headers["webhook-id"] for request in server.requests]
         for number in range(3):
-            assert max(i for i, one in enumerate(ids) if one == f"o{number}") < ids.index(
+            assert max(i for i, sent_id in enumerate(ids) if sent_id == f"o{number}") < ids.index(
                 f"r{number}"
             )
 
@@ -439,9 +439,9 @@ def test_a_wake_up_reaches_the_receiver_long_before_the_next_look():
         many = config(ops, poll_s=60.0, rate_per_minute=1000)
         with running(Worker(outbox, many, SystemClock())) as worker:
             for number in range(30):
-                told = notice(incident=f"i{number}", alerts=(alert(),) * 5)
+                message = notice(incident=f"i{number}", alerts=(alert(),) * 5)
                 started = time.monotonic()
-                outbox.put("ops", replace(told, id=f"n{number}"))
+                outbox.put("ops", replace(message, id=f"n{number}"))
                 worker.wake()
                 server.until(number + 1)
                 took_s.append(time.monotonic() - started)

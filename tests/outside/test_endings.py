@@ -154,13 +154,13 @@ def test_silence_is_a_hang_after_ten_times_the_usual_gap() -> None:
 
 def test_a_command_that_computes_is_waited_for_longer_and_told_as_moving() -> None:
     watch = HangWatch(0.0, least_s=60.0)
-    told = []
+    reports = []
     for turn in range(1, 200):
         watch.look(turn * 2.0, [process(turn * 1.9)])
         event = watch.hung(turn * 2.0)
-        told += [(turn * 2.0, event["moving"])] if event else []
+        reports += [(turn * 2.0, event["moving"])] if event else []
 
-    assert told == [(300.0, True)]
+    assert reports == [(300.0, True)]
 
 
 def test_time_for_which_we_were_stopped_ourselves_does_not_count() -> None:

@@ -108,12 +108,12 @@ train(7)
 
     assert process.wait(PATIENCE_S) == 1
 
-    told = last_event(service)
-    assert told["kind"] == "failed"
-    assert told["error"] == "ValueError: batch 7 is empty (exit code 1)"
-    assert told["exit_code"] == 1
-    assert "iter 1: loss 2.5" in told["lines"]
-    assert told["traceback"].startswith("Traceback (most recent call last)")
+    event = last_event(service)
+    assert event["kind"] == "failed"
+    assert event["error"] == "ValueError: batch 7 is empty (exit code 1)"
+    assert event["exit_code"] == 1
+    assert "iter 1: loss 2.5" in event["lines"]
+    assert event["traceback"].startswith("Traceback (most recent call last)")
 
 
 def test_a_command_that_is_killed_is_told_with_the_signal(
@@ -123,8 +123,8 @@ def test_a_command_that_is_killed_is_told_with_the_signal(
 
     assert process.wait(PATIENCE_S) == 137
 
-    told = last_event(service)
-    assert (told["kind"], told["signal"], told["exit_code"]) == ("failed", "SIGKILL", 137)
+    event = last_event(service)
+    assert (event["kind"], event["signal"], event["exit_code"]) == ("failed", "SIGKILL", 137)
 
 
 def test_a_run_that_reports_nothing_is_told_of_at_its_end(
@@ -197,8 +197,8 @@ def test_a_rule_that_asks_for_a_halt_stops_the_command_where_the_user_asked(
 
     assert process.wait(PATIENCE_S) == 76
 
-    told = last_event(service)
-    assert (told["kind"], told["rule"]) == ("halted", "LossNonFinite")
+    event = last_event(service)
+    assert (event["kind"], event["rule"]) == ("halted", "LossNonFinite")
 
 
 def test_a_halt_ends_what_ignores_every_request_and_all_that_came_of_it(
@@ -297,8 +297,8 @@ def test_a_hook_inside_speaks_for_the_run_and_the_outside_adds_only_its_end(
     assert list(service.stored) == [("r", 1)]
     assert losses(service, "train/loss") == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert losses(service, "loss") == []
-    told = [event["kind"] for event in events(service)]
-    assert told[-1] == kind
+    kinds = [event["kind"] for event in events(service)]
+    assert kinds[-1] == kind
     assert service.faults == []
 
 
@@ -371,8 +371,8 @@ with open("log.jsonl", "a", buffering=1) as file:
 
     assert process.wait(PATIENCE_S) == 0
 
-    told = [update for update in service.updates("r") if "loss" in update["metrics"]]
-    assert [one["step"] for one in told] == list(range(8))
+    updates = [update for update in service.updates("r") if "loss" in update["metrics"]]
+    assert [update["step"] for update in updates] == list(range(8))
 
 
 def test_what_a_file_held_before_is_not_of_this_run(

@@ -37,9 +37,9 @@ def test_a_log_arrives_whole_in_order_and_finished(service: FakeService, tmp_pat
     rows = [*healthy_rows(1200), {**HEALTHY, "train/value_loss": "NaN"}]
     log = run_of(tmp_path / "old-run" / "updates.jsonl", rows)
 
-    (told,) = sent(service, log)
+    (report,) = sent(service, log)
 
-    assert (told["run"], told["accepted"], told["rejected"]) == ("old-run", 1202, 0)
+    assert (report["run"], report["accepted"], report["rejected"]) == ("old-run", 1202, 0)
     assert service.faults == []
     kept = service.updates("old-run")
     assert [update["seq"] for update in kept] == list(range(1, 1203))
@@ -63,9 +63,9 @@ def test_a_resumed_run_is_renumbered_for_each_attempt(service: FakeService, tmp_
     numbers = [*range(1, 31), *range(21, 41)]
     log.write_text("".join(json.dumps({"update": n, **HEALTHY}) + "\n" for n in numbers))
 
-    (told,) = sent(service, log)
+    (report,) = sent(service, log)
 
-    assert told["attempts"] == 2
+    assert report["attempts"] == 2
     assert service.seqs("resumed", 1) == list(range(1, 31))
     assert service.seqs("resumed", 2) == list(range(1, 22))
     assert service.faults == []
@@ -77,20 +77,20 @@ def test_an_update_with_too_many_metrics_keeps_those_that_rules_watch(
     extra = {f"a/{n}": 1.0 for n in range(400)}
     log = run_of(tmp_path / "wide" / "updates.jsonl", [{**extra, **HEALTHY}] * 3)
 
-    (told,) = sent(service, log)
+    (report,) = sent(service, log)
 
     metrics = service.updates("wide")[0]["metrics"]
     assert len(metrics) == 256
     assert set(HEALTHY) <= set(metrics)
-    assert told["dropped_metrics"] == 3 * (400 + len(HEALTHY) - 256)
+    assert report["dropped_metrics"] == 3 * (400 + len(HEALTHY) - 256)
 
 
 def test_two_logs_of_one_name_become_two_runs(service: FakeService, tmp_path: Path) -> None:
     logs = [run_of(tmp_path / side / "ppo" / "updates.jsonl", healthy_rows(5)) for side in "ab"]
 
-    told = sent(service, *logs)
+    reports = sent(service, *logs)
 
-    assert [one["run"] for one in told] == ["ppo", "ppo-2"]
+    assert [report["run"] for report in reports] == ["ppo", "ppo-2"]
 
 
 def test_a_service_that_is_not_there_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_service_that_is_not_there_is_one_line_and_exit_code_3(tmp_path: Path)
 
 
 def _silences(service: FakeService) -> list[dict[str, object]]:
-    return [told for _, path, _, told in service.requests if path == "/api/v1/silences"]
+    return [body for _, path, _, body in service.requests if path == "/api/v1/silences"]
 
 
 def test_nobody_is_paged_by_the_alerts_of_an_old_run(service: FakeService, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_nobody_is_paged_by_the_alerts_of_an_old_run(service: FakeService, tmp_p
     done = invoked("import", log, "--url", service.url)
 
     assert done.returncode == 0
-    assert [told["matchers"] for told in _silences(service)] == [['run="old"']]
+    assert [body["matchers"] for body in _silences(service)] == [['run="old"']]
     assert service.requests[0][1] == "/api/v1/silences"
 
 
@@ -154,7 +154,7 @@ def test_a_busy_service_is_asked_again(service: FakeService, tmp_path: Path) -> 
     service.behaviour = busy
     log = run_of(tmp_path / "old" / "updates.jsonl", healthy_rows(5))
 
-    (told,) = sent(service, log)
+    (report,) = sent(service, log)
 
-    assert told["accepted"] == 6
+    assert report["accepted"] == 6
     assert turned_away == 2

@@ -61,9 +61,9 @@ def fleet(folder: Path, runs: int, scale: float, lost: int = 0) -> Path:
 def test_wilson_gives_the_published_intervals(
     hits: int, trials: int, low: float, high: float
 ) -> None:
-    found = wilson(hits, trials)
+    interval = wilson(hits, trials)
 
-    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
 
 
 def test_nothing_tried_is_nothing_known() -> None:
@@ -73,9 +73,9 @@ def test_nothing_tried_is_nothing_known() -> None:
 
 def test_newcombe_gives_the_published_difference() -> None:
     # Newcombe 1998, table II, example (a), method 10: 56/70 against 48/80.
-    found = share_difference((48, 56), (80, 70))
+    interval = share_difference((48, 56), (80, 70))
 
-    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.0524, 0.3339)
 
 
 def test_four_runs_a_side_are_too_few_for_an_interval() -> None:
@@ -94,9 +94,9 @@ def test_the_bootstrap_covers_the_true_difference_about_as_often_as_it_says() ->
     for _ in range(60):
         old = [draw.gauss(0.0, 1.0) for _ in range(12)]
         new = [draw.gauss(1.0, 1.0) for _ in range(12)]
-        found = median_difference(old, new)
-        assert found is not None
-        hits += found.holds(1.0)
+        interval = median_difference(old, new)
+        assert interval is not None
+        hits += interval.holds(1.0)
 
     assert hits >= 51
 
@@ -360,13 +360,13 @@ def test_a_fleet_of_any_size_keeps_only_the_worst_runs_in_memory() -> None:
     kept = Fleet(drawn=2)
     for number in range(2_000):
         word: VerdictWord = "diverged" if number % 100 == 7 else "healthy"
-        found = Examination(path="p", format="f", run=f"r{number}", unit="row", verdict=word)
-        found.downsampled = DownsampledSeries(rules)
-        kept.add(found)
+        examination = Examination(path="p", format="f", run=f"r{number}", unit="row", verdict=word)
+        examination.downsampled = DownsampledSeries(rules)
+        kept.add(examination)
 
     assert len(kept.lines) <= 2 * MOST_LINES
-    assert [found.verdict for found in kept.worst()].count("diverged") == 20
-    assert sum(found.downsampled is not None for found in kept.worst()) == 2
+    assert [examination.verdict for examination in kept.worst()].count("diverged") == 20
+    assert sum(examination.downsampled is not None for examination in kept.worst()) == 2
     assert kept.runs == 2_000
 
 

@@ -36,10 +36,10 @@ def ended(folder: Path, words: str, after: int = 0) -> Examination:
 def test_a_death_of_something_else_leaves_every_printed_update_good(
     words: str, tmp_path: Path
 ) -> None:
-    found = ended(tmp_path, words)
+    examination = ended(tmp_path, words)
 
-    assert found.verdict == "died"
-    assert (found.first_bad_update, found.last_good_update) == (None, 300)
+    assert examination.verdict == "died"
+    assert (examination.first_bad_update, examination.last_good_update) == (None, 300)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_a_death_of_something_else_leaves_every_printed_update_good(
     ],
 )
 def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: Path) -> None:
-    found = ended(tmp_path, words)
+    examination = ended(tmp_path, words)
 
-    assert found.verdict == "healthy"
-    assert found.failure is None
-    assert not any("without saying" in said for said in found.not_checked)
+    assert examination.verdict == "healthy"
+    assert examination.failure is None
+    assert not any("without saying" in note for note in examination.not_checked)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: 
 def test_words_that_only_lost_numbers_cause_are_divergence(
     words: str, first_bad: int, tmp_path: Path
 ) -> None:
-    found = ended(tmp_path, words)
+    examination = ended(tmp_path, words)
 
-    assert found.verdict == "diverged"
-    assert found.first_bad_update == first_bad
+    assert examination.verdict == "diverged"
+    assert examination.first_bad_update == first_bad
 
 
 def test_a_loss_that_was_nan_in_words_only_and_went_on_is_suspicious(tmp_path: Path) -> None:
@@ -112,16 +112,16 @@ def test_one_skipped_step_under_a_loss_scaler_is_healthy(words: str, tmp_path: P
 
 
 def test_a_run_that_says_that_it_is_done_has_its_end_checked(tmp_path: Path) -> None:
-    found = ended(tmp_path, "`Trainer.fit` stopped: `max_epochs=10` reached.")
+    examination = ended(tmp_path, "`Trainer.fit` stopped: `max_epochs=10` reached.")
 
-    assert found.verdict == "healthy"
-    assert not any("without saying" in said for said in found.not_checked)
+    assert examination.verdict == "healthy"
+    assert not any("without saying" in note for note in examination.not_checked)
 
 
 def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text("step,accuracy\n" + "".join(f"{at},0.5\n" for at in range(20)))
 
-    found = examined(path)
+    examination = examined(path)
 
-    assert found.not_checked[0] == "no rule knows any of the log's readings (accuracy)"
+    assert examination.not_checked[0] == "no rule knows any of the log's readings (accuracy)"

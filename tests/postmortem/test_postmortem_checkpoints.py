@@ -29,11 +29,11 @@ def test_the_newest_finite_checkpoint_from_before_the_damage_is_named(tmp_path: 
     for number in (10, 20, 28, 35):
         saved(tmp_path / "checkpoints" / f"model_{number}.pt")
 
-    found = examined(log).checkpoints
+    checkpoints = examined(log).checkpoints
 
-    assert found.best is not None
-    assert found.best.path.name == "model_28.pt"
-    assert [one.path.name for one in found.refused] == ["model_35.pt"]
+    assert checkpoints.best is not None
+    assert checkpoints.best.path.name == "model_28.pt"
+    assert [checkpoint.path.name for checkpoint in checkpoints.refused] == ["model_35.pt"]
 
 
 def test_a_checkpoint_that_is_not_finite_or_torn_is_passed_over_with_its_reason(
@@ -45,11 +45,11 @@ def test_a_checkpoint_that_is_not_finite_or_torn_is_passed_over_with_its_reason(
     torn = saved(tmp_path / "model_25.pt")
     torn.write_bytes(torn.read_bytes()[:-40])
 
-    found = examined(log).checkpoints
+    checkpoints = examined(log).checkpoints
 
-    assert found.best is not None
-    assert found.best.path == good
-    assert [(one.path.name, one.state) for one in found.refused] == [
+    assert checkpoints.best is not None
+    assert checkpoints.best.path == good
+    assert [(checkpoint.path.name, checkpoint.state) for checkpoint in checkpoints.refused] == [
         ("model_25.pt", "bad"),
         ("model_20.pt", "bad"),
     ]
@@ -65,9 +65,9 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     log = run_of(tmp_path / "updates.jsonl", EXPLODED)
     (tmp_path / "model_20.pt").write_bytes(pickle.dumps(Hostile()))
 
-    found = examined(log).checkpoints
+    checkpoints = examined(log).checkpoints
 
-    assert found.best is None
+    assert checkpoints.best is None
     assert not witness.exists()
 
 
@@ -111,9 +111,9 @@ def test_the_hooks_own_log_leads_to_the_checkpoints_wherever_they_are(
                 watch.save({"model": model}, step=number)
         watch.log({**HEALTHY, "train/value_loss": math.nan}, step=31)
 
-    found = examined(tmp_path / "spool")
+    examination = examined(tmp_path / "spool")
 
-    assert found.verdict == "diverged"
-    assert found.checkpoints.best is not None
-    assert found.checkpoints.best.path.is_relative_to(tmp_path / "far" / "away")
-    assert found.checkpoints.best.step == 30
+    assert examination.verdict == "diverged"
+    assert examination.checkpoints.best is not None
+    assert examination.checkpoints.best.path.is_relative_to(tmp_path / "far" / "away")
+    assert examination.checkpoints.best.step == 30

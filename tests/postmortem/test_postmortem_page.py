@@ -29,8 +29,8 @@ class _Tags(HTMLParser):
 
 
 def _page_of(path: Path) -> str:
-    found = examined(path, draw=True)
-    return page.render([found], Counter([found.verdict]))
+    examination = examined(path, draw=True)
+    return page.render([examination], Counter([examination.verdict]))
 
 
 def test_a_page_needs_nothing_from_anywhere_and_runs_nothing() -> None:

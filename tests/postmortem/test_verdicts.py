@@ -32,9 +32,9 @@ VERDICTS = {
 def test_a_real_log_gets_the_verdict_that_its_evidence_allows(name: str) -> None:
     verdict, first_bad = VERDICTS[name]
 
-    found = examined(LOGS / name)
+    examination = examined(LOGS / name)
 
-    assert (found.verdict, found.first_bad_update) == (verdict, first_bad)
+    assert (examination.verdict, examination.first_bad_update) == (verdict, first_bad)
 
 
 @pytest.mark.parametrize(
@@ -42,23 +42,23 @@ def test_a_real_log_gets_the_verdict_that_its_evidence_allows(name: str) -> None
     [name for name, (verdict, _) in VERDICTS.items() if verdict in {"healthy", "suspicious"}],
 )
 def test_nothing_halts_a_run_that_was_well_or_recovered(name: str) -> None:
-    found = examined(LOGS / name)
+    examination = examined(LOGS / name)
 
-    assert found.halt_update is None
-    assert all(alert.severity != "critical" for alert in found.alerts)
+    assert examination.halt_update is None
+    assert all(alert.severity != "critical" for alert in examination.alerts)
 
 
 def test_a_log_that_breaks_off_is_healthy_only_as_far_as_it_goes() -> None:
-    found = examined(LOGS / "noeps_constreward" / "progress.csv")
+    examination = examined(LOGS / "noeps_constreward" / "progress.csv")
 
-    assert found.verdict == "healthy"
-    assert any("without saying that the run finished" in said for said in found.not_checked)
+    assert examination.verdict == "healthy"
+    assert any("without saying that the run finished" in note for note in examination.not_checked)
 
 
 def test_what_was_not_logged_is_said() -> None:
-    found = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
+    examination = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
 
-    assert "train/advantages_count was not logged" in found.not_checked
+    assert "train/advantages_count was not logged" in examination.not_checked
 
 
 def test_a_traceback_after_healthy_updates_is_a_death(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_a_traceback_after_healthy_updates_is_a_death(tmp_path: Path) -> None:
     trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
     log.write_text("\n".join([*lines, *trace, "KeyError: 'reward'"]) + "\n")
 
-    found = examined(log)
+    examination = examined(log)
 
-    assert found.verdict == "died"
-    assert found.failure is not None
-    assert "KeyError" in found.failure
+    assert examination.verdict == "died"
+    assert examination.failure is not None
+    assert "KeyError" in examination.failure
 
 
 def test_a_traceback_that_names_nan_is_a_divergence(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_an_early_warning_long_before_is_not_the_first_bad_update(tmp_path: Path
     rows[379] = {**HEALTHY, "train/approx_kl": 0.4}
     rows[389] = {**HEALTHY, "train/value_loss": "Infinity"}
 
-    found = examined(run_of(tmp_path / "run.jsonl", rows))
+    examination = examined(run_of(tmp_path / "run.jsonl", rows))
 
-    assert (found.first_bad_update, found.last_good_update) == (380, 379)
+    assert (examination.first_bad_update, examination.last_good_update) == (380, 379)
 
 
 def test_the_lead_of_a_rule_counts_the_updates_that_it_was_ahead(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_the_lead_of_a_rule_counts_the_updates_that_it_was_ahead(tmp_path: Path)
     rows[39] = {**HEALTHY, "train/approx_kl": 0.4}
     rows[44] = {**HEALTHY, "train/value_loss": "NaN"}
 
-    found = examined(run_of(tmp_path / "run.jsonl", rows))
+    examination = examined(run_of(tmp_path / "run.jsonl", rows))
 
-    leads = {alert.rule: alert.lead_updates for alert in found.alerts}
+    leads = {alert.rule: alert.lead_updates for alert in examination.alerts}
     assert leads["KLHigh"] == 5
     assert leads["LossNonFinite"] == 0
 
@@ -119,26 +119,30 @@ def test_the_lead_of_a_rule_counts_the_updates_that_it_was_ahead(tmp_path: Path)
 def test_a_halt_says_how_many_updates_it_would_have_spared(tmp_path: Path) -> None:
     rows = [*healthy_rows(30), *[{**HEALTHY, "train/value_loss": "NaN"}] * 10]
 
-    found = examined(run_of(tmp_path / "run.jsonl", rows))
+    examination = examined(run_of(tmp_path / "run.jsonl", rows))
 
-    assert (found.halt_update, found.saved_updates, found.wasted_updates) == (31, 9, 10)
+    assert (examination.halt_update, examination.saved_updates, examination.wasted_updates) == (
+        31,
+        9,
+        10,
+    )
 
 
 def test_stages_cover_the_log_from_the_first_bad_update_to_its_end() -> None:
-    found = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
+    examination = examined(LOGS / "made_bad_rew1e20_pendulum" / "progress.csv")
 
-    assert found.stages[0].first_update == found.first_bad_update
-    assert found.stages[-1].last_update == found.last_update
+    assert examination.stages[0].first_update == examination.first_bad_update
+    assert examination.stages[-1].last_update == examination.last_update
 
 
 def test_numbers_in_the_json_are_finite_or_words() -> None:
     def walk(value: object) -> None:
         if isinstance(value, dict):
-            for one in value.values():
-                walk(one)
+            for item in value.values():
+                walk(item)
         elif isinstance(value, list):
-            for one in value:
-                walk(one)
+            for item in value:
+                walk(item)
         elif isinstance(value, float):
             assert math.isfinite(value)
 
@@ -181,6 +185,6 @@ def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
     again = [f"step {at} loss {4.0 - 0.03 * (at - begins_at)}" for at in range(begins_at, 70)]
     (tmp_path / "log.txt").write_text("\n".join([*failed, *again]) + "\n")
 
-    found = examined(tmp_path / "log.txt")
+    examination = examined(tmp_path / "log.txt")
 
-    assert (found.verdict == "healthy") == well
+    assert (examination.verdict == "healthy") == well

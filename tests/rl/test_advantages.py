@@ -29,7 +29,10 @@ def reference(values: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
 
 
 def numbers(statistics: dict[str, torch.Tensor]) -> dict[str, float]:
-    return {name.removeprefix("train/advantages_"): float(one) for name, one in statistics.items()}
+    return {
+        name.removeprefix("train/advantages_"): float(statistic)
+        for name, statistic in statistics.items()
+    }
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -75,9 +78,9 @@ def test_no_value_exceeds_the_bound_that_the_rules_rely_on(dtype: torch.dtype) -
 
     _, statistics = standardize_advantages(raw, eps=0.0)
 
-    found = numbers(statistics)
-    assert found["norm_max_abs"] == pytest.approx(math.sqrt(2047), rel=1e-6)
-    assert found["norm_max_abs"] <= math.sqrt(found["count"] - 1) * (1 + 1e-12)
+    measured = numbers(statistics)
+    assert measured["norm_max_abs"] == pytest.approx(math.sqrt(2047), rel=1e-6)
+    assert measured["norm_max_abs"] <= math.sqrt(measured["count"] - 1) * (1 + 1e-12)
 
 
 def test_masked_values_neither_count_nor_poison() -> None:
@@ -125,9 +128,9 @@ def test_the_share_at_the_clip_tells_what_clipping_hides() -> None:
 def test_divisor_and_epsilon_are_those_that_were_used() -> None:
     _, statistics = standardize_advantages(torch.tensor([1.0, 3.0]), eps=0.5)
 
-    found = numbers(statistics)
-    assert (found["mean_raw"], found["std_raw"]) == (2.0, 1.0)
-    assert (found["divisor"], found["epsilon"]) == (1.5, 0.5)
+    measured = numbers(statistics)
+    assert (measured["mean_raw"], measured["std_raw"]) == (2.0, 1.0)
+    assert (measured["divisor"], measured["epsilon"]) == (1.5, 0.5)
 
 
 def test_the_argument_is_left_alone_and_no_graph_is_recorded() -> None:
@@ -215,6 +218,6 @@ def test_processes_standardise_by_the_statistics_of_all_their_values(tmp_path: P
         )
         for rank in range(3)
     ]
-    told = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
 
-    assert [out for out, _ in told] == ["agreed\n"] * 3, told
+    assert [out for out, _ in outputs] == ["agreed\n"] * 3, outputs

@@ -159,9 +159,9 @@ def until(condition: Any, seconds: float = 15.0) -> Any:
     """Poll another process until something holds; its value."""
     deadline = time.monotonic() + seconds
     while True:
-        found = condition()
-        if found:
-            return found
+        value = condition()
+        if value:
+            return value
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
 

@@ -16,9 +16,9 @@ class Receiver(BaseHTTPRequestHandler):
     def next_of(cls, run: str) -> tuple[dict, dict]:
         """Headers and body of the next message about a run; others are dropped."""
         while True:
-            headers, told = cls.taken.get(timeout=20)
-            if told["watchstep"]["run"] == run:
-                return headers, told
+            headers, notice = cls.taken.get(timeout=20)
+            if notice["watchstep"]["run"] == run:
+                return headers, notice
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -12,8 +12,8 @@ from watchstep_monitor.service.clock import SharedClock, SystemClock
 HOUR = timedelta(hours=1)
 
 
-def gap(one: datetime, other: datetime) -> float:
-    return abs((one - other).total_seconds())
+def gap(moment: datetime, other: datetime) -> float:
+    return abs((moment - other).total_seconds())
 
 
 def test_before_anybody_was_asked_it_is_the_wall_clock() -> None:

@@ -65,18 +65,18 @@ def test_stages_have_their_updates_and_survive_a_restart(tmp_path: Path) -> None
     with bench(tmp_path) as at:
         beyond_bound(at)
         at.send(update(44, train__policy_loss=math.nan))
-        told = at.run_service.view("a", None).incident
+        incident = at.run_service.view("a", None).incident
 
     with bench(tmp_path) as at:
         again = at.run_service.view("a", None).incident
 
-    assert again == told
-    assert [(phase["stage"], phase["first_update"]) for phase in told.phases] == [
+    assert again == incident
+    assert [(phase["stage"], phase["first_update"]) for phase in incident.phases] == [
         ("early signs", 41),
         ("explosion", 43),
         ("divergence", 44),
     ]
-    assert told.damage == 44
+    assert incident.damage == 44
 
 
 def test_nothing_that_stands_out_is_no_diagnosis(tmp_path: Path) -> None:

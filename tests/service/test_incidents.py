@@ -253,12 +253,12 @@ def test_the_pinned_checkpoint_and_what_the_trainer_did_are_in_the_message(
 
 def told(at: Bench) -> list[Notice]:
     """What the receivers are told next, oldest first; each is taken."""
-    found = []
+    notices = []
     while claimed := at.opened.outbox.claim(at.clock.now(), 10, 60, []):
         for delivery in claimed:
-            found.append(delivery.notice)
+            notices.append(delivery.notice)
             at.opened.outbox.settle(delivery, Delivered(), at.clock.now())
-    return found
+    return notices
 
 
 def test_what_the_same_batch_says_of_the_halt_and_the_pin_is_in_the_first_message(

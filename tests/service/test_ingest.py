@@ -193,14 +193,14 @@ def test_metrics_beyond_what_a_run_may_have_are_left_out_and_the_rest_is_judged(
 def test_a_command_reaches_the_trainer_until_it_answers(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
-        asked = at.run_service.command("a", "halt", "stop it", None)
+        halt = at.run_service.command("a", "halt", "stop it", None)
         again = at.run_service.command("a", "halt", "really", None)
 
         commands = at.send().commands
         at.send(update(2, event={"kind": "halted", "reason": "asked to"}))
 
-        assert again.id == asked.id
-        assert [command.id for command in commands] == [asked.id]
+        assert again.id == halt.id
+        assert [command.id for command in commands] == [halt.id]
         assert at.send().commands == ()
         assert at.run_service.view("a", None).record.status == "halted"
 

@@ -44,8 +44,8 @@ def one_run_a_transaction(url: str) -> Iterator[None]:
                     )
         yield
         with engine.connect() as connection:
-            found = connection.exec_driver_sql(SPANNING).scalars().all()
-        if found:
-            raise SpanningError("; ".join(found))
+            spanning = connection.exec_driver_sql(SPANNING).scalars().all()
+        if spanning:
+            raise SpanningError("; ".join(spanning))
     finally:
         engine.dispose()

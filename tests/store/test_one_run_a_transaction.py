@@ -78,16 +78,16 @@ def numbers(parameters: Any) -> set[int]:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    found = Recorded()
+    recorder = Recorded()
     sent = pipeline.send_together
 
     def send_together(connection: Any, statements: Any) -> None:
         for statement, parameters in statements:
-            found.note(id(connection), statement, parameters)
+            recorder.note(id(connection), statement, parameters)
         sent(connection, statements)
 
     monkeypatch.setattr(transaction, "send_together", send_together)
-    return found
+    return recorder
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -142,7 +142,9 @@ def test_no_transaction_of_updates_alerts_commands_deliveries_or_retention_names
     assert len(due) == 12
     assert spanning == []
     # One that tells makes every other commit wait for its own sync.
-    assert not [each for each in recorded.ended if any("pg_notify" in said for said, _ in each)]
+    assert not [
+        each for each in recorded.ended if any("pg_notify" in statement for statement, _ in each)
+    ]
     assert len(recorded.ended) > 12 * 7
     assert tables >= set(schema.metadata.tables) - OF_NO_RUN
 

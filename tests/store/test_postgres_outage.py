@@ -98,17 +98,17 @@ def test_a_diverged_run_that_falls_silent_is_called_so_too(at: Bench) -> None:
 def test_a_run_that_another_replica_heard_last_is_called_silent(tmp_path: Path) -> None:
     with (
         postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        one.send(grad(1, 1.0))
-        two.clock.move(301)
+        first.send(grad(1, 1.0))
+        second.clock.move(301)
 
-        Scheduler(two.run_service, 1.0).look()
+        Scheduler(second.run_service, 1.0).look()
 
-        assert two.alerts()["Silent"] == "firing"
-        one.send(grad(2, 1.0))
-        assert "Silent" not in one.alerts()
+        assert second.alerts()["Silent"] == "firing"
+        first.send(grad(2, 1.0))
+        assert "Silent" not in first.alerts()
 
 
 def test_a_replica_that_does_not_keep_the_clock_leaves_silent_runs_alone(tmp_path: Path) -> None:

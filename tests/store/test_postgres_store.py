@@ -55,7 +55,7 @@ def listened(at: Bench) -> list[tuple[str, str, int]]:
     heard: list[tuple[str, str, int]] = []
     assert at.opened.replicas is not None
     at.opened.replicas.start(
-        lambda told: heard.append((told.run, told.kind, told.detail.get("seq", 0)))
+        lambda news: heard.append((news.run, news.kind, news.detail.get("seq", 0)))
     )
     return heard
 
@@ -75,38 +75,38 @@ def test_each_replica_hears_once_of_what_another_committed_and_not_of_its_own(
     url: str, tmp_path: Path
 ) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        heard_one, heard_two = listened(one), listened(two)
+        heard_first, heard_second = listened(first), listened(second)
         until(lambda: listens(url, 2))
-        one.send(grad(1, 50.0))
-        two.send(grad(2, 1.0))
+        first.send(grad(1, 50.0))
+        second.send(grad(2, 1.0))
 
-        until(lambda: ("a", "transition", 2) in heard_one)
-        until(lambda: ("a", "transition", 1) in heard_two)
+        until(lambda: ("a", "transition", 2) in heard_first)
+        until(lambda: ("a", "transition", 1) in heard_second)
 
-        assert ("a", "transition", 1) not in heard_one
-        assert ("a", "transition", 2) not in heard_two
-        assert heard_one.count(("a", "transition", 2)) == 1
+        assert ("a", "transition", 1) not in heard_first
+        assert ("a", "transition", 2) not in heard_second
+        assert heard_first.count(("a", "transition", 2)) == 1
 
 
 def test_a_replica_whose_voice_was_cut_off_is_heard_again(url: str, tmp_path: Path) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
         executing(url) as sql,
     ):
-        heard = listened(two)
+        heard = listened(second)
         until(lambda: listens(url, 1))
-        one.send(grad(1, 50.0))
+        first.send(grad(1, 50.0))
         until(lambda: ("a", "transition", 1) in heard)
         cut = sql(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE query LIKE 'SELECT pg_notify%%' AND datname = current_database()"
         ).scalar_one()
 
-        one.send(grad(2, 1.0))
+        first.send(grad(2, 1.0))
 
         until(lambda: ("a", "transition", 2) in heard)
         assert cut == 1
@@ -114,41 +114,41 @@ def test_a_replica_whose_voice_was_cut_off_is_heard_again(url: str, tmp_path: Pa
 
 def test_how_a_delivery_went_is_heard_at_the_other_replica(url: str, tmp_path: Path) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        heard_one, heard_two = listened(one), listened(two)
+        heard_first, heard_second = listened(first), listened(second)
         until(lambda: listens(url, 2))
-        one.send(grad(1, 50.0))
-        (claimed,) = one.opened.outbox.claim(one.clock.now(), 10, 60, [])
-        one.opened.outbox.settle(claimed, Delivered(), one.clock.now())
+        first.send(grad(1, 50.0))
+        (claimed,) = first.opened.outbox.claim(first.clock.now(), 10, 60, [])
+        first.opened.outbox.settle(claimed, Delivered(), first.clock.now())
 
-        until(lambda: ("a", "delivery", 0) in heard_two)
+        until(lambda: ("a", "delivery", 0) in heard_second)
 
-        assert ("a", "delivery", 0) not in heard_one
+        assert ("a", "delivery", 0) not in heard_first
 
 
 def test_two_replicas_that_claim_at_once_share_what_is_due_and_leave_nothing(
     url: str, tmp_path: Path
 ) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
         ThreadPoolExecutor(2) as pool,
     ):
         for n in range(100):
-            one.send(grad(1, 50.0), run=f"r{n}")
+            first.send(grad(1, 50.0), run=f"r{n}")
 
         def claim_all(at: Bench) -> list[str]:
             ids = []
-            while deliveries := at.opened.outbox.claim(one.clock.now(), 3, 60, []):
+            while deliveries := at.opened.outbox.claim(first.clock.now(), 3, 60, []):
                 ids += [delivery.id for delivery in deliveries]
             return ids
 
-        first, second = pool.map(claim_all, (one, two))
+        claimed_first, claimed_second = pool.map(claim_all, (first, second))
 
-    assert len(first) + len(second) == len({*first, *second}) == 100
-    assert min(len(first), len(second)) > 10
+    assert len(claimed_first) + len(claimed_second) == len({*claimed_first, *claimed_second}) == 100
+    assert min(len(claimed_first), len(claimed_second)) > 10
 
 
 def test_what_no_notification_told_is_found_by_looking(url: str, tmp_path: Path) -> None:
@@ -170,17 +170,17 @@ def test_what_no_notification_told_is_found_by_looking(url: str, tmp_path: Path)
 
 
 def test_one_keeps_the_clock_and_hands_it_over_when_it_ends(url: str, tmp_path: Path) -> None:
-    with bench(tmp_path / "two", database_url=url) as two:
-        with bench(tmp_path / "one", database_url=url) as one:
-            assert one.opened.replicas is not None
-            assert two.opened.replicas is not None
-            listened(one)
-            until(one.opened.replicas.leads)
-            listened(two)
+    with bench(tmp_path / "two", database_url=url) as second:
+        with bench(tmp_path / "one", database_url=url) as first:
+            assert first.opened.replicas is not None
+            assert second.opened.replicas is not None
+            listened(first)
+            until(first.opened.replicas.leads)
+            listened(second)
             until(lambda: listens(url, 2))
-            assert not two.opened.replicas.leads()
+            assert not second.opened.replicas.leads()
 
-        until(two.opened.replicas.leads)
+        until(second.opened.replicas.leads)
 
 
 def test_a_replica_that_hangs_loses_the_clock(
@@ -188,20 +188,20 @@ def test_a_replica_that_hangs_loses_the_clock(
 ) -> None:
     monkeypatch.setattr(replicas, "FROZEN_MS", 400)
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        assert one.opened.replicas is not None
-        assert two.opened.replicas is not None
+        assert first.opened.replicas is not None
+        assert second.opened.replicas is not None
         free = threading.Event()
-        one.opened.replicas.start(lambda *_: bool(free.wait(30)))
-        until(one.opened.replicas.leads)
-        until(lambda: one.opened.replicas._swept)
-        listened(two)
-        two.send(grad(1, 50.0))
+        first.opened.replicas.start(lambda *_: bool(free.wait(30)))
+        until(first.opened.replicas.leads)
+        until(lambda: first.opened.replicas._swept)
+        listened(second)
+        second.send(grad(1, 50.0))
 
         try:
-            until(two.opened.replicas.leads)
+            until(second.opened.replicas.leads)
         finally:
             free.set()
 
@@ -347,17 +347,17 @@ def test_a_replica_that_is_overtaken_again_and_again_keeps_its_connections(
     url: str, tmp_path: Path
 ) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        one.send(grad(1, 1.0))
+        first.send(grad(1, 1.0))
         with executing(url) as sql:
             pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
             pids += " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             before = sql(pids).scalar_one()
             for n in range(2, 62, 2):
-                two.send(grad(n, 1.0))
-                one.send(grad(n + 1, 1.0))
+                second.send(grad(n, 1.0))
+                first.send(grad(n + 1, 1.0))
 
             assert set(before) <= set(sql(pids).scalar_one())
-        assert two.run_service.view("a", None).record.updates == 61
+        assert second.run_service.view("a", None).record.updates == 61

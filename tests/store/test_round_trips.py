@@ -23,21 +23,21 @@ def at(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def asked(at: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def trips(at: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each round trip of a writer was for, from now on."""
-    found: list[str] = []
+    purposes: list[str] = []
     sent = pipeline.send_together
 
     def send_together(connection: Any, statements: Any) -> None:
-        found.append("; ".join(kind(statement) for statement, _ in statements))
+        purposes.append("; ".join(kind(statement) for statement, _ in statements))
         sent(connection, statements)
 
     def note(connection: Any, _: Any, statement: str, *__: Any) -> None:
-        found.append(kind(statement))
+        purposes.append(kind(statement))
 
     monkeypatch.setattr(transaction, "send_together", send_together)
     event.listen(at.opened._engines[0], "before_cursor_execute", note)
-    return found
+    return purposes
 
 
 def kind(statement: str) -> str:
@@ -46,14 +46,14 @@ def kind(statement: str) -> str:
 
 
 def test_the_first_batch_of_a_run_is_looked_up_and_then_written_in_one_flight(
-    at: Bench, asked: list[str]
+    at: Bench, trips: list[str]
 ) -> None:
     at.send(grad(1, 50.0))
 
     # Once in a run's life: whether one of its name was deleted decides if it may be written.
-    assert asked[:3] == ["BEGIN", "SELECT runs", "SELECT deleted_runs"]
-    assert len(asked) == 4
-    written = asked[3].split("; ")
+    assert trips[:3] == ["BEGIN", "SELECT runs", "SELECT deleted_runs"]
+    assert len(trips) == 4
+    written = trips[3].split("; ")
     assert {
         "DELETE deleted_runs",
         "INSERT runs",
@@ -64,41 +64,41 @@ def test_the_first_batch_of_a_run_is_looked_up_and_then_written_in_one_flight(
     assert written[-1] == "COMMIT"
 
 
-def test_a_later_batch_is_one_flight(at: Bench, asked: list[str]) -> None:
+def test_a_later_batch_is_one_flight(at: Bench, trips: list[str]) -> None:
     at.send(grad(1, 1.0))
-    asked.clear()
+    trips.clear()
 
     at.send(grad(2, 1.0))
 
-    assert len(asked) == 1
+    assert len(trips) == 1
 
 
 def test_new_names_are_looked_for_once_and_written_with_the_rest(
-    at: Bench, asked: list[str]
+    at: Bench, trips: list[str]
 ) -> None:
     at.send(grad(1, 1.0))
-    asked.clear()
+    trips.clear()
 
     at.send(update(2, loss=1.0), update(3, loss=1.0, entropy=1.0))
 
-    assert next(each for each in asked if "shapes" in each) == "SELECT shapes"
-    assert len(asked) == 3
-    assert asked[-1].count("INSERT shapes") == 2
+    assert next(each for each in trips if "shapes" in each) == "SELECT shapes"
+    assert len(trips) == 3
+    assert trips[-1].count("INSERT shapes") == 2
 
 
 def test_names_that_another_replica_stored_meanwhile_keep_their_number(tmp_path: Path) -> None:
     with (
         postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
-        one.send(grad(1, 1.0))
-        two.send(update(2, loss=1.0))
+        first.send(grad(1, 1.0))
+        second.send(update(2, loss=1.0))
 
-        one.send(update(3, loss=2.0), update(4, entropy=3.0))
+        first.send(update(3, loss=2.0), update(4, entropy=3.0))
 
-        updates = [(each.seq, dict(each.readings)) for each in one.opened.store.updates("a")]
-        numbers = [row[0] for row in asking(one, "SELECT shape FROM shapes ORDER BY shape")]
+        updates = [(each.seq, dict(each.readings)) for each in first.opened.store.updates("a")]
+        numbers = [row[0] for row in asking(first, "SELECT shape FROM shapes ORDER BY shape")]
     assert updates == [
         (1, {"train/grad_norm": 1.0}),
         (2, {"loss": 1.0}),

@@ -43,9 +43,9 @@ def test_readings_come_back_as_they_were_sent_bit_for_bit(at: Bench) -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan]
     at.send(*[update(n, x=value) for n, value in enumerate(values, 1)])
 
-    found, _ = at.run_service.series("a", "x", (None, None), 100)
+    points, _ = at.run_service.series("a", "x", (None, None), 100)
 
-    assert [repr(point.value) for point in found] == [repr(value) for value in values]
+    assert [repr(point.value) for point in points] == [repr(value) for value in values]
 
 
 def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: Bench) -> None:
@@ -70,7 +70,7 @@ def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> 
 
     result = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
 
-    assert {seq: one.readings["train/grad_norm"] for seq, one in result.items()} == {
+    assert {seq: stored.readings["train/grad_norm"] for seq, stored in result.items()} == {
         1: 1.0,
         256: 256.0,
         257: 257.0,
@@ -93,9 +93,9 @@ def test_all_updates_of_a_run_come_back_whole_and_in_order(at: Bench) -> None:
 def test_steps_narrow_a_series_at_both_ends_inclusively(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 11)])
 
-    found, _ = at.run_service.series("a", "train/grad_norm", (30, 50), 100)
+    points, _ = at.run_service.series("a", "train/grad_norm", (30, 50), 100)
 
-    assert [point.step for point in found] == [30, 40, 50]
+    assert [point.step for point in points] == [30, 40, 50]
 
 
 def test_a_writer_that_is_behind_is_told_so_and_nothing_of_it_stays(at: Bench) -> None:
@@ -298,31 +298,31 @@ def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
         at.run_service, RetentionSettings(updates_s=50.0, incident_window_updates=2)
     ).look()
 
-    found, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
+    points, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
     assert removed == 31 - 5
-    assert [point.seq for point in found] == [13, 14, 15, 16, 17]
+    assert [point.seq for point in points] == [13, 14, 15, 16, 17]
     assert at.opened.store.ended_with_updates(at.clock.now(), 10) == []
 
 
 def test_two_replicas_advance_one_run_in_strict_order(tmp_path: Path) -> None:
     with (
         postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
     ):
         for n in range(1, 21, 2):
-            one.send(grad(n, 500.0 if n > 10 else 1.0))
-            two.send(grad(n + 1, 500.0 if n > 10 else 1.0))
+            first.send(grad(n, 500.0 if n > 10 else 1.0))
+            second.send(grad(n + 1, 500.0 if n > 10 else 1.0))
 
-        entries = one.opened.store.timeline("a", 100, None).items
+        entries = first.opened.store.timeline("a", 100, None).items
         fired = [
             (entry.detail["rule"], entry.seq)
             for entry in entries
             if entry.detail.get("change") == "firing"
         ]
         assert fired == [("GradHigh", 11), ("GradExploded", 12)]
-        assert two.run_service.view("a", None).record.updates == 20
-        assert len(one.notices()) == 2
+        assert second.run_service.view("a", None).record.updates == 20
+        assert len(first.notices()) == 2
 
 
 def long_run(at: Bench, last: int) -> None:

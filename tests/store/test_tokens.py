@@ -194,10 +194,10 @@ def test_revoked_in_the_store_is_revoked_although_the_settings_name_it() -> None
 
 def test_a_replica_hears_of_a_new_token_at_once(tmp_path: Path) -> None:
     heard: list[str] = []
-    with postgres_database() as url, bench(tmp_path / "one", database_url=url) as one:
-        assert one.opened.replicas is not None
-        one.opened.replicas.start(lambda told: heard.append(told.kind))
-        until(one.opened.replicas.leads)
+    with postgres_database() as url, bench(tmp_path / "one", database_url=url) as replica:
+        assert replica.opened.replicas is not None
+        replica.opened.replicas.start(lambda news: heard.append(news.kind))
+        until(replica.opened.replicas.leads)
 
         with tokens_of(StoreOptions(tmp_path / "two", url)) as tokens:
             tokens.create(token()[1])
@@ -246,13 +246,13 @@ def test_a_file_of_before_is_taken_over_once_and_revoked_stays_revoked(tmp_path:
         opened.tokens.revoke("old", START)
         adopt_filed(opened.tokens, tmp_path)
 
-        found = {token.name: token for token in opened.tokens.tokens()}
+        tokens = {token.name: token for token in opened.tokens.tokens()}
     finally:
         opened.close()
 
-    assert found["old"].created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert found["old"].projects == ("p",)
-    assert {name: one.state(START) for name, one in found.items()} == {
+    assert tokens["old"].created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert tokens["old"].projects == ("p",)
+    assert {name: token.state(START) for name, token in tokens.items()} == {
         "old": "revoked",
         "gone": "revoked",
     }

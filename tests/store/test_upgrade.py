@@ -330,8 +330,8 @@ def test_writers_of_two_replicas_that_find_no_partition_make_it_once(
     url: str, tmp_path: Path
 ) -> None:
     with (
-        bench(tmp_path / "one", database_url=url) as one,
-        bench(tmp_path / "two", database_url=url) as two,
+        bench(tmp_path / "one", database_url=url) as first,
+        bench(tmp_path / "two", database_url=url) as second,
         ThreadPoolExecutor(8) as pool,
     ):
         with connected(url) as connection:
@@ -339,6 +339,6 @@ def test_writers_of_two_replicas_that_find_no_partition_make_it_once(
                 connection.exec_driver_sql(f"DROP TABLE {partition(week)}")
 
         def send(at: int) -> int:
-            return (one, two)[at % 2].send(grad(1, 1.0), run=f"new-{at}").accepted
+            return (first, second)[at % 2].send(grad(1, 1.0), run=f"new-{at}").accepted
 
         assert list(pool.map(send, range(8))) == [1] * 8

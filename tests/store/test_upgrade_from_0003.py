@@ -191,11 +191,11 @@ groups:
     with bench(tmp_path / "own", database_url=store, rules=rules("LossBig")) as at:
         at.send(update(1, train__loss=50.0), run="renamed")
         (before,) = at.run_service.view("renamed", None).alerts
-        told, clock = at.notices(), at.clock
+        notices, clock = at.notices(), at.clock
     new = rules("LossHigh", "        formerly: [LossBig]\n")
     with bench(tmp_path / "own", database_url=store, rules=new, clock=clock) as at:
         at.send(update(2, train__loss=50.0), run="renamed")
         (after,) = at.run_service.view("renamed", None).alerts
 
         assert (after.id, after.rule, after.state) == (before.id, "LossHigh", "firing")
-        assert at.notices() == told
+        assert at.notices() == notices

@@ -115,11 +115,11 @@ def test_a_log_torn_anywhere_gives_a_beginning_of_the_whole(source: str, tmp_pat
     for cut in range(1, 10):
         torn.write_bytes(whole[: len(whole) * cut // 10])
         try:
-            found = [(u.step, repr(u.readings)) for u in open_log(torn).updates]
+            updates = [(u.step, repr(u.readings)) for u in open_log(torn).updates]
         except LogUnreadableError:
-            found = []
+            updates = []
         # The last row may have lost its last readings, but none of them is wrong.
-        assert found[:-1] == expected[: max(len(found) - 1, 0)]
+        assert updates[:-1] == expected[: max(len(updates) - 1, 0)]
 
 
 def test_a_torn_last_line_is_marked_and_its_cut_number_left_out(tmp_path: Path) -> None:

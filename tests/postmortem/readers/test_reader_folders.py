@@ -81,9 +81,9 @@ def test_several_logs_of_one_format_are_a_run_each(tmp_path: Path) -> None:
     write(tmp_path / "fleet" / "seed0.jsonl", rows(1))
     write(tmp_path / "fleet" / "seed1.jsonl", rows(1, 2))
 
-    found = {log.run: len(list(log.updates)) for log in open_logs([tmp_path])}
+    lengths = {log.run: len(list(log.updates)) for log in open_logs([tmp_path])}
 
-    assert found == {"fleet/seed0.jsonl": 1, "fleet/seed1.jsonl": 2}
+    assert lengths == {"fleet/seed0.jsonl": 1, "fleet/seed1.jsonl": 2}
 
 
 def test_of_checkpoints_beside_each_other_only_the_last_state_is_a_run(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_what_is_no_training_log_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "run" / "weights.pt", "step=1 loss=2\n")
     write(tmp_path / ".hidden" / "updates.jsonl", rows(1))
 
-    found = [(log.run, log.notes) for log in open_logs([tmp_path])]
+    logs = [(log.run, log.notes) for log in open_logs([tmp_path])]
 
-    assert found == [("run", [])]
+    assert logs == [("run", [])]
 
 
 def test_an_unreadable_file_in_a_fleet_is_reported_and_the_rest_read(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_services_own_database_gives_a_log_for_each_run(tmp_path: Path) -> N
     assert [(log.run, log.format) for log in logs] == [
         (run, "watchstep_database") for run in ("first", "second")
     ]
-    places = [(one.attempt, one.seq, one.step) for one in updates]
+    places = [(update.attempt, update.seq, update.step) for update in updates]
     assert places == [(1, 1, 10), (1, 2, 20), (1, 3, 30), (2, 1, 10), (2, 2, 20)]
     assert updates[1].readings == {"train/loss": 0.5, "kl": 0.5}
     assert math.isnan(updates[2].readings["train/loss"])

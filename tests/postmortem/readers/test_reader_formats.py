@@ -185,9 +185,9 @@ def test_exported_history_is_read_as_lines_as_array_and_as_columns(tmp_path: Pat
         "table.tsv": "_step\tloss\n5\t1.0\n6\tInfinity\n",
     }
 
-    found = [read(written(tmp_path, name, text))[1] for name, text in shapes.items()]
+    histories = [read(written(tmp_path, name, text))[1] for name, text in shapes.items()]
 
-    for updates in found:
+    for updates in histories:
         assert [(update.step, update.readings) for update in updates] == [
             (5, {"loss": 1.0}),
             (6, {"loss": math.inf}),

@@ -57,9 +57,9 @@ def test_a_zip_of_many_runs_is_a_fleet(tmp_path: Path) -> None:
         tmp_path / "runs.zip", {"one/metrics.csv": CSV, "two/metrics.csv": BROKEN, "notes.md": "#"}
     )
 
-    found = {log.run: (str(log.path), examine(log).verdict) for log in open_logs([path])}
+    runs = {log.run: (str(log.path), examine(log).verdict) for log in open_logs([path])}
 
-    assert found == {
+    assert runs == {
         "one": (f"{path}/one/metrics.csv", "healthy"),
         "two": (f"{path}/two/metrics.csv", "diverged"),
     }
@@ -88,10 +88,10 @@ def test_an_archive_that_is_cut_off_is_one_clear_line(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "runs.zip", {"metrics.csv": CSV}).read_bytes()
     (tmp_path / "runs.zip").write_bytes(whole[:-30])
 
-    with pytest.raises(LogUnreadableError, match="cannot be unpacked") as told:
+    with pytest.raises(LogUnreadableError, match="cannot be unpacked") as caught:
         list(open_logs([tmp_path / "runs.zip"]))
 
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_archive_without_a_log_says_so(tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_rows_after_pages_of_settings_are_found(tmp_path: Path) -> None:
     path.write_text(settings + "step=1 loss=2.0\nstep=2 loss=1.9\n")
 
     (named,) = open_logs([path])
-    (found,) = open_logs([tmp_path])
+    (from_folder,) = open_logs([tmp_path])
 
     assert [update.step for update in named.updates] == [1, 2]
-    assert [update.step for update in found.updates] == [1, 2]
+    assert [update.step for update in from_folder.updates] == [1, 2]
 
 
 @pytest.mark.parametrize(
