@@ -13,11 +13,23 @@ FOLDERS = ("client", "monitor", "tests", "benchmarks", "deploy", "examples")
 
 
 def _pronouns(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    # Fields of classes are public names, and some of them stand in files and answers.
+    fields = {
+        statement.target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+    }
     named = [
         (node.lineno, node.id if isinstance(node, ast.Name) else node.arg)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-        or isinstance(node, ast.arg)
+        for node in ast.walk(tree)
+        if node not in fields
+        and (
+            (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+            or isinstance(node, ast.arg)
+        )
     ]
     return [
         f"{path.relative_to(ROOT)}:{line} {name}"
