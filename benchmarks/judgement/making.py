@@ -69,7 +69,7 @@ def make_one(trainer: Trainer, case: Case, root: Path) -> bool:
     try:
         twin = _twin(trainer, case, root) if case.fault.name else None
         recording = _trained(trainer, case)
-    except Exception:  # noqa: BLE001
+    except Exception:
         # A training that broke is the bench's own fault; the others are still worth making.
         print(f"{case.folder}: failed\n{traceback.format_exc()}", flush=True)
         return False

@@ -110,7 +110,7 @@ def warn(text: str, category: type[Warning] = UserWarning) -> bool:
         False where warnings are errors: ours must not become training's.
     """
     package = __file__.removesuffix("errors.py")
-    frame, level = sys._getframe(), 1  # noqa: SLF001 - warnings has no other way to skip a package
+    frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1
     try:

@@ -29,7 +29,7 @@ def process_group() -> Peers | None:
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return None
     # torch has no public way to the store.
-    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+    store = dist.distributed_c10d._get_default_store()
     return Peers(dist.get_rank(), dist.get_world_size(), store)
 
 

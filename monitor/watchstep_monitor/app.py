@@ -126,7 +126,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _assembled(  # noqa: PLR0913, PLR0917 - the composition root: every part is its own noun
+def _assembled(
     settings: Settings,
     base_url: str,
     clock: Clock,
@@ -196,7 +196,7 @@ def _hear(run_service: RunService, tokens: TokenWatch, event: Told) -> None:
     run_service.bus.happened(event.kind, event.run, event.project, event.detail, event.at_us)
 
 
-def _context(  # noqa: PLR0913, PLR0917 - see `_assembled`
+def _context(
     settings: Settings,
     run_service: RunService,
     opened: OpenedStore,

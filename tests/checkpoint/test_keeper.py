@@ -527,7 +527,7 @@ def test_two_writers_in_one_directory_do_each_other_no_harm(tmp_path: Path) -> N
             for step in range(12):
                 keeper.observe(healthy=True, update=step)
                 keeper.save({"model": run.model.state_dict()}, step=step, update=step)
-        except BaseException as error:  # noqa: BLE001 - shown by the test
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(keepers, runs, strict=True)]

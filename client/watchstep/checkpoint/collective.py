@@ -191,7 +191,7 @@ class Ranks:
         own: T | _Failure
         try:
             own = work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for us
+        except Exception as error:
             own = _Failure(str(error) or type(error).__name__, isinstance(error, CheckpointError))
         results: list[Any] = [None] * self.world
         with _peers():

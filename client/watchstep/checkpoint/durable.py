@@ -60,7 +60,7 @@ def in_thread(name: str, work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        except BaseException as error:
             future.set_exception(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

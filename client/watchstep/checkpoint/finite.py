@@ -131,7 +131,7 @@ def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
     if tensor.is_nested:
         tensor = tensor.values()
     elif tensor.layout is torch.sparse_coo:
-        tensor = tensor._values()  # noqa: SLF001 - values() demands a coalesced copy
+        tensor = tensor._values()
     elif tensor.layout is not torch.strided:
         tensor = tensor.to_dense() if tensor.is_mkldnn else tensor.values()
     if tensor.is_quantized or tensor.device.type == "meta" or not tensor.numel():

@@ -209,7 +209,7 @@ class CheckpointKeeper:
         def write() -> None:
             try:
                 checkpoint = write_now()
-            except Exception as error:  # noqa: BLE001 - a failed save must not end training
+            except Exception as error:
                 self.failures += 1
                 self.last_error = error
                 return

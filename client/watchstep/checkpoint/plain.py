@@ -116,7 +116,7 @@ def rng_state() -> dict[str, Any]:
     if numpy is not None:
         state["numpy"] = plain(numpy.random.get_state(legacy=False), "rng.numpy")
     # Asking about devices would begin to use CUDA in a process that does not.
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 

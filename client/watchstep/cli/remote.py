@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         app.add_typer(group, name=name)
 
 
-def runs(  # noqa: PLR0913, PLR0917 - one parameter an option
+def runs(
     context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
@@ -254,7 +254,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(name, text) for name, text in rows if text != ""]
 
 
-def alerts(  # noqa: PLR0913, PLR0917 - one parameter an option
+def alerts(
     state: Annotated[str, typer.Option(help="pending, firing or resolved.")] = "firing",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     severity: Annotated[str, typer.Option(help="info, warning or critical.")] = "",
@@ -344,7 +344,7 @@ def halt(
         )
 
 
-def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
+def silence(
     matchers: Annotated[
         list[str] | None, typer.Argument(help="""Such as 'rule="Slow"' or 'run=~"ppo-.*"'.""")
     ] = None,
@@ -382,7 +382,7 @@ def silence(  # noqa: PLR0913, PLR0917 - one parameter an option
     print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
 
 
-def deliveries(  # noqa: PLR0913, PLR0917 - one parameter an option
+def deliveries(
     state: Annotated[str, typer.Option(help="waiting, delivered or dead.")] = "",
     run: Annotated[str, typer.Option(help="Only this run's.")] = "",
     resend: Annotated[
@@ -466,9 +466,8 @@ def _print_alerts(alerts: Sequence[Mapping[str, Any]]) -> None:
         for each in alerts
     ]
     heads = ("SEVERITY", "RULE", "RUN", "UPDATE", "STATE", "SUMMARY")
-    if width() < LEAST_FOR_SENTENCES:
-        heads, rows = heads[:-1], [row[:-1] for row in rows]  # type: ignore[assignment,misc]
-    print_table(heads, rows, wide="RUN,SUMMARY")
+    columns = len(heads) - (width() < LEAST_FOR_SENTENCES)
+    print_table(heads[:columns], [row[:columns] for row in rows], wide="RUN,SUMMARY")
 
 
 def _standing(alert: Mapping[str, Any]) -> str:

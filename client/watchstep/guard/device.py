@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,7 +31,7 @@ class CudaCopies:
     def __init__(self) -> None:
         # Pinning memory waits for the device, so all of it is pinned before training.
         self._free = [
-            (torch.empty(PACKET, dtype=torch.float64, pin_memory=True), torch.cuda.Event())  # type: ignore[no-untyped-call]
+            (torch.empty(PACKET, dtype=torch.float64, pin_memory=True), torch.cuda.Event())
             for _ in range(SLOTS)
         ]
         self._flying: deque[tuple[torch.Tensor, torch.cuda.Event, int, Receive]] = deque()
@@ -48,7 +48,7 @@ class CudaCopies:
 
     def deliver(self) -> None:
         """Hand every packet that has arrived to its receiver, oldest first."""
-        while self._flying and self._flying[0][1].query():  # type: ignore[no-untyped-call]
+        while self._flying and self._flying[0][1].query():
             buffer, event, length, receive = self._flying.popleft()
             values = buffer[:length].tolist()
             self._free.append((buffer, event))
@@ -126,7 +126,7 @@ class DeviceLane:
             packet = torch.cat([whole, self._counted(bad), theirs.double().reshape(1)])
             self.copies.send(packet, lambda values: receive(_arrived(values)))
 
-    def release(self, optimizer: torch.optim.Optimizer) -> None:
+    def release(self, optimizer: Any) -> None:
         """Take back what the optimizer was told, after its step."""
         ours, before = self._found_inf, self._displaced
         self._found_inf = self._displaced = None
@@ -134,12 +134,12 @@ class DeviceLane:
         if ours is None or getattr(optimizer, "found_inf", None) is not ours:
             return
         if before is None:
-            del optimizer.found_inf  # type: ignore[attr-defined]
+            del optimizer.found_inf
         else:
-            optimizer.found_inf = before  # type: ignore[attr-defined]
+            optimizer.found_inf = before
 
     def _own_verdict(
-        self, optimizer: torch.optim.Optimizer, nonfinite: torch.Tensor, theirs: torch.Tensor
+        self, optimizer: Any, nonfinite: torch.Tensor, theirs: torch.Tensor
     ) -> torch.Tensor:
         """1.0 on the device if this step is skipped because of us, else 0.0.
 
@@ -154,7 +154,7 @@ class DeviceLane:
         before: torch.Tensor | None = getattr(optimizer, "found_inf", None)
         self._displaced = before
         self._found_inf = bad if before is None else torch.maximum(theirs, bad)
-        optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
+        optimizer.found_inf = self._found_inf
         return bad * (1.0 - theirs)
 
     def _counted(self, bad: torch.Tensor) -> torch.Tensor:

@@ -124,6 +124,4 @@ def _tell_rates(scheduler: Any, factors: Sequence[float]) -> None:
     """Have `get_last_lr` answer with the rates as they are."""
     rates = getattr(scheduler, "_last_lr", None)
     if isinstance(rates, list) and len(rates) == len(factors):
-        scheduler._last_lr = [  # noqa: SLF001 - what get_last_lr returns
-            rate * factor for rate, factor in zip(rates, factors, strict=True)
-        ]
+        scheduler._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -76,11 +77,11 @@ def _quick_norm(gradients: Sequence[torch.Tensor]) -> float | None:
     try:
         if len(gradients) <= _FEW_TENSORS and _are_small(gradients):
             # The fused norm is a loop over tensors on a CPU: one copy of little is faster.
-            flat = torch._C._nn.flatten_dense_tensors(list(gradients))  # noqa: SLF001 - as DDP uses it
+            flat = torch._C._nn.flatten_dense_tensors(list(gradients))
             return float(torch.linalg.vector_norm(flat).item())
         # In half precision the norm itself would overflow at 65,504.
         wide = torch.float64 if gradients[0].dtype is torch.float64 else torch.float32
-        each = torch._foreach_norm(list(gradients), 2.0, dtype=wide)  # noqa: SLF001 - the only fused norm
+        each = torch._foreach_norm(list(gradients), 2.0, dtype=wide)
         return float(torch.linalg.vector_norm(torch.stack(each)).item())
     except RuntimeError:
         # Sparse or complex ones, or several kinds or devices: each is looked at by itself.
@@ -117,13 +118,13 @@ def joined_norm(norms: Sequence[float]) -> float:
     return math.nan if any(math.isnan(norm) for norm in norms) else math.hypot(*norms)
 
 
-def _copies(gradient: torch.Tensor, processes: int) -> int:
+def _copies(gradient: Any, processes: int) -> int:
     """How many processes hold the same numbers as this one."""
     mesh = mesh_of(gradient)
     if mesh is None:
         return processes
     copies = max(processes // int(mesh.size()), 1)
-    for axis, placement in enumerate(gradient.placements):  # type: ignore[attr-defined]
+    for axis, placement in enumerate(gradient.placements):
         copies *= 1 if placement.is_shard() else int(mesh.size(axis))
     return copies
 
@@ -154,7 +155,7 @@ def tensor_norms(values: Sequence[torch.Tensor], order: float = 2.0) -> torch.Te
     for (dtype, _), members in kinds.items():
         # In half precision the norm itself would overflow at 65,504.
         wide = torch.float64 if dtype is torch.float64 else torch.float32
-        each = torch._foreach_norm(members, order, dtype=wide)  # noqa: SLF001 - the only fused norm
+        each = torch._foreach_norm(members, order, dtype=wide)
         norms.append(torch.stack(each).to(home, torch.float64, non_blocking=True))
     return torch.cat(norms)
 
@@ -163,7 +164,7 @@ def _values(gradient: torch.Tensor, *, exact: bool) -> torch.Tensor:
     if hasattr(gradient, "to_local"):
         gradient = gradient.to_local()
     if gradient.layout is torch.sparse_coo:
-        gradient = gradient.coalesce().values() if exact else gradient._values()  # noqa: SLF001 - values() would demand the coalescing
+        gradient = gradient.coalesce().values() if exact else gradient._values()
     elif gradient.layout is not torch.strided:
         gradient = gradient.values()
     if gradient.is_complex():

@@ -100,7 +100,7 @@ def from_environment(arguments: Mapping[str, Any]) -> tuple[Options, list[str]]:
             continue
         try:
             mended = mend(value)
-        except Exception as error:  # noqa: BLE001 - an argument is a stranger's code
+        except Exception as error:
             complaints.append(f"{key}: {text_of(error.__str__)}")
             continue
         usable[key] = mended.value

@@ -260,7 +260,7 @@ class DeviceReadings:
             )
             host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
             host.copy_(stacked, non_blocking=True)
-            passed: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            passed: Any = torch.cuda.Event()
             passed.record(torch.cuda.current_stream(device))
             self._flying.append((names, host, passed))
 

@@ -24,7 +24,7 @@ def stacks(first: int) -> str:
         first: Identifier of the thread that comes first.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()  # noqa: SLF001 - the documented way, for debuggers
+    frames = sys._current_frames()
     others = [ident for ident in frames if ident != first]
     texts: list[str] = []
     for ident in [first, *others]:
@@ -39,7 +39,7 @@ def stacks(first: int) -> str:
 
 def innermost(thread: int) -> str:
     """Where a thread stands, as `file:line function`; "" where it is gone."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - as above
+    frame = sys._current_frames().get(thread)
     return "" if frame is None else _place(frame)
 
 
@@ -47,7 +47,7 @@ def moves(thread: int, *, samples: int = _SAMPLES, apart_s: float = _APART_S) ->
     """Whether a thread is seen at several places within a moment; takes that moment."""
     places: set[tuple[int, int]] = set()
     for _ in range(samples):
-        frame = sys._current_frames().get(thread)  # noqa: SLF001 - as above
+        frame = sys._current_frames().get(thread)
         if frame is not None:
             # The instruction, not the line: a loop may stand in one line.
             places.add((id(frame.f_code), frame.f_lasti))

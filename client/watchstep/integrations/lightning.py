@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Lightning's `Trainer`.
 
     Trainer(callbacks=[WatchstepCallback(run="vision-7", on_critical="halt")]).fit(module, data)

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Ray RLlib, new API stack, with its learner in the driver's process (`num_learners=0`).
 
     config = PPOConfig()...callbacks(watchstep_callback(run="ppo-7", on_critical="halt"))

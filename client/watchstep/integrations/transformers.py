@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - what callbacks are called with is the framework's choice
 """Transformers' `Trainer`, and every trainer built on it.
 
     Trainer(..., callbacks=[WatchstepCallback(run="bert-7", on_critical="halt")])

@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
     app.command("follow")(follow)
 
 
-def run(  # noqa: PLR0913, PLR0917 - the options of a command
+def run(
     words: Words,
     run_name: Run = None,
     project: Project = None,

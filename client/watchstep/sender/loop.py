@@ -204,7 +204,7 @@ class SenderLoop:
             # The spool: the service's own count serves instead, memory has the rest.
             self.pacer.failed()
             self.internal_errors += 1
-        except Exception:  # noqa: BLE001 - the sender's loop: counted, logged once, goes on
+        except Exception:
             if not self.internal_errors:
                 _log.debug("sender failed", exc_info=True)
             self.internal_errors += 1

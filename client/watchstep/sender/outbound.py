@@ -132,7 +132,7 @@ class Outbound:
         try:
             with self._put_lock:
                 self._put(update)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
 
     def wake(self) -> None:
@@ -167,7 +167,7 @@ class Outbound:
         _living.discard(self)
         try:
             self._drain(self._config.exit_s if timeout_s is None else timeout_s)
-        except Exception:  # noqa: BLE001 - the boundary to training: counted, training goes on
+        except Exception:
             self._internal_errors += 1
         with self._put_lock:
             self._let_go()

@@ -95,7 +95,9 @@ def _show(figures: list[Figure]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("", "from", "to", "", "because"):
-        table.add_column(head, overflow="fold", justify="right" if head in ("from", "to") else None)  # type: ignore[arg-type]
+        table.add_column(
+            head, overflow="fold", justify="right" if head in ("from", "to") else "left"
+        )
     for figure in figures:
         table.add_row(
             Text(figure.name),

@@ -63,7 +63,7 @@ def serve(
         serve_until_stopped(loaded.settings)
 
 
-def create(  # noqa: PLR0913, PLR0917 - one for each option
+def create(
     name: Annotated[str, typer.Argument(help="For people and logs.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="ingest, read or admin; may be repeated.")

@@ -31,7 +31,7 @@ routes = APIRouter(tags=["alerts"], route_class=CheckedRoute)
 
 
 @routes.get("/alerts", **call("List alerts, newest first.", "read"))
-def list_alerts(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_alerts(
     context: Shared,
     who: Who,
     state: Literal["pending", "firing", "resolved"] | None = None,

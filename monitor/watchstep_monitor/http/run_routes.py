@@ -58,7 +58,7 @@ def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
 
 
 @routes.get("/runs", **call("List runs, newest heard of first.", "read"))
-def list_runs(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def list_runs(
     context: Shared,
     who: Who,
     status: RunStatus | None = None,
@@ -119,7 +119,7 @@ def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> 
 
 
 @routes.get("/runs/{run}/series", **call("Readings of one metric, thinned.", "read"))
-def run_series(  # noqa: PLR0913, PLR0917 - one for each part of the query
+def run_series(
     context: Shared,
     who: Who,
     run: RunName,

@@ -173,7 +173,7 @@ async def in_daemon_thread(work: Callable[[], _Found]) -> _Found:
     def run() -> None:
         try:
             set_it = functools.partial(done.set_result, work())
-        except Exception as error:  # noqa: BLE001 - listed in tests/shape
+        except Exception as error:
             set_it = functools.partial(done.set_exception, error)
         try:
             loop.call_soon_threadsafe(report, set_it)

@@ -240,7 +240,7 @@ class Writer:
             except (SQLAlchemyError, OSError):
                 _undo(connection, transaction)
                 raise
-            except Exception as error:  # noqa: BLE001 - listed in tests/shape
+            except Exception as error:
                 _undo(connection, transaction)
                 task.future.set_exception(error)
                 return
@@ -262,7 +262,7 @@ class Writer:
             except _ALL_FAIL:
                 _call(transaction.rolled_back)
                 raise
-            except Exception as error:  # noqa: BLE001 - listed in tests/shape
+            except Exception as error:
                 connection.exec_driver_sql("ROLLBACK TO job")
                 connection.exec_driver_sql("RELEASE job")
                 _call(transaction.rolled_back)

@@ -136,7 +136,7 @@ def _add_files(routes: APIRouter, assets: Assets) -> None:
 
 def _add_list(routes: APIRouter, overview: Overview, may_read: MayRead) -> None:
     @routes.get("/page/runs")
-    def list_runs(  # noqa: PLR0913, PLR0917 - one parameter for each control of the list
+    def list_runs(
         request: Request,
         q: Annotated[str, Query(max_length=200)] = "",
         status: RunStatus | None = None,

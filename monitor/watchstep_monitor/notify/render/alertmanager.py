@@ -27,7 +27,7 @@ _TEXT_CHARS = 1000
 _LABEL_CHARS = 256
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """What `POST /api/v2/alerts` takes: a list of alerts."""
     return dumped([_alert(alert, notice) for alert in notice.alerts])
 

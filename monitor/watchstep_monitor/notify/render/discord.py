@@ -23,7 +23,7 @@ _COLOURS: Mapping[str, int] = {"critical": 0xC0392B, "warning": 0xD68910, "info"
 _RESOLVED_COLOUR = 0x239B56
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """One embed that can ring nobody, whatever a name in it says."""
     words = worded(notice)
     lines = [f"**{label}**  {_plain(text, 600)}" for label, text in words.points]

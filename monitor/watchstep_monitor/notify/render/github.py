@@ -12,7 +12,7 @@ from watchstep_monitor.service.ports import Notice
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~!])")
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """What `POST /repos/OWNER/NAME/issues/NUMBER/comments` takes."""
     words = worded(notice)
     lines = [f"**{_plain(words.title)}**", ""]

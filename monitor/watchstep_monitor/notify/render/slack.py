@@ -20,7 +20,7 @@ _ENTITIES: Mapping[int, str] = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "
 _TORN_ENTITY = re.compile(r"&[a-z]{0,3}$")
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """Blocks, and a `text` for lock screens and screen readers."""
     words = worded(notice)
     title = escaped(words.title, _HEADER)

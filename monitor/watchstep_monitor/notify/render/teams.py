@@ -12,7 +12,7 @@ from watchstep_monitor.service.ports import Notice
 _COLOURS: Mapping[str, str] = {"critical": "attention", "warning": "warning", "info": "accent"}
 
 
-def body(notice: Notice, receiver: ReceiverConfig) -> str:  # noqa: ARG001 - the shape of every renderer
+def body(notice: Notice, receiver: ReceiverConfig) -> str:
     """The message around the card.
 
     All text is in rich text runs: those read no Markdown, so a name cannot make a link.
