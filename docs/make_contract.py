@@ -267,7 +267,7 @@ FLEET_LABELS = {
     "watchstep_run_reading": ("run", "project", "metric"),
     "watchstep_outbox_depth": ("state",),
     "watchstep_receiver_disabled": ("receiver",),
-    "watchstep_build_info": ("version",),
+    "watchstep_build_info": ("version", "engine"),
     "watchstep_store_failing": (),
     "watchstep_store_free_bytes": (),
 }

@@ -14,6 +14,7 @@ import pytest
 
 from service.http_kit import environment, served
 from service.kit import bench, grad
+from watchstep.core import engine_kind
 from watchstep_monitor.service.errors import StorageTroubleError
 
 
@@ -40,6 +41,7 @@ def test_an_empty_folder_is_fine_and_stays_empty(tmp_path: Path) -> None:
 
     assert code == 0
     assert "none yet" in checks["store"][1]
+    assert checks["engine"][1].startswith(engine_kind())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
+from watchstep.core import engine_kind
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import is_loopback, notify_config, routes_of, store_options
 from watchstep_monitor.commands.serving import address_for_links, is_any
@@ -51,6 +52,7 @@ def check_up(settings: Settings) -> list[Finding]:
     """
     checks: dict[str, Callable[[Settings], str]] = {
         "rules": _rules,
+        "engine": _engine,
         "tokens": _tokens,
         "store": lambda settings: look_at(store_options(settings)),
         "disk": _disk,
@@ -72,6 +74,13 @@ def _found(name: str, check_one: Callable[[Settings], str], settings: Settings) 
 def _rules(settings: Settings) -> str:
     book = RuleBook(settings.rules.paths)
     return f"{len(book.rules.rules)} rules from {', '.join(settings.rules.paths)}"
+
+
+def _engine(_: Settings) -> str:
+    kind = engine_kind()
+    return (
+        kind if kind == "compiled" else f"{kind}: a wheel built where a C compiler is runs faster"
+    )
 
 
 def _tokens(settings: Settings) -> str:

@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from watchstep.core import engine_kind
 from watchstep.errors import RuleError, SettingsError
 from watchstep_monitor.app import Service, running
 from watchstep_monitor.http.connections import files_for, watching
@@ -51,6 +52,7 @@ def serve_until_stopped(settings: Settings) -> None:
     configure(settings.log.level, settings.log.format)
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         raise SettingsError("PROMETHEUS_MULTIPROC_DIR: unset it, this service is one process")
+    log.info("the rule engine is ready", extra={"engine": engine_kind()})
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
         base_url = _address(host, port)

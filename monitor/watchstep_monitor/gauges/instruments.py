@@ -7,6 +7,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from watchstep.core import engine_kind
 from watchstep_monitor.gauges.text import clean
 from watchstep_monitor.service.events import (
     AlertChanged,
@@ -41,8 +42,13 @@ class Instruments:
         self._build_ingest()
         self._build_rules_and_alerts()
         self._build_deliveries()
-        about = self._gauge("watchstep_build_info", "1, with the version as a label.", "version")
-        about.labels(version=version("watchstep")).set(1)
+        about = self._gauge(
+            "watchstep_build_info",
+            "1, with the version and how the rule engine runs (compiled or interpreted) as labels.",
+            "version",
+            "engine",
+        )
+        about.labels(version=version("watchstep"), engine=engine_kind()).set(1)
         self.series_dropped = self._counter(
             "watchstep_series_dropped_total",
             "Series left out because of a cap, summed over scrapes.",
