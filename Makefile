@@ -9,7 +9,7 @@ SIZE ?= small
 RLLIB_STAMP := $(RLLIB)/.installed
 COMPILED := build/compiled
 
-.PHONY: demo test test-rllib test-packaging test-compiled check map bench format install clean
+.PHONY: demo test test-long test-rllib test-packaging test-compiled check map bench format install clean
 
 install: $(STAMP)
 
@@ -26,7 +26,11 @@ demo: $(STAMP)
 
 # Files by turns in two processes: some fill a core, and much of the rest waits for services.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m "not long" --numprocesses $(PROCESSES) --dist loadfile
+
+# Stories of kills and cuts, damage counts, and real trainings of every integration: a quarter of an hour more.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long --numprocesses $(PROCESSES) --dist loadfile
 
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)

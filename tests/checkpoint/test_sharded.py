@@ -17,6 +17,8 @@ from watchstep.checkpoint import CheckpointKeeper, verify
 from watchstep.checkpoint.record import manifest_path
 from watchstep.errors import CheckpointError
 
+pytestmark = pytest.mark.long
+
 SHARDED = """
     import random
     from pathlib import Path

@@ -11,6 +11,8 @@ from checkpoint.test_sharded import in_ranks
 from watchstep.checkpoint import CheckpointKeeper
 from watchstep.guard import bit_hash
 
+pytestmark = pytest.mark.long
+
 
 def whole_state() -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
     torch.manual_seed(3)

@@ -8,6 +8,8 @@ import pytest
 
 from guard.ranks import run_ranks
 
+pytestmark = pytest.mark.long
+
 torch = pytest.importorskip("torch")
 
 

@@ -17,6 +17,8 @@ from service.http_kit import Client, Running, made_token, served, upd
 from watchstep.wire import ROWS_TYPE
 from watchstep_monitor.store.opening import StoreOptions
 
+pytestmark = pytest.mark.long
+
 TOKENS = {
     "mine": ("admin", "ingest", "read"),
     "theirs": ("admin", "ingest", "read"),

@@ -53,6 +53,7 @@ def test_a_log_that_is_sent_is_examined_as_the_command_examines_it(client: Clien
     assert _folders() <= before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path", [path for path in sorted(LOGS.glob("*/*")) if path.name != "expected.json"], ids=str
 )

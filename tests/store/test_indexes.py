@@ -24,6 +24,8 @@ from watchstep_monitor.service.run_state.storage import AlertFilter, DeliveryFil
 from watchstep_monitor.store import transaction
 from watchstep_monitor.store.postgres import pipeline
 
+pytestmark = pytest.mark.long
+
 RUNS, UPDATES = 10, 320
 COPIES = 20_000
 MOST_ROWS = 500

@@ -25,6 +25,8 @@ from story.replica_kit import (
 )
 from watchstep.sender import Outbound, OutboundConfig
 
+pytestmark = pytest.mark.long
+
 RUNS = 4
 CUTS = round(5 * LENGTH)
 

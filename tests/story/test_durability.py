@@ -21,6 +21,8 @@ import pytest
 from service.http_kit import Answer, Client, served, until, upd
 from story.killing import killed_after_alerts, killed_under_load
 
+pytestmark = pytest.mark.long
+
 COUNTING = """
 groups:
   - name: counting

@@ -12,6 +12,8 @@ import pytest
 from service.http_kit import environment
 from service.kit import postgres_database
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -23,6 +23,8 @@ from story.postgres_kit import Inbox, Server, inbox, postgres_server
 from story.replica_kit import LENGTH, Spooling, Trainer, progress, tally, to_any, training
 from watchstep.sender import Outbound, OutboundConfig
 
+pytestmark = pytest.mark.long
+
 log = logging.getLogger(__name__)
 
 TOKEN = "wst_0123456789abcdef"

@@ -6,6 +6,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from service.http_kit import Client, until
 from service.kit import postgres_database
 from story.postgres_kit import inbox
@@ -20,6 +22,8 @@ from story.replica_kit import (
     to_any,
     training,
 )
+
+pytestmark = pytest.mark.long
 
 DEATHS = round(3 * LENGTH)
 RUNS = 6

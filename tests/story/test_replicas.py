@@ -17,6 +17,8 @@ from service.kit import postgres_database
 from story.postgres_kit import Inbox, inbox
 from story.replica_kit import Trainer, leaders, progress, replicas, tally, to_any, training
 
+pytestmark = pytest.mark.long
+
 RUNS = 6
 UPDATES = 1_500
 """Of each run: some seconds of load on two busy cores."""

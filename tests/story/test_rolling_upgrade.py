@@ -24,6 +24,8 @@ from story.postgres_kit import inbox
 from story.replica_kit import Trainer, progress, tally, training
 from watchstep_monitor.store import schema
 
+pytestmark = pytest.mark.long
+
 LANDED = {
     "0001": "f8c7556cb7def16287b09676141ff68b9344a20e",
     "0002": "1238d66b2d57874e2bbf7b0d65beac09334a1b82",

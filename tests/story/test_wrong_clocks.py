@@ -13,6 +13,8 @@ from service.kit import postgres_database
 from story.postgres_kit import inbox
 from story.replica_kit import Trainer, leaders, progress, replicas, tally, to_any, training
 
+pytestmark = pytest.mark.long
+
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 HOUR_S = 3_600
 # Far from the hour that would be wrong, and far from what a slow machine takes.

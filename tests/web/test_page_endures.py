@@ -14,6 +14,8 @@ import pytest
 
 from web.stage import Trainer, healthy_readings, serve, serving, tell_healthy
 
+pytestmark = pytest.mark.long
+
 OpenPage = Callable[..., Any]
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>\'"&{{7*7}}'
 

@@ -12,6 +12,8 @@ import pytest
 
 from web.stage import Trainer, serving, tell_many
 
+pytestmark = pytest.mark.long
+
 OpenPage = Callable[..., Any]
 RUNS = 120
 UPDATES = 10_000
