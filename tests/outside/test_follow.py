@@ -59,6 +59,21 @@ def as_sent(readings: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def test_of_more_metrics_than_an_update_holds_those_that_rules_look_at_are_told(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    names = [f"probe/{number}" for number in range(300)]
+    rows = [",".join(["step", *names, "train/loss"])]
+    rows += [",".join([str(step), *["1.0"] * 300, "0.5"]) for step in range(20)]
+    (tmp_path / "progress.csv").write_text("\n".join([*rows, ""]))
+
+    assert follow("--once", "--run", "wide", tmp_path / "progress.csv").wait(PATIENCE_S) == 0
+
+    last = told(service, "wide")[-1][1]
+    assert len(last) == 256
+    assert "train/loss" in last
+
+
 @pytest.mark.parametrize(
     "log",
     [

@@ -95,3 +95,16 @@ def test_a_long_log_that_comes_at_once_passes_whole_and_in_order() -> None:
     merging.add(file, rows(*((step, {"loss": 1.0}) for step in range(5_000))), 0.0)
 
     assert [update.step for update in merging.ready(later(0.0))] == list(range(5_000))
+
+
+def test_words_of_a_stream_that_numbers_nothing_are_of_the_newest_step() -> None:
+    merging, console, errors = merger(), Source("stdout", 12), Source("stderr", 12)
+    merging.add(console, rows((89, {"loss": 0.51}), (90, {"loss": 0.5})), 0.0)
+    first = merging.ready(later(0.0))
+
+    merging.add(errors, [Row({}, event={"kind": "log", "text": "Traceback"})], 30.0)
+
+    assert [update.step for update in first] == [89, 90]
+    assert [(update.step, update.event) for update in merging.ready(later(30.0))] == [
+        (90, {"kind": "log", "text": "Traceback"})
+    ]

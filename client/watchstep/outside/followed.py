@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Update
 from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
+from watchstep.hook.readings import Coercer
 from watchstep.outside.endings import ENDS, survived
 from watchstep.outside.growing import GrowingFile
 from watchstep.outside.hangs import HangWatch
 from watchstep.outside.merging import MergedUpdate, Merger, Source
-from watchstep.outside.run_stream import MOST_METRICS
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
 from watchstep.rules import AUTO, judging, load, packs_named
@@ -86,6 +85,7 @@ class FollowedRun:
         self._judgement: Judgement | None = None
         self._packs: tuple[str, ...] = ()
         self._merger = Merger(_loaded(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
+        self._coercer = Coercer(_loaded(()).looks_at)
         self._attempt, self._seq, self._step = 1, 0, 0
         self._end: dict[str, object] | None = None
         self._grew = time.monotonic()
@@ -187,7 +187,9 @@ class FollowedRun:
             self.ended = False
         self._step = max(update.step, 0)
         clock = update.time if update.time is not None and update.time > _CLOCK_FROM else None
-        readings = dict(islice(update.readings.items(), MOST_METRICS))
+        readings = self._coercer.fitting(dict(update.readings))
+        for notice in self._coercer.take_notices():
+            say(notice)
         self._put(readings, event, clock)
 
     def _tell_end(self, now: float, *, closing: bool) -> None:

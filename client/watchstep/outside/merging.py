@@ -97,6 +97,7 @@ class Merger:
         self._gathering: list[MergedUpdate] = []
         self._by_step: dict[int, MergedUpdate] = {}
         self._done: list[MergedUpdate] = []
+        self._furthest = 0
 
     def add(self, source: Source, rows: Iterable[Row], now: float) -> None:
         """Take rows of one source, in its order. `now` is monotonic."""
@@ -133,7 +134,12 @@ class Merger:
         source.count += 1
         # A row that its log prints no number for stands where the last numbered one stood.
         source.step = source.step if row.step is None else row.step
-        step = source.count if source.step is None else source.step
+        step = source.step if source.step is not None else source.count
+        if row.readings:
+            self._furthest = max(self._furthest, step)
+        elif row.step is None:
+            # Words of a stream that numbers nothing, such as a traceback: of the newest step.
+            step = max(step, self._furthest)
         update = self._update(step, source, now)
         own = self._taken(source, row, update, now)
         for name, value in own.items():

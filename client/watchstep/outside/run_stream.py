@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Any
 
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action
+from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
+from watchstep.hook.readings import Coercer
 from watchstep.hook.stream import Stream
 from watchstep.machine.sampler import Sampler
 from watchstep.outside.merging import MergedUpdate
@@ -17,8 +18,6 @@ from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.sender import Outbound, OutboundConfig
 
 MACHINE_PACK = "machine"
-MOST_METRICS = 256
-"""Of one update, as the service takes it."""
 
 
 class RunStream:
@@ -43,6 +42,7 @@ class RunStream:
         self._on_halt = on_halt
         self._sampler = sampler
         self._stream: Stream | None = None
+        self._coercer = Coercer()
 
     @property
     def begun(self) -> bool:
@@ -50,6 +50,7 @@ class RunStream:
 
     def begin(self) -> None:
         judgement = Judgement(self._rules(), most=Action.ROLLBACK)
+        self._coercer = Coercer(judgement.looks_at)
         # Without a service the terminal is all there is to tell of a critical alert.
         self._stream = Stream(judgement, says_alerts=self._options.url is None)
         self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
@@ -57,7 +58,9 @@ class RunStream:
 
     def put(self, update: MergedUpdate) -> None:
         stream = self._open()
-        readings = dict(islice(update.readings.items(), MOST_METRICS))
+        readings = self._coercer.fitting(dict(update.readings))
+        for notice in self._coercer.take_notices():
+            say(notice)
         if self._sampler is not None and readings:
             readings.update(self._sampler.take())
         verdict = stream.put(readings, update.event, max(update.step, 0))
