@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from watchstep.boundary import Boundary, of_stranger, text_of
+from watchstep.core.roles import is_core, role_of
 from watchstep.wire import legal_metric_name
 
 MOST_READINGS = 256
@@ -70,7 +71,8 @@ class Coercer:
     def fitting(self, readings: dict[str, float]) -> dict[str, float]:
         """The readings that one update may hold; the rest is left out and counted.
 
-        What rules look at stays, then what is not finite, then what comes first.
+        What is not finite stays, and those without which there is no training (losses, rewards
+        and their kin), then what rules look at, then what comes first.
         """
         if len(readings) <= MOST_READINGS:
             return readings
@@ -80,7 +82,10 @@ class Coercer:
             chosen = self._last_fit[1]
         else:
             urgency = {
-                name: (not self._looks_at(name), math.isfinite(value))
+                name: (
+                    math.isfinite(value) and not is_core(name, role_of(name)),
+                    not self._looks_at(name),
+                )
                 for name, value in readings.items()
             }
             first = set(sorted(names, key=urgency.__getitem__)[:MOST_READINGS])
