@@ -16,6 +16,7 @@ import pytest
 from deploy.kit import DASHBOARDS, DEPLOY, read_yaml
 from watchstep_monitor.gauges import Exposition, Instruments, ServiceState
 from watchstep_monitor.service.ports import FiringAlert, RunGauge
+from watchstep_monitor.settings.schema import GaugeSettings
 
 slow = pytest.mark.skipif(
     os.environ.get("WATCHSTEP_SLOW") != "1", reason="slow, installs packages: make test-packaging"
@@ -56,6 +57,7 @@ def exposed():
         OneRun(),
         clock,
         ServiceState(lambda: {"waiting": 0}, lambda: {"ops": False}, lambda: False, lambda: 1),
+        GaugeSettings(),
     ).render()
     families = set(re.findall(r"^# TYPE (\S+)", text.decode(), re.MULTILINE))
     parts = {f"{family}{end}" for family in families for end in ("_bucket", "_count", "_sum")}

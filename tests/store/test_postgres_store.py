@@ -26,7 +26,7 @@ from watchstep_monitor.store.postgres import replicas
 
 TABLES = {
     "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
-    "commands", "timeline", "outbox", "deleted_runs", "silences", "tokens",
+    "commands", "timeline", "outbox", "deleted_runs", "silences", "tokens", "keys",
 }  # fmt: skip
 
 
@@ -273,6 +273,7 @@ def filled(folder: Path) -> Path:
         now = at.clock.now()
         at.run_service.silence([Matcher("run", "=", "r1")], (now, now.replace(year=2030)), "", "me")
         at.opened.tokens.create(new_token("ada", ["read"], ["mine"], now)[1])
+        at.opened.store.shared_key("links")
     return folder / "data" / "watchstep.db"
 
 

@@ -90,8 +90,9 @@ def test_a_line_and_its_zone_are_where_a_rule_fires_by_this_reading_alone(
 
     lines = {line["rule"]: (line["op"], line["value"]) for line in scale["thresholds"]}
     assert lines["AdvantagesExtreme"] == (">", 100.0)
-    # The bound of the batch is one of two conditions of its rule, so it draws nothing.
-    assert "AdvantagesBeyondBound" not in lines
+    # The bound of the batch is one of two conditions of its rule: a line, and no zone.
+    bound = (2_048 - 1) ** 0.5
+    assert lines["AdvantagesBeyondBound"] == (">", pytest.approx(1.01 * bound))
     critical = next(zone for zone in scale["zones"][1:] if zone["zone"] == "critical")
     assert critical["from"] == 100.0
 

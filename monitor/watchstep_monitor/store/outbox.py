@@ -389,7 +389,7 @@ def _delivery(row: Mapping[str, Any]) -> Delivery:
     return Delivery(
         id=row["id"],
         receiver=row["receiver"],
-        notice=notice_from_json(json.loads(row["notice"])),
+        notice=notice_from_json({**json.loads(row["notice"]), **json.loads(row["details"])}),
         attempt=row["attempts"] + 1,
         created_at=from_us(row["created_us"]),
         next_at=from_us(row["next_us"]),

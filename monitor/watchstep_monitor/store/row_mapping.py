@@ -41,7 +41,7 @@ _MOMENTS = frozenset(
 )
 
 
-_COLUMNS_ONLY = frozenset({"subject", "answer"})
+_COLUMNS_ONLY = frozenset({"subject", "answer", "answered_by"})
 """Fields that are no part of a document: code of an older schema knows none of them."""
 
 
@@ -92,7 +92,7 @@ def record_from(kind: type[R], text: str) -> R:
 def alert_record(row: Mapping[str, Any]) -> AlertRecord:
     """The alert that a row holds."""
     alert = record_from(AlertRecord, row["document"])
-    return replace(alert, subject=row["subject"], answer=row["answer"])
+    return replace(alert, **{name: row[name] for name in _COLUMNS_ONLY})
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:

@@ -142,6 +142,7 @@ alerts = Table(
     # Beside the document, which code of the schema before reads whole.
     Column("subject", Text, nullable=False, server_default=text("''")),
     Column("answer", Text, nullable=False, server_default=text("''")),
+    Column("answered_by", Text, nullable=False, server_default=text("''")),
 )
 Index("alerts_since", alerts.c.since_us, alerts.c.id)
 Index("alerts_id", alerts.c.id)
@@ -221,6 +222,8 @@ outbox = Table(
     Column("lease_us", BigInteger, nullable=False),
     Column("settled_us", BigInteger),
     Column("reason", Text, nullable=False),
+    # What code of the schema before does not know of a notice, which it reads whole.
+    Column("details", Text, nullable=False, server_default=text("'{}'")),
 )
 Index(
     "outbox_waiting",

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from watchstep.core.updates import Update
+from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import StaleRunError
 from watchstep_monitor.service.run_state.records import (
@@ -371,6 +372,7 @@ class SqlTransaction:
                 "document": packing.document(alert),
                 "subject": alert.subject,
                 "answer": alert.answer,
+                "answered_by": alert.answered_by,
             },
         )
 
@@ -451,7 +453,7 @@ class SqlTransaction:
                 "receiver": delivery.receiver,
                 "number": delivery.number,
                 "edge": delivery.notice["edge"],
-                "notice": json.dumps(delivery.notice, separators=(",", ":")),
+                "notice": json.dumps(notice, separators=(",", ":")),
                 "state": "waiting",
                 "attempts": 0,
                 "created_us": to_us(delivery.at),
@@ -459,8 +461,10 @@ class SqlTransaction:
                 "lease_us": 0,
                 "settled_us": None,
                 "reason": "",
+                "details": json.dumps(details, separators=(",", ":")),
             }
             for delivery in deliveries
+            for notice, details in [parted(delivery.notice)]
         ]
         self._insert(schema.outbox, rows)
 

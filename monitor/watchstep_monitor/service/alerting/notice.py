@@ -1,7 +1,7 @@
 """Notices as the outbox keeps them: plain JSON and back, NaN included.
 
-During a rolling upgrade replicas of two versions read what the other wrote: fields that are not
-known are passed over, and one that older code does not know is written only where it is not empty.
+During a rolling upgrade replicas of two versions read what the other wrote. Code before schema 0004
+refuses fields that it does not know, so those that came later are kept apart from the first ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,21 @@ from watchstep_monitor.service.ports import AlertView, Notice
 
 _ALERT_FIELDS = frozenset(field.name for field in fields(AlertView))
 _NOTICE_FIELDS = frozenset(field.name for field in fields(Notice))
+
+
+_FIRST_FIELDS = frozenset(
+    {
+        *("id", "run", "project", "attempt", "incident", "edge", "stage", "diagnosis"),
+        *("confidence", "alerts", "readings", "checkpoint", "trainer_did", "links", "at", "status"),
+    }
+)
+"""Fields that code of every version knows."""
+
+
+def parted(written: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a written notice that code of every version knows, and the others."""
+    first = {name: value for name, value in written.items() if name in _FIRST_FIELDS}
+    return first, {name: value for name, value in written.items() if name not in _FIRST_FIELDS}
 
 
 def notice_to_json(notice: Notice) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What people answered to alerts, and the keys that replicas share. Only adds."""
+"""What people answered to alerts, more about notices, and keys that replicas share. Only adds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    """Add the column with its index, and the table."""
-    op.add_column(
-        "alerts", sa.Column("answer", sa.Text, nullable=False, server_default=sa.text("''"))
-    )
+    """Add the columns with an index, and the table."""
+    for table, column, value in (
+        ("alerts", "answer", "''"),
+        ("alerts", "answered_by", "''"),
+        ("outbox", "details", "'{}'"),
+    ):
+        default = sa.text(value)
+        op.add_column(table, sa.Column(column, sa.Text, nullable=False, server_default=default))
     answered = sa.text("answer <> ''")
     op.create_index(
         "alerts_answered",
