@@ -29,7 +29,18 @@ FIRST_TABLES = (
 )  # fmt: skip
 """Of the schema 0001; no roll-ups, and updates without a week."""
 
-ADDED_SINCE = {"health", "updated_us", "hung", "reports", "subject", "archived", "notes", "answer"}
+ADDED_SINCE = {
+    "health",
+    "updated_us",
+    "hung",
+    "reports",
+    "subject",
+    "archived",
+    "notes",
+    "answer",
+    "answered_by",
+    "details",
+}
 """Columns that the tables of 0001 did not have."""
 
 UPDATES_OF_0001 = (
