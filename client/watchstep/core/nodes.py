@@ -48,7 +48,7 @@ class Context:
         gaps: For those, the most updates from one report to the next.
         logged: Whether the trainer logged this update, and not the guard alone.
         age: Updates of this attempt so far that the trainer logged.
-        time, event: Of the update.
+        training_step, time, event: Of the update.
         silence, stalled: At a tick of the service's clock; 0 and False at updates.
     """
 
@@ -69,6 +69,7 @@ class Context:
         self.gaps: list[int] = []
         self.logged = True
         self.age = 0
+        self.training_step: Any = 0
         self.time = 0.0
         self.event: Mapping[str, Any] | None = None
         self.silence = 0.0
@@ -505,6 +506,11 @@ class Logged(Node):
 class Age(Node):
     def value(self, now: Context) -> float:
         return float(now.age)
+
+
+class Step(Node):
+    def value(self, now: Context) -> float:
+        return float(now.training_step)
 
 
 class Silence(Node):
