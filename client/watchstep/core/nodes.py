@@ -468,9 +468,8 @@ class Present(Node):
         self.slot = slot
 
     def value(self, now: Context) -> float:
-        if self.slot in now.present:
-            return YES
-        return NO if now.logged else UNKNOWN
+        is_absent = NO if now.logged else UNKNOWN
+        return YES if self.slot in now.present else is_absent
 
 
 class Fired(Node):
@@ -481,10 +480,8 @@ class Fired(Node):
         self.updates = updates
 
     def value(self, now: Context) -> float:
-        for index in self.instances:
-            if now.fired_within(index, self.updates):
-                return YES
-        return NO
+        fired = any(now.fired_within(index, self.updates) for index in self.instances)
+        return YES if fired else NO
 
 
 class Event(Node):
