@@ -172,8 +172,9 @@ def test_a_rate_above_the_usual_keeps_a_slow_climb_from_being_put_down_to_a_sign
 
 def test_a_spike_that_passes_is_nothing_lost_at_a_resume(rules: RuleSet) -> None:
     def spiking(at: int) -> Readings:
-        passing = 0.9 * 0.8 ** (at - 60) if at >= 60 else 0.0
-        return {"loss": falling(at, 9.9, 3.3) + passing, "lr": 3e-4}
+        passing = 2.0 * 0.75 ** (at - 60) if at >= 60 else 0.0
+        learnt = 3.3 + 6.6 * math.exp(-at / 10.0) + 0.01 * noise(at)
+        return {"loss": learnt + passing, "lr": 3e-4}
 
     names = [cause.name for cause in diagnose(rules, history(spiking), [])]
 
