@@ -170,6 +170,22 @@ def test_a_rate_above_the_usual_keeps_a_slow_climb_from_being_put_down_to_a_sign
     assert first(rules, history(climbing)).name == NOT_ENOUGH
 
 
+def test_an_evaluation_that_climbs_while_the_loss_falls_is_overfitting_and_no_wrong_sign(
+    rules: RuleSet,
+) -> None:
+    def overfitting(at: int) -> Readings:
+        climbing = 0.3 + 2.9 * math.exp(-at / 8.0) + 0.02 * max(0, at - 30)
+        return {"train_loss": 3.2 * 0.97**at, "val_loss": climbing}
+
+    assert first(rules, history(overfitting, 160)[20:]).name == NOT_ENOUGH
+
+
+def test_a_settled_loss_that_a_log_rounds_to_two_digits_is_not_stuck(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"loss": round(3.2 * 0.8**at + 0.0008, 4), "lr": 1e-3}))
+
+    assert cause.name == NOT_ENOUGH
+
+
 def test_a_spike_that_passes_is_nothing_lost_at_a_resume(rules: RuleSet) -> None:
     def spiking(at: int) -> Readings:
         passing = 2.0 * 0.75 ** (at - 60) if at >= 60 else 0.0

@@ -6,7 +6,16 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
-from watchstep.core.diagnosis.levels import AFTER, Climb, Leap, climb, leap, repeats, stood_still
+from watchstep.core.diagnosis.levels import (
+    AFTER,
+    Climb,
+    Leap,
+    Points,
+    climb,
+    leap,
+    repeats,
+    stood_still,
+)
 from watchstep.core.roles import is_adversarial
 
 VALUE_LOSS = "train/value_loss"
@@ -179,9 +188,19 @@ def _climbs(columns: Columns, loss: str) -> Signs:
     best: tuple[Climb, str] | None = None
     for name in names:
         rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
+        if rise is not None and _overfits(columns, loss, name, rise):
+            continue
         if rise is not None and (best is None or rise.factor > 10.0 * best[0].factor):
             best = rise, name
     return {} if best is None else _climb(columns, best[1], best[0])
+
+
+def _overfits(columns: Columns, loss: str, name: str, rise: Climb) -> bool:
+    """Whether an evaluation climbs while the loss that is trained on goes on falling."""
+    if columns.role(name) != "eval_loss" or columns.role(loss) != "loss":
+        return False
+    before = [value for row, value in columns.finite(loss) if row <= rise.row][-5:]
+    return bool(before) and median(columns.last(loss, 5)) < median(before)
 
 
 def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
@@ -226,7 +245,7 @@ def _still(columns: Columns, name: str) -> Signs:
     if is_adversarial(name) or columns.family != "supervised":
         return signs
     same = repeats(points, 5)
-    if same and points[-1][1] != 0.0:
+    if same and points[-1][1] != 0.0 and not _is_rounded(points):
         signs["loss_stuck"] = f"{name} was {points[-1][1]:.6g} to the last digit, {same} times"
     if not columns.is_whole or not points:
         return signs
@@ -248,6 +267,12 @@ def _still(columns: Columns, name: str) -> Signs:
             )
             break
     return signs
+
+
+def _is_rounded(points: Points) -> bool:
+    """Whether a loss has fallen so far that the few digits of the log hide how it moves."""
+    digits = f"{points[-1][1]:.10e}".partition("e")[0].strip("-0").replace(".", "")
+    return len(digits) <= 3 and abs(points[-1][1]) < 0.05 * max(abs(value) for _, value in points)
 
 
 def _unmoved(columns: Columns) -> Signs:
