@@ -135,6 +135,81 @@ def test_a_loss_back_at_its_start_while_evaluation_is_not_is_a_fault_of_the_data
     assert first(rules, history(shuffled)).name == "data-fault"
 
 
+@pytest.mark.parametrize(
+    "climbing",
+    [
+        # Leaps and stays, below its start, as both do.
+        lambda at: {"loss": falling(at) if at < 60 else 1.8 + 0.05 * noise(at)},
+        # Climbs slowly.
+        lambda at: {"loss": falling(at) if at < 40 else falling(40) + 0.05 * (at - 40)},
+    ],
+)
+def test_a_loss_that_rises_with_its_gradient_is_not_put_down_to_the_data(
+    rules: RuleSet, climbing: Callable[[int], Readings]
+) -> None:
+    def with_gradient(at: int) -> Readings:
+        loss = climbing(at)["loss"]
+        grown = 1.0 if at < 40 or loss < 1.3 else 1.05 ** (at - 40) * 4.0
+        return {"loss": loss, "grad_norm": grown * (1.0 + 0.1 * noise(at)), "lr": 3e-4}
+
+    causes = diagnose(rules, history(with_gradient), [])
+
+    assert causes[0].name == NOT_ENOUGH
+    assert "nothing logged tells steps that are too large from wrong data" in " ".join(
+        causes[0].evidence
+    )
+    assert all(cause.confidence < 0.5 for cause in causes)
+
+
+def test_a_rate_above_the_usual_keeps_a_slow_climb_from_being_put_down_to_a_sign(
+    rules: RuleSet,
+) -> None:
+    def climbing(at: int) -> Readings:
+        return {"loss": falling(at) if at < 40 else falling(40) + 0.05 * (at - 40), "lr": 2e-3}
+
+    assert first(rules, history(climbing)).name == NOT_ENOUGH
+
+
+def test_an_evaluation_that_climbs_while_the_loss_falls_is_overfitting_and_no_wrong_sign(
+    rules: RuleSet,
+) -> None:
+    def overfitting(at: int) -> Readings:
+        climbing = 0.3 + 2.9 * math.exp(-at / 8.0) + 0.02 * max(0, at - 30)
+        return {"train_loss": 3.2 * 0.97**at, "val_loss": climbing}
+
+    assert first(rules, history(overfitting, 160)[20:]).name == NOT_ENOUGH
+
+
+def test_a_settled_loss_that_a_log_rounds_to_two_digits_is_not_stuck(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"loss": round(3.2 * 0.8**at + 0.0008, 4), "lr": 1e-3}))
+
+    assert cause.name == NOT_ENOUGH
+
+
+def test_a_spike_that_passes_is_nothing_lost_at_a_resume(rules: RuleSet) -> None:
+    def spiking(at: int) -> Readings:
+        passing = 2.0 * 0.75 ** (at - 60) if at >= 60 else 0.0
+        learnt = 3.3 + 6.6 * math.exp(-at / 10.0) + 0.01 * noise(at)
+        return {"loss": learnt + passing, "lr": 3e-4}
+
+    names = [cause.name for cause in diagnose(rules, history(spiking), [])]
+
+    assert "lost-at-resume" not in names
+
+
+def test_an_excerpt_from_late_in_a_training_does_not_show_that_nothing_is_trained(
+    rules: RuleSet,
+) -> None:
+    def still(at: int) -> Readings:
+        return {"loss": 2.86 + 0.02 * noise(at), "lr": 3e-4}
+
+    early = history(still)
+    late = [update._replace(step=update.step + 20_000) for update in early]
+
+    assert first(rules, early).name == "nothing-trained"
+    assert first(rules, late).name == NOT_ENOUGH
+
+
 def test_inputs_of_another_scale_raise_the_loss_by_orders_of_magnitude(rules: RuleSet) -> None:
     cause = first(
         rules,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from watchstep.core.roles import FAMILIES, ROLES, role_of
+from watchstep.rules import load
 
 COLUMNS = ["trainer", "name", "metric", "factor", "role", "file", "commit", "family"]
 METRICS = {
@@ -150,6 +151,17 @@ def test_the_words_alone_give_the_roles_of_the_table() -> None:
     assert right.total() >= 0.95 * rows.total()
     # Where a trainer has many names, none of it is a foreign language.
     assert [t for t in TRAINERS if rows[t] >= 10 and right[t] < 0.8 * rows[t]] == []
+
+
+def test_a_word_of_one_trainer_that_says_nothing_by_itself_has_no_role_elsewhere() -> None:
+    """TRL's `eps` is episodes a second; elsewhere it is epsilon, which falls on purpose."""
+    vocabulary = load(["generic"]).names.vocabulary
+
+    assert [vocabulary.for_family(family).role("eps") for family in sorted(FAMILIES)] == [
+        "unknown"
+    ] * len(FAMILIES)
+    assert vocabulary.for_family("supervised").role("trl") == "loss"
+    assert vocabulary.for_family("off_policy").role("trl") == "unknown"
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

@@ -327,6 +327,7 @@ class _Compiler:
             "event": lambda: nodes.Event(argument),
             "logged": lambda: nodes.Logged(argument),
             "age": nodes.Age,
+            "step": nodes.Step,
             "silence": nodes.Silence,
             "stalled": nodes.Stalled,
         }

@@ -179,6 +179,9 @@ fired(rule, constant) -> bool, none
 age() -> number, updates
     Updates with readings of this attempt so far, this one included.
     Source: This project.
+step() -> number, steps
+    The trainer's own step counter at this update; 0 before there was one.
+    Source: This project.
 silence() -> number, seconds
     Seconds since the service last heard from the run, on the service's clock.
     Source: Prometheus' time() - timestamp().

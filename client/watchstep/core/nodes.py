@@ -48,7 +48,7 @@ class Context:
         gaps: For those, the most updates from one report to the next.
         logged: Whether the trainer logged this update, and not the guard alone.
         age: Updates of this attempt so far that the trainer logged.
-        time, event: Of the update.
+        training_step, time, event: Of the update.
         silence, stalled: At a tick of the service's clock; 0 and False at updates.
     """
 
@@ -69,6 +69,7 @@ class Context:
         self.gaps: list[int] = []
         self.logged = True
         self.age = 0
+        self.training_step: Any = 0
         self.time = 0.0
         self.event: Mapping[str, Any] | None = None
         self.silence = 0.0
@@ -467,9 +468,8 @@ class Present(Node):
         self.slot = slot
 
     def value(self, now: Context) -> float:
-        if self.slot in now.present:
-            return YES
-        return NO if now.logged else UNKNOWN
+        is_absent = NO if now.logged else UNKNOWN
+        return YES if self.slot in now.present else is_absent
 
 
 class Fired(Node):
@@ -480,10 +480,8 @@ class Fired(Node):
         self.updates = updates
 
     def value(self, now: Context) -> float:
-        for index in self.instances:
-            if now.fired_within(index, self.updates):
-                return YES
-        return NO
+        fired = any(now.fired_within(index, self.updates) for index in self.instances)
+        return YES if fired else NO
 
 
 class Event(Node):
@@ -505,6 +503,11 @@ class Logged(Node):
 class Age(Node):
     def value(self, now: Context) -> float:
         return float(now.age)
+
+
+class Step(Node):
+    def value(self, now: Context) -> float:
+        return float(now.training_step)
 
 
 class Silence(Node):

@@ -79,8 +79,14 @@ class Vocabulary:
 
     def role(self, name: str) -> Role:
         """The role of a name, "unknown" where neither a trainer nor its words say it."""
-        roles = {row.role for _, row in self._rows(name)} - {"unknown"}
-        return roles.pop() if len(roles) == 1 else role_of(name, self.family)
+        by_words = role_of(name, self.family)
+        roles = {
+            row.role
+            for _, row in self._rows(name)
+            # Of another kind of training a word that says nothing by itself may mean anything.
+            if by_words != "unknown" or "/" in name or row.family in {"", self.family}
+        } - {"unknown"}
+        return roles.pop() if len(roles) == 1 else by_words
 
     def families(self, name: str) -> set[str]:
         """The kinds of training whose trainers are known to log a name."""

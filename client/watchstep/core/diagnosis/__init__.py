@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from watchstep.core.diagnosis.batches import advantage_signs
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.diagnosis.conditions import CONDITIONS, Condition, conditions
-from watchstep.core.diagnosis.losses import loss_signs
+from watchstep.core.diagnosis.losses import loss_signs, rate_or_data
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
@@ -99,7 +99,8 @@ def signs(
     columns = Columns(rules, history, alerts)
     seen = advantage_signs(columns) | return_signs(columns)
     seen |= loss_signs(columns) | rate_signs(columns)
-    return seen | step_signs(columns, seen)
+    seen |= step_signs(columns, seen)
+    return seen | rate_or_data(columns, seen)
 
 
 def scores(seen: Mapping[str, str]) -> dict[str, float]:
@@ -158,7 +159,11 @@ def _kind(entry: Entry, seen: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
-    quiet = [seen[sign] for sign in ("all_finite", "within_bound", "kl_low") if sign in seen]
+    quiet = [
+        seen[sign]
+        for sign in ("rate_or_data", "all_finite", "within_bound", "kl_low")
+        if sign in seen
+    ]
     return Cause(
         name=NOT_ENOUGH,
         title="Nothing stands out enough to name a cause",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
@@ -46,6 +47,8 @@ OF_A_CRITIC = ("train/value_loss", "train/explained_variance")
 """Metrics that only the training of an agent has."""
 WHOLE = 3
 """A run whose readings begin at this update at the latest is known from its start."""
+LATE = 100
+"""Unless its first step lies this many times further out than the next one: an excerpt."""
 
 
 class Columns:
@@ -92,7 +95,10 @@ class Columns:
     @property
     def is_whole(self) -> bool:
         """Whether the training is known from its start, so that a metric's start is too."""
-        return self.attempt == 1 and bool(self.rows) and self.rows[0].seq <= WHOLE
+        if self.attempt != 1 or not self.rows or self.rows[0].seq > WHOLE:
+            return False
+        steps = [update.step for update in self.rows[: WHOLE + 1]]
+        return steps[0] <= LATE * max([1, *(now - before for before, now in pairwise(steps))])
 
     @cached_property
     def names(self) -> list[str]:

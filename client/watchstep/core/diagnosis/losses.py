@@ -6,7 +6,16 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
-from watchstep.core.diagnosis.levels import AFTER, Climb, Leap, climb, leap, repeats, stood_still
+from watchstep.core.diagnosis.levels import (
+    AFTER,
+    Climb,
+    Leap,
+    Points,
+    climb,
+    leap,
+    repeats,
+    stood_still,
+)
 from watchstep.core.roles import is_adversarial
 
 VALUE_LOSS = "train/value_loss"
@@ -66,7 +75,8 @@ def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
     if jump.is_over:
         signs["leap_healed"] = f"{name} came down again, to {jump.late:.4g}"
     elif jump.reports >= 2 * AFTER:
-        if jump.late > 3.0 * jump.after:
+        # What goes on by twice the leap has climbed; a fault of the data is all there at once.
+        if jump.late > min(3.0 * jump.after, 3.0 * jump.after - 2.0 * jump.before):
             signs["leap_grows_on"] = f"{name} went on to {jump.late:.4g}"
         else:
             signs["leap_stays"] = f"{name} is at {jump.late:.4g} {jump.reports} reports later"
@@ -84,8 +94,12 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     if fell and 0.4 * jump.start <= jump.after <= 1.5 * jump.start:
         signs["loss_back_at_start"] = f"{text}; it had started at {jump.start:.4g}"
         lost = min(jump.start, jump.after) - jump.before
-        if jump.reports >= 2 * AFTER and jump.late < jump.before + 0.4 * lost:
+        # A spike that takes a little of what was learnt and passes is nothing learnt anew.
+        is_much = lost > 0.5 * (jump.start - jump.before)
+        if is_much and jump.reports >= 2 * AFTER and jump.late < jump.before + 0.4 * lost:
             signs["loss_relearnt"] = f"{name} falls once more, to {jump.late:.4g}"
+        if jump.reports >= 2 * AFTER and abs(jump.late - jump.start) < 0.15 * jump.start:
+            signs["loss_at_chance"] = f"{name} stays at {jump.late:.4g}, where it had started"
     elif fell and jump.after < 0.4 * jump.start:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
@@ -128,15 +142,65 @@ def _beside(columns: Columns, jump: Leap) -> Signs:
     return signs
 
 
+TELLS_RATE_FROM_DATA = frozenset(
+    {
+        "eval_unmoved",
+        "loss_partly_back",
+        "loss_at_chance",
+        "loss_relearnt",
+        "loss_multiplies",
+        "loss_leapt_far",
+        "loss_absurd",
+        "leap_healed",
+        "rate_leapt",
+        "rate_high",
+        "rate_elevated",
+        "rate_starts_high",
+        "rate_began_anew",
+        "rate_reset_at_resume",
+        "loss_lost_at_resume",
+        "nonfinite",
+    }
+)
+"""With one of these a loss that rose is put down to the rate, to the data or to something else."""
+
+
+def rate_or_data(columns: Columns, seen: Signs) -> Signs:
+    """Whether a loss rose and nothing tells steps that are too large from data that are wrong.
+
+    Gradients grow beside either. Without them a rate that is ordinary speaks against the rate.
+    """
+    is_risen = seen.keys() & {"loss_leapt", "loss_climbs"}
+    if "supervised" not in seen or not is_risen or TELLS_RATE_FROM_DATA & seen.keys():
+        return {}
+    grew = seen.keys() & {"gradient_leapt", "gradient_rose"} or any(
+        climb(columns.finite(name)) for name in columns.of_role("grad_norm")
+    )
+    if not grew and seen.keys() & {"rate_ordinary", "rate_unlogged"}:
+        return {}
+    text = "the loss rose, and nothing logged tells steps that are too large from wrong data"
+    return {"rate_or_data": text}
+
+
 def _climbs(columns: Columns, loss: str) -> Signs:
     """The steepest steady climb of any loss or evaluation."""
     names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
     best: tuple[Climb, str] | None = None
     for name in names:
         rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
+        if rise is not None and _overfits(columns, loss, name, rise):
+            continue
         if rise is not None and (best is None or rise.factor > 10.0 * best[0].factor):
             best = rise, name
     return {} if best is None else _climb(columns, best[1], best[0])
+
+
+def _overfits(columns: Columns, loss: str, name: str, rise: Climb) -> bool:
+    """Whether an evaluation climbs while the loss that is trained on goes on falling."""
+    if columns.role(name) != "eval_loss" or columns.role(loss) != "loss":
+        return False
+    before = [value for row, value in columns.finite(loss) if row <= rise.row][-5:]
+    return bool(before) and median(columns.last(loss, 5)) < median(before)
 
 
 def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
@@ -181,7 +245,7 @@ def _still(columns: Columns, name: str) -> Signs:
     if is_adversarial(name) or columns.family != "supervised":
         return signs
     same = repeats(points, 5)
-    if same and points[-1][1] != 0.0:
+    if same and points[-1][1] != 0.0 and not _is_rounded(points):
         signs["loss_stuck"] = f"{name} was {points[-1][1]:.6g} to the last digit, {same} times"
     if not columns.is_whole or not points:
         return signs
@@ -203,6 +267,12 @@ def _still(columns: Columns, name: str) -> Signs:
             )
             break
     return signs
+
+
+def _is_rounded(points: Points) -> bool:
+    """Whether a loss has fallen so far that the few digits of the log hide how it moves."""
+    digits = f"{points[-1][1]:.10e}".partition("e")[0].strip("-0").replace(".", "")
+    return len(digits) <= 3 and abs(points[-1][1]) < 0.05 * max(abs(value) for _, value in points)
 
 
 def _unmoved(columns: Columns) -> Signs:
