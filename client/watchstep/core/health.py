@@ -151,6 +151,23 @@ class HealthTracker:
         return self._attempt.damage
 
     @property
+    def lost_since(self) -> Mapping[str, Mark]:
+        """For every core reading that is not finite, the first update of the unbroken run."""
+        return self._attempt.lost_since
+
+    @property
+    def diverging_rule(self) -> str:
+        """A critical rule that fires and says that the numbers are lost; "" without."""
+        return next(
+            (
+                rule
+                for (rule, _), alert in self._alerts.items()
+                if alert.metric and alert.diverged and alert.severity == "critical"
+            ),
+            "",
+        )
+
+    @property
     def stage(self) -> Stage:
         """Where an incident of this attempt stands."""
         now = self._attempt

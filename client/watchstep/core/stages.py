@@ -18,7 +18,7 @@ EXPLOSION_UPDATES = 5
 set in 5 updates after it."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
-_ENDS = ("failed", "halted")
+_ENDS = ("failed", "halted", "preempted")
 
 
 class Mark(NamedTuple):

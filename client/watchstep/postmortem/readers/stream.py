@@ -158,7 +158,12 @@ def _attached(held: Row, row: Row) -> bool:
 
 
 def _ends(row: Row) -> bool:
-    return row.event is not None and row.event["kind"] in ("failed", "halted", "finished")
+    return row.event is not None and row.event["kind"] in (
+        "failed",
+        "halted",
+        "preempted",
+        "finished",
+    )
 
 
 def _failed(row: Row) -> bool:
