@@ -131,7 +131,7 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
                 continue
             if _attached(held, row):
                 continue
-            row.step = held.step
+            row.step, row.epoch, row.length = held.step, held.epoch, held.length
         if held is not None and not begun and row.readings:
             # What was said before the first row belongs to it, but for starts that failed.
             row.event = None if _failed(held) else held.event
