@@ -43,6 +43,10 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
         r"collective operation.{0,40}time|connection closed by peer",
         re.IGNORECASE,
     ),
+    "The process was killed, most often for want of memory": re.compile(
+        r"^\s*killed\b|\bkilled process\b|\bsigkill\b|\bsignal 9\b|line \d+: +\d+ killed",
+        re.IGNORECASE,
+    ),
 }
 """Failures of a known kind by their title, the more special before the more general, and what
 follows of another rank's failure last."""

@@ -188,7 +188,7 @@ def examine(
     story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     numbered = bad is None or summary.before + bad.row not in log.unnumbered
-    verdict, because = verdict_of(summary)
+    verdict, because = verdict_of(summary, "row" if log.unit == "row" else "update")
     examination = Examination(
         path=str(log.path),
         format=log.format,

@@ -63,14 +63,18 @@ story takes from explosion to aftermath."""
 _LONGEST = 200
 
 
-def verdict_of(summary: LogSummary) -> tuple[VerdictWord, str]:
+def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, str]:
     """The verdict on a fold, and which of its meanings holds.
 
     It is the health of the last attempt, and how it ended. A critical alert counts also when it
     ceased: the run has exploded and went on. The numbers are lost too when the log breaks off
     within a few updates of the demand to halt, or when the trainer says so in words.
+
+    Args:
+        summary: Of the log.
+        unit: What the log's numbers count, for people.
     """
-    lost = _lost_because(summary)
+    lost = _lost_because(summary, unit)
     if lost:
         return "diverged", lost
     critical = next((span for span in summary.critical if span.rule not in DEATHS), None)
@@ -88,12 +92,12 @@ def verdict_of(summary: LogSummary) -> tuple[VerdictWord, str]:
     return word, VERDICTS[word]
 
 
-def _lost_because(summary: LogSummary) -> str:
+def _lost_because(summary: LogSummary, unit: str) -> str:
     """Why the numbers count as lost, "" where they do not."""
     if summary.failure is not None and SAYS_NONFINITE.search(summary.failure):
         return f"the trainer said: {summary.failure[:_LONGEST]}"
     if summary.health == "diverged":
-        return _numbers_lost(summary)
+        return _numbers_lost(summary, unit)
     halting = _ended_of_it(summary)
     if halting is not None:
         return (
@@ -108,9 +112,9 @@ def _lost_because(summary: LogSummary) -> str:
     return "the trainer said that the loss is not finite, and the log ends there"
 
 
-def _numbers_lost(summary: LogSummary) -> str:
+def _numbers_lost(summary: LogSummary, unit: str) -> str:
     for name, mark in summary.tracker.lost_since.items():
-        return f"{name} has not been finite since update {mark.step}"
+        return f"{name} has not been finite since {unit} {mark.step}"
     rule = summary.tracker.diverging_rule
     return f"{rule} says that all is lost" if rule else VERDICTS["diverged"]
 
