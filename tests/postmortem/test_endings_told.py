@@ -58,6 +58,13 @@ def test_a_healthy_log_that_breaks_off_says_so_first(tmp_path: Path) -> None:
             f"{TRACEBACK}torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
             "A GPU ran out of memory",
         ),
+        (
+            (
+                "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T01:00:00 "
+                "DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***"
+            ),
+            "A machine failed",
+        ),
         ("Killed", "The process was killed, most often for want of memory"),
         (f"{TRACEBACK}OSError: [Errno 28] No space left on device", "The disk is full"),
         (

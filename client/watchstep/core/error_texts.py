@@ -32,6 +32,7 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
         r"dataloader worker.{0,200}(?:bus error|shared memory)", re.IGNORECASE
     ),
     "A data loader's worker died": re.compile(r"dataloader worker.{0,200}exited", re.IGNORECASE),
+    "A machine failed": re.compile(r"\bnode fail(?:ure|ed)?\b", re.IGNORECASE),
     "A GPU failed": re.compile(
         r"uncorrectable ecc|fallen off the bus|illegal memory access|unspecified launch failure|"
         r"device-side assert",

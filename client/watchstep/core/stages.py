@@ -138,6 +138,9 @@ def onset(values: Sequence[float | None]) -> int:
         if low > high:
             first = at
             continue
+        before = points[place - 1][1] if place else math.nan
+        if not (before < low or before > high):
+            continue  # The one before is no better, so that it began earlier, if here at all.
         level = _level([value for _, value in points[max(place - _SETTLED, 0) : place]])
         if level is not None and (low > level[1] or high < level[0]):
             first = at

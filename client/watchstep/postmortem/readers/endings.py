@@ -79,7 +79,8 @@ def ending(text: str) -> Ending | None:
     if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
     if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):
-        return "preempted"
+        # Slurm cancels a job also when one of its machines is gone.
+        return "failed" if "node failure" in small else "preempted"
     if any(_holds(small, pieces) for pieces in _PIECES["failed"]) or _EXCEPTION.match(text):
         return "failed"
     code = _EXIT_CODE.search(small)
