@@ -7,7 +7,9 @@ import math
 import pytest
 
 from watchstep.core.engine import RuleSet, State, step
-from watchstep.core.stages import Phase, stage, story
+from watchstep.core.health import HealthTracker
+from watchstep.core.rules import Rule
+from watchstep.core.stages import Phase, onset, stage, story
 from watchstep.core.updates import Transition, Update
 from watchstep.rules import load
 
@@ -151,3 +153,53 @@ def test_an_earlier_attempt_is_not_mixed_in(rules: RuleSet) -> None:
 
 def _alert(rule: str, seq: int) -> Transition:
     return Transition(rule, "firing", 1, seq, seq, 0.0, "", 0.5, "", "warning")
+
+
+SETTLED = [1.0 + 0.01 * (at % 5) for at in range(60)]
+
+
+def test_a_reading_was_bad_from_the_first_of_its_unbroken_run_of_nans_on() -> None:
+    assert onset([*SETTLED, math.nan, 1.0, *[math.nan] * 40]) == 62
+
+
+def test_a_level_was_bad_from_where_it_last_left_the_one_before() -> None:
+    falling_again = [9.0 - 0.1 * at for at in range(40)]
+
+    assert onset([*SETTLED, *falling_again]) == 60
+
+
+def test_a_climb_is_bad_from_its_first_step_out_of_the_level() -> None:
+    assert onset([*SETTLED, 1.02, 2.5, 7.0, math.nan, math.nan]) == 61
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5.0 * 0.98**at for at in range(120)],
+        [*SETTLED, *[0.5] * 30, *SETTLED[:30]],
+        [1.0, math.inf, None, 2.0],
+        [None],
+    ],
+)
+def test_a_slow_drift_and_a_run_too_short_to_tell_have_no_evidence_before_the_alert(
+    values: list[float | None],
+) -> None:
+    assert onset(values) >= len(values) - 30
+
+
+def test_an_alert_that_needed_long_to_be_sure_leaves_no_bad_update_as_the_last_good_one() -> None:
+    rules = RuleSet([Rule("High", "min(train/loss, 20) > 5")])
+    values = [*SETTLED, *[9.0 - 0.05 * at for at in range(30)]]
+    history = [Update(at, 10 * at, float(at), {"train/loss": v}) for at, v in enumerate(values, 1)]
+    state, edges, tracker = State(rules), [], HealthTracker(rules.role, rules.canonical)
+    for update in history:
+        state, transitions = step(rules, state, update)
+        tracker.update(update, transitions)
+        edges += [edge for edge in transitions if edge.change == "firing"]
+
+    outcome = story(rules, edges, history)
+
+    assert edges[0].seq > 61
+    assert (outcome.first_bad_update, outcome.last_good_update) == (61, 60)
+    assert tracker.first_bad is not None
+    assert (tracker.first_bad.seq, tracker.first_bad.previous_seq) == (61, 60)

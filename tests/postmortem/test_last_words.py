@@ -124,4 +124,5 @@ def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path
 
     examination = examined(path)
 
+    assert examination.verdict == "unjudged"
     assert examination.not_checked[0] == "no rule knows any of the log's readings (accuracy)"

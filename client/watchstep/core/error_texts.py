@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 SAYS_NONFINITE = re.compile(
     r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|found invalid values|"
@@ -14,7 +15,55 @@ SAYS_NONFINITE = re.compile(
 """An error that only numbers cause which are lost. Words of PyTorch's distributions and
 samplers, fairseq, DeepSpeed and Apex."""
 
+FAILURES: Mapping[str, re.Pattern[str]] = {
+    "A GPU ran out of memory": re.compile(
+        r"(?:cuda|hip|xpu|mps)\b.{0,40}out of memory|\boutofmemoryerror|resource_?\s?exhausted|"
+        r"cublas_status_alloc_failed",
+        re.IGNORECASE,
+    ),
+    "The machine ran out of memory": re.compile(
+        r"out of memory|oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
+        re.IGNORECASE,
+    ),
+    "The disk is full": re.compile(
+        r"no space left on device|disk quota exceeded|errno 28\b", re.IGNORECASE
+    ),
+    "A data loader's worker died for want of shared memory": re.compile(
+        r"dataloader worker.{0,200}(?:bus error|shared memory)", re.IGNORECASE
+    ),
+    "A data loader's worker died": re.compile(r"dataloader worker.{0,200}exited", re.IGNORECASE),
+    "A machine failed": re.compile(r"\bnode fail(?:ure|ed)?\b", re.IGNORECASE),
+    "A GPU failed": re.compile(
+        r"uncorrectable ecc|fallen off the bus|illegal memory access|unspecified launch failure|"
+        r"device-side assert",
+        re.IGNORECASE,
+    ),
+    "A collective operation timed out or lost a rank": re.compile(
+        r"watchdog.{0,200}(?:timeout|timed out|terminated|got stuck)|"
+        r"\bnccl\b.{0,200}(?:error|timeout|timed out|abort)|"
+        r"collective operation.{0,40}time|connection closed by peer",
+        re.IGNORECASE,
+    ),
+    "The process was killed, most often for want of memory": re.compile(
+        r"^\s*killed\b|\bkilled process\b|\bsigkill\b|\bsignal 9\b|line \d+: +\d+ killed",
+        re.IGNORECASE,
+    ),
+}
+"""Failures of a known kind by their title, the more special before the more general, and what
+follows of another rank's failure last."""
+
 SAYS_SCALE_EXHAUSTED = re.compile(
     r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale", re.IGNORECASE
 )
 """A loss scaler that has halved its scale to the end gave up: fairseq, DeepSpeed."""
+
+
+def failure_title(text: str) -> str:
+    """What kind of failure an error's text tells of, in a few words; "" where it is none known."""
+    return next((title for title, words in FAILURES.items() if words.search(text)), "")
+
+
+def failure_rank(text: str) -> int:
+    """How much an error's text tells of the reason: 0 most, most for a kind that is not known."""
+    title = failure_title(text)
+    return list(FAILURES).index(title) if title else len(FAILURES)

@@ -6,12 +6,23 @@ status, and no part of this.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from watchstep.core.roles import CORE_ROLES, is_core
-from watchstep.core.stages import Holding, Lead, Mark, Stage, first_bad, leads, stage_of
+from watchstep.core.stages import (
+    ONSET_UPDATES,
+    Holding,
+    Lead,
+    Mark,
+    Stage,
+    first_bad,
+    leads,
+    onset,
+    stage_of,
+)
 from watchstep.core.updates import Severity, Transition, Update
 
 Health = Literal["healthy", "suspicious", "exploded", "diverged", "unjudged"]
@@ -93,6 +104,7 @@ class _Attempt:
         damage: The first update whose core reading was lost, once that makes the run diverged.
         exploded: The first update with a critical alert about a reading.
         ended: Whether the trainer has said that it stopped.
+        recent: The newest updates with readings.
     """
 
     number: int = 0
@@ -105,6 +117,9 @@ class _Attempt:
     damage: Mark | None = None
     exploded: Mark | None = None
     ended: bool = False
+    recent: deque[tuple[Mark, Mapping[str, float]]] = field(
+        default_factory=lambda: deque(maxlen=ONSET_UPDATES)
+    )
 
 
 class HealthTracker:
@@ -151,6 +166,23 @@ class HealthTracker:
         return self._attempt.damage
 
     @property
+    def lost_since(self) -> Mapping[str, Mark]:
+        """For every core reading that is not finite, the first update of the unbroken run."""
+        return self._attempt.lost_since
+
+    @property
+    def diverging_rule(self) -> str:
+        """A critical rule that fires and says that the numbers are lost; "" without."""
+        return next(
+            (
+                rule
+                for (rule, _), alert in self._alerts.items()
+                if alert.metric and alert.diverged and alert.severity == "critical"
+            ),
+            "",
+        )
+
+    @property
     def stage(self) -> Stage:
         """Where an incident of this attempt stands."""
         now = self._attempt
@@ -175,6 +207,7 @@ class HealthTracker:
         if update.readings:
             mark = now.last = Mark(before.row + 1, update.seq, update.step, *previous)
             now.ended = False
+            now.recent.append((mark, update.readings))
             self._count(update.readings, mark)
         else:
             mark = Mark(before.row, update.seq, update.step, *previous)
@@ -224,10 +257,30 @@ class HealthTracker:
             transition.severity, transition.metric, self._diverges(transition.rule)
         )
         if len(now.holdings) < MOST_HOLDINGS:
-            now.holdings.append(Holding(*key, transition.severity, began))
+            first = began if transition.severity == "info" else self._onset(transition, began)
+            now.holdings.append(Holding(*key, transition.severity, began, first))
         about_readings = bool(transition.metric)
         if transition.severity == "critical" and about_readings and now.exploded is None:
             now.exploded = mark
+
+    def _onset(self, transition: Transition, began: Mark) -> Mark:
+        rows = [(mark, readings) for mark, readings in self._attempt.recent if mark <= began]
+        name = self._reported(transition)
+        if not rows or not name:
+            return began
+        place = onset([readings.get(name) for _, readings in rows])
+        return rows[place][0] if place < len(rows) - 1 else began
+
+    def _reported(self, transition: Transition) -> str:
+        """What the run calls the metric of an alert; "" where that is not to be seen."""
+        readings = self._attempt.recent[-1][1] if self._attempt.recent else {}
+        metric, value = transition.metric, transition.reading
+        if not metric or metric in readings:
+            return metric
+        names = [name for name in readings if self._canonical(name) == metric]
+        # A run's only loss stands for `train/loss`, whatever it is called.
+        names += [name for name, reading in readings.items() if reading == value]
+        return next(iter(names), "")
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain JSON."""
@@ -243,6 +296,11 @@ class HealthTracker:
             "damage": now.damage,
             "exploded": now.exploded,
             "ended": now.ended,
+            # JSON has no NaN and no infinity: those are written as text.
+            "recent": [
+                [mark, {name: _to_json(value) for name, value in readings.items()}]
+                for mark, readings in now.recent
+            ],
             "alerts": [[*key, *alert] for key, alert in self._alerts.items()],
             "began": [[*key, mark] for key, mark in self._began.items()],
         }
@@ -257,14 +315,21 @@ class HealthTracker:
             judged=dict(snapshot["judged"]),
             enough=snapshot["enough"],
             holdings=[
-                Holding(rule, metric, severity, Mark(*mark))
-                for rule, metric, severity, mark in snapshot["holdings"]
+                Holding(rule, metric, severity, *(Mark(*mark) for mark in marks))
+                for rule, metric, severity, *marks in snapshot["holdings"]
             ],
             damage=Mark(*snapshot["damage"]) if snapshot["damage"] else None,
             exploded=Mark(*snapshot["exploded"]) if snapshot["exploded"] else None,
             ended=snapshot["ended"],
         )
+        for mark, readings in snapshot.get("recent", ()):
+            numbers = {name: float(value) for name, value in readings.items()}
+            self._attempt.recent.append((Mark(*mark), numbers))
         self._alerts = {
             (rule, metric): FiringAlert(*rest) for rule, metric, *rest in snapshot["alerts"]
         }
         self._began = {(rule, metric): Mark(*mark) for rule, metric, mark in snapshot["began"]}
+
+
+def _to_json(value: float) -> float | str:
+    return value if value - value == 0.0 else str(value)

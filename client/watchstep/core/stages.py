@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ EXPLOSION_UPDATES = 5
 set in 5 updates after it."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
-_ENDS = ("failed", "halted")
+ONSET_UPDATES = 150
+"""Updates that `onset` can make use of."""
+_SETTLED = 20
+"""Reports before an update that tell the level that its metric had."""
+_DEVIATIONS = 6.0
+_LEAST_SPREAD = 0.02
+"""Share of the level that its spread is taken for at least: some readings hardly move."""
+_ENDS = ("failed", "halted", "preempted")
 
 
 class Mark(NamedTuple):
@@ -42,12 +50,19 @@ class Holding(NamedTuple):
 
     Attributes:
         metric: The metric that an `each` rule holds for, "" for others.
+        onset: The first evidence in the readings, where it lies before `mark`, see `onset`.
     """
 
     rule: str
     metric: str
     severity: Severity
     mark: Mark
+    onset: Mark | None = None
+
+    @property
+    def first(self) -> Mark:
+        """The first evidence."""
+        return self.onset or self.mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +99,8 @@ class Story:
 
     Attributes:
         attempt: The attempt told of: that of the newest alert.
-        first_bad_update: First update at which a rule held that later proved right, or at
-            which a core reading was not finite; None when nothing bad happened.
+        first_bad_update: First evidence of an alert that later proved right, see `onset`, or the
+            first update at which a core reading was not finite; None when nothing bad happened.
         last_good_update: The update with readings before it; None when there is none.
         damage_update: First update with a non-finite core reading, or at which the run died;
             None while neither has happened.
@@ -101,6 +116,48 @@ class Story:
     leads: tuple[Lead, ...]
 
 
+def onset(values: Sequence[float | None]) -> int:
+    """The first evidence of what an alert shows: a rule often needs many updates to be sure.
+
+    Args:
+        values: Of the alert's metric, oldest first, None where it was not reported; the last one
+            is that of the update at which the rule began to hold.
+
+    Returns:
+        The place from which on the metric was never finite again; for a level, from which on
+        it stayed on one side of the level that it had kept before. The last place where neither
+        shows.
+    """
+    points = [(at, value) for at, value in enumerate(values) if value is not None]
+    first = len(values) - 1
+    low, high = math.inf, -math.inf
+    for place in range(len(points) - 1, max(len(points) - 1 - LEAD_UPDATES, -1), -1):
+        at, value = points[place]
+        if math.isfinite(value):
+            low, high = min(low, value), max(high, value)
+        if low > high:
+            first = at
+            continue
+        before = points[place - 1][1] if place else math.nan
+        if not (before < low or before > high):
+            continue  # The one before is no better, so that it began earlier, if here at all.
+        level = _level([value for _, value in points[max(place - _SETTLED, 0) : place]])
+        if level is not None and (low > level[1] or high < level[0]):
+            first = at
+    return first
+
+
+def _level(values: Sequence[float]) -> tuple[float, float] | None:
+    """Between which values a metric was settled; None where too few are finite to tell."""
+    finite = sorted(value for value in values if math.isfinite(value))
+    if len(finite) < _SETTLED // 2:
+        return None
+    middle = finite[len(finite) // 2]
+    spread = sorted(abs(value - middle) for value in finite)[len(finite) // 2]
+    width = _DEVIATIONS * max(1.5 * spread, _LEAST_SPREAD * abs(middle))
+    return middle - width, middle + width
+
+
 def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
     """The first sign of what came.
 
@@ -113,16 +170,16 @@ def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
         holding, or that itself; without either the earliest warning; None without any.
     """
     serious = [holding for holding in holdings if holding.severity != "info"]
-    proofs = [holding.mark for holding in serious if holding.severity == "critical"]
+    proofs = [holding.first for holding in serious if holding.severity == "critical"]
     if damage is not None:
         proofs.append(damage)
     if not proofs:
-        return min((holding.mark for holding in serious), default=None)
+        return min((holding.first for holding in serious), default=None)
     worst = min(proofs)
     signs = [
-        holding.mark
+        holding.first
         for holding in serious
-        if holding.mark <= worst and worst.row - holding.mark.row <= LEAD_UPDATES
+        if holding.first <= worst and worst.row - holding.first.row <= LEAD_UPDATES
     ]
     return min([worst, *signs])
 
@@ -130,7 +187,7 @@ def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
 def leads(holdings: Iterable[Holding], damage: Mark) -> tuple[Lead, ...]:
     """Each rule's earliest holding that is near enough to the damage, else its latest."""
     best: dict[tuple[str, str], Lead] = {}
-    for rule, metric, severity, mark in holdings:
+    for rule, metric, severity, mark, _ in holdings:
         if severity == "info":
             continue
         lead = Lead(rule, mark.seq, damage.row - mark.row, metric)
@@ -230,7 +287,11 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
         at = rules.index.get(alert.rule)
         waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
         mark = _mark(columns, columns.back(alert.seq, waited))
-        holdings.append(Holding(alert.rule, "", alert.severity, mark))
+        column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
+        place = onset(column) if alert.metric and alert.severity != "info" else len(column)
+        row = mark.row - len(column) + place
+        first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
+        holdings.append(Holding(alert.rule, "", alert.severity, mark, first))
     return holdings
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, diagnose
 from watchstep.core.engine import RuleSet
+from watchstep.core.error_texts import failure_title
 from watchstep.core.stages import Story, story
 from watchstep.core.updates import Transition
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
-from watchstep.postmortem.log_summary import AlertSpan, LogSummary, Observer, fold
+from watchstep.postmortem.log_summary import AlertSpan, EndWord, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.verdict import (
     WELL,
@@ -59,6 +60,8 @@ class Examination:
         wasted_updates: Updates with readings from the first bad one to the end.
         saved_updates: Of these, how many a halt would have spared.
         trigger: Under which condition it began, as far as can be told; "" otherwise.
+        ended, ended_words: How the run ended and what the log says of it; "" where it does not.
+        verdict_because: Which of the verdict's meanings holds, a sentence without its full stop.
         seconds: Length of the log on the trainer's clock; NaN when it has none.
         downsampled: The metrics' summary, where it was asked for.
         rule_set: The rules that judged.
@@ -86,6 +89,9 @@ class Examination:
     items: Sequence[Item] = ()
     trigger: str = ""
     failure: str | None = None
+    ended: EndWord = ""
+    ended_words: str = ""
+    verdict_because: str = ""
     checkpoints: Search = field(default_factory=Search)
     not_checked: list[str] = field(default_factory=list)
     unjudged_because: str = ""
@@ -96,7 +102,12 @@ class Examination:
     rule_set: RuleSet | None = None
 
     def why(self) -> str:
-        """In a few words the likeliest cause, else the first critical alert, else what was said."""
+        """In a few words the likeliest cause, else the first critical alert, else what was said.
+
+        Of a death the error tells more than any statistics.
+        """
+        if self.verdict == "died" and (title := failure_title(self.failure or "")):
+            return title
         if self.causes and self.causes[0].name != NOT_ENOUGH:
             return f"{self.causes[0].title} ({self.causes[0].confidence:.0%})"
         for severity in ("critical", "warning"):
@@ -118,6 +129,8 @@ class Examination:
             "partial": self.partial,
             "updates": self.updates,
             "verdict": self.verdict,
+            "verdict_because": self.verdict_because,
+            "why": self.why(),
             "halt": self.halt_update is not None,
             "halt_update": self.halt_update,
             "first_bad_update": self.first_bad_update,
@@ -125,6 +138,8 @@ class Examination:
             "last_update": self.last_update,
             "wasted_updates": self.wasted_updates,
             "saved_updates": self.saved_updates,
+            "ended": self.ended,
+            "ended_words": self.ended_words,
             "failure": self.failure,
             "alerts": [dataclasses.asdict(alert) for alert in self.alerts],
             "causes": [_cause_json(cause) for cause in self.causes],
@@ -173,6 +188,7 @@ def examine(
     story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     numbered = bad is None or summary.before + bad.row not in log.unnumbered
+    verdict, because = verdict_of(summary, "row" if log.unit == "row" else "update")
     examination = Examination(
         path=str(log.path),
         format=log.format,
@@ -183,7 +199,8 @@ def examine(
         partial=log.partial,
         updates=summary.count,
         attempts=summary.attempts,
-        verdict=verdict_of(summary),
+        verdict=verdict,
+        verdict_because=because,
         halt_update=summary.halt[1] if summary.halt else None,
         first_bad_update=(bad.step if numbered else None) if bad else lost_at,
         last_good_update=bad.previous_step if bad else summary.last,
@@ -193,7 +210,9 @@ def examine(
         alerts=sorted(summary.spans.values(), key=lambda span: (span.first_update, span.rule)),
         stages=_stages(summary, story_told),
         failure=summary.failure,
-        not_checked=not_checked(compiled, log.names, log.kind or "ppo", summary),
+        ended=summary.ended,
+        ended_words=summary.ended_words,
+        not_checked=not_checked(log.names, log.kind, summary),
         unjudged_because=unjudged_because(summary),
         notes=log.notes,
         packs=packs_for(summary.family) if packs == (AUTO,) else packs,

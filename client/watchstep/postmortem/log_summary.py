@@ -6,10 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.error_texts import SAYS_NONFINITE
+from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.stages import Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
@@ -22,6 +22,9 @@ AFTERMATH = 100
 MOST_EPISODES = 5_000
 """Firings remembered of one log; a rule that flickers all the time needs no more."""
 
+GOES_ON = 5
+"""Updates after words of a stop that a trainer may still need for it; after more it went on."""
+MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
@@ -38,6 +41,9 @@ _LOST = frozenset(
     }
 )
 """Shipped rules that say that the numbers are lost, also where no core reading shows it."""
+
+EndWord = Literal["finished", "failed", "halted", "preempted", ""]
+"""How a run ended; "" where the log does not say."""
 
 Observer = Callable[[int, Update, State], None]
 
@@ -95,15 +101,20 @@ class LogSummary:
         around: Updates before and after the first critical alert, else the first warning.
         saved: Path and step of the newest checkpoints that the log itself tells of.
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
+        ended, ended_words: How the run ended by the trainer's or the scheduler's words, and the
+            words.
+        ended_row: `count` when it was said; the newest failure's as well.
         said_lost: Row and update at which it last said in words that the loss is not finite.
         stride: By how much the last two numbers differed.
         reports: Reports in the last attempt of each metric that a run can be judged by, while
             none of them has enough.
         held_at_end: Rules whose condition held at the last update.
-        family: The kind of training whose rules judged it, see `watchstep.core.families`.
+        names: Metrics of the last updates with readings, at most some thousands.
+        rules: Those that judged, as they were expanded for the run's metrics.
     """
 
     tracker: HealthTracker
+    rules: RuleSet
     count: int = 0
     before: int = 0
     attempts: int = 0
@@ -120,8 +131,11 @@ class LogSummary:
     stride: int = 1
     reports: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+    ended: EndWord = ""
+    ended_words: str = ""
+    ended_row: int = 0
     held_at_end: tuple[str, ...] = ()
-    family: str = ""
+    names: set[str] = field(default_factory=set)
     saved: dict[str, int] = field(default_factory=dict)
     history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     around: list[tuple[int, Update]] = field(default_factory=list)
@@ -138,6 +152,16 @@ class LogSummary:
     def health(self) -> Health:
         """What the last attempt's numbers were at its end."""
         return self.tracker.health
+
+    @property
+    def family(self) -> str:
+        """The kind of training whose rules judged it, see `watchstep.core.families`."""
+        return self.rules.family
+
+    def known_names(self) -> list[str]:
+        """The names of which some rule knows."""
+        rules = self.rules
+        return [name for name in self.names if name in rules.metrics or rules.targets(name)]
 
     def warned(self) -> bool:
         """Whether a warning or critical alert about a reading fired in the last attempt."""
@@ -183,7 +207,7 @@ def fold(
         observers: Called after each update with readings: its row from 1, itself, the state.
     """
     state = State(rules)
-    summary = LogSummary(_tracker(rules))
+    summary = LogSummary(_tracker(rules), rules)
     for update in updates:
         if update.attempt > summary.attempts:
             if _starts_over(summary, update):
@@ -203,8 +227,11 @@ def fold(
         if update.readings:
             for observe in observers:
                 observe(summary.count, update, state)
+    if summary.ended in ("halted", "preempted") and summary.count - summary.ended_row > GOES_ON:
+        summary.finished = False  # It was only warned of its end, or asked to stop and did not.
+        _note_end(summary, "", "")
     summary.held_at_end = state.held()
-    summary.family = state.rules.family
+    summary.rules = state.rules
     _add_leads(summary)
     return summary
 
@@ -237,6 +264,7 @@ def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     summary.halt = summary.failure = summary.said_lost = None
     summary.captured, summary.kept_after = "", 0
     summary.finished = False
+    _note_end(summary, "", "")
     summary.began.clear()
 
 
@@ -250,6 +278,8 @@ def _count_reports(summary: LogSummary, rules: RuleSet, update: Update) -> None:
 def _count(summary: LogSummary, update: Update) -> None:
     if update.readings:
         summary.count += 1
+        if len(summary.names) < MOST_NAMES:
+            summary.names.update(update.readings)
         if summary.last is not None and update.step > summary.last:
             summary.stride = update.step - summary.last
         summary.last = update.step
@@ -265,8 +295,7 @@ def _count(summary: LogSummary, update: Update) -> None:
 def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) -> None:
     kind = event.get("kind")
     if kind == "failed":
-        summary.failure = str(event.get("error", ""))
-        summary.finished = False
+        _note_failure(summary, str(event.get("error", "")))
     elif kind == "log" and endings.SAYS_LOSS_LOST.search(str(event.get("text", ""))):
         summary.said_lost = (summary.count, update.step)
     elif kind == "checkpoint":
@@ -274,10 +303,29 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
     elif kind == "finished":
         # Words of success end a run well, whatever came before them.
         summary.finished, summary.failure = True, None
-    elif kind in ("halted", "preempted"):
+        _note_end(summary, "finished", "")
+    elif kind == "halted":
         summary.finished = True
+        _note_end(summary, "halted", str(event.get("reason", "")))
+    elif kind == "preempted":
+        summary.finished = True
+        _note_end(summary, "preempted", str(event.get("reason") or event.get("signal") or ""))
     elif kind == "started":
         summary.finished = False
+        _note_end(summary, "", "")
+
+
+def _note_failure(summary: LogSummary, error: str) -> None:
+    # Of several in a row the one of a known kind tells most, and the launcher's last line least.
+    in_a_row = summary.failure is not None and summary.ended_row == summary.count
+    if not in_a_row or failure_rank(error) < failure_rank(summary.failure or ""):
+        summary.failure = error
+    summary.finished = False
+    _note_end(summary, "failed", summary.failure or "")
+
+
+def _note_end(summary: LogSummary, word: EndWord, words: str) -> None:
+    summary.ended, summary.ended_words, summary.ended_row = word, words, summary.count
 
 
 def _note_checkpoint(summary: LogSummary, update: Update, event: Mapping[str, Any]) -> None:

@@ -84,7 +84,7 @@ def _run(examination: Examination, at: int) -> Iterator[str]:
     badge = _drawn(Cell(examination.verdict, examination.verdict))
     yield (
         f'<section id="run{at}"><header class="{examination.verdict}"><h2>{badge} '
-        f"{escape(examination.run)}</h2><p>{escape(VERDICTS[examination.verdict])}.</p>"
+        f"{escape(examination.run)}</h2><p>{escape(examination.verdict_because)}.</p>"
         + "".join(f"<p><b>{escape(sentence)}</b></p>" for sentence in headline(examination))
         + f'<p class="quiet path">{escape(examination.path)}</p></header>'
     )

@@ -14,7 +14,6 @@ from rich.text import Text
 from watchstep.postmortem.downsampled_series import Series
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.sections import Cell, headline, sections
-from watchstep.postmortem.verdict import VERDICTS
 
 STYLES = {
     "unjudged": "cyan",
@@ -76,7 +75,7 @@ def _verdict(examination: Examination) -> RenderableType:
     head.append(f"{examination.verdict.upper()}", style=f"reverse {style}")
     head.append(f"  {examination.run}", style="bold")
     head.append(f"   {examination.path}", style="dim")
-    lines = [head, Text(f"{VERDICTS[examination.verdict]}.", style=style)]
+    lines = [head, Text(f"{examination.verdict_because}.", style=style)]
     lines += [Text(sentence, style="bold") for sentence in headline(examination)]
     lines += _facts(examination)
     return Panel(Group(*lines), border_style=style)

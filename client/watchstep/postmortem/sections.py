@@ -50,6 +50,13 @@ def headline(examination: Examination) -> Iterator[str]:
         if why:
             yield f"Why: {why[:_LONGEST]}"
         yield f"Go back to: {_back_to(examination, unit)}"
+    if examination.ended == "preempted":
+        yield f"The run was preempted: {examination.ended_words[:_LONGEST]}"
+    elif examination.ended == "halted":
+        yield f"The run was stopped: {examination.ended_words[:_LONGEST]}"
+    elif not examination.ended and examination.verdict in WELL and examination.last_update:
+        at = f"{unit} {examination.last_update}"
+        yield f"The log ends at {at} without saying that the run finished"
     if examination.unjudged_because:
         yield f"Not judged: {examination.unjudged_because}"
     missing = [text.split()[0] for text in examination.not_checked if text.endswith(_NOT_LOGGED)]

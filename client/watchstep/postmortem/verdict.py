@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.health import REPORTS_TO_JUDGE
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.log_summary import DEATHS, LogSummary
+from watchstep.postmortem.log_summary import DEATHS, Episode, LogSummary
 
 VerdictWord = Literal["unjudged", "healthy", "suspicious", "exploded", "diverged", "died"]
 
@@ -49,39 +49,80 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
         "train/advantages_count",
     ),
 }
-"""Readings without which some rules of a kind cannot tell."""
+"""Readings without which some rules of a kind cannot tell, by `Log.kind`."""
+
+_KIND_OF_FAMILY = {"on_policy": "ppo", "grpo": "grpo", "off_policy": "sac"}
+_OF_GRADIENTS = re.compile(
+    r"grad|(?:^|[^a-z])lr(?:$|[^a-z])|learning_?rate|momentum|loss_?scale", re.I
+)
+"""Names that only a trainer has that descends along a gradient; trees are boosted without one."""
 
 _ENDS_WITHIN = 5
 """Updates after a demand to halt within which a log that ends has ended of it; as many as the
 story takes from explosion to aftermath."""
+_LONGEST = 200
 
 
-def verdict_of(summary: LogSummary) -> VerdictWord:
-    """The verdict on a fold: the health of the last attempt, and how it ended.
+def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, str]:
+    """The verdict on a fold, and which of its meanings holds.
 
-    A critical alert counts also when it ceased: the run has exploded and went on. The numbers are
-    lost too when the log breaks off within a few updates of the demand to halt, or when the
-    trainer says so in words.
+    It is the health of the last attempt, and how it ended. A critical alert counts also when it
+    ceased: the run has exploded and went on. The numbers are lost too when the log breaks off
+    within a few updates of the demand to halt, or when the trainer says so in words.
+
+    Args:
+        summary: Of the log.
+        unit: What the log's numbers count, for people.
     """
-    if summary.health == "diverged" or _ended_of_it(summary):
-        return "diverged"
-    critical = any(episode.rule not in DEATHS for episode in summary.critical)
+    lost = _lost_because(summary, unit)
+    if lost:
+        return "diverged", lost
+    critical = next((span for span in summary.critical if span.rule not in DEATHS), None)
+    if critical is not None:
+        return "exploded", f"{critical.rule} fired, a critical alert, while every number was finite"
     if summary.failure is not None:
-        if SAYS_NONFINITE.search(summary.failure):
-            return "diverged"
-        return "exploded" if critical else "died"
-    if critical:
-        return "exploded"
+        return "died", VERDICTS["died"]
     if summary.said_lost is not None:
-        # Words without a reading count for as much as what came after them leaves standing.
-        ended = not summary.finished and summary.count - summary.said_lost[0] < _ENDS_WITHIN
-        return "diverged" if ended else "suspicious"
-    return "suspicious" if summary.warned() else summary.health
+        return "suspicious", "the trainer said that the loss was not finite, and went on"
+    if summary.warned():
+        return "suspicious", VERDICTS["suspicious"]
+    word = summary.health
+    if word == "healthy" and summary.names and not summary.known_names():
+        word = "unjudged"
+    return word, VERDICTS[word]
 
 
-def _ended_of_it(summary: LogSummary) -> bool:
+def _lost_because(summary: LogSummary, unit: str) -> str:
+    """Why the numbers count as lost, "" where they do not."""
+    if summary.failure is not None and SAYS_NONFINITE.search(summary.failure):
+        return f"the trainer said: {summary.failure[:_LONGEST]}"
+    if summary.health == "diverged":
+        return _numbers_lost(summary, unit)
+    halting = _ended_of_it(summary)
+    if halting is not None:
+        return (
+            f"{halting.rule} asked for a halt, and the log ends within {_ENDS_WITHIN} updates of it"
+        )
+    critical = any(episode.rule not in DEATHS for episode in summary.critical)
+    if summary.said_lost is None or summary.finished or critical or summary.failure is not None:
+        return ""
+    # Words without a reading count for as much as what came after them leaves standing.
+    if summary.count - summary.said_lost[0] >= _ENDS_WITHIN:
+        return ""
+    return "the trainer said that the loss is not finite, and the log ends there"
+
+
+def _numbers_lost(summary: LogSummary, unit: str) -> str:
+    for name, mark in summary.tracker.lost_since.items():
+        return f"{name} has not been finite since {unit} {mark.step}"
+    rule = summary.tracker.diverging_rule
+    return f"{rule} says that all is lost" if rule else VERDICTS["diverged"]
+
+
+def _ended_of_it(summary: LogSummary) -> Episode | None:
+    """The first alert that demanded a halt, where the log ends soon after it."""
     halting = [
-        episode.row
+        episode
         for episode in summary.critical
         # A proof of a bug in the code demands a halt, but is no ruin by itself.
         if episode.action >= Action.HALT
@@ -89,14 +130,15 @@ def _ended_of_it(summary: LogSummary) -> bool:
         and episode.rule not in DEATHS
     ]
     if not halting or summary.finished:
-        return False
-    return summary.count - min(halting) < _ENDS_WITHIN
+        return None
+    first = min(halting, key=lambda episode: episode.row)
+    return first if summary.count - first.row < _ENDS_WITHIN else None
 
 
 def unjudged_because(summary: LogSummary) -> str:
     """What is missing before the last attempt can be called healthy; "" when nothing is."""
     if summary.health != "unjudged":
-        return ""
+        return "" if summary.known_names() or not summary.names else _unknown(summary.names)
     if not summary.reports:
         return "no loss, reward, value, KL or entropy was logged"
     name = max(summary.reports, key=lambda metric: summary.reports[metric])
@@ -106,18 +148,35 @@ def unjudged_because(summary: LogSummary) -> str:
     )
 
 
-def not_checked(rules: RuleSet, names: Iterable[str], kind: str, summary: LogSummary) -> list[str]:
-    """What could not be checked, a sentence each, because the log does not hold it."""
+def not_checked(names: Iterable[str], kind: str, summary: LogSummary) -> list[str]:
+    """What could not be checked, a sentence each, because the log does not hold it.
+
+    Args:
+        names: Of the log's metrics.
+        kind: See `Log.kind`; where it is "", only the family of the rules tells what is missing.
+        summary: Of the log.
+    """
     names = set(names)
+    rules = summary.rules
     present = {rules.canonical(name) for name in names} | names
-    expected = EXPECTED.get(kind, EXPECTED["ppo"])
+    expected = EXPECTED.get(kind or _KIND_OF_FAMILY.get(summary.family, ""), ())
+    if not any(_OF_GRADIENTS.search(name) for name in names) and kind == "pretrain":
+        expected = ()
     missing = [f"{name} was not logged" for name in expected if name not in present]
-    if names and not any(rules.targets(name) for name in names):
-        some = ", ".join(sorted(names)[:5])
-        missing.insert(0, f"no rule knows any of the log's readings ({some})")
-    if not summary.finished and summary.failure is None and summary.last is not None:
+    if names and not summary.known_names():
+        missing.insert(0, _unknown(names))
+    if ends_without_a_word(summary):
         missing.append(
             f"the log ends at update {summary.last} without saying that the run finished: "
             "a crash or a kill after it would not show"
         )
     return missing
+
+
+def ends_without_a_word(summary: LogSummary) -> bool:
+    """Whether a log with readings does not say how its run ended."""
+    return not summary.finished and summary.failure is None and summary.last is not None
+
+
+def _unknown(names: Iterable[str]) -> str:
+    return f"no rule knows any of the log's readings ({', '.join(sorted(names)[:5])})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.vocabulary import EPOCHS, ITERATIONS, STEPS, TRAINING
@@ -12,6 +13,8 @@ SIDES = str.maketrans("│┃║¦", "||||")
 
 _COUNTERS = ITERATIONS | STEPS | EPOCHS | {"global_step", "round", "e", "#"}
 _RULE = frozenset(" \t|:+-=─━┼╇")
+_CELL = re.compile(r"\[[^\[\]]{0,2000}\]|\S+")
+_SEPARATOR = re.compile(r"[,\s]\s{0,9}")
 _LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
 
 
@@ -57,16 +60,28 @@ class Columns:
             return None
         text = text.translate(SIDES)
         split_by_marks = self._bars or "\t" in text
-        cells = _cells(text, bars=self._bars) if split_by_marks else text.split()
+        cells = _cells(text, bars=self._bars) if split_by_marks else _CELL.findall(text)
         if len(cells) < len(self.names) or not _LEADING_INT.match(cells[0]):
             return None
         counted = _LEADING_INT.match(cells[self._counter])
         readings = {
-            name: value
+            part: value
             for at, (name, cell) in enumerate(zip(self.names, cells, strict=False))
-            if at > self._counter and (value := number(cell.rstrip(":%GMK"))) is not None
+            if at > self._counter
+            for part, text in _parts(name, cell)
+            if (value := number(text.rstrip(":%GMK"))) is not None
         }
         return (int(counted.group(1)), readings) if counted and readings else None
+
+
+def _parts(name: str, cell: str) -> Iterator[tuple[str, str]]:
+    """A cell's numbers by name: DeepXDE prints a list of losses, `[1.0e-03, 2.0e-02]`, in one."""
+    values = _SEPARATOR.split(cell[1:-1].strip()) if cell[:1] == "[" else [cell]
+    if len(values) == 1:
+        yield name, values[0]
+        return
+    for at, value in enumerate(values):
+        yield f"{name}_{at}", value
 
 
 def _cells(text: str, *, bars: bool) -> list[str]:

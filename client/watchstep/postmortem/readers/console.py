@@ -77,6 +77,7 @@ class ConsoleLines:
         self._number = 0
         self._table: dict[str, float] = {}
         self._section = ""
+        self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
         self._headed = False
@@ -250,6 +251,10 @@ class ConsoleLines:
         assert sentence.position is not None
         row.step, row.length = place(sentence.position, numbers)
         unit = sentence.unit
+        if self._table_unit == "iteration" != unit and self._last is not None:
+            # SB3 prints an evaluation's time steps between tables that count iterations.
+            row.step, row.length = self._last.step, None
+            return self._table_unit
         if not sentence.by_epoch:
             self._counts = True
             if sentence.epoch is not None:
@@ -369,7 +374,10 @@ class ConsoleLines:
         if table:
             self._recognised("sb3_table")
             number, unit = _table_number(table)
-            if number is not None:
+            if unit == "step" and self._table_unit == "iteration" and self._last is not None:
+                number = self._last.step
+            elif number is not None:
+                self._table_unit = unit
                 self._log.unit = unit
             self._emit(Row(table, step=number, line=self._number))
 
@@ -457,7 +465,9 @@ def _event_of(text: str) -> dict[str, object] | None:
     how = endings.ending(text)
     if how == "finished":
         return {"kind": "finished"}
-    if how in ("preempted", "interrupted"):
+    if how == "preempted":
+        return {"kind": "preempted", "reason": text[:_LONGEST_TEXT]}
+    if how == "interrupted":
         return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
     if how == "failed" or endings.names_error(text):
         return _failure(endings.error_in(text))

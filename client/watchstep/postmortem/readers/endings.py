@@ -27,6 +27,7 @@ _WHOLE_LINES: Mapping[str, Ending] = {
     "aborted": "failed",
     "aborted (core dumped)": "failed",
     "terminated": "preempted",
+    "preempted": "preempted",
     "hangup": "preempted",
 }
 _MOST_WORDS_BEFORE = 7
@@ -58,7 +59,7 @@ _FIRST_PIECES = tuple(
     {
         *(pieces[0].rstrip("0123456789") for group in _PIECES.values() for pieces in group),
         *("error", "exception", "exit", "interrupt", "nan", "inf", "^c", "killed", "aborted"),
-        *("terminated", "hangup", "loss scale", "reducing"),
+        *("terminated", "preempted", "hangup", "loss scale", "reducing"),
     }
 )
 
@@ -73,12 +74,13 @@ def ending(text: str) -> Ending | None:
     """How a run ended by a line's words; None where the line does not say that it did."""
     text = text[: 4 * _LONGEST_TEXT]
     small = text.lower().strip()
-    if small in _WHOLE_LINES:
-        return _WHOLE_LINES[small]
+    if small.rstrip(".! ") in _WHOLE_LINES:
+        return _WHOLE_LINES[small.rstrip(".! ")]
     if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
     if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):
-        return "preempted"
+        # Slurm cancels a job also when one of its machines is gone.
+        return "failed" if "node failure" in small else "preempted"
     if any(_holds(small, pieces) for pieces in _PIECES["failed"]) or _EXCEPTION.match(text):
         return "failed"
     code = _EXIT_CODE.search(small)

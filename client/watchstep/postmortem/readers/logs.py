@@ -26,6 +26,12 @@ _LOOKAHEAD = 8
 """Updates read on opening, from which `kind` and `unit` are known before iteration."""
 
 
+_LONG_RUN = 20
+"""Numbered rows after which a few that go back are no new attempt."""
+
+_MOST_STRAYS = 3
+
+
 @dataclass(slots=True)
 class Row:
     """What one line, table or record of a log says, before rows are joined into updates.
@@ -130,7 +136,7 @@ class Log:
 
     def _assembled(self, rows: Iterator[Row]) -> Iterator[Update]:
         seq, last, updates = 0, None, 0
-        for row in joined(rows):
+        for row in joined(without_strays(rows)):
             seq = row.seq or seq + 1
             updates += bool(row.readings)
             lacks_number = row.readings and row.step is None and last is not None
@@ -147,6 +153,48 @@ class Log:
                 event=row.event,
                 attempt=row.attempt,
             )
+
+
+def without_strays(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows, of which a few that go back in number after a long run lose theirs.
+
+    They sum up, as "Best model at step 59000" and "best iteration is: [571]" do, or count something
+    else. Only a run that goes on from there, begins anew, or had stopped before was begun again.
+    """
+    strays: list[Row] = []
+    first = last = None
+    length, stopped = 0, False
+    for row in rows:
+        if row.step is None or row.attempt or row.epoch is not None or "epoch" in row.readings:
+            yield from strays
+            strays.clear()
+            yield row
+            last, stopped = row.step if row.step is not None else last, stopped or _stops(row)
+            continue
+        falls = last is not None and row.step < last
+        again = stopped or length < _LONG_RUN or (first is not None and row.step <= first)
+        if falls and not again and len(strays) < _MOST_STRAYS:
+            strays.append(row)
+            continue
+        if strays and not falls:
+            _forget_numbers(strays)
+        yield from strays
+        yield row
+        first = row.step if first is None or falls else first
+        length = len(strays) + 1 if falls else length + 1
+        last, stopped = row.step, _stops(row)
+        strays.clear()
+    _forget_numbers(strays)
+    yield from strays
+
+
+def _forget_numbers(rows: list[Row]) -> None:
+    for row in rows:
+        row.step = None
+
+
+def _stops(row: Row) -> bool:
+    return row.event is not None and row.event["kind"] in ("failed", "halted", "preempted")
 
 
 def joined(rows: Iterator[Row]) -> Iterator[Row]:

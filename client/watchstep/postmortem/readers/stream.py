@@ -131,7 +131,7 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
                 continue
             if _attached(held, row):
                 continue
-            row.step = held.step
+            row.step, row.epoch, row.length = held.step, held.epoch, held.length
         if held is not None and not begun and row.readings:
             # What was said before the first row belongs to it, but for starts that failed.
             row.event = None if _failed(held) else held.event
@@ -158,7 +158,12 @@ def _attached(held: Row, row: Row) -> bool:
 
 
 def _ends(row: Row) -> bool:
-    return row.event is not None and row.event["kind"] in ("failed", "halted", "finished")
+    return row.event is not None and row.event["kind"] in (
+        "failed",
+        "halted",
+        "preempted",
+        "finished",
+    )
 
 
 def _failed(row: Row) -> bool:

@@ -23,7 +23,6 @@ from watchstep.postmortem.examination import Examination, examine
 from watchstep.postmortem.fleet import Fleet
 from watchstep.postmortem.page import render
 from watchstep.postmortem.readers import Log, open_logs
-from watchstep.postmortem.verdict import VERDICTS
 from watchstep_monitor.service.chart_scales import scales
 from watchstep_monitor.service.json_values import number, plain
 from watchstep_monitor.service.postmortem.runner import Job
@@ -74,7 +73,7 @@ def report(job: Job) -> dict[str, Any]:
         "runs": [
             {
                 **plain(examination.as_json()),
-                "means": VERDICTS[examination.verdict],
+                "means": examination.verdict_because,
                 "charts": list(_charts(examination)),
             }
             for examination in worst
