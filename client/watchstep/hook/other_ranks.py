@@ -165,6 +165,11 @@ class OtherRanks:
             self._peers.store.set(f"{self._base}/signal", f"{name} {self._peers.rank}")
             self._peers.store.add(f"{self._base}/news", 1)
 
+    def look_for_signal(self) -> None:
+        """Hear now of another process that ends by a signal: its collectives fail at once."""
+        if self._peers is not None:
+            self._take_signal(self._peers, self._peers.store)
+
     def _is_due(self, others: Peers) -> bool:
         """Whether what was wished for is to be done at this step; names the step if it may."""
         store, at = others.store, self._key("at")
@@ -214,6 +219,9 @@ class OtherRanks:
             wish = self._key("wish")
             if store.check([wish]):
                 self._hear(others, store, store.get(wish).decode())
+        self._take_signal(others, store)
+
+    def _take_signal(self, others: Peers, store: Any) -> None:
         if store.check([f"{self._base}/signal"]):
             name, rank = store.get(f"{self._base}/signal").decode().split()
             if int(rank) != others.rank:

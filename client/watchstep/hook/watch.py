@@ -451,8 +451,11 @@ class Watch:
         """What the run's end is told as; nothing after a halt, which was told."""
         if isinstance(error, TrainingHalted):
             return []
-        if self._termination is not None and self._termination.is_recent():
-            return [self._termination.event()]
+        if self._termination is not None:
+            if error is not None:
+                self._boundary.survive(self._ranks.look_for_signal)
+            if self._termination.is_recent():
+                return [self._termination.event()]
         if error is None or (isinstance(error, SystemExit) and not error.code):
             return [{"kind": "finished", "hook": self._updates.vital_readings()}]
         if isinstance(error, KeyboardInterrupt):
