@@ -6,6 +6,7 @@ from pathlib import Path
 
 from watchstep.core import grammar
 from watchstep.core.functions import FUNCTIONS
+from watchstep.core.updates import Action
 from watchstep.rules import examining, load, packs, unit_tests
 from watchstep.rules.series import expand
 from watchstep.rules.strict_yaml import LARGEST_FILE_BYTES
@@ -51,6 +52,18 @@ def test_every_pack_is_listed_with_its_number_of_rules() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| .* \| (\d+) \|$", section, re.MULTILINE))
 
     assert listed == {name: str(len(load([name]).rules)) for name in packs()}
+
+
+def test_what_halts_is_exactly_what_is_listed() -> None:
+    section = TEXT.split("### What halts")[1].split("###")[0]
+
+    halting = {
+        (rule.name, pack)
+        for pack in packs()
+        for rule in load([pack]).rules
+        if rule.action >= Action.HALT
+    }
+    assert set(re.findall(r"^\| `(\w+)` \| `([a-z-]+)` \|", section, re.MULTILINE)) == halting
 
 
 def test_limits_are_the_ones_in_force() -> None:
