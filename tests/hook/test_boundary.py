@@ -15,6 +15,7 @@ import watchstep
 from watchstep import TrainingHalted
 from watchstep.boundary import Boundary
 from watchstep.errors import CheckpointError
+from watchstep.hook import captured_logs
 
 
 class Unsayable:
@@ -61,6 +62,9 @@ def test_a_warning_that_cannot_be_formatted_is_heard_by_its_kind(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed_on: list[Any] = []
+    # Another test may have left a watch open, which would have wrapped another function.
+    monkeypatch.setattr(captured_logs, "_listeners", [])
+    monkeypatch.setattr(captured_logs, "_before", [])
     monkeypatch.setattr(warnings, "showwarning", lambda *given: passed_on.append(given))
     watch = make()
     events = told(watch)
