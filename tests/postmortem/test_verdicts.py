@@ -12,7 +12,7 @@ from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run
 
 VERDICTS = {
     "made_ok_regime_s0/progress.csv": ("healthy", None),
-    "made_bad_norm_stale_opens_s0/progress.csv": ("suspicious", 40),
+    "made_bad_norm_stale_opens_s0/progress.csv": ("healthy", None),
     "made_bad_rew1e20_pendulum/progress.csv": ("diverged", 41),
     "made_bad_lr03_jump_pendulum/progress.csv": ("exploded", 41),
     "made_prev_regime_noclip/updates.jsonl": ("exploded", 24),
