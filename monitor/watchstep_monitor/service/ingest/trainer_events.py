@@ -49,7 +49,9 @@ def _end(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
     elif kind == "preempted":
         fields["trainer_did"] = f"preempted {at}" + _after(" by ", _text(event, "signal")[:40])
     elif kind == "halted":
-        fields["trainer_did"] = f"halted {at}"
+        # Of a rule's halt its alert tells the reason.
+        reason = "" if _text(event, "rule") else _text(event, "reason")[:200]
+        fields["trainer_did"] = f"halted {at}" + _after(": ", reason)
         _answer_commands(change, "halt")
     change.alter(**fields)
 
