@@ -186,15 +186,27 @@ class SqlTransaction:
                 "session": attempt.session,
                 "last_seq": attempt.last_seq,
                 "started_us": to_us(attempt.started_at),
+                "last_seqs": json.dumps(attempt.last_seqs),
             },
         )
 
+    def save_last_seqs(self, run: str, attempt: int, last_seqs: Mapping[str, int]) -> None:
+        """The newest numbers of the other sources in an attempt that is stored."""
+        table = schema.attempts.c
+        self.connection.execute(
+            update(schema.attempts)
+            .where(table.run_key == run_key(run), table.attempt == attempt)
+            .values(last_seqs=json.dumps(last_seqs))
+        )
+
     def append(self, run: str, updates: Sequence[Update]) -> None:
+        """Store updates of one source."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)
         if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
-            self._roll_up(key, updates[-1].attempt, updates[-1].seq)
+            newest = updates[-1]
+            self._roll_up(key, blocks.stored_attempt(newest.source, newest.attempt), newest.seq)
 
     def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
@@ -261,11 +273,13 @@ class SqlTransaction:
         self._shapes.remember(key, codes)
         self.on_rollback(lambda: self._shapes.forget(key))
 
-    def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
+    def stored(
+        self, run: str, source: str, attempt: int, seqs: Collection[int]
+    ) -> Mapping[int, Update]:
         table, sought = schema.updates.c, set(seqs)
         query = select(schema.updates).where(
             table.run_key == run_key(run),
-            table.attempt == attempt,
+            table.attempt == blocks.stored_attempt(source, attempt),
             table.first_seq <= max(sought),
             # Narrows the walk through the key; the row's own end decides.
             table.first_seq > min(sought) - blocks.MOST_UPDATES,
@@ -274,13 +288,14 @@ class SqlTransaction:
         near = self._updates(run, query)
         return {twin.seq: twin for twin in near if twin.seq in sought}
 
-    def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
-        table = schema.updates.c
+    def updates_after(self, run: str, source: str, attempt: int, seq: int) -> Iterator[Update]:
+        table, place = schema.updates.c, blocks.stored_attempt(source, attempt)
         query = (
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
-                or_(table.attempt > attempt, and_(table.attempt == attempt, table.last_seq > seq)),
+                or_(table.attempt > place, and_(table.attempt == place, table.last_seq > seq)),
+                table.attempt < blocks.stored_attempt(source, blocks.MOST_STORED),
             )
             .order_by(table.attempt, table.first_seq)
         )
@@ -288,17 +303,17 @@ class SqlTransaction:
             if (later.attempt, later.seq) > (attempt, seq):
                 yield later
 
-    def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
-        """At most `count` updates of an attempt, up to `last_seq`, in order.
+    def newest(self, run: str, source: str, place: tuple[int, int], count: int) -> list[Update]:
+        """At most `count` updates of a source, up to (attempt, number), in order.
 
         Costs the same however long the run is.
         """
-        table = schema.updates.c
+        table, (attempt, last_seq) = schema.updates.c, place
         query = (
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
-                table.attempt == attempt,
+                table.attempt == blocks.stored_attempt(source, attempt),
                 table.first_seq > last_seq - count - blocks.MOST_UPDATES,
                 table.first_seq <= last_seq,
             )
@@ -373,6 +388,7 @@ class SqlTransaction:
                 "subject": alert.subject,
                 "answer": alert.answer,
                 "answered_by": alert.answered_by,
+                "source": alert.source,
             },
         )
 
@@ -403,19 +419,7 @@ class SqlTransaction:
         )
 
     def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
-        rows = [
-            {
-                "run_key": run_key(entry.run),
-                "at_us": entry.at_us,
-                "kind": entry.kind,
-                "attempt": entry.attempt,
-                "seq": entry.seq,
-                "step": entry.step,
-                "time": entry.time,
-                "detail": json.dumps(entry.detail, separators=(",", ":")),
-            }
-            for entry in entries
-        ]
+        rows = [packing.timeline_row(entry) for entry in entries]
         self._insert(schema.timeline, rows)
         if self._is_postgres:
             moments = [entry.at_us for entry in entries]
