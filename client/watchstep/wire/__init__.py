@@ -35,6 +35,7 @@ from watchstep.wire.text import (
     number_from_json,
     number_to_json,
     to_json,
+    with_source,
 )
 
 __all__ = [
@@ -66,4 +67,5 @@ __all__ = [
     "seq_of",
     "step_and_time",
     "to_json",
+    "with_source",
 ]

@@ -86,7 +86,7 @@ class UnitOfWork:
                 kind=kind,
                 attempt=update.attempt if update else record.attempt,
                 seq=update.seq if update else record.last_seq,
-                step=update.step if update else record.step,
+                step=(update.step if update else 0) or record.step,
                 time=update.time if update else None,
                 detail=plain(detail),
                 source=update.source if update else TRAINING,
