@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.json_values import plain, reading
 from watchstep_monitor.service.run_state.records import (
@@ -17,6 +18,7 @@ from watchstep_monitor.service.run_state.records import (
     DeliveryRecord,
     IncidentRecord,
     Matcher,
+    NewDelivery,
     RunRecord,
     SilenceRecord,
     StateSnapshot,
@@ -169,6 +171,29 @@ def timeline_entry(row: Mapping[str, Any]) -> TimelineEntry:
     """The entry that a row holds, with its run's name."""
     names = ("run", "at_us", "kind", "attempt", "seq", "step", "time", "source")
     return TimelineEntry(**{name: row[name] for name in names}, detail=json.loads(row["detail"]))
+
+
+def delivery_row(delivery: NewDelivery) -> dict[str, Any]:
+    """The columns of a delivery that nobody has tried yet."""
+    notice, details = parted(delivery.notice)
+    return {
+        "run_key": run_key(delivery.run),
+        "id": delivery.id,
+        "run": delivery.run,
+        "incident": delivery.incident,
+        "receiver": delivery.receiver,
+        "number": delivery.number,
+        "edge": delivery.notice["edge"],
+        "notice": json.dumps(notice, separators=(",", ":")),
+        "state": "waiting",
+        "attempts": 0,
+        "created_us": to_us(delivery.at),
+        "next_us": to_us(delivery.at),
+        "lease_us": 0,
+        "settled_us": None,
+        "reason": "",
+        "details": json.dumps(details, separators=(",", ":")),
+    }
 
 
 def delivery_record(row: Mapping[str, Any]) -> DeliveryRecord:

@@ -23,9 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import to_us
-from watchstep_monitor.service.errors import StaleRunError
+from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
@@ -40,6 +39,7 @@ from watchstep_monitor.service.run_state.records import (
 from watchstep_monitor.store import blocks, rollups, schema
 from watchstep_monitor.store import row_mapping as packing
 from watchstep_monitor.store.metric_sets import Codes, Shapes
+from watchstep_monitor.store.postgres.compatibility import older_at_work
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
@@ -50,6 +50,9 @@ _OF_A_RUN = tuple(
     if "run_key" in table.columns and table not in {schema.runs, schema.deleted_runs}
 )
 """Tables that hold rows of a run beside its own."""
+
+SOURCES_SINCE = "0007"
+"""The schema whose code knows of sources other than the training."""
 
 
 class SqlTransaction:
@@ -198,6 +201,17 @@ class SqlTransaction:
             .where(table.run_key == run_key(run), table.attempt == attempt)
             .values(last_seqs=json.dumps(last_seqs))
         )
+
+    def check_sources(self) -> None:
+        """Refuse other sources while replicas are at work that know of none.
+
+        They would end alerts that they see no reason for.
+
+        Raises:
+            StorageTroubleError: Some are.
+        """
+        if self._is_postgres and older_at_work(self.connection, SOURCES_SINCE):
+            raise StorageTroubleError("replicas of a version before sources are still at work")
 
     def append(self, run: str, updates: Sequence[Update]) -> None:
         """Store updates of one source."""
@@ -448,29 +462,7 @@ class SqlTransaction:
         )
 
     def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
-        rows = [
-            {
-                "run_key": run_key(delivery.run),
-                "id": delivery.id,
-                "run": delivery.run,
-                "incident": delivery.incident,
-                "receiver": delivery.receiver,
-                "number": delivery.number,
-                "edge": delivery.notice["edge"],
-                "notice": json.dumps(notice, separators=(",", ":")),
-                "state": "waiting",
-                "attempts": 0,
-                "created_us": to_us(delivery.at),
-                "next_us": to_us(delivery.at),
-                "lease_us": 0,
-                "settled_us": None,
-                "reason": "",
-                "details": json.dumps(details, separators=(",", ":")),
-            }
-            for delivery in deliveries
-            for notice, details in [parted(delivery.notice)]
-        ]
-        self._insert(schema.outbox, rows)
+        self._insert(schema.outbox, [packing.delivery_row(delivery) for delivery in deliveries])
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Call this once the transaction is durable; in the writing thread, must not raise."""

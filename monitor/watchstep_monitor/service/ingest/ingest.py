@@ -113,6 +113,7 @@ class Ingest:
             InvalidError: The attempt is far beyond the run's last.
             NotFoundError: The run belongs to a project that is not the caller's.
             OverCapError: Too many runs.
+            StorageTroubleError: See `SqlTransaction.check_sources`.
         """
         live = self._open(transaction, batch.run, batch.projects, now)
         check_attempt(batch.attempt, live)
@@ -122,6 +123,8 @@ class Ingest:
         is_new = batch.attempt > live.record.attempt
         last_seqs = {TRAINING: live.record.last_seq, **live.last_seqs}
         sorted_ = sort_batch(transaction, batch, {} if is_new else last_seqs)
+        if not sorted_.fresh.keys() <= {TRAINING}:
+            transaction.check_sources()
         change = self._change(transaction, live, now)
         if is_new:
             self._begin_attempt(transaction, change, batch.attempt, None)
