@@ -60,7 +60,7 @@ def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: B
     at.send(*sent)
 
     def replay(transaction) -> list[Update]:
-        return list(transaction.updates_after("a", 1, 1))
+        return list(transaction.updates_after("a", "training", 1, 1))
 
     assert repr(at.opened.store.write("a", replay).result(10)) == repr(sent[1:])
 
@@ -68,7 +68,9 @@ def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: B
 def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 701)])
 
-    result = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
+    result = at.opened.store.write(
+        "a", lambda t: t.stored("a", "training", 1, [1, 256, 257, 700])
+    ).result(10)
 
     assert {seq: stored.readings["train/grad_norm"] for seq, stored in result.items()} == {
         1: 1.0,

@@ -9,6 +9,7 @@ from watchstep.wire.names import (
     METRIC_NAME,
     PROJECT_NAME,
     RUN_NAME,
+    SOURCE_NAME,
     TAG_NAME,
     legal_metric_name,
     legal_project_name,
@@ -34,6 +35,7 @@ from watchstep.wire.text import (
     number_from_json,
     number_to_json,
     to_json,
+    with_source,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "PROJECT_NAME",
     "ROWS_TYPE",
     "RUN_NAME",
+    "SOURCE_NAME",
     "TAG_NAME",
     "Frame",
     "Packer",
@@ -64,4 +67,5 @@ __all__ = [
     "seq_of",
     "step_and_time",
     "to_json",
+    "with_source",
 ]

@@ -1,7 +1,11 @@
 """Stretches of updates as rows, and rows as updates.
 
-A block is a run of updates of one attempt with consecutive numbers and the same metrics in
-the same order. Its arrays are little-endian on every machine.
+A block is a run of updates of one source and attempt with consecutive numbers and the same
+metrics in the same order. Its arrays are little-endian on every machine.
+
+The column `attempt` tells the source as well: the training's updates have the attempt itself in it,
+those of each other source a number below 0, so that code from before there were sources passes
+them over.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, compress
 from typing import Any
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.series import Readings
 from watchstep_monitor.store.rollups import Stretch
@@ -22,7 +26,32 @@ from watchstep_monitor.store.rollups import Stretch
 MOST_UPDATES = 256
 """Updates in one block: reading one of them means reading all."""
 
+_ATTEMPT_BITS = 20
+"""More than `MOST_ATTEMPT` of the HTTP interface needs; 11 are left for the source."""
+
+MOST_STORED = (1 << _ATTEMPT_BITS) - 1
+"""Beyond every attempt."""
+
+_NAMED = (TRAINING, "outside", "machine", "otlp")
+_RANK = "rank-"
+
 Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None]
+
+
+def stored_attempt(source: str, attempt: int) -> int:
+    """What the column `attempt` has for a source's updates; 0 is before its first attempt."""
+    if source in _NAMED:
+        number = _NAMED.index(source)
+    else:
+        number = len(_NAMED) + int(source.removeprefix(_RANK))
+    return attempt - (number << _ATTEMPT_BITS)
+
+
+def source_and_attempt(stored: int) -> tuple[str, int]:
+    """The source and the attempt that a row is of."""
+    number, attempt = -(stored >> _ATTEMPT_BITS), stored & MOST_STORED
+    source = _NAMED[number] if number < len(_NAMED) else f"{_RANK}{number - len(_NAMED)}"
+    return source, attempt
 
 
 def block_rows(
@@ -32,7 +61,7 @@ def block_rows(
 
     Args:
         key: The run's.
-        updates: In order of their numbers.
+        updates: Of one source, in order of their numbers.
         shape_of: The number of a set of names, stored if it is new.
     """
     start = 0
@@ -61,7 +90,7 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
     }
     return (
         key,
-        block[0].attempt,
+        stored_attempt(block[0].source, block[0].attempt),
         block[0].seq,
         block[-1].seq,
         min(steps),
@@ -81,6 +110,7 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
     times = struct.unpack(f"<{count}d", row.times)
     values = struct.unpack(f"<{count * width}d", row.readings)
     events = {} if row.events is None else json.loads(row.events)
+    source, attempt = source_and_attempt(row.attempt)
     for at in range(count):
         yield Update(
             seq=row.first_seq + at,
@@ -88,7 +118,8 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
             time=times[at],
             readings=dict(zip(names, values[at * width : (at + 1) * width], strict=True)),
             event=events.get(str(at)),
-            attempt=row.attempt,
+            attempt=attempt,
+            source=source,
         )
 
 
@@ -114,13 +145,14 @@ def block_readings(row: Any, place: int, width: int, steps_between: tuple[int, i
         steps_between: The first and the last step.
     """
     seqs: Sequence[int] = range(row.first_seq, row.last_seq + 1)
+    _, attempt = source_and_attempt(row.attempt)
     steps, times = _column("q", row.steps), _column("d", row.times)
     values = _column("d", row.readings)[place::width]
     if steps_between[0] <= row.least_step and row.greatest_step <= steps_between[1]:
-        return Readings(row.attempt, seqs, steps, times, values)
+        return Readings(attempt, seqs, steps, times, values)
     inside = [steps_between[0] <= step <= steps_between[1] for step in steps]
     columns = [list(compress(column, inside)) for column in (seqs, steps, times, values)]
-    return Readings(row.attempt, *columns)
+    return Readings(attempt, *columns)
 
 
 def _column(kind: str, content: bytes) -> array[Any]:
