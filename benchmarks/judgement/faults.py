@@ -7,23 +7,6 @@ from dataclasses import dataclass
 
 from benchmarks.judgement.cases import Fault
 
-GROUPS = (
-    "loss",
-    "eval",
-    "grad",
-    "rate",
-    "reward",
-    "value",
-    "policy",
-    "entropy",
-    "spread",
-    "kl",
-    "scale",
-    "weight",
-    "speed",
-)
-"""What a metric measures; a trainer says which of its names belong to which."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -32,7 +15,7 @@ class Kind:
     Attributes:
         cause: Slug of the right cause; "" where no log can tell it.
         detail: Which of several ways to the same cause.
-        chain: Groups of metrics through which it works, first to last.
+        chain: What metrics measure through which it works, first to last.
         sizes: Strengths to draw from.
         early: Share of the runs that have it from the first update on.
         span: Where in the run it begins otherwise, as shares of its updates.

@@ -14,7 +14,16 @@ from torch.distributions import Categorical, Normal
 from torch.nn import functional
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.sabotage import (
+    IDLE,
+    INPUTS,
+    RESUMES,
+    WEIGHTS,
+    detach_trunk,
+    forget,
+    meddle,
+    rate_factor,
+)
 from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 
 COPIES = 8
@@ -484,29 +493,8 @@ def _train(kind: type[PPO | DQN | SAC], case: Case) -> Recording:
     return kind(case).run()
 
 
-SHARED = (
-    "rate_10x",
-    "rate_100x",
-    "rate_high",
-    "rate_zero",
-    "other_model",
-    "frozen",
-    "detached",
-    "masked_loss",
-    "nan_batch",
-    "nan_input",
-    "inf_input",
-    "corrupted_share",
-    "input_scale",
-    "reward_scale",
-    "reward_zero",
-    "discount",
-    "resume_weights",
-    "resume_rate",
-    "bit_flip",
-    "slow_growth",
-    "loss_sign",
-)
+_SCALES = ("input_scale", "reward_scale", "reward_zero", "discount")
+SHARED = (*IDLE, *INPUTS, *_SCALES, *RESUMES, *WEIGHTS)
 """Faults of all reinforcement learning here."""
 ON_POLICY = (
     *SHARED,

@@ -25,7 +25,15 @@ from transformers import Trainer as TransformersTrainer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.sabotage import (
+    IDLE,
+    RESUMES,
+    WEIGHTS,
+    detach_trunk,
+    forget,
+    meddle,
+    rate_factor,
+)
 
 WORDS = ["<pad>", "<eos>", "<unk>", *(f"w{number}" for number in range(21))]
 STEPS = {"hf_trainer": 150, "trl_sft": 120, "trl_dpo": 80, "trl_grpo": 60}
@@ -354,23 +362,7 @@ def _trl_grpo(case: Case) -> Recording:
         return setting.trained(trainer, lambda: _mean_pay(setting, tokenizer, prompts[:32]))
 
 
-_SHARED = (
-    "rate_10x",
-    "rate_100x",
-    "rate_high",
-    "rate_zero",
-    "other_model",
-    "frozen",
-    "detached",
-    "masked_loss",
-    "labels_shuffled",
-    "corrupted_share",
-    "resume_weights",
-    "resume_rate",
-    "bit_flip",
-    "slow_growth",
-    "loss_sign",
-)
+_SHARED = (*IDLE, "labels_shuffled", "corrupted_share", *RESUMES, *WEIGHTS)
 _RATE = {"rate": ("learning_rate",), "grad": ("grad_norm",)}
 
 

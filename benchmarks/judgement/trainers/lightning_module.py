@@ -17,7 +17,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.sabotage import (
+    IDLE,
+    INPUTS,
+    RESUMES,
+    WEIGHTS,
+    detach_trunk,
+    forget,
+    meddle,
+    rate_factor,
+)
 from benchmarks.judgement.trainers.supervised import spoiled
 
 UPDATES, EPOCH = 150, 15
@@ -157,27 +166,7 @@ TRAINERS = (
         "supervised",
         _train,
         {"loss": ("train_loss",), "eval": ("val_loss",), "rate": ("lr-AdamW",)},
-        (
-            "rate_10x",
-            "rate_100x",
-            "rate_high",
-            "rate_zero",
-            "other_model",
-            "frozen",
-            "detached",
-            "masked_loss",
-            "nan_batch",
-            "nan_input",
-            "inf_input",
-            "corrupted_share",
-            "labels_shuffled",
-            "input_scale",
-            "resume_weights",
-            "resume_rate",
-            "bit_flip",
-            "slow_growth",
-            "loss_sign",
-        ),
+        (*IDLE, *INPUTS, "labels_shuffled", "input_scale", *RESUMES, *WEIGHTS),
         VARIANTS,
         UPDATES,
     ),
