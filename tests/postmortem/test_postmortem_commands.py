@@ -11,6 +11,7 @@ import pytest
 from postmortem.kit_postmortem import (
     HEALTHY,
     LOGS,
+    died_of,
     healthy_rows,
     invoked,
     run_of,
@@ -158,10 +159,7 @@ def test_a_death_fails_also_under_rules_that_do_not_know_of_it(tmp_path: Path) -
         "groups:\n  - name: mine\n    rules:\n      - alert: Never\n"
         "        expr: rollout/ep_rew_mean > 1e99\n        labels: {severity: info}\n"
     )
-    log = tmp_path / "train.log"
-    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
-    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
-    log.write_text("\n".join([*lines, *trace, "KeyError: 'reward'"]) + "\n")
+    log = died_of("KeyError: 'reward'", tmp_path)
 
     done = invoked("postmortem", log, "--rules", rules, "--fail-on", "critical")
 
