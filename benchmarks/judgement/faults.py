@@ -35,6 +35,12 @@ _SOON, _LATE = (0.05, 0.3), (0.6, 0.9)
 """A run that stops learning late has learnt already; one that is set back early recovers."""
 _FIT = ("loss", "grad", "eval", "value", "policy")
 _RL = (*_FIT, "reward", "entropy", "spread", "kl", "weight")
+RATES = ("rate_10x", "rate_100x", "rate_high", "rate_zero")
+IDLE = (*RATES, "other_model", "frozen", "detached", "masked_loss")
+"""Faults of the rate, and those by which nothing is trained."""
+INPUTS = ("nan_batch", "nan_input", "inf_input", "corrupted_share")
+RESUMES = ("resume_weights", "resume_rate")
+WEIGHTS = ("bit_flip", "slow_growth", "loss_sign")
 FAULTS: dict[str, Kind] = {
     "rate_10x": Kind("learning-rate", ("rate", *_RL), sizes=(10.0, 30.0), span=_LATE),
     "rate_100x": Kind("learning-rate", ("rate", *_RL), sizes=(100.0, 1000.0)),

@@ -9,15 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import (
-    IDLE,
-    INPUTS,
-    WEIGHTS,
-    detach_trunk,
-    forget,
-    meddle,
-    rate_factor,
-)
+from benchmarks.judgement.faults import IDLE, INPUTS, WEIGHTS
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
 
 UPDATES, EVERY, LATENT, WIDTH = 200, 3, 4, 4

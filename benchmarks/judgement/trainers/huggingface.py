@@ -21,15 +21,8 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import (
-    IDLE,
-    RESUMES,
-    WEIGHTS,
-    detach_trunk,
-    forget,
-    meddle,
-    rate_factor,
-)
+from benchmarks.judgement.faults import IDLE, RESUMES, WEIGHTS
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.tiny_llm import llm, word_tokenizer, words
 
 COUNT = 21

@@ -17,16 +17,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sabotage import (
-    IDLE,
-    INPUTS,
-    RESUMES,
-    WEIGHTS,
-    detach_trunk,
-    forget,
-    meddle,
-    rate_factor,
-)
+from benchmarks.judgement.faults import IDLE, INPUTS, RESUMES, WEIGHTS
+from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
 
 UPDATES, EPOCH = 150, 15

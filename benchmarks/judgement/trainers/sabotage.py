@@ -11,12 +11,6 @@ from benchmarks.judgement.cases import Fault
 
 RATE = ("rate_10x", "rate_100x", "rate_high", "resume_rate", "target_live")
 """Faults that multiply the learning rate."""
-RATES = ("rate_10x", "rate_100x", "rate_high", "rate_zero")
-IDLE = (*RATES, "other_model", "frozen", "detached", "masked_loss")
-"""Faults of the rate, and those by which nothing is trained."""
-INPUTS = ("nan_batch", "nan_input", "inf_input", "corrupted_share")
-RESUMES = ("resume_weights", "resume_rate")
-WEIGHTS = ("bit_flip", "slow_growth", "loss_sign")
 
 
 def rate_factor(fault: Fault, update: int) -> float:

@@ -11,15 +11,8 @@ import torch
 from torch import nn
 
 from benchmarks.judgement.cases import Case, Fault, Recording
-from benchmarks.judgement.trainers.sabotage import (
-    IDLE,
-    INPUTS,
-    RESUMES,
-    WEIGHTS,
-    detach_trunk,
-    meddle,
-    rate_factor,
-)
+from benchmarks.judgement.faults import IDLE, INPUTS, RESUMES, WEIGHTS
+from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
 
 FAULTS = (
     *IDLE,
