@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -55,8 +56,17 @@ def command(service: Running, *words: str, **settings: str) -> Result:
     return CliRunner().invoke(application(), words, env=own)
 
 
-def in_window(service: Running, columns: int, *words: str, **settings: str) -> str:
-    """What a person sees in a terminal so wide."""
+SEVERAL = """
+import json, sys
+from watchstep.cli.main import build
+app = build()
+for words in json.loads(sys.argv[1]):
+    app(words, standalone_mode=False)
+"""
+
+
+def in_window(service: Running, columns: int, *commands: tuple[str, ...], **settings: str) -> str:
+    """What a person sees of these commands in a terminal so wide."""
     url = f"http://127.0.0.1:{service.client.port}"
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -66,7 +76,7 @@ def in_window(service: Running, columns: int, *words: str, **settings: str) -> s
         if name not in {"COLUMNS", "LINES", "NO_COLOR", "CI"}
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "watchstep", *words],
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -89,16 +99,15 @@ def in_window(service: Running, columns: int, *words: str, **settings: str) -> s
 
 
 def test_tables_fit_the_window_and_are_coloured_there_only(service: Running) -> None:
-    import re
+    tables = (("runs",), ("alerts",), ("status", "bad"), ("deliveries",))
 
     for columns in (60, 80, 120):
-        for words in (("runs",), ("alerts",), ("status", "bad"), ("deliveries",)):
-            shown = in_window(service, columns, *words)
-            lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
-            assert max(map(len, lines)) <= columns, words
-    assert "\x1b[1;31mcritical" in in_window(service, 80, "alerts")
-    assert "\x1b[1;31m" not in in_window(service, 80, "alerts", NO_COLOR="1")
-    assert "\x1b" not in in_window(service, 80, "alerts", TERM="dumb")
+        shown = in_window(service, columns, *tables)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
+        assert max(map(len, lines)) <= columns
+        assert "\x1b[1;31mcritical" in shown
+    assert "\x1b[1;31m" not in in_window(service, 80, ("alerts",), NO_COLOR="1")
+    assert "\x1b" not in in_window(service, 80, ("alerts",), TERM="dumb")
     assert "\x1b" not in command(service, "alerts").stdout
 
 

@@ -52,7 +52,7 @@ def test_the_report_says_the_verdict_and_where_to_go_back_to() -> None:
     [(BAD, "critical", 1), (BAD, "info", 1), (GOOD, "warning", 0), (GOOD, "critical", 0)],
 )
 def test_fail_on_decides_the_exit_code(log: Path, severity: str, code: int) -> None:
-    assert watchstep_command("postmortem", log, "--fail-on", severity).returncode == code
+    assert invoked("postmortem", log, "--fail-on", severity).returncode == code
 
 
 def test_readable_paths_are_reported_and_unreadable_ones_are_one_line_each(
@@ -75,7 +75,7 @@ def test_a_file_without_a_log_in_it_is_one_line_and_exit_code_3(
 ) -> None:
     (tmp_path / "file.log").write_bytes(content)
 
-    done = watchstep_command("postmortem", tmp_path / "file.log")
+    done = invoked("postmortem", tmp_path / "file.log")
 
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
@@ -83,7 +83,7 @@ def test_a_file_without_a_log_in_it_is_one_line_and_exit_code_3(
 
 
 def test_an_empty_folder_is_exit_code_3(tmp_path: Path) -> None:
-    assert watchstep_command("postmortem", tmp_path).returncode == 3
+    assert invoked("postmortem", tmp_path).returncode == 3
 
 
 def test_a_file_that_may_not_be_read_is_exit_code_2(tmp_path: Path) -> None:
@@ -92,19 +92,19 @@ def test_a_file_that_may_not_be_read_is_exit_code_2(tmp_path: Path) -> None:
     if os.access(log, os.R_OK):
         pytest.skip("root may read everything")
 
-    assert watchstep_command("postmortem", log).returncode == 2
+    assert invoked("postmortem", log).returncode == 2
 
 
 def test_no_path_and_unknown_options_are_usage_errors() -> None:
-    assert watchstep_command("postmortem").returncode == 2
-    assert watchstep_command("postmortem", GOOD, "--fail-on", "nonsense").returncode == 2
+    assert invoked("postmortem").returncode == 2
+    assert invoked("postmortem", GOOD, "--fail-on", "nonsense").returncode == 2
 
 
 def test_a_wrong_rule_file_is_one_line_with_its_place(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("groups:\n  - name: a\n    rules:\n      - alert: A\n        expr: '1 +'\n")
 
-    done = watchstep_command("postmortem", GOOD, "--rules", rules)
+    done = invoked("postmortem", GOOD, "--rules", rules)
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"{rules}:")
