@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from outside.kit_outside import PATIENCE_S, environment, piped, python, until, wrapped
+from outside.kit_outside import PATIENCE_S, environment, piped, python, started, until, wrapped
 from sender.fake_service import FakeService
 
 Begin = Callable[..., "subprocess.Popen[bytes]"]
@@ -44,23 +44,8 @@ for epoch in range(1, 31):
 @pytest.fixture
 def begin(service: FakeService, tmp_path: Path) -> Iterator[Begin]:
     """Starts a program under `watchstep run`, reporting to the service as run `r`."""
-    begun: list[subprocess.Popen[bytes]] = []
-
-    def start(program: str, *options: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            wrapped(python(program), "--run", "r", *options),
-            cwd=tmp_path,
-            env=environment(WATCHSTEP_URL=service.url),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        begun.append(process)
-        return process
-
-    yield start
-    for process in begun:
-        process.kill()
-        process.wait(PATIENCE_S)
+    with started(service, tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as start:
+        yield lambda program, *options: start(wrapped(python(program), "--run", "r", *options))
 
 
 def events(service: FakeService, attempt: int = 1) -> list[dict[str, Any]]:

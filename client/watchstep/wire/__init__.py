@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from watchstep.wire.names import (
     METRIC_NAME,
-    PROJECT_NAME,
     RUN_NAME,
     SOURCE_NAME,
-    TAG_NAME,
     legal_metric_name,
     legal_project_name,
     legal_run_name,
@@ -40,11 +38,9 @@ from watchstep.wire.text import (
 
 __all__ = [
     "METRIC_NAME",
-    "PROJECT_NAME",
     "ROWS_TYPE",
     "RUN_NAME",
     "SOURCE_NAME",
-    "TAG_NAME",
     "Frame",
     "Packer",
     "Parcel",
