@@ -138,7 +138,7 @@ class Trainer:
         while True:
             path = f"/api/v1/runs/{self.run}/updates"
             answer = self.client.post(path, content=body, headers=headers)
-            if answer.status_code not in {429, 503}:
+            if answer.status_code not in {408, 429, 503}:
                 break
             time.sleep(1)  # The service asks for it, as of any trainer.
         assert answer.status_code == 202, answer.text

@@ -17,12 +17,13 @@ from typing import Any
 from watchstep.core.updates import Update
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.series import Readings
+from watchstep_monitor.store.damage import checksum
 from watchstep_monitor.store.rollups import Stretch
 
 MOST_UPDATES = 256
 """Updates in one block: reading one of them means reading all."""
 
-Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None]
+Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None, int]
 
 
 def block_rows(
@@ -59,19 +60,14 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
     events = {
         str(at): plain(update.event) for at, update in enumerate(block) if update.event is not None
     }
-    return (
-        key,
-        block[0].attempt,
-        block[0].seq,
-        block[-1].seq,
-        min(steps),
-        max(steps),
-        shape,
+    place = (block[0].attempt, block[0].seq, block[-1].seq, min(steps), max(steps), shape)
+    content = (
         struct.pack(f"<{count}q", *steps),
         struct.pack(f"<{count}d", *[update.time for update in block]),
         struct.pack(f"<{count * width}d", *values),
         json.dumps(events, separators=(",", ":")) if events else None,
     )
+    return (key, *place, *content, checksum(*place, *content))
 
 
 def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:

@@ -22,6 +22,9 @@ from watchstep_monitor.service.run_state.records import (
     StateSnapshot,
     TimelineEntry,
 )
+from watchstep_monitor.store.damage import checksum, say
+
+_CRC = ',"crc":'
 
 R = TypeVar("R", AlertRecord, IncidentRecord, CommandRecord, SilenceRecord)
 
@@ -121,26 +124,37 @@ def _state_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def snapshot_row(key: int, snapshot: StateSnapshot) -> dict[str, Any]:
-    """The columns of a saved rule state. NaN tokens are fine here: only we read them."""
+    """The columns of a saved rule state. NaN tokens are fine here: only we read them.
+
+    The checksum ends the first document, which code of any version replaces with the others.
+    """
+    parts = (snapshot.engine, snapshot.latest, snapshot.reports)
+    engine, latest, reports = (json.dumps(part, separators=(",", ":")) for part in parts)
+    crc = checksum(snapshot.attempt, snapshot.seq, engine, latest, reports)
     return {
         "run_key": key,
         "attempt": snapshot.attempt,
         "seq": snapshot.seq,
-        "engine": json.dumps(snapshot.engine, separators=(",", ":")),
-        "latest": json.dumps(snapshot.latest, separators=(",", ":")),
-        "reports": json.dumps(snapshot.reports, separators=(",", ":")),
+        "engine": f"{engine[:-1]}{_CRC}{crc}}}",
+        "latest": latest,
+        "reports": reports,
     }
 
 
-def snapshot_from(row: Mapping[str, Any]) -> StateSnapshot:
-    """The rule state that a row holds."""
-    return StateSnapshot(
-        row["attempt"],
-        row["seq"],
-        json.loads(row["engine"]),
-        json.loads(row["latest"]),
-        json.loads(row["reports"]),
-    )
+def snapshot_from(run: str, row: Mapping[str, Any]) -> StateSnapshot | None:
+    """The rule state that a row holds; None where it is damaged, and has to be made anew."""
+    engine, _, crc = row["engine"].rpartition(_CRC)
+    is_checked = crc[:-1].isdigit()
+    texts = (f"{engine}}}" if is_checked else row["engine"], row["latest"], row["reports"])
+    try:
+        documents = [json.loads(text) for text in texts]
+    except ValueError:
+        documents = []
+    is_whole = crc == f"{checksum(row['attempt'], row['seq'], *texts)}}}"
+    if documents and (is_whole or not is_checked):
+        return StateSnapshot(row["attempt"], row["seq"], *documents)
+    say("rule state, made anew from the updates", run, row["attempt"], 0, row["seq"])
+    return None
 
 
 def incident_record(row: Mapping[str, Any]) -> IncidentRecord:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -98,6 +98,8 @@ updates = Table(
     Column("times", LargeBinary, nullable=False),
     Column("readings", LargeBinary, nullable=False),
     Column("events", Text),
+    # See `damage`; NULL in rows of older code.
+    Column("crc", BigInteger),
     # Which partition holds the row on PostgreSQL, see `partitions`; 0 on SQLite.
     Column("week", Integer, nullable=False, server_default=text("0")),
 )
@@ -114,6 +116,7 @@ rollups = Table(
     Column("greatest_step", BigInteger, nullable=False),
     Column("shape", Integer, nullable=False),
     Column("points", LargeBinary, nullable=False),
+    Column("crc", BigInteger),
 )
 
 run_states = Table(

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, func, select, tuple_
 
+from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.service.series import Readings, Series
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.blocks import block_readings
+from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.rollups import rollup_readings
 
@@ -38,7 +40,7 @@ class SeriesWalk:
     """
 
     engine: Engine
-    key: int
+    run: str
     names: Mapping[int, tuple[str, ...]]
     places: Mapping[int, int]
     steps: tuple[int, int]
@@ -55,7 +57,7 @@ class SeriesWalk:
 
     def _rolled_up(self) -> Iterator[Readings]:
         after = _BEFORE_ALL
-        for row in self._rows(schema.rollups, _BEFORE_ALL, _AFTER_ALL):
+        for row in whole(self.run, self._rows(schema.rollups, _BEFORE_ALL, _AFTER_ALL)):
             first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
             if first != (after[0], after[1] + 1):
                 yield from self._raw(after, first)
@@ -71,7 +73,7 @@ class SeriesWalk:
 
     def _raw(self, after: _Place, before: _Place) -> Iterator[Readings]:
         """The readings of all updates between two places, both excluded."""
-        for row in self._rows(schema.updates, after, before):
+        for row in whole(self.run, self._rows(schema.updates, after, before)):
             width = len(self.names[row.shape])
             yield block_readings(row, self.places[row.shape], width, self.steps)
 
@@ -94,7 +96,7 @@ class SeriesWalk:
     def _within(self, query: Select[Any], table: Any) -> Select[Any]:
         low, high = self.steps
         return query.where(
-            table.c.run_key == self.key,
+            table.c.run_key == run_key(self.run),
             table.c.shape.in_(self.places),
             table.c.least_step <= high,
             table.c.greatest_step >= low,

@@ -43,6 +43,7 @@ from watchstep_monitor.service.run_state.storage import (
 from watchstep_monitor.service.series import Series
 from watchstep_monitor.store import blocks, schema
 from watchstep_monitor.store import row_mapping as packing
+from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.postgres import partitions
 from watchstep_monitor.store.read_connection import reading
@@ -222,7 +223,7 @@ class SqlStore:
         )
         if not places:
             return Series(iter(()), whole=True)
-        return SeriesWalk(self._engine, key, names, places, steps).series(points)
+        return SeriesWalk(self._engine, run, names, places, steps).series(points)
 
     def updates(self, run: str) -> Iterator[Update]:
         """All updates of a run in order, as far as retention has left them."""
@@ -246,7 +247,7 @@ class SqlStore:
                 # A run may learn names while it is read; they are stored before their blocks.
                 shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
                 names = {row["shape"]: json.loads(row["names"]) for row in self._rows(shapes)}
-            for row in rows:
+            for row in whole(run, rows):
                 yield from blocks.block_updates(row, names[row.shape])
             if len(rows) < BLOCKS_A_READ:
                 return

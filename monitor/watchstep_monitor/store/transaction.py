@@ -39,6 +39,7 @@ from watchstep_monitor.service.run_state.records import (
 )
 from watchstep_monitor.store import blocks, rollups, schema
 from watchstep_monitor.store import row_mapping as packing
+from watchstep_monitor.store.damage import checksum, whole
 from watchstep_monitor.store.metric_sets import Codes, Shapes
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
@@ -194,10 +195,11 @@ class SqlTransaction:
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)
         if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
-            self._roll_up(key, updates[-1].attempt, updates[-1].seq)
+            self._roll_up(run, updates[-1].attempt, updates[-1].seq)
 
-    def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
+    def _roll_up(self, run: str, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
+        key = run_key(run)
         mine = schema.rollups.c
         # The last one by its key: the greatest `last_seq` would be looked for in all of them.
         query = (
@@ -214,15 +216,18 @@ class SqlTransaction:
             .where(table.run_key == key, table.attempt == attempt, table.first_seq > rolled)
             .order_by(table.first_seq)
         ).all()
-        stretches = [blocks.block_stretch(row, self._names_of(key, row.shape)) for row in rows]
+        stretches = [
+            blocks.block_stretch(row, self._names_of(key, row.shape)) for row in whole(run, rows)
+        ]
         made: list[tuple[Any, ...]] = []
         for group in rollups.gathered(stretches):
             names, points = rollups.rolled_up(group)
             steps = [step for part in group for step in part.steps]
             last = group[-1].first_seq + len(group[-1].steps) - 1
             # It also speaks for the numbers that are lost, so that no one looks for them.
-            place = (key, attempt, rolled + 1, last, min(steps), max(steps))
-            made.append((*place, self._shape_of(key, names), points))
+            shape = self._shape_of(key, names)
+            place = (attempt, rolled + 1, last, min(steps), max(steps), shape)
+            made.append((key, *place, points, checksum(*place, points)))
             rolled = last
         self._write(self._statements.insert["rollups"], made)
 
@@ -309,7 +314,7 @@ class SqlTransaction:
 
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
         key = run_key(run)
-        for row in self.connection.execute(query):
+        for row in whole(run, self.connection.execute(query)):
             yield from blocks.block_updates(row, self._names_of(key, row.shape))
 
     def remove_updates(self, run: str, spans: Sequence[tuple[int, int, int]]) -> int:
@@ -343,7 +348,7 @@ class SqlTransaction:
     def snapshot(self, run: str) -> StateSnapshot | None:
         query = select(schema.run_states).where(schema.run_states.c.run_key == run_key(run))
         row = self.connection.execute(query).mappings().first()
-        return None if row is None else packing.snapshot_from(dict(row))
+        return None if row is None else packing.snapshot_from(run, dict(row))
 
     def save_snapshot(self, run: str, snapshot: StateSnapshot) -> None:
         row = packing.snapshot_row(run_key(run), snapshot)
