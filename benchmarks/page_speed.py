@@ -2,7 +2,7 @@
 
     python benchmarks/page_speed.py [--runs 5000] [--updates 100000] [--metrics 100]
 
-Starts a service of its own in a temporary folder, fills it over HTTP, and opens its page with
+Fills a store in a temporary folder, starts a service of its own on it, and opens its page with
 an empty cache, one browser context each time. Every figure is the median and the worst of five:
 first what the browser calls the first contentful paint, then the moment at which the rows of the
 list, or the first chart, are drawn.
@@ -11,6 +11,7 @@ list, or the first chart, are drawn.
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import shutil
 import statistics
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,14 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from watchstep.core.engine import State, step  # noqa: E402
+from watchstep.core.updates import Update  # noqa: E402
+from watchstep_monitor.service.clock import to_us  # noqa: E402
+from watchstep_monitor.service.run_state.records import AttemptRecord, RunRecord  # noqa: E402
+from watchstep_monitor.service.run_state.rulebook import RuleBook  # noqa: E402
+from watchstep_monitor.service.run_state.run_cache import LiveRun  # noqa: E402
+from watchstep_monitor.store.opening import StoreOptions, open_store  # noqa: E402
+from watchstep_monitor.store.transaction import SqlTransaction  # noqa: E402
 from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
 from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
 
@@ -51,12 +61,13 @@ def main() -> None:
     parser.add_argument("--metrics", type=int, default=100, help="of the long run")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="page-speed-"))
+    fill(folder / "store", options.runs, options.updates, options.metrics)
     with (
         serving(folder / "store") as url,
         httpx.Client(base_url=url, timeout=120) as client,
         sync_playwright() as playwright,
     ):
-        fill(client, options.runs, options.updates, options.metrics)
+        tell_explosion(Trainer(client, "bad").begin(project="trading"))
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
         )
@@ -74,39 +85,62 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
-def fill(client: httpx.Client, runs: int, updates: int, metrics: int) -> None:
-    start = time.perf_counter()
-
-    def small(at: int) -> None:
-        trainer = Trainer(client, f"sweep-{at:05d}", attempt=1)
-        chance = random.Random(at)
-        for step in range(4):
-            trainer.log(healthy_readings(step * 50, chance))
-        trainer.send()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(small, range(runs)))
-    tell_explosion(Trainer(client, "bad").begin(project="trading"))
-    trainer, chance = Trainer(client, "long", pace_s=0.01).begin(), random.Random(1)
+def fill(folder: Path, runs: int, updates: int, metrics: int) -> None:
+    """Write the runs into a store, as the service would have; judged are only their ends."""
+    start, began = time.perf_counter(), time.time() - 3_600
+    opened, book = open_store(StoreOptions(folder)), RuleBook(["auto"])
     names = [f"layer-{number // 4}/norm_{number % 4}" for number in range(metrics - 3)]
-    for at in range(updates):
-        trainer.log(
-            {
-                "train/loss": 4 / (1 + at / 9_000) + chance.gauss(0, 0.05),
-                "train/grad_norm": abs(chance.gauss(0.6, 0.15)),
-                "rollout/ep_rew_mean": at / 500 + chance.gauss(0, 8),
-            }
-            | {name: round(chance.gauss(1, 0.05), 6) for name in names}
-        )
-        # A body has at most 1 MiB.
-        if at % 200 == 0:
-            trainer.send()
-    trainer.send()
+    chance = random.Random(1)
+
+    def long_run(at: int) -> Update:
+        readings = {
+            "train/loss": 4 / (1 + at / 9_000) + chance.gauss(0, 0.05),
+            "train/grad_norm": abs(chance.gauss(0.6, 0.15)),
+            "rollout/ep_rew_mean": at / 500 + chance.gauss(0, 8),
+        } | {name: 1 + chance.random() / 20 for name in names}
+        return Update(at, at * 2_048, began + at * 0.01, readings, None, 1)
+
+    def small_run(at: int) -> Update:
+        readings = healthy_readings(at * 50, chance)
+        return Update(at, at * 2_048, began + at, readings, None, 1)
+
+    def stored(run: str, count: int, make: Callable[[int], Update]) -> None:
+        now = datetime.now(UTC)
+        record = RunRecord(run, "sweep", now, attempt=1, timeline_us=to_us(now), heard_at=now)
+        first = 1
+        while first <= count:
+            chunk = [make(at) for at in range(first, min(count + 1, first + 256))]
+            job = functools.partial(append, record, chunk, book)
+            record = opened.store.write(run, job).result(60)
+            first += len(chunk)
+
+    for at in range(runs):
+        stored(f"sweep-{at:05d}", 4, small_run)
+    stored("long", updates, long_run)
+    opened.close()
     print(
-        f"{runs:,} runs, and one of {updates:,} updates of {metrics} metrics, sent in "
-        f"{time.perf_counter() - start:.0f} s",
-        flush=True,
+        f"{runs:,} runs, and one of {updates:,} updates of {metrics} metrics, stored in "
+        f"{time.perf_counter() - start:.0f} s"
     )
+
+
+def append(
+    seen: RunRecord, chunk: list[Update], book: RuleBook, transaction: SqlTransaction
+) -> RunRecord:
+    newest, rules = chunk[-1], book.for_tags({})
+    live = LiveRun(seen, rules, book.version, State(rules))
+    for update in chunk[-4:]:
+        step(rules, live.engine, update)
+        live.note([update])
+    if seen.version == 0:
+        transaction.create_run(seen)
+        transaction.save_attempt(seen.run, AttemptRecord(1, None, 0, seen.created_at))
+    at = {"last_seq": newest.seq, "step": newest.step, "time": newest.time, "updates": newest.seq}
+    record = replace(seen, version=seen.version + 1, health="healthy", **at)
+    transaction.append(seen.run, chunk)
+    transaction.advance(record, seen)
+    transaction.save_snapshot(seen.run, live.snapshot())
+    return record
 
 
 def measure(browser: Any, name: str, url: str, useful: str) -> None:

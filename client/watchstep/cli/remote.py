@@ -77,43 +77,36 @@ OnlyStatus = Annotated[str, typer.Option("--status", help="Only those with this 
 OnlyProject = Annotated[str, typer.Option("--project", help="Only those of this project.")]
 
 
-def close(
-    names: Names,
-    state: OnlyStatus = "",
-    project: OnlyProject = "",
-    url: Url = "",
-    token: Token = "",
-) -> None:
-    """End the incident and the alerts of runs that have ended."""
-    with answers(url, token) as service:
-        for run in _matching(service, names, state, project):
-            _patch(service, run, "closed", {"closed": True})
+def _changing(
+    name: str, text: str, done: str, fields: Mapping[str, object], *, archived: bool = False
+) -> Callable[..., None]:
+    """A command that changes each of the runs that are meant."""
+
+    def change(
+        names: Names,
+        state: OnlyStatus = "",
+        project: OnlyProject = "",
+        url: Url = "",
+        token: Token = "",
+    ) -> None:
+        with answers(url, token) as service:
+            for run in _matching(service, names, state, project, archived=archived):
+                _patch(service, run, done, fields)
+
+    change.__name__, change.__doc__ = name, text
+    return change
 
 
-def archive(
-    names: Names,
-    state: OnlyStatus = "",
-    project: OnlyProject = "",
-    url: Url = "",
-    token: Token = "",
-) -> None:
-    """Leave runs out of lists; nothing of them is lost."""
-    with answers(url, token) as service:
-        for run in _matching(service, names, state, project):
-            _patch(service, run, "archived", {"archived": True})
-
-
-def restore(
-    names: Names,
-    state: OnlyStatus = "",
-    project: OnlyProject = "",
-    url: Url = "",
-    token: Token = "",
-) -> None:
-    """Put archived runs back into lists."""
-    with answers(url, token) as service:
-        for run in _matching(service, names, state, project, archived=True):
-            _patch(service, run, "restored", {"archived": False})
+close = _changing(
+    "close", "End the incident and the alerts of runs that have ended.", "closed", {"closed": True}
+)
+archive = _changing(
+    "archive", "Leave runs out of lists; nothing of them is lost.", "archived", {"archived": True}
+)
+restore = _changing(
+    *("restore", "Put archived runs back into lists.", "restored", {"archived": False}),
+    archived=True,
+)
 
 
 def delete(
