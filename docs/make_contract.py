@@ -269,6 +269,7 @@ FLEET_LABELS = {
     "watchstep_receiver_disabled": ("receiver",),
     "watchstep_build_info": ("version", "engine"),
     "watchstep_store_failing": (),
+    "watchstep_store_damaged": (),
     "watchstep_store_free_bytes": (),
 }
 """Labels of what is collected at a scrape; a test holds them against a real one."""

@@ -45,6 +45,7 @@ from watchstep_monitor.service.series import Line, thin
 from watchstep_monitor.service.tokens import TokenWatch
 from watchstep_monitor.settings import Settings
 from watchstep_monitor.store import OpenedStore, open_store
+from watchstep_monitor.store.damage import places_found
 from watchstep_monitor.store.opening import StoreOptions
 from watchstep_monitor.store.postgres.notify import TOKENS
 from watchstep_monitor.store.postgres.replicas import RELOAD, Told
@@ -215,6 +216,7 @@ def _context(
                 receiver.name: bool(receiver.disabled) for receiver in worker.receivers()
             },
             store_failing=lambda: opened.store.failing,
+            damaged=places_found,
             free_bytes=opened.store.free_bytes,
         ),
         settings.gauges,

@@ -252,6 +252,30 @@ def test_the_service_runs_as_compose_starts_it(monitor: Image, clean: Path) -> N
     assert owner == _user(monitor).get("user", os.geteuid())
 
 
+def test_a_message_from_the_image_has_its_picture_and_every_receiver_its_library(
+    monitor: Image, clean: Path
+) -> None:
+    program = """
+import apprise, opentelemetry.proto
+from watchstep_monitor.notify.chart import draw
+from watchstep_monitor.service.series import Point
+print(draw("train/loss", [Point(1, n, n, float(n), n * n) for n in range(9)], 5)[:4])
+"""
+
+    done = subprocess.run(
+        [monitor.placed("/opt/watchstep/bin/python"), "-c", program],
+        env=environment(monitor),
+        cwd=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **_user(monitor),
+    )
+
+    assert done.stdout == "b'\\x89PNG'\n", done.stderr
+
+
 def test_the_default_command_refuses_to_be_open_to_all(monitor: Image, clean: Path) -> None:
     """Without compose's secrets, as `docker run` alone would start it."""
     env = environment(monitor) | {"WATCHSTEP_PORT": str(free_port())}

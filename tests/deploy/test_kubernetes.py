@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from deploy.kit import DEPLOY, program
 
 KUBERNETES = DEPLOY / "kubernetes"
-VARIANTS = ["base", "overlays/postgres"]
+VARIANTS = ["base", "overlays/read-write-once", "overlays/postgres"]
 # No schema of theirs is in Kubernetes itself; they are the Prometheus operator's.
 FOREIGN = {"ServiceMonitor", "PrometheusRule"}
 
@@ -86,13 +86,17 @@ def test_a_pod_is_ready_only_when_it_can_commit(built, variant):
     assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
 
 
-def test_sqlite_is_one_replica_with_a_volume_of_its_own(built):
-    deployment = objects(built["base"])["Deployment", "watchstep"]["spec"]
+@pytest.mark.parametrize(
+    ("variant", "mode"),
+    [("base", "ReadWriteOncePod"), ("overlays/read-write-once", "ReadWriteOnce")],
+)
+def test_sqlite_is_one_replica_with_a_volume_of_its_own(built, variant, mode):
+    deployment = objects(built[variant])["Deployment", "watchstep"]["spec"]
 
     assert deployment["replicas"] == 1
     assert deployment["strategy"] == {"type": "Recreate"}
-    claim = objects(built["base"])["PersistentVolumeClaim", "watchstep-data"]
-    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    claim = objects(built[variant])["PersistentVolumeClaim", "watchstep-data"]
+    assert claim["spec"]["accessModes"] == [mode]
 
 
 def test_postgres_is_replicas_without_a_volume(built):

@@ -83,6 +83,7 @@ STATE = ServiceState(
     outbox_depth=lambda: {"waiting": 3, "delivered": 5, "dead": 1},
     disabled_receivers=lambda: {"ops": True, "mail": False},
     store_failing=lambda: False,
+    damaged=lambda: 2,
     free_bytes=lambda: 5_000_000,
 )
 
@@ -175,6 +176,7 @@ def test_the_service_shows_what_it_counts():
     assert one(scrape, "watchstep_receiver_disabled", receiver="ops") == 1
     assert one(scrape, "watchstep_receiver_disabled", receiver="mail") == 0
     assert one(scrape, "watchstep_store_failing") == 0
+    assert one(scrape, "watchstep_store_damaged") == 2
     assert one(scrape, "watchstep_store_free_bytes") == 5_000_000
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from notify.kit import START, config
+from watchstep.errors import SettingsError
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.outcomes import (
     Refused,
@@ -18,6 +19,7 @@ from watchstep_monitor.notify.outcomes import (
 )
 from watchstep_monitor.notify.receiver_state import ReceiverState
 from watchstep_monitor.service.ports import Dead, Delivered, ReceiverGone, Retry
+from watchstep_monitor.settings import load_settings
 
 
 def test_every_status_is_sorted():
@@ -128,15 +130,10 @@ def test_a_lane_counts_starts_over_the_last_sixty_seconds():
     ],
 )
 def test_manners_that_make_no_sense_are_refused_by_key(changes, key):
-    with pytest.raises(ValueError, match=key):
-        NotifyConfig(**changes)
+    overrides = {f"notify.{name}": value for name, value in changes.items()}
 
-
-def test_two_receivers_of_one_name_are_refused():
-    ops = ReceiverConfig("ops", "slack", "https://h.example.org")
-
-    with pytest.raises(ValueError, match="same name"):
-        NotifyConfig(receivers=(ops, ops))
+    with pytest.raises(SettingsError, match=f"notify.{key}"):
+        load_settings(environ={}, overrides=overrides)
 
 
 def test_a_receiver_never_shows_its_address_or_secret():

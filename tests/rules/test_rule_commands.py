@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from service.http_kit import served, upd
 from watchstep.errors import RuleError
 from watchstep.rules import unit_tests
 from watchstep.rules.commands import app
@@ -180,6 +181,29 @@ def test_backtest_without_a_manifest_counts_firings_only(tmp_path: Path) -> None
     assert rows["LossNonFinite"]["firings"] == 1
     assert rows["LossNonFinite"]["caught"] == 0
     assert rows["LossNonFinite"]["false_alarms_per_healthy_run"] is None
+
+
+def test_backtest_counts_what_people_answered_a_services_alerts(tmp_path: Path) -> None:
+    log(tmp_path, "run", [1.0] * 10 + [float("nan")] * 3)
+    rules = tmp_path / "data"
+    with served(rules) as running:
+        running.client.send("a", upd(1, train__grad_norm=50.0))
+        running.client.send("b", upd(1, train__grad_norm=50.0))
+        alerts = running.client.get("/alerts").json["items"]
+        for alert, answer in zip(alerts, ("right", "false alarm"), strict=True):
+            running.client.post(f"/alerts/{alert['id']}/answer", {"answer": answer})
+        url = f"http://127.0.0.1:{running.client.port}"
+        service = ("--rules", rules / "rules.yaml", "--url", url)
+
+        with_logs = call_backtest("--json", *service, tmp_path / "run")
+        alone = call_backtest(*service)
+
+    (row,) = (row for row in json.loads(with_logs.output) if row["rule"] == "GradHigh")
+    assert (row["answered_right"], row["answered_false"]) == (1, 1)
+    assert alone.exit_code == 0, alone.output
+    (line,) = (line for line in alone.output.splitlines() if line.startswith("GradHigh"))
+    assert line.split()[-2:] == ["1", "1"]
+    assert "right  wrong" in alone.output
 
 
 def test_backtest_of_nothing_readable_exits_2(tmp_path: Path) -> None:

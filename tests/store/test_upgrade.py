@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ ADDED_SINCE = {
     "answer",
     "answered_by",
     "details",
+    "crc",
 }
 """Columns that the tables of 0001 did not have."""
 
@@ -90,11 +92,16 @@ def make_first(url: str, source: Path) -> None:
                 if name == "updates":
                     columns = list(UPDATES_OF_0001)
                 rows = filled.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}").all()
-                insert(connection, name, columns, [tuple(row) for row in rows])
+                # That version ended no rule state with a checksum.
+                insert(connection, name, columns, [tuple(map(unchecked, row)) for row in rows])
         old.dispose()
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
     engine.dispose()
+
+
+def unchecked(value: Any) -> Any:
+    return re.sub(r',"crc":\d+}$', "}", value) if isinstance(value, str) else value
 
 
 def first_step(connection: Connection) -> None:

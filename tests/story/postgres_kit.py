@@ -155,11 +155,12 @@ def _folder(disk_bytes: int | None) -> Iterator[Path]:
 
 @dataclass
 class Inbox:
-    """What a receiver was sent, in order."""
+    """What a receiver was sent, in order; it answers while `answers` is set."""
 
     host: str
     port: int = 0
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    answers: threading.Event = field(default_factory=threading.Event)
 
     def settings(self) -> dict[str, str]:
         return {
@@ -177,11 +178,13 @@ class Inbox:
 def inbox(host: str = "127.0.0.1") -> Iterator[Inbox]:
     """A receiver that takes everything."""
     inbox = Inbox(host)
+    inbox.answers.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             inbox.got.append((self.headers["webhook-id"], body))
+            inbox.answers.wait(30)
             self.send_response(204)
             self.end_headers()
 
@@ -195,6 +198,7 @@ def inbox(host: str = "127.0.0.1") -> Iterator[Inbox]:
     try:
         yield inbox
     finally:
+        inbox.answers.set()
         server.shutdown()
         server.server_close()
         thread.join(5)

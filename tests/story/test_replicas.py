@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,6 +125,62 @@ def test_a_run_that_falls_silent_is_seen_although_the_replica_that_kept_the_cloc
 
         assert leaders(running) == [leader, other] or leaders(running) == [other, leader]
         assert other.client.get("/runs/a").json["status"] == "lost"
+
+
+def test_what_a_dead_replica_was_sending_goes_out_within_five_seconds(tmp_path: Path) -> None:
+    with (
+        postgres_database() as url,
+        inbox() as received,
+        replicas(tmp_path, 2, url, **received.settings()) as running,
+    ):
+        received.answers.clear()
+        running[0].client.send("a", upd(1, train__grad_norm=50.0))
+        until(lambda: received.got)
+        (sender,) = [each for each in running if connected(each.process.pid, received.port)]
+        # Past the second in which the lease is new, so that renewals count.
+        time.sleep(1.5)
+        sender.kill()
+        died = time.monotonic()
+        until(lambda: len(received.got) == 2)
+        took_s = time.monotonic() - died
+        received.answers.set()
+
+    assert received.ids() == [received.ids()[0]] * 2
+    assert took_s < 5.0
+
+
+def connected(pid: int, port: int) -> bool:
+    """Whether a process has a connection to a port of this machine, by what Linux lists."""
+    own = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return any(f"socket:[{row[9]}]" in own and row[2].endswith(f":{port:04X}") for row in rows)
+
+
+def test_a_silence_made_at_one_replica_holds_at_all_at_the_very_next_alert(tmp_path: Path) -> None:
+    with (
+        postgres_database() as url,
+        inbox() as received,
+        replicas(tmp_path, 3, url, **received.settings()) as running,
+    ):
+        first, *others = (service.client for service in running)
+        for at, client in enumerate(others):
+            # What they know of silences is fresh before the silence is made.
+            client.send(f"loud-{at}", upd(1, train__grad_norm=50.0))
+        until(lambda: len(received.got) == len(others))
+        made = first.post(
+            "/silences", {"matchers": ['run=~"quiet.*"'], "duration_s": 600, "comment": "known"}
+        )
+        taken = [
+            client.send(f"quiet-{at}", upd(1, train__grad_norm=50.0))
+            for at, client in enumerate(others)
+        ]
+        alerts = [first.get(f"/alerts?run=quiet-{at}").json["items"] for at in range(len(others))]
+        promised = first.get("/deliveries").json["items"]
+
+    assert made.status == 201
+    assert [answer.status for answer in taken] == [202, 202]
+    assert all(alert["silenced"] for own in alerts for alert in own)
+    assert {item["run"] for item in promised} == {"loud-0", "loud-1"}
 
 
 @contextmanager

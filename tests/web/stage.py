@@ -34,7 +34,7 @@ class Running:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(120)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -115,12 +115,14 @@ class Trainer:
     def send(self) -> None:
         if not self.waiting:
             return
-        body = {"attempt": self.attempt, "updates": self.waiting}
-        answer = self.client.post(
-            f"/api/v1/runs/{self.run}/updates",
-            content=json.dumps(body),
-            headers={"Content-Type": "application/json"},
-        )
+        body = json.dumps({"attempt": self.attempt, "updates": self.waiting})
+        headers = {"Content-Type": "application/json"}
+        while True:
+            path = f"/api/v1/runs/{self.run}/updates"
+            answer = self.client.post(path, content=body, headers=headers)
+            if answer.status_code not in {408, 429, 503}:
+                break
+            time.sleep(1)  # The service asks for it, as of any trainer.
         assert answer.status_code == 202, answer.text
         assert not answer.json()["rejected"], answer.text
         self.commands += answer.json()["commands"]

@@ -205,7 +205,7 @@ def test_lines_rise_part_where_a_resumed_run_repeats_steps_and_are_smoothed_with
 ) -> None:
     page = open_page(saver)
 
-    resumed, gap, smooth = page.evaluate(
+    resumed, gap, again, smooth = page.evaluate(
         f"""async () => {{
             const {{ lines, smoothed }} = await import({MODULE});
             const at = point => point.step;
@@ -213,12 +213,14 @@ def test_lines_rise_part_where_a_resumed_run_repeats_steps_and_are_smoothed_with
             return [
               lines(of([[1, 1, 5], [1, 2, 6], [2, 2, 7], [2, 3, 8]]), at),
               lines(of([[1, 1, 5], [1, 2, NaN], [2, 4, 7]]), at),
+              lines(of([[1, 0, 5], [1, 0, 6], [1, 1, 7]]), at),
               smoothed([[0, 1, 2, 3], [1, 1, null, 1]], 0.9)[1],
             ];
         }}"""
     )
 
     assert resumed == [[[1, 2], [5, 6]], [[2, 3], [7, 8]]]
+    assert again == [[[0, 1], [6, 7]]]
     assert gap == [[[1, 2, 3, 4], [5, None, None, 7]]]
     assert smooth == [pytest.approx(1), pytest.approx(1), None, pytest.approx(1)]
 

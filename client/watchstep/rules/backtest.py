@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -75,6 +75,8 @@ class Report:
         healthy_updates: Updates of healthy runs.
         halted: Runs that some rule would have halted: run, label, update.
         critical: Faulty runs with a critical alert once the fault was there.
+        answers: By rule, how many of its alerts people called right and how many false; None
+            where nobody was asked.
     """
 
     scores: list[Score]
@@ -82,6 +84,7 @@ class Report:
     healthy_updates: int = 0
     halted: list[tuple[str, str, int]] = field(default_factory=list)
     critical: int = 0
+    answers: Mapping[str, tuple[int, int]] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One plain mapping a rule; rates are None where there is nothing to divide by."""
@@ -102,8 +105,15 @@ class Report:
                 "alarmed_healthy_runs": score.alarmed_healthy_runs,
                 "false_alarms_per_healthy_run": _rate(score.false_alarms, healthy),
             }
+            | self._answered(score.rule)
             for score in self.scores
         ]
+
+    def _answered(self, rule: str) -> dict[str, int]:
+        if self.answers is None:
+            return {}
+        right, false = self.answers.get(rule, (0, 0))
+        return {"answered_right": right, "answered_false": false}
 
 
 def backtest(rules: RuleSet, runs: Iterable[LabelledRun]) -> Report:

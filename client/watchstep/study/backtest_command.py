@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from watchstep.cli.calling import answers
 from watchstep.errors import LogUnreadableError, RuleError
 from watchstep.postmortem.readers import Log, open_logs
 from watchstep.rules import AUTO, load
@@ -18,11 +19,17 @@ MANIFEST = "manifest.json"
 
 
 def backtest_logs(
-    logs: Annotated[list[Path], typer.Argument(help="Log files and folders.")],
+    logs: Annotated[
+        list[Path] | None, typer.Argument(help="Log files and folders; none with --url alone.")
+    ] = None,
     *,
     rules: Annotated[
         list[str] | None, typer.Option(help="Pack or rule file, may be given again.")
     ] = None,
+    url: Annotated[
+        str, typer.Option(help="A service: what people answered its alerts is counted too.")
+    ] = "",
+    token: Annotated[str, typer.Option(help="Bearer token; default WATCHSTEP_TOKEN.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a rule.")] = False,
 ) -> None:
     """Count what rules catch and what they raise for nothing.
@@ -35,20 +42,25 @@ def backtest_logs(
     except RuleError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    unreadable: list[str] = []
 
     def note(path: Path, error: LogUnreadableError) -> None:
-        unreadable.append(f"{path}: {error}")
+        typer.echo(f"{path}: {error}", err=True)
 
-    report = backtest(chosen, labelled(open_logs(logs, unreadable=note)))
-    for line in unreadable:
-        typer.echo(line, err=True)
+    report = backtest(chosen, labelled(open_logs(logs or [], unreadable=note)))
+    if url:
+        report.answers = _answers(url, token)
     if as_json:
         typer.echo(json.dumps(report.rows(), indent=2))
     else:
         _print(report)
-    if not report.runs:
+    if not report.runs and not (url and not logs):
         raise typer.Exit(2)
+
+
+def _answers(url: str, token: str) -> Mapping[str, tuple[int, int]]:
+    with answers(url, token) as service:
+        items = service.get("/answers")["items"]
+    return {item["rule"]: (item["right"], item["false_alarms"]) for item in items}
 
 
 def labelled(logs: Iterable[Log]) -> Iterator[LabelledRun]:
@@ -102,18 +114,22 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _print(report: Report) -> None:
     runs = ", ".join(f"{count} {label}" for label, count in sorted(report.runs.items()))
     typer.echo(f"{runs or 'no'} runs, {report.healthy_updates} healthy updates")
+    people = "" if report.answers is None else f" {'right':>6} {'wrong':>6}"
     typer.echo(
         f"{'rule':<32} {'severity':<9} {'firings':>7} {'caught':>7} {'lag':>5} "
-        f"{'false':>6} {'/1000':>7} {'/run':>6}"
+        f"{'false':>6} {'/1000':>7} {'/run':>6}{people}"
     )
     for row in report.rows():
         lag = row["median_lag_updates"]
         per_1000 = row["false_alarms_per_1000_healthy_updates"]
         per_run = row["false_alarms_per_healthy_run"]
+        if people:
+            people = f" {row['answered_right']:>6} {row['answered_false']:>6}"
         typer.echo(
             f"{row['rule']:<32} {row['severity']:<9} {row['firings']:>7} {row['caught']:>7} "
             f"{'-' if lag is None else lag:>5} {row['false_alarms']:>6} "
             f"{'-' if per_1000 is None else per_1000:>7} {'-' if per_run is None else per_run:>6}"
+            f"{people}"
         )
     faulty = report.runs.get("faulty", 0)
     if faulty:

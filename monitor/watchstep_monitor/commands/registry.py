@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +63,11 @@ def serve(
             )
         loaded = _load(config, host=host, port=port, data_dir=data_dir, rules=rules)
         serve_until_stopped(loaded.settings)
+    # All is committed and closed. Python would free what it kept of each run, 9 ms a run: with
+    # 5,000 of them it was killed before it had ended.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def create(

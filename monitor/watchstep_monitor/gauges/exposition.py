@@ -29,12 +29,14 @@ class ServiceState:
         outbox_depth: Deliveries by state, as `DeliveryStore.outbox_depth` says.
         disabled_receivers: Every receiver's name, and whether nothing is sent to it any more.
         store_failing: Whether the newest commit failed.
+        damaged: At how many places stored data was found damaged since the start.
         free_bytes: Free space where the store lives; None where that is another machine.
     """
 
     outbox_depth: Callable[[], Mapping[DeliveryState, int]]
     disabled_receivers: Callable[[], Mapping[str, bool]]
     store_failing: Callable[[], bool]
+    damaged: Callable[[], int]
     free_bytes: Callable[[], int | None]
 
 
@@ -94,6 +96,13 @@ class Exposition:
                 "1 while commits fail and updates are refused with 503.",
                 (),
                 [((), float(state.store_failing()))],
+            ),
+            Family(
+                "watchstep_store_damaged",
+                "gauge",
+                "Places where stored data was found damaged since the start; the log has them.",
+                (),
+                [((), float(state.damaged()))],
             ),
             Family(
                 "watchstep_store_free_bytes",

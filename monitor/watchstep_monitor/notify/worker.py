@@ -47,8 +47,9 @@ _Done = TypeVar("_Done")
 _STORE_THREADS = 4
 _STORE_PAUSE_S = 1.0
 
-LEASE_S = 5.0
-"""After so long without a renewal another replica sends what one that died had under way."""
+LEASE_S = 4.0
+"""After so long without a renewal another replica sends what one that died had under way: with a
+second for the rest, within five seconds of its death."""
 
 RENEW_S = 1.0
 _SETTLE_PAUSES_S = (0.1, 0.5, 2.0)

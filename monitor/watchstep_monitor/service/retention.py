@@ -6,6 +6,7 @@ they are what one comes back for.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from watchstep_monitor.service.errors import ServiceError
 from watchstep_monitor.service.run_service import RunService
-from watchstep_monitor.service.run_state.records import IncidentRecord, RunRecord
+from watchstep_monitor.service.run_state.records import RunRecord, all_items
 from watchstep_monitor.service.run_state.storage import PastWeek
 from watchstep_monitor.settings.schema import RetentionSettings
 
@@ -112,16 +113,9 @@ class Retention:
 
     def _windows(self, run: str) -> Windows:
         """What to keep of a run: around the beginning of each of its incidents."""
-        incidents: list[IncidentRecord] = []
-        cursor: str | None = None
-        while True:
-            page = self._run_service.store.incidents(None, run, 200, cursor)
-            incidents.extend(page.items)
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        incidents = functools.partial(self._run_service.store.incidents, None, run, 200)
         around = self._policy.incident_window_updates
         return [
             (incident.attempt, incident.first_bad - around, incident.first_bad + around)
-            for incident in incidents
+            for incident in all_items(incidents)
         ]

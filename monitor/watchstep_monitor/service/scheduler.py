@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from watchstep.core.ruleset import RuleSet
 from watchstep_monitor.service.errors import ServiceError, StorageTroubleError
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_service import RunService
-from watchstep_monitor.service.run_state.records import RunRecord
+from watchstep_monitor.service.run_state.records import RunRecord, all_items
 from watchstep_monitor.service.run_state.run_cache import RunView
 from watchstep_monitor.service.run_state.status import shown_status
 from watchstep_monitor.service.run_state.storage import RunFilter
@@ -107,17 +109,13 @@ class Scheduler:
         more: Callable[[RunRecord], bool] = lambda _: True,
     ) -> None:
         """Load the wanted runs of a status, newest heard of first, until `more` says no."""
-        cursor: str | None = None
-        while self._run_service.store.exclusive and not self._stop.is_set():
-            page = self._run_service.store.runs(RunFilter(status=status), 200, cursor)
-            for record in page.items:
-                if not more(record):
-                    return
-                if selection(record):
-                    self._run_service.view(record.run, None)
-            cursor = page.next_cursor
-            if cursor is None:
+        if not self._run_service.store.exclusive:
+            return
+        for record in self._records(RunFilter(status=status)):
+            if not more(record):
                 return
+            if selection(record):
+                self._run_service.view(record.run, None)
 
     def _serve(self) -> None:
         clock = self._run_service.clock
@@ -205,13 +203,8 @@ class Scheduler:
         yield from self._records(RunFilter(status="lost", lost_before=silent))
 
     def _records(self, selection: RunFilter) -> Iterator[RunRecord]:
-        cursor: str | None = None
-        while not self._stop.is_set():
-            page = self._run_service.store.runs(selection, 200, cursor)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        records = all_items(functools.partial(self._run_service.store.runs, selection, 200))
+        return itertools.takewhile(lambda _: not self._stop.is_set(), records)
 
     def _is_due(self, view: RunView, now: datetime) -> bool:
         record = view.record

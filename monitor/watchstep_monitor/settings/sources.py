@@ -8,7 +8,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ TRAINER_VARIABLES = frozenset(
     )
 )
 """Names that belong to the trainer's side."""
+
+Key = tuple[str, ...]
+"""A setting's name, part by part."""
 
 _OF_KUBERNETES = re.compile(r"WATCHSTEP\w*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
 """What Kubernetes sets by itself for a service of that name."""
@@ -82,17 +85,18 @@ def load_settings(
             right. Values of secrets are never in it.
     """
     path = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
-    layers: list[tuple[str, dict[str, Any]]] = []
-    if path is not None:
-        layers.append(("file", _read_file(path)))
     environ = os.environ if environ is None else environ
-    layers.append(("environment", _read_environ(environ)))
-    layers.append(("command line", _nest(overrides or {})))
+    flags = ((tuple(dotted.split(".")), value) for dotted, value in (overrides or {}).items())
+    layers: dict[str, Iterable[tuple[Key, Any]]] = {
+        "file": _flatten({} if path is None else _read_file(path), ()),
+        "environment": _read_environ(environ),
+        "command line": ((key, value) for key, value in flags if value is not None),
+    }
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, layer in layers:
-        _refuse_unknown(layer, Settings, (), str(path) if origin == "file" else origin)
-        for key, value in _flatten(layer, ()):
+    for origin, layer in layers.items():
+        for key, value in layer:
+            _refuse_unknown(key, str(path) if origin == "file" else origin)
             _put(merged, key, value)
             origins[".".join(key)] = origin
     try:
@@ -132,8 +136,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return document
 
 
-def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
+def _read_environ(environ: Mapping[str, str]) -> Iterator[tuple[Key, object]]:
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in TRAINER_VARIABLES:
             continue
@@ -147,8 +150,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         if not all(key):
             raise SettingsError(f"{name}: a part of the name between underscores is empty")
         text = _secret_text(name, environ[name]) if from_file else environ[name]
-        _put(nested, key, _typed(name, text, key))
-    return nested
+        yield key, _typed(name, text, key)
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
@@ -166,7 +168,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is no setting{hint}"
 
 
-def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _keys(model: type[BaseModel], above: Key) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         section = _section_of(field.annotation)
         if section is None:
@@ -182,7 +184,7 @@ def _secret_text(name: str, path: str) -> str:
         raise SettingsError(f"{name}: the file that it names cannot be read") from None
 
 
-def _typed(name: str, text: str, key: tuple[str, ...]) -> object:
+def _typed(name: str, text: str, key: Key) -> object:
     """Lists and tables are written as JSON, or as words between commas; the rest is text."""
     if text.startswith(("[", "{")):
         try:
@@ -194,15 +196,7 @@ def _typed(name: str, text: str, key: tuple[str, ...]) -> object:
     return text
 
 
-def _nest(overrides: Mapping[str, object]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for dotted, value in overrides.items():
-        if value is not None:
-            _put(nested, tuple(dotted.split(".")), value)
-    return nested
-
-
-def _put(nested: dict[str, Any], key: tuple[str, ...], value: object) -> None:
+def _put(nested: dict[str, Any], key: Key, value: object) -> None:
     for part in key[:-1]:
         inner = nested.setdefault(part, {})
         if not isinstance(inner, dict):
@@ -212,8 +206,8 @@ def _put(nested: dict[str, Any], key: tuple[str, ...], value: object) -> None:
 
 
 def _flatten(
-    nested: Mapping[str, Any], above: tuple[str, ...], *, unset: bool = False
-) -> Iterator[tuple[tuple[str, ...], Any]]:
+    nested: Mapping[str, Any], above: Key, *, unset: bool = False
+) -> Iterator[tuple[Key, Any]]:
     """Keys and values; `unset` also gives those below the top that are None."""
     for name, value in nested.items():
         key = (*above, str(name))
@@ -223,23 +217,18 @@ def _flatten(
             yield key, value
 
 
-def _refuse_unknown(
-    layer: Mapping[Any, Any], model: type[BaseModel], above: tuple[str, ...], place: str
-) -> None:
-    for name, value in layer.items():
-        dotted = ".".join((*above, str(name)))
-        field = model.model_fields.get(str(name))
-        if field is None:
-            close = difflib.get_close_matches(str(name), model.model_fields, n=1)
-            hint = f"; did you mean {'.'.join((*above, close[0]))}?" if close else ""
-            raise SettingsError(f"{place}: unknown setting {dotted}{hint}")
-        section = _section_of(field.annotation)
-        if section is not None and isinstance(value, Mapping):
-            _refuse_unknown(value, section, (*above, str(name)), place)
-        elif name == "receivers" and isinstance(value, Mapping):
-            for receiver, keys in value.items():
-                if isinstance(keys, Mapping):
-                    _refuse_unknown(keys, ReceiverSettings, (dotted, str(receiver)), place)
+def _refuse_unknown(key: Key, place: str) -> None:
+    is_receiver = key[0] == "receivers"
+    model: type[BaseModel] = ReceiverSettings if is_receiver else Settings
+    for at in range(2 if is_receiver else 0, len(key)):
+        if key[at] not in model.model_fields:
+            close = difflib.get_close_matches(key[at], model.model_fields, n=1)
+            hint = f"; did you mean {'.'.join((*key[:at], close[0]))}?" if close else ""
+            raise SettingsError(f"{place}: unknown setting {'.'.join(key[: at + 1])}{hint}")
+        section = _section_of(model.model_fields[key[at]].annotation)
+        if section is None:
+            return
+        model = section
 
 
 def _section_of(annotation: object) -> type[BaseModel] | None:

@@ -2,10 +2,6 @@
 
 A block is a run of updates of one source and attempt with consecutive numbers and the same
 metrics in the same order. Its arrays are little-endian on every machine.
-
-The column `attempt` tells the source as well: the training's updates have the attempt itself in it,
-those of each other source a number below 0, so that code from before there were sources passes
-them over.
 """
 
 from __future__ import annotations
@@ -18,40 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, compress
 from typing import Any
 
-from watchstep.core.updates import TRAINING, Update
+from watchstep.core.updates import Update
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.series import Readings
+from watchstep_monitor.store.damage import checksum
 from watchstep_monitor.store.rollups import Stretch
+from watchstep_monitor.store.source_numbers import source_and_attempt, stored_attempt
 
 MOST_UPDATES = 256
 """Updates in one block: reading one of them means reading all."""
 
-_ATTEMPT_BITS = 20
-"""More than `MOST_ATTEMPT` of the HTTP interface needs; 11 are left for the source."""
-
-MOST_STORED = (1 << _ATTEMPT_BITS) - 1
-"""Beyond every attempt."""
-
-_NAMED = (TRAINING, "outside", "machine", "otlp")
-_RANK = "rank-"
-
-Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None]
-
-
-def stored_attempt(source: str, attempt: int) -> int:
-    """What the column `attempt` has for a source's updates; 0 is before its first attempt."""
-    if source in _NAMED:
-        number = _NAMED.index(source)
-    else:
-        number = len(_NAMED) + int(source.removeprefix(_RANK))
-    return attempt - (number << _ATTEMPT_BITS)
-
-
-def source_and_attempt(stored: int) -> tuple[str, int]:
-    """The source and the attempt that a row is of."""
-    number, attempt = -(stored >> _ATTEMPT_BITS), stored & MOST_STORED
-    source = _NAMED[number] if number < len(_NAMED) else f"{_RANK}{number - len(_NAMED)}"
-    return source, attempt
+Row = tuple[int, int, int, int, int, int, int, bytes, bytes, bytes, str | None, int]
 
 
 def block_rows(
@@ -88,19 +61,15 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
     events = {
         str(at): plain(update.event) for at, update in enumerate(block) if update.event is not None
     }
-    return (
-        key,
-        stored_attempt(block[0].source, block[0].attempt),
-        block[0].seq,
-        block[-1].seq,
-        min(steps),
-        max(steps),
-        shape,
+    stored = stored_attempt(block[0].source, block[0].attempt)
+    place = (stored, block[0].seq, block[-1].seq, min(steps), max(steps), shape)
+    content = (
         struct.pack(f"<{count}q", *steps),
         struct.pack(f"<{count}d", *[update.time for update in block]),
         struct.pack(f"<{count * width}d", *values),
         json.dumps(events, separators=(",", ":")) if events else None,
     )
+    return (key, *place, *content, checksum(*place, *content))
 
 
 def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import sqlite3
@@ -300,6 +301,8 @@ def _replicas(write: Engine, read: Engine, clock: SharedClock) -> Replicas:
 
 
 def _tune(raw: Any, wait_ms: int, *, reads_only: bool) -> None:
+    # A damaged text must not fail the whole statement: its checksum tells, or its parser.
+    raw.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     cursor = raw.cursor()
     cursor.execute(f"PRAGMA busy_timeout={wait_ms}")
     if reads_only:

@@ -25,6 +25,9 @@ from watchstep_monitor.service.run_state.records import (
     TimelineEntry,
     run_key,
 )
+from watchstep_monitor.store.damage import checksum, say
+
+_CRC = ',"crc":'
 
 R = TypeVar("R", AlertRecord, IncidentRecord, CommandRecord, SilenceRecord)
 
@@ -126,19 +129,36 @@ def _state_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def snapshot_row(key: int, snapshot: StateSnapshot) -> dict[str, Any]:
-    """The columns of a saved rule state. NaN tokens are fine here: only we read them."""
+    """The columns of a saved rule state. NaN tokens are fine here: only we read them.
+
+    The checksum ends the first document, which code of any version replaces with the others.
+    """
     texts = {
         name: json.dumps(getattr(snapshot, name), default=asdict, separators=(",", ":"))
         for name in _SNAPSHOT_TEXTS
     }
+    crc = checksum(snapshot.attempt, snapshot.seq, *texts.values())
+    texts["engine"] = f"{texts['engine'][:-1]}{_CRC}{crc}}}"
     return {"run_key": key, "attempt": snapshot.attempt, "seq": snapshot.seq, **texts}
 
 
-def snapshot_from(row: Mapping[str, Any]) -> StateSnapshot:
-    """The rule state that a row holds."""
-    parts = {name: json.loads(row[name]) for name in _SNAPSHOT_TEXTS}
-    parts["sources"] = {name: StateSnapshot(**each) for name, each in parts["sources"].items()}
-    return StateSnapshot(row["attempt"], row["seq"], **parts)
+def snapshot_from(run: str, row: Mapping[str, Any]) -> StateSnapshot | None:
+    """The rule state that a row holds; None where it is damaged, and has to be made anew."""
+    texts = {name: row[name] for name in _SNAPSHOT_TEXTS}
+    engine, _, crc = row["engine"].rpartition(_CRC)
+    is_checked = crc[:-1].isdigit()
+    if is_checked:
+        texts["engine"] = f"{engine}}}"
+    try:
+        parts = {name: json.loads(text) for name, text in texts.items()}
+    except ValueError:
+        parts = {}
+    is_whole = crc == f"{checksum(row['attempt'], row['seq'], *texts.values())}}}"
+    if parts and (is_whole or not is_checked):
+        parts["sources"] = {name: StateSnapshot(**each) for name, each in parts["sources"].items()}
+        return StateSnapshot(row["attempt"], row["seq"], **parts)
+    say("rule state, made anew from the updates", run, row["attempt"], 0, row["seq"])
+    return None
 
 
 def incident_record(row: Mapping[str, Any]) -> IncidentRecord:

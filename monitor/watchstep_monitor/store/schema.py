@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -101,6 +101,8 @@ updates = Table(
     Column("times", LargeBinary, nullable=False),
     Column("readings", LargeBinary, nullable=False),
     Column("events", Text),
+    # See `damage`; NULL in rows of older code.
+    Column("crc", BigInteger),
     # Which partition holds the row on PostgreSQL, see `partitions`; 0 on SQLite.
     Column("week", Integer, nullable=False, server_default=text("0")),
 )
@@ -117,6 +119,7 @@ rollups = Table(
     Column("greatest_step", BigInteger, nullable=False),
     Column("shape", Integer, nullable=False),
     Column("points", LargeBinary, nullable=False),
+    Column("crc", BigInteger),
 )
 
 run_states = Table(

@@ -8,16 +8,14 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, func, select, tuple_
 
+from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.service.series import Readings, Series
 from watchstep_monitor.store import schema
-from watchstep_monitor.store.blocks import (
-    MOST_STORED,
-    block_readings,
-    source_and_attempt,
-    stored_attempt,
-)
+from watchstep_monitor.store.blocks import block_readings
+from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.rollups import rollup_readings
+from watchstep_monitor.store.source_numbers import MOST_STORED, source_and_attempt, stored_attempt
 
 ROWS_A_READ = 500
 """Rows held at a time; no read transaction stays open between."""
@@ -41,7 +39,7 @@ class SeriesWalk:
     """
 
     engine: Engine
-    key: int
+    run: str
     names: Mapping[int, tuple[str, ...]]
     places: Mapping[int, int]
     steps: tuple[int, int]
@@ -70,7 +68,7 @@ class SeriesWalk:
 
     def _rolled_up(self) -> Iterator[Readings]:
         after, end = self._bounds
-        for row in self._rows(schema.rollups, after, end):
+        for row in whole(self.run, self._rows(schema.rollups, after, end)):
             first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
             if first != (after[0], after[1] + 1):
                 yield from self._raw(after, first)
@@ -87,7 +85,7 @@ class SeriesWalk:
 
     def _raw(self, after: _Place, before: _Place) -> Iterator[Readings]:
         """The readings of all updates between two places, both excluded."""
-        for row in self._rows(schema.updates, after, before):
+        for row in whole(self.run, self._rows(schema.updates, after, before)):
             width = len(self.names[row.shape])
             yield block_readings(row, self.places[row.shape], width, self.steps)
 
@@ -117,7 +115,7 @@ class SeriesWalk:
     def _of_source(self, query: Select[Any], table: Any) -> Select[Any]:
         before, after = self._bounds
         return query.where(
-            table.c.run_key == self.key,
+            table.c.run_key == run_key(self.run),
             table.c.shape.in_(self.places),
             table.c.attempt >= before[0],
             table.c.attempt < after[0],

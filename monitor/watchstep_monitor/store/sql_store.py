@@ -43,6 +43,7 @@ from watchstep_monitor.service.run_state.storage import (
 from watchstep_monitor.service.series import Series
 from watchstep_monitor.store import blocks, schema
 from watchstep_monitor.store import row_mapping as packing
+from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.outbox import of_projects
 from watchstep_monitor.store.postgres import partitions
 from watchstep_monitor.store.read_connection import reading
@@ -226,7 +227,7 @@ class SqlStore:
             return Series(iter(()), whole=True)
         others = dict.fromkeys(name for each in self.attempts(run) for name in each.last_seqs)
         walks = [
-            SeriesWalk(self._engine, key, names, places, steps, source)
+            SeriesWalk(self._engine, run, names, places, steps, source)
             for source in (TRAINING, *others)
         ]
         walk = next((walk for walk in walks if not walk.is_empty()), walks[0])
@@ -254,7 +255,7 @@ class SqlStore:
                 # A run may learn names while it is read; they are stored before their blocks.
                 shapes = select(schema.shapes).where(schema.shapes.c.run_key == key)
                 names = {row["shape"]: json.loads(row["names"]) for row in self._rows(shapes)}
-            for row in rows:
+            for row in whole(run, rows):
                 yield from blocks.block_updates(row, names[row.shape])
             if len(rows) < BLOCKS_A_READ:
                 return

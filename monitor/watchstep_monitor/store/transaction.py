@@ -38,10 +38,12 @@ from watchstep_monitor.service.run_state.records import (
 )
 from watchstep_monitor.store import blocks, rollups, schema
 from watchstep_monitor.store import row_mapping as packing
+from watchstep_monitor.store.damage import checksum, whole
 from watchstep_monitor.store.metric_sets import Codes, Shapes
 from watchstep_monitor.store.postgres.compatibility import older_at_work
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
+from watchstep_monitor.store.source_numbers import MOST_STORED, stored_attempt
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
 
 _OF_A_RUN = tuple(
@@ -220,10 +222,11 @@ class SqlTransaction:
         self._write(self._statements.insert["updates"], rows)
         if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
             newest = updates[-1]
-            self._roll_up(key, blocks.stored_attempt(newest.source, newest.attempt), newest.seq)
+            self._roll_up(run, stored_attempt(newest.source, newest.attempt), newest.seq)
 
-    def _roll_up(self, key: int, attempt: int, last_seq: int) -> None:
+    def _roll_up(self, run: str, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
+        key = run_key(run)
         mine = schema.rollups.c
         # The last one by its key: the greatest `last_seq` would be looked for in all of them.
         query = (
@@ -240,15 +243,18 @@ class SqlTransaction:
             .where(table.run_key == key, table.attempt == attempt, table.first_seq > rolled)
             .order_by(table.first_seq)
         ).all()
-        stretches = [blocks.block_stretch(row, self._names_of(key, row.shape)) for row in rows]
+        stretches = [
+            blocks.block_stretch(row, self._names_of(key, row.shape)) for row in whole(run, rows)
+        ]
         made: list[tuple[Any, ...]] = []
         for group in rollups.gathered(stretches):
             names, points = rollups.rolled_up(group)
             steps = [step for part in group for step in part.steps]
             last = group[-1].first_seq + len(group[-1].steps) - 1
             # It also speaks for the numbers that are lost, so that no one looks for them.
-            place = (key, attempt, rolled + 1, last, min(steps), max(steps))
-            made.append((*place, self._shape_of(key, names), points))
+            shape = self._shape_of(key, names)
+            place = (attempt, rolled + 1, last, min(steps), max(steps), shape)
+            made.append((key, *place, points, checksum(*place, points)))
             rolled = last
         self._write(self._statements.insert["rollups"], made)
 
@@ -293,7 +299,7 @@ class SqlTransaction:
         table, sought = schema.updates.c, set(seqs)
         query = select(schema.updates).where(
             table.run_key == run_key(run),
-            table.attempt == blocks.stored_attempt(source, attempt),
+            table.attempt == stored_attempt(source, attempt),
             table.first_seq <= max(sought),
             # Narrows the walk through the key; the row's own end decides.
             table.first_seq > min(sought) - blocks.MOST_UPDATES,
@@ -303,13 +309,13 @@ class SqlTransaction:
         return {twin.seq: twin for twin in near if twin.seq in sought}
 
     def updates_after(self, run: str, source: str, attempt: int, seq: int) -> Iterator[Update]:
-        table, place = schema.updates.c, blocks.stored_attempt(source, attempt)
+        table, place = schema.updates.c, stored_attempt(source, attempt)
         query = (
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
                 or_(table.attempt > place, and_(table.attempt == place, table.last_seq > seq)),
-                table.attempt < blocks.stored_attempt(source, blocks.MOST_STORED),
+                table.attempt < stored_attempt(source, MOST_STORED),
             )
             .order_by(table.attempt, table.first_seq)
         )
@@ -327,7 +333,7 @@ class SqlTransaction:
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
-                table.attempt == blocks.stored_attempt(source, attempt),
+                table.attempt == stored_attempt(source, attempt),
                 table.first_seq > last_seq - count - blocks.MOST_UPDATES,
                 table.first_seq <= last_seq,
             )
@@ -338,7 +344,7 @@ class SqlTransaction:
 
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
         key = run_key(run)
-        for row in self.connection.execute(query):
+        for row in whole(run, self.connection.execute(query)):
             yield from blocks.block_updates(row, self._names_of(key, row.shape))
 
     def remove_updates(self, run: str, spans: Sequence[tuple[int, int, int]]) -> int:
@@ -372,7 +378,7 @@ class SqlTransaction:
     def snapshot(self, run: str) -> StateSnapshot | None:
         query = select(schema.run_states).where(schema.run_states.c.run_key == run_key(run))
         row = self.connection.execute(query).mappings().first()
-        return None if row is None else packing.snapshot_from(dict(row))
+        return None if row is None else packing.snapshot_from(run, dict(row))
 
     def save_snapshot(self, run: str, snapshot: StateSnapshot) -> None:
         row = packing.snapshot_row(run_key(run), snapshot)

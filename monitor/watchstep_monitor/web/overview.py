@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections import Counter
@@ -19,6 +20,7 @@ from watchstep_monitor.service.run_state.records import (
     STAGES,
     IncidentRecord,
     RunRecord,
+    all_items,
 )
 from watchstep_monitor.service.run_state.status import shown_status
 from watchstep_monitor.service.run_state.storage import RunFilter
@@ -139,8 +141,9 @@ class Overview:
         return sorted(names)
 
     def _archived(self) -> tuple[list[RunRecord], dict[str, IncidentRecord]]:
-        page = self._run_service.store.runs(RunFilter(archived=True), ROWS_A_READ, None)
-        return list(page.items), {}
+        archived = RunFilter(archived=True)
+        read = functools.partial(self._run_service.store.runs, archived, ROWS_A_READ)
+        return list(all_items(read)), {}
 
     def _all(self) -> tuple[list[RunRecord], dict[str, IncidentRecord]]:
         with self._lock:
@@ -187,6 +190,8 @@ class Overview:
         """Put records in order, in place. Python's sort is stable: newest heard of comes first."""
         sort = question.sort
         if sort == "heard":
+            if question.descending:
+                records.reverse()
             return
         if sort == "attention":
             records.sort(

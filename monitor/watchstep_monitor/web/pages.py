@@ -31,15 +31,6 @@ MayRead = Callable[[Request], Projects]
 """Which projects a request may read; raises what the application answers with otherwise."""
 
 View = Literal["runs", "run", "alerts", "rules", "receivers", "compare", "postmortem"]
-_TITLES: dict[View, str] = {
-    "runs": "Runs",
-    "run": "Run",
-    "alerts": "Alerts",
-    "rules": "Rules",
-    "receivers": "Receivers",
-    "compare": "Compare",
-    "postmortem": "Post-mortem",
-}
 _PATHS: dict[str, View] = {
     "/": "runs",
     "/runs/{run}": "run",
@@ -103,7 +94,7 @@ def _add_shells(routes: APIRouter, assets: Assets, version: str) -> None:
     for path, view in _PATHS.items():
         text = template.render(
             view=view,
-            title=_TITLES[view],
+            title="Post-mortem" if view == "postmortem" else view.capitalize(),
             base=f"/static/{assets.fingerprint}",
             scripts=(*_SHARED_SCRIPTS, *_SCRIPTS[view]),
             has_charts="charts.js" in _SCRIPTS[view],

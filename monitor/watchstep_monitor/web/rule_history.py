@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 from watchstep.core.rules import Rule
 from watchstep_monitor.service.clock import rfc3339
 from watchstep_monitor.service.run_service import Projects, RunService
-from watchstep_monitor.service.run_state.records import AlertRecord
+from watchstep_monitor.service.run_state.records import AlertRecord, all_items
 from watchstep_monitor.service.run_state.status import shown_status
 from watchstep_monitor.service.run_state.storage import AlertFilter, RunFilter
 
@@ -107,26 +108,14 @@ class RuleHistory:
         ]
 
     def _newest(self) -> Iterable[AlertRecord]:
-        cursor, seen = None, 0
-        while seen < MOST_ALERTS:
-            page = self._run_service.store.alerts(AlertFilter(), ROWS_A_READ, cursor)
-            yield from page.items
-            seen += len(page.items)
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        read = functools.partial(self._run_service.store.alerts, AlertFilter(), ROWS_A_READ)
+        return itertools.islice(all_items(read), MOST_ALERTS)
 
     def _bad_runs(self) -> set[str]:
         now, hearing = self._run_service.clock.now(), self._run_service.policy.hearing
-        bad: set[str] = set()
-        cursor = None
-        while True:
-            page = self._run_service.store.runs(RunFilter(), ROWS_A_READ, cursor)
-            bad |= {
-                record.run
-                for record in page.items
-                if record.health == "diverged" or shown_status(record, now, hearing) in _BAD
-            }
-            cursor = page.next_cursor
-            if cursor is None:
-                return bad
+        read = functools.partial(self._run_service.store.runs, RunFilter(), ROWS_A_READ)
+        return {
+            record.run
+            for record in all_items(read)
+            if record.health == "diverged" or shown_status(record, now, hearing) in _BAD
+        }

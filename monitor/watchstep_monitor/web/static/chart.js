@@ -217,6 +217,7 @@ export class Chart {
 
   /** The chart as a picture, with its name and on the page's colour. */
   png() {
+    if (!this.u) return; // Not loaded yet.
     const { canvas } = this.u.ctx;
     const room = 24 * uPlot.pxRatio;
     const sheet = el("canvas", { width: canvas.width, height: canvas.height + room });

@@ -64,6 +64,18 @@ export function tell(text, kind = "good") {
   setTimeout(() => note.remove(), 6000);
 }
 
+/** Wait for what a person asked for, and say how it went; whether it went well. */
+export async function attempt(work, done) {
+  try {
+    await work;
+  } catch (error) {
+    tell(error.message, "bad");
+    return false;
+  }
+  tell(done);
+  return true;
+}
+
 /** What a failed call says, where a view would have been. */
 export function trouble(error, again) {
   return el(

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { ask } from "./dialog.js";
-import { el, tell } from "./dom.js";
+import { attempt, el } from "./dom.js";
 import { clock, level, number, outside, when, whole } from "./format.js";
 import { silenceFor } from "./silences.js";
 
@@ -117,22 +117,12 @@ function answers(alert, changed) {
 }
 
 async function say(alert, answer, changed) {
-  try {
-    await post(`/api/v1/alerts/${alert.id}/answer`, { answer });
-    tell(`${alert.rule} was called ${answer === "right" ? "right" : "a false alarm"}.`);
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(post(`/api/v1/alerts/${alert.id}/answer`, { answer }), `${alert.rule} was called ${answer === "right" ? "right" : "a false alarm"}.`);
   changed();
 }
 
 async function acknowledge(alert, changed) {
-  try {
-    await post(`/api/v1/alerts/${alert.id}/ack`, {});
-    tell(`${alert.rule} acknowledged: no more reminders of it.`);
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(post(`/api/v1/alerts/${alert.id}/ack`, {}), `${alert.rule} acknowledged: no more reminders of it.`);
   changed();
 }
 
@@ -190,11 +180,6 @@ export async function order(run, kind, changed) {
     danger: halt,
   });
   if (!answer) return;
-  try {
-    await post(`/api/v1/runs/${encodeURIComponent(run)}/commands`, { kind, reason: answer.reason });
-    tell(halt ? "Halt asked for. The trainer hears of it with its next update." : "Checkpoint asked for.");
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(post(`/api/v1/runs/${encodeURIComponent(run)}/commands`, { kind, reason: answer.reason }), halt ? "Halt asked for. The trainer hears of it with its next update." : "Checkpoint asked for.");
   changed();
 }

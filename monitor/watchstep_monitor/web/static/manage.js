@@ -2,7 +2,7 @@
 
 import { patch, remove } from "./api.js";
 import { ask } from "./dialog.js";
-import { el, fill, tell } from "./dom.js";
+import { attempt, el, fill, tell } from "./dom.js";
 
 const ACTS = {
   close: { label: "Close incident", text: "The incident and the alerts that still fire are over. Only of runs that have ended.", send: (path) => patch(path, { closed: true }) },
@@ -83,11 +83,6 @@ function editor(field, store, leave) {
 }
 
 async function write(run, fields, changed) {
-  try {
-    await patch(pathOf(run.run), fields);
-    tell("Saved.");
-    changed();
-  } catch (error) {
-    tell(error.message, "bad"); // What was typed stays in its field.
-  }
+  // Where it fails, what was typed stays in its field.
+  if (await attempt(patch(pathOf(run.run), fields), "Saved.")) changed();
 }

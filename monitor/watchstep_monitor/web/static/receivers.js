@@ -1,7 +1,7 @@
 // Who is told, whether it works, and what was sent.
 
 import { get, post } from "./api.js";
-import { el, fill, refill, tell, trouble } from "./dom.js";
+import { attempt, el, fill, refill, tell, trouble } from "./dom.js";
 import { runLink, when } from "./format.js";
 import { calm, listen } from "./live.js";
 
@@ -60,9 +60,8 @@ async function test(name, button, changed) {
   button.disabled = true;
   button.textContent = "Sending";
   try {
-    const result = await post(`/api/v1/receivers/${encodeURIComponent(name)}/test`, {});
-    const good = result.ok ?? result.delivered ?? result.state === "delivered";
-    tell(good ? `${name} took the test.` : `${name} did not take it: ${result.reason || result.state || "no reason given"}.`, good ? "good" : "bad");
+    const { delivered, reason } = await post(`/api/v1/receivers/${encodeURIComponent(name)}/test`, {});
+    tell(delivered ? `${name} took the test.` : `${name} did not take it: ${reason}.`, delivered ? "good" : "bad");
   } catch (error) {
     tell(error.message, "bad");
   }
@@ -89,11 +88,6 @@ function table(deliveries, changed) {
 }
 
 async function resend(delivery, changed) {
-  try {
-    await post(`/api/v1/deliveries/${delivery.id}/resend`, {});
-    tell(`${delivery.receiver} is told again.`);
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(post(`/api/v1/deliveries/${delivery.id}/resend`, {}), `${delivery.receiver} is told again.`);
   changed();
 }

@@ -55,9 +55,12 @@ export function lines(points, at) {
       xs.push((xs.at(-1) + x) / 2);
       ys.push(null);
     }
-    if (x === xs.at(-1)) xs.pop() && ys.pop();
-    xs.push(x);
-    ys.push(Number.isFinite(point.value) ? point.value : null);
+    const y = Number.isFinite(point.value) ? point.value : null;
+    if (x === xs.at(-1)) ys[ys.length - 1] = y;
+    else {
+      xs.push(x);
+      ys.push(y);
+    }
   }
   return made;
 }

@@ -2,7 +2,7 @@
 
 import { post, remove } from "./api.js";
 import { ask } from "./dialog.js";
-import { el, tell } from "./dom.js";
+import { attempt, el } from "./dom.js";
 
 const SPANS = [["3600", "1 hour"], ["14400", "4 hours"], ["86400", "1 day"], ["604800", "1 week"]];
 
@@ -21,12 +21,7 @@ export async function silenceFor(alert, changed) {
   if (!answer) return;
   const matchers = [{ name: "alertname", value: alert.rule }];
   if (answer.reach === "run") matchers.push({ name: "run", value: alert.run });
-  try {
-    await post("/api/v1/silences", { matchers, duration_s: Number(answer.seconds), comment: answer.comment });
-    tell(`${alert.rule} is silenced.`);
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(post("/api/v1/silences", { matchers, duration_s: Number(answer.seconds), comment: answer.comment }), `${alert.rule} is silenced.`);
   changed();
 }
 
@@ -48,11 +43,6 @@ export function silenceTable(silences, changed) {
 }
 
 async function end(silence, changed) {
-  try {
-    await remove(`/api/v1/silences/${silence.id}`);
-    tell("The silence has ended.");
-  } catch (error) {
-    tell(error.message, "bad");
-  }
+  await attempt(remove(`/api/v1/silences/${silence.id}`), "The silence has ended.");
   changed();
 }

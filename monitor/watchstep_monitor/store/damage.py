@@ -1,0 +1,52 @@
+"""Checksums of what is stored: a database notices neither a flipped bit nor a stray write."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from watchstep_monitor.store.source_numbers import source_and_attempt
+
+log = logging.getLogger(__name__)
+
+_PLACE = ("attempt", "first_seq", "last_seq", "least_step", "greatest_step", "shape")
+
+
+def checksum(*parts: int | bytes | str | None) -> int:
+    """CRC-32 of values one after the other."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part if isinstance(part, bytes) else str(part).encode(), crc)
+    return crc
+
+
+def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows of updates, or of roll-ups, that are as they were written; others are left out.
+
+    Rows of older code have no checksum, and are believed.
+    """
+    for row in rows:
+        rolled = hasattr(row, "points")
+        content = (row.points,) if rolled else (row.steps, row.times, row.readings, row.events)
+        place = [getattr(row, name) for name in _PLACE]
+        if row.crc is None or row.crc == checksum(*place, *content):
+            yield row
+        else:
+            what = "a roll-up, read from the updates" if rolled else "updates, left out"
+            source, attempt = source_and_attempt(row.attempt)
+            say(f"{what} ({source})", run, attempt, row.first_seq, row.last_seq)
+
+
+@functools.lru_cache(10_000)
+def say(what: str, run: str, attempt: int, first_seq: int, last_seq: int) -> None:
+    """Log damage, once for each place."""
+    fields = {"run": run, "attempt": attempt, "first_seq": first_seq, "last_seq": last_seq}
+    log.error("the database is damaged", extra={"what": what, **fields})
+
+
+def places_found() -> int:
+    """At how many places damage was met since the start."""
+    return say.cache_info().currsize
