@@ -41,6 +41,9 @@ ADDED_SINCE = {
     "answer",
     "answered_by",
     "details",
+    "last_seqs",
+    "sources",
+    "source",
     "crc",
 }
 """Columns that the tables of 0001 did not have."""
