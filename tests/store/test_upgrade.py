@@ -40,6 +40,7 @@ ADDED_SINCE = {
     "answer",
     "answered_by",
     "details",
+    *("last_seqs", "sources", "source"),
 }
 """Columns that the tables of 0001 did not have."""
 
