@@ -15,6 +15,8 @@ import pytest
 
 from outside.kit_outside import PATIENCE_S, WATCHSTEP, piped, started, until
 from sender.fake_service import FakeService
+from watchstep.hook.options import Options
+from watchstep.outside.follow import Follower, FollowSettings
 from watchstep.postmortem.readers import open_logs
 
 LOGS = Path(__file__).parents[1] / "postmortem" / "logs"
@@ -229,3 +231,64 @@ def test_what_a_service_did_not_hear_is_sent_when_it_is_there(
     service.behaviour = None
 
     service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+
+
+def test_what_a_log_gained_while_it_was_first_looked_at_is_told_although_the_follower_dies_then(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    write_rows(log, range(10))
+    options = Options(run="r", url=service.url, directory=tmp_path / "spool")
+    settings = FollowSettings([log], options, run_name="r", once=True)
+    dying = Follower(settings)
+    decide = dying._decide
+
+    def decide_while_it_grows(*arguments: float) -> None:
+        decide(*arguments)
+        write_rows(log, range(10, 12))
+
+    monkeypatch.setattr(dying, "_decide", decide_while_it_grows)
+    dying._turn(time.monotonic())
+    let_go(dying)
+    Follower(settings).follow()
+
+    assert [step for step, _ in told(service, "r")] == list(range(12))
+
+
+def let_go(follower: Follower) -> None:
+    """Its connection, which a process that dies does not keep."""
+    assert follower._uplink is not None
+    follower._uplink.close()
+
+
+def write_rows(log: Path, steps: range) -> None:
+    with log.open("a") as file:
+        file.writelines(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in steps)
+
+
+def test_a_row_that_tensorboard_has_half_written_is_told_whole_by_the_next_follower(
+    service: FakeService, tmp_path: Path
+) -> None:
+    summaries = pytest.importorskip("torch.utils.tensorboard")
+    options = Options(run="r", url=service.url, directory=tmp_path / "spool")
+    settings = FollowSettings([tmp_path], options, once=True)
+    writer = summaries.SummaryWriter(tmp_path / "tb", flush_secs=1000)
+    for step in range(3):
+        writer.add_scalar("train/loss", 1.0, step)
+        writer.add_scalar("train/grad_norm", 2.0, step)
+    writer.flush()
+    dying = Follower(settings)
+    now = time.monotonic()
+    for later_s in (0.0, 2.0, 4.0):
+        dying._turn(now + later_s)
+    writer.add_scalar("train/loss", 7.0, 3)
+    writer.flush()
+    dying._turn(now + 6.0)
+    let_go(dying)
+
+    writer.add_scalar("train/grad_norm", 8.0, 3)
+    writer.close()
+    Follower(settings).follow()
+
+    (run,) = {name for name, _ in service.stored}
+    assert told(service, run)[-1] == (3, {"train/loss": 7.0, "train/grad_norm": 8.0})

@@ -165,11 +165,11 @@ groups:
 """
     with bench(tmp_path / "own", database_url=store, rules=rules) as at:
         at.send(update(1, critic__loss=50.0, actor__q1_loss=60.0, train__lr=1.0), run="sac")
-        first = {alert.key for alert in at.run_service.view("sac", None).alerts}
+        first = {alert.key[:2] for alert in at.run_service.view("sac", None).alerts}
         clock = at.clock
     with bench(tmp_path / "own", database_url=store, rules=rules, clock=clock) as at:
         at.send(update(2, critic__loss=1.0, actor__q1_loss=60.0), run="sac")
-        left = {alert.key for alert in at.run_service.view("sac", None).alerts}
+        left = {alert.key[:2] for alert in at.run_service.view("sac", None).alerts}
 
     assert first == {("LossHigh", "critic/loss"), ("LossHigh", "actor/q1_loss")}
     assert left == {("LossHigh", "actor/q1_loss")}

@@ -105,7 +105,7 @@ class Follower:
             self._scan()
             took_s = time.monotonic() - now
             self._next_scan = now + max(_SCAN_LEAST_S, took_s / _SCAN_SHARE)
-        self._decide()
+        self._decide(now)
         grew = False
         for run in self._runs.values():
             grew = run.poll(now) or grew
@@ -119,7 +119,7 @@ class Follower:
                     self._seen.add(file)
                     self._undecided[file] = GrowingFile(file, printed=file == path)
 
-    def _decide(self) -> None:
+    def _decide(self, now: float) -> None:
         """Give files that have shown what they are to their runs."""
         for path, file in list(self._undecided.items()):
             named = path in self._settings.paths
@@ -127,7 +127,7 @@ class Follower:
                 continue
             rows, _ = file.poll(until=_JUDGED_BYTES)
             if file.is_log:
-                self._run_of(path, file.format).add(file, rows)
+                self._run_of(path, file.format).add(file, rows, now)
             if file.is_log or file.hopeless:
                 del self._undecided[path]
 

@@ -94,14 +94,14 @@ class FollowedRun:
         self._changed = False
         self._load()
 
-    def add(self, file: GrowingFile, rows: Sequence[Row]) -> None:
+    def add(self, file: GrowingFile, rows: Sequence[Row], now: float) -> None:
         """Follow one more file of the run, from where it was read up to.
 
         Args:
             file: Read a bit, to see what it is.
             rows: What that gave.
+            now: As in the `poll` that comes next, which is to tell them.
         """
-        now = time.monotonic()
         stored = self._stored.get(str(file.path))
         if stored is None or [*file.identity()] != stored["identity"]:
             source = Source(str(file.path), file.rank)
@@ -112,7 +112,7 @@ class FollowedRun:
         source = Source(str(file.path), file.rank)
         self.files.append((file, source))
         rows, _ = file.poll(until=stored["offset"])
-        if stored["settled"]:
+        if stored.get("read_out", stored["settled"]):
             rows += file.settle()
         self._take(source, rows, now)
         # All of this was told before.
@@ -254,6 +254,7 @@ class FollowedRun:
                     "identity": list(file.identity()),
                     "offset": file.offset,
                     "settled": not self._merger.holds(source),
+                    "read_out": file.settled,
                 }
                 for file, source in self.files
             },

@@ -68,6 +68,7 @@ class GrowingFile:
         format: As in `Log.format`; "" until it is recognised.
         rank: As in `formats.RANKS`: the lower, the more it tells.
         hopeless: Whether it is no log.
+        settled: Whether the reader holds back nothing of what was read.
         log: What was noted of it.
     """
 
@@ -76,6 +77,7 @@ class GrowingFile:
         self.format = ""
         self.rank = len(RANKS)
         self.hopeless = False
+        self.settled = False
         self.log = Log(path=path, format="", run="", files=[path])
         self.offset = 0
         self._printed = printed
@@ -138,6 +140,7 @@ class GrowingFile:
             return [], False
         grown = state.st_mtime_ns != self._changed_ns or state.st_size > self.offset
         self._changed_ns = state.st_mtime_ns
+        self.settled = False
         if not self.format and not self.hopeless:
             self._recognise(state.st_mtime)
         if self._whole is not None:
@@ -148,6 +151,7 @@ class GrowingFile:
         return self._counted(rows), grown
 
     def settle(self) -> list[Row]:
+        self.settled = True
         return self._counted(self._reader.settle() if self._reader is not None else [])
 
     def close(self) -> list[Row]:
