@@ -161,10 +161,14 @@ class Inbox:
     port: int = 0
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/"
+
     def settings(self) -> dict[str, str]:
         return {
             "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
-            "WATCHSTEP_RECEIVERS__OPS__URL": f"http://{self.host}:{self.port}/",
+            "WATCHSTEP_RECEIVERS__OPS__URL": self.url,
             "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": f"{self.host}/32",
             "WATCHSTEP_NOTIFY__RATE_PER_MINUTE": "100000",
         }
