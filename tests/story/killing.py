@@ -20,7 +20,6 @@ BATCH = 20
 class Loads:
     """What became of updates sent while the service was killed again and again."""
 
-    kills: int = 0
     acknowledged: int = 0
     stored: int = 0
     lost: int = 0
@@ -54,7 +53,7 @@ def killed_under_load(folder: Path, kills: int, runs: int = 3, seed: int = 7) ->
     """Kill the service under load; count what was acknowledged and is not there, or twice."""
     chance = random.Random(seed)
     acknowledged = {f"run-{n}": 0 for n in range(runs)}
-    loads = Loads(kills=kills)
+    loads = Loads()
     for _ in range(kills):
         with served(folder) as running:
             trainers = [Trainer(running.client, run, last) for run, last in acknowledged.items()]
