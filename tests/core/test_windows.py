@@ -63,17 +63,24 @@ ASKED: dict[str, tuple[type, Callable, Callable]] = {
 }
 
 
+def pushes(window, stream):
+    """All that the window was given so far, after each value of the stream."""
+    history, time = [], 0.0
+    for value, pause in stream:
+        time += pause
+        window.push(value, time)
+        history.append((value, time))
+        yield history
+
+
 @pytest.mark.parametrize("name", ASKED)
 @settings(max_examples=60, deadline=None)
 @given(span=spans, stream=streams)
 def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -> None:
     kind, statistic, defined = ASKED[name]
-    window, history, time = kind(span), [], 0.0
+    window = kind(span)
 
-    for value, pause in stream:
-        time += pause
-        window.push(value, time)
-        history.append((value, time))
+    for history in pushes(window, stream):
         values = kept(history, span)
         result = statistic(window)
 
@@ -86,12 +93,9 @@ def test_a_window_says_what_its_definition_says(name: str, span: Span, stream) -
 @settings(max_examples=60, deadline=None)
 @given(span=spans, stream=streams)
 def test_a_slope_is_the_least_squares_slope_of_what_the_window_holds(span: Span, stream) -> None:
-    window, history, time = TrendWindow(span), [], 0.0
+    window = TrendWindow(span)
 
-    for value, pause in stream:
-        time += pause
-        window.push(value, time)
-        history.append((value, time))
+    *_, history = [[], *pushes(window, stream)]
     values = kept(history, span)
 
     if len(values) < max(2, fewest(span)):

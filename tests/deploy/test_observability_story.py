@@ -26,7 +26,6 @@ from deploy.kit import (
     DASHBOARDS,
     DEPLOY,
     ROOT,
-    Inbox,
     answers,
     ask,
     free_port,
@@ -34,6 +33,7 @@ from deploy.kit import (
     tell,
     wait_until,
 )
+from story.postgres_kit import Inbox, inbox
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("prometheus-alertmanager") is None,
@@ -85,12 +85,12 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
     finally:
         sys.path.remove(str(DEPLOY))
     make_secrets(folder / "secrets")
-    inbox = Inbox()
     ports = {name: free_port() for name in ("service", "prometheus", "alertmanager")}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     with (
-        running(*_service(folder, ports["service"], inbox.url)),
-        running(*_alertmanager(folder, ports["alertmanager"], inbox.url)),
+        inbox() as received,
+        running(*_service(folder, ports["service"], received.url)),
+        running(*_alertmanager(folder, ports["alertmanager"], received.url)),
         running(*_prometheus(folder, ports)),
     ):
         wait_until(lambda: answers(f"{urls['service']}/readyz"), "the service is ready")
@@ -103,11 +103,10 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
         pump = threading.Thread(target=_train, args=(urls["service"], token, ended))
         pump.start()
         try:
-            yield Stack(**urls, inbox=inbox)
+            yield Stack(**urls, inbox=received)
         finally:
             ended.set()
             pump.join(20)
-            inbox.close()
 
 
 def _service(folder: Path, port: int, webhook: str):
@@ -259,7 +258,7 @@ def test_the_alert_arrives_at_a_webhook_with_links(scraped):
     def arrived():
         return [
             alert
-            for body in scraped.inbox.bodies
+            for _, body in scraped.inbox.got
             if "watchstep" not in body
             for alert in body["alerts"]
             if alert["labels"]["alertname"] == "WatchstepTrainingAlert"

@@ -65,6 +65,21 @@ def watching(**arguments):
     arguments.setdefault("directory", f"spool-{rank}")
     return watchstep.init(run="ranks", **arguments)
 
+def steps_until_halted(watch, readings, before=lambda step: None):
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch.guard(optimizer, group=True)
+    for step in range(6):
+        optimizer.zero_grad()
+        model(torch.ones(3, 4)).sum().backward()
+        before(step)
+        try:
+            optimizer.step()
+        except TrainingHalted as halted:
+            report(step=step, why=str(halted))
+            raise
+        watch.log(readings(step), step=step)
+
 exec(compile(request["program"], "rank.py", "exec"))
 """
 

@@ -89,19 +89,10 @@ def test_what_only_one_rank_knows_halts_all_ranks_under_ddp(tmp_path: Path) -> N
 
 def test_a_halt_that_one_rank_s_log_asks_for_waits_for_the_others(tmp_path: Path) -> None:
     program = """
-        model = torch.nn.Linear(4, 2)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        watch = watching(on_critical="halt")
-        watch.guard(optimizer, group=True)
-        for step in range(6):
-            optimizer.zero_grad()
-            model(torch.ones(3, 4)).sum().backward()
-            try:
-                optimizer.step()
-            except TrainingHalted as halted:
-                report(step=step, why=str(halted))
-                raise
-            watch.log({"train/loss": math.nan if (rank, step) == (1, 2) else 1.0}, step=step)
+        steps_until_halted(
+            watching(on_critical="halt"),
+            lambda step: {"train/loss": math.nan if (rank, step) == (1, 2) else 1.0},
+        )
     """
 
     ranks = run_ranks(tmp_path, 2, program)

@@ -13,21 +13,11 @@ from watchstep import TrainingHalted
 
 def test_a_person_s_halt_reaches_every_rank_in_the_same_step(tmp_path: Path) -> None:
     program = """
-        model = torch.nn.Linear(4, 2)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         watch = watching(mode="offline")
-        watch.guard(optimizer, group=True)
-        for step in range(6):
-            optimizer.zero_grad()
-            model(torch.ones(3, 4)).sum().backward()
+        def ask(step):
             if (rank, step) == (0, 2):
                 watch._on_command({"kind": "halt", "id": "c1", "reason": "please"})
-            try:
-                optimizer.step()
-            except TrainingHalted as halted:
-                report(step=step, why=str(halted))
-                raise
-            watch.log({"train/loss": 1.0}, step=step)
+        steps_until_halted(watch, lambda step: {"train/loss": 1.0}, before=ask)
     """
 
     ranks = run_ranks(tmp_path, 2, program)

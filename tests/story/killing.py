@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from service.http_kit import Client, Running, served, until, upd
+from story.postgres_kit import inbox
 
 BATCH = 20
 METRICS = {"training": "x", "otlp": "y"}
@@ -24,7 +22,6 @@ METRICS = {"training": "x", "otlp": "y"}
 class Loads:
     """What became of updates sent while the service was killed again and again."""
 
-    kills: int = 0
     acknowledged: int = 0
     stored: int = 0
     lost: int = 0
@@ -65,7 +62,7 @@ def killed_under_load(folder: Path, kills: int, runs: int = 3, seed: int = 7) ->
     """Kill the service under load; count what was acknowledged and is not there, or twice."""
     chance = random.Random(seed)
     acknowledged = {f"run-{n}": 0 for n in range(runs)}
-    loads = Loads(kills=kills)
+    loads = Loads()
     for _ in range(kills):
         with served(folder) as running:
             trainers = [Trainer(running.client, run, last) for run, last in acknowledged.items()]
@@ -107,41 +104,6 @@ def _seen(running: Running, path: str, newest: int, loads: Loads) -> Counter[int
 
 
 @dataclass
-class Pager:
-    """A receiver that remembers each message, and when its answer was on its way."""
-
-    server: ThreadingHTTPServer
-    taken: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def pager() -> Pager:
-    """A receiver on a free port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            made.taken.append((body["watchstep"]["run"], str(self.headers["webhook-id"])))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    made = Pager(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
-    return made
-
-
-@dataclass
 class Alerts:
     """What became of alerts whose service was killed right after it had acknowledged them."""
 
@@ -159,32 +121,23 @@ def killed_after_alerts(
     With `after_answer_s` it is killed so long after the receiver has answered for all of them.
     """
     chance = random.Random(seed)
-    receiver = pager()
-    settings = {
-        "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
-        "WATCHSTEP_RECEIVERS__OPS__URL": receiver.url,
-        "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": "127.0.0.0/8",
-        "WATCHSTEP_NOTIFY__RETRY_BASE_S": "0.05",
-        "WATCHSTEP_NOTIFY__RATE_PER_MINUTE": "100000",
-    }
-    try:
+    with inbox() as received:
+        settings = {**received.settings(), "WATCHSTEP_NOTIFY__RETRY_BASE_S": "0.05"}
         for kill in range(kills):
             with served(folder, **settings) as running:
                 _send_bad(running.client, [f"run-{kill}-{n}" for n in range(at_once)])
                 if after_answer_s:
-                    until(lambda: len(receiver.taken) >= (kill + 1) * at_once)  # noqa: B023
+                    until(lambda: len(received.got) >= (kill + 1) * at_once)  # noqa: B023
                 pause_s = after_answer_s or chance.choice([0.0, 0.0, 0.001, 0.003, 0.006])
                 threading.Event().wait(pause_s)
                 running.kill()
         with served(folder, **settings) as running:
             until(lambda: not running.client.get("/deliveries?state=waiting").json["items"], 60)
-    finally:
-        receiver.close()
     ids: dict[str, list[str]] = {
         f"run-{kill}-{n}": [] for kill in range(kills) for n in range(at_once)
     }
-    for run, identity in receiver.taken:
-        ids[run].append(identity)
+    for identity, body in received.got:
+        ids[body["watchstep"]["run"]].append(identity)
     return Alerts(
         alerts=len(ids),
         lost=sum(not each for each in ids.values()),

@@ -162,10 +162,14 @@ class Inbox:
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/"
+
     def settings(self) -> dict[str, str]:
         return {
             "WATCHSTEP_RECEIVERS__OPS__KIND": "webhook",
-            "WATCHSTEP_RECEIVERS__OPS__URL": f"http://{self.host}:{self.port}/",
+            "WATCHSTEP_RECEIVERS__OPS__URL": self.url,
             "WATCHSTEP_NOTIFY__ALLOW_PRIVATE_CIDRS": f"{self.host}/32",
             "WATCHSTEP_NOTIFY__RATE_PER_MINUTE": "100000",
         }
