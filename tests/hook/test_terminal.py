@@ -135,6 +135,7 @@ def test_a_wrong_address_is_said_within_five_seconds(
 
     (line,) = lines(capsys)
     assert "no service at http://127.0.0.1" in line
+    assert "(Connection refused)" in line
     assert "WATCHSTEP_URL" in line
 
 
