@@ -105,6 +105,32 @@ def test_a_loop_that_hangs_says_where_every_thread_stands(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_hang_inside_log_is_told_too(make: Any) -> None:
+    class Reading:
+        def __init__(self, go_on: threading.Event) -> None:
+            self.go_on = go_on
+
+        def __float__(self) -> float:
+            self.go_on.wait()
+            return 2.0
+
+    watch = make()
+
+    def logs_what_hangs(go_on: threading.Event) -> None:
+        watch.log({"train/loss": Reading(go_on)}, step=20)
+
+    trainer = Trainer(watch, logs_what_hangs)
+    event = trainer.told.get(timeout=60)
+    trainer.end()
+    watch.log({"train/loss": 1.0}, step=22)
+
+    assert (event["severity"], event["moving"]) == ("warning", False)
+    assert "Reading.__float__" in event["own_line"]
+    assert watch.errors == {}
+    assert watch._stream.seq >= 24
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_hang_becomes_critical_and_is_told_once_each(make: Any) -> None:
     trainer = Trainer(make(), waits_for_a_lock)
 

@@ -14,6 +14,7 @@ _FRAMES = 24
 # Three places that take turns are all seen but once in 200 times.
 _SAMPLES = 16
 _APART_S = 0.25
+_GOLDEN = 0.618
 _OURS = "watchstep-"
 # A loop that polls (`queue.get` with a timeout) is seen in two places at most.
 _STANDING_PLACES = 2
@@ -54,14 +55,15 @@ def own_line(thread: int) -> str:
     return "" if frame is None else _place(frame)
 
 
-def moves(thread: int, *, samples: int = _SAMPLES, apart_s: float = _APART_S) -> bool:
+def moves(thread: int) -> bool:
     """Whether a thread is seen at several places within a moment; takes that moment."""
     places: set[tuple[tuple[int, int], ...]] = set()
-    for _ in range(samples):
+    for number in range(_SAMPLES):
         places.add(_whole_place(sys._current_frames().get(thread)))
         if len(places) > _STANDING_PLACES:
             return True
-        time.sleep(apart_s)
+        # Unevenly, or work that repeats in step with the looks would seem to stand.
+        time.sleep(_APART_S * (0.5 + number * _GOLDEN % 1))
     return False
 
 

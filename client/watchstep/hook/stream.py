@@ -35,6 +35,7 @@ class Stream:
 
     def __init__(self, judgement: Judgement, *, terminal: bool = False) -> None:
         self.lock = threading.RLock()
+        self._numbering = threading.RLock()
         self.judgement = judgement
         self.outbound: Outbound | None = None
         self.events = PendingEvents()
@@ -59,6 +60,31 @@ class Stream:
             step: The trainer's step; default: that of the last update.
             late_event: Called once the update is judged: what it tells where `event` is None.
         """
+        with self._numbering:
+            return self._put(readings, event, step, late_event)
+
+    def interject(self, event: Mapping[str, Any], wait_s: float) -> bool:
+        """Tell of an event though the trainer may hang in `log`, which holds the lock.
+
+        Returns:
+            False where it hangs in `put` itself, on a disk: then nothing can be told.
+        """
+        if not self._numbering.acquire(timeout=wait_s):
+            return False
+        try:
+            if not self.ended:
+                self._put({}, event)
+        finally:
+            self._numbering.release()
+        return True
+
+    def _put(
+        self,
+        readings: Mapping[str, float],
+        event: Mapping[str, Any] | None,
+        step: int | None = None,
+        late_event: Callable[[], Mapping[str, Any] | None] | None = None,
+    ) -> Verdict:
         self.seq += 1
         where = self.step if step is None else step
         update = Update(self.seq, where, time.time(), readings, event)

@@ -91,7 +91,9 @@ class Watchdog:
 
     def _wait_s(self) -> float:
         silence = self._progress.silence(time.monotonic())
-        return min(max(silence.late_s - silence.since_s, _SOONEST_S), _LOOK_S)
+        left_s = silence.late_s - silence.since_s
+        # One that is late already was looked at.
+        return _LOOK_S if left_s <= 0 else min(max(left_s, _SOONEST_S), _LOOK_S)
 
     def _wait(self, wait_s: float) -> bool:
         if self._termination is None:
@@ -120,23 +122,16 @@ class Watchdog:
             "own_line": stacks.own_line(self._trainer),
             "stacks": stacks.stacks(self._trainer),
         }
-        if self._tell(event):
-            self._reported = severity
+        self._reported = severity
+        self._tell(event)
 
     def _newest_call(self) -> int:
         calls = self._progress.calls_ns
         return calls[-1] if calls else 0
 
-    def _tell(self, event: dict[str, Any]) -> bool:
-        # The trainer may hang inside `log`, which holds the lock: then the service, which sees
-        # no update, must do.
-        if not self._stream.lock.acquire(timeout=_LOCK_S):
-            return False
-        try:
-            if not self._stream.ended:
-                self._stream.put({}, event)
-        finally:
-            self._stream.lock.release()
+    def _tell(self, event: dict[str, Any]) -> None:
+        # A device that hangs does so inside `log`, where its readings are waited for.
+        self._stream.interject(event, _LOCK_S)
         state = "works slowly" if event["moving"] else "stands still"
         phase = f" while {event['phase']}" if event["phase"] else ""
         place, caller = event["innermost"], event["own_line"]
@@ -145,4 +140,3 @@ class Watchdog:
             f"no update for {event['since_s']:.0f} s{phase}; the training {state} at"
             f" {place}{called}"
         )
-        return True
