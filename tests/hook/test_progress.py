@@ -22,7 +22,7 @@ class Run:
         while self.now_s < end_s:
             self.now_s = min(self.now_s + 5.0, end_s)
             severity = self.progress.silence(self.now_s).severity(moving=moving)
-            if severity not in (None, "info"):
+            if severity is not None:
                 self.severities.append(severity)
 
     def update(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sender.fake_service import FakeService
+from sender.fake_service import FakeService, status
 from watchstep.sender import contact
 
 
@@ -47,6 +47,76 @@ def test_a_service_that_answers_is_said_with_the_run_s_link(
     assert lines(capsys) == [f"watchstep: seen is at {service.url}/runs/seen"]
 
 
+def critical(step: int) -> str:
+    return f"watchstep: critical at step {step}: LossNonFinite: train/loss = nan"
+
+
+def test_a_service_that_never_answers_tells_nobody_so_the_alert_is_said_here(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make(url=f"http://127.0.0.1:{closed_port()}", exit_s=0.5)
+    watch.log({"train/loss": math.nan}, step=0)
+    before = lines(capsys)
+    watch._stream.outbound._loop._contact._timer.join(30)
+    held = lines(capsys)
+    for step in range(1, 30):
+        watch.log({"train/loss": 1.0}, step=step)
+    watch.log({"train/loss": math.nan}, step=30)
+
+    assert before == []
+    assert (len(held), held[1]) == (2, critical(0))
+    assert critical(30) in lines(capsys)
+
+
+def test_an_alert_is_said_here_while_a_service_that_answered_is_down(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = FakeService()
+    watch = make(run="seen", url=service.url, exit_s=0.5)
+    watch.log({"train/loss": 1.0}, step=0)
+    assert watch.flush(20)
+    service.behaviour = status(503)
+    pacer = watch._stream.outbound._loop.pacer
+    for step in range(1, 10):
+        watch.log({"train/loss": 1.0}, step=step)
+        watch.flush(0.2)
+    assert pacer.is_open
+    watch.log({"train/loss": math.nan}, step=10)
+    service.stop()
+
+    assert lines(capsys)[1:] == [critical(10)]
+
+
+def test_a_service_that_comes_late_is_said_with_the_run_s_link_and_hears_of_alerts(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = FakeService()
+    service.behaviour = status(503)
+    watch = make(run="seen", url=service.url)
+    watch.log({"train/loss": 1.0}, step=0)
+    watch._stream.outbound._loop._contact._timer.join(30)
+    service.behaviour = None
+    while not watch.flush(1):
+        pass
+    watch.log({"train/loss": math.nan}, step=1)
+    assert watch.flush(20)
+    service.stop()
+
+    missing, link = lines(capsys)
+    assert "no service at" in missing
+    assert link == f"watchstep: seen is at {service.url}/runs/seen"
+
+
+def test_a_failure_is_said_by_its_error(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = make()
+    watch.log({"train/loss": 1.0}, step=7)
+    watch.finish(RuntimeError("shapes do not match"))
+
+    assert lines(capsys) == [
+        "watchstep: critical at step 7: TrainerFailed: RuntimeError: shapes do not match"
+    ]
+
+
 def closed_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -65,6 +135,7 @@ def test_a_wrong_address_is_said_within_five_seconds(
 
     (line,) = lines(capsys)
     assert "no service at http://127.0.0.1" in line
+    assert "(Connection refused)" in line
     assert "WATCHSTEP_URL" in line
 
 

@@ -56,6 +56,8 @@ def last(folder: Path) -> dict[str, Any]:
         "time.sleep(30)",
         "threading.Lock().acquire() and threading.Event().wait()",
         "while True: watch.log({'train/loss': 1.0})",
+        # As a device that hangs: inside `log`, which holds the stream's lock.
+        "watch.log({'x': type('Hangs', (), {'__float__': lambda self: time.sleep(30)})()})",
         # Inside a C call that runs no Python handler.
         "import ctypes; ctypes.CDLL(None).sleep(30); ctypes.CDLL(None).sleep(30)",
     ],

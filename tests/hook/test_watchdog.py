@@ -98,7 +98,36 @@ def test_a_loop_that_hangs_says_where_every_thread_stands(
     assert "MainThread" in event["stacks"]
     assert "watchstep-" not in event["stacks"]
     assert len(event["stacks"]) <= stacks.STACKS_BYTES
-    assert "the training stands still at" in capsys.readouterr().err
+    line = capsys.readouterr().err.splitlines()[0]
+    assert "the training stands still at" in line
+    assert line.endswith(hang.__name__)
+    assert event["own_line"].endswith(hang.__name__)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_hang_inside_log_is_told_too(make: Any) -> None:
+    class Reading:
+        def __init__(self, go_on: threading.Event) -> None:
+            self.go_on = go_on
+
+        def __float__(self) -> float:
+            self.go_on.wait()
+            return 2.0
+
+    watch = make()
+
+    def logs_what_hangs(go_on: threading.Event) -> None:
+        watch.log({"train/loss": Reading(go_on)}, step=20)
+
+    trainer = Trainer(watch, logs_what_hangs)
+    event = trainer.told.get(timeout=60)
+    trainer.end()
+    watch.log({"train/loss": 1.0}, step=22)
+
+    assert (event["severity"], event["moving"]) == ("warning", False)
+    assert "Reading.__float__" in event["own_line"]
+    assert watch.errors == {}
+    assert watch._stream.seq >= 24
 
 
 @pytest.mark.usefixtures("quick")
@@ -112,14 +141,29 @@ def test_a_hang_becomes_critical_and_is_told_once_each(make: Any) -> None:
     assert trainer.told.empty()
 
 
+def work_in_one_kernel(go_on: threading.Event) -> None:
+    def kernel() -> None:
+        time.sleep(0.01)
+
+    while not go_on.is_set():
+        kernel()
+        kernel()
+        kernel()
+        kernel()
+
+
 @pytest.mark.usefixtures("quick")
-def test_slow_work_is_no_hang(make: Any) -> None:
-    trainer = Trainer(make(), works)
+@pytest.mark.parametrize("work", [works, work_in_one_kernel])
+def test_slow_work_is_told_only_after_five_times_as_long(
+    work: Callable[[threading.Event], None], make: Any
+) -> None:
+    trainer = Trainer(make(), work)
 
     event = trainer.told.get(timeout=60)
     trainer.end()
 
-    assert (event["severity"], event["moving"]) == ("info", True)
+    assert (event["severity"], event["moving"]) == ("warning", True)
+    assert event["since_s"] >= 2.4
 
 
 @pytest.mark.usefixtures("quick")

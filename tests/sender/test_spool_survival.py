@@ -283,6 +283,53 @@ def test_the_spool_comes_back_after_a_full_disk_with_all_that_memory_held(
     assert service.seqs() == list(range(1, 401))
 
 
+FULL_FOR_A_WHILE = """
+import os, resource, sys, time, watchstep
+watch = watchstep.init(run="r", directory=sys.argv[1], mode="offline", rules="pretrain")
+outbound, number = watch._stream.outbound, 0
+def log(times):
+    global number
+    for _ in range(times):
+        number += 1
+        watch.log({"train/loss": number + 0.5}, step=number)
+        os.write(1, b"%d\\n" % number)
+log(50)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (outbound._spool.size_bytes + 20, most))
+log(300)
+assert not outbound.stats().on_disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+while not outbound.stats().on_disk:
+    log(1)
+    time.sleep(0.01)
+log(100)
+os.write(1, b"back\\n")
+log(1_000_000)
+"""
+
+
+def test_a_trainer_killed_after_its_disk_was_full_for_a_while_has_lost_nothing(service, tmp_path):
+    command = [sys.executable, "-B", "-c", FULL_FOR_A_WHILE, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as trainer:
+        for line in trainer.stdout:
+            if line == "back\n":
+                break
+        newest = trainer.stdout.readline()
+        trainer.kill()
+        newest += trainer.stdout.read()
+        complaint = trainer.stderr.read()
+    returned = int(newest[: newest.rindex("\n")].rpartition("\n")[2])
+
+    replay(tmp_path, url=service.url, token=None)
+
+    assert complaint.count("holds updates in memory and tries again") == 1
+    assert service.seqs() in (list(range(1, returned + 1)), list(range(1, returned + 2)))
+    losses = [update["metrics"]["train/loss"] for update in service.updates()]
+    assert losses == [seq + 0.5 for seq in service.seqs()]
+
+
 def test_what_memory_cannot_hold_while_the_disk_is_full_is_counted(outbound, monkeypatch):
     trainer = outbound(None, mode="offline", queue_updates=50)
     put_all(trainer, 1, 10)

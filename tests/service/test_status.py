@@ -111,6 +111,15 @@ def test_slow_work_is_a_warning_at_most(tmp_path: Path) -> None:
         assert alert.severity == "warning"
 
 
+def test_work_that_an_older_trainer_calls_slow_is_no_stall(tmp_path: Path) -> None:
+    event = {"kind": "hung", "since_s": 31.0, "innermost": "x", "moving": True, "severity": "info"}
+    with bench(tmp_path) as at:
+        at.send(*losses(1, 1), update(2, event=event))
+
+        assert words(at)[0] == "running"
+        assert at.run_service.view("a", None).alerts == ()
+
+
 def test_a_stalled_run_that_starts_again_is_stalled_no_more(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(*losses(1, 1), update(2, event={"kind": "hung", "innermost": "x"}))

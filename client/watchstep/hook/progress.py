@@ -19,14 +19,14 @@ MEDIANS = 10.0
 LONGEST = 2.0
 """Times the longest gap so far: an evaluation that nobody marked comes again."""
 CRITICAL = 5.0
-"""So many times as late is critical where the process stands still, a warning where it moves."""
+"""So many times as late is critical where the process stands still, and told where it moves."""
 MOVING_CRITICAL = 50.0
 """The same for one that moves to be critical."""
 
 _CALLS = 512
 _PHASE_TIMES = 32
 
-Severity = Literal["info", "warning", "critical"]
+Severity = Literal["warning", "critical"]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Silence:
     phase: str
 
     def severity(self, *, moving: bool) -> Severity | None:
-        """How bad it is, None while it is not late.
+        """How bad it is, None while that is nothing to tell.
 
         Args:
             moving: Whether the trainer's thread is at work, which is slow and no hang.
@@ -61,7 +61,7 @@ class Silence:
         times_late = self.since_s / self.late_s
         if times_late >= (MOVING_CRITICAL if moving else CRITICAL):
             return "critical"
-        return "warning" if not moving or times_late >= CRITICAL else "info"
+        return "warning" if not moving or times_late >= CRITICAL else None
 
 
 class Progress:

@@ -68,14 +68,15 @@ class RunEnd:
         if termination.rank is None:
             self._boundary.survive(self._ranks.tell_terminated, termination.name)
         # The trainer may hang with the lock in hand; the signal ends it all the same.
-        if self._stream.lock.acquire(timeout=_TERMINATION_S / 2):
-            try:
-                if not self._stream.ended:
-                    self._tell_waiting()
-                    self._stream.put({}, termination.event())
-            finally:
+        locked = self._stream.lock.acquire(timeout=_TERMINATION_S / 4)
+        try:
+            if locked and not self._stream.ended:
+                self._tell_waiting()
+            if self._stream.interject(termination.event(), _TERMINATION_S / 4):
+                self._boundary.survive(self.close, deadline)
+        finally:
+            if locked:
                 self._stream.lock.release()
-            self._boundary.survive(self.close, deadline)
         termination.go_on()
 
     def close(self, deadline: float | None = None) -> None:

@@ -82,7 +82,8 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
         capture_text: Whether warnings and log lines from WARNING up become events.
         obey_commands: Whether the service may halt this training.
         catch_sigterm: Whether a SIGTERM that nobody else handles is told.
-        terminal: Whether critical alerts and the run's link are said on stderr.
+        terminal: Whether the run's link is said on stderr and, where no service answers, one
+            line for each critical alert and for a loop that hangs.
         system: Whether memory, disk and GPUs of this machine are told, every five seconds; what
             the extra `machine` brings is told where it is installed.
         first_update_s: Seconds that the first update, and the first time of a marked phase, may

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.updates import Transition, Update, Verdict
-from watchstep.errors import say
 from watchstep.hook.events import PendingEvents
 from watchstep.hook.judgement import Judgement
 
@@ -21,7 +20,7 @@ class Stream:
     """Numbers updates, has them judged, and hands them to the sender.
 
     Args:
-        says_alerts: Whether a critical alert is one line on stderr.
+        terminal: Whether a critical alert is one line on stderr, where no service tells of it.
 
     Attributes:
         lock: Held around everything that concerns the order of updates.
@@ -34,8 +33,9 @@ class Stream:
         ended: Whether the run is over for this process.
     """
 
-    def __init__(self, judgement: Judgement, *, says_alerts: bool = False) -> None:
+    def __init__(self, judgement: Judgement, *, terminal: bool = False) -> None:
         self.lock = threading.RLock()
+        self._numbering = threading.RLock()
         self.judgement = judgement
         self.outbound: Outbound | None = None
         self.events = PendingEvents()
@@ -43,7 +43,7 @@ class Stream:
         self.seq = 0
         self.step = 0
         self.ended = False
-        self._says_alerts = says_alerts
+        self._terminal = terminal
 
     def put(
         self,
@@ -60,6 +60,31 @@ class Stream:
             step: The trainer's step; default: that of the last update.
             late_event: Called once the update is judged: what it tells where `event` is None.
         """
+        with self._numbering:
+            return self._put(readings, event, step, late_event)
+
+    def interject(self, event: Mapping[str, Any], wait_s: float) -> bool:
+        """Tell of an event though the trainer may hang in `log`, which holds the lock.
+
+        Returns:
+            False where it hangs in `put` itself, on a disk: then nothing can be told.
+        """
+        if not self._numbering.acquire(timeout=wait_s):
+            return False
+        try:
+            if not self.ended:
+                self._put({}, event)
+        finally:
+            self._numbering.release()
+        return True
+
+    def _put(
+        self,
+        readings: Mapping[str, float],
+        event: Mapping[str, Any] | None,
+        step: int | None = None,
+        late_event: Callable[[], Mapping[str, Any] | None] | None = None,
+    ) -> Verdict:
         self.seq += 1
         where = self.step if step is None else step
         update = Update(self.seq, where, time.time(), readings, event)
@@ -72,19 +97,26 @@ class Stream:
             if self.outbound is not None:
                 self.outbound.put(update)
         if transitions:
-            self._remember(transitions)
+            self._remember(transitions, update.event)
         return verdict
 
     def tell(self, text: str) -> None:
         self.put({}, {"kind": "log", "level": "info", "text": text})
 
-    def _remember(self, transitions: Sequence[Transition]) -> None:
+    def alert(self, text: str) -> None:
+        """Say one line at the terminal, where no service tells people of it."""
+        if self._terminal and self.outbound is not None:
+            self.outbound.alert(text)
+
+    def _remember(self, transitions: Sequence[Transition], event: Mapping[str, Any] | None) -> None:
         self.transitions.extend(transitions)
-        if self._says_alerts:
-            for transition in transitions:
-                if transition.change == "firing" and transition.severity == "critical":
-                    name = " ".join(part for part in (transition.rule, transition.subject) if part)
-                    say(f"critical at step {transition.step}: {name}: {transition.reason}")
+        error = None if event is None else event.get("error")
+        for transition in transitions:
+            if transition.change == "firing" and transition.severity == "critical":
+                name = " ".join(part for part in (transition.rule, transition.subject) if part)
+                self.alert(
+                    f"critical at step {transition.step}: {name}: {error or transition.reason}"
+                )
         if self.outbound is not None and any(
             transition.change == "firing" for transition in transitions
         ):

@@ -67,10 +67,7 @@ class Watch:
         self._boundary = Boundary()
         most = Action.SKIP if options.on_critical == "alert" else Action.ROLLBACK
         reports = is_reporting_rank() if options.report is None else options.report
-        # Where a service hears of alerts, it tells people of them.
-        alone = options.url is None or options.mode == "offline"
-        says_alerts = options.terminal and alone and reports
-        self._stream = Stream(Judgement(rules, most=most), says_alerts=says_alerts)
+        self._stream = Stream(Judgement(rules, most=most), terminal=options.terminal)
         self._ranks = OtherRanks(self._boundary)
         context = Context(options, self._stream, self._ranks, self._boundary)
         self._checkpoints = WatchCheckpoints(context, writes=reports)
@@ -82,13 +79,7 @@ class Watch:
         self._termination = Termination() if options.catch_sigterm else None
         if self._termination is not None:
             self._ranks.on_terminated = self._termination.forward
-        self._watchdog = Watchdog(
-            self._stream,
-            self._progress,
-            self._termination,
-            self._run_end,
-            terminal=says_alerts,
-        )
+        self._watchdog = Watchdog(self._stream, self._progress, self._termination, self._run_end)
         self._logging = False
         if not self._disabled:
             self._boundary.survive(self._begin, reports=reports)

@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-from watchstep.errors import say
 from watchstep.hook import stacks
 from watchstep.hook.progress import Progress, Severity
 from watchstep.hook.run_end import RunEnd
@@ -20,16 +19,13 @@ _LOCK_S = 2.0
 _STOLEN_S = 5.0
 """Later than planned by more, this thread was stopped with all others, or the machine asleep."""
 
-_RANK: dict[Severity | None, int] = {None: 0, "info": 1, "warning": 2, "critical": 3}
+_RANK: dict[Severity | None, int] = {None: 0, "warning": 1, "critical": 2}
 
 
 class Watchdog:
     """Looks now and then whether updates come, and says where the trainer stands if not.
 
     Its thread begins with the first guard, pause or update.
-
-    Args:
-        terminal: Whether a hang is said on stderr too, for want of a service.
 
     Attributes:
         started: Whether its thread was started.
@@ -41,13 +37,10 @@ class Watchdog:
         progress: Progress,
         termination: Termination | None,
         run_end: RunEnd,
-        *,
-        terminal: bool,
     ) -> None:
         self._stream = stream
         self._progress = progress
         self._termination = termination
-        self._terminal = terminal
         self._run_end = run_end
         self.started = False
         self._trainer = threading.get_ident()
@@ -98,7 +91,9 @@ class Watchdog:
 
     def _wait_s(self) -> float:
         silence = self._progress.silence(time.monotonic())
-        return min(max(silence.late_s - silence.since_s, _SOONEST_S), _LOOK_S)
+        left_s = silence.late_s - silence.since_s
+        # One that is late already was looked at.
+        return _LOOK_S if left_s <= 0 else min(max(left_s, _SOONEST_S), _LOOK_S)
 
     def _wait(self, wait_s: float) -> bool:
         if self._termination is None:
@@ -124,29 +119,24 @@ class Watchdog:
             "moving": moving,
             "phase": silence.phase,
             "innermost": stacks.innermost(self._trainer),
+            "own_line": stacks.own_line(self._trainer),
             "stacks": stacks.stacks(self._trainer),
         }
-        if self._tell(event):
-            self._reported = severity
+        self._reported = severity
+        self._tell(event)
 
     def _newest_call(self) -> int:
         calls = self._progress.calls_ns
         return calls[-1] if calls else 0
 
-    def _tell(self, event: dict[str, Any]) -> bool:
-        # The trainer may hang inside `log`, which holds the lock: then the service, which sees
-        # no update, must do.
-        if not self._stream.lock.acquire(timeout=_LOCK_S):
-            return False
-        try:
-            if not self._stream.ended:
-                self._stream.put({}, event)
-        finally:
-            self._stream.lock.release()
-        if self._terminal and event["severity"] != "info":
-            state = "works slowly" if event["moving"] else "stands still"
-            say(
-                f"no update for {event['since_s']:.0f} s; the training {state} at"
-                f" {event['innermost']}"
-            )
-        return True
+    def _tell(self, event: dict[str, Any]) -> None:
+        # A device that hangs does so inside `log`, where its readings are waited for.
+        self._stream.interject(event, _LOCK_S)
+        state = "works slowly" if event["moving"] else "stands still"
+        phase = f" while {event['phase']}" if event["phase"] else ""
+        place, caller = event["innermost"], event["own_line"]
+        called = f", called from {caller}" if caller not in ("", place) else ""
+        self._stream.alert(
+            f"no update for {event['since_s']:.0f} s{phase}; the training {state} at"
+            f" {place}{called}"
+        )

@@ -52,7 +52,7 @@ class RunStream:
         judgement = Judgement(self._rules(), most=Action.ROLLBACK)
         self._coercer = Coercer(judgement.looks_at)
         # Without a service the terminal is all there is to tell of a critical alert.
-        self._stream = Stream(judgement, says_alerts=self._options.url is None)
+        self._stream = Stream(judgement, terminal=self._options.url is None)
         self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 

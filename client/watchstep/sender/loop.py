@@ -141,6 +141,10 @@ class SenderLoop:
         if self._wakeups.qsize() < _WAKEUPS_MAX:
             self._wakeups.put(None)
 
+    def alert(self, text: str) -> None:
+        """Say at the terminal what the service cannot tell people of now."""
+        self._contact.alert(text, is_down=self.pacer.is_open)
+
     def stop(self) -> None:
         """Let the thread end after the request it is in; does not wait."""
         if not self.last_ack:

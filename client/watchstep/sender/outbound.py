@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import Update
-from watchstep.errors import SettingsError, WireError, warn
+from watchstep.errors import SettingsError, WireError, say, warn
 from watchstep.sender.backlog import Backlog, Losses
 from watchstep.sender.config import OutboundConfig
 from watchstep.sender.loop import SenderLoop
@@ -144,6 +144,13 @@ class Outbound:
         """Have what was put sent at once, as is done anyhow with events and non-finite readings."""
         if self._loop is not None and not self._silent:
             self._loop.wake(urgent=True)
+
+    def alert(self, text: str) -> None:
+        """Say one line at the terminal, unless a service hears of it and tells people."""
+        if self._loop is not None and self._loop.alive:
+            self._loop.alert(text)
+        else:
+            say(text)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the service has everything put so far.

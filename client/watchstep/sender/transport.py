@@ -231,4 +231,5 @@ def _reason(error: BaseException) -> str:
         return "the TLS connection was refused"
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return type(error).__name__
+    # In the system's words, which name no address: "Connection refused".
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -433,7 +433,7 @@ class Ingest:
             take_event(change, update, update.event)
             if update.event.get("kind") == "halted":
                 note_halt(change, self._policy.telling)
-            if update.event.get("kind") == "hung":
+            if update.event.get("kind") == "hung" and change.live.record.hung is not None:
                 made.append(stalled(change.live))
         if change.live.record.hung is None and STALLED in change.live.alerts:
             made.append(moves_again(change.live))

@@ -30,7 +30,8 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
             _end(change, event)
     elif kind == "started" and is_training and record.ended_at is not None:
         change.alter(status="running", ended_at=None)
-    elif kind == "hung":
+    # Trainers before told of slow work too, as an info.
+    elif kind == "hung" and event.get("severity") != "info":
         change.alter(hung=_some(event, ("since_s", "innermost", "moving", "phase", "severity")))
     elif kind == "checkpoint" and event.get("pinned") and event.get("finite", True):
         change.alter(checkpoint=_some(event, ("path", "step", "sha256")))
