@@ -188,3 +188,21 @@ def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
     examination = examined(tmp_path / "log.txt")
 
     assert (examination.verdict == "healthy") == well
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "first_bad"),
+    [
+        ("step 3 box_loss nan obj_loss nan", "diverged", 3),
+        ("step 3 box_loss nan obj_loss 0.5", "unjudged", None),
+        ("step 3 loss 1\nstep 4 loss nan", "diverged", 4),
+    ],
+)
+def test_a_short_log_in_which_no_loss_was_ever_a_number_is_lost(
+    rows: str, verdict: str, first_bad: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "log.txt").write_text(f"{rows}\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.first_bad_update) == (verdict, first_bad)

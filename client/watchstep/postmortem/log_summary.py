@@ -11,6 +11,7 @@ from typing import Any, Literal
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
+from watchstep.core.roles import is_core
 from watchstep.core.stages import Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
@@ -174,8 +175,18 @@ class LogSummary:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
         bad = self.tracker.first_bad
         if bad is None or not (self.warned() or self.health == "diverged"):
-            return None
+            return self.never_finite()
         return bad
+
+    def never_finite(self) -> Mark | None:
+        """The first update, where no core reading was ever finite: too few to ask for patience."""
+        core = [
+            self.tracker.lost_since.get(name)
+            for name in self.names
+            if is_core(self.rules.canonical(name), self.rules.role(name))
+        ]
+        first = core[0] if core else None
+        return first if first and first.row == 1 and set(core) == {first} else None
 
     def damage_row(self) -> int | None:
         """The row of the first update whose core readings were lost, or at which the run died."""

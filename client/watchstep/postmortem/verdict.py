@@ -96,7 +96,7 @@ def _lost_because(summary: LogSummary, unit: str) -> str:
     """Why the numbers count as lost, "" where they do not."""
     if summary.failure is not None and SAYS_NONFINITE.search(summary.failure):
         return f"the trainer said: {summary.failure[:_LONGEST]}"
-    if summary.health == "diverged":
+    if summary.health == "diverged" or summary.never_finite() is not None:
         return _numbers_lost(summary, unit)
     halting = _ended_of_it(summary)
     if halting is not None:

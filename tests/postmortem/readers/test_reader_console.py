@@ -218,6 +218,12 @@ KERAS_RL = """\
 [0.0, 1.0], loss: 0.4
 """
 
+OLD_YOLO = """\
+hello
+ Epoch   gpu_mem       box       obj    labels  img_size
+   1/9     2.64G       0.5       nan         4       416: 100%|##| 7/7 [00:15<00:00]
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "rows"),
@@ -285,6 +291,22 @@ KERAS_RL = """\
             "E    #     LOSS NER  SCORE\n---  ----  --------  ------\n  0   200     45.23    0.5\n",
             [(200, {"LOSS_NER": 45.23, "SCORE": 0.5})],
         ),
+        (
+            # YOLO before version 7; its bar goes on after the last cell.
+            OLD_YOLO,
+            [
+                (
+                    1,
+                    {
+                        "gpu_mem": 2.64,
+                        "box_loss": 0.5,
+                        "obj_loss": math.nan,
+                        "labels": 4,
+                        "img_size": 416,
+                    },
+                )
+            ],
+        ),
         # Numbers that stand before their names.
         ("start\nit    100, 3.2 loss, 1.5 gnorm\n", [(100, {"loss": 3.2, "gnorm": 1.5})]),
         (
@@ -321,6 +343,10 @@ KERAS_RL = """\
         ("Epoch[0] Batch [20-40]\tcross-entropy=2.5\n", [(40, {"cross-entropy": 2.5})]),
         ("Critic Loss = 0.5 | Learner Steps = 300\n", [(300, {"critic_loss": 0.5})]),
         ("INFO:root:[Epoch 3] loss=2.5 val=0.1\n", [(3, {"loss": 2.5, "val": 0.1})]),
+        (
+            "start\n[Iter: 7 / lr: 1e-4] \tTime: 9.5 (Data: 4) \tErr: 3.5\n",
+            [(7, {"lr": 1e-4, "time": 9.5, "data": 4, "err": 3.5})],
+        ),
         # W&B's summary at the end repeats the last readings.
         (
             "step 1 loss 0.5\nwandb: Run summary:\nwandb: loss 0.5\nwandb: kl 0.1\n",
@@ -360,6 +386,17 @@ def test_rows_beside_a_bar_that_moves_are_numbered_by_it(tmp_path: Path) -> None
     log, updates = console(tmp_path, text)
 
     assert (log.unit, [update.step for update in updates]) == ("step", [10, 20, 30, 40, 50])
+
+
+def test_a_bar_of_what_came_before_training_numbers_no_row(tmp_path: Path) -> None:
+    # As axolotl prints it: the bar of a preparation, whose last step tqdm did not draw.
+    text = "\r 67%|##| 2/3 [00:01<00:00, 1.68it/s]\n" + "".join(
+        bars(n - 1, n) + "\n" + trained(n, n) for n in (10, 20, 30)
+    )
+
+    _, updates = console(tmp_path, text)
+
+    assert [update.step for update in updates] == [10, 20, 30]
 
 
 @pytest.mark.parametrize("bursts", [[(1, 60)], [(1, 35), (36, 60)]])
@@ -403,6 +440,7 @@ def test_starts_that_failed_before_a_reading_are_history(tmp_path: Path) -> None
         ("torch.distributed.elastic: failed (exitcode: -9) local_rank: 0", "failed"),
         ("torch.distributed.elastic: failed (exitcode: -15) local_rank: 0", "preempted"),
         ("Killed", "failed"),
+        ("**Killed**", "failed"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "failed"),
         ("OSError: [Errno 28] No space left on device", "failed"),
         ("Assertion `t >= 0 && t < n_classes` failed.", "failed"),

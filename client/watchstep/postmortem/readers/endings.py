@@ -74,8 +74,8 @@ def ending(text: str) -> Ending | None:
     """How a run ended by a line's words; None where the line does not say that it did."""
     text = text[: 4 * _LONGEST_TEXT]
     small = text.lower().strip()
-    if small.rstrip(".! ") in _WHOLE_LINES:
-        return _WHOLE_LINES[small.rstrip(".! ")]
+    if small.strip("*_`.! ") in _WHOLE_LINES:
+        return _WHOLE_LINES[small.strip("*_`.! ")]
     if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
     if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):

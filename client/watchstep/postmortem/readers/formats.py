@@ -69,7 +69,7 @@ for people at three digits; a monitor file tells of episodes, not of updates.
 
 _TRAINING_NAME = re.compile(
     r"loss|reward|(?:^|[/_])return|kl(?:$|[/_])|entropy|grad|learning_rate|(?:^|/)lr$|advantage|"
-    r"explained_variance|clip_?frac|perplexity|rmse|logloss|g_gan|(?:^|[/_])acc(?:uracy)?$|ep_rew|n_updates|td_error|^cost$|"
+    r"explained_variance|clip_?frac|perplexity|rmse|logloss|g_gan|(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|ep_rew|n_updates|td_error|^cost$|"
     r"nll|ppl|objective|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd])(?:$|[/_])",
     re.IGNORECASE,
 )

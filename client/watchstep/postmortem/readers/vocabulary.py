@@ -38,7 +38,7 @@ _UNIT = re.compile(
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
-    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$",
+    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
