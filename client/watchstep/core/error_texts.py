@@ -22,7 +22,8 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "The machine ran out of memory": re.compile(
-        r"out of memory|oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
+        r"out of memory|exceeded (?:job |step )?memory limit|"
+        r"oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
         re.IGNORECASE,
     ),
     "The disk is full": re.compile(

@@ -25,6 +25,10 @@ MOST_EPISODES = 5_000
 
 GOES_ON = 5
 """Updates after words of a stop that a trainer may still need for it; after more it went on."""
+FEW, LEAP = 5, 100.0
+"""Rows before a log's last that tell what its loss was like, and how far it leaps above them all.
+Rules want a longer history, since a run that goes on shows what came of it."""
+ENOUGH_GRADIENTS = 3
 MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
@@ -174,19 +178,53 @@ class LogSummary:
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
         bad = self.tracker.first_bad
-        if bad is None or not (self.warned() or self.health == "diverged"):
-            return self.never_finite()
-        return bad
+        if bad is not None and (self.warned() or self.health == "diverged"):
+            return bad
+        leap = self.leap_at_end()
+        return leap[1] if leap else self.never_finite()
 
     def never_finite(self) -> Mark | None:
-        """The first update, where no core reading was ever finite: too few to ask for patience."""
-        core = [
-            self.tracker.lost_since.get(name)
-            for name in self.names
-            if is_core(self.rules.canonical(name), self.rules.role(name))
-        ]
-        first = core[0] if core else None
-        return first if first and first.row == 1 and set(core) == {first} else None
+        """The first update, where no core reading was ever finite: too few to ask for patience.
+
+        A log without any is judged by its gradient norms, if they are more than a scaler's first.
+        """
+        rows = self._latest()
+        roles = {name: self._sort_of(name) for name in self.names}
+        core = {name for name, role in roles.items() if role == "core"}
+        least = 1 if core else ENOUGH_GRADIENTS
+        looked_at = core or {name for name, role in roles.items() if role == "gradient"}
+        readings = [row.readings[name] for row in rows for name in looked_at & set(row.readings)]
+        if len(readings) < least or any(map(math.isfinite, readings)) or len(rows) >= HISTORY:
+            return None
+        return Mark(1, rows[0].seq, rows[0].step)
+
+    def leap_at_end(self) -> tuple[str, Mark] | None:
+        """The loss that leaves, in the log's last update, all that it was before a hundredfold.
+
+        Not an agent's, whose losses follow rewards that may be seldom.
+        """
+        rows = self._latest()
+        if len(rows) <= FEW or self.family not in ("", "supervised"):
+            return None
+        last, before = rows[-1], rows[-2]
+        for name, value in last.readings.items():
+            earlier = [abs(row.readings[name]) for row in rows[:-1] if name in row.readings]
+            if self.rules.role(name) != "loss" or len(earlier) < FEW or not max(earlier) > 0.0:
+                continue
+            if value > LEAP * max(earlier):
+                row = self.count - self.before
+                return name, Mark(row, last.seq, last.step, before.seq, before.step)
+        return None
+
+    def _latest(self) -> list[Update]:
+        """The newest updates with readings of the last attempt."""
+        return [update for row, update in self.history if row > self.before and update.readings]
+
+    def _sort_of(self, name: str) -> str:
+        role = self.rules.role(name)
+        if is_core(self.rules.canonical(name), role):
+            return "core"
+        return "gradient" if role == "grad_norm" else ""
 
     def damage_row(self) -> int | None:
         """The row of the first update whose core readings were lost, or at which the run died."""
@@ -318,7 +356,7 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
     elif kind == "halted":
         summary.finished = True
         _note_end(summary, "halted", str(event.get("reason", "")))
-    elif kind == "preempted":
+    elif kind == "preempted" and not _just_failed(summary):
         summary.finished = True
         _note_end(summary, "preempted", str(event.get("reason") or event.get("signal") or ""))
     elif kind == "started":
@@ -328,11 +366,14 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
 
 def _note_failure(summary: LogSummary, error: str) -> None:
     # Of several in a row the one of a known kind tells most, and the launcher's last line least.
-    in_a_row = summary.failure is not None and summary.ended_row == summary.count
-    if not in_a_row or failure_rank(error) < failure_rank(summary.failure or ""):
+    if not _just_failed(summary) or failure_rank(error) < failure_rank(summary.failure or ""):
         summary.failure = error
     summary.finished = False
     _note_end(summary, "failed", summary.failure or "")
+
+
+def _just_failed(summary: LogSummary) -> bool:
+    return summary.failure is not None and summary.ended_row == summary.count
 
 
 def _note_end(summary: LogSummary, word: EndWord, words: str) -> None:

@@ -79,17 +79,29 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
         return "diverged", lost
     critical = next((span for span in summary.critical if span.rule not in DEATHS), None)
     if critical is not None:
-        return "exploded", f"{critical.rule} fired, a critical alert, while every number was finite"
+        return (
+            "exploded",
+            f"{critical.rule} fired, a critical alert, and the run went on with finite numbers",
+        )
     if summary.failure is not None:
         return "died", VERDICTS["died"]
-    if summary.said_lost is not None:
-        return "suspicious", "the trainer said that the loss was not finite, and went on"
-    if summary.warned():
-        return "suspicious", VERDICTS["suspicious"]
+    suspicion = _suspicious_because(summary)
+    if suspicion:
+        return "suspicious", suspicion
     word = summary.health
     if word == "healthy" and summary.names and not summary.known_names():
         word = "unjudged"
     return word, VERDICTS[word]
+
+
+def _suspicious_because(summary: LogSummary) -> str:
+    """Why a run that nothing ruined is not well, "" where it is."""
+    if summary.said_lost is not None:
+        return "the trainer said that the loss was not finite, and went on"
+    leap = summary.leap_at_end()
+    if leap is not None:
+        return f"{leap[0]} leaps in the log's last update beyond all that it was before"
+    return VERDICTS["suspicious"] if summary.warned() else ""
 
 
 def _lost_because(summary: LogSummary, unit: str) -> str:

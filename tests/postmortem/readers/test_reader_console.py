@@ -218,6 +218,17 @@ KERAS_RL = """\
 [0.0, 1.0], loss: 0.4
 """
 
+NESTED = (
+    "iteration 9/99\nepoch 1/2\nepoch 2/2\nloss=0.2, entropy=7.4\n"
+    "iteration 10/99\nepoch 1/2\nepoch 2/2\nloss=0.3, entropy=7.3\n"
+)
+RLKIT = (
+    "replay_buffer/size       210000\ntrainer/QF1 Loss         1.3e+19\n"
+    "trainer/Policy Loss      -2e+10\ntrainer/Entropy          0.5\n"
+)
+CUT_EPOCH = (
+    "Epoch 1/2\n9/9 [====] - loss: 0.5\nEpoch 2/2\n3/9 [=>..] - loss: 0.4\n4/9 [=>..] - loss: 0.3\n"
+)
 OLD_YOLO = """\
 hello
  Epoch   gpu_mem       box       obj    labels  img_size
@@ -346,6 +357,49 @@ hello
         (
             "start\n[Iter: 7 / lr: 1e-4] \tTime: 9.5 (Data: 4) \tErr: 3.5\n",
             [(7, {"lr": 1e-4, "time": 9.5, "data": 4, "err": 3.5})],
+        ),
+        # Names in brackets. A step without an end counts over the run, an iteration with one not.
+        (
+            "start\n| E5 iter[ 14/ 15] | [Loss] nan | [step]    89 |\n",
+            [(89, {"loss": math.nan})],
+        ),
+        ("start\niter 14/15 | loss 0.5 | step 89\n", [(89, {"loss": 0.5, "iter": 14})]),
+        # A thousand rounded off is no number of an update.
+        ("start\nEpoch: 3 | Loss: 0.5 | Step: 424k\n", [(3, {"loss": 0.5})]),
+        # An evaluation's bar numbers nothing.
+        (
+            "Epoch 1 loss=0.5: 100%|#| 10/10 [0:01]\nEpoch 1 (val) acc=1: 2%|#| 2/9 [0:01]\n",
+            [(10, {"loss": 0.5, "val_acc": 1})],
+        ),
+        # An old CatBoost, which leaves out the blank.
+        (
+            "start\n0:\tlearn 0.635passed: 17.4 sec\ttotal: 3m 13s\tremaining: 3h 42m 6s\n",
+            [(0, {"train_loss": 0.635, "passed": 17.4, "total": 3, "remaining": 3})],
+        ),
+        # Epochs within an iteration of PPO do not hide its number.
+        (
+            NESTED,
+            [(9, {"loss": 0.2, "entropy": 7.4}), (10, {"loss": 0.3, "entropy": 7.3})],
+        ),
+        # A lone table of rlkit is no settings.
+        (
+            RLKIT,
+            [
+                (
+                    1,
+                    {
+                        "replay_buffer/size": 210000,
+                        "trainer/QF1_Loss": 1.3e19,
+                        "trainer/Policy_Loss": -2e10,
+                        "trainer/Entropy": 0.5,
+                    },
+                )
+            ],
+        ),
+        # Keras' epoch in which the log breaks off is told as far as it came.
+        (
+            CUT_EPOCH,
+            [(1, {"loss": 0.5}), (2, {"loss": 0.3})],
         ),
         # W&B's summary at the end repeats the last readings.
         (
@@ -489,3 +543,18 @@ def test_a_row_written_through_tqdm_has_the_number_of_the_bar_drawn_after_it(
 
     assert (log.unit, [update.step for update in updates]) == ("step", [1, 2, 3, 4])
     assert math.isnan(updates[0].readings["grad_norm"])
+
+
+def test_what_follows_a_failure_that_names_its_update_is_of_that_update(tmp_path: Path) -> None:
+    error = "FloatingPointError: Loss became infinite or NaN at iteration=2137!\n"
+    losses = "loss_dict = {'loss_cls': tensor(nan, device='cuda:0'), 'loss_mask': tensor(9.0),\n"
+    trace = f'Traceback (most recent call last):\n  File "x.py", line 1\n{error}{losses}'
+
+    _, alone = console(tmp_path, trace)
+    _, after = console(tmp_path, f"iter: 2119 total_loss: 3.5 lr: 0.1\n{trace}")
+
+    for updates in (alone, after):
+        assert updates[-1].step == 2137
+        assert math.isnan(updates[-1].readings["loss_cls"])
+        assert updates[-1].event is not None
+        assert updates[-1].event["kind"] == "failed"

@@ -34,7 +34,7 @@ PREPOSITIONS, STATISTICS = _WORDS["before no reading"], _WORDS["statistics"]
 _UNIT = re.compile(
     r"(?:[numµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|%|x|[kKMGTP]?i?[bB](?:ytes)?"
     r"|[kKMGT]|its?|steps?|samples?|tok|tokens?|frames?|examples?|imgs?|images?|fps|nats?|bits?|dB"
-    r"|[TGMP]?FLOPS?|Hz|[WC])(?:/[A-Za-z]{1,10})?"
+    r"|[TGMP]?FLOPS?|Hz|[WCm])(?:/[A-Za-z]{1,10})?"
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
