@@ -225,6 +225,17 @@ def test_a_log_that_ends_in_a_leap_of_its_loss_is_not_healthy(
     assert (examination.verdict, examination.last_good_update) == (verdict, good)
 
 
+def test_a_short_log_whose_loss_left_its_start_far_behind_is_suspicious(tmp_path: Path) -> None:
+    losses = [0.14, 25237.9, 75835.3, 28575.2, 134869.9]
+    rows = [f"global step {at}: loss = {loss}" for at, loss in enumerate(losses, start=408)]
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.first_bad_update) == ("suspicious", 409)
+    assert examination.last_good_update == 408
+
+
 def test_a_row_before_the_first_number_is_not_the_last_good_update(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(
         "loss: 0.5, reward: 1\nstep 7 loss nan reward 1\nstep 8 loss nan reward 1\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,8 +27,7 @@ MOST_EPISODES = 5_000
 GOES_ON = 5
 """Updates after words of a stop that a trainer may still need for it; after more it went on."""
 FEW, LEAP = 5, 100.0
-"""Rows before a log's last that tell what its loss was like, and how far it leaps above them all.
-Rules want a longer history, since a run that goes on shows what came of it."""
+"""Rows that tell what a loss was like before its very last reading, and how far that may leap."""
 ENOUGH_GRADIENTS = 3
 MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
@@ -180,7 +180,7 @@ class LogSummary:
         bad = self.tracker.first_bad
         if bad is not None and (self.warned() or self.health == "diverged"):
             return bad
-        leap = self.leap_at_end()
+        leap = self.leap()
         return leap[1] if leap else self.never_finite()
 
     def never_finite(self) -> Mark | None:
@@ -198,22 +198,25 @@ class LogSummary:
             return None
         return Mark(1, rows[0].seq, rows[0].step)
 
-    def leap_at_end(self) -> tuple[str, Mark] | None:
-        """The loss that leaves, in the log's last update, all that it was before a hundredfold.
+    def leap(self) -> tuple[str, Mark] | None:
+        """The training loss that leaves all that it was a hundredfold behind, and where it does.
 
-        Not an agent's, whose losses follow rewards that may be seldom.
+        Rules want a longer history, since a run that goes on shows what comes of it. Not an agent's
+        loss, which follows rewards that may be seldom.
         """
         rows = self._latest()
-        if len(rows) <= FEW or self.family not in ("", "supervised"):
+        if self.family not in ("", "supervised"):
             return None
-        last, before = rows[-1], rows[-2]
-        for name, value in last.readings.items():
-            earlier = [abs(row.readings[name]) for row in rows[:-1] if name in row.readings]
-            if self.rules.role(name) != "loss" or len(earlier) < FEW or not max(earlier) > 0.0:
-                continue
-            if value > LEAP * max(earlier):
-                row = self.count - self.before
-                return name, Mark(row, last.seq, last.step, before.seq, before.step)
+        for name in {n for n in self.names if self.rules.canonical(n) == "train/loss"}:
+            series = [
+                (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
+            ]
+            place = _leaps_at([value for _, value in series])
+            if place is not None:
+                at = series[place][0]
+                update, before = rows[at], rows[at - 1]
+                row = self.count - self.before - len(rows) + at + 1
+                return name, Mark(row, update.seq, update.step, before.seq, before.step)
         return None
 
     def _latest(self) -> list[Update]:
@@ -243,6 +246,19 @@ class LogSummary:
                 return int(match.group(1))
             return None if self.last is None else self.last + self.stride
         return self.said_lost[1] if self.said_lost else None
+
+
+def _leaps_at(values: Sequence[float]) -> int | None:
+    """From where on all values are a hundredfold of those before; the last alone needs more."""
+    least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
+    for at in range(len(values) - 1, 0, -1):
+        least, largest = min(least, values[at]), largest_until[at - 1]
+        enough = at >= FEW or at <= len(values) - 2
+        if enough and 0.0 < LEAP * largest < least < math.inf:
+            return at
+        if not least > 0.0:
+            break
+    return None
 
 
 def fold(

@@ -98,9 +98,9 @@ def _suspicious_because(summary: LogSummary) -> str:
     """Why a run that nothing ruined is not well, "" where it is."""
     if summary.said_lost is not None:
         return "the trainer said that the loss was not finite, and went on"
-    leap = summary.leap_at_end()
+    leap = summary.leap()
     if leap is not None:
-        return f"{leap[0]} leaps in the log's last update beyond all that it was before"
+        return f"{leap[0]} leaps at update {leap[1].step} to over a hundred times all that it was"
     return VERDICTS["suspicious"] if summary.warned() else ""
 
 

@@ -364,6 +364,11 @@ hello
             [(89, {"loss": math.nan})],
         ),
         ("start\niter 14/15 | loss 0.5 | step 89\n", [(89, {"loss": 0.5, "iter": 14})]),
+        (
+            "start\n<epoch: 3, iter:  12,800, lr:1e-04> l_g: 0.5 loss: 2\n",
+            [(12800, {"lr": 1e-4, "l_g": 0.5, "loss": 2})],
+        ),
+        ("start\nFrame number: 07943  Average reward: 11.5\n", [(7943, {"average_reward": 11.5})]),
         # A thousand rounded off is no number of an update.
         ("start\nEpoch: 3 | Loss: 0.5 | Step: 424k\n", [(3, {"loss": 0.5})]),
         # An evaluation's bar numbers nothing.

@@ -52,6 +52,8 @@ _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", 
 def counter_of(words: Sequence[str]) -> str:
     """The counter that a name ends in, "" where it is another name."""
     small = [word.lower() for word in words[-4:]]
+    if small[-1] == "number" and len(small) > 1:
+        small.pop()
     last, before = small[-1], small[:-1]
     whole_name = " ".join(small)
     if whole_name in COUNTERS:
