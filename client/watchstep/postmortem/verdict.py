@@ -107,7 +107,7 @@ def _suspicious_because(summary: LogSummary) -> str:
 def _lost_because(summary: LogSummary, unit: str) -> str:
     """Why the numbers count as lost, "" where they do not."""
     if summary.failure is not None and SAYS_NONFINITE.search(summary.failure):
-        return f"the trainer said: {summary.failure[:_LONGEST]}"
+        return f"the trainer said: {summary.failure[:_LONGEST].rstrip('.!')}"
     if summary.health == "diverged" or summary.never_finite() is not None:
         return _numbers_lost(summary, unit)
     halting = _ended_of_it(summary)
@@ -128,7 +128,10 @@ def _numbers_lost(summary: LogSummary, unit: str) -> str:
     for name, mark in summary.tracker.lost_since.items():
         return f"{name} has not been finite since {unit} {mark.step}"
     rule = summary.tracker.diverging_rule
-    return f"{rule} says that all is lost" if rule else VERDICTS["diverged"]
+    if rule:
+        return f"{rule} says that all is lost"
+    never = summary.never_finite() is not None
+    return "no gradient norm was finite in this log" if never else VERDICTS["diverged"]
 
 
 def _ended_of_it(summary: LogSummary) -> Episode | None:
@@ -154,8 +157,9 @@ def unjudged_because(summary: LogSummary) -> str:
     if not summary.reports:
         return "no loss, reward, value, KL or entropy was logged"
     name = max(summary.reports, key=lambda metric: summary.reports[metric])
+    times = f"{summary.reports[name]} times" if summary.reports[name] > 1 else "once"
     return (
-        f"the log is too short: {name} was reported {summary.reports[name]} times, and "
+        f"the log is too short: {name} was reported {times}, and "
         f"{REPORTS_TO_JUDGE} reports are needed before a run is called healthy"
     )
 

@@ -563,3 +563,11 @@ def test_what_follows_a_failure_that_names_its_update_is_of_that_update(tmp_path
         assert math.isnan(updates[-1].readings["loss_cls"])
         assert updates[-1].event is not None
         assert updates[-1].event["kind"] == "failed"
+
+
+def test_a_loss_scale_whose_digits_are_damaged_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    words = "Gradient overflow, reducing loss scale to 1.5.813"
+
+    _, updates = console(tmp_path, f"step 1 loss 2\n{words}\nstep 2 loss 1\n")
+
+    assert updates[-1].readings == {"loss": 1, "loss_scale": 1.5}
