@@ -113,7 +113,6 @@ class LogSummary:
         stride: By how much the last two numbers differed.
         reports: Reports in the last attempt of each metric that a run can be judged by, while
             none of them has enough.
-        held_at_end: Rules whose condition held at the last update.
         names: Metrics of the last updates with readings, at most some thousands.
         rules: Those that judged, as they were expanded for the run's metrics.
     """
@@ -139,7 +138,6 @@ class LogSummary:
     ended: EndWord = ""
     ended_words: str = ""
     ended_row: int = 0
-    held_at_end: tuple[str, ...] = ()
     names: set[str] = field(default_factory=set)
     saved: dict[str, int] = field(default_factory=dict)
     history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
@@ -188,11 +186,10 @@ class LogSummary:
 
         A log without any is judged by its gradient norms, if they are more than a scaler's first.
         """
-        rows = self._latest()
-        roles = {name: self._sort_of(name) for name in self.names}
-        core = {name for name, role in roles.items() if role == "core"}
+        rows, rules = self._latest(), self.rules
+        core = {name for name in self.names if is_core(rules.canonical(name), rules.role(name))}
+        looked_at = core or {name for name in self.names if rules.role(name) == "grad_norm"}
         least = 1 if core else ENOUGH_GRADIENTS
-        looked_at = core or {name for name, role in roles.items() if role == "gradient"}
         readings = [row.readings[name] for row in rows for name in looked_at & set(row.readings)]
         if len(readings) < least or any(map(math.isfinite, readings)) or len(rows) >= HISTORY:
             return None
@@ -222,12 +219,6 @@ class LogSummary:
     def _latest(self) -> list[Update]:
         """The newest updates with readings of the last attempt."""
         return [update for row, update in self.history if row > self.before and update.readings]
-
-    def _sort_of(self, name: str) -> str:
-        role = self.rules.role(name)
-        if is_core(self.rules.canonical(name), role):
-            return "core"
-        return "gradient" if role == "grad_norm" else ""
 
     def damage_row(self) -> int | None:
         """The row of the first update whose core readings were lost, or at which the run died."""
@@ -295,7 +286,6 @@ def fold(
     if summary.ended in ("halted", "preempted") and summary.count - summary.ended_row > GOES_ON:
         summary.finished = False  # It was only warned of its end, or asked to stop and did not.
         _note_end(summary, "", "")
-    summary.held_at_end = state.held()
     summary.rules = state.rules
     _add_leads(summary)
     return summary

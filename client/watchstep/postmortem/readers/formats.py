@@ -87,10 +87,6 @@ _KINDS = (
     ("sac", re.compile(r"actor_loss|critic_loss|train/ent_coef|qf\d?_loss|alpha_loss")),
     ("pretrain", re.compile(r"^lm_loss|consumed_(?:samples|tokens)|^val_loss$|^tokens")),
 )
-_MEASUREMENT = re.compile(
-    r"(?:loss|reward|return|kl|entropy|grad_norm|accuracy|acc)(?:_mean|/mean)?$|ep_rew",
-    re.IGNORECASE,
-)
 _REINFORCED = re.compile(
     r"reward|return|episode|(?:^|[/_])ep_|epret|policy|actor|critic|advantage|value|entropy|"
     r"(?:^|[/_])kl|q_?loss|rollout|env_",
@@ -140,11 +136,6 @@ def late_console(head: bytes) -> Format | None:
         if long and encoding_of(head)
         else None
     )
-
-
-def measures(names: set[str]) -> bool:
-    """Whether any of the names ends as a measurement does, unlike `loss_weight`."""
-    return any(_MEASUREMENT.search(name) for name in names)
 
 
 def names_training(names: set[str]) -> bool:
