@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run_of
-from watchstep.core.rules import Bands
+from watchstep.core.thresholds import Threshold, zones
 from watchstep.postmortem import page
 from watchstep.postmortem.charts import chart, frame_of
 from watchstep.postmortem.downsampled_series import POINTS, Series
@@ -46,7 +46,7 @@ def test_a_page_needs_nothing_from_anywhere_and_runs_nothing() -> None:
 def test_a_page_shades_zones_and_marks_events() -> None:
     html = _page_of(LOGS / "made_prev_regime_noclip" / "updates.jsonl")
 
-    assert 'class="zone explosion"' in html
+    assert 'class="zone critical"' in html
     assert "first bad update 24" in html
     assert "would halt at 47" in html
 
@@ -109,9 +109,12 @@ def test_a_chart_of_any_numbers_has_finite_coordinates(values: list[float]) -> N
     series = Series()
     for row, value in enumerate(values, start=1):
         series.add(row, row, value)
-    bands = Bands("m", (0.3, 1.0), ("ok", "watch", "danger"), of="magnitude")
+    thresholds = [
+        Threshold(0.3, "warning", "above", "A"),
+        Threshold(-1.0, "critical", "below", "B"),
+    ]
 
-    svg = chart("m", series, bands, frame_of([series]), [])
+    svg = chart("m", series, zones(thresholds), frame_of([series]), [])
 
     coordinates = re.sub(r"<title>.*?</title>|<text.*?</text>", "", svg)
     assert "nan" not in coordinates

@@ -182,3 +182,71 @@ def test_a_run_that_failed_and_was_begun_anew_is_not_measured_by_the_failed_one(
     examination = examined(tmp_path / "log.txt")
 
     assert (examination.verdict == "healthy") == well
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "first_bad"),
+    [
+        ("step 3 box_loss nan obj_loss nan", "diverged", 3),
+        ("step 3 box_loss nan obj_loss 0.5", "unjudged", None),
+        ("step 3 loss 1\nstep 4 loss nan", "diverged", 4),
+        ("".join(f"step {n} grad_norm nan loss_scale 1\n" for n in (5, 6, 7)), "diverged", 5),
+        ("step 5 grad_norm inf loss_scale 1\nstep 6 grad_norm 2 loss_scale 1", "unjudged", None),
+    ],
+)
+def test_a_short_log_in_which_no_loss_was_ever_a_number_is_lost(
+    rows: str, verdict: str, first_bad: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "log.txt").write_text(f"{rows}\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.first_bad_update) == (verdict, first_bad)
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "good"), [(3417.8, "suspicious", 11), (9.0, "healthy", 12)]
+)
+def test_a_log_that_ends_in_a_leap_of_its_loss_is_not_healthy(
+    last: float, verdict: str, good: int, tmp_path: Path
+) -> None:
+    losses = [0.8, 0.6, 1.8, 0.1, 0.3, 0.8, 0.1, 0.4, 0.1, 0.5, 0.4, last]
+    rows = [f"global step {at}: loss = {loss}" for at, loss in enumerate(losses, start=1)]
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.last_good_update) == (verdict, good)
+
+
+def test_a_short_log_whose_loss_left_its_start_far_behind_is_suspicious(tmp_path: Path) -> None:
+    losses = [0.14, 25237.9, 75835.3, 28575.2, 134869.9]
+    rows = [f"global step {at}: loss = {loss}" for at, loss in enumerate(losses, start=408)]
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.first_bad_update) == ("suspicious", 409)
+    assert examination.last_good_update == 408
+
+
+def test_a_row_before_the_first_number_is_not_the_last_good_update(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(
+        "loss: 0.5, reward: 1\nstep 7 loss nan reward 1\nstep 8 loss nan reward 1\n"
+    )
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.first_bad_update, examination.last_good_update) == (7, None)
+
+
+def test_a_kill_for_memory_is_told_although_the_scheduler_says_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(
+        "step 1 loss 2\nslurmstepd: error: Job 7 exceeded memory limit (6 > 5), being killed\n"
+        "slurmstepd: error: *** JOB 7 ON node CANCELLED AT 2022-06-10T17:11:35 ***\n"
+    )
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert (examination.verdict, examination.ended) == ("died", "failed")
+    assert examination.why() == "The machine ran out of memory"

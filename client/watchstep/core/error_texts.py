@@ -22,7 +22,8 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "The machine ran out of memory": re.compile(
-        r"out of memory|oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
+        r"out of memory|exceeded (?:job |step )?memory limit|"
+        r"oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
         re.IGNORECASE,
     ),
     "The disk is full": re.compile(
@@ -34,9 +35,11 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
     "A data loader's worker died": re.compile(r"dataloader worker.{0,200}exited", re.IGNORECASE),
     "A machine failed": re.compile(r"\bnode fail(?:ure|ed)?\b", re.IGNORECASE),
     "A GPU failed": re.compile(
-        r"uncorrectable ecc|fallen off the bus|illegal memory access|unspecified launch failure|"
-        r"device-side assert",
+        r"uncorrectable ecc|fallen off the bus|illegal memory access|unspecified launch failure",
         re.IGNORECASE,
+    ),
+    "A check on the GPU failed, most often for an index or a target out of its range": re.compile(
+        r"device-side assert|assertion `.{1,200}` failed", re.IGNORECASE
     ),
     "A collective operation timed out or lost a rank": re.compile(
         r"watchdog.{0,200}(?:timeout|timed out|terminated|got stuck)|"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from watchstep.core.arithmetic import bound, ratio
 from watchstep.core.grammar import Syntax
-from watchstep.core.updates import Severity
+from watchstep.core.updates import SEVERITIES, Severity
 
 Direction = Literal["above", "below"]
 _DIRECTIONS: Mapping[str, Direction] = {">": "above", ">=": "above", "<": "below", "<=": "below"}
@@ -28,6 +29,31 @@ class Threshold(NamedTuple):
     severity: Severity
     direction: Direction
     rule: str
+
+
+class Zone(NamedTuple):
+    """A stretch between two neighbouring lines, its ends infinite where it is open.
+
+    Attributes:
+        severity: Of the worst rule that holds there by this reading alone; "" where none does.
+    """
+
+    low: float
+    high: float
+    severity: Severity | Literal[""]
+
+
+def zones(thresholds: Sequence[Threshold]) -> Iterator[Zone]:
+    """The whole line in zones, lowest first; nothing without a threshold."""
+    edges = sorted({line.value for line in thresholds})
+    for low, high in itertools.pairwise([-math.inf, *edges, math.inf] if edges else []):
+        beyond = [line.severity for line in thresholds if _covers(line, low, high)]
+        yield Zone(low, high, max(beyond, key=SEVERITIES.index, default=""))
+
+
+def _covers(line: Threshold, low: float, high: float) -> bool:
+    """Whether the stretch between two neighbouring edges lies beyond the line."""
+    return low >= line.value if line.direction == "above" else high <= line.value
 
 
 def lines(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from watchstep.core.rules import Bands
+from watchstep.core.thresholds import Zone
 from watchstep.postmortem.downsampled_series import Bucket, Series
 
 WIDTH, HEIGHT = 560, 170
@@ -90,14 +90,14 @@ class _Scale:
 
 
 def chart(
-    metric: str, series: Series, bands: Bands | None, frame: Frame, marks: Iterable[Mark]
+    metric: str, series: Series, zones: Iterable[Zone], frame: Frame, marks: Iterable[Mark]
 ) -> str:
     """One metric over the summary of a run.
 
     Args:
         metric: Title.
         series: At least one bucket.
-        bands: Its zones, already in the readings' own scale; None draws no shading.
+        zones: Of its rules; those without a severity are not shaded.
         frame: Of all charts of the page.
         marks: What happened.
     """
@@ -105,7 +105,7 @@ def chart(
     scale = _scale(buckets)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(metric)}">',
-        *_zones(bands, scale),
+        *_shades(zones, scale),
         *_axis(scale, frame),
         *_curve(buckets, frame, scale),
         *_lost(buckets, frame),
@@ -146,28 +146,16 @@ def _bent(value: float, knee: float) -> float:
     return math.copysign(far, value)
 
 
-def _zones(bands: Bands | None, scale: _Scale) -> Iterable[str]:
-    if bands is None:
-        return
-    for low, high, name in _stretches(bands):
+def _shades(zones: Iterable[Zone], scale: _Scale) -> Iterable[str]:
+    for low, high, severity in zones:
         top, bottom = scale.y(min(high, scale.high)), scale.y(max(low, scale.low))
-        if high < scale.low or low > scale.high or bottom - top < 0.5:
+        if not severity or high < scale.low or low > scale.high or bottom - top < 0.5:
             continue
+        title = f"<title>{severity}: {low:g} to {high:g}</title>"
         yield (
-            f'<rect class="zone {name}" x="{LEFT}" y="{top}" width="{_PLOT_W}" '
-            f'height="{round(bottom - top, 1)}"><title>{name}: {low:g} to {high:g}</title></rect>'
+            f'<rect class="zone {severity}" x="{LEFT}" y="{top}" width="{_PLOT_W}" '
+            f'height="{round(bottom - top, 1)}">{title}</rect>'
         )
-
-
-def _stretches(bands: Bands) -> Iterable[tuple[float, float, str]]:
-    """Zones as stretches of the line; zones of a magnitude lie on both sides of zero."""
-    edges = [-math.inf, *bands.edges, math.inf]
-    for low, high, name in zip(edges, edges[1:], bands.names, strict=False):
-        if bands.of in ("magnitude", "bound"):
-            yield max(low, 0.0), high, name
-            yield -high, min(-low, 0.0), name
-        else:
-            yield low, high, name
 
 
 def _axis(scale: _Scale, frame: Frame) -> Iterable[str]:

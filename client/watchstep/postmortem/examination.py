@@ -14,7 +14,7 @@ from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, 
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import failure_title
 from watchstep.core.rules import filled
-from watchstep.core.stages import Story, story
+from watchstep.core.stages import Mark, Story, story
 from watchstep.core.updates import Transition
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
@@ -201,7 +201,8 @@ def examine(
     lost_at = None if bad else summary.lost_at()
     story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
-    numbered = bad is None or summary.before + bad.row not in log.unnumbered
+    unnumbered = log.unnumbered | set(log.unnumbered_first)
+    numbered = bad is None or summary.before + bad.row not in unnumbered
     verdict, because = verdict_of(summary, "row" if log.unit == "row" else "update")
     examination = Examination(
         path=str(log.path),
@@ -217,7 +218,7 @@ def examine(
         verdict_because=because,
         halt_update=summary.halt[1] if summary.halt else None,
         first_bad_update=(bad.step if numbered else None) if bad else lost_at,
-        last_good_update=bad.previous_step if bad else summary.last,
+        last_good_update=_last_good(summary, bad, lost_at, log),
         last_update=summary.last,
         wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
         saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
@@ -243,6 +244,16 @@ def examine(
             Path(examination.path), _good(summary, examination), summary.saved
         )
     return examination
+
+
+def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:
+    if bad is not None:
+        # What stands before the first printed number was counted, and not by the log.
+        return None if summary.before + bad.row - 1 in log.unnumbered_first else bad.previous_step
+    if lost_at is None:
+        return summary.last
+    steps = [update.step for _, update in summary.history if update.readings]
+    return next((step for step in reversed(steps) if step < lost_at), None)
 
 
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:

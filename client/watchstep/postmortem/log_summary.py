@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
+from watchstep.core.roles import is_core
 from watchstep.core.stages import Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
@@ -24,6 +26,9 @@ MOST_EPISODES = 5_000
 
 GOES_ON = 5
 """Updates after words of a stop that a trainer may still need for it; after more it went on."""
+FEW, LEAP = 5, 100.0
+"""Rows that tell what a loss was like before its very last reading, and how far that may leap."""
+ENOUGH_GRADIENTS = 3
 MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
@@ -108,7 +113,6 @@ class LogSummary:
         stride: By how much the last two numbers differed.
         reports: Reports in the last attempt of each metric that a run can be judged by, while
             none of them has enough.
-        held_at_end: Rules whose condition held at the last update.
         names: Metrics of the last updates with readings, at most some thousands.
         rules: Those that judged, as they were expanded for the run's metrics.
     """
@@ -134,7 +138,6 @@ class LogSummary:
     ended: EndWord = ""
     ended_words: str = ""
     ended_row: int = 0
-    held_at_end: tuple[str, ...] = ()
     names: set[str] = field(default_factory=set)
     saved: dict[str, int] = field(default_factory=dict)
     history: deque[tuple[int, Update]] = field(default_factory=lambda: deque(maxlen=HISTORY))
@@ -173,9 +176,49 @@ class LogSummary:
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
         bad = self.tracker.first_bad
-        if bad is None or not (self.warned() or self.health == "diverged"):
+        if bad is not None and (self.warned() or self.health == "diverged"):
+            return bad
+        leap = self.leap()
+        return leap[1] if leap else self.never_finite()
+
+    def never_finite(self) -> Mark | None:
+        """The first update, where no core reading was ever finite: too few to ask for patience.
+
+        A log without any is judged by its gradient norms, if they are more than a scaler's first.
+        """
+        rows, rules = self._latest(), self.rules
+        core = {name for name in self.names if is_core(rules.canonical(name), rules.role(name))}
+        looked_at = core or {name for name in self.names if rules.role(name) == "grad_norm"}
+        least = 1 if core else ENOUGH_GRADIENTS
+        readings = [row.readings[name] for row in rows for name in looked_at & set(row.readings)]
+        if len(readings) < least or any(map(math.isfinite, readings)) or len(rows) >= HISTORY:
             return None
-        return bad
+        return Mark(1, rows[0].seq, rows[0].step)
+
+    def leap(self) -> tuple[str, Mark] | None:
+        """The training loss that leaves all that it was a hundredfold behind, and where it does.
+
+        Rules want a longer history, since a run that goes on shows what comes of it. Not an agent's
+        loss, which follows rewards that may be seldom.
+        """
+        rows = self._latest()
+        if self.family not in ("", "supervised"):
+            return None
+        for name in {n for n in self.names if self.rules.canonical(n) == "train/loss"}:
+            series = [
+                (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
+            ]
+            place = _leaps_at([value for _, value in series])
+            if place is not None:
+                at = series[place][0]
+                update, before = rows[at], rows[at - 1]
+                row = self.count - self.before - len(rows) + at + 1
+                return name, Mark(row, update.seq, update.step, before.seq, before.step)
+        return None
+
+    def _latest(self) -> list[Update]:
+        """The newest updates with readings of the last attempt."""
+        return [update for row, update in self.history if row > self.before and update.readings]
 
     def damage_row(self) -> int | None:
         """The row of the first update whose core readings were lost, or at which the run died."""
@@ -194,6 +237,19 @@ class LogSummary:
                 return int(match.group(1))
             return None if self.last is None else self.last + self.stride
         return self.said_lost[1] if self.said_lost else None
+
+
+def _leaps_at(values: Sequence[float]) -> int | None:
+    """From where on all values are a hundredfold of those before; the last alone needs more."""
+    least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
+    for at in range(len(values) - 1, 0, -1):
+        least, largest = min(least, values[at]), largest_until[at - 1]
+        enough = at >= FEW or at <= len(values) - 2
+        if enough and 0.0 < LEAP * largest < least < math.inf:
+            return at
+        if not least > 0.0:
+            break
+    return None
 
 
 def fold(
@@ -230,7 +286,6 @@ def fold(
     if summary.ended in ("halted", "preempted") and summary.count - summary.ended_row > GOES_ON:
         summary.finished = False  # It was only warned of its end, or asked to stop and did not.
         _note_end(summary, "", "")
-    summary.held_at_end = state.held()
     summary.rules = state.rules
     _add_leads(summary)
     return summary
@@ -307,7 +362,7 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
     elif kind == "halted":
         summary.finished = True
         _note_end(summary, "halted", str(event.get("reason", "")))
-    elif kind == "preempted":
+    elif kind == "preempted" and not _just_failed(summary):
         summary.finished = True
         _note_end(summary, "preempted", str(event.get("reason") or event.get("signal") or ""))
     elif kind == "started":
@@ -317,11 +372,14 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
 
 def _note_failure(summary: LogSummary, error: str) -> None:
     # Of several in a row the one of a known kind tells most, and the launcher's last line least.
-    in_a_row = summary.failure is not None and summary.ended_row == summary.count
-    if not in_a_row or failure_rank(error) < failure_rank(summary.failure or ""):
+    if not _just_failed(summary) or failure_rank(error) < failure_rank(summary.failure or ""):
         summary.failure = error
     summary.finished = False
     _note_end(summary, "failed", summary.failure or "")
+
+
+def _just_failed(summary: LogSummary) -> bool:
+    return summary.failure is not None and summary.ended_row == summary.count
 
 
 def _note_end(summary: LogSummary, word: EndWord, words: str) -> None:

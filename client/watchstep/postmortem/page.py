@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from watchstep.core.rules import Bands
+from watchstep.core.thresholds import zones
 from watchstep.postmortem.charts import Mark, chart, frame_of
 from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.examination import Examination
@@ -127,13 +125,15 @@ def _charts(examination: Examination, downsampled: DownsampledSeries) -> Iterato
     yield "<h3>Readings over time</h3><div class='charts'>"
     chosen = downsampled.chosen(MOST_CHARTS)
     frame = frame_of(chosen.values())
+    rules = examination.rule_set
     for metric, series in chosen.items():
-        drawn = chart(metric, series, _bands(examination, metric, downsampled), frame, marks)
+        thresholds = rules.thresholds(metric, downsampled.scales) if rules else []
+        drawn = chart(metric, series, zones(thresholds), frame, marks)
         yield f"<figure><figcaption>{escape(metric)}</figcaption>{drawn}</figure>"
-    yield "</div><p class='quiet legend'>Shaded: <i class='watch'></i>watch "
-    yield "<i class='warning'></i>warning <i class='danger'></i>danger "
-    yield "<i class='explosion'></i>explosion. Lines: alerts, the first bad update (solid), the "
-    yield "halt that would have been (dashed). Crosses: readings that were not finite.</p>"
+    yield "</div><p class='quiet legend'>Shaded, where a rule fires: <i class='info'></i>info "
+    yield "<i class='warning'></i>warning <i class='critical'></i>critical. Lines: alerts, "
+    yield "the first bad update (solid), the halt that would have been (dashed). "
+    yield "Crosses: readings that were not finite.</p>"
 
 
 def _marks(examination: Examination) -> Iterator[Mark]:
@@ -145,21 +145,6 @@ def _marks(examination: Examination) -> Iterator[Mark]:
     serious = [alert for alert in examination.alerts if alert.severity != "info"]
     for alert in serious[:MOST_MARKS]:
         yield Mark(alert.first_update, f"{alert.rule} at {alert.first_update}", alert.severity)
-
-
-def _bands(examination: Examination, metric: str, downsampled: DownsampledSeries) -> Bands | None:
-    """A metric's zones in its own scale."""
-    bands = examination.rule_set.bands.get(metric) if examination.rule_set else None
-    if bands is None:
-        return None
-    beside = downsampled.scales.get(bands.beside, bands.fallback)
-    if bands.of == "bound" and beside >= 2:
-        bound = math.sqrt(beside - 1.0)
-        return dataclasses.replace(bands, edges=tuple(e * bound / 100.0 for e in bands.edges))
-    if bands.of == "knee" and beside == beside:
-        edges = (beside, *(max(edge, beside) for edge in bands.edges[1:]))
-        return dataclasses.replace(bands, edges=edges)
-    return bands
 
 
 def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

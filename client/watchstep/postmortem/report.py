@@ -89,8 +89,9 @@ def _facts(examination: Examination) -> Iterator[Text]:
     )
     partial = ", PARTIAL: part of the log could not be read" if examination.partial else ""
     resumed = f", {examination.attempts} attempts" if examination.attempts > 1 else ""
+    updates = "update" if examination.updates == 1 else "updates"
     yield Text(
-        f"{examination.updates} updates{last}{resumed}, {examination.format}, "
+        f"{examination.updates} {updates}{last}{resumed}, {examination.format}, "
         f"rules: {', '.join(examination.packs)}{partial}"
     )
     if examination.halt_update is not None:

@@ -57,7 +57,7 @@ def headline(examination: Examination) -> Iterator[str]:
     elif not examination.ended and examination.verdict in WELL and examination.last_update:
         at = f"{unit} {examination.last_update}"
         yield f"The log ends at {at} without saying that the run finished"
-    if examination.unjudged_because:
+    if examination.unjudged_because and examination.verdict in (*WELL, "died"):
         yield f"Not judged: {examination.unjudged_because}"
     missing = [text.split()[0] for text in examination.not_checked if text.endswith(_NOT_LOGGED)]
     if missing:
@@ -68,6 +68,8 @@ def headline(examination: Examination) -> Iterator[str]:
 def _since(examination: Examination, unit: str) -> str:
     bad, good = examination.first_bad_update, examination.last_good_update
     if bad is None:
+        if examination.verdict == "died" and good is None:
+            return "Since: its end; no reading was printed before it"
         if examination.verdict == "died":
             return f"Since: its end; the numbers up to {unit} {good} show no reason"
         return "Since: unknown, for the rows from there on carry no number"
@@ -80,6 +82,8 @@ def _back_to(examination: Examination, unit: str) -> str:
     if best is not None:
         at = "" if best.step is None else f", saved at {best.step}"
         return f"{best.path} (intact and finite{at})"
+    if not examination.updates:
+        return "the newest checkpoint that verifies: the log holds no reading"
     if examination.last_good_update is None:
         return "the beginning, with the fault mended: no update of this log was good"
     return f"any checkpoint saved up to {unit} {examination.last_good_update}"

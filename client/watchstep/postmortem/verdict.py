@@ -79,24 +79,36 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
         return "diverged", lost
     critical = next((span for span in summary.critical if span.rule not in DEATHS), None)
     if critical is not None:
-        return "exploded", f"{critical.rule} fired, a critical alert, while every number was finite"
+        return (
+            "exploded",
+            f"{critical.rule} fired, a critical alert, and the run went on with finite numbers",
+        )
     if summary.failure is not None:
         return "died", VERDICTS["died"]
-    if summary.said_lost is not None:
-        return "suspicious", "the trainer said that the loss was not finite, and went on"
-    if summary.warned():
-        return "suspicious", VERDICTS["suspicious"]
+    suspicion = _suspicious_because(summary)
+    if suspicion:
+        return "suspicious", suspicion
     word = summary.health
     if word == "healthy" and summary.names and not summary.known_names():
         word = "unjudged"
     return word, VERDICTS[word]
 
 
+def _suspicious_because(summary: LogSummary) -> str:
+    """Why a run that nothing ruined is not well, "" where it is."""
+    if summary.said_lost is not None:
+        return "the trainer said that the loss was not finite, and went on"
+    leap = summary.leap()
+    if leap is not None:
+        return f"{leap[0]} leaps at update {leap[1].step} to over a hundred times all that it was"
+    return VERDICTS["suspicious"] if summary.warned() else ""
+
+
 def _lost_because(summary: LogSummary, unit: str) -> str:
     """Why the numbers count as lost, "" where they do not."""
     if summary.failure is not None and SAYS_NONFINITE.search(summary.failure):
-        return f"the trainer said: {summary.failure[:_LONGEST]}"
-    if summary.health == "diverged":
+        return f"the trainer said: {summary.failure[:_LONGEST].rstrip('.!')}"
+    if summary.health == "diverged" or summary.never_finite() is not None:
         return _numbers_lost(summary, unit)
     halting = _ended_of_it(summary)
     if halting is not None:
@@ -116,7 +128,10 @@ def _numbers_lost(summary: LogSummary, unit: str) -> str:
     for name, mark in summary.tracker.lost_since.items():
         return f"{name} has not been finite since {unit} {mark.step}"
     rule = summary.tracker.diverging_rule
-    return f"{rule} says that all is lost" if rule else VERDICTS["diverged"]
+    if rule:
+        return f"{rule} says that all is lost"
+    never = summary.never_finite() is not None
+    return "no gradient norm was finite in this log" if never else VERDICTS["diverged"]
 
 
 def _ended_of_it(summary: LogSummary) -> Episode | None:
@@ -142,8 +157,9 @@ def unjudged_because(summary: LogSummary) -> str:
     if not summary.reports:
         return "no loss, reward, value, KL or entropy was logged"
     name = max(summary.reports, key=lambda metric: summary.reports[metric])
+    times = f"{summary.reports[name]} times" if summary.reports[name] > 1 else "once"
     return (
-        f"the log is too short: {name} was reported {summary.reports[name]} times, and "
+        f"the log is too short: {name} was reported {times}, and "
         f"{REPORTS_TO_JUDGE} reports are needed before a run is called healthy"
     )
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from watchstep.core.ruleset import RuleSet
-from watchstep.core.thresholds import Threshold
-from watchstep_monitor.service.run_state.records import SEVERITIES
+from watchstep.core.thresholds import zones
 
 
 def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -33,27 +31,13 @@ def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, A
                 for line in lines
             ]
             by_metric[name] = {
-                "zones": list(_zones(rules.thresholds(name, latest))),
+                "zones": [
+                    {"from": _open(low), "to": _open(high), "zone": severity or "ok"}
+                    for low, high, severity in zones(rules.thresholds(name, latest))
+                ],
                 "thresholds": thresholds,
             }
     return by_metric
-
-
-def _zones(lines: Sequence[Threshold]) -> Iterator[dict[str, Any]]:
-    edges = sorted({line.value for line in lines})
-    if not edges:
-        return
-    for low, high in itertools.pairwise([-math.inf, *edges, math.inf]):
-        worst = max(
-            (SEVERITIES.index(line.severity) + 1 for line in lines if _covers(line, low, high)),
-            default=0,
-        )
-        yield {"from": _open(low), "to": _open(high), "zone": ("ok", *SEVERITIES)[worst]}
-
-
-def _covers(line: Threshold, low: float, high: float) -> bool:
-    """Whether the stretch between two neighbouring edges lies beyond the line."""
-    return low >= line.value if line.direction == "above" else high <= line.value
 
 
 def _open(edge: float) -> float | None:

@@ -218,6 +218,23 @@ KERAS_RL = """\
 [0.0, 1.0], loss: 0.4
 """
 
+NESTED = (
+    "iteration 9/99\nepoch 1/2\nepoch 2/2\nloss=0.2, entropy=7.4\n"
+    "iteration 10/99\nepoch 1/2\nepoch 2/2\nloss=0.3, entropy=7.3\n"
+)
+RLKIT = (
+    "replay_buffer/size       210000\ntrainer/QF1 Loss         1.3e+19\n"
+    "trainer/Policy Loss      -2e+10\ntrainer/Entropy          0.5\n"
+)
+CUT_EPOCH = (
+    "Epoch 1/2\n9/9 [====] - loss: 0.5\nEpoch 2/2\n3/9 [=>..] - loss: 0.4\n4/9 [=>..] - loss: 0.3\n"
+)
+OLD_YOLO = """\
+hello
+ Epoch   gpu_mem       box       obj    labels  img_size
+   1/9     2.64G       0.5       nan         4       416: 100%|##| 7/7 [00:15<00:00]
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "rows"),
@@ -285,6 +302,22 @@ KERAS_RL = """\
             "E    #     LOSS NER  SCORE\n---  ----  --------  ------\n  0   200     45.23    0.5\n",
             [(200, {"LOSS_NER": 45.23, "SCORE": 0.5})],
         ),
+        (
+            # YOLO before version 7; its bar goes on after the last cell.
+            OLD_YOLO,
+            [
+                (
+                    1,
+                    {
+                        "gpu_mem": 2.64,
+                        "box_loss": 0.5,
+                        "obj_loss": math.nan,
+                        "labels": 4,
+                        "img_size": 416,
+                    },
+                )
+            ],
+        ),
         # Numbers that stand before their names.
         ("start\nit    100, 3.2 loss, 1.5 gnorm\n", [(100, {"loss": 3.2, "gnorm": 1.5})]),
         (
@@ -321,6 +354,58 @@ KERAS_RL = """\
         ("Epoch[0] Batch [20-40]\tcross-entropy=2.5\n", [(40, {"cross-entropy": 2.5})]),
         ("Critic Loss = 0.5 | Learner Steps = 300\n", [(300, {"critic_loss": 0.5})]),
         ("INFO:root:[Epoch 3] loss=2.5 val=0.1\n", [(3, {"loss": 2.5, "val": 0.1})]),
+        (
+            "start\n[Iter: 7 / lr: 1e-4] \tTime: 9.5 (Data: 4) \tErr: 3.5\n",
+            [(7, {"lr": 1e-4, "time": 9.5, "data": 4, "err": 3.5})],
+        ),
+        # Names in brackets. A step without an end counts over the run, an iteration with one not.
+        (
+            "start\n| E5 iter[ 14/ 15] | [Loss] nan | [step]    89 |\n",
+            [(89, {"loss": math.nan})],
+        ),
+        ("start\niter 14/15 | loss 0.5 | step 89\n", [(89, {"loss": 0.5, "iter": 14})]),
+        (
+            "start\n<epoch: 3, iter:  12,800, lr:1e-04> l_g: 0.5 loss: 2\n",
+            [(12800, {"lr": 1e-4, "l_g": 0.5, "loss": 2})],
+        ),
+        ("start\nFrame number: 07943  Average reward: 11.5\n", [(7943, {"average_reward": 11.5})]),
+        # A thousand rounded off is no number of an update.
+        ("start\nEpoch: 3 | Loss: 0.5 | Step: 424k\n", [(3, {"loss": 0.5})]),
+        # An evaluation's bar numbers nothing.
+        (
+            "Epoch 1 loss=0.5: 100%|#| 10/10 [0:01]\nEpoch 1 (val) acc=1: 2%|#| 2/9 [0:01]\n",
+            [(10, {"loss": 0.5, "val_acc": 1})],
+        ),
+        # An old CatBoost, which leaves out the blank.
+        (
+            "start\n0:\tlearn 0.635passed: 17.4 sec\ttotal: 3m 13s\tremaining: 3h 42m 6s\n",
+            [(0, {"train_loss": 0.635, "passed": 17.4, "total": 3, "remaining": 3})],
+        ),
+        # Epochs within an iteration of PPO do not hide its number.
+        (
+            NESTED,
+            [(9, {"loss": 0.2, "entropy": 7.4}), (10, {"loss": 0.3, "entropy": 7.3})],
+        ),
+        # A lone table of rlkit is no settings.
+        (
+            RLKIT,
+            [
+                (
+                    1,
+                    {
+                        "replay_buffer/size": 210000,
+                        "trainer/QF1_Loss": 1.3e19,
+                        "trainer/Policy_Loss": -2e10,
+                        "trainer/Entropy": 0.5,
+                    },
+                )
+            ],
+        ),
+        # Keras' epoch in which the log breaks off is told as far as it came.
+        (
+            CUT_EPOCH,
+            [(1, {"loss": 0.5}), (2, {"loss": 0.3})],
+        ),
         # W&B's summary at the end repeats the last readings.
         (
             "step 1 loss 0.5\nwandb: Run summary:\nwandb: loss 0.5\nwandb: kl 0.1\n",
@@ -360,6 +445,17 @@ def test_rows_beside_a_bar_that_moves_are_numbered_by_it(tmp_path: Path) -> None
     log, updates = console(tmp_path, text)
 
     assert (log.unit, [update.step for update in updates]) == ("step", [10, 20, 30, 40, 50])
+
+
+def test_a_bar_of_what_came_before_training_numbers_no_row(tmp_path: Path) -> None:
+    # As axolotl prints it: the bar of a preparation, whose last step tqdm did not draw.
+    text = "\r 67%|##| 2/3 [00:01<00:00, 1.68it/s]\n" + "".join(
+        bars(n - 1, n) + "\n" + trained(n, n) for n in (10, 20, 30)
+    )
+
+    _, updates = console(tmp_path, text)
+
+    assert [update.step for update in updates] == [10, 20, 30]
 
 
 @pytest.mark.parametrize("bursts", [[(1, 60)], [(1, 35), (36, 60)]])
@@ -403,6 +499,7 @@ def test_starts_that_failed_before_a_reading_are_history(tmp_path: Path) -> None
         ("torch.distributed.elastic: failed (exitcode: -9) local_rank: 0", "failed"),
         ("torch.distributed.elastic: failed (exitcode: -15) local_rank: 0", "preempted"),
         ("Killed", "failed"),
+        ("**Killed**", "failed"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "failed"),
         ("OSError: [Errno 28] No space left on device", "failed"),
         ("Assertion `t >= 0 && t < n_classes` failed.", "failed"),
@@ -451,3 +548,26 @@ def test_a_row_written_through_tqdm_has_the_number_of_the_bar_drawn_after_it(
 
     assert (log.unit, [update.step for update in updates]) == ("step", [1, 2, 3, 4])
     assert math.isnan(updates[0].readings["grad_norm"])
+
+
+def test_what_follows_a_failure_that_names_its_update_is_of_that_update(tmp_path: Path) -> None:
+    error = "FloatingPointError: Loss became infinite or NaN at iteration=2137!\n"
+    losses = "loss_dict = {'loss_cls': tensor(nan, device='cuda:0'), 'loss_mask': tensor(9.0),\n"
+    trace = f'Traceback (most recent call last):\n  File "x.py", line 1\n{error}{losses}'
+
+    _, alone = console(tmp_path, trace)
+    _, after = console(tmp_path, f"iter: 2119 total_loss: 3.5 lr: 0.1\n{trace}")
+
+    for updates in (alone, after):
+        assert updates[-1].step == 2137
+        assert math.isnan(updates[-1].readings["loss_cls"])
+        assert updates[-1].event is not None
+        assert updates[-1].event["kind"] == "failed"
+
+
+def test_a_loss_scale_whose_digits_are_damaged_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    words = "Gradient overflow, reducing loss scale to 1.5.813"
+
+    _, updates = console(tmp_path, f"step 1 loss 2\n{words}\nstep 2 loss 1\n")
+
+    assert updates[-1].readings == {"loss": 1, "loss_scale": 1.5}

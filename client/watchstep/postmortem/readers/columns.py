@@ -12,6 +12,9 @@ SIDES = str.maketrans("│┃║¦", "||||")
 """Turns the sides of drawn tables into plain bars."""
 
 _COUNTERS = ITERATIONS | STEPS | EPOCHS | {"global_step", "round", "e", "#"}
+_DETECTOR = frozenset(("box", "obj", "cls", "dfl", "GIoU", "total"))
+"""Losses of YOLO before they were called so, two of which make a head."""
+
 _RULE = frozenset(" \t|:+-=─━┼╇")
 _CELL = re.compile(r"\[[^\[\]]{0,2000}\]|\S+")
 _SEPARATOR = re.compile(r"[,\s]\s{0,9}")
@@ -25,7 +28,7 @@ def is_header(text: str) -> bool:
         len(cells) > 1
         and cells[0].lower() in _COUNTERS
         and not any(number(cell) is not None for cell in cells)
-        and any(TRAINING.search(cell) for cell in cells)
+        and (any(map(TRAINING.search, cells)) or len(_DETECTOR.intersection(cells)) > 1)
     )
 
 
@@ -46,7 +49,11 @@ class Columns:
         text = text.translate(SIDES)
         self._bars = "|" in text
         heads = _cells(text, bars=self._bars)
-        self.names = [metric_name(head) for head in heads]
+        detector = len(_DETECTOR.intersection(heads)) > 1
+        self.names = [
+            metric_name(f"{head}_loss" if detector and head in _DETECTOR else head)
+            for head in heads
+        ]
         # Of an epoch and the step beside it, the step tells more.
         self._counter = int(heads[0].lower() in EPOCHS | {"e"} and heads[1].lower() in _COUNTERS)
 

@@ -33,6 +33,9 @@ from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
 
+_MANY = 3
+"""Measurements of a block that no settings hold."""
+
 _MOST_PLANS = 2_048
 """Kinds of lines remembered; a trainer prints a few dozen."""
 
@@ -88,10 +91,11 @@ class ConsoleLines:
         self._counts = False
         self._columns = Columns()
         self._bars = Bars()
+        self._unfinished: Row | None = None
         self._scale: float | None = None
         self._last: Row | None = None
         self._traceback = False
-        self._failed = False
+        self._failure: dict[str, object] | None = None
         self._named = False
         self._braces = Braces()
 
@@ -163,6 +167,8 @@ class ConsoleLines:
         """Complete what was still being gathered when the log ended."""
         for text in self._braces.rest():
             self._joined(text, b"")
+        self._emit_unfinished()
+        self._flush_block(repeated=False, ends=True)
         self.settle()
         if self._scale is not None:
             self._emit(
@@ -234,17 +240,27 @@ class ConsoleLines:
             unit = self._numbered(row, sentence, numbers)
         elif number is not None:
             row.step, unit = number, "iteration"
-        elif sentence.quoted:
+        elif not self._failed_at(row, quoted=sentence.quoted) and sentence.quoted:
             self._recognised("hf_print")
             for held in self._bars.held(row):
                 self._emit_counted(held)
             return
-        elif self._failed and self._last is not None:
-            row.step = self._last.step  # It tells of the failure, as detectron2's loss_dict.
         self._recognised("hf_print" if sentence.quoted else "key_value")
         if row.step is not None and unit != "row":
             self._log.unit = unit
         self._emit(row)
+
+    def _failed_at(self, row: Row, *, quoted: bool) -> bool:
+        """Number a row that tells of a failure, as loss_dict of detectron2; whether it is one."""
+        if self._failure is None:
+            return False
+        match = endings.NAMES_UPDATE.search(str(self._failure["error"]))
+        if match:
+            row.step, row.event, self._failure = int(match.group(1)), self._failure, None
+            self._log.unit = "iteration"
+        elif not quoted and self._last is not None:
+            row.step = self._last.step
+        return row.step is not None
 
     def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
@@ -283,10 +299,17 @@ class ConsoleLines:
         assert sentence.bar is not None
         at, length = place(sentence.bar, numbers)
         readings = readings_of(sentence, numbers)
-        if readings and (at == length or not all(map(math.isfinite, readings.values()))):
-            self._recognised("keras")
+        row = Row(readings, step=self._block_number, line=self._number)
+        finished = at == length or not all(map(math.isfinite, readings.values()))
+        self._unfinished = None if finished or not readings else row
+        if readings and finished:
+            self._emit_epoch(row)
+
+    def _emit_epoch(self, row: Row) -> None:
+        self._recognised("keras")
+        if row.step is not None:
             self._log.unit = "iteration"
-            self._emit(Row(readings, step=self._block_number, line=self._number))
+        self._emit(row)
 
     def _heading(self, sentence: Sentence, numbers: list[str]) -> None:
         """A line with nothing but a position: the heading of a block, or a line of one."""
@@ -294,6 +317,8 @@ class ConsoleLines:
         number, _ = place(sentence.position, numbers)
         by_epoch = sentence.by_epoch
         self._epoch = number if by_epoch else self._epoch
+        if by_epoch and self._counts and self._headed and not self._block:
+            return  # An epoch of an iteration of PPO, say.
         inside = self._block and self._block_number is None and not sentence.heads
         if not inside:
             self._flush()
@@ -328,8 +353,13 @@ class ConsoleLines:
         self._headed = self._evaluating = self._learning = False
         self._block_number = None
 
-    def _flush_block(self, *, repeated: bool) -> None:
-        """A gathered block as a row, if anything shows that it is one and no settings."""
+    def _flush_block(self, *, repeated: bool, ends: bool = False) -> None:
+        """A gathered block as a row, if anything shows that it is one and no settings.
+
+        Args:
+            repeated: Whether one of its names comes again.
+            ends: Whether the log ends here; a lone block that measures much is then the whole log.
+        """
         block, self._block = self._block, {}
         if repeated and self._headed:
             # The heading stands over several rows, and numbers none of them.
@@ -337,13 +367,14 @@ class ConsoleLines:
         number = self._block_number
         if not self._headed:
             self._block_number = None
-        if not any(measured(name) for name in block):
+        measurements = sum(map(measured, block))
+        if not measurements:
             return
         if number is not None:
             self._log.unit = "iteration"
         elif self._last is not None and not self._blocks:
             number = self._last.step  # It goes on about the row before it.
-        elif not (repeated or self._blocks):
+        elif not (repeated or self._blocks or (ends and measurements >= _MANY)):
             return
         if self._last is None or self._blocks:
             self._blocks += 1
@@ -416,9 +447,16 @@ class ConsoleLines:
         self._event({"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]})
         return True
 
+    def _emit_unfinished(self) -> None:
+        """An epoch that the log breaks off in is told as far as it came."""
+        row, self._unfinished = self._unfinished, None
+        if row is not None:
+            self._emit_epoch(row)
+
     def _ended(self, event: dict[str, object]) -> None:
+        self._emit_unfinished()
         self._flush()
-        self._failed = event["kind"] == "failed"
+        self._failure = event if event["kind"] == "failed" else None
         self._event(event)
 
     def _event(self, event: dict[str, object]) -> None:

@@ -18,7 +18,6 @@ from watchstep.postmortem.readers.formats import (
     kind_of,
     lag_of,
     late_console,
-    measures,
     names_training,
     recognise,
 )
@@ -28,6 +27,7 @@ from watchstep.postmortem.readers.opening import (
     check_regular,
     head_of,
 )
+from watchstep.postmortem.readers.plans import measured
 
 Unreadable = Callable[[Path, LogUnreadableError], None]
 
@@ -315,7 +315,8 @@ def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
     if not recognised.certain and not names_training(log.names):
         raise NothingReadableError(f"{path}: numbers, but none that training logs")
     # One object with numbers in it is a settings file, unless it was measured.
-    if count == 1 and not recognised.certain and log.unit == "row" and not measures(log.names):
+    lone = count == 1 and not recognised.certain and log.unit == "row"
+    if lone and not any(map(measured, log.names)):
         raise NothingReadableError(f"{path}: settings, and no reading")
     return log
 

@@ -52,7 +52,7 @@ _EXCEPTION_INSIDE = re.compile(
 _EXIT_CODE = re.compile(r"exit ?(?:code|status)\s{0,4}[:=]?\s{0,4}(-?\d{1,4})")
 _SCALE = re.compile(
     r"(?:overflow|reducing)\b.{0,200}?\b(?:reducing|setting)(?: dynamic)?(?: loss scale)?"
-    r"(?: from \S{1,20})? to:?\s{0,4}(\d[\d.]{0,20}(?:e[-+]?\d{1,3})?)",
+    r"(?: from \S{1,20})? to:?\s{0,4}(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?)",
     re.IGNORECASE,
 )
 _FIRST_PIECES = tuple(
@@ -74,8 +74,8 @@ def ending(text: str) -> Ending | None:
     """How a run ended by a line's words; None where the line does not say that it did."""
     text = text[: 4 * _LONGEST_TEXT]
     small = text.lower().strip()
-    if small.rstrip(".! ") in _WHOLE_LINES:
-        return _WHOLE_LINES[small.rstrip(".! ")]
+    if small.strip("*_`.! ") in _WHOLE_LINES:
+        return _WHOLE_LINES[small.strip("*_`.! ")]
     if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
     if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):
@@ -113,7 +113,7 @@ def warning(text: str) -> bool:
 def loss_scale(text: str) -> float | None:
     """The loss scale that a trainer says it has fallen to, after an overflow."""
     match = _SCALE.search(text[: 2 * _LONGEST_TEXT])
-    return float(match.group(1).rstrip(".")) if match else None
+    return float(match.group(1)) if match else None
 
 
 def tells(event: Mapping[str, Any] | None) -> bool:

@@ -69,7 +69,7 @@ for people at three digits; a monitor file tells of episodes, not of updates.
 
 _TRAINING_NAME = re.compile(
     r"loss|reward|(?:^|[/_])return|kl(?:$|[/_])|entropy|grad|learning_rate|(?:^|/)lr$|advantage|"
-    r"explained_variance|clip_?frac|perplexity|rmse|logloss|g_gan|(?:^|[/_])acc(?:uracy)?$|ep_rew|n_updates|td_error|^cost$|"
+    r"explained_variance|clip_?frac|perplexity|rmse|logloss|g_gan|(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|ep_rew|n_updates|td_error|^cost$|"
     r"nll|ppl|objective|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd])(?:$|[/_])",
     re.IGNORECASE,
 )
@@ -86,10 +86,6 @@ _KINDS = (
     ("dqn", re.compile(r"exploration_rate|td_(?:loss|error)|mean_q|q_values|epsilon$")),
     ("sac", re.compile(r"actor_loss|critic_loss|train/ent_coef|qf\d?_loss|alpha_loss")),
     ("pretrain", re.compile(r"^lm_loss|consumed_(?:samples|tokens)|^val_loss$|^tokens")),
-)
-_MEASUREMENT = re.compile(
-    r"(?:loss|reward|return|kl|entropy|grad_norm|accuracy|acc)(?:_mean|/mean)?$|ep_rew",
-    re.IGNORECASE,
 )
 _REINFORCED = re.compile(
     r"reward|return|episode|(?:^|[/_])ep_|epret|policy|actor|critic|advantage|value|entropy|"
@@ -140,11 +136,6 @@ def late_console(head: bytes) -> Format | None:
         if long and encoding_of(head)
         else None
     )
-
-
-def measures(names: set[str]) -> bool:
-    """Whether any of the names ends as a measurement does, unlike `loss_weight`."""
-    return any(_MEASUREMENT.search(name) for name in names)
 
 
 def names_training(names: set[str]) -> bool:

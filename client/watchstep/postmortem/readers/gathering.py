@@ -32,8 +32,8 @@ class Bars:
     def moved(self, place: tuple[int, int | None], release: Callable[[Row], None]) -> None:
         """Take note of a bar; rows that were waiting to see it move are numbered and released."""
         at, length = place
-        if self._length is None and length:
-            self._length = length
+        if length and (self._length is None or self._gives_way(length)):
+            self._length, self._at = length, at
         if length != self._length:
             return  # An evaluation's bar.
         if self._drawn_after and self._held:
@@ -46,6 +46,14 @@ class Bars:
             for row in self.rest():
                 release(row)
         self._at = at
+
+    def _gives_way(self, length: int) -> bool:
+        """Whether the bar was that of a preparation: it is done, numbered no row, and was shorter.
+
+        tqdm may not draw the last step.
+        """
+        unused = self._trusted is None and not self._held
+        return unused and self._length is not None and self._at + 1 >= self._length < length
 
     def held(self, row: Row) -> list[Row]:
         """The rows that can be sent off now that another one came."""

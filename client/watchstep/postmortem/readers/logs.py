@@ -73,6 +73,7 @@ class Log:
             the row.
         unnumbered: Which updates with readings, from 1, the log prints no number for although it
             prints some; their `step` is the last one printed. Final after iteration.
+        unnumbered_first: Those before the first printed number; their `step` counts them.
         kind: A guess at the trainer from its metric names ("ppo", "grpo", "dqn", "sac",
             "dpo", "sft", "pretrain"), "" when they do not tell.
         tags: What the log says about the run, such as {"env": "CartPole-v1"}.
@@ -92,6 +93,7 @@ class Log:
     updates: Iterator[Update] = field(default_factory=lambda: iter(()), repr=False)
     unit: Unit = "row"
     unnumbered: set[int] = field(default_factory=set, repr=False)
+    unnumbered_first: range = range(0)
     kind: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     lag_updates: int = 0
@@ -142,6 +144,8 @@ class Log:
             lacks_number = row.readings and row.step is None and last is not None
             if lacks_number and len(self.unnumbered) < _MOST_UNNUMBERED:
                 self.unnumbered.add(updates)
+            if last is None and row.step is not None and row.readings:
+                self.unnumbered_first = range(1, updates)
             last = last if row.step is None else row.step
             if len(self.names) < _MOST_NAMES:
                 self.names.update(row.readings)

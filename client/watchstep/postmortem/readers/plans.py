@@ -19,7 +19,7 @@ _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])acc(?:uracy)?$|rmse|epret|g_gan|score|^cost$",
+    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$",
     re.IGNORECASE,
 )
 Kind = Literal["border", "cell", "prose", "columns", "silent"]

@@ -11,14 +11,19 @@ from collections.abc import Sequence
 
 from watchstep.postmortem.readers import prefixes
 from watchstep.postmortem.readers.naming import metric_name
-from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence, name_as_known
+from watchstep.postmortem.readers.sentences import (
+    Counted,
+    Pair,
+    Sentence,
+    choose_position,
+    name_as_known,
+)
 from watchstep.postmortem.readers.tokens import CLOSE, OPEN, Line, Token, is_whole, split, tokens
 from watchstep.postmortem.readers.vocabulary import (
     COUNTERS,
     EPOCHS,
     EVALUATED,
     GLOBAL,
-    ITERATIONS,
     NOT_IN_DICTIONARIES,
     PREPOSITIONS,
     STATISTICS,
@@ -36,6 +41,7 @@ _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
+_ROUNDED = frozenset("kKMB")
 _BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -228,8 +234,13 @@ class _Reader:
     def _number(self, token: Token) -> None:
         at = self._at
         glued = self._line[at] if at < len(self._line) and not self._line[at].before else None
-        if glued is not None and glued.kind == "word" and not is_unit(glued.text):
-            self._mixed(token, glued)
+        word = glued.text if glued is not None and glued.kind == "word" else ""
+        if word and not is_unit(word) and not (self._words and "." in token.text):
+            self._mixed(token, word)
+            return
+        if word in _ROUNDED and self._words and counter_of(self._words):
+            self._at += 1
+            self._words, self._separator = [], ""  # `Step: 424k` is none of its thousand steps.
             return
         if glued is not None and glued.text == "%" and self._line.text(at + 1) == "|":
             self._note_bar(at + 2)
@@ -245,13 +256,13 @@ class _Reader:
             self._unnamed(token)
         self._skip_unit()
 
-    def _mixed(self, token: Token, glued: Token) -> None:
+    def _mixed(self, token: Token, word: str) -> None:
         """`1epoch`, `100batch` count; `3x3` and `7b-chat` are words."""
         self._at += 1
-        if glued.text.lower() in {"epoch", "batch"} and is_whole(token):
-            self._counted.append(Counted(glued.text.lower(), token.slot))
+        if word.lower() in {"epoch", "batch"} and is_whole(token):
+            self._counted.append(Counted(word.lower(), token.slot))
         else:
-            self._words.append(token.text + glued.text)
+            self._words.append(token.text + word)
 
     def _part_of_word(self, token: Token) -> bool:
         """Whether a number is the end of a word or range, as in `gpu-0`."""
@@ -350,7 +361,8 @@ class _Reader:
         self._sentence.bar = bar
         self._sentence.described = self._loose > 0
         self._at = at + 4
-        if self._counted and self._counted[-1].word in EPOCHS:
+        within_epoch = self._counted and self._counted[-1].word in EPOCHS
+        if within_epoch and not self._sentence.evaluates:
             self._counted.append(Counted("batch", bar.slot, bar.length))
 
     def _skip_unit(self) -> None:
@@ -449,6 +461,9 @@ class _Reader:
                 self._head()
         elif self._words and text == "(" and self._continues(end):
             self._suffix(begin, end)
+        elif text == "[" and end == self._at + 1 and self._line.is_number(end + 1):
+            # `[Loss] 0.5 | [step] 89`
+            self._words, self._at = [self._line.text(self._at)], end + 1
         else:
             if self._words and not token.before and is_settings(self._words[-1]):
                 self._sentence.settings = True
@@ -484,7 +499,7 @@ class _Reader:
         cut_name = leftover and len(sentence.pairs) >= 3 and self._after == "|"
         sentence.torn = bool(self._separator) or cut_name
         self._drop()
-        self._place()
+        choose_position(sentence, self._counted, self._leading)
         name_as_known(sentence)
         only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar
         sentence.lone = only and self._loose <= 1 and not sentence.quoted
@@ -493,27 +508,3 @@ class _Reader:
         sentence.heads = sentence.bare and (ends or self._loose > 0 or len(self._counted) > 1)
         if sentence.position is not None and sentence.position.length >= 0:
             sentence.heads = sentence.bare
-
-    def _place(self) -> None:
-        """Choose what the line counts: over the whole run, else in an epoch, else any other."""
-        counters, sentence = self._counted, self._sentence
-        epochs = EPOCHS
-        if any(counter.word in ITERATIONS for counter in counters):
-            epochs |= {"ep"}  # Beside iterations it is no episode.
-        epoch = next((counter for counter in counters if counter.word in epochs), None)
-        overall = next((counter for counter in counters if counter.word in GLOBAL), None)
-        plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
-        if overall is not None:
-            sentence.position = overall
-        elif plain:
-            sentence.position, sentence.epoch = plain[0], epoch
-            # What another counter counts is a reading: the steps of an episode.
-            sentence.pairs += [Pair(other.word, other.slot, strong=True) for other in plain[1:]]
-        elif self._leading is not None:
-            sentence.position = self._leading
-        elif (
-            sentence.bar is not None and not (sentence.quoted or sentence.keras) and sentence.pairs
-        ):
-            sentence.position = sentence.bar
-        elif epoch is not None:
-            sentence.position = epoch

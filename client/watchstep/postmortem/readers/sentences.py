@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from watchstep.postmortem.readers.logs import Unit
-from watchstep.postmortem.readers.vocabulary import EPOCHS, ITERATIONS
+from watchstep.postmortem.readers.vocabulary import EPOCHS, GLOBAL, ITERATIONS
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ def name_as_known(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
-    elif {"learn", "total", "remaining"} <= names:
+    elif {"learn", "total"} <= names:
         table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
         table = {} if first.strong else _BARE_SETS
@@ -114,3 +115,39 @@ def name_as_known(sentence: Sentence) -> None:
         return
     for pair in sentence.pairs:
         pair.name = table.get(pair.name, pair.name)
+
+
+def choose_position(
+    sentence: Sentence, counters: Sequence[Counted], leading: Counted | None
+) -> None:
+    """Choose what a line counts: over the whole run, else in an epoch, else any other.
+
+    Args:
+        sentence: Gets the position.
+        counters: That the line names.
+        leading: A number at its beginning.
+    """
+    epochs = EPOCHS
+    if any(counter.word in ITERATIONS for counter in counters):
+        epochs |= {"ep"}  # Beside iterations it is no episode.
+    epoch = next((counter for counter in counters if counter.word in epochs), None)
+    overall = next((counter for counter in counters if counter.word in GLOBAL), None)
+    plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
+    if overall is not None:
+        sentence.position = overall
+    elif plain:
+        position = plain[0]
+        if position.length >= 0 and position.word in ITERATIONS | {"batch", "minibatch"}:
+            # `iter 14/15 | step 89`: a step without an end counts over the whole run.
+            open_ended = (c for c in plain if c.word in {"step", "steps"} and c.length < 0)
+            position = next(open_ended, position)
+        sentence.position, sentence.epoch = position, epoch
+        # What another counter counts is a reading: the steps of an episode.
+        others = (other for other in plain if other is not position)
+        sentence.pairs += [Pair(other.word, other.slot, strong=True) for other in others]
+    elif leading is not None:
+        sentence.position = leading
+    elif sentence.pairs and not (sentence.quoted or sentence.keras or sentence.evaluates):
+        sentence.position = sentence.bar or epoch
+    elif epoch is not None:
+        sentence.position = epoch

@@ -134,9 +134,10 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
             row.step, row.epoch, row.length = held.step, held.epoch, held.length
         if held is not None and not begun and row.readings:
             # What was said before the first row belongs to it, but for starts that failed.
-            row.event = None if _failed(held) else held.event
-            if _failed(held):
+            if row.event is None and _failed(held):
                 log.note(FAILED_START)
+            elif row.event is None:
+                row.event = held.event
         elif held is not None:
             yield _survived(held, row)
         begun = begun or bool(row.readings)

@@ -34,11 +34,11 @@ PREPOSITIONS, STATISTICS = _WORDS["before no reading"], _WORDS["statistics"]
 _UNIT = re.compile(
     r"(?:[numµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|%|x|[kKMGTP]?i?[bB](?:ytes)?"
     r"|[kKMGT]|its?|steps?|samples?|tok|tokens?|frames?|examples?|imgs?|images?|fps|nats?|bits?|dB"
-    r"|[TGMP]?FLOPS?|Hz|[WC])(?:/[A-Za-z]{1,10})?"
+    r"|[TGMP]?FLOPS?|Hz|[WCm])(?:/[A-Za-z]{1,10})?"
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
-    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$",
+    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
@@ -52,6 +52,8 @@ _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", 
 def counter_of(words: Sequence[str]) -> str:
     """The counter that a name ends in, "" where it is another name."""
     small = [word.lower() for word in words[-4:]]
+    if small[-1] == "number" and len(small) > 1:
+        small.pop()
     last, before = small[-1], small[:-1]
     whole_name = " ".join(small)
     if whole_name in COUNTERS:
