@@ -104,7 +104,7 @@ class Reports:
     def health(self, firing: Iterable[AlertRecord]) -> Health:
         """The word for the run, with the alerts that fire."""
         alerts = [
-            FiringAlert(alert.severity, alert.metric, alert.labels.get("stage") == "divergence")
+            FiringAlert(alert.severity, alert.metric, alert.labels.get("stage", ""))
             for alert in firing
         ]
         rows = ([mark == "1" for mark in row] for row in self.finite.values())
