@@ -53,6 +53,10 @@ def _updates(run: Run) -> Iterator[Update]:
         attempt = row["attempt"]
         seqs[attempt] += 1
         yield Update(seqs[attempt], number, float(number), row["metrics"], None, attempt)
+    if run.failure:
+        last, event = len(run.updates) + 1, {"kind": "failed", "error": run.failure}
+        attempt = run.updates[-1]["attempt"]
+        yield Update(seqs[attempt] + 1, last, float(last), {}, event, attempt)
 
 
 def fitted(pairs: Pairs) -> tuple[float, float]:
