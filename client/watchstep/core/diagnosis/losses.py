@@ -8,6 +8,7 @@ from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import (
     AFTER,
+    START,
     Climb,
     Leap,
     Points,
@@ -231,12 +232,14 @@ def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
     """How a steady climb stands to the start: past it by far, or without ever having come down."""
     sizes = [abs(value) for _, value in columns.finite(name)]
     levels = [median(sizes[at : at + 5]) for at in range(len(sizes) - 4)]
-    start = levels[0]
+    start = median(sizes[:START])
     signs: Signs = {}
     if rise.high > BEYOND_START * start:
         # Wrong data are no worse than chance for long, and too large a step leaps.
         signs["loss_climbs_beyond"] = f"{name} had begun at {start:.4g}"
-    if min(levels) > 0.95 * min(levels[:10]) and min(levels[-1], rise.high) > 1.5 * start:
+    has_fallen = min(levels) < 0.95 * min(levels[:10])
+    # Steps that are too large are done with it in a few reports.
+    if not has_fallen and rise.reports >= 20 and min(levels[-1], rise.high) > 1.5 * start:
         signs["loss_never_descended"] = f"{name} began at {start:.4g}, never fell and climbed on"
     return signs
 
