@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from benchmarks.judgement.runs import Run
-from benchmarks.judgement.scoring import Score
+from benchmarks.judgement.scoring import Score, right_causes
 from watchstep.core.diagnosis import scores, signs
 from watchstep.core.updates import Update
 from watchstep.rules import AUTO, load
@@ -24,24 +24,27 @@ def table_numbers(runs: Iterable[Run]) -> tuple[float, float]:
     """
     rules = load([AUTO])
     cases = [
-        (run.truth.cause, scores(signs(rules, list(_updates(run))[-HISTORY:], ())))
+        (right_causes(run), scores(signs(rules, list(_updates(run))[-HISTORY:], ())))
         for run in runs
         if run.truth.harm and run.truth.cause
     ]
 
     def likelihood(slope: float, nothing: float) -> float:
-        return sum(_said_of(cause, weighed, slope, nothing) for cause, weighed in cases)
+        return sum(_said_of(causes, weighed, slope, nothing) for causes, weighed in cases)
 
     slopes, nothings = [each / 10 for each in range(4, 21)], [each / 2 for each in range(-3, 4)]
     return max(itertools.product(slopes, nothings), key=lambda numbers: likelihood(*numbers))
 
 
-def _said_of(cause: str, weighed: dict[str, float], slope: float, nothing: float) -> float:
-    """Logarithm of the confidence in the truth; in nothing, where its cause was no candidate."""
+def _said_of(
+    causes: frozenset[str], weighed: dict[str, float], slope: float, nothing: float
+) -> float:
+    """Logarithm of the confidence in what is right; in nothing, where that was no candidate."""
     logits = {"": nothing} | {name: slope * score for name, score in weighed.items()}
     highest = max(logits.values())
     whole = sum(math.exp(logit - highest) for logit in logits.values())
-    return logits.get(cause, nothing) - highest - math.log(whole)
+    right = max((logits[cause] for cause in causes if cause in logits), default=nothing)
+    return right - highest - math.log(whole)
 
 
 def _updates(run: Run) -> Iterator[Update]:
@@ -50,6 +53,10 @@ def _updates(run: Run) -> Iterator[Update]:
         attempt = row["attempt"]
         seqs[attempt] += 1
         yield Update(seqs[attempt], number, float(number), row["metrics"], None, attempt)
+    if run.failure:
+        last, event = len(run.updates) + 1, {"kind": "failed", "error": run.failure}
+        attempt = run.updates[-1]["attempt"]
+        yield Update(seqs[attempt] + 1, last, float(last), {}, event, attempt)
 
 
 def fitted(pairs: Pairs) -> tuple[float, float]:

@@ -20,6 +20,7 @@ class Kind:
         early: Share of the runs that have it from the first update on.
         span: Where in the run it begins otherwise, as shares of its updates.
         variant: The variant of the healthy run that it breaks.
+        also: Causes that describe what is done just as well.
     """
 
     cause: str
@@ -29,6 +30,7 @@ class Kind:
     early: float = 0.0
     span: tuple[float, float] = (0.3, 0.6)
     variant: str = "plain"
+    also: tuple[str, ...] = ()
 
 
 _SOON, _LATE = (0.05, 0.3), (0.6, 0.9)
@@ -53,7 +55,8 @@ FAULTS: dict[str, Kind] = {
     "nan_batch": Kind("nonfinite-input", _RL, "once"),
     "nan_input": Kind("nonfinite-input", _RL, "for-good"),
     "inf_input": Kind("nonfinite-input", _RL, "once"),
-    "corrupted_share": Kind("data-fault", _RL, "inputs", sizes=(0.5, 0.9)),
+    # Noise thirty times as large as sound inputs in the place of some of them.
+    "corrupted_share": Kind("data-fault", _RL, "inputs", sizes=(0.5, 0.9), also=("input-scale",)),
     "labels_shuffled": Kind("data-fault", _RL, "labels"),
     "input_scale": Kind("input-scale", _RL, sizes=(1e3, 1e4)),
     "reward_scale": Kind("reward-scale", _RL, sizes=(1e3, 1e6)),

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.judgement.answer import Alert, Answer
+from benchmarks.judgement.faults import FAULTS
 from benchmarks.judgement.runs import Run, Truth
 
 SOON = 20
 """Updates after the first evidence within which a word comes soon."""
 BINS = (0.0, 0.4, 0.6, 0.8, 0.9, 1.0001)
 LOUD = ("warning", "critical")
+LOST_AT_ONCE = frozenset({"nonfinite-input", "corrupted-parameters"})
+"""Causes that leave the same log where the first reading that differs is not finite."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Score:
             the fault had begun; None without one. The end of a run by an exception is told by
             any such alert in its last update.
         critical: The same for critical alerts alone.
+        right_causes: Those that are right: the truth's, and what the log cannot tell from it.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Score:
     answer: Answer
     told: int | None = None
     critical: int | None = None
+    right_causes: frozenset[str] = frozenset()
 
     @property
     def evidence(self) -> int:
@@ -67,7 +72,7 @@ class Score:
     @property
     def cause_right(self) -> bool:
         """Whether the first cause is the right one. To abstain is not right."""
-        return bool(self.cause) and self.cause == self.truth.cause
+        return self.cause in self.right_causes
 
     def raised(self, severity: str) -> bool:
         return any(alert.severity == severity for alert in self.answer.alerts)
@@ -85,7 +90,24 @@ def scored(run: Run, answer: Answer) -> Score:
         answer,
         _first(alert for alert in relevant if alert.severity in LOUD),
         _first(alert for alert in relevant if alert.severity == "critical"),
+        right_causes(run),
     )
+
+
+def right_causes(run: Run) -> frozenset[str]:
+    """The truth's cause, and those that the log of this run cannot tell from it; see README.md."""
+    truth = run.truth
+    if not truth.cause or truth.fault is None:
+        return frozenset()
+    causes = {truth.cause, *FAULTS[truth.fault].also}
+    if truth.cause in LOST_AT_ONCE and truth.evidence_update:
+        first = run.updates[truth.evidence_update - 1]["metrics"]
+        if not all(math.isfinite(first.get(name, 0.0)) for name in truth.chain):
+            causes |= LOST_AT_ONCE
+    shows_overflow = any("scale" in name or "grad" in name for name in truth.chain)
+    if truth.fault == "fp16_overflow" and not shows_overflow:
+        causes.add("nothing-trained")
+    return frozenset(causes)
 
 
 def _speaks_of(alert: Alert, run: Run) -> bool:

@@ -161,6 +161,34 @@ def test_a_loss_that_rises_with_its_gradient_is_not_put_down_to_the_data(
     assert all(cause.confidence < 0.5 for cause in causes)
 
 
+@pytest.mark.parametrize(
+    "ascending",
+    [
+        # From a trained model on, by a power of the time, as Adam climbs.
+        lambda at: falling(at) if at < 40 else falling(40) + 0.002 * (at - 40) ** 3,
+        # Never anything but ascent: slow at first, then by orders of magnitude.
+        lambda at: (2.3 + 1e-5 * at**4) * (1.0 + 0.03 * noise(at)),
+    ],
+    ids=["after it was learnt", "from the start"],
+)
+def test_a_steady_climb_far_past_the_start_is_ascent_whatever_the_gradient_does(
+    rules: RuleSet, ascending: Callable[[int], float]
+) -> None:
+    def climbing(at: int) -> Readings:
+        loss = ascending(at)
+        return {"loss": loss, "grad_norm": (1.0 + loss) * (1.0 + 0.1 * noise(at)), "lr": 3e-3}
+
+    assert first(rules, history(climbing)).name == "loss-sign"
+
+
+def test_weights_that_multiply_after_a_slow_descent_are_no_wrong_sign(rules: RuleSet) -> None:
+    def growing(at: int) -> Readings:
+        grown = max(1.0, 1.25 ** (at - 50))
+        return {"loss": (2.3 - 0.01 * min(at, 50)) * grown * (1.0 + 0.02 * noise(at)), "lr": 1e-3}
+
+    assert first(rules, history(growing)).name == "unstable-dynamics"
+
+
 def test_a_rate_above_the_usual_keeps_a_slow_climb_from_being_put_down_to_a_sign(
     rules: RuleSet,
 ) -> None:
@@ -395,6 +423,16 @@ def test_a_coefficient_that_grows_without_end_is_named(rules: RuleSet) -> None:
     cause = first(rules, history(growing))
 
     assert (cause.name, cause.kind) == ("entropy-coefficient", "too-high")
+
+
+def test_a_policy_that_one_step_makes_certain_has_stepped_too_far(rules: RuleSet) -> None:
+    def certain(at: int) -> Readings:
+        entropy = 0.67 * math.exp(-at / 60.0) if at < 50 else 1e-5
+        loss = 0.05 * noise(at) if at < 52 else 0.0
+        reward = 0.4 * at if at < 50 else 20.0 - 0.5 * (at - 50)
+        return {"policy_loss": loss, "entropy": entropy, "average_reward": reward + noise(at)}
+
+    assert first(rules, history(certain)).name == "learning-rate"
 
 
 def test_no_reward_before_the_first_episode_has_ended_is_no_bad_input(rules: RuleSet) -> None:

@@ -82,6 +82,32 @@ def test_to_abstain_is_not_right_and_costs_no_brier() -> None:
     assert figures.brier == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize(
+    ("first", "right"),
+    [
+        (math.nan, {"nonfinite-input", "corrupted-parameters"}),
+        (9.0, {"corrupted-parameters"}),
+    ],
+    ids=["out of nothing", "after a leap"],
+)
+def test_a_broken_weight_is_told_from_a_bad_input_only_where_a_number_leapt_before(
+    first: float, right: set[str]
+) -> None:
+    truth = dataclasses.replace(BROKEN, fault="bit_flip", cause="corrupted-parameters")
+    updates = [{"step": 1, "attempt": 1, "metrics": {"train_loss": 1.0}}] * 41
+    leap = {"step": 1, "attempt": 1, "metrics": {"train_loss": first}}
+
+    assert scoring.right_causes(Run("cnn/x", truth, [*updates, leap])) == right
+
+
+def test_an_overflow_that_is_not_logged_is_nothing_trained() -> None:
+    truth = dataclasses.replace(BROKEN, fault="fp16_overflow", cause="loss-scale-overflow")
+    logged = dataclasses.replace(truth, chain=("train_loss", "loss_scale"))
+
+    assert score(truth, causes=(("nothing-trained", 0.6),)).cause_right
+    assert not score(logged, causes=(("nothing-trained", 0.6),)).cause_right
+
+
 def test_healthy_runs_count_for_false_alarms_alone() -> None:
     scores = [
         score(HEALTHY),

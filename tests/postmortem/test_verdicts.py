@@ -87,6 +87,17 @@ def test_a_run_that_goes_on_after_a_nan_has_diverged_and_one_that_explodes_has_n
     assert examined(run_of(tmp_path / "b" / "huge.jsonl", huge)).verdict == "exploded"
 
 
+def test_a_run_that_never_learnt_has_not_exploded_and_was_never_good(tmp_path: Path) -> None:
+    rows = [{"loss": 2.3 + 0.01 * (at % 3), "learning_rate": 0.0} for at in range(60)]
+
+    examination = examined(run_of(tmp_path / "idle.jsonl", rows))
+
+    assert examination.verdict == "suspicious"
+    assert "nothing is learnt" in examination.verdict_because
+    assert {span.severity for span in examination.alerts} == {"warning", "critical"}
+    assert (examination.first_bad_update, examination.last_good_update) == (1, None)
+
+
 def test_an_early_warning_long_before_is_not_the_first_bad_update(tmp_path: Path) -> None:
     rows = healthy_rows(400)
     rows[39] = {**HEALTHY, "train/approx_kl": 0.4}

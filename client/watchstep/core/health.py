@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import (
     ONSET_UPDATES,
+    STANDSTILL,
     Holding,
     Lead,
     Mark,
@@ -28,8 +29,8 @@ from watchstep.core.updates import Severity, Transition, Update
 Health = Literal["healthy", "suspicious", "exploded", "diverged", "unjudged"]
 HEALTHS: Mapping[Health, str] = {
     "healthy": "no warning and no critical alert fires, and there is enough to judge by",
-    "suspicious": "a warning fires, or a core reading is often not finite",
-    "exploded": "a critical alert fires while the core readings are finite",
+    "suspicious": "a warning fires, nothing is learnt, or a core reading is often not finite",
+    "exploded": "a critical alert fires, of more than a standstill; core readings are finite",
     "diverged": "a core reading is no finite number any more, or an alert says that all is lost",
     "unjudged": "nothing fires, and too little was reported to call the run healthy",
 }
@@ -51,12 +52,12 @@ class FiringAlert(NamedTuple):
     Attributes:
         metric: The reading that it is about; "" for alerts about events, texts and silence, which
             are the run's status and not its health.
-        diverged: Whether its rule has the label `stage: divergence`.
+        stage: Its rule's label `stage`: "divergence", one of `STANDSTILL`, or none.
     """
 
     severity: Severity
     metric: str
-    diverged: bool = False
+    stage: str = ""
 
 
 def health_of(
@@ -71,17 +72,20 @@ def health_of(
         judged: Whether enough was reported to call the run healthy.
     """
     counted = [alert for alert in alerts if alert.metric]
-    critical = [alert for alert in counted if alert.severity == "critical"]
+    critical = [
+        alert for alert in counted if alert.severity == "critical" and alert.stage not in STANDSTILL
+    ]
     latest = [list(row)[-REPORTS_KEPT:] for row in reports]
     lost = [row.count(False) for row in latest]
     # One NaN may come of a mask that left nothing; all of five are no accident, whatever the
     # rules say. Where a critical alert says so too, the newest report is enough.
-    if any(count >= REPORTS_KEPT for count in lost) or any(alert.diverged for alert in critical):
+    says_lost = any(alert.stage == "divergence" for alert in critical)
+    if says_lost or any(count >= REPORTS_KEPT for count in lost):
         return "diverged"
     often = any(2 * count > REPORTS_KEPT for count in lost)
     if critical:
         return "diverged" if often or any(row and not row[-1] for row in latest) else "exploded"
-    if often or any(alert.severity == "warning" for alert in counted):
+    if often or any(alert.severity != "info" for alert in counted):
         return "suspicious"
     return "healthy" if judged else "unjudged"
 
@@ -94,7 +98,7 @@ class _Attempt:
     """What is remembered of one attempt.
 
     Attributes:
-        last: The newest update with readings; row 0 before the first.
+        start, last: The first and the newest update with readings; row 0 before the first.
         reports: For every core reading a character for each of its last reports, oldest first:
             "1" where it was finite, else "0".
         lost_since: For every core reading that was not finite at its newest report, the first
@@ -108,6 +112,7 @@ class _Attempt:
     """
 
     number: int = 0
+    start: Mark = _NOTHING
     last: Mark = _NOTHING
     reports: dict[str, str] = field(default_factory=dict)
     lost_since: dict[str, Mark] = field(default_factory=dict)
@@ -128,18 +133,18 @@ class HealthTracker:
     Args:
         role: The role of a name as reported, see `watchstep.core.roles`.
         canonical: The vocabulary's name for it.
-        diverges: Whether the rule of that name has the label `stage: divergence`.
+        stage: The label `stage` of the rule of that name.
     """
 
     def __init__(
         self,
         role: Callable[[str], str],
         canonical: Callable[[str], str] = str,
-        diverges: Callable[[str], bool] = lambda _: False,
+        stage: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._role = role
         self._canonical = canonical
-        self._diverges = diverges
+        self._stage = stage
         self._alerts: dict[tuple[str, str], FiringAlert] = {}
         self._began: dict[tuple[str, str], Mark] = {}
         self._attempt = _Attempt()
@@ -177,7 +182,7 @@ class HealthTracker:
             (
                 rule
                 for (rule, _), alert in self._alerts.items()
-                if alert.metric and alert.diverged and alert.severity == "critical"
+                if alert.metric and alert.stage == "divergence" and alert.severity == "critical"
             ),
             "",
         )
@@ -206,6 +211,7 @@ class HealthTracker:
         kind = (update.event or {}).get("kind")
         if update.readings:
             mark = now.last = Mark(before.row + 1, update.seq, update.step, *previous)
+            now.start = now.start if now.start.row else mark
             now.ended = False
             now.recent.append((mark, update.readings))
             self._count(update.readings, mark)
@@ -253,14 +259,16 @@ class HealthTracker:
             self._alerts.pop(key, None)
         if transition.change != "firing":
             return
-        self._alerts[key] = FiringAlert(
-            transition.severity, transition.metric, self._diverges(transition.rule)
-        )
+        stage = self._stage(transition.rule)
+        alert = FiringAlert(transition.severity, transition.metric, stage)
+        self._alerts[key] = alert
         if len(now.holdings) < MOST_HOLDINGS:
-            first = began if transition.severity == "info" else self._onset(transition, began)
-            now.holdings.append(Holding(*key, transition.severity, began, first))
-        about_readings = bool(transition.metric)
-        if transition.severity == "critical" and about_readings and now.exploded is None:
+            first = began if alert.severity == "info" else self._onset(transition, began)
+            if stage == "unlearnt" and now.start.row:
+                first = now.start
+            now.holdings.append(Holding(*key, alert.severity, began, first))
+        explodes = alert.severity == "critical" and alert.metric and stage not in STANDSTILL
+        if explodes and now.exploded is None:
             now.exploded = mark
 
     def _onset(self, transition: Transition, began: Mark) -> Mark:
@@ -281,55 +289,3 @@ class HealthTracker:
         # A run's only loss stands for `train/loss`, whatever it is called.
         names += [name for name, reading in readings.items() if reading == value]
         return next(iter(names), "")
-
-    def snapshot(self) -> dict[str, Any]:
-        """Everything, as plain JSON."""
-        now = self._attempt
-        return {
-            "attempt": now.number,
-            "last": now.last,
-            "reports": dict(now.reports),
-            "lost_since": dict(now.lost_since),
-            "judged": dict(now.judged),
-            "enough": now.enough,
-            "holdings": [[*holding] for holding in now.holdings],
-            "damage": now.damage,
-            "exploded": now.exploded,
-            "ended": now.ended,
-            # JSON has no NaN and no infinity: those are written as text.
-            "recent": [
-                [mark, {name: _to_json(value) for name, value in readings.items()}]
-                for mark, readings in now.recent
-            ],
-            "alerts": [[*key, *alert] for key, alert in self._alerts.items()],
-            "began": [[*key, mark] for key, mark in self._began.items()],
-        }
-
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Become what `snapshot` wrote down, also after a way through JSON."""
-        self._attempt = _Attempt(
-            number=snapshot["attempt"],
-            last=Mark(*snapshot["last"]),
-            reports=dict(snapshot["reports"]),
-            lost_since={name: Mark(*mark) for name, mark in snapshot["lost_since"].items()},
-            judged=dict(snapshot["judged"]),
-            enough=snapshot["enough"],
-            holdings=[
-                Holding(rule, metric, severity, *(Mark(*mark) for mark in marks))
-                for rule, metric, severity, *marks in snapshot["holdings"]
-            ],
-            damage=Mark(*snapshot["damage"]) if snapshot["damage"] else None,
-            exploded=Mark(*snapshot["exploded"]) if snapshot["exploded"] else None,
-            ended=snapshot["ended"],
-        )
-        for mark, readings in snapshot.get("recent", ()):
-            numbers = {name: float(value) for name, value in readings.items()}
-            self._attempt.recent.append((Mark(*mark), numbers))
-        self._alerts = {
-            (rule, metric): FiringAlert(*rest) for rule, metric, *rest in snapshot["alerts"]
-        }
-        self._began = {(rule, metric): Mark(*mark) for rule, metric, mark in snapshot["began"]}
-
-
-def _to_json(value: float) -> float | str:
-    return value if value - value == 0.0 else str(value)

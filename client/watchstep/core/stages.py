@@ -17,6 +17,9 @@ STAGES: tuple[Stage, ...] = ("early signs", "explosion", "divergence", "aftermat
 EXPLOSION_UPDATES = 5
 """An explosion that has lasted this long is aftermath: the seed document's downstream effects
 set in 5 updates after it."""
+STANDSTILL = frozenset({"standstill", "unlearnt"})
+"""Labels `stage` of rules that say that nothing is learnt any more, or ever was. No number of such
+a run has exploded, however critical it is to know of; of the second kind no update was good."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
 ONSET_UPDATES = 150
@@ -241,6 +244,11 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     columns = Columns(rules, history, alerts)
     attempt = columns.attempt
     mine = [alert for alert in alerts if alert.attempt == attempt and alert.change == "firing"]
+    critical = [
+        alert.seq
+        for alert in mine
+        if alert.severity == "critical" and _stage_label(rules, alert) not in STANDSTILL
+    ]
     damage, ended = _damage(columns, history)
     holdings = _holdings(rules, columns, mine)
     bad = first_bad(holdings, damage)
@@ -249,7 +257,7 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
         first_bad_update=None if bad is None else bad.seq,
         last_good_update=None if bad is None else bad.previous_seq,
         damage_update=None if damage is None else damage.seq,
-        phases=_phases(columns, mine, bad, damage, ended),
+        phases=_phases(columns, critical, bad, damage, ended),
         leads=() if damage is None else leads(holdings, damage),
     )
 
@@ -286,6 +294,8 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
     for alert in alerts:
         at = rules.index.get(alert.rule)
         waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
+        if _stage_label(rules, alert) == "unlearnt":
+            waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
         place = onset(column) if alert.metric and alert.severity != "info" else len(column)
@@ -295,9 +305,14 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
     return holdings
 
 
+def _stage_label(rules: RuleSet, alert: Transition) -> str:
+    at = rules.index.get(alert.rule)
+    return "" if at is None else rules.rules[at].labels.get("stage", "")
+
+
 def _phases(
     columns: Columns,
-    alerts: Sequence[Transition],
+    critical: Sequence[int],
     bad: Mark | None,
     damage: Mark | None,
     ended: int | None,
@@ -305,7 +320,6 @@ def _phases(
     if bad is None:
         return ()
     last = max([row.seq for row in columns.rows[-1:]] + [ended or 0, bad.seq])
-    critical = [alert.seq for alert in alerts if alert.severity == "critical"]
     exploded = _mark(columns, min(critical)).row if critical else None
     seqs = {bad.seq, last, *(update.seq for update in columns.rows if update.seq > bad.seq)}
     phases: list[Phase] = []

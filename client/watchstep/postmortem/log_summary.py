@@ -13,7 +13,7 @@ from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
-from watchstep.core.stages import Mark
+from watchstep.core.stages import STANDSTILL, Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -86,11 +86,13 @@ class Episode:
 
     Attributes:
         row: Position among the log's updates with readings, from 1.
+        explodes: Unless it says that nothing is learnt.
     """
 
     rule: str
     action: Action
     row: int
+    explodes: bool = True
 
 
 @dataclass
@@ -292,12 +294,9 @@ def fold(
 
 
 def _tracker(rules: RuleSet) -> HealthTracker:
-    labels = {rule.name: rule.labels.get("stage") for rule in rules.rules}
-    return HealthTracker(
-        rules.role,
-        rules.canonical,
-        lambda name: name in _LOST or labels.get(name) == "divergence",
-    )
+    labels = {rule.name: rule.labels.get("stage", "") for rule in rules.rules}
+    labels |= dict.fromkeys(_LOST, "divergence")
+    return HealthTracker(rules.role, rules.canonical, lambda name: labels.get(name, ""))
 
 
 def _starts_over(summary: LogSummary, update: Update) -> bool:
@@ -409,7 +408,10 @@ def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
     if len(summary.fired) < MOST_EPISODES:
         summary.fired.append(transition)
         if transition.severity == "critical":
-            episode = Episode(transition.rule, transition.action, max(summary.count, 1))
+            at = summary.rules.index.get(transition.rule)
+            stage = "" if at is None else summary.rules.rules[at].labels.get("stage", "")
+            explodes = stage not in STANDSTILL
+            episode = Episode(transition.rule, transition.action, max(summary.count, 1), explodes)
             summary.critical.append(episode)
     span = summary.spans.get(key)
     if span is not None:

@@ -16,7 +16,7 @@ VerdictWord = Literal["unjudged", "healthy", "suspicious", "exploded", "diverged
 VERDICTS: Mapping[VerdictWord, str] = {
     "unjudged": "nothing fired, and too little was logged to call the run healthy",
     "healthy": "no rule of severity warning or critical fired",
-    "suspicious": "warnings, and nothing that proves harm",
+    "suspicious": "warnings, or a run that learns nothing; no number that has exploded",
     "exploded": "a critical alert while every number stayed finite",
     "diverged": "core readings stay NaN or infinite, or an alert or the trainer says so",
     "died": "the trainer failed, and the readings before it show no reason",
@@ -77,14 +77,17 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     lost = _lost_because(summary, unit)
     if lost:
         return "diverged", lost
-    critical = next((span for span in summary.critical if span.rule not in DEATHS), None)
-    if critical is not None:
+    critical = [episode for episode in summary.critical if episode.rule not in DEATHS]
+    exploding = next((episode.rule for episode in critical if episode.explodes), "")
+    if exploding:
         return (
             "exploded",
-            f"{critical.rule} fired, a critical alert, and the run went on with finite numbers",
+            f"{exploding} fired, a critical alert, and the run went on with finite numbers",
         )
     if summary.failure is not None:
         return "died", VERDICTS["died"]
+    if critical:
+        return "suspicious", f"{critical[0].rule} fired: nothing is learnt"
     suspicion = _suspicious_because(summary)
     if suspicion:
         return "suspicious", suspicion

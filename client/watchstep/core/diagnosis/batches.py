@@ -83,15 +83,12 @@ def _spread(columns: Columns) -> Signs:
     spreads = columns.finite(SPREAD)
     means = columns.column(MEAN)
     below = [(row, value) for row, value in spreads if value < WINDOW]
-    recent = [value for _, value in spreads[-10:]]
     if below and len(spreads) >= 3:
         row, value = below[0]
         signs["spread_in_window"] = (
             f"{SPREAD} = {value:.3g} at {columns.where(row)}, below 1e-4 in {len(below)} of"
             f" {len(spreads)} updates"
         )
-    elif len(recent) >= 3 and min(value for _, value in spreads) > 1e-2:
-        signs["spread_healthy"] = f"{SPREAD} stayed above 0.01 throughout"
     noisy = [
         (row, value, mean)
         for row, value in spreads

@@ -8,6 +8,7 @@ from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import (
     AFTER,
+    START,
     Climb,
     Leap,
     Points,
@@ -27,6 +28,8 @@ FAR, ABSURD = 1e6, 1e12
 MULTIPLIES = 0.62
 """Half-way, in logarithms, growth by a constant factor has made 0.5 of its way, and growth by a
 constant amount, if tenfold, 0.74."""
+BEYOND_START = 3.0
+"""Times the loss that knowing nothing gives."""
 WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
@@ -149,6 +152,8 @@ TELLS_RATE_FROM_DATA = frozenset(
         "loss_at_chance",
         "loss_relearnt",
         "loss_multiplies",
+        "loss_climbs_beyond",
+        "loss_never_descended",
         "loss_leapt_far",
         "loss_absurd",
         "leap_healed",
@@ -218,6 +223,24 @@ def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
     from_start = columns.is_whole and rise.row <= max(3, len(columns) // 10)
     if from_start and rise.reports > 0.6 * len(columns.finite(name)):
         signs["loss_climbs_from_start"] = f"{name} has climbed since its start"
+    if columns.is_whole and columns.family == "supervised" and not is_adversarial(name):
+        signs |= _climb_and_start(columns, name, rise)
+    return signs
+
+
+def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
+    """How a steady climb stands to the start: past it by far, or without ever having come down."""
+    sizes = [abs(value) for _, value in columns.finite(name)]
+    levels = [median(sizes[at : at + 5]) for at in range(len(sizes) - 4)]
+    start = median(sizes[:START])
+    signs: Signs = {}
+    if rise.high > BEYOND_START * start:
+        # Wrong data are no worse than chance for long, and too large a step leaps.
+        signs["loss_climbs_beyond"] = f"{name} had begun at {start:.4g}"
+    has_fallen = min(levels) < 0.95 * min(levels[:10])
+    # Steps that are too large are done with it in a few reports.
+    if not has_fallen and rise.reports >= 20 and min(levels[-1], rise.high) > 1.5 * start:
+        signs["loss_never_descended"] = f"{name} began at {start:.4g}, never fell and climbed on"
     return signs
 
 

@@ -190,6 +190,11 @@ def _certainty(name: str, values: list[float], text: str) -> Signs:
     """How much of the entropy of a choice is left."""
     first, last = median(values[:3]), median(values[-3:])
     signs: Signs = {}
+    for at in range(5, len(values) - 2):
+        before, after = median(values[at - 5 : at]), max(values[at : at + 3])
+        if before > 0.1 * first and after < 0.03 * before:
+            signs["entropy_fell_at_once"] = f"{name} fell from {before:.3g} to {after:.2g} at once"
+            break
     if last < 0.03 * first:
         signs["entropy_gone"] = text
         if median(values[: max(5, len(values) // 4)][-3:]) < 0.1 * first:

@@ -175,7 +175,7 @@ def _rate_at_resume(before: Columns, columns: Columns) -> Signs:
     old, new = (each.finite(name)[::step][:3] for each, step in ((before, -1), (columns, 1)))
     if not old or not new:
         return {}
-    last, first = old[0][1], new[0][1]
+    last = old[0][1]
     top = max(value for _, value in new)
     if last > 0.0 and top > 2.0 * last:
         return {
@@ -184,7 +184,7 @@ def _rate_at_resume(before: Columns, columns: Columns) -> Signs:
                 f" first reports of attempt {columns.attempt}"
             )
         }
-    return {"rate_kept_at_resume": f"{name} went on at {first:.3g}"} if last > 0.0 else {}
+    return {}
 
 
 def _sizes(columns: Columns, name: str) -> Sequence[float]:

@@ -156,18 +156,6 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             signs["nonfinite_out_of_nothing"] = (
                 f"no loss had left its level in the {SUDDEN} reports before {columns.where(row)}"
             )
-    after = [
-        value
-        for metric in columns.core
-        for at, value in enumerate(columns.column(metric))
-        if at > row and value is not None
-    ]
-    if len(after) >= 3:
-        lost = sum(value - value != 0.0 for value in after)
-        if lost > 0.5 * len(after):
-            signs["nonfinite_for_good"] = f"and {lost} of {len(after)} core readings after it"
-        elif lost <= 0.1 * len(after):
-            signs["nonfinite_passing"] = "finite core readings followed"
     return signs
 
 
@@ -287,8 +275,6 @@ def _ending(columns: Columns, seen: Signs) -> Signs:
                 signs |= _which_rows(text)
             elif text:
                 signs["died_of_else"] = "its last words are not about NaN or infinity"
-        elif event.get("kind") == "finished":
-            signs["finished"] = "the trainer said that it finished"
         elif "checkpoint" in text.lower() and "corrupt" in text.lower():
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
     if columns.fired & {"RunLost", "RunStalled"}:

@@ -115,8 +115,7 @@ def health_now(sources: Iterable[Reports], firing: Iterable[AlertRecord]) -> Hea
     """The word for a run, with the alerts that fire."""
     reports = list(sources)
     alerts = [
-        FiringAlert(alert.severity, alert.metric, alert.labels.get("stage") == "divergence")
-        for alert in firing
+        FiringAlert(alert.severity, alert.metric, alert.labels.get("stage", "")) for alert in firing
     ]
     rows = ([mark == "1" for mark in row] for each in reports for row in each.finite.values())
     return health_of(alerts, rows, judged=any(each.is_enough for each in reports))
