@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import (
+    FALLING,
     ONSET_UPDATES,
     STANDSTILL,
     Holding,
@@ -276,7 +277,8 @@ class HealthTracker:
         name = self._reported(transition)
         if not rows or not name:
             return began
-        place = onset([readings.get(name) for _, readings in rows])
+        is_whole_loss = rows[0][0].row == 1 and self._role(name) in FALLING
+        place = onset([readings.get(name) for _, readings in rows], is_whole_loss=is_whole_loss)
         return rows[place][0] if place < len(rows) - 1 else began
 
     def _reported(self, transition: Transition) -> str:

@@ -20,6 +20,8 @@ set in 5 updates after it."""
 STANDSTILL = frozenset({"standstill", "unlearnt"})
 """Labels `stage` of rules that say that nothing is learnt any more, or ever was. No number of such
 a run has exploded, however critical it is to know of; of the second kind no update was good."""
+FALLING = frozenset({"loss", "eval_loss"})
+"""Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100
 """A warning further ahead of the damage than this is not counted as its sign."""
 ONSET_UPDATES = 150
@@ -27,6 +29,8 @@ ONSET_UPDATES = 150
 _SETTLED = 20
 """Reports before an update that tell the level that its metric had."""
 _DEVIATIONS = 6.0
+_FAR_ABOVE = 3.0
+"""Times the largest of the first few losses."""
 _LEAST_SPREAD = 0.02
 """Share of the level that its spread is taken for at least: some readings hardly move."""
 _ENDS = ("failed", "halted", "preempted")
@@ -119,17 +123,18 @@ class Story:
     leads: tuple[Lead, ...]
 
 
-def onset(values: Sequence[float | None]) -> int:
+def onset(values: Sequence[float | None], *, is_whole_loss: bool = False) -> int:
     """The first evidence of what an alert shows: a rule often needs many updates to be sure.
 
     Args:
         values: Of the alert's metric, oldest first, None where it was not reported; the last one
             is that of the update at which the rule began to hold.
+        is_whole_loss: Whether they are a loss since its first report, which should only fall.
 
     Returns:
         The place from which on the metric was never finite again; for a level, from which on
-        it stayed on one side of the level that it had kept before. The last place where neither
-        shows.
+        it stayed on one side of the level that it had kept before, or of a loss, where that is
+        too short to tell, far above all of it. The last place where nothing shows.
     """
     points = [(at, value) for at, value in enumerate(values) if value is not None]
     first = len(values) - 1
@@ -144,7 +149,10 @@ def onset(values: Sequence[float | None]) -> int:
         before = points[place - 1][1] if place else math.nan
         if not (before < low or before > high):
             continue  # The one before is no better, so that it began earlier, if here at all.
-        level = _level([value for _, value in points[max(place - _SETTLED, 0) : place]])
+        earlier = [value for _, value in points[max(place - _SETTLED, 0) : place]]
+        level = _level(earlier)
+        if level is None and is_whole_loss:
+            level = -math.inf, _FAR_ABOVE * max(map(abs, earlier))
         if level is not None and (low > level[1] or high < level[0]):
             first = at
     return first
@@ -298,7 +306,10 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
             waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
-        place = onset(column) if alert.metric and alert.severity != "info" else len(column)
+        whole_loss = len(column) == mark.row and rules.role(alert.metric) in FALLING
+        place = len(column)
+        if alert.metric and alert.severity != "info":
+            place = onset(column, is_whole_loss=columns.is_whole and whole_loss)
         row = mark.row - len(column) + place
         first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
         holdings.append(Holding(alert.rule, "", alert.severity, mark, first))
