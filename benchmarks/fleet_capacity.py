@@ -48,19 +48,19 @@ class Cost:
 
     replicas: int
     batch: int
-    updates: int = 0
-    requests: int = 0
-    seconds: float = 0.0
-    service_us: float = 0.0
-    database_us: float = 0.0
-    wal_bytes: float = 0.0
-    stored_bytes: float = 0.0
-    locks_held: float = 0.0
-    locks_waited_for: int = 0
-    deadlocks: int = 0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    clean: bool = True
+    updates: int
+    requests: int
+    seconds: float
+    service_us: float
+    database_us: float
+    wal_bytes: float
+    stored_bytes: float
+    locks_held: float
+    locks_waited_for: int
+    deadlocks: int
+    p50_ms: float
+    p99_ms: float
+    clean: bool
 
 
 class Locks(threading.Thread):

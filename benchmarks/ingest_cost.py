@@ -19,6 +19,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,34 +29,37 @@ from log_cost import readings, service
 from watchstep.wire import ROWS_TYPE, Parcel, encode_rows
 
 
+def batches(run: int, batch: int, count: int) -> Iterator[list[tuple[int, dict[str, float]]]]:
+    """Number and readings of the updates of each request of one run, in order."""
+    generator = random.Random(run)
+    for first in range(1, batch * count + 1, batch):
+        yield [(seq, readings(generator)) for seq in range(first, first + batch)]
+
+
 def bodies(run: int, batch: int, count: int) -> list[bytes]:
     """The request bodies of one run, in order."""
-    generator = random.Random(run)
-    made, seq = [], 0
-    for _ in range(count):
-        updates = []
-        for _ in range(batch):
-            seq += 1
-            updates.append(
-                {"seq": seq, "step": seq, "time": 1.7e9 + seq, "metrics": readings(generator)}
-            )
+    made = []
+    for numbered in batches(run, batch, count):
+        updates = [
+            {"seq": seq, "step": seq, "time": 1.7e9 + seq, "metrics": metrics}
+            for seq, metrics in numbered
+        ]
         made.append(json.dumps({"attempt": 1, "updates": updates}).encode())
     return made
 
 
 def row_bodies(run: int, batch: int, count: int) -> list[bytes]:
     """The same as rows of doubles."""
-    generator = random.Random(run)
-    made, seq = [], 0
-    for _ in range(count):
-        parcels = []
-        for _ in range(batch):
-            seq += 1
-            values = readings(generator)
-            row = struct.pack(f"<Qqd{len(values)}d", seq, seq, 1.7e9 + seq, *values.values())
-            parcels.append(Parcel(seq, row, "\n".join(values).encode()))
-        made.append(encode_rows(1, parcels))
-    return made
+    return [
+        encode_rows(1, [_row(seq, metrics) for seq, metrics in numbered])
+        for numbered in batches(run, batch, count)
+    ]
+
+
+def _row(seq: int, metrics: dict[str, float]) -> Parcel:
+    values = metrics.values()
+    row = struct.pack(f"<Qqd{len(values)}d", seq, seq, 1.7e9 + seq, *values)
+    return Parcel(seq, row, "\n".join(metrics).encode())
 
 
 def drive(

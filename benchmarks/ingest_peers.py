@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import random
 import socket
 import statistics
 import subprocess
@@ -28,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ingest_cost import bodies, row_bodies
-from log_cost import readings, service
+from ingest_cost import batches, bodies, row_bodies
+from log_cost import service
 
 from watchstep.wire import ROWS_TYPE
 
@@ -57,13 +56,11 @@ WAYS = (
 
 def lines(run: int, batch: int, count: int) -> list[bytes]:
     """The same updates in InfluxDB's line protocol, one point an update."""
-    generator = random.Random(run)
-    made, seq = [], 0
-    for _ in range(count):
+    made = []
+    for numbered in batches(run, batch, count):
         points = []
-        for _ in range(batch):
-            seq += 1
-            fields = ",".join(f"{name}={value!r}" for name, value in readings(generator).items())
+        for seq, metrics in numbered:
+            fields = ",".join(f"{name}={value!r}" for name, value in metrics.items())
             points.append(f"train,run=run-{run} {fields} {1_700_000_000 + seq}000000000")
         made.append("\n".join(points).encode())
     return made

@@ -12,25 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from diagnosis_cost import least_s
 from engine_cost import PACKS, folded, updates
 
 from watchstep.postmortem.examination import examine
 from watchstep.postmortem.readers import open_logs
 from watchstep.rules import load
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Best of three, of processor time."""
-    times = []
-    for _ in range(3):
-        began = time.process_time()
-        work()
-        times.append(time.process_time() - began)
-    return min(times)
 
 
 def main() -> None:
@@ -43,11 +32,11 @@ def main() -> None:
         with log.open("w") as out:
             for update in stream:
                 out.write(json.dumps({"step": update.step, **update.readings}) + "\n")
-        reading = seconds(
-            lambda: [sum(1 for _ in log_file.updates) for log_file in open_logs([log])]
+        reading = least_s(
+            lambda: [sum(1 for _ in log_file.updates) for log_file in open_logs([log])], 3
         )
-        whole = seconds(lambda: [examine(log_file) for log_file in open_logs([log])])
-    judging = seconds(folded(load(PACKS), stream))
+        whole = least_s(lambda: [examine(log_file) for log_file in open_logs([log])], 3)
+    judging = least_s(folded(load(PACKS), stream), 3)
     for name, took in (("reading", reading), ("judging", judging), ("whole post-mortem", whole)):
         print(f"{name:20} {took:6.2f} s  {took / count * 1e6:6.1f} us an update")
     print(f"share of judging     {judging / whole:6.0%}")

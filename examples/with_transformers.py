@@ -33,7 +33,6 @@ def main() -> None:
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
-            num_key_value_heads=4,
         )
     )
     tokens = torch.randint(3, 64, (256, 16))

@@ -99,7 +99,8 @@ class Trainer:
         algorithm: What it runs, for people.
         family: "supervised", "on_policy", "off_policy", "preference" or "grpo".
         train: Makes one run.
-        metrics: The names it logs by what they measure; the keys are those of `faults.GROUPS`.
+        metrics: The names it logs by what they measure; the keys are
+            the words of `faults.Kind.chain`.
         faults: Those that make sense for it.
         variants: Its honest difficulties besides "plain".
         updates: About how many it logs.

@@ -7,23 +7,6 @@ from dataclasses import dataclass
 
 from benchmarks.judgement.cases import Fault
 
-GROUPS = (
-    "loss",
-    "eval",
-    "grad",
-    "rate",
-    "reward",
-    "value",
-    "policy",
-    "entropy",
-    "spread",
-    "kl",
-    "scale",
-    "weight",
-    "speed",
-)
-"""What a metric measures; a trainer says which of its names belong to which."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -32,7 +15,7 @@ class Kind:
     Attributes:
         cause: Slug of the right cause; "" where no log can tell it.
         detail: Which of several ways to the same cause.
-        chain: Groups of metrics through which it works, first to last.
+        chain: What metrics measure through which it works, first to last.
         sizes: Strengths to draw from.
         early: Share of the runs that have it from the first update on.
         span: Where in the run it begins otherwise, as shares of its updates.
@@ -52,6 +35,12 @@ _SOON, _LATE = (0.05, 0.3), (0.6, 0.9)
 """A run that stops learning late has learnt already; one that is set back early recovers."""
 _FIT = ("loss", "grad", "eval", "value", "policy")
 _RL = (*_FIT, "reward", "entropy", "spread", "kl", "weight")
+RATES = ("rate_10x", "rate_100x", "rate_high", "rate_zero")
+IDLE = (*RATES, "other_model", "frozen", "detached", "masked_loss")
+"""Faults of the rate, and those by which nothing is trained."""
+INPUTS = ("nan_batch", "nan_input", "inf_input", "corrupted_share")
+RESUMES = ("resume_weights", "resume_rate")
+WEIGHTS = ("bit_flip", "slow_growth", "loss_sign")
 FAULTS: dict[str, Kind] = {
     "rate_10x": Kind("learning-rate", ("rate", *_RL), sizes=(10.0, 30.0), span=_LATE),
     "rate_100x": Kind("learning-rate", ("rate", *_RL), sizes=(100.0, 1000.0)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,25 +17,18 @@ HEAD = (
 )
 
 
+_KEYS: Mapping[str, Callable[[Score], str]] = {
+    "all": lambda _: "all",
+    "family": lambda score: score.truth.family,
+    "trainer": lambda score: score.truth.trainer,
+    "fault": lambda score: score.truth.fault or "",
+}
+
+
 def lines(scores: Sequence[Score]) -> list[str]:
     """Everything, for a page or a terminal."""
-    return [
-        *_alarms(scores),
-        "",
-        *_table("all", scores, lambda _: "all"),
-        "",
-        *_table("family", scores, lambda score: score.truth.family),
-        "",
-        *_table("trainer", scores, lambda score: score.truth.trainer),
-        "",
-        *_table("fault", scores, lambda score: score.truth.fault or ""),
-        "",
-        *_reliability(scores),
-        "",
-        *_left_out(scores),
-        "",
-        *_causes(scores),
-    ]
+    tables = [line for name in _KEYS for line in (*_table(name, scores, _KEYS[name]), "")]
+    return [*_alarms(scores), "", *tables, *_limits(scores), "", *_causes(scores)]
 
 
 def page(scores: Sequence[Score]) -> list[str]:
@@ -43,25 +36,21 @@ def page(scores: Sequence[Score]) -> list[str]:
     return [
         *_shares(scores),
         "",
-        *_table("all", scores, lambda _: "all"),
-        *_table("family", scores, lambda score: score.truth.family)[1:],
+        *_table("all", scores, _KEYS["all"]),
+        *_table("family", scores, _KEYS["family"])[1:],
         "",
-        *_table("fault", scores, lambda score: score.truth.fault or ""),
+        *_table("fault", scores, _KEYS["fault"]),
         "",
-        *_reliability(scores),
-        "",
-        *_left_out(scores),
+        *_limits(scores),
     ]
+
+
+def _limits(scores: Sequence[Score]) -> list[str]:
+    return [*_reliability(scores), "", *_left_out(scores)]
 
 
 def document(scores: Sequence[Score]) -> dict[str, Any]:
     """The same as data."""
-    groups: dict[str, Callable[[Score], str]] = {
-        "all": lambda _: "all",
-        "family": lambda score: score.truth.family,
-        "trainer": lambda score: score.truth.trainer,
-        "fault": lambda score: score.truth.fault or "",
-    }
     return {
         "runs": len(scores),
         "false_alarms": {
@@ -71,11 +60,11 @@ def document(scores: Sequence[Score]) -> dict[str, Any]:
         },
         **{
             word: {name: asdict(scoring.summary(mine)) for name, mine in _grouped(scores, group)}
-            for word, group in groups.items()
+            for word, group in _KEYS.items()
         },
         "reliability": scoring.reliability(_harmed(scores)),
-        "leave_one_fault_out": calibration.left_out(_harmed(scores), groups["fault"]),
-        "leave_one_trainer_out": calibration.left_out(_harmed(scores), groups["trainer"]),
+        "leave_one_fault_out": calibration.left_out(_harmed(scores), _KEYS["fault"]),
+        "leave_one_trainer_out": calibration.left_out(_harmed(scores), _KEYS["trainer"]),
         "scores": [_row(score) for score in scores],
     }
 

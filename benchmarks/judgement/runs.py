@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judgement.cases import Recording
-
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+from watchstep.wire import number_from_json, number_to_json
 
 
 @dataclass(frozen=True)
@@ -111,21 +110,10 @@ def finite_or_none(value: float) -> float | None:
 
 def worded(update: Mapping[str, Any]) -> dict[str, Any]:
     """An update as JSON has it: numbers that are not finite are words."""
-    metrics = {name: _word(value) for name, value in update["metrics"].items()}
+    metrics = {name: number_to_json(value) for name, value in update["metrics"].items()}
     return {**update, "metrics": metrics}
 
 
-def _word(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
 def _numbered(update: Mapping[str, Any]) -> dict[str, Any]:
-    metrics = {
-        name: _WORDS[value] if isinstance(value, str) else value
-        for name, value in update["metrics"].items()
-    }
+    metrics = {name: number_from_json(value) for name, value in update["metrics"].items()}
     return {**update, "metrics": metrics}

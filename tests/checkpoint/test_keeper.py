@@ -54,6 +54,13 @@ def run() -> Run:
     return Run()
 
 
+def pinned_at(step: int, run: Run, folder: Path, keep: int = 3) -> None:
+    """Leave one checkpoint in a folder, as the pin."""
+    keeper = CheckpointKeeper(folder, keep=keep)
+    keeper.save(run.state, step=step, update=1)
+    keeper.observe(healthy=True, update=2)
+
+
 def kept_files(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
@@ -676,9 +683,7 @@ def test_started_again_the_earlier_pin_and_its_neighbours_stay_until_there_is_a_
 
 
 def test_a_better_pin_releases_what_an_earlier_attempt_left(tmp_path: Path, run: Run) -> None:
-    first = CheckpointKeeper(tmp_path)
-    first.save(run.state, step=20, update=1)
-    first.observe(healthy=True, update=2)
+    pinned_at(20, run, tmp_path)
 
     again = CheckpointKeeper(tmp_path, keep=2)
     for step in (10, 20, 30, 40):
@@ -692,9 +697,7 @@ def test_a_better_pin_releases_what_an_earlier_attempt_left(tmp_path: Path, run:
 def test_after_a_restore_any_new_pin_is_better_also_where_steps_count_anew(
     tmp_path: Path, run: Run
 ) -> None:
-    first = CheckpointKeeper(tmp_path)
-    first.save(run.state, step=400, update=1)
-    first.observe(healthy=True, update=2)
+    pinned_at(400, run, tmp_path)
 
     again = CheckpointKeeper(tmp_path, keep=1)
     again.restore(run.state)
@@ -709,9 +712,7 @@ def test_after_a_restore_any_new_pin_is_better_also_where_steps_count_anew(
 def test_a_run_that_fails_and_begins_anew_for_ever_does_not_fill_the_disk(
     tmp_path: Path, run: Run
 ) -> None:
-    first = CheckpointKeeper(tmp_path, keep=2)
-    first.save(run.state, step=400, update=1)
-    first.observe(healthy=True, update=2)
+    pinned_at(400, run, tmp_path, keep=2)
 
     for _ in range(6):
         keeper = CheckpointKeeper(tmp_path, keep=2)
@@ -727,9 +728,7 @@ def test_a_run_that_fails_and_begins_anew_for_ever_does_not_fill_the_disk(
 def test_a_way_back_of_a_run_that_began_anew_does_not_lead_into_an_earlier_one(
     tmp_path: Path, run: Run
 ) -> None:
-    first = CheckpointKeeper(tmp_path)
-    first.save(run.state, step=400, update=1)
-    first.observe(healthy=True, update=2)
+    pinned_at(400, run, tmp_path)
     again = CheckpointKeeper(tmp_path)
 
     with pytest.raises(CheckpointError):

@@ -22,7 +22,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from service.http_kit import Client as Rest
-from service.http_kit import environment, made_token, served, until, upd
+from service.http_kit import accepts, environment, made_token, served, until, upd
 from watchstep.cli import agent_answers
 from watchstep_monitor.store.opening import StoreOptions
 
@@ -94,7 +94,7 @@ async def over_http(place: Place, token: str) -> Any:
     command = [sys.executable, "-m", "watchstep", "mcp", "--url", place.url, "--http", str(port)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
     try:
-        until(lambda: _listens(port))
+        until(lambda: accepts(port))
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with httpx.AsyncClient(headers=headers, timeout=30) as http:
             address = f"http://127.0.0.1:{port}/mcp"
@@ -103,11 +103,6 @@ async def over_http(place: Place, token: str) -> Any:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def told(client: Any, tool: str, **arguments: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -14,8 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
 from service.http_kit import Running, environment, served, until, upd
+from watchstep.cli.main import build
 
 NAME = "a-run-whose-name-goes-on-" * 4
 
@@ -37,20 +43,30 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def command(service: Running, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    url = {"WATCHSTEP_URL": f"http://127.0.0.1:{service.client.port}"}
-    return subprocess.run(
-        [sys.executable, "-m", "watchstep", *words],
-        capture_output=True,
-        text=True,
-        env=environment(**{**url, **settings}),
-        timeout=60,
-        check=False,
-    )
+@functools.cache
+def application() -> typer.Typer:
+    return build()
 
 
-def in_window(service: Running, columns: int, *words: str, **settings: str) -> str:
-    """What a person sees in a terminal so wide."""
+def command(service: Running, *words: str, **settings: str) -> Result:
+    """The command in this process: start-up costs more than all that it does."""
+    url = f"http://127.0.0.1:{service.client.port}"
+    none = {name: None for name in os.environ if name.startswith("WATCHSTEP_")}
+    own = {**none, "WATCHSTEP_URL": url, **settings}
+    return CliRunner().invoke(application(), words, env=own)
+
+
+SEVERAL = """
+import json, sys
+from watchstep.cli.main import build
+app = build()
+for words in json.loads(sys.argv[1]):
+    app(words, standalone_mode=False)
+"""
+
+
+def in_window(service: Running, columns: int, *commands: tuple[str, ...], **settings: str) -> str:
+    """What a person sees of these commands in a terminal so wide."""
     url = f"http://127.0.0.1:{service.client.port}"
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -60,7 +76,7 @@ def in_window(service: Running, columns: int, *words: str, **settings: str) -> s
         if name not in {"COLUMNS", "LINES", "NO_COLOR", "CI"}
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "watchstep", *words],
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -83,16 +99,15 @@ def in_window(service: Running, columns: int, *words: str, **settings: str) -> s
 
 
 def test_tables_fit_the_window_and_are_coloured_there_only(service: Running) -> None:
-    import re
+    tables = (("runs",), ("alerts",), ("status", "bad"), ("deliveries",))
 
     for columns in (60, 80, 120):
-        for words in (("runs",), ("alerts",), ("status", "bad"), ("deliveries",)):
-            shown = in_window(service, columns, *words)
-            lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
-            assert max(map(len, lines)) <= columns, words
-    assert "\x1b[1;31mcritical" in in_window(service, 80, "alerts")
-    assert "\x1b[1;31m" not in in_window(service, 80, "alerts", NO_COLOR="1")
-    assert "\x1b" not in in_window(service, 80, "alerts", TERM="dumb")
+        shown = in_window(service, columns, *tables)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
+        assert max(map(len, lines)) <= columns
+        assert "\x1b[1;31mcritical" in shown
+    assert "\x1b[1;31m" not in in_window(service, 80, ("alerts",), NO_COLOR="1")
+    assert "\x1b" not in in_window(service, 80, ("alerts",), TERM="dumb")
     assert "\x1b" not in command(service, "alerts").stdout
 
 
@@ -117,7 +132,7 @@ def test_a_piped_row_is_one_line_with_the_whole_name(service: Running) -> None:
 def test_json_is_what_the_api_answers(service: Running, words: tuple[str, ...]) -> None:
     done = command(service, *words, "--json")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert isinstance(json.loads(done.stdout), dict)
 
 
@@ -135,16 +150,16 @@ def test_runs_are_put_away_one_by_one_and_by_pattern(service: Running) -> None:
     assert deleted.stdout == "deleted away-1\n"
     assert sorted(restored.stdout.splitlines()) == ["restored away-2", "restored away-3"]
     nothing = command(service, "runs", "archive", "nobody-*")
-    assert (nothing.returncode, "no run matches" in nothing.stderr) == (1, True)
+    assert (nothing.exit_code, "no run matches" in nothing.stderr) == (1, True)
     goes_on = command(service, "runs", "delete", "bad", "--yes")
-    assert (goes_on.returncode, "has not ended" in goes_on.stderr) == (1, True)
+    assert (goes_on.exit_code, "has not ended" in goes_on.stderr) == (1, True)
     command(service, "runs", "delete", "away-2", "away-3", "--yes")
 
 
 def test_deleting_asks_first(service: Running) -> None:
     done = command(service, "runs", "delete", "fin")
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert service.client.get("/runs/fin").status == 200
 
 
@@ -155,13 +170,13 @@ def test_an_alert_is_answered(service: Running) -> None:
 
     assert answered.stdout == f"{alert['rule']} of bad: false alarm\n"
     assert service.client.get(f"/alerts/{alert['id']}").json["answered_by"] == "ann"
-    assert command(service, "answer", alert["id"], "perhaps").returncode == 1
+    assert command(service, "answer", alert["id"], "perhaps").exit_code == 1
 
 
 def test_an_address_that_says_https_where_http_is_spoken_is_called_that(service: Running) -> None:
     refused = command(service, "runs", "--url", f"https://127.0.0.1:{service.client.port}")
 
-    assert refused.returncode == 3
+    assert refused.exit_code == 3
     assert "speaks http, and the address says https" in refused.stderr
 
 
@@ -169,7 +184,7 @@ def test_a_receiver_is_tested_and_its_trouble_told(service: Running) -> None:
     tested = command(service, "receivers", "test", "ops")
     listed = command(service, "receivers")
 
-    assert tested.returncode == 1
+    assert tested.exit_code == 1
     assert "ops did not take the message: refused: its name leads to a loopback" in tested.stderr
     assert "webhook" in listed.stdout
 
@@ -192,7 +207,7 @@ def test_a_halt_a_silence_and_an_acknowledgement_take_effect(service: Running) -
     ended = command(service, "silence", "--end", silenced["id"])
     acked = command(service, "ack", "busy", "--by", "ada")
 
-    assert (halted.returncode, ended.returncode, acked.returncode) == (0, 0, 0)
+    assert (halted.exit_code, ended.exit_code, acked.exit_code) == (0, 0, 0)
     assert [each["kind"] for each in client.get("/runs/busy").json["commands"]] == ["halt"]
     assert "silenced" in shown
     assert "acked" in acked.stdout
@@ -232,7 +247,7 @@ def test_what_goes_wrong_is_on_stderr_with_its_own_exit_code(
 ) -> None:
     done = command(service, *words)
 
-    assert (done.returncode, done.stdout) == (code, "")
+    assert (done.exit_code, done.stdout) == (code, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from benchmarks.engine_cost import HEALTHY
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.evaluator import Schedule
 from watchstep.core.rules import Alias, Rule
@@ -13,26 +14,7 @@ from watchstep.core.ruleset import Plan
 from watchstep.core.updates import Update
 from watchstep.rules import load
 
-METRICS = {
-    "train/policy_loss": 0.01,
-    "train/value_loss": 0.3,
-    "train/loss": 0.2,
-    "train/entropy_loss": -1.0,
-    "train/approx_kl": 0.01,
-    "train/clip_fraction": 0.1,
-    "train/clip_range": 0.2,
-    "train/grad_norm": 0.5,
-    "train/explained_variance": 0.5,
-    "train/learning_rate": 3e-4,
-    "train/advantages_std_raw": 0.5,
-    "train/advantages_mean_raw": 0.01,
-    "train/advantages_norm_max_abs": 3.0,
-    "train/advantages_count": 2048.0,
-    "rollout/ep_rew_mean": 100.0,
-    "time/fps": 500.0,
-    "guard/skipped": 0.0,
-    "my/own": 1.0,
-}
+METRICS = {**HEALTHY, "my/own": 1.0}
 ODD = (math.nan, math.inf, -math.inf, 0.0, 1e308)
 FACTORS = (0.0, -1.0, 3.0, 40.0, 1e-9, 1e6)
 

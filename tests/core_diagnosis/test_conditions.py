@@ -11,15 +11,9 @@ import pytest
 from watchstep.core.diagnosis import conditions
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Update
-from watchstep.rules import load
 
 PAGES = Path(__file__).parents[2] / "docs"
 Readings = Mapping[str, float]
-
-
-@pytest.fixture(scope="module")
-def rules() -> RuleSet:
-    return load(["ppo", "generic"])
 
 
 def healthy(at: int) -> dict[str, float]:

@@ -12,16 +12,10 @@ from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose, signs
 from watchstep.core.diagnosis.table import CAUSES, KINDS
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Transition, Update
-from watchstep.rules import load
 
 NAN = math.nan
 PAGES = Path(__file__).parents[2] / "docs"
 Readings = Mapping[str, float]
-
-
-@pytest.fixture(scope="module")
-def rules() -> RuleSet:
-    return load(["ppo", "generic"])
 
 
 def healthy(at: int) -> dict[str, float]:
@@ -176,49 +170,99 @@ def test_advantages_within_rounding_of_their_mean_are_noise(rules: RuleSet) -> N
     assert "wrong-sample-normalisation" not in names[:2]
 
 
-def test_rewards_of_exactly_zero_are_no_trade(rules: RuleSet) -> None:
-    causes = diagnosed(rules, from_update(25, lambda _: {"rollout/ep_rew_mean": 0.0}))
+def stops_dead_after_a_spike(at: int) -> Readings:
+    if at == 30:
+        return {"train/grad_norm": 1e9, "train/value_loss": 1e12}
+    return {"train/approx_kl": 1e-9, "train/clip_fraction": 0.0} if at > 30 else {}
 
-    assert causes[0].name == "no-trade"
+
+def infinite_now_and_then(at: int) -> Readings:
+    scale = 65536.0 / 2 ** ((at > 20) + (at > 30))
+    norm = {"train/grad_norm": math.inf} if at in {20, 30} else {}
+    return {"train/loss_scale": scale, **norm}
 
 
-def test_a_reward_that_never_varies_is_a_deterministic_environment(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
+SHAPES: dict[str, tuple[str, Callable[[int], Readings]]] = {
+    "rewards of exactly zero": (
+        "no-trade",
+        from_update(25, lambda _: {"rollout/ep_rew_mean": 0.0}),
+    ),
+    "a reward that never varies": (
+        "deterministic-environment",
         lambda at: {
             "rollout/ep_rew_mean": 100.0,
             "train/advantages_std_raw": 2.0 * 0.8**at,
             "train/value_loss": 40.0 * 0.5**at,
             "train/explained_variance": NAN,
         },
-    )
-
-    assert causes[0].name == "deterministic-environment"
-
-
-def test_low_entropy_at_the_best_reward_is_near_optimal(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
+    ),
+    "low entropy at the best reward": (
+        "near-optimal-low-entropy",
         lambda at: {
             "train/entropy_loss": -0.69 * 0.8**at,
             "rollout/ep_rew_mean": min(8.0 + at, 32.0),
             "train/advantages_std_raw": 2.0 * 0.85**at,
         },
-    )
-
-    assert causes[0].name == "near-optimal-low-entropy"
-
-
-def test_low_entropy_after_a_fall_of_the_reward_is_collapse(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
+    ),
+    "low entropy after a fall of the reward": (
+        "policy-collapse",
         lambda at: {
             "train/entropy_loss": -0.69 if at < 20 else -1e-4,
             "rollout/ep_rew_mean": float(at) if at < 20 else 19.0 - 0.8 * (at - 19),
         },
-    )
+    ),
+    "rewards a thousand times larger": (
+        "reward-scale",
+        from_update(
+            30,
+            lambda at: {
+                "train/value_loss": 2e7,
+                "train/grad_norm": 5e3,
+                "train/advantages_std_raw": 4e3,
+                "rollout/ep_rew_mean": 5e4 + at,
+            },
+        ),
+    ),
+    "advantages a few times larger": (
+        "regime-change",
+        from_update(
+            30, lambda at: {"train/value_loss": 900.0, "train/advantages_std_raw": 28.0 + at % 3}
+        ),
+    ),
+    "a rollout that holds NaN": (
+        "nonfinite-input",
+        from_update(
+            40,
+            lambda _: {
+                "train/advantages_std_raw": NAN,
+                "train/advantages_mean_raw": NAN,
+                "train/value_loss": NAN,
+                "rollout/ep_rew_mean": NAN,
+            },
+        ),
+    ),
+    "a refused checkpoint": (
+        "corrupted-parameters",
+        from_update(40, lambda _: {"checkpoint/nonfinite_tensors": 3.0}),
+    ),
+    "a critic that explains nothing": (
+        "value-collapse",
+        from_update(10, lambda _: {"train/explained_variance": 0.0}),
+    ),
+    "a policy that stops dead after a spike": ("frozen-after-spike", stops_dead_after_a_spike),
+    "a loss of zero beside a gradient of NaN": (
+        "hidden-nan",
+        from_update(30, lambda _: {"train/loss": 0.0, "train/grad_norm": NAN}),
+    ),
+    "single infinite gradients under a scaler": ("loss-scale-overflow", infinite_now_and_then),
+}
 
-    assert causes[0].name == "policy-collapse"
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_shape_of_a_fault_has_its_cause(rules: RuleSet, shape: str) -> None:
+    cause, change = SHAPES[shape]
+
+    assert diagnosed(rules, change)[0].name == cause
 
 
 def test_a_learning_rate_that_leaps_is_named_with_both_values(rules: RuleSet) -> None:
@@ -238,51 +282,6 @@ def test_a_learning_rate_that_leaps_is_named_with_both_values(rules: RuleSet) ->
     assert any("0.0003 to 0.3 at step 7680" in text for text in causes[0].evidence)
 
 
-def test_rewards_a_thousand_times_larger_are_out_of_scale(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
-        from_update(
-            30,
-            lambda at: {
-                "train/value_loss": 2e7,
-                "train/grad_norm": 5e3,
-                "train/advantages_std_raw": 4e3,
-                "rollout/ep_rew_mean": 5e4 + at,
-            },
-        ),
-    )
-
-    assert causes[0].name == "reward-scale"
-
-
-def test_advantages_a_few_times_larger_are_a_change_of_regime(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
-        from_update(
-            30, lambda at: {"train/value_loss": 900.0, "train/advantages_std_raw": 28.0 + at % 3}
-        ),
-    )
-
-    assert causes[0].name == "regime-change"
-
-
-def test_a_rollout_that_holds_nan_points_at_its_input(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules,
-        from_update(
-            40,
-            lambda _: {
-                "train/advantages_std_raw": NAN,
-                "train/advantages_mean_raw": NAN,
-                "train/value_loss": NAN,
-                "rollout/ep_rew_mean": NAN,
-            },
-        ),
-    )
-
-    assert causes[0].name == "nonfinite-input"
-
-
 def test_the_rows_of_the_last_words_tell_input_from_parameters(rules: RuleSet) -> None:
     words = (
         "ValueError: Expected parameter logits, found invalid values: tensor([[{}], [nan, nan]])"
@@ -299,38 +298,6 @@ def test_the_rows_of_the_last_words_tell_input_from_parameters(rules: RuleSet) -
     assert every[0].name == "corrupted-parameters"
 
 
-def test_a_refused_checkpoint_points_at_the_parameters(rules: RuleSet) -> None:
-    causes = diagnosed(rules, from_update(40, lambda _: {"checkpoint/nonfinite_tensors": 3.0}))
-
-    assert causes[0].name == "corrupted-parameters"
-
-
-def test_a_critic_that_explains_nothing_is_a_collapsed_value_function(rules: RuleSet) -> None:
-    causes = diagnosed(rules, from_update(10, lambda _: {"train/explained_variance": 0.0}))
-
-    assert causes[0].name == "value-collapse"
-
-
-def test_a_policy_that_stops_dead_after_a_spike_is_frozen(rules: RuleSet) -> None:
-    def spike(at: int) -> Readings:
-        if at == 30:
-            return {"train/grad_norm": 1e9, "train/value_loss": 1e12}
-        still = {"train/approx_kl": 1e-9, "train/clip_fraction": 0.0}
-        return still if at > 30 else {}
-
-    causes = diagnosed(rules, spike)
-
-    assert causes[0].name == "frozen-after-spike"
-
-
-def test_a_loss_of_zero_beside_a_gradient_of_nan_is_hidden(rules: RuleSet) -> None:
-    causes = diagnosed(
-        rules, from_update(30, lambda _: {"train/loss": 0.0, "train/grad_norm": NAN})
-    )
-
-    assert causes[0].name == "hidden-nan"
-
-
 def test_a_run_that_goes_silent_without_a_sign_died_silently(rules: RuleSet) -> None:
     causes = diagnosed(rules, lambda _: {}, fired=("RunStalled",))
 
@@ -341,18 +308,6 @@ def test_an_exception_about_something_else_is_a_silent_death(rules: RuleSet) -> 
     causes = diagnosed(rules, lambda _: {}, event={"kind": "failed", "error": "OSError: disk full"})
 
     assert causes[0].name == "silent-death"
-
-
-def test_single_infinite_gradients_under_a_scaler_are_its_overflow(rules: RuleSet) -> None:
-    def scaled(at: int) -> Readings:
-        overflow = at in {20, 30}
-        scale = 65536.0 / 2 ** ((at > 20) + (at > 30))
-        norm = {"train/grad_norm": math.inf} if overflow else {}
-        return {"train/loss_scale": scale, **norm}
-
-    causes = diagnosed(rules, scaled)
-
-    assert causes[0].name == "loss-scale-overflow"
 
 
 def test_other_trainers_names_are_understood(rules: RuleSet) -> None:

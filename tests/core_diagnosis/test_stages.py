@@ -11,12 +11,6 @@ from watchstep.core.health import HealthTracker
 from watchstep.core.rules import Rule
 from watchstep.core.stages import Phase, onset, stage, story
 from watchstep.core.updates import Transition, Update
-from watchstep.rules import load
-
-
-@pytest.fixture(scope="module")
-def rules() -> RuleSet:
-    return load(["ppo", "generic"])
 
 
 def seed_run(updates: int = 40, *, dies_at: int = 31) -> list[Update]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typer.testing import CliRunner
 
 import watchstep
 from service.http_kit import Client, served, until, upd
+from watchstep.cli.main import build
 from watchstep.core.updates import EVENT_KINDS
 from watchstep_monitor.http.calls import _REFUSALS
 from watchstep_monitor.service.ports import RunStatus
@@ -187,15 +186,8 @@ def test_every_public_name_of_the_package_is_there(maker: ModuleType) -> None:
 
 def test_the_help_names_the_commands_that_the_page_does() -> None:
     words = {command.split(" ")[1] for command in first_column("commands")}
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
-    help_text = subprocess.run(
-        [sys.executable, "-m", "watchstep", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-        timeout=60,
-    ).stdout
+    wide = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+    help_text = CliRunner().invoke(build(), ["--help"], env=wide).stdout
     listed = help_text.split("Commands", 1)[1]
 
     assert words == set(re.findall(r"^\W*([a-z][a-z-]*)(?=  |$)", listed, re.MULTILINE))

@@ -100,6 +100,16 @@ def fill_gradients(model: torch.nn.Module, seed: int, poison: float | None = Non
         list(model.parameters())[1].grad[3] = poison
 
 
+@pytest.fixture
+def model() -> torch.nn.Module:
+    return network()
+
+
+@pytest.fixture
+def optimizer(model: torch.nn.Module) -> SGD:
+    return SGD(model.parameters(), lr=0.1)
+
+
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", CASES)
 def test_a_skipped_step_is_bit_identical_and_the_next_one_too(name: str, poison: float) -> None:
@@ -282,9 +292,9 @@ def test_sparse_gradients_are_judged_and_skipped() -> None:
     assert bit_hash(table, optimizer) == before
 
 
-def test_the_gradients_are_still_there_after_a_skipped_step() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_the_gradients_are_still_there_after_a_skipped_step(
+    model: torch.nn.Module, optimizer: SGD
+) -> None:
     Guard(optimizer, skip_nonfinite)
     fill_gradients(model, 1, math.nan)
     gradients = [parameter.grad for parameter in model.parameters()]
@@ -294,9 +304,9 @@ def test_the_gradients_are_still_there_after_a_skipped_step() -> None:
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
 
 
-def test_accumulated_gradients_are_judged_as_one_step() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_accumulated_gradients_are_judged_as_one_step(
+    model: torch.nn.Module, optimizer: SGD
+) -> None:
     seen: list[float] = []
     Guard(optimizer, lambda readings: seen.append(readings["train/grad_norm"]) or Verdict())
 
@@ -376,9 +386,9 @@ def test_a_rollback_restores_and_skips_the_step() -> None:
     assert bit_hash(model, optimizer) == at_pin
 
 
-def test_what_is_demanded_holds_whatever_the_judge_says() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_what_is_demanded_holds_whatever_the_judge_says(
+    model: torch.nn.Module, optimizer: SGD
+) -> None:
     demands = [Verdict(), Verdict(Action.SKIP)]
     guard = Guard(optimizer, always(Action.NONE), demanded=demands.pop)
     hashes = [bit_hash(model)]
@@ -391,9 +401,7 @@ def test_what_is_demanded_holds_whatever_the_judge_says() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_run_cannot_skip_for_ever() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_a_run_cannot_skip_for_ever(model: torch.nn.Module, optimizer: SGD) -> None:
     guard = Guard(optimizer, always(Action.SKIP), skip_budget=3)
     fill_gradients(model, 1)
     for _ in range(3):
@@ -405,9 +413,7 @@ def test_a_run_cannot_skip_for_ever() -> None:
     assert guard.skipped == 3
 
 
-def test_a_healthy_step_renews_the_skip_budget() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_a_healthy_step_renews_the_skip_budget(model: torch.nn.Module, optimizer: SGD) -> None:
     guard = Guard(optimizer, skip_nonfinite, skip_budget=1)
 
     for poison in (math.nan, None, math.nan, None, math.nan):
@@ -439,9 +445,7 @@ def test_an_error_in_the_judge_costs_nothing_but_the_judgement() -> None:
     assert bit_hash(model, optimizer) == bit_hash(twin, other)
 
 
-def test_an_error_in_the_users_closure_is_the_users() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_an_error_in_the_users_closure_is_the_users(optimizer: SGD) -> None:
     guard = Guard(optimizer, skip_nonfinite)
 
     def closure() -> float:
@@ -453,9 +457,9 @@ def test_an_error_in_the_users_closure_is_the_users() -> None:
     assert guard.errors == 0
 
 
-def test_gradients_of_a_step_that_raised_are_not_put_back_later() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_gradients_of_a_step_that_raised_are_not_put_back_later(
+    model: torch.nn.Module, optimizer: SGD
+) -> None:
     Guard(optimizer, skip_nonfinite)
 
     def explode(*_: object) -> None:
@@ -474,9 +478,7 @@ def test_gradients_of_a_step_that_raised_are_not_put_back_later() -> None:
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
 
 
-def test_detaching_removes_every_hook() -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
+def test_detaching_removes_every_hook(model: torch.nn.Module, optimizer: SGD) -> None:
     guard = Guard(optimizer, always(Action.HALT))
 
     guard.detach()
@@ -523,13 +525,11 @@ def test_a_guard_keeps_no_optimizer_alive() -> None:
     assert alive() is None
 
 
-def test_an_optimizer_inside_a_wrapper_is_found() -> None:
+def test_an_optimizer_inside_a_wrapper_is_found(model: torch.nn.Module, optimizer: SGD) -> None:
     class Wrapper:
         def __init__(self, optimizer: Optimizer) -> None:
             self.optimizer = optimizer
 
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1)
     guard = Guard(Wrapper(optimizer), skip_nonfinite)  # type: ignore[arg-type]
     fill_gradients(model, 1, math.nan)
 

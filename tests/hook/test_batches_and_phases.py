@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-
-def sent_by(watch: Any) -> list[Any]:
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append
-    return updates
+from hook.kit_hook import updates_of
 
 
 def test_the_ids_of_a_batch_ride_on_a_loss_that_is_not_finite_and_are_known_after_a_restart(
     make: Any,
 ) -> None:
     watch = make(mode="offline")
-    updates = sent_by(watch)
+    updates = updates_of(watch)
 
     for step, loss in enumerate([1.0, math.nan, 1.0]):
         watch.batch([10 * step, 10 * step + 1])
@@ -36,7 +32,7 @@ def test_the_ids_of_a_batch_ride_on_a_loss_that_is_not_finite_and_are_known_afte
 
 def test_the_ids_of_all_batches_of_a_skipped_step_ride_on_its_update(make: Any) -> None:
     watch = make(mode="offline")
-    updates = sent_by(watch)
+    updates = updates_of(watch)
     layer = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     watch.guard(optimizer)
@@ -76,7 +72,7 @@ def test_half_a_line_left_by_a_kill_hides_no_other(make: Any) -> None:
 
 def test_the_parts_of_a_step_are_shares_of_its_time(make: Any) -> None:
     watch = make(mode="offline")
-    updates = sent_by(watch)
+    updates = updates_of(watch)
 
     for _ in range(3):
         with watch.phase("data"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import watchstep
+from hook.kit_hook import updates_of
 from sender.fake_service import FakeService
 from watchstep import Action, TrainingHalted
 from watchstep.errors import CheckpointError
@@ -41,6 +42,17 @@ def _watch(tmp_path: Path, **given: object) -> watchstep.Watch:
         checkpoints=tmp_path / "ckpt",
         **given,  # type: ignore[arg-type]
     )
+
+
+def _pinned(
+    watch: watchstep.Watch, model: torch.nn.Linear, optimizer: torch.optim.Optimizer
+) -> None:
+    """One step, saved and proven good."""
+    watch.guard(optimizer)
+    _train_step(model, optimizer)
+    watch.log(HEALTHY, step=1)
+    watch.save({"model": model, "optimizer": optimizer}, step=1)
+    watch.log(HEALTHY, step=2)
 
 
 def test_the_pin_follows_healthy_updates_and_stays_before_the_first_alert(tmp_path: Path) -> None:
@@ -130,11 +142,7 @@ def test_a_halt_that_a_person_asks_for_is_obeyed_even_where_rules_only_alert(
 def test_rollback_restores_the_pin_and_training_goes_on(tmp_path: Path) -> None:
     model, optimizer = _trainer()
     with _watch(tmp_path, on_critical="rollback", rollback_lr_factor=0.5) as watch:
-        watch.guard(optimizer)
-        _train_step(model, optimizer)
-        watch.log(HEALTHY, step=1)
-        watch.save({"model": model, "optimizer": optimizer}, step=1)
-        watch.log(HEALTHY, step=2)
+        _pinned(watch, model, optimizer)
         good = bit_hash(model)
         _train_step(model, optimizer)
 
@@ -159,11 +167,7 @@ def test_rollbacks_are_limited_and_the_next_one_halts(tmp_path: Path) -> None:
 def test_a_poisoned_rollout_costs_one_rollback_however_many_steps_it_has(tmp_path: Path) -> None:
     model, optimizer = _trainer()
     with _watch(tmp_path, on_critical="rollback", max_rollbacks=1) as watch:
-        watch.guard(optimizer)
-        _train_step(model, optimizer)
-        watch.log(HEALTHY, step=1)
-        watch.save({"model": model, "optimizer": optimizer}, step=1)
-        watch.log(HEALTHY, step=2)
+        _pinned(watch, model, optimizer)
         good = bit_hash(model, optimizer)
 
         for _ in range(12):
@@ -184,9 +188,7 @@ def test_restoring_where_nothing_was_saved_is_a_clear_error(tmp_path: Path) -> N
 def test_a_save_in_the_background_is_told_once_it_is_durable(tmp_path: Path) -> None:
     model, optimizer = _trainer()
     with _watch(tmp_path, async_checkpoints=True) as watch:
-        events: list[object] = []
-        assert watch._stream.outbound is not None
-        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        updates = updates_of(watch)
         watch.log(HEALTHY, step=1)
         assert watch.save({"model": model, "optimizer": optimizer}, step=1) is None
         assert watch.keeper is not None
@@ -195,7 +197,7 @@ def test_a_save_in_the_background_is_told_once_it_is_durable(tmp_path: Path) -> 
         watch.log(HEALTHY, step=3)
 
     checkpoints = [
-        event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"
+        update.event for update in updates if update.event and update.event["kind"] == "checkpoint"
     ]
     assert {(event["step"], event["pinned"]) for event in checkpoints} == {(1, False), (1, True)}
 
@@ -224,9 +226,7 @@ def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_nex
 ) -> None:
     model, _ = _trainer()
     with _watch(tmp_path, async_checkpoints=True) as watch:
-        events: list[object] = []
-        assert watch._stream.outbound is not None
-        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        updates = updates_of(watch)
         watch.log(HEALTHY, step=1)
         next(model.parameters()).data.view(-1)[0] = math.nan
         assert watch.save({"model": model}, step=1) is None
@@ -238,21 +238,19 @@ def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_nex
         assert watch.keeper.list() == []
         assert watch.firing == ("ParametersNonFinite",)
     checkpoints = [
-        event for event in events if isinstance(event, dict) and event["kind"] == "checkpoint"
+        update.event for update in updates if update.event and update.event["kind"] == "checkpoint"
     ]
     assert [(event["step"], event["finite"]) for event in checkpoints] == [(1, False)]
 
 
 def test_the_end_of_a_run_waits_for_the_save_in_flight_and_tells_of_it(tmp_path: Path) -> None:
     model, optimizer = _trainer()
-    events: list[object] = []
     with _watch(tmp_path, async_checkpoints=True, exit_s=30.0) as watch:
-        assert watch._stream.outbound is not None
-        watch._stream.outbound.put = lambda update: events.append(update.event)  # type: ignore[method-assign]
+        updates = updates_of(watch)
         watch.log(HEALTHY, step=1)
         watch.save({"model": model, "optimizer": optimizer}, step=1)
 
-    kinds = [event["kind"] for event in events if isinstance(event, dict)]
+    kinds = [update.event["kind"] for update in updates if update.event]
     assert kinds == ["started", "checkpoint", "finished"]
 
 

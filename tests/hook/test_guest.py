@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import watchstep
+from hook.kit_hook import updates_of
 from watchstep.hook import process, vitals
 from watchstep.sender.session import Reader, sessions, take_over
 
@@ -120,8 +121,7 @@ def test_log_called_out_of_log_itself_is_refused_and_counted(make: Any) -> None:
 def test_the_hook_tells_how_it_is_doing(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "EVERY_S", 0.0)
     watch = make()
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append
+    updates = updates_of(watch)
 
     with pytest.warns(UserWarning, match="leaves out"):
         watch.log({"train/loss": 0.5, "note": "low"})
@@ -165,31 +165,33 @@ def test_a_run_that_ends_tells_what_was_lost(tmp_path: Path) -> None:
 
 def test_the_hook_says_nothing_of_itself_for_a_minute(make: Any) -> None:
     watch = make()
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append
+    updates = updates_of(watch)
 
     watch.log({"train/loss": 0.5})
 
     assert list(updates[0].readings) == ["train/loss"]
 
 
+class OneNumber:
+    """A tensor on a device that this machine does not have."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+
+    def detach(self) -> OneNumber:
+        return self
+
+    def numel(self) -> int:
+        return 1
+
+    def __float__(self) -> float:
+        return 0.25
+
+
 def test_numbers_on_an_accelerator_other_than_cuda_are_read_at_once(make: Any) -> None:
-    class Elsewhere:
-        device = torch.device("xpu")
-
-        def detach(self) -> Elsewhere:
-            return self
-
-        def numel(self) -> int:
-            return 1
-
-        def __float__(self) -> float:
-            return 0.25
-
     watch = make()
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append
-    watch.log({"train/loss": Elsewhere()})
+    updates = updates_of(watch)
+    watch.log({"train/loss": OneNumber("xpu")})
 
     assert updates[0].readings == {"train/loss": 0.25}
     assert watch.errors == {}
@@ -210,23 +212,13 @@ def test_an_event_behind_device_readings_keeps_its_place(
         def wait(self) -> dict[str, float]:
             return dict.fromkeys(self.names, 1.0)
 
-    class OnCuda:
-        device = torch.device("cuda")
-
-        def detach(self) -> OnCuda:
-            return self
-
-        def numel(self) -> int:
-            return 1
-
     monkeypatch.setattr("watchstep.hook.readings.DeviceReadings", Slow)
     watch = make()
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append
-    watch.log({"train/loss": OnCuda()}, step=1, event={"kind": "log", "text": "the first"})
+    updates = updates_of(watch)
+    watch.log({"train/loss": OneNumber("cuda")}, step=1, event={"kind": "log", "text": "the first"})
     held_back = len(updates)
     arrived = True
-    watch.log({"train/loss": OnCuda()}, step=2)
+    watch.log({"train/loss": OneNumber("cuda")}, step=2)
 
     assert held_back == 0
     assert [(update.step, (update.event or {}).get("text")) for update in updates] == [

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import watchstep
+from hook.kit_hook import updates_of
 from watchstep.hook.readings import MOST_NAMES, MOST_READINGS
 from watchstep.wire import METRIC_NAME, RUN_NAME
 
@@ -218,13 +219,6 @@ def test_runs_whose_names_are_mapped_stay_two_and_have_the_same_name_again(make:
     assert names[0] == names[3]
     assert len(set(names)) == 3
     assert all(RUN_NAME.match(name) for name in names)
-
-
-def updates_of(watch: watchstep.Watch) -> list[Any]:
-    """The updates that a watch puts from now on."""
-    updates: list[Any] = []
-    watch._stream.outbound.put = updates.append  # type: ignore[union-attr,method-assign]
-    return updates
 
 
 def test_names_are_mapped_with_a_word_each_and_two_never_become_one(make: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import watchstep
+from hook.kit_hook import updates_of
 from watchstep.postmortem.readers import open_logs
 
 BEGIN = """
@@ -206,8 +207,7 @@ def test_an_event_loop_keeps_its_signals(make: Any) -> None:
 
 def failed(make: Any, error: BaseException) -> dict[str, Any]:
     watch: watchstep.Watch = make(mode="offline")
-    sent: list[Any] = []
-    watch._stream.outbound.put = sent.append  # type: ignore[union-attr,method-assign]
+    sent = updates_of(watch)
     watch._stream.events.captured.hear("warning", "token=abcdefgh low on memory")
     watch.finish(error)
     return dict(sent[-1].event)

@@ -29,6 +29,7 @@ def test_a_run_is_begun_fed_and_asked_for(client: Client) -> None:
         "duplicates": 0,
         "rejected": [],
         "last_seq": 1,
+        "last_seqs": {},
         "commands": [],
         "rules": begun.json["rules"]["fingerprint"],
         "attempt": 1,
@@ -373,3 +374,28 @@ def test_answers_carry_an_id_and_safe_headers_and_no_other_site_may_write(
     assert broken.headers["x-request-id"] != "a b"
     assert "default-src 'self'" in named.headers["content-security-policy"]
     assert (foreign.status, rebound.status) == (403, 403)
+
+
+def test_updates_of_several_sources_each_have_their_own_numbers(client: Client) -> None:
+    client.ask("PUT", "/api/v1/runs/c-sources", {"session": "s"})
+    mixed = [upd(1, loss=0.5), {**upd(1, gpu=60.0), "source": "otlp"}]
+    mixed.append({**upd(4, heat="NaN"), "source": "rank-7"})
+
+    sent = client.send("c-sources", *mixed)
+    again = client.send("c-sources", *mixed)
+    begun = client.ask("PUT", "/api/v1/runs/c-sources", {"session": "s"})
+    conflict = client.send("c-sources", {**upd(4, heat=1.0), "source": "rank-7"})
+
+    others = {"otlp": 1, "rank-7": 4}
+    assert (sent.status, sent.json["last_seq"], sent.json["last_seqs"]) == (202, 1, others)
+    assert (again.json["accepted"], again.json["duplicates"]) == (0, 3)
+    assert (begun.json["last_seq"], begun.json["last_seqs"]) == (1, others)
+    assert (conflict.status, conflict.json["last_seq"]) == (409, 4)
+    assert client.get("/runs/c-sources").json["last_seqs"] == others
+
+
+def test_a_source_that_is_none_of_the_five_kinds_is_refused(client: Client) -> None:
+    for source in ("", "Training", "rank-", "rank-01", "rank-2000", "otlp\n", 3, None):
+        sent = client.send("c-odd", {**upd(1, loss=0.5), "source": source})
+
+        assert (sent.status, sent.json["errors"][0]["loc"][-1]) == (422, "source")

@@ -72,7 +72,7 @@ def test_gauges_and_sums_become_readings_of_the_run_that_the_attribute_names(
 
     assert (first.status, first.json, second.status) == (200, {}, 200)
     run = boss.get("/runs/o-1").json
-    assert (run["trainer"], run["tags"]["source"], run["last_seq"]) == ("OpenTelemetry", "otlp", 2)
+    assert (run["last_seq"], run["last_seqs"]) == (0, {"otlp": 2})
     assert run["readings"]["tokens"]["value"] == 9007
     assert course(boss, "o-1", "train/loss") == [(1, 2.0), (2, "NaN")]
     assert run["health"] != "healthy"
@@ -90,7 +90,7 @@ def test_points_of_one_name_are_updates_in_the_order_of_their_time(
     assert answer.json == {}
     assert course(clients["boss"], "o-2", "loss") == [(10, 1.0), (20, 2.0), (30, 3.0)]
     assert course(clients["boss"], "o-2", "lr") == [(30, 0.1)]
-    assert clients["boss"].get("/runs/o-2").json["last_seq"] == 3
+    assert clients["boss"].get("/runs/o-2").json["last_seqs"] == {"otlp": 3}
 
 
 def test_attributes_of_a_point_are_part_of_its_name(clients: dict[str, Client]) -> None:
@@ -119,16 +119,34 @@ def test_what_is_no_reading_is_counted_and_the_rest_is_stored(clients: dict[str,
     assert "training.run" in nameless.json["partialSuccess"]["errorMessage"]
 
 
-def test_a_run_that_a_trainer_speaks_for_is_left_to_it(clients: dict[str, Client]) -> None:
+def test_beside_a_trainer_they_are_a_source_of_the_same_run(clients: dict[str, Client]) -> None:
     boss = clients["boss"]
     boss.ask("PUT", "/api/v1/runs/o-5", {"trainer": "mine"})
     boss.send("o-5", upd(1, train__loss=1.0))
 
     posted(boss, "o-5", gauge("gpu", number(60.0, 100.0)))
     after = boss.send("o-5", upd(2, train__loss=0.9))
+    posted(boss, "o-5", gauge("other_loss", number(math.nan, 101.0)))
 
     assert (after.status, after.json["accepted"], after.json["rejected"]) == (202, 1, [])
-    assert course(boss, "o-5.otlp", "gpu") == [(1, 60.0)]
+    assert (after.json["last_seq"], after.json["last_seqs"]) == (2, {"otlp": 1})
+    run = boss.get("/runs/o-5").json
+    assert (run["trainer"], run["attempt"], run["step"]) == ("mine", 1, 20)
+    assert course(boss, "o-5", "gpu") == [(1, 60.0)]
+    assert {(each["rule"], each["source"]) for each in run["alerts"]} >= {("LossNonFinite", "otlp")}
+
+
+def test_a_run_that_otlp_began_before_it_was_a_source_goes_on_as_it_was(
+    clients: dict[str, Client],
+) -> None:
+    boss = clients["boss"]
+    boss.ask("PUT", "/api/v1/runs/o-11", {"trainer": "OpenTelemetry", "session": "otlp"})
+    boss.send("o-11", upd(1, gpu=60.0))
+
+    posted(boss, "o-11", gauge("gpu", number(61.0, 100.0)))
+
+    run = boss.get("/runs/o-11").json
+    assert (run["last_seq"], run["last_seqs"]) == (2, {})
 
 
 def test_many_exporters_at_the_same_time_lose_nothing(clients: dict[str, Client]) -> None:
@@ -142,7 +160,7 @@ def test_many_exporters_at_the_same_time_lose_nothing(clients: dict[str, Client]
     assert statuses == [200] * 12
     run = clients["boss"].get("/runs/o-6").json
     assert {each["value"] for each in run["readings"].values()} == set(map(float, range(12)))
-    assert (run["last_seq"], run["counts"]["lost"]) == (12, 0)
+    assert (run["last_seqs"], run["counts"]["lost"]) == ({"otlp": 12}, 0)
 
 
 def test_the_token_decides_where_readings_may_go(clients: dict[str, Client]) -> None:

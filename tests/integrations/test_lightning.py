@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 import watchstep
+from integrations.kit_integrations import recorded
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
 from watchstep.integrations.lightning import WatchstepCallback
@@ -111,15 +112,7 @@ def trainer_in(tmp_path: Path, *callbacks: Callback, **given: Any) -> Trainer:
 def watch_in(tmp_path: Path, **given: Any) -> tuple[watchstep.Watch, list[Any]]:
     given.setdefault("rules", "pretrain")
     watch = watchstep.init(run="pl", directory=tmp_path / "spool", **given)
-    updates: list[Any] = []
-    original = watch.log
-
-    def log(metrics: Any = None, step: Any = None, **more: Any) -> Any:
-        updates.append((step, dict(metrics)))
-        return original(metrics, step, **more)
-
-    watch.log = log  # type: ignore[method-assign]
-    return watch, updates
+    return watch, recorded(watch)
 
 
 def test_each_step_is_an_update_with_its_loss_and_what_the_module_logs(tmp_path: Path) -> None:

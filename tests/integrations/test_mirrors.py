@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -117,20 +117,30 @@ def needs(library: str) -> None:
         pytest.skip(f"needs {library}")
 
 
-def run(folder: Path, program: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    (folder / "train.py").write_text(textwrap.dedent(program))
-    words = {
-        name: value.replace("trackio", str(folder / "trackio")) for name, value in WORDS.items()
-    }
+def started(
+    command: Sequence[str], folder: Path, settings: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "train.py"],
+        command,
         cwd=folder,
-        env=environment(**{**words, **settings}),
+        env=environment(**settings),
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
+
+
+def under_run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return started([sys.executable, "-m", "watchstep", "run", *arguments], folder, settings)
+
+
+def run(folder: Path, program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    (folder / "train.py").write_text(textwrap.dedent(program))
+    words = {
+        name: value.replace("trackio", str(folder / "trackio")) for name, value in WORDS.items()
+    }
+    return started([sys.executable, "train.py"], folder, {**words, **settings})
 
 
 def spooled(folder: Path) -> tuple[str, list[tuple[int, str, float]]]:
@@ -198,25 +208,7 @@ def test_a_wandb_program_that_goes_nan_is_told_of_with_one_variable_set(tmp_path
         (tmp_path / "train.py").write_text(textwrap.dedent(FOREIGN))
         url = f"http://127.0.0.1:{running.client.port}"
         words = {"WATCHSTEP_MIRROR": "wandb", "WATCHSTEP_URL": url, "WANDB_SILENT": "true"}
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "watchstep",
-                "run",
-                "--run",
-                "r1",
-                "--",
-                sys.executable,
-                "train.py",
-            ],
-            cwd=tmp_path,
-            env=environment(**words),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = under_run(tmp_path, "--run", "r1", "--", sys.executable, "train.py", **words)
 
         alerts = until(lambda: running.client.get("/alerts?run=r1").json["items"])
         detail = running.client.get("/runs/r1").json
@@ -298,26 +290,7 @@ def test_the_machines_own_sitecustomize_runs_too(tmp_path: Path) -> None:
     words = {"WATCHSTEP_MIRROR": "wandb", "PYTHONPATH": str(own)}
     program = "import sys; print('watchstep' in sys.modules, any('startup' in p for p in sys.path))"
 
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "watchstep",
-            "run",
-            "--",
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            program,
-        ],
-        cwd=tmp_path,
-        env=environment(**words),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = under_run(tmp_path, "--", sys.executable, "-W", "ignore", "-c", program, **words)
 
     # Once in our own process, before the mirror is of concern, and once in the command's.
     assert done.stdout.splitlines()[-2:] == ["own", "True False"], done.stderr

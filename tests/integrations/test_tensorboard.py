@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 import watchstep
+from integrations.kit_integrations import recorded
 from watchstep import TrainingHalted
 from watchstep.integrations.tensorboard import mirror
 
@@ -31,15 +32,7 @@ def writer(tmp_path: Path) -> Iterator[Any]:
 
 def watched(tmp_path: Path, **given: Any) -> tuple[watchstep.Watch, list[Any]]:
     watch = watchstep.init(run="tb", directory=tmp_path / "spool", **given)
-    updates: list[Any] = []
-    original = watch.log
-
-    def log(metrics: Any = None, step: Any = None, **more: Any) -> Any:
-        updates.append((step, dict(metrics)))
-        return original(metrics, step, **more)
-
-    watch.log = log  # type: ignore[method-assign]
-    return watch, updates
+    return watch, recorded(watch)
 
 
 def test_scalars_of_one_step_are_one_update(writer: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import watchstep
+from integrations.kit_integrations import QUIET, recorded
 from integrations.tiny_llm import sentences, tiny_llm
 from watchstep import TrainingHalted
 from watchstep.guard import bit_hash
@@ -43,20 +44,6 @@ class FaultyTrainer(Trainer):
         return loss
 
 
-class Recorder:
-    """Stands before a watch and remembers what is logged."""
-
-    def __init__(self, watch: watchstep.Watch) -> None:
-        self.updates: list[tuple[int, dict[str, Any]]] = []
-        original = watch.log
-
-        def log(metrics: Any = None, step: Any = None, **more: Any) -> Any:
-            self.updates.append((step, dict(metrics)))
-            return original(metrics, step, **more)
-
-        watch.log = log  # type: ignore[method-assign]
-
-
 def watch_in(tmp_path: Path, **given: Any) -> watchstep.Watch:
     given.setdefault("rules", "pretrain")
     return watchstep.init(run="hf", directory=tmp_path / "spool", **given)
@@ -68,11 +55,7 @@ def trainer_in(tmp_path: Path, callback: WatchstepCallback | None, **given: Any)
     arguments = {
         "max_steps": 8,
         "per_device_train_batch_size": 4,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
+        **QUIET,
         **given,
     }
     return FaultyTrainer(
@@ -128,31 +111,31 @@ def test_every_step_is_one_update_with_its_raw_loss_and_what_the_trainer_logs(
     tmp_path: Path,
 ) -> None:
     watch = watch_in(tmp_path)
-    recorder = Recorder(watch)
+    recorder = recorded(watch)
     trainer = trainer_in(tmp_path, WatchstepCallback(watch), logging_steps=2, eval_strategy="steps")
     trainer.train()
     watch.finish()
 
-    assert [step for step, _ in recorder.updates] == list(range(1, 9))
-    losses = [float(readings["train/loss"]) for _, readings in recorder.updates]
+    assert [step for step, _ in recorder] == list(range(1, 9))
+    losses = [float(readings["train/loss"]) for _, readings in recorder]
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     means = [(losses[at] + losses[at + 1]) / 2 for at in range(0, 8, 2)]
     assert means == pytest.approx(logged, rel=1e-5)
-    assert recorder.updates[0][1]["train/learning_rate"] == pytest.approx(5e-5)
-    assert "eval_loss" in recorder.updates[1][1]
-    assert "eval_loss" not in recorder.updates[0][1]
+    assert recorder[0][1]["train/learning_rate"] == pytest.approx(5e-5)
+    assert "eval_loss" in recorder[1][1]
+    assert "eval_loss" not in recorder[0][1]
 
 
 def test_losses_of_accumulated_micro_batches_add_up_to_the_step_s(tmp_path: Path) -> None:
     watch = watch_in(tmp_path)
-    recorder = Recorder(watch)
+    recorder = recorded(watch)
     trainer = trainer_in(
         tmp_path, WatchstepCallback(watch), gradient_accumulation_steps=2, max_steps=3
     )
     trainer.train()
     watch.finish()
 
-    losses = [float(readings["train/loss"]) for _, readings in recorder.updates]
+    losses = [float(readings["train/loss"]) for _, readings in recorder]
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses == pytest.approx(logged, rel=1e-5)
 

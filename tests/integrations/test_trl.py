@@ -15,6 +15,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 import watchstep
+from integrations.kit_integrations import QUIET, recorded
 from integrations.tiny_llm import tiny_llm, tiny_tokenizer
 from watchstep import TrainingHalted
 from watchstep.integrations.trl import WatchstepCallback
@@ -76,26 +77,15 @@ def train(
         rules="grpo",
         on_critical=on_critical,  # type: ignore[arg-type]
     )
-    updates: list[dict[str, Any]] = []
-    original = watch.log
-
-    def log(metrics: Any = None, step: Any = None, **more: Any) -> Any:
-        updates.append(dict(metrics))
-        return original(metrics, step, **more)
-
-    watch.log = log  # type: ignore[method-assign]
+    updates = recorded(watch)
     arguments = {
         "max_steps": 5,
         "per_device_train_batch_size": 8,
         "num_generations": 4,
         "max_completion_length": 6,
         "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
         "bf16": False,
-        "disable_tqdm": True,
+        **QUIET,
         **given,
     }
     trainer = kind(
@@ -110,7 +100,7 @@ def train(
         trainer.train()
     finally:
         watch.finish()
-    return trainer, watch, updates
+    return trainer, watch, [metrics for _, metrics in updates]
 
 
 def test_advantages_in_the_loss_and_rewards_of_the_groups_are_read(tmp_path: Path) -> None:

@@ -12,13 +12,9 @@ from benchmarks.judgement.answer import Alert, Answer
 from benchmarks.judgement.runs import Run, Truth
 from benchmarks.judgement.scoring import Score, Share
 
-BROKEN = Truth(
-    trainer="cnn",
-    algorithm="CNN",
-    family="supervised",
-    seed=0,
-    variant="plain",
-    half="measure",
+HEALTHY = Truth("cnn", "CNN", "supervised", 0, "plain", "measure")
+BROKEN = dataclasses.replace(
+    HEALTHY,
     fault="rate_100x",
     fault_from_update=40,
     harm=True,
@@ -28,7 +24,6 @@ BROKEN = Truth(
     evidence_update=42,
     grown_update=90,
 )
-HEALTHY = Truth("cnn", "CNN", "supervised", 0, "plain", "measure")
 
 
 def score(truth: Truth, *alerts: Alert, causes: tuple[tuple[str, float], ...] = ()) -> Score:

@@ -75,6 +75,13 @@ def notice(**changes: object) -> Notice:
     return replace(plain, **changes)
 
 
+def receiver(kind: str, to: str = "ann@example.org") -> ReceiverConfig:
+    if kind == "email":
+        url = f"smtp://mail.example.org?from=watch@example.org&to={to}"
+        return ReceiverConfig("ops", kind, url)
+    return ReceiverConfig("ops", kind, "https://hook.example.org/x", secret="ROUTING-KEY")
+
+
 class ManualClock:
     def __init__(self) -> None:
         self.passed_s = 0.0

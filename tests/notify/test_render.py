@@ -10,39 +10,17 @@ from datetime import timedelta
 
 import pytest
 
-from notify.kit import START, alert, notice
-from watchstep_monitor.notify import ReceiverConfig
+from notify.kit import START, alert, notice, receiver
+from watchstep_monitor.notify.dispatch import _RENDERERS as KINDS
 from watchstep_monitor.notify.render import (
-    alertmanager,
-    discord,
     email_message,
-    github,
-    pagerduty,
     plain_text,
     slack,
-    teams,
-    webhook,
 )
 from watchstep_monitor.notify.render.wording import weight, worded
 from watchstep_monitor.notify.worker import notice_for_test
 
-KINDS = {
-    "webhook": webhook.body,
-    "alertmanager": alertmanager.body,
-    "slack": slack.body,
-    "discord": discord.body,
-    "teams": teams.body,
-    "pagerduty": pagerduty.body,
-    "github": github.body,
-}
 HOSTILE = "<!channel> @everyone & [x](http://evil) \ud800 \x00\r\nBcc: a@b.c \u202e`*_~|" * 40
-
-
-def receiver(kind):
-    if kind == "email":
-        url = "smtp://mail.example.org?from=watch@example.org&to=ann@example.org,bo@example.org"
-        return ReceiverConfig("ops", kind, url)
-    return ReceiverConfig("ops", kind, "https://hook.example.org/x", secret="key")
 
 
 def sent(kind, message):
@@ -413,14 +391,14 @@ def test_pagerduty_opens_and_resolves_one_incident_under_one_key():
         *("trigger", "trigger", "resolve")
     ]
     assert {each["dedup_key"] for each in (opened, changed, over)} == {"inc-1"}
-    assert opened["routing_key"] == "key"
+    assert opened["routing_key"] == "ROUTING-KEY"
     assert opened["payload"]["severity"] == "critical"
     assert len(sent("pagerduty", hostile_notice())["payload"]["summary"]) <= 1024
     assert len(sent("pagerduty", hostile_notice())["dedup_key"]) <= 255
 
 
 def test_a_mail_has_text_and_html_and_stays_in_its_thread():
-    opened = email_message.message(notice(), receiver("email"))
+    opened = email_message.message(notice(), receiver("email", "ann@example.org,bo@example.org"))
     over = email_message.message(notice(id="nt-2", edge="resolved"), receiver("email"))
 
     text = opened.get_body(("plain",)).get_content()

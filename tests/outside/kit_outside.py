@@ -8,9 +8,13 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from sender.fake_service import FakeService
 
 PATIENCE_S = 60.0
 WATCHSTEP = [sys.executable, "-m", "watchstep"]
@@ -48,6 +52,24 @@ def piped(
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+@contextmanager
+def started(
+    service: FakeService, folder: Path, **how: Any
+) -> Iterator[Callable[[Sequence[str]], subprocess.Popen[bytes]]]:
+    """Starts commands in a folder that report to the service; none of them outlives the block."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+        settings = environment(WATCHSTEP_URL=service.url)
+        processes.append(subprocess.Popen(command, cwd=folder, env=settings, **how))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait(PATIENCE_S)
 
 
 @dataclass

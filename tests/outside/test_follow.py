@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from outside.kit_outside import PATIENCE_S, WATCHSTEP, environment, piped, until
+from outside.kit_outside import PATIENCE_S, WATCHSTEP, piped, started, until
 from sender.fake_service import FakeService
 from watchstep.postmortem.readers import open_logs
 
@@ -24,21 +24,16 @@ Follow = Callable[..., "subprocess.Popen[bytes]"]
 @pytest.fixture
 def follow(service: FakeService, tmp_path: Path) -> Iterator[Follow]:
     """Starts `watchstep follow` in a folder of its own, reporting to the service."""
-    begun: list[subprocess.Popen[bytes]] = []
+    with started(service, tmp_path) as start:
+        yield lambda *arguments: start([*WATCHSTEP, "follow", *map(str, arguments)])
 
-    def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [*WATCHSTEP, "follow", *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment(WATCHSTEP_URL=service.url),
-        )
-        begun.append(process)
-        return process
 
-    yield start
-    for process in begun:
-        process.kill()
-        process.wait(PATIENCE_S)
+def two_rows(log: Path, text: str, follow: Follow, service: FakeService) -> Path:
+    """A log that is followed as run `r`, and whose two rows have arrived."""
+    log.write_text(text)
+    follow("--run", "r", log)
+    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+    return log
 
 
 def told(service: FakeService, run: str, attempt: int = 1) -> list[tuple[int, dict[str, Any]]]:
@@ -147,10 +142,12 @@ def test_the_words_of_a_failure_end_the_run_only_where_nothing_comes_after_them(
 def test_a_log_that_was_replaced_is_read_from_its_beginning(
     follow: Follow, service: FakeService, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log.jsonl"
-    log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
-    follow("--run", "r", log)
-    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+    log = two_rows(
+        tmp_path / "log.jsonl",
+        '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n',
+        follow,
+        service,
+    )
 
     log.rename(tmp_path / "log.jsonl.1")
     log.write_text('{"step": 3, "loss": 1.2}\n')
@@ -162,10 +159,7 @@ def test_a_log_that_was_replaced_is_read_from_its_beginning(
 def test_a_logger_that_writes_its_file_anew_tells_nothing_twice(
     follow: Follow, service: FakeService, tmp_path: Path
 ) -> None:
-    log = tmp_path / "metrics.csv"
-    log.write_text("step,train/loss\n1,2.0\n2,1.5\n")
-    follow("--run", "r", log)
-    service.wait_for(lambda: len(told(service, "r")) == 2, PATIENCE_S)
+    log = two_rows(tmp_path / "metrics.csv", "step,train/loss\n1,2.0\n2,1.5\n", follow, service)
 
     new = tmp_path / "new"
     new.write_text("step,train/loss,val_loss\n1,2.0,\n2,1.5,\n3,1.2,1.4\n")

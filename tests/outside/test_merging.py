@@ -60,9 +60,43 @@ def test_a_metric_whose_source_has_fallen_silent_is_taken_from_another() -> None
     merging.add(console, rows((5, {"loss": 0.5})), 0.0)
     merging.ready(later(0.0))
 
-    merging.add(file, rows((5, {"loss": 0.5}), (6, {"loss": 0.4})), 100.0)
+    for step in (5, 6, 7, 8):
+        merging.add(file, rows((step, {"loss": 0.4})), 100.0 + step)
 
-    assert readings(merging.ready(later(100.0))) == [(6, {"loss": 0.4})]
+    assert readings(merging.ready(later(110.0))) == [(7, {"loss": 0.4}), (8, {"loss": 0.4})]
+
+
+def test_a_richer_source_that_tells_more_rarely_does_not_hide_the_other_one() -> None:
+    merging, console, events = merger(), Source("console", 12), Source("events", 3)
+    merged: list[MergedUpdate] = []
+
+    for step in range(100):
+        now = 0.1 * step
+        merging.add(console, rows((step, {"loss": 0.5})), now)
+        if step % 50 == 0:
+            merging.add(events, rows((step, {"train/loss": 0.51})), now + 0.01)
+        merged += merging.ready(now + 0.05)
+    merged += merging.ready(later(10.0))
+
+    # At the first report nothing tells yet how often each comes.
+    assert len([update for update in merged if update.readings]) >= 80
+    assert merged[-1].readings == {"loss": 0.5}
+
+
+def test_a_whole_log_that_is_written_at_each_save_does_not_end_the_console() -> None:
+    merging, console, state = merger(), Source("console", 12), Source("trainer_state.json", 8)
+    merged: list[MergedUpdate] = []
+
+    for number in range(1, 60):
+        now = 5.0 * number
+        merging.add(console, rows((number, {"loss": 0.5})), now)
+        if number % 20 == 0:
+            steps = range(10 * (number - 19), 10 * number + 1, 10)
+            merging.add(state, rows(*((step, {"loss": 0.5}) for step in steps)), now + 3.0)
+        merged += merging.ready(now + 4.0)
+    merged += merging.ready(later(1000.0))
+
+    assert [update.step for update in merged if update.readings] == list(range(1, 60))
 
 
 def test_an_evaluation_of_the_same_step_joins_the_row_before_it() -> None:

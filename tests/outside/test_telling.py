@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from outside.kit_outside import PATIENCE_S, environment, piped, python, until, wrapped
+from outside.kit_outside import PATIENCE_S, environment, piped, python, started, until, wrapped
 from sender.fake_service import FakeService
 
 Begin = Callable[..., "subprocess.Popen[bytes]"]
@@ -44,23 +44,8 @@ for epoch in range(1, 31):
 @pytest.fixture
 def begin(service: FakeService, tmp_path: Path) -> Iterator[Begin]:
     """Starts a program under `watchstep run`, reporting to the service as run `r`."""
-    begun: list[subprocess.Popen[bytes]] = []
-
-    def start(program: str, *options: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            wrapped(python(program), "--run", "r", *options),
-            cwd=tmp_path,
-            env=environment(WATCHSTEP_URL=service.url),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        begun.append(process)
-        return process
-
-    yield start
-    for process in begun:
-        process.kill()
-        process.wait(PATIENCE_S)
+    with started(service, tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as start:
+        yield lambda program, *options: start(wrapped(python(program), "--run", "r", *options))
 
 
 def events(service: FakeService, attempt: int = 1) -> list[dict[str, Any]]:
@@ -297,8 +282,8 @@ def test_a_hook_inside_speaks_for_the_run_and_the_outside_adds_only_its_end(
     assert list(service.stored) == [("r", 1)]
     assert losses(service, "train/loss") == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert losses(service, "loss") == []
-    kinds = [event["kind"] for event in events(service)]
-    assert kinds[-1] == kind
+    (ending,) = service.others["r", 1, "outside"].values()
+    assert (ending["seq"], ending["event"]["kind"]) == (1, kind)
     assert service.faults == []
 
 
@@ -310,9 +295,51 @@ def test_a_hook_that_calls_its_run_otherwise_is_found_all_the_same(
     assert process.wait(PATIENCE_S) == 137
 
     assert list(service.stored) == [("mine", 1)]
-    kept = service.updates("mine")
-    assert kept[-1]["event"]["signal"] == "SIGKILL"
-    assert kept[-1]["step"] == 4
+    assert [update["step"] for update in service.updates("mine") if update["metrics"]][-1] == 4
+    (ending,) = service.others["mine", 1, "outside"].values()
+    assert ending["event"]["signal"] == "SIGKILL"
+
+
+def test_a_service_from_before_sources_is_not_sent_what_it_would_refuse(
+    begin: Begin, service: FakeService, tmp_path: Path
+) -> None:
+    service.knows_sources = False
+    process = begin(HOOKED + "os.kill(os.getpid(), 9)")
+
+    assert process.wait(PATIENCE_S) == 137
+
+    assert (service.faults, service.others) == ([], {})
+    assert losses(service, "train/loss") == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+    service.knows_sources = True
+    command = [sys.executable, "-m", "watchstep", "replay", ".watchstep", "--url", service.url]
+    subprocess.run(command, cwd=tmp_path, env=environment(), timeout=PATIENCE_S, check=True)
+    assert [key[2] for key in service.others] == ["outside"]
+
+
+def test_a_command_that_is_started_again_is_told_the_hooks_pin(
+    begin: Begin, service: FakeService, tmp_path: Path
+) -> None:
+    program = """
+import os, pathlib, torch, watchstep
+first = not pathlib.Path("began").exists()
+pathlib.Path("began").touch()
+if not first:
+    pathlib.Path("pin").write_text(os.environ.get("WATCHSTEP_RESUME_FROM", ""))
+    raise SystemExit(0)
+watch = watchstep.init(checkpoints="ckpt")
+for step in range(4):
+    watch.log({"train/loss": 1.0}, step=step)
+    watch.save({"model": torch.nn.Linear(1, 1)}, step=step)
+os.kill(os.getpid(), 9)
+"""
+    process = begin(program, "--restart", "1")
+
+    assert process.wait(PATIENCE_S) == 0
+
+    pin = Path((tmp_path / "pin").read_text())
+    assert pin.parent == tmp_path / "ckpt" / "pinned"
+    assert pin.exists()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def run_of(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
+def died_of(error: str, folder: Path) -> Path:
+    """A log of 29 healthy steps that ends in the traceback of an error."""
+    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
+    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
+    path = folder / "train.log"
+    path.write_text("\n".join([*lines, *trace, error]) + "\n")
+    return path
+
+
 def healthy_rows(count: int) -> list[dict[str, Any]]:
     """So many updates with nothing remarkable in them."""
     return [{**HEALTHY, "train/value_loss": 0.5 + 0.001 * (at % 7)} for at in range(count)]

@@ -117,3 +117,27 @@ def test_the_hooks_own_log_leads_to_the_checkpoints_wherever_they_are(
     assert examination.checkpoints.best is not None
     assert examination.checkpoints.best.path.is_relative_to(tmp_path / "far" / "away")
     assert examination.checkpoints.best.step == 30
+
+
+def test_a_checkpoint_of_unknown_age_is_not_recommended(tmp_path: Path) -> None:
+    log = run_of(tmp_path / "updates.jsonl", EXPLODED)
+    saved(tmp_path / "best_model.pt")
+
+    checkpoints = examined(log).checkpoints
+
+    assert checkpoints.best is None
+    assert [checkpoint.reason for checkpoint in checkpoints.refused] == [
+        "neither name nor manifest tells when it was saved"
+    ]
+
+
+def test_the_checkpoints_of_another_run_are_not_recommended(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.log").write_text("loss: 1\n", encoding="utf-8")
+        saved(tmp_path / name / "model_10.pt")
+    saved(tmp_path / "checkpoints" / "model_5.pt")
+
+    best = search(tmp_path / "second.log", Good(update=20, last_update=40)).best
+
+    assert best is not None
+    assert best.path == tmp_path / "second" / "model_10.pt"

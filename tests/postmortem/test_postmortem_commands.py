@@ -11,6 +11,7 @@ import pytest
 from postmortem.kit_postmortem import (
     HEALTHY,
     LOGS,
+    died_of,
     healthy_rows,
     invoked,
     run_of,
@@ -51,7 +52,7 @@ def test_the_report_says_the_verdict_and_where_to_go_back_to() -> None:
     [(BAD, "critical", 1), (BAD, "info", 1), (GOOD, "warning", 0), (GOOD, "critical", 0)],
 )
 def test_fail_on_decides_the_exit_code(log: Path, severity: str, code: int) -> None:
-    assert watchstep_command("postmortem", log, "--fail-on", severity).returncode == code
+    assert invoked("postmortem", log, "--fail-on", severity).returncode == code
 
 
 def test_readable_paths_are_reported_and_unreadable_ones_are_one_line_each(
@@ -74,7 +75,7 @@ def test_a_file_without_a_log_in_it_is_one_line_and_exit_code_3(
 ) -> None:
     (tmp_path / "file.log").write_bytes(content)
 
-    done = watchstep_command("postmortem", tmp_path / "file.log")
+    done = invoked("postmortem", tmp_path / "file.log")
 
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
@@ -82,7 +83,7 @@ def test_a_file_without_a_log_in_it_is_one_line_and_exit_code_3(
 
 
 def test_an_empty_folder_is_exit_code_3(tmp_path: Path) -> None:
-    assert watchstep_command("postmortem", tmp_path).returncode == 3
+    assert invoked("postmortem", tmp_path).returncode == 3
 
 
 def test_a_file_that_may_not_be_read_is_exit_code_2(tmp_path: Path) -> None:
@@ -91,19 +92,19 @@ def test_a_file_that_may_not_be_read_is_exit_code_2(tmp_path: Path) -> None:
     if os.access(log, os.R_OK):
         pytest.skip("root may read everything")
 
-    assert watchstep_command("postmortem", log).returncode == 2
+    assert invoked("postmortem", log).returncode == 2
 
 
 def test_no_path_and_unknown_options_are_usage_errors() -> None:
-    assert watchstep_command("postmortem").returncode == 2
-    assert watchstep_command("postmortem", GOOD, "--fail-on", "nonsense").returncode == 2
+    assert invoked("postmortem").returncode == 2
+    assert invoked("postmortem", GOOD, "--fail-on", "nonsense").returncode == 2
 
 
 def test_a_wrong_rule_file_is_one_line_with_its_place(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("groups:\n  - name: a\n    rules:\n      - alert: A\n        expr: '1 +'\n")
 
-    done = watchstep_command("postmortem", GOOD, "--rules", rules)
+    done = invoked("postmortem", GOOD, "--rules", rules)
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"{rules}:")
@@ -158,10 +159,7 @@ def test_a_death_fails_also_under_rules_that_do_not_know_of_it(tmp_path: Path) -
         "groups:\n  - name: mine\n    rules:\n      - alert: Never\n"
         "        expr: rollout/ep_rew_mean > 1e99\n        labels: {severity: info}\n"
     )
-    log = tmp_path / "train.log"
-    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
-    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
-    log.write_text("\n".join([*lines, *trace, "KeyError: 'reward'"]) + "\n")
+    log = died_of("KeyError: 'reward'", tmp_path)
 
     done = invoked("postmortem", log, "--rules", rules, "--fail-on", "critical")
 

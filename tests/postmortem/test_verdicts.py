@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postmortem.kit_postmortem import HEALTHY, LOGS, examined, healthy_rows, run_of
+from postmortem.kit_postmortem import HEALTHY, LOGS, died_of, examined, healthy_rows, run_of
 
 VERDICTS = {
     "made_ok_regime_s0/progress.csv": ("healthy", None),
@@ -62,10 +62,7 @@ def test_what_was_not_logged_is_said() -> None:
 
 
 def test_a_traceback_after_healthy_updates_is_a_death(tmp_path: Path) -> None:
-    log = tmp_path / "train.log"
-    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
-    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
-    log.write_text("\n".join([*lines, *trace, "KeyError: 'reward'"]) + "\n")
+    log = died_of("KeyError: 'reward'", tmp_path)
 
     examination = examined(log)
 
@@ -75,10 +72,7 @@ def test_a_traceback_after_healthy_updates_is_a_death(tmp_path: Path) -> None:
 
 
 def test_a_traceback_that_names_nan_is_a_divergence(tmp_path: Path) -> None:
-    log = tmp_path / "train.log"
-    lines = [f"step={n} loss=0.5 grad_norm=0.4 policy_loss=0.01" for n in range(1, 30)]
-    trace = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>']
-    log.write_text("\n".join([*lines, *trace, "ValueError: found nan in logits"]) + "\n")
+    log = died_of("ValueError: found nan in logits", tmp_path)
 
     assert examined(log).verdict == "diverged"
 

@@ -26,13 +26,17 @@ class FakeService:
     """Keeps (run, attempt, seq) as the real one does, and remembers every request.
 
     Attributes:
-        stored: (run, attempt) to {seq: update}, in the order in which they came.
+        stored: (run, attempt) to {seq: update} of the training, in the order in which they came.
+        others: The same of other sources, by (run, attempt, source).
+        knows_sources: Whether it is of a version that does.
         attempts: (run, session) to attempt.
         faults: What was done against the protocol: out of order, or another body for a seq.
     """
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+        self.others: dict[tuple[str, int, str], dict[int, dict[str, Any]]] = {}
+        self.knows_sources = True
         self.attempts: dict[tuple[str, str], int] = {}
         self.faults: list[str] = []
         self.requests: list[tuple[str, str, dict[str, str], dict[str, Any]]] = []
@@ -83,10 +87,21 @@ class FakeService:
         attempt = self.attempts[key]
         updates = self.stored.setdefault((run, attempt), {})
         answer = {"run": run, "attempt": attempt, "last_seq": max(updates, default=0), "rules": []}
+        if self.knows_sources:
+            answer["last_seqs"] = {
+                source: max(stored)
+                for (name, number, source), stored in self.others.items()
+                if (name, number) == (run, attempt)
+            }
         return {**answer, "accepts": [ROWS_TYPE]} if self.takes_rows else answer
 
     def accept(self, run: str, batch: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        updates = self.stored.setdefault((run, batch["attempt"]), {})
+        source = next((update["source"] for update in batch["updates"] if "source" in update), None)
+        if source is None:
+            updates = self.stored.setdefault((run, batch["attempt"]), {})
+        else:
+            assert self.knows_sources, "an update with a field that it does not know"
+            updates = self.others.setdefault((run, batch["attempt"], source), {})
         accepted = duplicates = 0
         for update in batch["updates"]:
             seq = update["seq"]

@@ -35,6 +35,14 @@ def put_all(outbound, first, last):
         outbound.put(update(seq))
 
 
+def assert_all_arrive(service, trainer, count):
+    put_all(trainer, 1, count)
+
+    assert trainer.flush(10)
+    assert service.seqs() == list(range(1, count + 1))
+    assert trainer.losses() == {}
+
+
 def test_updates_arrive_in_order_under_the_attempt_that_the_service_assigned(service, outbound):
     trainer = outbound(service.url, project="p", tags={"env": "x"}, config={"lr": 3e-4}, token="t")
 
@@ -78,13 +86,7 @@ def test_a_service_that_refuses_rows_after_all_gets_json(service, outbound):
 
     service.takes_rows = True
     service.behaviour = refuses
-    trainer = outbound(service.url)
-
-    put_all(trainer, 1, 20)
-
-    assert trainer.flush(10)
-    assert service.seqs() == list(range(1, 21))
-    assert trainer.losses() == {}
+    assert_all_arrive(service, outbound(service.url), 20)
 
 
 def test_non_finite_readings_and_events_arrive_as_they_were_put(service, outbound):
@@ -261,13 +263,7 @@ def test_a_batch_that_is_too_large_is_split(service, outbound):
         return False
 
     service.behaviour = at_most_seven
-    trainer = outbound(service.url)
-
-    put_all(trainer, 1, 100)
-
-    assert trainer.flush(10)
-    assert service.seqs() == list(range(1, 101))
-    assert trainer.losses() == {}
+    assert_all_arrive(service, outbound(service.url), 100)
 
 
 def test_one_update_that_is_refused_for_good_is_replaced_and_counted(service, outbound):

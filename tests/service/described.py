@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -23,14 +23,8 @@ class DescribedClient(Client):
         self.document = client.ask("GET", "/openapi.json").json
         self.seen: set[tuple[str, str]] = set()
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        answer = super().ask(method, path, body, headers)
+    def ask(self, method: str, path: str, *more: Any, **named: Any) -> Answer:
+        answer = super().ask(method, path, *more, **named)
         is_plain = "content-encoding" not in answer.headers and answer.body
         if is_plain and answer.headers.get("content-type", "").endswith("json"):
             self._check(method, path.partition("?")[0], answer)

@@ -166,6 +166,12 @@ def until(condition: Any, seconds: float = 15.0) -> Any:
         time.sleep(0.02)
 
 
+def accepts(port: int) -> bool:
+    """Whether anybody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def raw_exchange(port: int, request: bytes) -> bytes:
     """Bytes to the socket, everything that comes back."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:

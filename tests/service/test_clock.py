@@ -10,6 +10,15 @@ import pytest
 from watchstep_monitor.service.clock import SharedClock, SystemClock
 
 HOUR = timedelta(hours=1)
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the clock shows that nobody sets."""
+    shown = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: shown[0])
+    return shown
 
 
 def gap(moment: datetime, other: datetime) -> float:
@@ -21,40 +30,34 @@ def test_before_anybody_was_asked_it_is_the_wall_clock() -> None:
 
 
 def test_it_goes_on_from_what_it_was_told_by_a_clock_that_nobody_sets(
-    monkeypatch: pytest.MonkeyPatch,
+    ticks: list[float],
 ) -> None:
-    clock, ticks = SharedClock(), [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
-    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    clock.told(noon, 99.9, 100.0)
+    clock = SharedClock()
+    clock.told(NOON, 99.9, 100.0)
     ticks[0] = 160.0
 
-    assert gap(clock.now(), noon + timedelta(seconds=60.05)) < 0.001
+    assert gap(clock.now(), NOON + timedelta(seconds=60.05)) < 0.001
 
 
 def test_an_answer_that_took_long_does_not_push_a_clock_that_may_be_right(
-    monkeypatch: pytest.MonkeyPatch,
+    ticks: list[float],
 ) -> None:
-    clock, ticks = SharedClock(), [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
-    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    clock.told(noon, 100.0, 100.0)
+    clock = SharedClock()
+    clock.told(NOON, 100.0, 100.0)
     ticks[0] = 110.0
 
-    clock.told(noon + timedelta(seconds=6), 105.0, 110.0)
+    clock.told(NOON + timedelta(seconds=6), 105.0, 110.0)
 
-    assert clock.now() == noon + timedelta(seconds=10)
+    assert clock.now() == NOON + timedelta(seconds=10)
 
 
-def test_it_follows_a_database_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, ticks = SharedClock(), [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
-    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    clock.told(noon, 100.0, 100.0)
+def test_it_follows_a_database_whose_clock_was_set(ticks: list[float]) -> None:
+    clock = SharedClock()
+    clock.told(NOON, 100.0, 100.0)
 
-    clock.told(noon - HOUR, 100.0, 100.0)
+    clock.told(NOON - HOUR, 100.0, 100.0)
 
-    assert clock.now() == noon - HOUR
+    assert clock.now() == NOON - HOUR
 
 
 def test_a_machine_whose_clock_is_wrong_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -133,9 +133,9 @@ def test_the_same_session_is_the_same_attempt_and_another_one_the_next(tmp_path:
         again, _ = at.run_service.begin(Beginning("a", session="one"))
         other, _ = at.run_service.begin(Beginning("a", session="two"))
 
-        assert (first.attempt, first.last_seq) == (1, 0)
-        assert (again.attempt, again.last_seq) == (1, 1)
-        assert (other.attempt, other.last_seq) == (2, 0)
+        assert (first.record.attempt, first.record.last_seq) == (1, 0)
+        assert (again.record.attempt, again.record.last_seq) == (1, 1)
+        assert (other.record.attempt, other.record.last_seq) == (2, 0)
 
 
 def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
@@ -150,7 +150,7 @@ def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
         resumed, _ = at.run_service.begin(Beginning("a", session="one"))
         late = at.send(grad(1, 1.0), grad(2, 2.0), attempt=1)
 
-        assert (resumed.attempt, resumed.last_seq) == (1, 1)
+        assert (resumed.record.attempt, resumed.record.last_seq) == (1, 1)
         assert (late.accepted, late.duplicates, late.last_seq) == (1, 1, 2)
         points, _ = at.run_service.series("a", "train/grad_norm", (None, None), 100)
         assert [point.value for point in points] == [1.0, 2.0, 9.0]

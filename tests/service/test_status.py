@@ -139,6 +139,15 @@ def test_a_preempted_run_calls_nobody_and_goes_on(tmp_path: Path) -> None:
         assert at.notices() == []
 
 
+def test_why_a_person_halted_a_run_is_told(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        by_hand = {"kind": "halted", "reason": "interrupted by a person"}
+        at.send(*losses(1, 1), update(2, event=by_hand))
+
+        record = at.run_service.view("a", None).record
+        assert record.trainer_did == "halted at update 2: interrupted by a person"
+
+
 def test_silence_is_lost_and_not_stalled(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         at.send(*losses(1, 1))

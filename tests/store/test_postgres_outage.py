@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,9 @@ from watchstep_monitor.service.run_state.status import shown_status
 from watchstep_monitor.service.scheduler import Scheduler
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    if request.param == "sqlite":
-        with bench(tmp_path) as made:
-            yield made
-        return
-    with postgres_database() as url, bench(tmp_path, database_url=url) as made:
-        yield made
-
-
-def away(at: Bench, scheduler: Scheduler, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def away(at: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
     """The store cannot be reached for so long, while the clock goes on."""
+    scheduler = Scheduler(at.run_service, 1.0)
 
     def fail(*_: object) -> None:
         raise StorageTroubleError("the store cannot be read")
@@ -36,6 +26,7 @@ def away(at: Bench, scheduler: Scheduler, seconds: float, monkeypatch: pytest.Mo
         scheduler._guarded(scheduler.send_due)
         at.clock.move(seconds)
         scheduler._guarded(scheduler.send_due)
+    return scheduler
 
 
 def status(at: Bench) -> str:
@@ -48,8 +39,7 @@ def test_runs_that_could_not_be_heard_are_not_called_silent_when_the_database_is
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    scheduler = Scheduler(at.run_service, 1.0)
-    away(at, scheduler, 600, monkeypatch)
+    scheduler = away(at, 600, monkeypatch)
 
     scheduler._guarded(scheduler.look)
 
@@ -61,8 +51,7 @@ def test_a_run_that_stays_silent_after_the_outage_is_called_so(
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    scheduler = Scheduler(at.run_service, 1.0)
-    away(at, scheduler, 600, monkeypatch)
+    scheduler = away(at, 600, monkeypatch)
     scheduler._guarded(scheduler.look)
     at.clock.move(301)
 
@@ -76,9 +65,8 @@ def test_a_moment_of_trouble_does_not_put_off_a_silence(
     at: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at.send(grad(1, 1.0))
-    scheduler = Scheduler(at.run_service, 1.0)
     at.clock.move(299)
-    away(at, scheduler, 2, monkeypatch)
+    scheduler = away(at, 2, monkeypatch)
 
     scheduler._guarded(scheduler.look)
 
@@ -95,20 +83,18 @@ def test_a_diverged_run_that_falls_silent_is_called_so_too(at: Bench) -> None:
     assert at.alerts() == {"LossGone": "firing", "Silent": "firing"}
 
 
-def test_a_run_that_another_replica_heard_last_is_called_silent(tmp_path: Path) -> None:
-    with (
-        postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        first.send(grad(1, 1.0))
-        second.clock.move(301)
+def test_a_run_that_another_replica_heard_last_is_called_silent(
+    replica_pair: tuple[Bench, Bench],
+) -> None:
+    first, second = replica_pair
+    first.send(grad(1, 1.0))
+    second.clock.move(301)
 
-        Scheduler(second.run_service, 1.0).look()
+    Scheduler(second.run_service, 1.0).look()
 
-        assert second.alerts()["Silent"] == "firing"
-        first.send(grad(2, 1.0))
-        assert "Silent" not in first.alerts()
+    assert second.alerts()["Silent"] == "firing"
+    first.send(grad(2, 1.0))
+    assert "Silent" not in first.alerts()
 
 
 def test_a_replica_that_does_not_keep_the_clock_leaves_silent_runs_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from service.http_kit import until
-from service.kit import Bench, bench, grad, postgres_database, update
+from service.kit import Bench, bench, grad, update
 from watchstep.errors import SettingsError
 from watchstep_monitor.service.errors import StorageTroubleError
 from watchstep_monitor.service.ports import Delivered
@@ -28,12 +28,6 @@ TABLES = {
     "runs", "attempts", "shapes", "updates", "rollups", "run_states", "alerts", "incidents",
     "commands", "timeline", "outbox", "deleted_runs", "silences", "tokens", "keys",
 }  # fmt: skip
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with postgres_database() as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -71,32 +65,34 @@ def listens(url: str, count: int) -> bool:
     return stored >= count
 
 
+def both_listened(first: Bench, second: Bench, url: str) -> tuple[list, list]:
+    """What each hears from now on."""
+    heard = listened(first), listened(second)
+    until(lambda: listens(url, 2))
+    return heard
+
+
 def test_each_replica_hears_once_of_what_another_committed_and_not_of_its_own(
-    url: str, tmp_path: Path
+    replica_pair: tuple[Bench, Bench], url: str
 ) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        heard_first, heard_second = listened(first), listened(second)
-        until(lambda: listens(url, 2))
-        first.send(grad(1, 50.0))
-        second.send(grad(2, 1.0))
+    first, second = replica_pair
+    heard_first, heard_second = both_listened(first, second, url)
+    first.send(grad(1, 50.0))
+    second.send(grad(2, 1.0))
 
-        until(lambda: ("a", "transition", 2) in heard_first)
-        until(lambda: ("a", "transition", 1) in heard_second)
+    until(lambda: ("a", "transition", 2) in heard_first)
+    until(lambda: ("a", "transition", 1) in heard_second)
 
-        assert ("a", "transition", 1) not in heard_first
-        assert ("a", "transition", 2) not in heard_second
-        assert heard_first.count(("a", "transition", 2)) == 1
+    assert ("a", "transition", 1) not in heard_first
+    assert ("a", "transition", 2) not in heard_second
+    assert heard_first.count(("a", "transition", 2)) == 1
 
 
-def test_a_replica_whose_voice_was_cut_off_is_heard_again(url: str, tmp_path: Path) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-        executing(url) as sql,
-    ):
+def test_a_replica_whose_voice_was_cut_off_is_heard_again(
+    replica_pair: tuple[Bench, Bench], url: str
+) -> None:
+    first, second = replica_pair
+    with executing(url) as sql:
         heard = listened(second)
         until(lambda: listens(url, 1))
         first.send(grad(1, 50.0))
@@ -112,30 +108,25 @@ def test_a_replica_whose_voice_was_cut_off_is_heard_again(url: str, tmp_path: Pa
         assert cut == 1
 
 
-def test_how_a_delivery_went_is_heard_at_the_other_replica(url: str, tmp_path: Path) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        heard_first, heard_second = listened(first), listened(second)
-        until(lambda: listens(url, 2))
-        first.send(grad(1, 50.0))
-        (claimed,) = first.opened.outbox.claim(first.clock.now(), 10, 60, [])
-        first.opened.outbox.settle(claimed, Delivered(), first.clock.now())
+def test_how_a_delivery_went_is_heard_at_the_other_replica(
+    replica_pair: tuple[Bench, Bench], url: str
+) -> None:
+    first, second = replica_pair
+    heard_first, heard_second = both_listened(first, second, url)
+    first.send(grad(1, 50.0))
+    (claimed,) = first.opened.outbox.claim(first.clock.now(), 10, 60, [])
+    first.opened.outbox.settle(claimed, Delivered(), first.clock.now())
 
-        until(lambda: ("a", "delivery", 0) in heard_second)
+    until(lambda: ("a", "delivery", 0) in heard_second)
 
-        assert ("a", "delivery", 0) not in heard_first
+    assert ("a", "delivery", 0) not in heard_first
 
 
 def test_two_replicas_that_claim_at_once_share_what_is_due_and_leave_nothing(
-    url: str, tmp_path: Path
+    replica_pair: tuple[Bench, Bench],
 ) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-        ThreadPoolExecutor(2) as pool,
-    ):
+    first, second = replica_pair
+    with ThreadPoolExecutor(2) as pool:
         for n in range(100):
             first.send(grad(1, 50.0), run=f"r{n}")
 
@@ -184,26 +175,23 @@ def test_one_keeps_the_clock_and_hands_it_over_when_it_ends(url: str, tmp_path: 
 
 
 def test_a_replica_that_hangs_loses_the_clock(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replica_pair: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas, "FROZEN_MS", 400)
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        assert first.opened.replicas is not None
-        assert second.opened.replicas is not None
-        free = threading.Event()
-        first.opened.replicas.start(lambda *_: bool(free.wait(30)))
-        until(first.opened.replicas.leads)
-        until(lambda: first.opened.replicas._swept)
-        listened(second)
-        second.send(grad(1, 50.0))
+    first, second = replica_pair
+    assert first.opened.replicas is not None
+    assert second.opened.replicas is not None
+    free = threading.Event()
+    first.opened.replicas.start(lambda *_: bool(free.wait(30)))
+    until(first.opened.replicas.leads)
+    until(lambda: first.opened.replicas._swept)
+    listened(second)
+    second.send(grad(1, 50.0))
 
-        try:
-            until(second.opened.replicas.leads)
-        finally:
-            free.set()
+    try:
+        until(second.opened.replicas.leads)
+    finally:
+        free.set()
 
 
 def test_an_acknowledged_update_is_synced_although_the_database_was_told_not_to(
@@ -345,20 +333,17 @@ def test_a_source_that_is_none_is_one_line(
 
 
 def test_a_replica_that_is_overtaken_again_and_again_keeps_its_connections(
-    url: str, tmp_path: Path
+    replica_pair: tuple[Bench, Bench], url: str
 ) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        first.send(grad(1, 1.0))
-        with executing(url) as sql:
-            pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
-            pids += " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            before = sql(pids).scalar_one()
-            for n in range(2, 62, 2):
-                second.send(grad(n, 1.0))
-                first.send(grad(n + 1, 1.0))
+    first, second = replica_pair
+    first.send(grad(1, 1.0))
+    with executing(url) as sql:
+        pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+        pids += " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        before = sql(pids).scalar_one()
+        for n in range(2, 62, 2):
+            second.send(grad(n, 1.0))
+            first.send(grad(n + 1, 1.0))
 
-            assert set(before) <= set(sql(pids).scalar_one())
-        assert second.run_service.view("a", None).record.updates == 61
+        assert set(before) <= set(sql(pids).scalar_one())
+    assert second.run_service.view("a", None).record.updates == 61

@@ -86,19 +86,17 @@ def test_new_names_are_looked_for_once_and_written_with_the_rest(
     assert trips[-1].count("INSERT shapes") == 2
 
 
-def test_names_that_another_replica_stored_meanwhile_keep_their_number(tmp_path: Path) -> None:
-    with (
-        postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        first.send(grad(1, 1.0))
-        second.send(update(2, loss=1.0))
+def test_names_that_another_replica_stored_meanwhile_keep_their_number(
+    replica_pair: tuple[Bench, Bench],
+) -> None:
+    first, second = replica_pair
+    first.send(grad(1, 1.0))
+    second.send(update(2, loss=1.0))
 
-        first.send(update(3, loss=2.0), update(4, entropy=3.0))
+    first.send(update(3, loss=2.0), update(4, entropy=3.0))
 
-        updates = [(each.seq, dict(each.readings)) for each in first.opened.store.updates("a")]
-        numbers = [row[0] for row in asking(first, "SELECT shape FROM shapes ORDER BY shape")]
+    updates = [(each.seq, dict(each.readings)) for each in first.opened.store.updates("a")]
+    numbers = [row[0] for row in asking(first, "SELECT shape FROM shapes ORDER BY shape")]
     assert updates == [
         (1, {"train/grad_norm": 1.0}),
         (2, {"loss": 1.0}),

@@ -60,7 +60,7 @@ def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: B
     at.send(*sent)
 
     def replay(transaction) -> list[Update]:
-        return list(transaction.updates_after("a", 1, 1))
+        return list(transaction.updates_after("a", "training", 1, 1))
 
     assert repr(at.opened.store.write("a", replay).result(10)) == repr(sent[1:])
 
@@ -68,7 +68,9 @@ def test_updates_of_many_shapes_with_events_and_gaps_are_replayed_in_order(at: B
 def test_a_stored_update_is_found_in_the_middle_of_a_long_stretch(at: Bench) -> None:
     at.send(*[grad(n, float(n)) for n in range(1, 701)])
 
-    result = at.opened.store.write("a", lambda t: t.stored("a", 1, [1, 256, 257, 700])).result(10)
+    result = at.opened.store.write(
+        "a", lambda t: t.stored("a", "training", 1, [1, 256, 257, 700])
+    ).result(10)
 
     assert {seq: stored.readings["train/grad_norm"] for seq, stored in result.items()} == {
         1: 1.0,
@@ -304,25 +306,21 @@ def test_retention_keeps_the_updates_around_an_incident(at: Bench) -> None:
     assert at.opened.store.ended_with_updates(at.clock.now(), 10) == []
 
 
-def test_two_replicas_advance_one_run_in_strict_order(tmp_path: Path) -> None:
-    with (
-        postgres_database() as url,
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-    ):
-        for n in range(1, 21, 2):
-            first.send(grad(n, 500.0 if n > 10 else 1.0))
-            second.send(grad(n + 1, 500.0 if n > 10 else 1.0))
+def test_two_replicas_advance_one_run_in_strict_order(replica_pair: tuple[Bench, Bench]) -> None:
+    first, second = replica_pair
+    for n in range(1, 21, 2):
+        first.send(grad(n, 500.0 if n > 10 else 1.0))
+        second.send(grad(n + 1, 500.0 if n > 10 else 1.0))
 
-        entries = first.opened.store.timeline("a", 100, None).items
-        fired = [
-            (entry.detail["rule"], entry.seq)
-            for entry in entries
-            if entry.detail.get("change") == "firing"
-        ]
-        assert fired == [("GradHigh", 11), ("GradExploded", 12)]
-        assert second.run_service.view("a", None).record.updates == 20
-        assert len(first.notices()) == 2
+    entries = first.opened.store.timeline("a", 100, None).items
+    fired = [
+        (entry.detail["rule"], entry.seq)
+        for entry in entries
+        if entry.detail.get("change") == "firing"
+    ]
+    assert fired == [("GradHigh", 11), ("GradExploded", 12)]
+    assert second.run_service.view("a", None).record.updates == 20
+    assert len(first.notices()) == 2
 
 
 def long_run(at: Bench, last: int) -> None:

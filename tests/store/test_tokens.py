@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,16 +26,6 @@ from watchstep_monitor.store.opening import FILE_NAME, StoreOptions
 from watchstep_monitor.store.tokens import adopt_filed
 
 DAY = START.date()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    if request.param == "sqlite":
-        with bench(tmp_path) as made:
-            yield made
-        return
-    with postgres_database() as url, bench(tmp_path, database_url=url) as made:
-        yield made
 
 
 def token(name: str = "ada", *scopes: str, **columns: Any) -> tuple[str, TokenRecord]:

@@ -345,13 +345,10 @@ def test_a_writer_that_finds_no_partition_makes_it_and_stores_the_batch(
 
 
 def test_writers_of_two_replicas_that_find_no_partition_make_it_once(
-    url: str, tmp_path: Path
+    replica_pair: tuple[Bench, Bench], url: str
 ) -> None:
-    with (
-        bench(tmp_path / "one", database_url=url) as first,
-        bench(tmp_path / "two", database_url=url) as second,
-        ThreadPoolExecutor(8) as pool,
-    ):
+    first, second = replica_pair
+    with ThreadPoolExecutor(8) as pool:
         with connected(url) as connection:
             for week in week_partitions(connection):
                 connection.exec_driver_sql(f"DROP TABLE {partition(week)}")

@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from service.kit import Bench, bench, grad, postgres_database, update
+from service.kit import Bench, bench, grad, update
 from watchstep_monitor.service.retention import Retention
 from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.settings.schema import RetentionSettings
 from watchstep_monitor.store.postgres.partitions import partition, week_partitions
 
 FINISHED = {"kind": "finished"}
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with postgres_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from typing import Any
 from service.http_kit import Client, Running, served, until, upd
 
 BATCH = 20
+METRICS = {"training": "x", "otlp": "y"}
+"""By source, what it reports."""
 
 
 @dataclass
@@ -31,7 +33,10 @@ class Loads:
 
 
 class Trainer(threading.Thread):
-    """Sends one run's updates until the service dies; remembers what was acknowledged."""
+    """Sends one run's updates, of two sources, until the service dies.
+
+    Remembers the number up to which both were acknowledged.
+    """
 
     def __init__(self, client: Client, run: str, from_seq: int) -> None:
         super().__init__(daemon=True)
@@ -42,7 +47,11 @@ class Trainer(threading.Thread):
         try:
             while True:
                 first = self.acknowledged + 1
-                batch = [upd(n, x=float(n)) for n in range(first, first + BATCH)]
+                batch = [
+                    {**upd(n, **{metric: float(n)}), "source": source}
+                    for n in range(first, first + BATCH)
+                    for source, metric in METRICS.items()
+                ]
                 if self.client.send(self.run_name, *batch).status != 202:
                     return
                 self.acknowledged += BATCH
@@ -76,19 +85,25 @@ def killed_under_load(folder: Path, kills: int, runs: int = 3, seed: int = 7) ->
 
 def _count(running: Running, run: str, last: int, loads: Loads) -> None:
     status = running.client.get(f"/runs/{run}").json
-    newest, start = status["last_seq"], 1
+    newest = {"training": status["last_seq"], **status["last_seqs"]}
+    for source, metric in METRICS.items():
+        seen = _seen(running, f"/runs/{run}/series?metric={metric}", newest[source], loads)
+        loads.acknowledged += last
+        loads.stored += len(seen)
+        loads.lost += sum(n not in seen for n in range(1, last + 1))
+        loads.doubled += sum(count > 1 for count in seen.values())
+    loads.doubled += status["counts"]["lost"] > 0
+    loads.doubled += status["counts"]["updates"] != sum(newest.values())
+
+
+def _seen(running: Running, path: str, newest: int, loads: Loads) -> Counter[int]:
     seen: Counter[int] = Counter()
-    while start <= newest:
-        path = f"/runs/{run}/series?metric=x&points=10000"
-        path += f"&from_step={start * 10}&to_step={(start + 8_999) * 10}"
-        for point in running.client.get(path).json["points"]:
+    for start in range(1, newest + 1, 9_000):
+        steps = f"&points=10000&from_step={start * 10}&to_step={(start + 8_999) * 10}"
+        for point in running.client.get(path + steps).json["points"]:
             seen[point["seq"]] += 1
             loads.wrong += point["value"] != float(point["seq"])
-        start += 9_000
-    loads.acknowledged += last
-    loads.stored += len(seen)
-    loads.lost += sum(n not in seen for n in range(1, last + 1))
-    loads.doubled += sum(count > 1 for count in seen.values()) + (status["counts"]["lost"] > 0)
+    return seen
 
 
 @dataclass

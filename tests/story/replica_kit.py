@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.http_kit import Answer, Client, Running, served, until, upd
+from service.http_kit import Answer, Client, Running, accepts, served, until, upd
 from story.postgres_kit import Inbox
 from watchstep.core.updates import Update
 from watchstep.sender import Outbound
@@ -137,17 +138,12 @@ def nginx(folder: Path, ports: Sequence[int]) -> Iterator[int]:
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        until(lambda: process.poll() is not None or _accepts(port))
+        until(lambda: process.poll() is not None or accepts(port))
         assert process.poll() is None, (folder / "out").read_text()
         yield port
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def value_of(seq: int) -> float:
@@ -253,7 +249,7 @@ def to_any(clients: Sequence[Client], seed: int) -> Callable[[str, Sequence[dict
 
 
 @contextmanager
-def training(trainers: Sequence[Trainer]) -> Iterator[Sequence[Trainer]]:
+def training(trainers: Sequence[Any], within_s: float = 90) -> Iterator[Sequence[Any]]:
     """All at work inside the block; each is done with its last batch after it."""
     stop = threading.Event()
     threads = [threading.Thread(target=trainer.train, args=(stop,)) for trainer in trainers]
@@ -264,7 +260,7 @@ def training(trainers: Sequence[Trainer]) -> Iterator[Sequence[Trainer]]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(90)
+            thread.join(within_s)
 
 
 def progress(trainers: Sequence[Trainer], updates: int, seconds: float = 60) -> None:

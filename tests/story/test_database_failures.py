@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -65,18 +64,11 @@ def spooling(folder: Path, running: list[Running]) -> Iterator[list[Spooling]]:
         url = f"http://127.0.0.1:{running[at % len(running)].client.port}"
         config = OutboundConfig(f"spool-{at}", url, directory=folder / str(at))
         made.append(Spooling(config.run, Outbound(config)))
-    stop = threading.Event()
-    threads = [threading.Thread(target=created.train, args=(stop,)) for created in made]
-    for thread in threads:
-        thread.start()
     try:
-        yield made
-        stop.set()
-        for thread in threads:
-            thread.join(20)
+        with training(made, within_s=20):
+            yield made
         assert [trainer.outbound.flush(30.0) for trainer in made] == [True] * RUNS
     finally:
-        stop.set()
         for trainer in made:
             trainer.outbound.close(0.0)
 

@@ -1,7 +1,4 @@
-"""Stories of what goes wrong under a service: killed, out of disk, locked out, handed junk.
-
-`benchmarks/kills.py` tells the first two with 200 kills.
-"""
+"""Stories of what goes wrong under a service: killed, out of disk, locked out, handed junk."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import watchstep_monitor
-from service.http_kit import Running, environment, served
+from service.http_kit import Running, environment, served, until, upd
 from service.kit import postgres_database
 from story.postgres_kit import inbox
 from story.replica_kit import Trainer, progress, tally, training
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.long
 LANDED = {
     "0001": "f8c7556cb7def16287b09676141ff68b9344a20e",
     "0002": "1238d66b2d57874e2bbf7b0d65beac09334a1b82",
+    "0006": "84e6ff7eea649ed4883efac1beaa2bc8cc6487a7",
 }
 """By schema, the newest commit before it grew."""
 
@@ -187,6 +188,31 @@ def test_replicas_of_an_older_version_are_replaced_one_by_one(
     assert [trainer.problems for trainer in trainers] == [[]] * RUNS
     assert totals.clean(), totals
     assert totals.edges >= RUNS * 2
+
+
+def test_other_sources_wait_until_no_replica_is_left_that_would_not_know_them(
+    tmp_path: Path,
+) -> None:
+    older = landed(tmp_path / "code", LANDED["0006"])
+    bad = {**upd(1, train__loss="NaN"), "source": "otlp"}
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres_database())
+        settings = {"WATCHSTEP_DATABASE_URL": url}
+        old = stack.enter_context(served(tmp_path / "old", **settings, **older))
+        new = stack.enter_context(served(tmp_path / "new", **settings))
+        for seq in range(1, 4):
+            assert old.client.send("a", upd(2 * seq - 1, train__loss=1.0)).status == 202
+            assert new.client.send("a", upd(2 * seq, train__loss=1.0)).status == 202
+
+        while_old_runs = new.client.send("a", bad)
+        assert old.stop() == 0
+        until(lambda: new.client.send("a", bad).status == 202)
+
+        run = new.client.get("/runs/a").json
+
+    assert (while_old_runs.status, "retry-after" in while_old_runs.headers) == (503, True)
+    assert (run["last_seq"], run["last_seqs"]) == (6, {"otlp": 1})
+    assert {alert["source"] for alert in run["alerts"]} == {"otlp"}
 
 
 def test_a_schema_shrinks_only_when_no_older_replica_is_left_and_then_keeps_them_out(

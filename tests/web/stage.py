@@ -11,13 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from watchstep.wire import number_to_json
 
 READY_S = 60.0
 
@@ -70,26 +72,6 @@ def serving(data_dir: Path, *options: str, env: Mapping[str, str] | None = None)
         running.stop()
 
 
-def until(condition: Callable[[], Any], within_s: float = 15.0) -> Any:
-    """What `condition` gives once it gives anything; for what another process does."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.05)
-
-
-def spelled(value: float) -> float | str:
-    """A reading as the API writes it."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
 @dataclass
 class Trainer:
     """One attempt of one run, spoken for over HTTP.
@@ -122,7 +104,7 @@ class Trainer:
             "seq": self.seq,
             "step": self.seq * self.steps_an_update,
             "time": self.began + self.seq * self.pace_s,
-            "metrics": {name: spelled(value) for name, value in readings.items()},
+            "metrics": {name: number_to_json(value) for name, value in readings.items()},
         }
         if event is not None:
             update["event"] = event

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from service.http_kit import until
 from web.stage import (
     Trainer,
     exploding_readings,
     healthy_readings,
     tell_explosion,
     tell_healthy,
-    until,
 )
 
 OpenPage = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Many runs and long runs; `benchmarks/page_speed.py` gives the figures at full size."""
+"""Many runs and long runs."""
 
 from __future__ import annotations
 

@@ -14,10 +14,13 @@ from torch.distributions import Categorical, Normal
 from torch.nn import functional
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.faults import IDLE, INPUTS, RESUMES, WEIGHTS
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, World, quality
 
 COPIES = 8
+STEPS, EPOCHS, MINIBATCH = 32, 3, 128
+"""Of PPO."""
 
 
 def _mlp(inputs: int, outputs: int, width: int = 32, gain: float = 1.0) -> nn.Sequential:
@@ -58,10 +61,7 @@ class PPOSettings:
     entropy: float
     value: float
     clip_norm: float
-    updates: int = 100
-    steps: int = 32
-    epochs: int = 3
-    minibatch: int = 128
+    updates: int
 
 
 class PPO:
@@ -76,9 +76,8 @@ class PPO:
             entropy=draw.choice((0.0, 0.01)),
             value=0.5,
             clip_norm=0.5,
+            updates=20 if case.variant == "short" else 100,
         )
-        if case.variant == "short":
-            self.settings.updates = 20
         self.continuous = draw.random() < 0.5
         self.world = World(case, COPIES, continuous=self.continuous)
         self.world.total = self.settings.updates
@@ -132,8 +131,8 @@ class PPO:
         rollout = self._rollout()
         advantages, returns = self._advantages(rollout, gamma)
         numbers: dict[str, float] = {}
-        for _ in range(self.settings.epochs):
-            for rows in torch.randperm(len(returns)).split(self.settings.minibatch):
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(returns)).split(MINIBATCH):
                 batch = {name: values[rows] for name, values in rollout.items()}
                 batch |= {"advantages": advantages[rows], "returns": returns[rows]}
                 numbers = self._minibatch(batch, value_weight, entropy_weight, update)
@@ -141,7 +140,7 @@ class PPO:
         spread = float(returns.var())
         fit = 1.0 - float((returns - rollout["values"]).var()) / spread if spread else math.nan
         self.recording.log(
-            update * self.settings.steps * COPIES,
+            update * STEPS * COPIES,
             {
                 "charts/learning_rate": rate,
                 **numbers,
@@ -163,7 +162,7 @@ class PPO:
     @torch.no_grad()
     def _rollout(self) -> dict[str, torch.Tensor]:
         columns: dict[str, list[torch.Tensor]] = {}
-        for _ in range(self.settings.steps):
+        for _ in range(STEPS):
             seen = torch.as_tensor(self.seen)
             policy = self.agent.policy(seen)
             actions = policy.sample()
@@ -484,29 +483,8 @@ def _train(kind: type[PPO | DQN | SAC], case: Case) -> Recording:
     return kind(case).run()
 
 
-SHARED = (
-    "rate_10x",
-    "rate_100x",
-    "rate_high",
-    "rate_zero",
-    "other_model",
-    "frozen",
-    "detached",
-    "masked_loss",
-    "nan_batch",
-    "nan_input",
-    "inf_input",
-    "corrupted_share",
-    "input_scale",
-    "reward_scale",
-    "reward_zero",
-    "discount",
-    "resume_weights",
-    "resume_rate",
-    "bit_flip",
-    "slow_growth",
-    "loss_sign",
-)
+_SCALES = ("input_scale", "reward_scale", "reward_zero", "discount")
+SHARED = (*IDLE, *INPUTS, *_SCALES, *RESUMES, *WEIGHTS)
 """Faults of all reinforcement learning here."""
 ON_POLICY = (
     *SHARED,

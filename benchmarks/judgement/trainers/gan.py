@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.faults import IDLE, INPUTS, WEIGHTS
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
 
@@ -134,25 +135,7 @@ TRAINERS = (
         "supervised",
         _train,
         {"loss": ("Loss_D", "Loss_G"), "eval": ("D(x)", "D(G(z))")},
-        (
-            "rate_10x",
-            "rate_100x",
-            "rate_high",
-            "rate_zero",
-            "other_model",
-            "frozen",
-            "detached",
-            "masked_loss",
-            "nan_batch",
-            "nan_input",
-            "inf_input",
-            "corrupted_share",
-            "input_scale",
-            "resume_weights",
-            "bit_flip",
-            "slow_growth",
-            "loss_sign",
-        ),
+        (*IDLE, *INPUTS, "input_scale", "resume_weights", *WEIGHTS),
         VARIANTS,
         UPDATES,
     ),

@@ -6,24 +6,22 @@ after they are standardised, and gradient norms before they are clipped.
 
 from __future__ import annotations
 
-import math
+import functools
 import tempfile
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import explained_variance
-from torch.nn import functional
 
 import watchstep
 from benchmarks.judgement.cases import Case, Recording, Trainer
-from benchmarks.judgement.trainers.sb3 import EveryUpdates, Saboteur, Worlds
-from benchmarks.judgement.trainers.worlds import VARIANTS, World, quality
+from benchmarks.judgement.trainers.sb3 import LONG, EveryUpdates, Saboteur, Worlds, learnt
+from benchmarks.judgement.trainers.worlds import VARIANTS, World
+from watchstep.demo.agent import DriftingPPO
 from watchstep.integrations.sb3 import WatchstepCallback
 
 COPIES, UPDATES = 8, 40
@@ -31,7 +29,7 @@ WAYS = ("previous", "running", "worker", "uncentred", "brackets", "leave_one_out
 """Ways of standardising by other values than the batch's own; each is a fault."""
 
 
-class FaultyPPO(PPO):
+class FaultyPPO(DriftingPPO):
     """PPO whose way of standardising is a choice; "own" is Stable-Baselines3's.
 
     Attributes:
@@ -51,23 +49,13 @@ class FaultyPPO(PPO):
         self.kept_mean, self.kept_std = 0.0, 1.0
 
     def train(self) -> None:
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        clip_range = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
         buffer = self.rollout_buffer
-        now = float(buffer.advantages.mean()), float(buffer.advantages.std())
-        self.smallest_std = min(self.smallest_std, now[1])
+        self.rollout = float(buffer.advantages.mean()), float(buffer.advantages.std())
+        self.smallest_std = min(self.smallest_std, self.rollout[1])
         self._study(buffer)
         fit = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        numbers: dict[str, list[float]] = {"explained_variance": [float(fit)]}
-        for _ in range(self.n_epochs):
-            for batch in buffer.get(self.batch_size):
-                for name, value in self._train_batch(batch, clip_range).items():
-                    numbers.setdefault(name, []).append(value)
-        self._remember(*now)
-        for name, values in numbers.items():
-            self.logger.record(f"train/{name}", float(np.mean(values)))
-        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/explained_variance", float(fit))
+        super().train()
 
     def _study(self, buffer: Any) -> None:
         """Take the statistics of only some of the values, where that is the fault."""
@@ -79,7 +67,8 @@ class FaultyPPO(PPO):
         if chosen is not None and chosen.size > 1:
             self.kept_mean, self.kept_std = float(chosen.mean()), float(chosen.std())
 
-    def _remember(self, mean: float, std: float) -> None:
+    def _follow_deviation(self) -> None:
+        mean, std = self.rollout
         if self.standardise == "previous":
             self.kept_mean, self.kept_std = mean, std
         elif self.standardise == "running":
@@ -87,8 +76,6 @@ class FaultyPPO(PPO):
             self.kept_std = kept * self.kept_std + (1 - kept) * std
 
     def _standardised(self, raw: torch.Tensor) -> torch.Tensor:
-        if self.standardise == "leave_one_out":
-            return _leave_one_out(raw)
         own_mean, own_std, kept = raw.mean(), raw.std(), self.kept_std + 1e-8
         ways = {
             "own": lambda: (raw - own_mean) / (own_std + 1e-8),
@@ -98,38 +85,13 @@ class FaultyPPO(PPO):
             "running": lambda: (raw - own_mean) / kept,
             "uncentred": lambda: raw / (own_std + 1e-8),
             "brackets": lambda: raw - own_mean / (own_std + 1e-8),
+            "leave_one_out": lambda: _leave_one_out(raw),
             # The "vulnerable" version: no epsilon from 1e-8 on, a floor below.
             "seed_document": lambda: (raw - own_mean) / max(float(own_std), 1e-8),
         }
-        return ways[self.standardise]()
-
-    def _train_batch(self, batch: Any, clip_range: float) -> dict[str, float]:
-        actions = batch.actions
-        if isinstance(self.action_space, gym.spaces.Discrete):
-            actions = actions.long().flatten()
-        values, log_prob, entropy = self.policy.evaluate_actions(batch.observations, actions)
-        advantages = self._standardised(batch.advantages)
+        advantages = ways[self.standardise]()
         self.largest = max(self.largest, float(advantages.abs().max()))
-        ratio = torch.exp(log_prob - batch.old_log_prob)
-        clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
-        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-        value_loss = functional.mse_loss(batch.returns, values.flatten())
-        assert entropy is not None
-        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy.mean()
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        with torch.no_grad():
-            log_ratio = log_prob - batch.old_log_prob
-            return {
-                "policy_gradient_loss": float(policy_loss),
-                "value_loss": float(value_loss),
-                "loss": float(loss),
-                "entropy_loss": -float(entropy.mean()),
-                "approx_kl": float((torch.exp(log_ratio) - 1 - log_ratio).mean()),
-                "clip_fraction": float((torch.abs(ratio - 1) > clip_range).float().mean()),
-            }
+        return advantages
 
 
 def _leave_one_out(raw: torch.Tensor) -> torch.Tensor:
@@ -193,28 +155,14 @@ def _train(case: Case) -> Recording:
     model.set_logger(Logger(None, []))
     model.ep_info_buffer = deque(maxlen=40)
 
-    def act(seen: np.ndarray) -> np.ndarray:
-        return model.predict(seen, deterministic=True)[0]
-
-    recording.start = quality(case, act, continuous=continuous)
-    with tempfile.TemporaryDirectory() as folder:
-        watch = _watched(recording, folder)
+    with tempfile.TemporaryDirectory() as folder, _watched(recording, folder) as watch:
         callbacks = [
             Standardising(case.fault, recording, world, rate),
             WatchstepCallback(watch, save_every=None),
             EveryUpdates(recording, updates),
         ]
-        try:
-            model.learn(10**7, callback=callbacks)
-        except ValueError as error:
-            recording.failure = f"ValueError: {str(error).splitlines()[0]}"
-            return recording
-        finally:
-            watch.finish()
-    recording.outcome = quality(case, act, continuous=continuous)
-    if not all(bool(each.isfinite().all()) for each in model.policy.parameters()):
-        recording.outcome = math.nan
-    return recording
+        learn = functools.partial(model.learn, LONG, callback=callbacks)
+        return learnt(model, learn, recording, world)
 
 
 _METRICS: Mapping[str, tuple[str, ...]] = {

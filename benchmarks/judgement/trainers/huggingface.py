@@ -12,49 +12,24 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional
+from transformers import Trainer as TransformersTrainer
 from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
     TrainerCallback,
     TrainingArguments,
 )
-from transformers import Trainer as TransformersTrainer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.faults import IDLE, RESUMES, WEIGHTS
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
+from benchmarks.judgement.trainers.tiny_llm import llm, word_tokenizer, words
 
-WORDS = ["<pad>", "<eos>", "<unk>", *(f"w{number}" for number in range(21))]
+COUNT = 21
+WORDS = words(COUNT)
 STEPS = {"hf_trainer": 150, "trl_sft": 120, "trl_dpo": 80, "trl_grpo": 60}
 VARIANTS = ("cosine", "warmup", "noisy", "short", "memorised", "constant_rate")
 LENGTH = 12
-
-
-def _model() -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=24,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
-    return LlamaForCausalLM(config)
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    )
 
 
 def _sentence(draw: random.Random, seed: int, sharp: float) -> list[int]:
@@ -104,7 +79,7 @@ class Setting:
     def __init__(self, case: Case, rate: float) -> None:
         torch.manual_seed(case.number)
         self.case, self.fault, self.recording = case, case.fault, Recording()
-        self.draw, self.model = case.draw(), _model()
+        self.draw, self.model = case.draw(), llm(COUNT, hidden=24)
         self.steps = 25 if case.variant == "short" else STEPS[case.trainer]
         self.rate = rate * self.draw.choice((0.7, 1.0, 1.5))
         held = copy.deepcopy(self.model) if self.fault.name == "other_model" else self.model
@@ -234,7 +209,7 @@ def _trl_sft(case: Case) -> Recording:
         trainer = _own(SFTTrainer, setting)(
             args=SFTConfig(**setting.arguments(folder, max_length=LENGTH + 1)),
             train_dataset=Dataset.from_dict({"text": [_spelt(row) for row in tokens.tolist()]}),
-            processing_class=_tokenizer(),
+            processing_class=word_tokenizer(COUNT),
             **setting.given(),
         )
         collate = trainer.data_collator
@@ -276,7 +251,7 @@ def _trl_dpo(case: Case) -> Recording:
         trainer = _own(DPOTrainer, setting)(
             args=DPOConfig(**setting.arguments(folder, max_length=LENGTH + 2)),
             train_dataset=Dataset.from_dict(rows),
-            processing_class=_tokenizer(),
+            processing_class=word_tokenizer(COUNT),
             **setting.given(),
         )
         collate = trainer.data_collator
@@ -331,7 +306,7 @@ def _mean_pay(setting: Setting, tokenizer: Any, prompts: list[str]) -> float:
 def _trl_grpo(case: Case) -> Recording:
     setting = Setting(case, 3e-3)
     prompts = [_spelt(row[:3]) for row in setting.tokens(64).tolist()]
-    tokenizer = _tokenizer()
+    tokenizer = word_tokenizer(COUNT)
 
     def reward(completions: list[str], **_: Any) -> list[float]:
         return _rewards(setting, completions)
@@ -354,23 +329,7 @@ def _trl_grpo(case: Case) -> Recording:
         return setting.trained(trainer, lambda: _mean_pay(setting, tokenizer, prompts[:32]))
 
 
-_SHARED = (
-    "rate_10x",
-    "rate_100x",
-    "rate_high",
-    "rate_zero",
-    "other_model",
-    "frozen",
-    "detached",
-    "masked_loss",
-    "labels_shuffled",
-    "corrupted_share",
-    "resume_weights",
-    "resume_rate",
-    "bit_flip",
-    "slow_growth",
-    "loss_sign",
-)
+_SHARED = (*IDLE, "labels_shuffled", "corrupted_share", *RESUMES, *WEIGHTS)
 _RATE = {"rate": ("learning_rate",), "grad": ("grad_norm",)}
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.judgement.cases import Case, Recording, Trainer
+from benchmarks.judgement.faults import IDLE, INPUTS, RESUMES, WEIGHTS
 from benchmarks.judgement.trainers.sabotage import detach_trunk, forget, meddle, rate_factor
 from benchmarks.judgement.trainers.supervised import spoiled
 
@@ -157,27 +158,7 @@ TRAINERS = (
         "supervised",
         _train,
         {"loss": ("train_loss",), "eval": ("val_loss",), "rate": ("lr-AdamW",)},
-        (
-            "rate_10x",
-            "rate_100x",
-            "rate_high",
-            "rate_zero",
-            "other_model",
-            "frozen",
-            "detached",
-            "masked_loss",
-            "nan_batch",
-            "nan_input",
-            "inf_input",
-            "corrupted_share",
-            "labels_shuffled",
-            "input_scale",
-            "resume_weights",
-            "resume_rate",
-            "bit_flip",
-            "slow_growth",
-            "loss_sign",
-        ),
+        (*IDLE, *INPUTS, "labels_shuffled", "input_scale", *RESUMES, *WEIGHTS),
         VARIANTS,
         UPDATES,
     ),

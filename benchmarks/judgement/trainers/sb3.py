@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +26,8 @@ from benchmarks.judgement.trainers.worlds import HORIZON, SIGNALS, VARIANTS, Wor
 
 COPIES = 8
 ON_POLICY_UPDATES, OFF_POLICY_UPDATES = 60, 80
+LONG = 10**7
+"""Steps of a training that ends by its updates."""
 NEVER = (
     "time/iterations",
     "time/total_timesteps",
@@ -245,10 +247,6 @@ def _train(name: str, case: Case) -> Recording:
     model.ep_info_buffer = deque(maxlen=40)
     _prepare(model, case.fault)
 
-    def act(seen: np.ndarray) -> np.ndarray:
-        return model.predict(seen, deterministic=True)[0]
-
-    recording.start = math.nan if classic else quality(case, act, continuous=continuous)
     base = settings["learning_rate"] if case.variant != "decay" else 0.0
     watching = [
         Saboteur(case.fault, recording, world, base),
@@ -256,13 +254,31 @@ def _train(name: str, case: Case) -> Recording:
     ]
     # Calls of train for PPO and A2C; episodes for the others.
     interval = {"PPO": 1, "A2C": 6}.get(name, 1 if classic else 4)
-    steps = (16_000 if on_policy else 6_000) if classic else 10**7
+    steps = (16_000 if on_policy else 6_000) if classic else LONG
+    learn = functools.partial(model.learn, steps, callback=watching, log_interval=interval)
+    return learnt(model, learn, recording, None if classic else world)
+
+
+def learnt(
+    model: Any, learn: Callable[[], object], recording: Recording, world: World | None
+) -> Recording:
+    """The recording of a training, with the quality before and after where a world can tell."""
+
+    def act(seen: np.ndarray) -> np.ndarray:
+        return model.predict(seen, deterministic=True)[0]
+
+    def measured() -> float:
+        if world is None:
+            return math.nan
+        return quality(world.case, act, continuous=world.continuous)
+
+    recording.start = measured()
     try:
-        model.learn(steps, callback=watching, log_interval=interval)
+        learn()
     except ValueError as error:
         recording.failure = f"ValueError: {str(error).splitlines()[0]}"
         return recording
-    recording.outcome = math.nan if classic else quality(case, act, continuous=continuous)
+    recording.outcome = measured()
     if not all(bool(each.isfinite().all()) for each in model.policy.parameters()):
         recording.outcome = math.nan
     return recording

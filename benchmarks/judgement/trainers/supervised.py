@@ -11,31 +11,19 @@ import torch
 from torch import nn
 
 from benchmarks.judgement.cases import Case, Fault, Recording
+from benchmarks.judgement.faults import IDLE, INPUTS, RESUMES, WEIGHTS
 from benchmarks.judgement.trainers.sabotage import detach_trunk, meddle, rate_factor
 
 FAULTS = (
-    "rate_10x",
-    "rate_100x",
-    "rate_high",
-    "rate_zero",
-    "other_model",
-    "frozen",
-    "detached",
-    "masked_loss",
-    "nan_batch",
-    "nan_input",
-    "inf_input",
-    "corrupted_share",
+    *IDLE,
+    *INPUTS,
     "labels_shuffled",
     "input_scale",
     "clipping_off",
     "fp16_overflow",
     "bf16_lost",
-    "resume_weights",
-    "resume_rate",
-    "bit_flip",
-    "slow_growth",
-    "loss_sign",
+    *RESUMES,
+    *WEIGHTS,
     "warmup_missing",
     "slowdown",
 )

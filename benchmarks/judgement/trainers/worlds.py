@@ -45,7 +45,8 @@ class World:
     """
 
     def __init__(self, case: Case, copies: int, *, continuous: bool, sound: bool = False) -> None:
-        self.copies, self.continuous, self.variant = copies, continuous, case.variant
+        self.case, self.variant = case, case.variant
+        self.copies, self.continuous = copies, continuous
         self.fault = Fault() if sound else case.fault
         self.random = np.random.default_rng(case.number + (1_000_003 if sound else 0))
         self.update, self.total = 1, 1

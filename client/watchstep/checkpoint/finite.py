@@ -64,7 +64,7 @@ def inspect(state: Any, exempt: Sequence[str] = (), *, most_bytes: int | None = 
     return Finiteness(len(named), first, sum(count for _, count in bad))
 
 
-def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+def named_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor in nested state with its dotted name, in order.
 
     A container that stands in several places is looked into once: a small file may name one so
@@ -74,7 +74,7 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tenso
         CheckpointError: It is nested deeper than `DEEPEST`.
     """
     seen: dict[int, Any] = {}
-    places: list[Iterator[tuple[str, Any]]] = [iter([(name, value)])]
+    places: list[Iterator[tuple[str, Any]]] = [iter([("", state)])]
     while places:
         place, entry = next(places[-1], _END)
         if entry is _END[1]:

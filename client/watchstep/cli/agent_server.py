@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Literal
-from urllib.parse import quote
+from typing import Any, Literal
 
 import typer
 from mcp.server.mcpserver import Context, MCPServer
@@ -16,7 +15,7 @@ from mcp_types import ToolAnnotations
 
 import watchstep
 from watchstep.cli import agent_answers as answers
-from watchstep.cli.calling import DEFAULT_URL, Service
+from watchstep.cli.calling import DEFAULT_URL, Service, run_path
 from watchstep.cli.remote import acknowledged
 from watchstep.errors import WatchstepError
 
@@ -56,6 +55,22 @@ class Tools:
         except (WatchstepError, ValueError) as error:
             raise ToolError(str(error)[: answers.MOST_BYTES]) from None
 
+    def _page(
+        self,
+        context: Context,
+        name: str,
+        line: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        cursor: str,
+        query: Mapping[str, str],
+    ) -> str:
+        """One page of a list of the service's, as far as it fits into an answer."""
+        with self._service(context) as service:
+            skip, page = answers.place(cursor)
+            listed = service.get(f"/{name}", **query, limit=PAGE_ITEMS, cursor=page)
+            lines = [line(item) for item in listed["items"]]
+            following = listed["next_cursor"]
+            return answers.answer({}, name, lines, skip=skip, page=page, next_page=following)
+
     def list_runs(
         self,
         context: Context,
@@ -67,18 +82,13 @@ class Tools:
         cursor: str = "",
     ) -> str:
         """List runs, newest heard of first."""
-        with self._service(context) as service:
-            skip, page = answers.place(cursor)
-            query = {"health": health, "status": status, "project": project}
-            listed = service.get("/runs", **query, limit=PAGE_ITEMS, cursor=page)
-            runs = [answers.run_line(run) for run in listed["items"]]
-            following = listed["next_cursor"]
-            return answers.answer({}, "runs", runs, skip=skip, page=page, next_page=following)
+        query = {"health": health, "status": status, "project": project}
+        return self._page(context, "runs", answers.run_line, cursor, query)
 
     def run_status(self, context: Context, run: str, cursor: str = "") -> str:
         """How a run stands: status, health, age of the news, diagnosis, firing alerts."""
         with self._service(context) as service:
-            detail = service.get(_path(run))
+            detail = service.get(run_path(run))
             alerts = answers.worst_first(detail["alerts"])
             skip, _ = answers.place(cursor)
             return answers.answer(answers.run_head(detail), "alerts", alerts, skip=skip)
@@ -87,7 +97,7 @@ class Tools:
         """A run's newest incident: likely causes with confidence, evidence for and against."""
         with self._service(context) as service:
             skip, _ = answers.place(cursor)
-            bounds = answers.bounds(service.get(_path(run)))
+            bounds = answers.bounds(service.get(run_path(run)))
             listed = service.get("/incidents", run=run, limit=1)["items"]
             if not listed:
                 return answers.answer({"run": run, "incident": None, **bounds}, "causes", [])
@@ -109,11 +119,11 @@ class Tools:
             skip, _ = answers.place(cursor)
             steps = {"from_step": from_step, "to_step": to_step}
             query = {name: step for name, step in steps.items() if step is not None}
-            path = f"{_path(run)}/series"
+            path = f"{run_path(run)}/series"
             course = service.get(path, metric=metric, points=SERIES_POINTS, **query)
             head = {"run": run, "metric": metric, "thinned": course["thinned"]}
             if not course["points"]:
-                names = sorted(service.get(_path(run))["readings"])
+                names = sorted(service.get(run_path(run))["readings"])
                 return answers.answer({**head, "points": []}, "metrics_there_are", names, skip=skip)
             points = [answers.point(reading) for reading in course["points"]]
             return answers.answer(head, "points", points, skip=skip)
@@ -127,20 +137,15 @@ class Tools:
         cursor: str = "",
     ) -> str:
         """List alerts with their evidence, newest first."""
-        with self._service(context) as service:
-            skip, page = answers.place(cursor)
-            query = {"run": run, "state": state, "severity": severity}
-            listed = service.get("/alerts", **query, limit=PAGE_ITEMS, cursor=page)
-            alerts = [answers.alert_line(alert) for alert in listed["items"]]
-            following = listed["next_cursor"]
-            return answers.answer({}, "alerts", alerts, skip=skip, page=page, next_page=following)
+        query = {"run": run, "state": state, "severity": severity}
+        return self._page(context, "alerts", answers.alert_line, cursor, query)
 
     def postmortem(self, context: Context, run: str, cursor: str = "") -> str:
         """Examine all stored updates of a run again: verdict, first bad update, causes."""
         with self._service(context) as service:
             skip, _ = answers.place(cursor)
-            bounds = answers.bounds(service.get(_path(run)))
-            runs = service.get(f"{_path(run)}/postmortem")["runs"]
+            bounds = answers.bounds(service.get(run_path(run)))
+            runs = service.get(f"{run_path(run)}/postmortem")["runs"]
             if not runs:
                 return answers.answer({"run": run, "verdict": "unjudged", **bounds}, "causes", [])
             worst = runs[0]
@@ -157,12 +162,12 @@ class Tools:
         when a person asks for the halt. Needs a token with scope admin.
         """
         with self._service(context) as service:
-            detail = service.get(_path(run))
+            detail = service.get(run_path(run))
             critical = any(alert["severity"] == "critical" for alert in detail["alerts"])
             if not critical and not without_critical_alert:
                 raise ToolError(f"not halted: {answers.advice(detail)}")
             body = {"kind": "halt", "reason": reason}
-            command = service.send("POST", f"{_path(run)}/commands", body)
+            command = service.send("POST", f"{run_path(run)}/commands", body)
             head = {"run": run, "asked": "halt", "until": command["expires_at"]}
             return answers.answer(head, "alerts", [])
 
@@ -201,7 +206,3 @@ def serve(url: str, token: str, port: int | None) -> None:
     typer.echo(f"watchstep mcp http://127.0.0.1:{port}/mcp", err=True)
     # On the loopback alone, where the library refuses foreign Host and Origin headers too.
     made.run("streamable-http", host="127.0.0.1", port=port, stateless_http=True)
-
-
-def _path(run: str) -> str:
-    return f"/runs/{quote(run, safe='')}"

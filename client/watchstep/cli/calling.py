@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import typer
 
@@ -15,11 +16,13 @@ from watchstep.errors import SettingsError, UnreachableError, WatchstepError
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 10.0
 MOST_ANSWER_BYTES = 16_777_216
-FAILED, USAGE, UNREACHABLE = 1, 2, 3
 
 
 class RefusedError(WatchstepError):
     """The service answered, and said no."""
+
+
+EXIT_CODES = {RefusedError: 1, SettingsError: 2, UnreachableError: 3}
 
 
 class Service:
@@ -91,22 +94,18 @@ class Service:
 @contextmanager
 def answers(url: str, token: str) -> Iterator[Service]:
     """A connection; what goes wrong is one line on stderr and an exit code."""
-    service: Service | None = None
+    address = url or os.environ.get("WATCHSTEP_URL") or DEFAULT_URL
     try:
-        service = Service(
-            url or os.environ.get("WATCHSTEP_URL") or DEFAULT_URL,
-            token or os.environ.get("WATCHSTEP_TOKEN", ""),
-        )
-        yield service
-    except RefusedError as error:
-        _fail(str(error), FAILED)
-    except UnreachableError as error:
-        _fail(str(error), UNREACHABLE)
-    except SettingsError as error:
-        _fail(str(error), USAGE)
-    finally:
-        if service is not None:
-            service.close()
+        with closing(Service(address, token or os.environ.get("WATCHSTEP_TOKEN", ""))) as service:
+            yield service
+    except tuple(EXIT_CODES) as error:
+        typer.echo(f"watchstep: {error}", err=True)
+        raise typer.Exit(EXIT_CODES[type(error)]) from None
+
+
+def run_path(run: str) -> str:
+    """Where the API has a run."""
+    return f"/runs/{quote(run, safe='')}"
 
 
 def _document(content: bytes) -> Any:
@@ -122,8 +121,3 @@ def _refusal(code: int, problem: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in first.get("loc", ()))
     more = f" ({place}: {first.get('msg')})" if place else ""
     return f"HTTP {code}: {problem.get('detail') or problem['title']}{more}"
-
-
-def _fail(reason: str, code: int) -> None:
-    typer.echo(f"watchstep: {reason}", err=True)
-    raise typer.Exit(code)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from watchstep.cli.calling import RefusedError, Service, answers
+from watchstep.cli.calling import RefusedError, Service, answers, run_path
 from watchstep.cli.tables import LEAST_FOR_SENTENCES, ago, moment, print_table, width
 
 Url = Annotated[str, typer.Option("--url", help="The service; default WATCHSTEP_URL.")]
@@ -18,24 +18,24 @@ Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCH
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-NAMES = {"try_out": "test"}
-"""Commands whose name is no name of a function here: pytest would take it for a test."""
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
     for command in (status, alerts, ack, answer, halt, silence, deliveries, mcp):
         app.command()(command)
-    groups: dict[str, tuple[Callable[..., None], ...]] = {
-        "runs": (runs, close, archive, restore, delete),
-        "receivers": (receivers, try_out),
-    }
-    for name, (alone, *commands) in groups.items():
-        group = typer.Typer(invoke_without_command=True)
-        group.callback(help=alone.__doc__)(alone)
-        for part in commands:
-            group.command(NAMES.get(part.__name__))(part)
-        app.add_typer(group, name=name)
+    of_runs = _group(app, "runs", runs)
+    for name, (change, text) in CHANGES.items():
+        of_runs.command(name, help=text)(change)
+    of_runs.command()(delete)
+    # A function named test would be taken for one by pytest.
+    _group(app, "receivers", receivers).command("test")(try_out)
+
+
+def _group(app: typer.Typer, name: str, alone: Callable[..., None]) -> typer.Typer:
+    """A group of commands whose name alone is a command too."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback(help=alone.__doc__)(alone)
+    app.add_typer(group, name=name)
+    return group
 
 
 def runs(
@@ -78,11 +78,11 @@ OnlyProject = Annotated[str, typer.Option("--project", help="Only those of this 
 
 
 def _changing(
-    name: str, text: str, done: str, fields: Mapping[str, object], *, archived: bool = False
+    done: str, fields: Mapping[str, bool], *, archived: bool = False
 ) -> Callable[..., None]:
-    """A command that changes each of the runs that are meant."""
+    """The command that patches runs with these fields, and says what it has done to each."""
 
-    def change(
+    def command(
         names: Names,
         state: OnlyStatus = "",
         project: OnlyProject = "",
@@ -91,22 +91,26 @@ def _changing(
     ) -> None:
         with answers(url, token) as service:
             for run in _matching(service, names, state, project, archived=archived):
-                _patch(service, run, done, fields)
+                service.send("PATCH", run_path(run), fields)
+                typer.echo(f"{done} {run}")
 
-    change.__name__, change.__doc__ = name, text
-    return change
+    return command
 
 
-close = _changing(
-    "close", "End the incident and the alerts of runs that have ended.", "closed", {"closed": True}
-)
-archive = _changing(
-    "archive", "Leave runs out of lists; nothing of them is lost.", "archived", {"archived": True}
-)
-restore = _changing(
-    *("restore", "Put archived runs back into lists.", "restored", {"archived": False}),
-    archived=True,
-)
+CHANGES = {
+    "close": (
+        _changing("closed", {"closed": True}),
+        "End the incident and the alerts of runs that have ended.",
+    ),
+    "archive": (
+        _changing("archived", {"archived": True}),
+        "Leave runs out of lists; nothing of them is lost.",
+    ),
+    "restore": (
+        _changing("restored", {"archived": False}, archived=True),
+        "Put archived runs back into lists.",
+    ),
+}
 
 
 def delete(
@@ -123,7 +127,7 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {', '.join(matching)} for good?", abort=True)
         for run in matching:
-            service.send("DELETE", f"/runs/{quote(run, safe='')}", None)
+            service.send("DELETE", run_path(run), None)
             typer.echo(f"deleted {run}")
 
 
@@ -148,11 +152,6 @@ def _listed(service: Service, state: str, project: str, *, archived: bool) -> It
         page = service.get("/runs", limit=500, cursor=cursor, **query)
         yield from (run["run"] for run in page["items"])
         cursor = page["next_cursor"]
-
-
-def _patch(service: Service, run: str, done: str, fields: Mapping[str, object]) -> None:
-    service.send("PATCH", f"/runs/{quote(run, safe='')}", fields)
-    typer.echo(f"{done} {run}")
 
 
 def receivers(
@@ -201,7 +200,7 @@ def status(
 ) -> None:
     """Show a run: its readings, its alerts, its incident."""
     with answers(url, token) as service:
-        detail = service.get(f"/runs/{quote(run, safe='')}")
+        detail = service.get(run_path(run))
     if as_json:
         _print_json(detail)
         return
@@ -327,7 +326,7 @@ def halt(
     """Ask a run's trainer to stop; it hears of it with its next updates."""
     kind = "checkpoint" if checkpoint else "halt"
     with answers(url, token) as service:
-        path = f"/runs/{quote(run, safe='')}/commands"
+        path = f"{run_path(run)}/commands"
         command = service.send("POST", path, {"kind": kind, "reason": reason})
     if as_json:
         _print_json(command)

@@ -21,6 +21,9 @@ EVENT_KINDS = (
 )
 """Every kind of event that an update may carry."""
 
+TRAINING = "training"
+"""The source whose updates are the run's progress: the hook, or who reads its logs."""
+
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 Change = Literal["pending", "cancelled", "firing", "resolved"]
@@ -55,6 +58,7 @@ class Update(NamedTuple):
             only carries an event: such a one advances no rule's count of updates.
         event: None, or a mapping whose "kind" is one of `EVENT_KINDS`.
         attempt: 1 for the first start of the run, one more after every resume.
+        source: Who speaks; each source of an attempt counts its own `seq`.
     """
 
     seq: int
@@ -63,6 +67,7 @@ class Update(NamedTuple):
     readings: Mapping[str, float]
     event: Mapping[str, Any] | None = None
     attempt: int = 1
+    source: str = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Transition:
         subject: The metric that an `each` rule holds for; "" for other rules.
         reading: Its value; NaN when it is missing or not a number.
         reason: One sentence with the values that were compared.
+        source: Whose updates the rule was folded over; `step` itself leaves the default.
     """
 
     rule: str
@@ -108,6 +114,7 @@ class Transition:
     severity: Severity = "warning"
     action: Action = Action.NONE
     subject: str = ""
+    source: str = TRAINING
 
 
 @dataclass(frozen=True, slots=True)

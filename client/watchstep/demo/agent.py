@@ -102,12 +102,11 @@ class DriftingPPO(PPO):
         self.logger.record("train/clip_range", clip_range)
 
     def _train_batch(self, batch: Any, clip_range: float) -> dict[str, float]:
-        values, log_prob, entropy = self.policy.evaluate_actions(
-            batch.observations, batch.actions.long().flatten()
-        )
-        # Here is the fault: this is not the deviation of these advantages.
-        centred = batch.advantages - batch.advantages.mean()
-        advantages = centred / (self.running_std + 1e-8)
+        actions = batch.actions
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            actions = actions.long().flatten()
+        values, log_prob, entropy = self.policy.evaluate_actions(batch.observations, actions)
+        advantages = self._standardised(batch.advantages)
         ratio = torch.exp(log_prob - batch.old_log_prob)
         clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
         policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
@@ -123,10 +122,15 @@ class DriftingPPO(PPO):
             return {
                 "policy_gradient_loss": float(policy_loss),
                 "value_loss": float(value_loss),
+                "loss": float(loss),
                 "entropy_loss": -float(entropy.mean()),
                 "approx_kl": float((torch.exp(log_ratio) - 1 - log_ratio).mean()),
                 "clip_fraction": float((torch.abs(ratio - 1) > clip_range).float().mean()),
             }
+
+    def _standardised(self, raw: torch.Tensor) -> torch.Tensor:
+        # Here is the fault: this is not the deviation of these advantages.
+        return (raw - raw.mean()) / (self.running_std + 1e-8)
 
     def _follow_deviation(self) -> None:
         momentum = self.momentum

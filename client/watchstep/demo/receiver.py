@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import secrets
 import threading
@@ -14,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from standardwebhooks import Webhook, WebhookVerificationError
+
 
 @dataclass(frozen=True)
 class Message:
@@ -21,13 +21,11 @@ class Message:
 
     Attributes:
         body: Its JSON.
-        webhook_id: Constant over retries.
         genuine: Whether its Standard Webhooks signature is right.
         arrived: Seconds since the epoch.
     """
 
     body: dict[str, Any]
-    webhook_id: str
     genuine: bool
     arrived: float
 
@@ -77,17 +75,13 @@ class Receiver:
 
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Check a message's signature and keep it."""
-        small_headers = {name.lower(): value for name, value in headers.items()}
-        signed = (
-            f"{small_headers.get('webhook-id')}.{small_headers.get('webhook-timestamp')}.".encode()
-            + body
-        )
-        key = base64.b64decode(self.secret.removeprefix("whsec_"))
-        signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-        genuine = f"v1,{signature}" in small_headers.get("webhook-signature", "").split()
-        message = Message(
-            json.loads(body), small_headers.get("webhook-id", ""), genuine, time.time()
-        )
+        signed = {name.lower(): value for name, value in headers.items()}
+        try:
+            Webhook(self.secret).verify(body, signed)
+            genuine = True
+        except WebhookVerificationError:
+            genuine = False
+        message = Message(json.loads(body), genuine, time.time())
         with self._arrived:
             self.messages.append(message)
             self._arrived.notify_all()

@@ -135,7 +135,7 @@ class Watch:
             self._updates.sampler = Sampler(options.checkpoints or Path.cwd(), inside=True)
             self._run_end.let_go.append(self._updates.sampler.stop)
         if options.outside is not None:
-            self._stream.outbound.introduce(options.outside)
+            self._stream.outbound.introduce(options.outside, options.checkpoints)
         remote = network_file_system(options.directory)
         if remote is not None:
             warn(

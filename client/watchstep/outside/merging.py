@@ -1,8 +1,9 @@
 """Rows from several sources, the console and log files, as one run's updates.
 
 Trainers tell the same thing in several places: on the console at three digits, in a CSV, in
-TensorBoard's file two minutes later. Each metric is taken from one source only: the one that told
-of it first, or the richer one where two tell of it at the same time.
+TensorBoard's file two minutes later. Each metric is taken from one source at a time: the one that
+told of it first; the richer one where both tell of it as often and at the same time; and another
+one once that is further on.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ SETTLE_S = 0.3
 WAIT_S = 0.4
 """How long an update waits for what other sources say of its step; an alert may take 2 s."""
 
-_LAPSED_S = 60.0
-"""Silence of a metric's source after which another one, that is further, takes its place."""
+_SILENT_S = 1.5
+_TURNS = 3
+"""A metric's source that is silent for so long, while another one that is further tells of it at so
+many turns, gives way to it: what is written rarely must not hide what is printed."""
 
 _MOST_OWNERS = 10_000
 _MOST_GATHERED = 1_000
@@ -68,10 +71,57 @@ class MergedUpdate:
 
 
 @dataclass
+class _Rival:
+    """Another source that tells of a metric.
+
+    Attributes:
+        reports: Its own.
+        owners: The owner's, when this one last told of it.
+        turns: Moments at which it did since then, and the last of these.
+    """
+
+    reports: int = 0
+    owners: int = 0
+    turns: int = 0
+    heard: float = -1.0
+
+
+@dataclass
 class _Owner:
+    """The source that a metric is taken from.
+
+    Attributes:
+        step: The last one that it told of.
+        heard: When, on the monotonic clock.
+        reports: Of the metric so far.
+    """
+
     source: Source
     step: int
     heard: float
+    reports: int = 0
+    rivals: dict[Source, _Rival] = field(default_factory=dict)
+
+    def yields_to(self, source: Source, step: int, now: float, *, both: bool) -> bool:
+        """Whether another source that tells of a step takes its place.
+
+        Args:
+            source: The other one.
+            step: The one that it tells of.
+            now: On the monotonic clock.
+            both: Whether this one has told of the same step just now.
+        """
+        rival = self.rivals.setdefault(source, _Rival())
+        if rival.owners != self.reports:
+            rival.owners, rival.turns = self.reports, 0
+        rival.reports += 1
+        rival.turns += now != rival.heard
+        rival.heard = now
+        as_often = 2 * rival.reports >= self.reports
+        if both and as_often and source.rank < self.source.rank:
+            return True
+        silent = now - self.heard > _SILENT_S and rival.turns >= _TURNS
+        return silent and step > self.step
 
 
 class Merger:
@@ -157,23 +207,18 @@ class Merger:
         for name, value in row.readings.items():
             metric = self.canonical(name)
             owner = self._owners.get(metric)
-            if owner is None or self._yields(owner, source, metric, update, now):
-                if owner is None and len(self._owners) >= _MOST_OWNERS:
-                    continue
+            if owner is None and len(self._owners) >= _MOST_OWNERS:
+                continue
+            if owner is None or (
+                owner.source is not source
+                and owner.yields_to(source, update.step, now, both=metric in update.told_by)
+            ):
                 owner = self._owners[metric] = _Owner(source, update.step, now)
             if owner.source is source:
                 owner.step, owner.heard = update.step, now
+                owner.reports += 1
                 own[name] = value
         return own
-
-    def _yields(
-        self, owner: _Owner, source: Source, metric: str, update: MergedUpdate, now: float
-    ) -> bool:
-        if owner.source is source:
-            return False
-        if metric in update.told_by and source.rank < owner.source.rank:
-            return True
-        return now - owner.heard > _LAPSED_S and update.step > owner.step
 
     def _put(self, update: MergedUpdate, source: Source, name: str, value: float) -> None:
         metric = self.canonical(name)

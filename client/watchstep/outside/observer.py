@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.boundary import Boundary
-from watchstep.errors import WatchstepError
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, descendants
 from watchstep.machine.sampler import Sampler
@@ -113,17 +112,13 @@ class Observer:
         self._thread.join()
         self._sampler.stop()
 
-    def tell_end(self, event: dict[str, Any]) -> str | None:
-        """Tell how the command ended; where that could not be told, why."""
+    def tell_end(self, event: dict[str, Any]) -> None:
+        """Tell how the command ended."""
         if self.outliving:
             event = {**event, "outliving": self.outliving}
-        try:
-            hooked = self._hook.look()
-            self._stream.end(None if hooked else event)
-            self._hook.end(event)
-        except (WatchstepError, OSError, ValueError) as error:
-            return str(error)
-        return None
+        hooked = self._hook.look()
+        self._boundary.survive(self._stream.end, None if hooked else event)
+        self._boundary.survive(self._hook.end, event)
 
     @property
     def hook(self) -> InnerHook:

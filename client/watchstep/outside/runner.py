@@ -174,9 +174,7 @@ class Attempt:
         if self._halt is not None:
             rule, _, reason = self._halt.partition(": ")
             event = {"kind": "halted", "rule": rule, "reason": reason or rule}
-        trouble = self._observer.tell_end(event)
-        if trouble is not None:
-            say(f"the end of the run could not be told: {trouble}")
+        self._observer.tell_end(event)
         self.pin = self._observer.hook.pin or self.pin
         self.may_restart = ending.crashed and self._halt is None
         if self._halt is not None:

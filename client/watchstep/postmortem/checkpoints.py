@@ -23,6 +23,8 @@ _NUMBER = re.compile(
     r"(\d{1,12})\D{0,3}(?:steps?|updates?|iters?|iterations?)",
     re.I,
 )
+_PRINTED = frozenset({".log", ".out", ".txt", ".err"})
+"""Of files that hold one run's output each; of tables one run often has several."""
 _DEEPEST = 2
 _MOST_ENTRIES = 2_000
 """Entries looked at; a folder of runs on a network disk must not stall the report."""
@@ -119,8 +121,7 @@ def search(log: Path, good: Good, saved: Mapping[str, int] | None = None) -> Sea
     for path, number in usable[:_MOST_VERIFIED]:
         checkpoint = _verified(path, number)
         if checkpoint.state == "good":
-            note = "" if number is not None else "its name does not tell when it was saved"
-            return Search(checkpoint, tuple(refused), len(candidates), note)
+            return Search(checkpoint, tuple(refused), len(candidates))
         refused.append(checkpoint)
         if checkpoint.state == "unverified":
             break
@@ -154,6 +155,9 @@ def _limit(good: Good, numbers: Sequence[int]) -> int:
 
 
 def _verified(path: Path, number: int | None) -> Found:
+    if number is None:
+        # Whatever is in it: it may have been saved after all was lost.
+        return Found(path, None, "unverified", "neither name nor manifest tells when it was saved")
     try:
         checkpoint = verify(path)
     except CheckpointError as error:
@@ -166,11 +170,19 @@ def _verified(path: Path, number: int | None) -> Found:
 
 
 def _candidates(log: Path) -> Iterator[tuple[Path, int | None]]:
-    """Checkpoints in the log's folder, in folders below it, and in siblings so named."""
+    """Checkpoints in the log's folder, in folders below it, and in siblings so named.
+
+    Where several runs have their logs in one folder, what is below it is another run's unless it
+    is named so, or as this log.
+    """
     home = log if log.is_dir() else log.parent
     seen: set[Path] = set()
     left = _MOST_ENTRIES
-    for top in [home, *_siblings(home)]:
+    tops = [home, *_folders(home.resolve().parent)]
+    others = home.glob(f"*{log.suffix}") if log.suffix in _PRINTED and log.is_file() else ()
+    if any(path != log for path in others):
+        tops[0:1] = _folders(home, log.stem)
+    for top in tops:
         for folder, below, names in os.walk(top):
             depth = len(Path(folder).relative_to(top).parts)
             left -= len(names) + len(below)
@@ -183,10 +195,14 @@ def _candidates(log: Path) -> Iterator[tuple[Path, int | None]]:
                     yield path, number
 
 
-def _siblings(home: Path) -> list[Path]:
-    parent = home.resolve().parent
+def _folders(parent: Path, name: str = "") -> list[Path]:
+    """The folders in another one that are named as those of checkpoints are, or so."""
     try:
-        return [path for path in parent.iterdir() if path.is_dir() and _FOLDERS.match(path.name)]
+        return [
+            path
+            for path in parent.iterdir()
+            if path.is_dir() and (_FOLDERS.match(path.name) or path.name == name)
+        ]
     except OSError:
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -168,7 +168,12 @@ def read_source(source: str | Path) -> RuleFile:
     name = str(source)
     if name not in _shipped_files():
         return read_text(read_bytes(name), name)
-    text = (_PACKS / f"{name}.yaml").read_bytes()
+    return _shipped(name, (_PACKS / f"{name}.yaml").read_bytes())
+
+
+@lru_cache(maxsize=32)
+def _shipped(name: str, text: bytes) -> RuleFile:
+    """A pack that ships with watchstep; its text is parsed once in a process."""
     made = _parsed_packs().get(name)
     # A pack that was edited where it is installed is read as it stands.
     parsed = Mapped.of(made["parsed"], name) if made and made["crc32"] == crc32(text) else None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from watchstep.core.updates import TRAINING
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -49,6 +51,8 @@ class OutboundConfig:
             sender's thread took 8 us of CPU an update so, and 26 us at 0.2 s.
         poll_s: After this long without a request an empty one asks for commands.
         terminal: Whether the run's link, or that the service does not answer, is said on stderr.
+        source: As whom the updates come; another than the training joins an attempt of its.
+        session: Of the training whose attempt it joins; None for a session of its own.
         trust_env: Whether proxies named in the environment are used.
     """
 
@@ -67,5 +71,7 @@ class OutboundConfig:
     flush_s: float = 1.0
     poll_s: float = 2.0
     patience: Patience = Patience()
+    source: str = TRAINING
+    session: str | None = None
     trust_env: bool = False
     terminal: bool = False

@@ -103,18 +103,23 @@ class Outbound:
         """The attempt that the service assigned; None before it was heard."""
         return self._sender.attempt if self._sender is not None else None
 
-    def introduce(self, path: Path) -> None:
+    def introduce(self, path: Path, checkpoints: Path | None) -> None:
         """Say in a file which session this is; where one has said so before, nothing is done.
 
         Args:
-            path: Read by `watchstep run`, which adds to the session how its process ended.
+            path: Read by `watchstep run`, which tells beside the session how its process ended.
+            checkpoints: Where its pin is.
         """
         if self._folder is None:
             return
         written = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             header = {"run": self._header.run, **json.loads(self._header.announcement())}
-            written.write_bytes(to_json({"folder": str(self._folder.path.resolve()), **header}))
+            places = {
+                "spool": str(self._config.directory.resolve()),
+                "checkpoints": None if checkpoints is None else str(checkpoints.resolve()),
+            }
+            written.write_bytes(to_json({**places, **header}))
             try:
                 # Whole or not at all, and the first one counts.
                 os.link(written, path)
@@ -361,12 +366,13 @@ _living: set[Outbound] = set()
 
 def _header_of(config: OutboundConfig) -> Header:
     made = Header(
-        session=os.urandom(16).hex(),
+        session=config.session or os.urandom(16).hex(),
         run=config.run,
         project=config.project,
         tags=config.tags,
         config=config.config,
         trainer=config.trainer,
+        source=config.source,
     )
     try:
         made.to_frame()

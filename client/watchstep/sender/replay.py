@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,24 +71,17 @@ def replay(
     chosen = patience or Patience()
     way = Delivery(Transport(Target.parse(url), token=token, patience=chosen), chosen, progress)
     result = ReplayResult()
-    return _replayed(_dead_sessions(directory, result), way, result)
-
-
-def replay_session(path: Path, *, url: str, token: str | None, patience: Patience) -> ReplayResult:
-    """Send one dead session, and remove its folder when it was sent; see `replay`.
-
-    Args:
-        path: The session's folder. One that a living process owns is left alone.
-        url: The service's origin.
-        token: Bearer token, or None.
-        patience: Limits on time.
-    """
-    way = Delivery(Transport(Target.parse(url), token=token, patience=patience), patience, None)
-    header, folder = read_header(path), take_over(path)
-    if folder is not None and header is None:
-        folder.release()
-    dead = [(header, folder)] if header is not None and folder is not None else []
-    return _replayed(dead, way, ReplayResult())
+    dead = _dead_sessions(directory, result)
+    try:
+        for header, folder in dead:
+            try:
+                if result.failure is None:
+                    _replay_one(way, header, folder, result)
+            finally:
+                folder.release()
+    finally:
+        way.transport.close()
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +114,6 @@ def _dead_sessions(directory: Path, result: ReplayResult) -> list[tuple[Header, 
             result.live += 1
             folder.release()
     return [pair for pair in dead if pair[0].run not in busy]
-
-
-def _replayed(
-    dead: Sequence[tuple[Header, Folder]], way: Delivery, result: ReplayResult
-) -> ReplayResult:
-    try:
-        for header, folder in dead:
-            try:
-                if result.failure is None:
-                    _replay_one(way, header, folder, result)
-            finally:
-                folder.release()
-    finally:
-        way.transport.close()
-    return result
 
 
 def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayResult) -> None:

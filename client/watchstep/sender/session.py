@@ -25,9 +25,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import TRAINING
 from watchstep.wire import Frame, Record, Unpacker, packed, scan, seq_of, to_json
-from watchstep.wire.packed import HEADER, PLAIN, UPDATE, plain_frame
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE
 
 KEPT = "kept.seg"
 _LOCK = "lock"
@@ -44,6 +44,7 @@ class Header:
 
     Attributes:
         session: Made once by the trainer; the service gives the same attempt for it again.
+        source: Whose updates these are.
     """
 
     session: str
@@ -52,10 +53,12 @@ class Header:
     tags: Mapping[str, str]
     config: Mapping[str, Any]
     trainer: str
+    source: str = TRAINING
 
     def announcement(self) -> bytes:
         """The body of the PUT that begins the attempt."""
-        return to_json({name: value for name, value in _fields_of(self).items() if name != "run"})
+        own = _fields_of(self)
+        return to_json({name: own[name] for name in own if name not in {"run", "source"}})
 
     def to_frame(self) -> bytes:
         """The header as the first frame of a file."""
@@ -120,23 +123,6 @@ class Folder:
         self._ack_fd = self._lock_fd = None
 
 
-def add_last(folder: Folder, header: Header, update: Update) -> None:
-    """Put one more update behind all that a dead session holds.
-
-    Args:
-        folder: Taken over, see `take_over`.
-        header: Its own.
-        update: Its `seq` is one more than the session's last.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    segments = folder.segments()
-    newest = int(segments[-1].stem) if segments else 0
-    segment = folder.path / f"{newest + 1:06d}.seg"
-    segment.write_bytes(header.to_frame() + plain_frame(update))
-
-
 def create(root: Path, header: Header, started_ms: int) -> Folder:
     """A new session's folder, locked before any other process can see it.
 
@@ -189,6 +175,8 @@ def read_header(path: Path) -> Header | None:
         for frame in scan(_bytes_of(file)):
             if frame.kind == HEADER:
                 entries = json.loads(frame.payload)
+                # A header of the version before names no source.
+                entries.setdefault("source", TRAINING)
                 return Header(**{field.name: entries[field.name] for field in fields(Header)})
     return None
 

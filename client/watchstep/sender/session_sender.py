@@ -9,10 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from watchstep.core.updates import TRAINING
 from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.sender.session import Header
 from watchstep.sender.transport import ConnectionClosedError, Reply, Transport
-from watchstep.wire import ROWS_TYPE, Parcel, Record, Unpacker, encode_batch, encode_rows
+from watchstep.wire import (
+    ROWS_TYPE,
+    Parcel,
+    Record,
+    Unpacker,
+    encode_batch,
+    encode_rows,
+    with_source,
+)
 
 BATCH_UPDATES = 500
 BATCH_BYTES = 512 * 1024
@@ -183,7 +192,10 @@ class SessionSender:
         if self._rows:
             body = encode_rows(attempt, parcels)
             return self._transport.request("POST", path, body, kind=ROWS_TYPE, again=False)
-        body = encode_batch(attempt, [parcel.body for parcel in parcels])
+        bodies = [parcel.body for parcel in parcels]
+        if self._header.source != TRAINING:
+            bodies = [with_source(body, self._header.source) for body in bodies]
+        body = encode_batch(attempt, bodies)
         return self._transport.request("POST", path, body, again=False)
 
     def _begin(self) -> None:
@@ -198,9 +210,10 @@ class SessionSender:
                 raise SetbackError("session", f"HTTP {reply.status} to the start of the run")
             raise _setback(reply)
         answer = _json(reply)
-        attempt, last_seq = _integer(answer, "attempt"), _integer(answer, "last_seq")
+        attempt, last_seq = _integer(answer, "attempt"), self._last_seq(answer)
         accepts = answer.get("accepts")
-        self._rows = isinstance(accepts, list) and ROWS_TYPE in accepts
+        is_training = self._header.source == TRAINING
+        self._rows = is_training and isinstance(accepts, list) and ROWS_TYPE in accepts
         self._check_claim(last_seq)
         heard_s = answer.get("earlier_heard_s")
         if isinstance(heard_s, int | float) and heard_s < _ALIVE_S and not self.follows_dead:
@@ -216,6 +229,15 @@ class SessionSender:
         if last_seq:
             self._source.acknowledge(last_seq)
         self._take_rules(answer.get("rules"))
+
+    def _last_seq(self, answer: Mapping[str, Any]) -> int:
+        """The newest number of the source that this session is."""
+        source = self._header.source
+        if source == TRAINING:
+            return _integer(answer, "last_seq")
+        if not isinstance(answer.get("last_seqs"), dict):
+            raise SetbackError("session", "it is of a version before sources: upgrade it")
+        return _integer({source: 0, **answer["last_seqs"]}, source)
 
     def _fetch_rules(self) -> None:
         """Ask for the rules that judge the run, which have changed."""

@@ -159,9 +159,7 @@ class Line:
             "name": self.name,
             "old": None if math.isnan(self.old) else number_to_json(self.old),
             "new": None if math.isnan(self.new) else number_to_json(self.new),
-            "interval": [number_to_json(between.low), number_to_json(between.high)]
-            if between
-            else None,
+            "interval": between and [number_to_json(end) for end in between.ends],
             "runs": list(self.runs),
             "judgement": self.judgement,
         }

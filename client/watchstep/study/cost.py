@@ -91,13 +91,9 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """All attributes; the value as its two ends."""
-        return {
-            "name": self.name,
-            "low": self.value.low,
-            "high": self.value.high,
-            "unit": self.unit,
-            "because": self.because,
-        }
+        low, high = self.value.ends
+        words = {"name": self.name, "unit": self.unit, "because": self.because}
+        return {**words, "low": low, "high": high}
 
 
 def read_assumptions(path: Path) -> Assumptions:
@@ -141,8 +137,8 @@ def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]
             place of the assumed ones.
     """
     rate, why_rate = _failure_rate(assumed, measured)
-    runs = _times(assumed.runs_per_week, Interval(WEEKS, WEEKS))
-    failures = _times(runs, rate)
+    runs = assumed.runs_per_week * WEEKS
+    failures = runs * rate
     hours, why_hours = _lost_hours(assumed, measured)
     time_lost = Interval(
         failures.low * (hours.low + assumed.debugging_hours.low),
@@ -155,7 +151,7 @@ def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]
         Figure("failures a year", failures, "runs", why_rate),
         Figure(
             "compute lost a year",
-            _times(failures, assumed.run_cost),
+            failures * assumed.run_cost,
             assumed.currency,
             f"{_text(assumed.run_cost)} {assumed.currency} a run (assumed); a failed run is lost",
         ),
@@ -168,7 +164,7 @@ def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]
         ),
     ]
     if assumed.hour_cost.high > 0.0:
-        people = _times(_times(failures, assumed.debugging_hours), assumed.hour_cost)
+        people = failures * assumed.debugging_hours * assumed.hour_cost
         why = f"{_text(assumed.hour_cost)} {assumed.currency} an hour (assumed)"
         figures.append(Figure("people's time lost a year", people, assumed.currency, why))
     return [*figures, *_risks(assumed, failures), *_savings(assumed, measured, failures)]
@@ -177,7 +173,7 @@ def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]
 def _risks(assumed: Assumptions, failures: Interval) -> list[Figure]:
     """The incident report's risks: no way back, a run of days lost, a bad model in use."""
     lost = _percent(assumed.checkpoint_lost)
-    unnoticed = _times(failures, assumed.unnoticed)
+    unnoticed = failures * assumed.unnoticed
     why = f"{_percent(assumed.unnoticed)} of the failures are not noticed (assumed)"
     ends = (
         (assumed.run_cost.low, assumed.run_hours.low),
@@ -187,13 +183,13 @@ def _risks(assumed: Assumptions, failures: Interval) -> list[Figure]:
     figures = [
         Figure(
             "failures without a way back a year",
-            _times(failures, assumed.checkpoint_lost),
+            failures * assumed.checkpoint_lost,
             "runs",
             f"{lost} of the failures leave no checkpoint of use (assumed)",
         ),
         Figure(
             "largest single loss",
-            _times(assumed.longest_run_hours, Interval(*hourly)),
+            assumed.longest_run_hours * Interval(*hourly),
             assumed.currency,
             f"a run of {_text(assumed.longest_run_hours)} hours (assumed) at the price of an hour",
         ),
@@ -201,7 +197,7 @@ def _risks(assumed: Assumptions, failures: Interval) -> list[Figure]:
     ]
     if assumed.bad_model_cost.high > 0.0:
         price = f"{_text(assumed.bad_model_cost)} {assumed.currency} each (assumed)"
-        priced = _times(unnoticed, assumed.bad_model_cost)
+        priced = unnoticed * assumed.bad_model_cost
         figures.append(Figure("cost of bad models in use a year", priced, assumed.currency, price))
     return figures
 
@@ -220,7 +216,7 @@ def _lost_hours(assumed: Assumptions, measured: Measured | None) -> tuple[Interv
     if measured is None or not measured.failures:
         return assumed.lost_hours, f"{_text(assumed.lost_hours)} hours (assumed)"
     lost = _lost_share(assumed, measured)
-    hours = _times(lost, assumed.run_hours)
+    hours = lost * assumed.run_hours
     return hours, (
         f"{_percent(lost)} of a run's updates are lost (measured: {measured.wasted_updates:,} of "
         f"{measured.failed_updates:,} updates of failed runs came after the first bad one; the "
@@ -255,18 +251,18 @@ def _savings(assumed: Assumptions, measured: Measured | None, failures: Interval
         assumed.checkpoint_lost.low * kept_each[0] / total,
         assumed.checkpoint_lost.high * kept_each[1] / total,
     )
-    compute = _times(failures, assumed.run_cost)
+    compute = failures * assumed.run_cost
     return [
         Figure(
             "saved a year by halting",
-            _times(compute, Interval(halted, halted)),
+            compute * halted,
             assumed.currency,
             f"{measured.saved_updates:,} of {measured.failed_updates:,} updates of failed runs "
             f'came after the update at which on_critical="halt" stops (measured)',
         ),
         Figure(
             "saved a year by the pin",
-            _times(compute, pinned),
+            compute * pinned,
             assumed.currency,
             f"{measured.good_updates:,} updates of failed runs were good (measured); of each run "
             f"half of {_text(assumed.updates_between_checkpoints)} updates between checkpoints is "
@@ -281,22 +277,13 @@ def assumptions_json(assumed: Assumptions) -> Mapping[str, Any]:
     ranges: dict[str, Any] = {}
     for entry in fields(Assumptions):
         value = getattr(assumed, entry.name)
-        ranges[entry.name] = [value.low, value.high] if isinstance(value, Interval) else value
+        ranges[entry.name] = value.ends if isinstance(value, Interval) else value
     return ranges
 
 
-def _times(a: Interval, b: Interval) -> Interval:
-    # No end is negative here, so the ends multiply.
-    return Interval(a.low * b.low, a.high * b.high)
-
-
-def _text(between: Interval) -> str:
-    if between.low == between.high:
-        return f"{between.low:g}"
-    return f"{between.low:g} to {between.high:g}"
+def _text(between: Interval, form: str = "{:g}") -> str:
+    return " to ".join(dict.fromkeys(form.format(end) for end in between.ends))
 
 
 def _percent(between: Interval) -> str:
-    if between.low == between.high:
-        return f"{100 * between.low:.3g}%"
-    return f"{100 * between.low:.3g}% to {100 * between.high:.3g}%"
+    return _text(between * 100, "{:.3g}%")

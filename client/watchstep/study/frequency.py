@@ -6,7 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from watchstep.core.engine import RuleSet, State
@@ -90,26 +90,18 @@ class Rate:
     @property
     def risk(self) -> str:
         """The incident report's word for the share of updates, "low to high" where it is open."""
-        words = [risk_word(end) for end in _ends(self.per_update)]
+        words = [risk_word(end) for end in self.per_update.ends]
         return " to ".join(dict.fromkeys(words))
 
     def as_json(self) -> dict[str, Any]:
         """Counts, shares and intervals."""
-        update, run = self.per_update, self.per_run
         return {
+            **asdict(self),
             "risk": self.risk,
-            "kind": self.kind,
-            "name": self.name,
-            "phase": self.phase,
-            "group": self.group,
-            "updates": self.updates,
-            "of_updates": self.of_updates,
             "share_of_updates": self.updates / self.of_updates if self.of_updates else None,
-            "share_of_updates_interval": [update.low, update.high],
-            "runs": self.runs,
-            "of_runs": self.of_runs,
+            "share_of_updates_interval": self.per_update.ends,
             "share_of_runs": self.runs / self.of_runs if self.of_runs else None,
-            "share_of_runs_interval": [run.low, run.high],
+            "share_of_runs_interval": self.per_run.ends,
         }
 
 
@@ -227,28 +219,20 @@ class Risk:
     @property
     def per_year(self) -> Interval:
         """Interval of the expected failures a year."""
-        return Interval(
-            self.per_run.low * self.runs_per_year, self.per_run.high * self.runs_per_year
-        )
+        return self.per_run * self.runs_per_year
 
     @property
     def at_least_one(self) -> Interval:
         """Interval of the probability of any failure within a year."""
-        low, high = (1.0 - (1.0 - p) ** self.runs_per_year for p in _ends(self.per_run))
+        low, high = (1.0 - (1.0 - p) ** self.runs_per_year for p in self.per_run.ends)
         return Interval(low, high)
 
     def as_json(self) -> dict[str, Any]:
         """Counts and intervals."""
         return {
-            "failures": self.failures,
-            "runs": self.runs,
+            **asdict(self),
             "per_run": self.failures / self.runs if self.runs else None,
-            "per_run_interval": list(_ends(self.per_run)),
-            "runs_per_year": self.runs_per_year,
-            "per_year_interval": list(_ends(self.per_year)),
-            "at_least_one_a_year_interval": list(_ends(self.at_least_one)),
+            "per_run_interval": self.per_run.ends,
+            "per_year_interval": self.per_year.ends,
+            "at_least_one_a_year_interval": self.at_least_one.ends,
         }
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high

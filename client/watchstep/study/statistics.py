@@ -27,6 +27,16 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def ends(self) -> list[float]:
+        """The lower and the upper one."""
+        return [self.low, self.high]
+
+    def __mul__(self, other: Interval | float) -> Interval:
+        """Of the product, where no end of either is negative."""
+        low, high = other.ends if isinstance(other, Interval) else (other, other)
+        return Interval(self.low * low, self.high * high)
+
     def holds(self, value: float) -> bool:
         """Whether a value lies inside, edges included."""
         return self.low <= value <= self.high

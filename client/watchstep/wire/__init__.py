@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from watchstep.wire.names import (
     METRIC_NAME,
-    PROJECT_NAME,
     RUN_NAME,
-    TAG_NAME,
+    SOURCE_NAME,
     legal_metric_name,
     legal_project_name,
     legal_run_name,
@@ -34,14 +33,14 @@ from watchstep.wire.text import (
     number_from_json,
     number_to_json,
     to_json,
+    with_source,
 )
 
 __all__ = [
     "METRIC_NAME",
-    "PROJECT_NAME",
     "ROWS_TYPE",
     "RUN_NAME",
-    "TAG_NAME",
+    "SOURCE_NAME",
     "Frame",
     "Packer",
     "Parcel",
@@ -64,4 +63,5 @@ __all__ = [
     "seq_of",
     "step_and_time",
     "to_json",
+    "with_source",
 ]

@@ -18,6 +18,9 @@ PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/ -]{0,63}\Z")
 TAG_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}\Z")
 """What a tag may be called; use with `match`."""
 
+SOURCE_NAME = re.compile(r"(training|outside|machine|otlp|rank-(0|[1-9][0-9]{0,2}|1[0-9]{3}))\Z")
+"""What a source may be called, ranks from 0 to 1,999; use with `match`."""
+
 
 def legal_metric_name(name: str) -> str:
     """The name itself where it is legal, else a legal one that no other text becomes."""

@@ -213,13 +213,12 @@ def frame(kind: int, payload: bytes) -> bytes:
     return _PREFIX.pack(_SYNC, _VERSION, kind, len(payload), zlib.crc32(payload, kind)) + payload
 
 
-def scan(data: bytes, start: int = 0) -> Iterator[Frame]:
+def scan(data: bytes) -> Iterator[Frame]:
     """Every intact frame in some bytes, in order, stepping over what is damaged.
 
     A torn last frame ends the scan without a word: its writer never finished it.
     """
-    position = start
-    damaged = False
+    position, damaged = 0, False
     while True:
         at = data.find(_SYNC, position)
         if at < 0 or at + _PREFIX.size > len(data):

@@ -1,7 +1,7 @@
 """Updates as JSON: the body of `POST /api/v1/runs/{run}/updates`.
 
-One update is one object, `{"seq", "step", "time", "metrics", "event"?}`. Its bytes depend on
-nothing but the update, so that sending it again sends the same body.
+One update is one object, `{"seq", "step", "time", "metrics", "event"?, "source"?}`. Its bytes
+depend on nothing but the update, so that sending it again sends the same body.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from watchstep.core.updates import EVENT_KINDS, Update
+from watchstep.core.updates import EVENT_KINDS, TRAINING, Update
 from watchstep.errors import WireError
-from watchstep.wire.names import METRIC_NAME
+from watchstep.wire.names import METRIC_NAME, SOURCE_NAME
 
 MAX_COUNTER = 2**63 - 1
 """Largest `seq` and `step`: what a signed 64-bit column holds."""
 
-_FIELDS = frozenset({"seq", "step", "time", "metrics", "event"})
+_FIELDS = frozenset({"seq", "step", "time", "metrics", "event", "source"})
 _REQUIRED = ("seq", "step", "time", "metrics")
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -41,9 +41,9 @@ def encode_update(update: Update) -> bytes:
     check_counters(update.seq, update.step, update.time)
     values = tuple(_reading(name, update.readings[name]) for name in names)
     body = fill(template(names), update.seq, update.step, update.time, values)
-    if update.event is None:
-        return body
-    return with_event(body, event_to_json(update.event))
+    if update.event is not None:
+        body = with_event(body, event_to_json(update.event))
+    return body if update.source == TRAINING else with_source(body, update.source)
 
 
 def encode_batch(attempt: int, updates: Sequence[bytes | Update]) -> bytes:
@@ -73,6 +73,7 @@ def decode_update(source: Mapping[str, Any] | bytes, attempt: int) -> Update:
         readings=_readings(fields["metrics"]),
         event=_event(fields.get("event")),
         attempt=attempt,
+        source=_source(fields.get("source", TRAINING)),
     )
 
 
@@ -168,6 +169,11 @@ def fill(form: str, seq: int, step: int, time: float, values: Iterable[float]) -
 def with_event(body: bytes, event: bytes) -> bytes:
     """An update's JSON object with an event, itself a JSON object, added to it."""
     return b'%b,"event":%b}' % (body[:-1], event)
+
+
+def with_source(body: bytes, source: str) -> bytes:
+    """An update's JSON object as another source than the training says it."""
+    return b'%b,"source":"%b"}' % (body[:-1], source.encode("ascii"))
 
 
 def _token(value: float) -> str:
@@ -280,6 +286,12 @@ def _reading(name: str, value: Any) -> float:
         return number_from_json(value)
     except WireError as error:
         raise WireError(f"metrics.{name}: {error}") from None
+
+
+def _source(value: Any) -> str:
+    if not isinstance(value, str) or SOURCE_NAME.match(value) is None:
+        raise WireError("source: must be training, outside, machine, otlp or rank-0 to rank-1999")
+    return value
 
 
 def _event(value: Any) -> Mapping[str, Any] | None:

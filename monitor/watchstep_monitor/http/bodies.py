@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
-from watchstep.wire.names import legal_project_name, legal_tag_name
+from watchstep.core.updates import TRAINING
+from watchstep.wire.names import SOURCE_NAME, legal_project_name, legal_tag_name
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.strict_json import MOST_COUNTER
 from watchstep_monitor.service.run_state.records import Verdict
@@ -142,6 +143,9 @@ class UpdateBody(Body):
     time: float | datetime = Field(description="Epoch seconds or RFC 3339.")
     metrics: dict[str, float | Literal["NaN", "Infinity", "-Infinity"]] = {}
     event: dict[str, Any] | None = Field(None, description='With its "kind".')
+    source: Annotated[str, Field(pattern=SOURCE_NAME.pattern.replace("\\Z", "$"))] = Field(
+        TRAINING, description="Who speaks; each source counts its own seq."
+    )
 
 
 class BatchBody(Body):

@@ -137,6 +137,7 @@ class Alert(Answer):
     cause: str
     runbook_url: str
     labels: dict[str, str]
+    source: str = Field(description="Over whose updates it holds; those are its numbers.")
     incident: str | None
 
     @classmethod
@@ -154,6 +155,7 @@ class Alert(Answer):
             answer=alert.answer,
             answered_by=alert.answered_by,
             labels=dict(alert.labels),
+            source=alert.source,
             incident=alert.incident,
         )
 

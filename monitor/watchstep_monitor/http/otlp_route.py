@@ -1,7 +1,8 @@
 """`POST /v1/metrics`: OpenTelemetry's gauges and sums as readings of a run.
 
-Such a stream has no numbers of its own, so each request's updates come after the run's last. It is
-at least once: what an exporter sends again is stored again.
+They are the source `otlp` of the run, beside whatever a trainer says. Such a stream has no numbers
+of its own, so each request's updates come after the source's last. It is at least once: what an
+exporter sends again is stored again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchstep.core.updates import TRAINING
 from watchstep.wire import legal_metric_name, legal_run_name
 from watchstep_monitor.http.admin_routes import root_routes
 from watchstep_monitor.http.bodies import media_type
@@ -23,18 +25,15 @@ from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.strict_json import read_json
 from watchstep_monitor.http.tokens import Caller
 from watchstep_monitor.service.errors import ConflictError, NotFoundError
-from watchstep_monitor.service.ingest.batch import Beginning
-from watchstep_monitor.service.run_state.records import RunRecord
 
 __all__ = ["accept_metrics", "root_routes"]
 
-TRAINER = "OpenTelemetry"
-"""By which a run that only OTLP speaks for is known again."""
+SOURCE = "otlp"
+FORMER_TRAINER = "OpenTelemetry"
+"""Of runs that OTLP began before it was a source of its own: there it goes on as the training."""
 
-SUFFIX = ".otlp"
 PROTOBUF = "application/x-protobuf"
 _TRIES = 8
-_TAGS = {"source": "otlp"}
 
 
 class _Point(NamedTuple):
@@ -64,11 +63,7 @@ class _Point(NamedTuple):
     ),
 )
 async def accept_metrics(request: Request, context: Shared, who: Who) -> Response:
-    """A run is the resource attribute that the setting `otlp.run_attribute` names.
-
-    Where a trainer speaks for that run itself, these readings make a run beside it, with
-    ".otlp" after its name.
-    """
+    """A run is the resource attribute that the setting `otlp.run_attribute` names."""
     kind = media_type(request)
     if kind not in {"application/json", PROTOBUF}:
         raise ProblemError(415, f"The body must be application/json or {PROTOBUF}.")
@@ -98,17 +93,17 @@ def _store(context: Context, who: Caller, document: Any) -> tuple[int, str]:
 
 
 def _append(context: Context, who: Caller, run: str, points: list[_Point]) -> None:
-    """Store the points after the run's last update, however many do so at the same time.
+    """Store the points after the source's last update, however many do so at the same time.
 
     Raises:
         ProblemError: See `BatchReader.read`.
-        ServiceError: See `RunService.begin` and `RunService.accept`.
+        ServiceError: See `RunService.accept`.
     """
     for tries_left in reversed(range(_TRIES)):
-        record = _stream_of(context, who, run)
-        updates = list(_updates(points, record.last_seq))
-        body = json.dumps({"attempt": record.attempt, "updates": updates}).encode()
-        batch = context.batches.read(record.run, body, who.projects)
+        source, attempt, last_seq = _place(context, who, run)
+        updates = [{**each, "source": source} for each in _updates(points, last_seq)]
+        body = json.dumps({"attempt": attempt, "updates": updates}).encode()
+        batch = context.batches.read(run, body, who.projects)
         try:
             receipt = context.run_service.accept(batch).result(context.limits.commit_wait_s)
         except ConflictError:
@@ -121,19 +116,16 @@ def _append(context: Context, who: Caller, run: str, points: list[_Point]) -> No
             return
 
 
-def _stream_of(context: Context, who: Caller, run: str) -> RunRecord:
-    """The run as it is, begun if it is new; the one beside it where a trainer speaks for it."""
-    for name in (run, legal_run_name(run + SUFFIX)):
-        try:
-            record = context.run_service.view(name, who.projects).record
-        except NotFoundError:
-            beginning = Beginning(
-                name, tags=_TAGS, trainer=TRAINER, session="otlp", projects=who.projects
-            )
-            return context.run_service.begin(beginning)[0]
-        if record.trainer == TRAINER:
-            return record
-    raise ConflictError("a trainer speaks for this run", loc=("run",))
+def _place(context: Context, who: Caller, run: str) -> tuple[str, int, int]:
+    """As which source the points come, in which attempt, and after which number."""
+    try:
+        view = context.run_service.view(run, who.projects)
+    except NotFoundError:
+        # It is made by what is sent to it, or refused to this caller.
+        return SOURCE, 1, 0
+    if view.record.trainer == FORMER_TRAINER:
+        return TRAINING, view.record.attempt, view.record.last_seq
+    return SOURCE, max(view.record.attempt, 1), view.last_seqs.get(SOURCE, 0)
 
 
 def _updates(points: list[_Point], last_seq: int) -> Iterator[dict[str, Any]]:

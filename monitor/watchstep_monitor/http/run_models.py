@@ -36,7 +36,8 @@ class Receipt(Answer):
     accepted: int
     duplicates: int = Field(description="Stored before; they had no second effect.")
     rejected: list[Rejected]
-    last_seq: int
+    last_seq: int = Field(description="Of the training.")
+    last_seqs: dict[str, int] = Field(description="Of each other source.")
     commands: list[Command]
     rules: str = Field(description="The fingerprint of the rules that judge the run.")
     attempt: int = Field(
@@ -58,6 +59,7 @@ class Receipt(Answer):
                 for each in receipt.rejected
             ],
             last_seq=receipt.last_seq,
+            last_seqs=dict(receipt.last_seqs),
             commands=[Command.model_validate(command) for command in receipt.commands],
             rules=receipt.rules,
             attempt=receipt.attempt,
@@ -97,6 +99,7 @@ class Begun(Answer):
     project: str
     attempt: int
     last_seq: int
+    last_seqs: dict[str, int] = Field(description="Of each source but the training.")
     rules: RunRules
     accepts: list[str] = Field(description="Other media types of a batch.")
     config_left_out: int = Field(description="Entries of the configuration that had no room.")
@@ -106,14 +109,16 @@ class Begun(Answer):
 
     @classmethod
     def of(
-        cls, record: RunRecord, rules: RunRules, left_out: int, earlier_heard_s: float | None
+        cls, begun: batch.Begun, rules: RunRules, left_out: int, earlier_heard_s: float | None
     ) -> Begun:
         """The answer to a trainer that began or resumed an attempt."""
+        record = begun.record
         return cls(
             run=record.run,
             project=record.project,
             attempt=record.attempt,
             last_seq=record.last_seq,
+            last_seqs=dict(begun.last_seqs),
             rules=rules,
             accepts=[ROWS_TYPE],
             config_left_out=left_out,
@@ -183,6 +188,7 @@ class RunDetail(Run):
     """A run with its readings, alerts and incident."""
 
     counts: DetailCounts
+    last_seqs: dict[str, int] = Field(description="Of each source but the training.")
     config: Document
     readings: dict[str, Reading]
     alerts: list[Alert]
@@ -202,6 +208,7 @@ class RunDetail(Run):
                 firing=len(alerts),
                 pending=sum(alert.state == "pending" for alert in view.alerts),
             ),
+            last_seqs=dict(view.last_seqs),
             config=dict(record.config),
             readings={
                 name: Reading(value=value, zone=zones.get(name))
@@ -276,6 +283,7 @@ class Entry(Answer):
     seq: int
     step: int
     time: TrainerTime
+    source: str
     since_first_sign: Lead | None
 
     @classmethod
@@ -288,7 +296,8 @@ class Entry(Answer):
                 behind it is the time that a person had.
         """
         lead = None
-        if first_sign is not None and entry.attempt == first_sign.attempt:
+        place = (entry.attempt, entry.source)
+        if first_sign is not None and place == (first_sign.attempt, first_sign.source):
             seconds = (entry.at_us - first_sign.at_us) / 1_000_000
             lead = Lead(updates=entry.seq - first_sign.seq, seconds=seconds)
         own = {
@@ -299,6 +308,7 @@ class Entry(Answer):
             "seq": entry.seq,
             "step": entry.step,
             "time": entry.time,
+            "source": entry.source,
             "since_first_sign": lead,
         }
         # An event has fields of the trainer's own, which must not pass for ours.

@@ -46,9 +46,9 @@ def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = 
         most = context.limits.config_bytes
         description["config"], left_out = fitting(description["config"], most)
     beginning = Beginning(run=run, projects=who.projects, **description)
-    record, earlier_heard_s = context.run_service.begin(beginning)
-    rules = RunRules.of(context.run_service.book, record.tags)
-    return Begun.of(record, rules, left_out, earlier_heard_s)
+    begun, earlier_heard_s = context.run_service.begin(beginning)
+    rules = RunRules.of(context.run_service.book, begun.record.tags)
+    return Begun.of(begun, rules, left_out, earlier_heard_s)
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))

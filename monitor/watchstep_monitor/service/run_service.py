@@ -28,7 +28,7 @@ from watchstep_monitor.service.events import (
     RulesRead,
     SilencesChanged,
 )
-from watchstep_monitor.service.ingest.batch import Batch, Beginning, Receipt, RunEdit
+from watchstep_monitor.service.ingest.batch import Batch, Beginning, Begun, Receipt, RunEdit
 from watchstep_monitor.service.ingest.ingest import Ingest, IngestPolicy
 from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge
 from watchstep_monitor.service.run_state.records import (
@@ -130,23 +130,23 @@ class RunService:
         future.add_done_callback(self._taken)
         return future
 
-    def begin(self, beginning: Beginning) -> tuple[RunRecord, float | None]:
+    def begin(self, beginning: Beginning) -> tuple[Begun, float | None]:
         """Begin or resume an attempt; see `Ingest.begin`.
 
         Returns:
-            The row, and, where a new attempt takes the place of one that has told no end, how many
-            seconds ago that one was heard.
+            What it came to, and, where a new attempt takes the place of one that has told no end,
+            how many seconds ago that one was heard.
         """
         now = self.clock.now()
 
-        def job(transaction: SqlTransaction) -> tuple[RunRecord, float | None]:
+        def job(transaction: SqlTransaction) -> tuple[Begun, float | None]:
             live = self.fleet.find(transaction, beginning.run)
             earlier = None if live is None else live.record
-            record = self.ingest.begin(transaction, beginning, now)
-            if earlier is None or earlier.ended_at or record.attempt <= earlier.attempt:
-                return record, None
+            begun = self.ingest.begin(transaction, beginning, now)
+            if earlier is None or earlier.ended_at or begun.record.attempt <= earlier.attempt:
+                return begun, None
             heard = earlier.heard_at or earlier.created_at
-            return record, max((now - heard).total_seconds(), 0.0)
+            return begun, max((now - heard).total_seconds(), 0.0)
 
         return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
 

@@ -1,7 +1,7 @@
 """Stretches of updates as rows, and rows as updates.
 
-A block is a run of updates of one attempt with consecutive numbers and the same metrics in
-the same order. Its arrays are little-endian on every machine.
+A block is a run of updates of one source and attempt with consecutive numbers and the same
+metrics in the same order. Its arrays are little-endian on every machine.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.series import Readings
 from watchstep_monitor.store.damage import checksum
 from watchstep_monitor.store.rollups import Stretch
+from watchstep_monitor.store.source_numbers import source_and_attempt, stored_attempt
 
 MOST_UPDATES = 256
 """Updates in one block: reading one of them means reading all."""
@@ -33,7 +34,7 @@ def block_rows(
 
     Args:
         key: The run's.
-        updates: In order of their numbers.
+        updates: Of one source, in order of their numbers.
         shape_of: The number of a set of names, stored if it is new.
     """
     start = 0
@@ -60,7 +61,8 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
     events = {
         str(at): plain(update.event) for at, update in enumerate(block) if update.event is not None
     }
-    place = (block[0].attempt, block[0].seq, block[-1].seq, min(steps), max(steps), shape)
+    stored = stored_attempt(block[0].source, block[0].attempt)
+    place = (stored, block[0].seq, block[-1].seq, min(steps), max(steps), shape)
     content = (
         struct.pack(f"<{count}q", *steps),
         struct.pack(f"<{count}d", *[update.time for update in block]),
@@ -74,6 +76,7 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
     """The updates in a row, in order."""
     stretch, width = block_stretch(row, tuple(names)), len(names)
     events = {} if row.events is None else json.loads(row.events)
+    source, attempt = source_and_attempt(row.attempt)
     for at, (step, time) in enumerate(zip(stretch.steps, stretch.times, strict=True)):
         yield Update(
             seq=row.first_seq + at,
@@ -81,7 +84,8 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
             time=time,
             readings=dict(zip(names, stretch.values[at * width : (at + 1) * width], strict=True)),
             event=events.get(str(at)),
-            attempt=row.attempt,
+            attempt=attempt,
+            source=source,
         )
 
 
@@ -107,13 +111,14 @@ def block_readings(row: Any, place: int, width: int, steps_between: tuple[int, i
         steps_between: The first and the last step.
     """
     seqs: Sequence[int] = range(row.first_seq, row.last_seq + 1)
+    _, attempt = source_and_attempt(row.attempt)
     steps, times = _column("q", row.steps), _column("d", row.times)
     values = _column("d", row.readings)[place::width]
     if steps_between[0] <= row.least_step and row.greatest_step <= steps_between[1]:
-        return Readings(row.attempt, seqs, steps, times, values)
+        return Readings(attempt, seqs, steps, times, values)
     inside = [steps_between[0] <= step <= steps_between[1] for step in steps]
     columns = [list(compress(column, inside)) for column in (seqs, steps, times, values)]
-    return Readings(row.attempt, *columns)
+    return Readings(attempt, *columns)
 
 
 def _column(kind: str, content: bytes) -> array[Any]:

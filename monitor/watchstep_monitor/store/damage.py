@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from watchstep_monitor.store.source_numbers import source_and_attempt
+
 log = logging.getLogger(__name__)
 
 _PLACE = ("attempt", "first_seq", "last_seq", "least_step", "greatest_step", "shape")
@@ -34,7 +36,8 @@ def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
             yield row
         else:
             what = "a roll-up, read from the updates" if rolled else "updates, left out"
-            say(what, run, *place[:3])
+            source, attempt = source_and_attempt(row.attempt)
+            say(f"{what} ({source})", run, attempt, row.first_seq, row.last_seq)
 
 
 @functools.lru_cache(10_000)

@@ -74,11 +74,12 @@ def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
     return names, b"".join(parts)
 
 
-def rollup_readings(row: Any, column_at: int) -> Readings:
+def rollup_readings(row: Any, attempt: int, column_at: int) -> Readings:
     """The readings of one metric in a roll-up.
 
     Args:
         row: Of the table of roll-ups.
+        attempt: That it is of.
         column_at: The metric's place among the names of the row's shape.
     """
     content = row.points
@@ -90,7 +91,7 @@ def rollup_readings(row: Any, column_at: int) -> Readings:
     pairs = list(_VALUE.iter_unpack(content[begin : begin + content[at] * _VALUE.size]))
     places = [_PLACE.unpack_from(content, _COUNT.size + at * _PLACE.size) for at, _ in pairs]
     seqs, steps, times = zip(*places, strict=True)
-    return Readings(row.attempt, seqs, steps, times, [value for _, value in pairs])
+    return Readings(attempt, seqs, steps, times, [value for _, value in pairs])
 
 
 def _place_of(group: Sequence[Stretch], bases: Sequence[int], at: int) -> tuple[int, int, float]:

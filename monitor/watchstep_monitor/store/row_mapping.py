@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.json_values import plain, reading
 from watchstep_monitor.service.run_state.records import (
@@ -17,10 +18,12 @@ from watchstep_monitor.service.run_state.records import (
     DeliveryRecord,
     IncidentRecord,
     Matcher,
+    NewDelivery,
     RunRecord,
     SilenceRecord,
     StateSnapshot,
     TimelineEntry,
+    run_key,
 )
 from watchstep_monitor.store.damage import checksum, say
 
@@ -44,9 +47,11 @@ _MOMENTS = frozenset(
 )
 
 
-_COLUMNS_ONLY = frozenset({"subject", "answer", "answered_by"})
+_COLUMNS_ONLY = frozenset({"subject", "answer", "answered_by", "source"})
 """Fields that are no part of a document: code of an older schema knows none of them."""
 
+
+_SNAPSHOT_TEXTS = ("engine", "latest", "reports", "sources")
 
 _Turn = Callable[[Any], Any]
 _SAME: tuple[_Turn, _Turn] = (lambda value: value, lambda value: value)
@@ -128,31 +133,30 @@ def snapshot_row(key: int, snapshot: StateSnapshot) -> dict[str, Any]:
 
     The checksum ends the first document, which code of any version replaces with the others.
     """
-    parts = (snapshot.engine, snapshot.latest, snapshot.reports)
-    engine, latest, reports = (json.dumps(part, separators=(",", ":")) for part in parts)
-    crc = checksum(snapshot.attempt, snapshot.seq, engine, latest, reports)
-    return {
-        "run_key": key,
-        "attempt": snapshot.attempt,
-        "seq": snapshot.seq,
-        "engine": f"{engine[:-1]}{_CRC}{crc}}}",
-        "latest": latest,
-        "reports": reports,
+    texts = {
+        name: json.dumps(getattr(snapshot, name), default=asdict, separators=(",", ":"))
+        for name in _SNAPSHOT_TEXTS
     }
+    crc = checksum(snapshot.attempt, snapshot.seq, *texts.values())
+    texts["engine"] = f"{texts['engine'][:-1]}{_CRC}{crc}}}"
+    return {"run_key": key, "attempt": snapshot.attempt, "seq": snapshot.seq, **texts}
 
 
 def snapshot_from(run: str, row: Mapping[str, Any]) -> StateSnapshot | None:
     """The rule state that a row holds; None where it is damaged, and has to be made anew."""
+    texts = {name: row[name] for name in _SNAPSHOT_TEXTS}
     engine, _, crc = row["engine"].rpartition(_CRC)
     is_checked = crc[:-1].isdigit()
-    texts = (f"{engine}}}" if is_checked else row["engine"], row["latest"], row["reports"])
+    if is_checked:
+        texts["engine"] = f"{engine}}}"
     try:
-        documents = [json.loads(text) for text in texts]
+        parts = {name: json.loads(text) for name, text in texts.items()}
     except ValueError:
-        documents = []
-    is_whole = crc == f"{checksum(row['attempt'], row['seq'], *texts)}}}"
-    if documents and (is_whole or not is_checked):
-        return StateSnapshot(row["attempt"], row["seq"], *documents)
+        parts = {}
+    is_whole = crc == f"{checksum(row['attempt'], row['seq'], *texts.values())}}}"
+    if parts and (is_whole or not is_checked):
+        parts["sources"] = {name: StateSnapshot(**each) for name, each in parts["sources"].items()}
+        return StateSnapshot(row["attempt"], row["seq"], **parts)
     say("rule state, made anew from the updates", run, row["attempt"], 0, row["seq"])
     return None
 
@@ -164,22 +168,52 @@ def incident_record(row: Mapping[str, Any]) -> IncidentRecord:
 
 def attempt_record(row: Mapping[str, Any]) -> AttemptRecord:
     """The attempt that a row holds."""
-    started_at = from_us(row["started_us"])
-    return AttemptRecord(row["attempt"], row["session"], row["last_seq"], started_at)
+    return AttemptRecord(
+        row["attempt"],
+        row["session"],
+        row["last_seq"],
+        from_us(row["started_us"]),
+        json.loads(row["last_seqs"]),
+    )
+
+
+def timeline_row(entry: TimelineEntry) -> dict[str, Any]:
+    """The columns of an entry."""
+    own = ("at_us", "kind", "attempt", "seq", "step", "time", "source")
+    return {
+        "run_key": run_key(entry.run),
+        **{name: getattr(entry, name) for name in own},
+        "detail": json.dumps(entry.detail, separators=(",", ":")),
+    }
 
 
 def timeline_entry(row: Mapping[str, Any]) -> TimelineEntry:
     """The entry that a row holds, with its run's name."""
-    return TimelineEntry(
-        run=row["run"],
-        at_us=row["at_us"],
-        kind=row["kind"],
-        attempt=row["attempt"],
-        seq=row["seq"],
-        step=row["step"],
-        time=row["time"],
-        detail=json.loads(row["detail"]),
-    )
+    names = ("run", "at_us", "kind", "attempt", "seq", "step", "time", "source")
+    return TimelineEntry(**{name: row[name] for name in names}, detail=json.loads(row["detail"]))
+
+
+def delivery_row(delivery: NewDelivery) -> dict[str, Any]:
+    """The columns of a delivery that nobody has tried yet."""
+    notice, details = parted(delivery.notice)
+    return {
+        "run_key": run_key(delivery.run),
+        "id": delivery.id,
+        "run": delivery.run,
+        "incident": delivery.incident,
+        "receiver": delivery.receiver,
+        "number": delivery.number,
+        "edge": delivery.notice["edge"],
+        "notice": json.dumps(notice, separators=(",", ":")),
+        "state": "waiting",
+        "attempts": 0,
+        "created_us": to_us(delivery.at),
+        "next_us": to_us(delivery.at),
+        "lease_us": 0,
+        "settled_us": None,
+        "reason": "",
+        "details": json.dumps(details, separators=(",", ":")),
+    }
 
 
 def delivery_record(row: Mapping[str, Any]) -> DeliveryRecord:

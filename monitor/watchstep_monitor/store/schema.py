@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
 
 APPLICATION_ID = 0x57535450
@@ -70,6 +70,8 @@ attempts = Table(
     Column("session", Text),
     Column("last_seq", BigInteger, nullable=False),
     Column("started_us", BigInteger, nullable=False),
+    # Of other sources than the training.
+    Column("last_seqs", Text, nullable=False, server_default=text("'{}'")),
 )
 
 shapes = Table(
@@ -83,7 +85,8 @@ shapes = Table(
 
 # One row holds a stretch of consecutive updates that report the same metrics: a batch is one
 # row, a lone update is one too. Against a row an update this takes a third less room and a
-# fifth of the time; readings stay whole doubles either way.
+# fifth of the time; readings stay whole doubles either way. `attempt` tells the source too, see
+# `blocks`.
 updates = Table(
     "updates",
     metadata,
@@ -128,6 +131,7 @@ run_states = Table(
     Column("engine", Text, nullable=False),
     Column("latest", Text, nullable=False),
     Column("reports", Text, nullable=False, server_default=text("'{}'")),
+    Column("sources", Text, nullable=False, server_default=text("'{}'")),
 )
 
 alerts = Table(
@@ -146,6 +150,7 @@ alerts = Table(
     Column("subject", Text, nullable=False, server_default=text("''")),
     Column("answer", Text, nullable=False, server_default=text("''")),
     Column("answered_by", Text, nullable=False, server_default=text("''")),
+    Column("source", Text, nullable=False, server_default=text("'training'")),
 )
 Index("alerts_since", alerts.c.since_us, alerts.c.id)
 Index("alerts_id", alerts.c.id)
@@ -204,6 +209,7 @@ timeline = Table(
     Column("step", BigInteger, nullable=False),
     Column("time", Float(53)),
     Column("detail", Text, nullable=False),
+    Column("source", Text, nullable=False, server_default=text("'training'")),
 )
 Index("timeline_at", timeline.c.at_us)
 

@@ -15,6 +15,7 @@ from watchstep_monitor.store.blocks import block_readings
 from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.read_connection import reading
 from watchstep_monitor.store.rollups import rollup_readings
+from watchstep_monitor.store.source_numbers import MOST_STORED, source_and_attempt, stored_attempt
 
 ROWS_A_READ = 500
 """Rows held at a time; no read transaction stays open between."""
@@ -23,10 +24,7 @@ POINTS_A_ROLLUP = 4
 """How many points of a chart one roll-up is good for: what thinning keeps of a stretch as long."""
 
 _Place = tuple[int, int]
-"""An attempt and a number in it."""
-
-_BEFORE_ALL: _Place = (-1, -1)
-_AFTER_ALL: _Place = (2**31 - 1, 2**63 - 1)
+"""An attempt, as it is stored, and a number in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,7 @@ class SeriesWalk:
         names: Of every shape of the run.
         places: Of the shapes that have the metric, where it is among the names.
         steps: The first and the last that are wanted.
+        source: Whose readings.
     """
 
     engine: Engine
@@ -44,6 +43,18 @@ class SeriesWalk:
     names: Mapping[int, tuple[str, ...]]
     places: Mapping[int, int]
     steps: tuple[int, int]
+    source: str
+
+    @property
+    def _bounds(self) -> tuple[_Place, _Place]:
+        """What lies before all that the source has stored, and after it."""
+        return (stored_attempt(self.source, 0), -1), (stored_attempt(self.source, MOST_STORED), 0)
+
+    def is_empty(self) -> bool:
+        """Whether the source has no reading at all."""
+        query = self._of_source(select(schema.updates.c.first_seq), schema.updates)
+        with reading(self.engine) as connection:
+            return connection.execute(query.limit(1)).first() is None
 
     def series(self, most: int | None) -> Series:
         """Every point, or what thinning to `most` points needs to see; see the port."""
@@ -53,20 +64,21 @@ class SeriesWalk:
                 there = connection.execute(self._within(select(func.count()), table)).scalar_one()
             if there * POINTS_A_ROLLUP >= most:
                 return Series(self._rolled_up(), whole=False)
-        return Series(self._raw(_BEFORE_ALL, _AFTER_ALL), whole=True)
+        return Series(self._raw(*self._bounds), whole=True)
 
     def _rolled_up(self) -> Iterator[Readings]:
-        after = _BEFORE_ALL
-        for row in whole(self.run, self._rows(schema.rollups, _BEFORE_ALL, _AFTER_ALL)):
+        after, end = self._bounds
+        for row in whole(self.run, self._rows(schema.rollups, after, end)):
             first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
             if first != (after[0], after[1] + 1):
                 yield from self._raw(after, first)
             if self._is_inside(row):
-                yield rollup_readings(row, self.places[row.shape])
+                _, attempt = source_and_attempt(row.attempt)
+                yield rollup_readings(row, attempt, self.places[row.shape])
             else:
                 yield from self._raw((first[0], first[1] - 1), (last[0], last[1] + 1))
             after = last
-        yield from self._raw(after, _AFTER_ALL)
+        yield from self._raw(after, end)
 
     def _is_inside(self, row: Any) -> bool:
         return bool(self.steps[0] <= row.least_step and row.greatest_step <= self.steps[1])
@@ -95,9 +107,16 @@ class SeriesWalk:
 
     def _within(self, query: Select[Any], table: Any) -> Select[Any]:
         low, high = self.steps
+        return self._of_source(query, table).where(
+            table.c.least_step <= high,
+            table.c.greatest_step >= low,
+        )
+
+    def _of_source(self, query: Select[Any], table: Any) -> Select[Any]:
+        before, after = self._bounds
         return query.where(
             table.c.run_key == run_key(self.run),
             table.c.shape.in_(self.places),
-            table.c.least_step <= high,
-            table.c.greatest_step >= low,
+            table.c.attempt >= before[0],
+            table.c.attempt < after[0],
         )

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, text, true
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
 from watchstep_monitor.service.ports import RunStatus
@@ -205,6 +205,8 @@ class SqlStore:
     ) -> Series:
         """The readings of one metric in order, over all attempts, within inclusive steps.
 
+        They are one source's: the training's where it has any.
+
         Args:
             run: Whose.
             metric: Which.
@@ -223,10 +225,16 @@ class SqlStore:
         )
         if not places:
             return Series(iter(()), whole=True)
-        return SeriesWalk(self._engine, run, names, places, steps).series(points)
+        others = dict.fromkeys(name for each in self.attempts(run) for name in each.last_seqs)
+        walks = [
+            SeriesWalk(self._engine, run, names, places, steps, source)
+            for source in (TRAINING, *others)
+        ]
+        walk = next((walk for walk in walks if not walk.is_empty()), walks[0])
+        return walk.series(points)
 
     def updates(self, run: str) -> Iterator[Update]:
-        """All updates of a run in order, as far as retention has left them."""
+        """All updates of a run's training in order, as far as retention has left them."""
         table, key = schema.updates.c, run_key(run)
         names: dict[int, list[str]] = {}
         after = (-1, -1)

@@ -23,9 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from watchstep.core.updates import Update
-from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import to_us
-from watchstep_monitor.service.errors import StaleRunError
+from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
@@ -41,8 +40,10 @@ from watchstep_monitor.store import blocks, rollups, schema
 from watchstep_monitor.store import row_mapping as packing
 from watchstep_monitor.store.damage import checksum, whole
 from watchstep_monitor.store.metric_sets import Codes, Shapes
+from watchstep_monitor.store.postgres.compatibility import older_at_work
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
+from watchstep_monitor.store.source_numbers import MOST_STORED, stored_attempt
 from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
 
 _OF_A_RUN = tuple(
@@ -51,6 +52,9 @@ _OF_A_RUN = tuple(
     if "run_key" in table.columns and table not in {schema.runs, schema.deleted_runs}
 )
 """Tables that hold rows of a run beside its own."""
+
+SOURCES_SINCE = "0007"
+"""The schema whose code knows of sources other than the training."""
 
 
 class SqlTransaction:
@@ -187,15 +191,38 @@ class SqlTransaction:
                 "session": attempt.session,
                 "last_seq": attempt.last_seq,
                 "started_us": to_us(attempt.started_at),
+                "last_seqs": json.dumps(attempt.last_seqs),
             },
         )
 
+    def save_last_seqs(self, run: str, attempt: int, last_seqs: Mapping[str, int]) -> None:
+        """The newest numbers of the other sources in an attempt that is stored."""
+        table = schema.attempts.c
+        self.connection.execute(
+            update(schema.attempts)
+            .where(table.run_key == run_key(run), table.attempt == attempt)
+            .values(last_seqs=json.dumps(last_seqs))
+        )
+
+    def check_sources(self) -> None:
+        """Refuse other sources while replicas are at work that know of none.
+
+        They would end alerts that they see no reason for.
+
+        Raises:
+            StorageTroubleError: Some are.
+        """
+        if self._is_postgres and older_at_work(self.connection, SOURCES_SINCE):
+            raise StorageTroubleError("replicas of a version before sources are still at work")
+
     def append(self, run: str, updates: Sequence[Update]) -> None:
+        """Store updates of one source."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)
         if updates and rollups.is_due(updates[0].seq - 1, updates[-1].seq):
-            self._roll_up(run, updates[-1].attempt, updates[-1].seq)
+            newest = updates[-1]
+            self._roll_up(run, stored_attempt(newest.source, newest.attempt), newest.seq)
 
     def _roll_up(self, run: str, attempt: int, last_seq: int) -> None:
         """Roll up what has been stored since the last time."""
@@ -266,11 +293,13 @@ class SqlTransaction:
         self._shapes.remember(key, codes)
         self.on_rollback(lambda: self._shapes.forget(key))
 
-    def stored(self, run: str, attempt: int, seqs: Collection[int]) -> Mapping[int, Update]:
+    def stored(
+        self, run: str, source: str, attempt: int, seqs: Collection[int]
+    ) -> Mapping[int, Update]:
         table, sought = schema.updates.c, set(seqs)
         query = select(schema.updates).where(
             table.run_key == run_key(run),
-            table.attempt == attempt,
+            table.attempt == stored_attempt(source, attempt),
             table.first_seq <= max(sought),
             # Narrows the walk through the key; the row's own end decides.
             table.first_seq > min(sought) - blocks.MOST_UPDATES,
@@ -279,13 +308,14 @@ class SqlTransaction:
         near = self._updates(run, query)
         return {twin.seq: twin for twin in near if twin.seq in sought}
 
-    def updates_after(self, run: str, attempt: int, seq: int) -> Iterator[Update]:
-        table = schema.updates.c
+    def updates_after(self, run: str, source: str, attempt: int, seq: int) -> Iterator[Update]:
+        table, place = schema.updates.c, stored_attempt(source, attempt)
         query = (
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
-                or_(table.attempt > attempt, and_(table.attempt == attempt, table.last_seq > seq)),
+                or_(table.attempt > place, and_(table.attempt == place, table.last_seq > seq)),
+                table.attempt < stored_attempt(source, MOST_STORED),
             )
             .order_by(table.attempt, table.first_seq)
         )
@@ -293,17 +323,17 @@ class SqlTransaction:
             if (later.attempt, later.seq) > (attempt, seq):
                 yield later
 
-    def newest(self, run: str, attempt: int, last_seq: int, count: int) -> list[Update]:
-        """At most `count` updates of an attempt, up to `last_seq`, in order.
+    def newest(self, run: str, source: str, place: tuple[int, int], count: int) -> list[Update]:
+        """At most `count` updates of a source, up to (attempt, number), in order.
 
         Costs the same however long the run is.
         """
-        table = schema.updates.c
+        table, (attempt, last_seq) = schema.updates.c, place
         query = (
             select(schema.updates)
             .where(
                 table.run_key == run_key(run),
-                table.attempt == attempt,
+                table.attempt == stored_attempt(source, attempt),
                 table.first_seq > last_seq - count - blocks.MOST_UPDATES,
                 table.first_seq <= last_seq,
             )
@@ -378,6 +408,7 @@ class SqlTransaction:
                 "subject": alert.subject,
                 "answer": alert.answer,
                 "answered_by": alert.answered_by,
+                "source": alert.source,
             },
         )
 
@@ -408,19 +439,7 @@ class SqlTransaction:
         )
 
     def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
-        rows = [
-            {
-                "run_key": run_key(entry.run),
-                "at_us": entry.at_us,
-                "kind": entry.kind,
-                "attempt": entry.attempt,
-                "seq": entry.seq,
-                "step": entry.step,
-                "time": entry.time,
-                "detail": json.dumps(entry.detail, separators=(",", ":")),
-            }
-            for entry in entries
-        ]
+        rows = [packing.timeline_row(entry) for entry in entries]
         self._insert(schema.timeline, rows)
         if self._is_postgres:
             moments = [entry.at_us for entry in entries]
@@ -449,29 +468,7 @@ class SqlTransaction:
         )
 
     def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
-        rows = [
-            {
-                "run_key": run_key(delivery.run),
-                "id": delivery.id,
-                "run": delivery.run,
-                "incident": delivery.incident,
-                "receiver": delivery.receiver,
-                "number": delivery.number,
-                "edge": delivery.notice["edge"],
-                "notice": json.dumps(notice, separators=(",", ":")),
-                "state": "waiting",
-                "attempts": 0,
-                "created_us": to_us(delivery.at),
-                "next_us": to_us(delivery.at),
-                "lease_us": 0,
-                "settled_us": None,
-                "reason": "",
-                "details": json.dumps(details, separators=(",", ":")),
-            }
-            for delivery in deliveries
-            for notice, details in [parted(delivery.notice)]
-        ]
-        self._insert(schema.outbox, rows)
+        self._insert(schema.outbox, [packing.delivery_row(delivery) for delivery in deliveries])
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Call this once the transaction is durable; in the writing thread, must not raise."""

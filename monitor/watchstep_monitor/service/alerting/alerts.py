@@ -7,15 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from watchstep.core.engine import State
-from watchstep.core.updates import Change, Severity, Transition
-from watchstep_monitor.service.run_state.records import SEVERITIES, AlertRecord, short_id
+from watchstep.core.updates import TRAINING, Change, Severity, Transition
+from watchstep_monitor.service.run_state.records import (
+    SEVERITIES,
+    AlertKey,
+    AlertRecord,
+    short_id,
+)
 from watchstep_monitor.service.run_state.rulebook import RuleBook, rule_named
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
-STALLED = ("RunStalled", "")
-"""Rule and subject of the alert that a trainer's own watch over its loop opens.
+STALLED: AlertKey = ("RunStalled", "", TRAINING)
+"""The alert that a trainer's own watch over its loop opens.
 
 It is no rule's: the rule about silence, which was called so once, is RunLost.
 """
@@ -30,9 +34,12 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
     """Move the rule's alert along; returns it if it began, grew worse or ceased just now.
 
     A rule that fires again in a later attempt while its alert is still open changes nothing:
-    it is the same trouble.
+    it is the same trouble. So it is where another source says what the training has said.
     """
-    open_alert = change.live.alerts.get((transition.rule, transition.subject))
+    key = (transition.rule, transition.subject, transition.source)
+    open_alert = change.live.alerts.get(key)
+    if open_alert is None and _is_told(change.live, key):
+        return None
     if transition.change == "pending":
         # Rules with a `for` begin to hold and cease to all the time in healthy runs: such
         # waiting is no history, and telling of it once made 9 of 10 timeline entries.
@@ -47,17 +54,21 @@ def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord 
         if open_alert is not None and open_alert.state == "firing":
             return _grown_worse(change, transition, open_alert)
         alert = _firing(change, transition, open_alert)
-        change.keep_alert(alert)
-        _note(change, transition, alert)
-        return alert
-    if open_alert is None:
+    elif open_alert is not None:
+        last_seq = max(1, transition.seq - 1)
+        alert = replace(open_alert, state="resolved", resolved_at=change.now, last_seq=last_seq)
+    else:
         return None
-    alert = replace(
-        open_alert, state="resolved", resolved_at=change.now, last_seq=max(1, transition.seq - 1)
-    )
     change.keep_alert(alert)
     _note(change, transition, alert)
     return alert
+
+
+def _is_told(live: LiveRun, key: AlertKey) -> bool:
+    """Whether the training has the same alert: two sources may see one thing."""
+    rule, subject, source = key
+    same = live.alerts.get((rule, subject, TRAINING))
+    return source != TRAINING and same is not None and same.state == "firing"
 
 
 def _grown_worse(
@@ -82,9 +93,8 @@ def switch_rules(live: LiveRun, book: RuleBook) -> None:
     """Take over newly loaded rules; what they share with the old ones goes on as it was."""
     if live.rules_version == book.version:
         return
-    rules = book.for_tags(live.record.tags)
-    live.engine = State.restore(rules, live.engine.snapshot())
-    live.rules, live.rules_version = rules, book.version
+    live.judge_by(book.for_tags(live.record.tags))
+    live.rules_version = book.version
 
 
 def adopt_renamed(change: UnitOfWork) -> bool:
@@ -93,12 +103,13 @@ def adopt_renamed(change: UnitOfWork) -> bool:
     A rule may be called otherwise than when the alert began, or be for each metric of a role now.
     Then the alert goes on as the one for the metric that it was about; nobody is told.
     """
-    live = change.live
-    places = live.engine.rules.places
+    live, folds = change.live, change.live.folds()
     strangers = [
         alert
-        for key, alert in live.alerts.items()
-        if key not in places and not (key == STALLED and live.record.hung is not None)
+        for (rule, subject, source), alert in live.alerts.items()
+        if source in folds
+        and (rule, subject) not in folds[source].engine.rules.places
+        and not (alert.key == STALLED and live.record.hung is not None)
     ]
     renamed = False
     for alert in strangers:
@@ -111,10 +122,13 @@ def adopt_renamed(change: UnitOfWork) -> bool:
 
 
 def _key_now(live: LiveRun, alert: AlertRecord) -> tuple[str, str] | None:
-    rules = live.engine.rules
+    engine = live.folds()[alert.source].engine
+    rules = engine.rules
     names = rules.names_of(alert.rule)
-    free = [key for key in rules.places if key[0] in names and key not in live.alerts]
-    firing = set(firing_keys(live))
+    free = [
+        key for key in rules.places if key[0] in names and (*key, alert.source) not in live.alerts
+    ]
+    firing = {(instance.rule.name, instance.subject) for instance in engine.alerts()}
     metric = rules.canonical(alert.metric)
     return min(
         free,
@@ -144,13 +158,18 @@ def disagreements(live: LiveRun) -> Iterator[Transition]:
             yield _made(live, key, "resolved", "Does not hold under the rules now loaded.")
     for key in firing:
         open_alert = live.alerts.get(key)
-        if open_alert is None or open_alert.state != "firing":
+        is_open = open_alert is not None and open_alert.state == "firing"
+        if not is_open and not _is_told(live, key):
             yield _made(live, key, "firing", "Holds under the rules now loaded.")
 
 
-def firing_keys(live: LiveRun) -> list[tuple[str, str]]:
-    """Rule and subject of everything that the rule state says to fire."""
-    return [(instance.rule.name, instance.subject) for instance in live.engine.alerts()]
+def firing_keys(live: LiveRun) -> list[AlertKey]:
+    """Everything that the rule state says to fire."""
+    return [
+        (instance.rule.name, instance.subject, source)
+        for source, fold in live.folds().items()
+        for instance in fold.engine.alerts()
+    ]
 
 
 def stalled(live: LiveRun) -> Transition:
@@ -162,11 +181,12 @@ def stalled(live: LiveRun) -> Transition:
     return replace(_made(live, STALLED, "firing", _where(hung)), severity=severity)
 
 
-def closed(live: LiveRun, by: str) -> Iterator[Transition]:
-    """The end of every alert of a run that a person has done with."""
+def closed(live: LiveRun, reason: str, *, others_only: bool = False) -> Iterator[Transition]:
+    """The end of every alert of a run, or only of those of other sources than the training."""
     for key, alert in list(live.alerts.items()):
-        change: Change = "resolved" if alert.state == "firing" else "cancelled"
-        yield _made(live, key, change, f"Closed by {by}.")
+        if not others_only or alert.source != TRAINING:
+            change: Change = "resolved" if alert.state == "firing" else "cancelled"
+            yield _made(live, key, change, reason)
 
 
 def moves_again(live: LiveRun) -> Transition:
@@ -182,21 +202,22 @@ def _where(hung: Mapping[str, Any]) -> str:
     return f"No update{how_long}{phase}: it {word} in {line}."
 
 
-def _made(live: LiveRun, key: tuple[str, str], change: Change, reason: str) -> Transition:
-    name, subject = key
+def _made(live: LiveRun, key: AlertKey, change: Change, reason: str) -> Transition:
+    name, subject, source = key
     rule = rule_named(live.rules, name)
     record = live.record
     transition = Transition(
         rule=name,
         change=change,
         attempt=record.attempt,
-        seq=record.last_seq,
+        seq=live.last_seq(source),
         step=record.step,
         time=record.time,
         metric=subject,
         reading=math.nan,
         reason=reason,
         subject=subject,
+        source=source,
     )
     if rule is None:
         return transition
@@ -209,10 +230,11 @@ def _begun(
     record = change.live.record
     rule = rule_named(change.live.rules, transition.rule)
     annotations = dict(rule.annotations) if rule else {}
-    if record.hung is not None and (transition.rule, transition.subject) == STALLED:
+    if record.hung is not None and transition.rule == STALLED[0]:
         annotations = _HUNG
-    # Without a subject an id is as it was before alerts had one.
-    place = (*(part for part in (transition.subject,) if part), transition.seq)
+    # Without a subject or another source an id is as it was before alerts had one.
+    source = "" if transition.source == TRAINING else f"source {transition.source}"
+    place = (*(part for part in (transition.subject, source) if part), transition.seq)
     return AlertRecord(
         id=short_id("al", record.run, transition.attempt, transition.rule, *place),
         run=record.run,
@@ -231,6 +253,7 @@ def _begun(
         annotations=annotations,
         labels=dict(rule.labels) if rule else {},
         subject=transition.subject,
+        source=transition.source,
     )
 
 
@@ -268,4 +291,5 @@ def _note(change: UnitOfWork, transition: Transition, alert: AlertRecord) -> Non
         seq=transition.seq,
         step=transition.step,
         time=transition.time,
+        source=transition.source,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from watchstep.core.diagnosis import NOT_ENOUGH, Cause, conditions, diagnose
 from watchstep.core.stages import Story, story
-from watchstep.core.updates import Action, Transition, Update
+from watchstep.core.updates import TRAINING, Action, Transition, Update
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
     STAGES,
@@ -91,7 +91,7 @@ def note_condition(change: UnitOfWork) -> None:
     if live.incident is not None or newest - live.condition_seq < CONDITION_UPDATES:
         return
     live.condition_seq = newest
-    if not any(live.rules.role(name) == "reward" for name in live.latest):
+    if not any(live.rules.role(name) == "reward" for name in live.training.latest):
         return
     try:
         condition = next(iter(conditions(live.rules, change.newest(HISTORY_UPDATES))), None)
@@ -165,9 +165,9 @@ def _with_story(
 
 
 def _transitions(live: LiveRun) -> Iterable[Transition]:
-    """The incident's alerts as the transitions that they were, in order of firing."""
-    attempt = live.record.attempt
-    members = [alert for alert in live.members.values() if alert.attempt == attempt]
+    """The incident's alerts of the training as the transitions that they were, in their order."""
+    place = (live.record.attempt, TRAINING)
+    members = [alert for alert in live.members.values() if (alert.attempt, alert.source) == place]
     fired = [(_fired_at(live, alert), alert) for alert in members if alert.state != "pending"]
     fired.sort(key=lambda pair: pair[0])
     for seq, alert in fired:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from watchstep.core.updates import TRAINING
 from watchstep_monitor.service.alerting.diagnosis import diagnosed
 from watchstep_monitor.service.alerting.notifications import (
     TellingPolicy,
@@ -93,6 +94,7 @@ def _look_again(
 
 def _opened(change: UnitOfWork, alert: AlertRecord, policy: TellingPolicy) -> IncidentRecord:
     record = change.live.record
+    first_bad = _first_bad(change, alert)
     return IncidentRecord(
         id=short_id("in", record.run, alert.id),
         run=record.run,
@@ -101,9 +103,9 @@ def _opened(change: UnitOfWork, alert: AlertRecord, policy: TellingPolicy) -> In
         state="open",
         stage="early signs",
         opened_at=change.now,
-        first_bad=alert.first_seq,
+        first_bad=first_bad,
         first_bad_step=record.step,
-        last_good=alert.first_seq - 1 if alert.first_seq > 1 else None,
+        last_good=first_bad - 1 if first_bad > 1 else None,
         worst=alert.severity,
         due_at=change.now + timedelta(seconds=policy.group_wait_s),
         due_edge="opened",
@@ -115,9 +117,10 @@ def _grown(
 ) -> IncidentRecord:
     rises = rank(alert.severity) > rank(incident.worst)
     grown = replace(incident, worst=alert.severity) if rises else incident
-    if incident.attempt == alert.attempt and alert.first_seq < incident.first_bad:
-        good = alert.first_seq - 1 if alert.first_seq > 1 else None
-        grown = replace(grown, first_bad=alert.first_seq, last_good=good)
+    first_bad = _first_bad(change, alert)
+    if incident.attempt == alert.attempt and first_bad < incident.first_bad:
+        good = first_bad - 1 if first_bad > 1 else None
+        grown = replace(grown, first_bad=first_bad, last_good=good)
     if not counts(alert) or inhibited(change.live, alert):
         return grown
     due = _change_due(change.now, incident, policy, rises=rises)
@@ -125,6 +128,11 @@ def _grown(
         # A message is on its way already; it will tell of this alert too.
         return replace(grown, due_at=min(incident.due_at, due))
     return replace(grown, due_at=due, due_edge="changed")
+
+
+def _first_bad(change: UnitOfWork, alert: AlertRecord) -> int:
+    """The training's update at which an alert began: incidents count in those alone."""
+    return alert.first_seq if alert.source == TRAINING else change.live.record.last_seq
 
 
 def _change_due(
@@ -152,8 +160,7 @@ def _stage(change: UnitOfWork, incident: IncidentRecord) -> Stage:
         return "aftermath"
     if is_silent(live):
         return "aftermath"
-    firing = live.firing()
-    health = live.reports.health(firing)
+    health = live.health()
     if health == "diverged":
         return "divergence"
     return "explosion" if health == "exploded" else "early signs"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from watchstep.core.rules import filled
-from watchstep.core.updates import Severity
+from watchstep.core.updates import TRAINING, Severity
 from watchstep_monitor.service.alerting.links import LinkSigner
 from watchstep_monitor.service.alerting.notice import notice_to_json
 from watchstep_monitor.service.alerting.silences import labels_of, matches, silencing
@@ -101,7 +101,7 @@ def is_silent(live: LiveRun) -> bool:
 
 def alert_view(alert: AlertRecord, *, last_seq: int | None, silenced: bool) -> AlertView:
     """An alert as people see it; `last_seq` is the run's newest, for one that still fires."""
-    still = alert.state == "firing" and last_seq is not None
+    still = alert.state == "firing" and alert.source == TRAINING
     value = f"{alert.reading:.4g}"
     texts = {name: filled(text, alert.metric, value) for name, text in alert.annotations.items()}
     return AlertView(
@@ -299,7 +299,7 @@ def _notice(
         diagnosis=incident.diagnosis,
         confidence=incident.confidence,
         alerts=views,
-        readings=_readings(live.latest, views),
+        readings=_readings(live.readings(), views),
         links=links,
         first_step=incident.first_bad_step,
         **_about_run(change),
@@ -311,7 +311,11 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
     record = change.live.record
     death: Mapping[str, Any] = {}
     if record.status == "failed":
-        events = (update.event or {} for update in reversed(change.newest(EVENTS_BACK)))
+        events = (
+            update.event or {}
+            for source in change.live.folds()
+            for update in reversed(change.newest(EVENTS_BACK, source))
+        )
         death = next((event for event in events if event.get("kind") == "failed"), {})
 
     def last_words(name: str) -> str:

@@ -108,6 +108,7 @@ def labels_of(alert: AlertRecord) -> dict[str, str]:
         "run": alert.run,
         "project": alert.project,
         "severity": alert.severity,
+        "source": alert.source,
     }
 
 

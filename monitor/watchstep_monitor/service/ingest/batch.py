@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from watchstep.core.roles import is_core
 from watchstep.core.updates import Update
 from watchstep_monitor.service.errors import ConflictError, InvalidError
-from watchstep_monitor.service.run_state.records import AttemptRecord, CommandRecord
+from watchstep_monitor.service.run_state.records import AttemptRecord, CommandRecord, RunRecord
 from watchstep_monitor.service.run_state.run_cache import LiveRun
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Receipt:
     Attributes:
         rules: Fingerprint of the rules that judge the run now.
         left_out: Readings that were too many.
+        last_seq: The newest number of the training.
+        last_seqs: The newest of each other source.
         attempt: The run's newest; updates of an earlier one are stored and not judged.
     """
 
@@ -74,6 +76,20 @@ class Receipt:
     rules: str
     attempt: int
     left_out: int = 0
+    last_seqs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a trainer's announcement came to.
+
+    Attributes:
+        record: The run's row, at the attempt that was begun or resumed.
+        last_seqs: The newest number of each other source than the training in it.
+    """
+
+    record: RunRecord
+    last_seqs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +127,16 @@ class RunEdit:
 
 @dataclass(slots=True)
 class SortedBatch:
-    """A batch against what is stored already."""
+    """A batch against what is stored already; new updates of each source that has some in it."""
 
-    fresh: list[Update] = field(default_factory=list)
+    fresh: dict[str, list[Update]] = field(default_factory=dict)
     duplicates: int = 0
     rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        """How many updates are new."""
+        return sum(map(len, self.fresh.values()))
 
 
 def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
@@ -123,7 +144,7 @@ def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
 
     Names that are known stay, so that the same batch is cut in the same way again.
     """
-    reported = live.latest.keys()
+    reported = live.readings().keys()
     new = dict.fromkeys(
         name for _, update in batch.updates for name in update.readings if name not in reported
     )
@@ -155,34 +176,63 @@ def check_attempt(attempt: int, live: LiveRun) -> None:
 
 
 def resumed(
-    beginning: Beginning, attempts: Sequence[AttemptRecord], current: int
+    beginning: Beginning, attempts: Sequence[AttemptRecord], record: RunRecord
 ) -> AttemptRecord | None:
     """The attempt that this announcement continues, or None when it begins a new one."""
     by_number = {attempt.attempt: attempt for attempt in attempts}
     if beginning.attempt is not None:
-        if beginning.attempt < current:
+        if beginning.attempt < record.attempt:
             raise ConflictError("that attempt is over", loc=("attempt",))
         return by_number.get(beginning.attempt)
-    if beginning.session is None:
+    for attempt in attempts:
+        if beginning.session is not None and attempt.session == beginning.session:
+            return attempt
+    newest = by_number.get(record.attempt)
+    if newest is None or newest.session or record.last_seq or not newest.last_seqs:
         return None
-    return next((attempt for attempt in attempts if attempt.session == beginning.session), None)
+    # Only other sources have spoken in it: it waits for its trainer.
+    return newest
 
 
-def sort_batch(transaction: SqlTransaction, batch: Batch, last_seq: int) -> SortedBatch:
-    """Split a batch into new updates, duplicates and latecomers.
+def sort_batch(
+    transaction: SqlTransaction, batch: Batch, last_seqs: Mapping[str, int]
+) -> SortedBatch:
+    """Split a batch into new updates, duplicates and latecomers, each source by itself.
+
+    Args:
+        transaction: To read what is stored.
+        batch: As it arrived.
+        last_seqs: The newest number of each source in the batch's attempt.
 
     Raises:
         ConflictError: One number, two contents.
     """
-    fresh = [update for _, update in batch.updates]
-    seqs = [last_seq, *(update.seq for update in fresh)]
-    if all(map(lt, seqs, islice(seqs, 1, None))):
-        return SortedBatch(fresh)
     sorted_ = SortedBatch()
+    by_source: dict[str, list[tuple[int, Update]]] = {}
+    for pair in batch.updates:
+        by_source.setdefault(pair[1].source, []).append(pair)
+    for source, updates in by_source.items():
+        last_seq = last_seqs.get(source, 0)
+        sorted_.fresh[source] = fresh = [update for _, update in updates]
+        seqs = [last_seq, *(update.seq for update in fresh)]
+        if not all(map(lt, seqs, islice(seqs, 1, None))):
+            sorted_.fresh[source] = _sift(transaction, batch, updates, last_seq, sorted_)
+    return sorted_
+
+
+def _sift(
+    transaction: SqlTransaction,
+    batch: Batch,
+    updates: Sequence[tuple[int, Update]],
+    last_seq: int,
+    sorted_: SortedBatch,
+) -> list[Update]:
+    """The new ones among a source's updates, where some are not; counts the others."""
     first: dict[int, Update] = {}
-    behind = [update.seq for _, update in batch.updates if update.seq <= last_seq]
-    stored = transaction.stored(batch.run, batch.attempt, behind) if behind else {}
-    for index, update in sorted(batch.updates, key=lambda pair: pair[1].seq):
+    behind = [update.seq for _, update in updates if update.seq <= last_seq]
+    source = updates[0][1].source
+    stored = transaction.stored(batch.run, source, batch.attempt, behind) if behind else {}
+    for index, update in sorted(updates, key=lambda pair: pair[1].seq):
         seq = update.seq
         twin = stored.get(seq) if seq <= last_seq else first.get(seq)
         if twin is not None:
@@ -199,8 +249,7 @@ def sort_batch(transaction: SqlTransaction, batch: Batch, last_seq: int) -> Sort
             )
         else:
             first[seq] = update
-            sorted_.fresh.append(update)
-    return sorted_
+    return list(first.values())
 
 
 def same_update(a: Update, b: Update) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from watchstep.core.engine import State, step
-from watchstep.core.updates import Tick, Transition, Update
+from watchstep.core.updates import TRAINING, Tick, Transition, Update
 from watchstep_monitor.service.alerting.alerts import (
     STALLED,
     adopt_renamed,
@@ -37,6 +37,7 @@ from watchstep_monitor.service.errors import (
 from watchstep_monitor.service.ingest.batch import (
     Batch,
     Beginning,
+    Begun,
     Receipt,
     RunEdit,
     check_attempt,
@@ -47,11 +48,12 @@ from watchstep_monitor.service.ingest.batch import (
 from watchstep_monitor.service.ingest.trainer_events import take_event
 from watchstep_monitor.service.run_state.records import (
     DEFAULT_PROJECT,
+    AlertKey,
     AttemptRecord,
     CommandRecord,
     RunRecord,
 )
-from watchstep_monitor.service.run_state.run_cache import LiveRun, RunCache
+from watchstep_monitor.service.run_state.run_cache import Fold, LiveRun, RunCache
 from watchstep_monitor.service.run_state.status import Liveness, Reports
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
@@ -111,6 +113,7 @@ class Ingest:
             InvalidError: The attempt is far beyond the run's last.
             NotFoundError: The run belongs to a project that is not the caller's.
             OverCapError: Too many runs.
+            StorageTroubleError: See `SqlTransaction.check_sources`.
         """
         live = self._open(transaction, batch.run, batch.projects, now)
         check_attempt(batch.attempt, live)
@@ -118,17 +121,26 @@ class Ingest:
         if batch.attempt < live.record.attempt:
             return self._accept_late(transaction, live, batch, now)
         is_new = batch.attempt > live.record.attempt
-        sorted_ = sort_batch(transaction, batch, 0 if is_new else live.record.last_seq)
+        last_seqs = {TRAINING: live.record.last_seq, **live.last_seqs}
+        sorted_ = sort_batch(transaction, batch, {} if is_new else last_seqs)
+        if not sorted_.fresh.keys() <= {TRAINING}:
+            transaction.check_sources()
         change = self._change(transaction, live, now)
         if is_new:
             self._begin_attempt(transaction, change, batch.attempt, None)
-        if not sorted_.fresh and change.seen is not None and not batch.updates:
-            return self._heard(transaction, change, batch)
-        self._fold(change, sorted_.fresh)
-        note_condition(change)
+        if not batch.updates:
+            self._hear(change)
+        else:
+            self._take_rules(change)
+            for source, fresh in sorted_.fresh.items():
+                if source == TRAINING:
+                    self._fold(change, fresh)
+                else:
+                    self._fold_other(change, source, fresh)
+            note_condition(change)
         self._finish(transaction, change)
         return Receipt(
-            len(sorted_.fresh),
+            sorted_.accepted,
             sorted_.duplicates,
             (*batch.rejected, *sorted_.rejected),
             live.record.last_seq,
@@ -136,10 +148,11 @@ class Ingest:
             live.rules.fingerprint,
             live.record.attempt,
             batch.left_out,
+            dict(live.last_seqs),
         )
 
-    def begin(self, transaction: SqlTransaction, beginning: Beginning, now: datetime) -> RunRecord:
-        """Create a run, or begin or resume one of its attempts; returns the row as it is then.
+    def begin(self, transaction: SqlTransaction, beginning: Beginning, now: datetime) -> Begun:
+        """Create a run, or begin or resume one of its attempts.
 
         Raises:
             ConflictError: The attempt asked for is over.
@@ -151,16 +164,19 @@ class Ingest:
         check_attempt(beginning.attempt or 0, live)
         change = self._change(transaction, live, now)
         attempts = transaction.attempts(beginning.run) if change.seen else []
-        attempt = resumed(beginning, attempts, live.record.attempt)
+        attempt = resumed(beginning, attempts, live.record)
         if attempt is not None and attempt.attempt < live.record.attempt:
             # The trainer of an earlier attempt sends what it could not send while it lived.
-            return replace(live.record, attempt=attempt.attempt, last_seq=attempt.last_seq)
+            record = replace(live.record, attempt=attempt.attempt, last_seq=attempt.last_seq)
+            return Begun(record, attempt.last_seqs)
         self._describe(change, beginning)
         if attempt is None:
             number = beginning.attempt or live.record.attempt + 1
             self._begin_attempt(transaction, change, number, beginning.session)
+        elif attempt.session is None and beginning.session is not None:
+            change.attempts[attempt.attempt] = replace(attempt, session=beginning.session)
         self._finish(transaction, change)
-        return live.record
+        return Begun(live.record, dict(live.last_seqs))
 
     def tick(self, transaction: SqlTransaction, run: str, now: datetime) -> None:
         """Let the clock speak: rules about silence, messages that are due, new rules."""
@@ -192,7 +208,7 @@ class Ingest:
         if edit.tags is not None:
             self._retag(change, edit.tags)
         if edit.closed_by is not None:
-            self._judge(change, list(closed(change.live, edit.closed_by)))
+            self._judge(change, list(closed(change.live, f"Closed by {edit.closed_by}.")))
         self._finish(transaction, change)
 
     def commit_change(self, transaction: SqlTransaction, change: UnitOfWork) -> None:
@@ -225,7 +241,7 @@ class Ingest:
             run=run, project=project, created_at=now, heard_at=now, timeline_us=to_us(now)
         )
         rules = self._book.for_tags(record.tags)
-        live = LiveRun(record, rules, self._book.version, State(rules))
+        live = LiveRun(record, rules, self._book.version, Fold(State(rules)))
         self._fleet.hold(live)
         return live
 
@@ -248,7 +264,7 @@ class Ingest:
 
     def _finish(self, transaction: SqlTransaction, change: UnitOfWork) -> None:
         live = change.live
-        health = live.reports.health(live.firing())
+        health = live.health()
         if health != live.record.health:
             change.alter(health=health)
         tell_if_due(change, self._policy.telling)
@@ -271,10 +287,13 @@ class Ingest:
             if earlier.attempt == record.attempt:
                 change.attempts[earlier.attempt] = replace(earlier, last_seq=record.last_seq)
         cancel_pending(change)
+        if over := list(closed(change.live, "A new attempt began.", others_only=True)):
+            self._judge(change, over)
+        change.live.others, change.live.last_seqs = {}, {}
         for command in change.live.commands:
             change.commands[command.id] = replace(command, state="void")
         change.live.commands = []
-        change.live.reports = Reports()
+        change.live.training.reports = Reports()
         change.attempts[attempt] = AttemptRecord(attempt, session, 0, change.now)
         change.alter(
             attempt=attempt,
@@ -306,8 +325,7 @@ class Ingest:
         if tags == live.record.tags:
             return
         change.alter(tags=dict(tags))
-        live.rules = self._book.for_tags(tags)
-        live.engine = State.restore(live.rules, live.engine.snapshot())
+        live.judge_by(self._book.for_tags(tags))
         change.needs_snapshot = True
 
     def _take_rules(self, change: UnitOfWork) -> bool:
@@ -330,7 +348,7 @@ class Ingest:
             last_heard=heard_at.timestamp(),
             timeout_s=self._policy.hearing.timeout_s,
         )
-        live.engine, transitions = step(live.rules, live.engine, tick)
+        _, transitions = step(live.rules, live.training.engine, tick)
         if not transitions:
             return False
         # A tick is no update and cannot be replayed, so what it did is saved at once.
@@ -343,19 +361,18 @@ class Ingest:
         fold_incident(change, [alert for alert in edges if alert is not None], self._policy.telling)
 
     def _fold(self, change: UnitOfWork, fresh: Sequence[Update]) -> None:
-        live = change.live
-        self._take_rules(change)
-        if fresh and any(key in live.alerts for key in _clocked_keys(live)):
-            self._listen(change, change.now)
+        """Updates of the training, which is the run's progress."""
+        live, training = change.live, change.live.training
+        self._hear(change)
         last_seq = live.record.last_seq
         change.updates.extend(fresh)
-        rules, engine = live.rules, live.engine
+        rules = live.rules
         noted = 0
         for at, update in enumerate(fresh, 1):
-            engine, transitions = step(rules, engine, update)
+            _, transitions = step(rules, training.engine, update)
             if not transitions and update.event is None and live.record.hung is None:
                 continue
-            live.note(fresh[noted:at])
+            training.note(rules, fresh[noted:at])
             noted = at
             if update.event is None and live.record.hung is not None:
                 change.alter(hung=None)
@@ -364,11 +381,9 @@ class Ingest:
                     apply_transition(change, waiting)
                 continue
             self._take(change, update, transitions)
-        live.note(fresh[noted:])
-        live.engine = engine
+        training.note(rules, fresh[noted:])
         live.since_snapshot += len(fresh)
         if not fresh:
-            change.alter(heard_at=change.now)
             return
         record, newest = live.record, fresh[-1]
         change.alter(
@@ -377,9 +392,31 @@ class Ingest:
             time=newest.time,
             updates=record.updates + len(fresh),
             lost=record.lost + newest.seq - last_seq - len(fresh),
-            heard_at=change.now,
             updated_at=change.now if any(each.readings for each in fresh) else record.updated_at,
         )
+
+    def _fold_other(self, change: UnitOfWork, source: str, fresh: Sequence[Update]) -> None:
+        """Updates of another source: judged by themselves, and no progress of the run."""
+        live, record = change.live, change.live.record
+        if not record.last_seq:
+            # Until its training speaks, a run lives as long as others speak of it.
+            change.alter(heard_at=change.now)
+        if not fresh:
+            return
+        if source not in live.others:
+            live.others[source] = Fold(State(live.rules))
+        fold = live.others[source]
+        change.updates.extend(fresh)
+        change.others_spoke = True
+        lost = fresh[-1].seq - live.last_seq(source) - len(fresh)
+        change.alter(updates=record.updates + len(fresh), lost=record.lost + lost)
+        for update in fresh:
+            live.last_seqs[source] = update.seq
+            _, transitions = step(live.rules, fold.engine, update)
+            fold.note(live.rules, [update])
+            if transitions or update.event is not None:
+                self._take(change, update, [replace(each, source=source) for each in transitions])
+        live.since_snapshot += len(fresh)
 
     def _take(
         self, change: UnitOfWork, update: Update, transitions: Collection[Transition]
@@ -389,7 +426,8 @@ class Ingest:
             # Told while it is so: an incident may begin and end within one batch.
             tell_if_due(change, self._policy.telling)
         tell_life(change, self._policy.telling)
-        self._move(change, update)
+        if update.source == TRAINING:
+            change.alter(last_seq=update.seq, step=update.step, time=update.time)
         made: list[Transition] = []
         if update.event is not None:
             take_event(change, update, update.event)
@@ -401,22 +439,12 @@ class Ingest:
             made.append(moves_again(change.live))
         self._judge(change, [*transitions, *made])
 
-    @staticmethod
-    def _move(change: UnitOfWork, update: Update) -> None:
-        change.alter(last_seq=update.seq, step=update.step, time=update.time)
-
-    def _heard(self, transaction: SqlTransaction, change: UnitOfWork, batch: Batch) -> Receipt:
-        """An empty batch: the trainer lives, and asks whether there are commands."""
+    def _hear(self, change: UnitOfWork) -> None:
+        """The trainer lives: what its silence led to is over."""
         live = change.live
         change.alter(heard_at=change.now)
         if any(key in live.alerts for key in _clocked_keys(live)):
             self._listen(change, change.now)
-        self._finish(transaction, change)
-        commands = _outstanding(live, change.now)
-        fingerprint = live.rules.fingerprint
-        return Receipt(
-            0, 0, batch.rejected, live.record.last_seq, commands, fingerprint, live.record.attempt
-        )
 
     def _accept_late(
         self, transaction: SqlTransaction, live: LiveRun, batch: Batch, now: datetime
@@ -426,30 +454,35 @@ class Ingest:
         earlier = attempts.get(batch.attempt)
         if earlier is None:
             raise ConflictError("the run has begun a later attempt", loc=("attempt",))
-        sorted_ = sort_batch(transaction, batch, earlier.last_seq)
-        last_seq = earlier.last_seq
-        if sorted_.fresh:
-            last_seq = sorted_.fresh[-1].seq
+        last_seqs = {TRAINING: earlier.last_seq, **earlier.last_seqs}
+        sorted_ = sort_batch(transaction, batch, last_seqs)
+        if sorted_.accepted:
             change = self._change(transaction, live, now)
-            change.updates.extend(sorted_.fresh)
-            change.attempts[batch.attempt] = replace(earlier, last_seq=last_seq)
-            change.alter(updates=live.record.updates + len(sorted_.fresh))
+            for source, fresh in sorted_.fresh.items():
+                change.updates.extend(fresh)
+                last_seqs[source] = max(last_seqs.get(source, 0), *(each.seq for each in fresh), 0)
+            others = {source: seq for source, seq in last_seqs.items() if source != TRAINING}
+            change.attempts[batch.attempt] = replace(
+                earlier, last_seq=last_seqs[TRAINING], last_seqs=others
+            )
+            change.alter(updates=live.record.updates + sorted_.accepted)
             self._finish(transaction, change)
         rejected = (*batch.rejected, *sorted_.rejected)
         return Receipt(
-            len(sorted_.fresh),
+            sorted_.accepted,
             sorted_.duplicates,
             rejected,
-            last_seq,
+            last_seqs.pop(TRAINING),
             (),
             live.rules.fingerprint,
             live.record.attempt,
             batch.left_out,
+            last_seqs,
         )
 
 
-def _clocked_keys(live: LiveRun) -> list[tuple[str, str]]:
-    return [(live.rules.rules[at].name, "") for at in live.rules.clocked]
+def _clocked_keys(live: LiveRun) -> list[AlertKey]:
+    return [(live.rules.rules[at].name, "", TRAINING) for at in live.rules.clocked]
 
 
 def _outstanding(live: LiveRun, now: datetime) -> tuple[CommandRecord, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
 _ENDS = frozenset({"finished", "failed", "halted", "preempted"})
@@ -20,12 +20,15 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
     """Let what the trainer says of itself change the run's row and its commands."""
     kind = event.get("kind")
     record = change.live.record
+    is_training = update.source == TRAINING
     change.tell("event", event, update)
-    if record.hung is not None and kind != "hung":
+    if is_training and record.hung is not None and kind != "hung":
         change.alter(hung=None)
     if kind in _ENDS:
-        _end(change, update, event)
-    elif kind == "started" and record.ended_at is not None:
+        # What the training says of its end counts, unless it said that all was well.
+        if is_training or record.ended_at is None or record.status == "finished" != kind:
+            _end(change, event)
+    elif kind == "started" and is_training and record.ended_at is not None:
         change.alter(status="running", ended_at=None)
     elif kind == "hung":
         change.alter(hung=_some(event, ("since_s", "innermost", "moving", "phase", "severity")))
@@ -33,15 +36,15 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
         change.alter(checkpoint=_some(event, ("path", "step", "sha256")))
     elif kind == "guard" and _text(event, "verdict") not in {"", "continue"}:
         verdict = _text(event, "verdict")
-        change.alter(trainer_did=f"{_DID.get(verdict, verdict)} at update {update.seq}")
+        change.alter(trainer_did=f"{_DID.get(verdict, verdict)} at update {record.last_seq}")
     elif kind == "command":
         _answer_commands(change, _text(event, "id") or _text(event, "command"))
 
 
-def _end(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
+def _end(change: UnitOfWork, event: Mapping[str, Any]) -> None:
     # The end of a stream is where retention may cut and a restart need not replay.
     change.needs_snapshot = True
-    kind, at = event["kind"], f"at update {update.seq}"
+    kind, at = event["kind"], f"at update {change.live.record.last_seq}"
     fields: dict[str, Any] = {"status": kind, "ended_at": change.now}
     if kind == "failed":
         error = _text(event, "error")
@@ -49,7 +52,9 @@ def _end(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
     elif kind == "preempted":
         fields["trainer_did"] = f"preempted {at}" + _after(" by ", _text(event, "signal")[:40])
     elif kind == "halted":
-        fields["trainer_did"] = f"halted {at}"
+        # Of a rule's halt its alert tells the reason.
+        reason = "" if _text(event, "rule") else _text(event, "reason")[:200]
+        fields["trainer_did"] = f"halted {at}" + _after(": ", reason)
         _answer_commands(change, "halt")
     change.alter(**fields)
 

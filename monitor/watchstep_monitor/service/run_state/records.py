@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from watchstep.core.health import Health
-from watchstep.core.updates import Severity
+from watchstep.core.updates import TRAINING, Severity
 from watchstep_monitor.service.ports import DeliveryState
 
 DEFAULT_PROJECT = "default"
@@ -25,6 +25,9 @@ STAGES: tuple[Stage, ...] = ("early signs", "explosion", "divergence", "aftermat
 
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From mildest to worst."""
+
+AlertKey = tuple[str, str, str]
+"""Rule, subject and source."""
 
 Verdict = Literal["right", "false alarm"]
 """What a person says of an alert."""
@@ -127,12 +130,14 @@ class AttemptRecord:
     Attributes:
         session: What the trainer calls itself; the same session is the same attempt.
         last_seq: Newest stored sequence number of this attempt.
+        last_seqs: The same of each other source than the training.
     """
 
     attempt: int
     session: str | None
     last_seq: int
     started_at: datetime
+    last_seqs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,8 @@ class AlertRecord:
 
     Attributes:
         subject: The metric that the alert has a life for, where its rule is for a role; else "".
-            An alert is (run, rule, subject).
+            An alert is (run, rule, subject, source).
+        source: Over whose updates the rule holds; `first_seq` and `last_seq` are its numbers.
         first_seq: Update at which the rule began to hold, in `attempt`.
         last_seq: Update at which it was last known to hold; for a firing alert the run's
             newest.
@@ -173,11 +179,12 @@ class AlertRecord:
     subject: str = ""
     answer: Literal["", Verdict] = ""
     answered_by: str = ""
+    source: str = TRAINING
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> AlertKey:
         """What tells it from the other alerts of its run."""
-        return self.rule, self.subject
+        return self.rule, self.subject, self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +267,7 @@ class TimelineEntry:
     Attributes:
         at_us: Microseconds since the epoch on the service's clock; strictly rising within a
             run, which makes it the entry's identity and its order.
+        seq: Number of its source.
         time: When it happened on the trainer's clock, epoch seconds; None for the service's own.
         detail: The fields of its kind, as plain JSON (non-finite numbers as strings).
     """
@@ -272,6 +280,7 @@ class TimelineEntry:
     step: int
     time: float | None
     detail: Mapping[str, Any]
+    source: str = TRAINING
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,12 +345,13 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class StateSnapshot:
-    """A run's rule state as of (attempt, seq).
+    """The rule state of one source of a run as of (attempt, seq).
 
     Attributes:
         engine: What `State.snapshot` gave.
         latest: The newest reading of every metric.
         reports: What `Reports.snapshot` gave; empty in a snapshot of an older version.
+        sources: With that of the training, those of the other sources of the attempt.
     """
 
     attempt: int
@@ -349,6 +359,7 @@ class StateSnapshot:
     engine: Mapping[str, Any]
     latest: Mapping[str, float]
     reports: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, StateSnapshot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

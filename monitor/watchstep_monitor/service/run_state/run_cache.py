@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from watchstep.core.engine import RuleSet, State, step
-from watchstep.core.updates import Update
+from watchstep.core.health import Health
+from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.run_state.records import (
     SEVERITIES,
+    AlertKey,
     AlertRecord,
     CommandRecord,
     IncidentRecord,
@@ -23,44 +25,26 @@ from watchstep_monitor.service.run_state.records import (
     StateSnapshot,
 )
 from watchstep_monitor.service.run_state.rulebook import RuleBook
-from watchstep_monitor.service.run_state.status import Reports
+from watchstep_monitor.service.run_state.status import Reports, health_now
 
 if TYPE_CHECKING:
     from watchstep_monitor.store.transaction import SqlTransaction
 
 
 @dataclass(slots=True)
-class LiveRun:
-    """One run's state, owned by its writing thread.
+class Fold:
+    """Where one source of a run stands.
 
     Attributes:
         latest: The newest reading of every metric.
         reports: Of the present attempt.
-        alerts: Open alerts by rule and subject.
-        members: All alerts of the open incident by id, resolved ones too.
-        diagnosed: The incident whose causes were looked for last, open or not; forgotten with
-            the process.
-        since_snapshot: Updates since the rule state was last saved.
-        condition: What may turn into an incident, as noted last; forgotten with the process.
-        condition_seq: The update at which that was looked for.
     """
 
-    record: RunRecord
-    rules: RuleSet
-    rules_version: int
     engine: State
     latest: dict[str, float] = field(default_factory=dict)
     reports: Reports = field(default_factory=Reports)
-    alerts: dict[tuple[str, str], AlertRecord] = field(default_factory=dict)
-    incident: IncidentRecord | None = None
-    members: dict[str, AlertRecord] = field(default_factory=dict)
-    commands: list[CommandRecord] = field(default_factory=list)
-    since_snapshot: int = 0
-    diagnosed: IncidentRecord | None = None
-    condition: str = ""
-    condition_seq: int = 0
 
-    def note(self, updates: Sequence[Update]) -> None:
+    def note(self, rules: RuleSet, updates: Sequence[Update]) -> None:
         """Take over the readings of updates that follow each other.
 
         Of those with the same names only the newest can leave a trace.
@@ -70,11 +54,7 @@ class LiveRun:
             newest.setdefault(tuple(update.readings), update.readings)
         for readings in reversed(newest.values()):
             self.latest.update(readings)
-        self.reports.take(self.rules, updates)
-
-    def firing(self) -> list[AlertRecord]:
-        """The alerts that fire."""
-        return [alert for alert in self.alerts.values() if alert.state == "firing"]
+        self.reports.take(rules, updates)
 
     def snapshot(self) -> StateSnapshot:
         """The rule state as the store keeps it."""
@@ -87,9 +67,80 @@ class LiveRun:
         )
 
 
+@dataclass(slots=True)
+class LiveRun:
+    """One run's state, owned by its writing thread.
+
+    Attributes:
+        training: Where the training stands.
+        others: Where each other source of the present attempt stands.
+        last_seqs: Their newest numbers; that of the training is in `record`.
+        alerts: Open alerts by rule, subject and source.
+        members: All alerts of the open incident by id, resolved ones too.
+        diagnosed: The incident whose causes were looked for last, open or not; forgotten with
+            the process.
+        since_snapshot: Updates since the rule state was last saved.
+        condition: What may turn into an incident, as noted last; forgotten with the process.
+        condition_seq: The update at which that was looked for.
+    """
+
+    record: RunRecord
+    rules: RuleSet
+    rules_version: int
+    training: Fold
+    others: dict[str, Fold] = field(default_factory=dict)
+    last_seqs: dict[str, int] = field(default_factory=dict)
+    alerts: dict[AlertKey, AlertRecord] = field(default_factory=dict)
+    incident: IncidentRecord | None = None
+    members: dict[str, AlertRecord] = field(default_factory=dict)
+    commands: list[CommandRecord] = field(default_factory=list)
+    since_snapshot: int = 0
+    diagnosed: IncidentRecord | None = None
+    condition: str = ""
+    condition_seq: int = 0
+
+    def last_seq(self, source: str) -> int:
+        """The newest number of a source in the present attempt."""
+        return self.record.last_seq if source == TRAINING else self.last_seqs.get(source, 0)
+
+    def folds(self) -> dict[str, Fold]:
+        """Where each source stands."""
+        return {TRAINING: self.training, **self.others}
+
+    def judge_by(self, rules: RuleSet) -> None:
+        """Take other rules; what they share with the ones before goes on as it was."""
+        self.rules = rules
+        for fold in self.folds().values():
+            fold.engine = State.restore(rules, fold.engine.snapshot())
+
+    def readings(self) -> dict[str, float]:
+        """The newest reading of every metric; where two sources have one, the training speaks."""
+        readings: dict[str, float] = {}
+        for fold in (*self.others.values(), self.training):
+            readings.update(fold.latest)
+        return readings
+
+    def health(self) -> Health:
+        """The word for the run's numbers."""
+        return health_now([fold.reports for fold in self.folds().values()], self.firing())
+
+    def firing(self) -> list[AlertRecord]:
+        """The alerts that fire."""
+        return [alert for alert in self.alerts.values() if alert.state == "firing"]
+
+    def snapshot(self) -> StateSnapshot:
+        """The rule state of all sources as the store keeps it."""
+        others = {source: fold.snapshot() for source, fold in self.others.items()}
+        return replace(self.training.snapshot(), sources=others)
+
+
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One run at one moment, for readers in any thread."""
+    """One run at one moment, for readers in any thread.
+
+    Attributes:
+        last_seqs: Newest number of each source but the training.
+    """
 
     record: RunRecord
     rules: RuleSet
@@ -97,6 +148,7 @@ class RunView:
     alerts: tuple[AlertRecord, ...]
     incident: IncidentRecord | None
     commands: tuple[CommandRecord, ...]
+    last_seqs: Mapping[str, int]
 
     def zones(self) -> dict[str, str]:
         """The severity of the worst alert about each metric that rules look at, or "ok"."""
@@ -171,10 +223,11 @@ class RunCache:
         view = RunView(
             live.record,
             live.rules,
-            dict(live.latest),
+            live.readings(),
             tuple(live.alerts.values()),
             live.incident,
             tuple(live.commands),
+            dict(live.last_seqs),
         )
         with self._lock:
             if live.record.run in self._live:
@@ -199,17 +252,21 @@ class RunCache:
         rules = self.book.for_tags(record.tags)
         saved = transaction.snapshot(run)
         live = LiveRun(record, rules, version, _restored(rules, saved))
-        since = (0, 0)
-        if saved is not None:
-            live.latest.update(saved.latest)
-            live.reports = Reports.restored(saved.reports)
-            since = (saved.attempt, saved.seq)
-        for update in transaction.updates_after(run, *since):
-            if update.attempt != live.engine.attempt:
-                live.reports = Reports()
-            step(rules, live.engine, update)
-            live.note([update])
-            live.since_snapshot += 1
+        _replay(
+            transaction, live, TRAINING, (0, 0) if saved is None else (saved.attempt, saved.seq)
+        )
+        live.last_seqs = {
+            source: seq
+            for attempt in transaction.attempts(run)
+            if attempt.attempt == record.attempt
+            for source, seq in attempt.last_seqs.items()
+        }
+        for source in live.last_seqs:
+            mine = None if saved is None else saved.sources.get(source)
+            if mine is not None and mine.attempt != record.attempt:
+                mine = None
+            live.others[source] = _restored(rules, mine)
+            _replay(transaction, live, source, (record.attempt, 0 if mine is None else mine.seq))
         live.alerts = {alert.key: alert for alert in transaction.open_alerts(run)}
         live.incident = transaction.open_incident(run)
         if live.incident is not None:
@@ -219,11 +276,25 @@ class RunCache:
         return live
 
 
-def _restored(rules: RuleSet, saved: StateSnapshot | None) -> State:
+def _replay(
+    transaction: SqlTransaction, live: LiveRun, source: str, since: tuple[int, int]
+) -> None:
+    """Fold a source's updates after (attempt, seq)."""
+    fold = live.folds()[source]
+    for update in transaction.updates_after(live.record.run, source, *since):
+        if update.attempt != fold.engine.attempt:
+            fold.reports = Reports()
+        step(live.rules, fold.engine, update)
+        fold.note(live.rules, [update])
+        live.since_snapshot += 1
+
+
+def _restored(rules: RuleSet, saved: StateSnapshot | None) -> Fold:
     if saved is None:
-        return State(rules)
+        return Fold(State(rules))
     try:
-        return State.restore(rules, saved.engine)
+        engine = State.restore(rules, saved.engine)
     except (ValueError, KeyError, TypeError):
         # Written by another version of the engine: windows start anew, open alerts stay.
-        return State(rules)
+        engine = State(rules)
+    return Fold(engine, dict(saved.latest), Reports.restored(saved.reports))

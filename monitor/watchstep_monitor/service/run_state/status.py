@@ -101,15 +101,6 @@ class Reports:
             self.judged[name] = self.judged.get(name, 0) + count
             self.is_enough = self.judged[name] >= REPORTS_TO_JUDGE
 
-    def health(self, firing: Iterable[AlertRecord]) -> Health:
-        """The word for the run, with the alerts that fire."""
-        alerts = [
-            FiringAlert(alert.severity, alert.metric, alert.labels.get("stage") == "divergence")
-            for alert in firing
-        ]
-        rows = ([mark == "1" for mark in row] for row in self.finite.values())
-        return health_of(alerts, rows, judged=self.is_enough)
-
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain JSON."""
         return {"finite": self.finite, "judged": self.judged, "is_enough": self.is_enough}
@@ -118,6 +109,17 @@ class Reports:
     def restored(cls, snapshot: Mapping[str, Any]) -> Reports:
         """What `snapshot` wrote down; nothing of an empty one."""
         return cls(**{name: _copied(value) for name, value in snapshot.items()})
+
+
+def health_now(sources: Iterable[Reports], firing: Iterable[AlertRecord]) -> Health:
+    """The word for a run, with the alerts that fire."""
+    reports = list(sources)
+    alerts = [
+        FiringAlert(alert.severity, alert.metric, alert.labels.get("stage") == "divergence")
+        for alert in firing
+    ]
+    rows = ([mark == "1" for mark in row] for each in reports for row in each.finite.values())
+    return health_of(alerts, rows, judged=any(each.is_enough for each in reports))
 
 
 def _copied(value: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.run_state.records import (
@@ -34,6 +36,7 @@ class UnitOfWork:
         transaction: Where it will be written, and where the past can be read.
         seen: The row as it was loaded; None for a run that is being created.
         now: The service's clock at the beginning of the change.
+        others_spoke: Whether a source other than the training has come further.
     """
 
     transaction: SqlTransaction
@@ -49,20 +52,21 @@ class UnitOfWork:
     attempts: dict[int, AttemptRecord] = field(default_factory=dict)
     deliveries: list[NewDelivery] = field(default_factory=list)
     needs_snapshot: bool = False
-    _before: list[Update] | None = None
+    others_spoke: bool = False
+    _before: dict[str, list[Update]] = field(default_factory=dict)
     _begun: set[str] = field(default_factory=set)
 
-    def newest(self, count: int) -> list[Update]:
-        """The attempt's newest updates up to the one that is judged now, oldest first."""
-        if self._before is None:
-            stored = self.seen
-            self._before = []
-            if stored is not None and stored.attempt == self.live.record.attempt:
-                self._before = self.transaction.newest(
-                    stored.run, stored.attempt, stored.last_seq, count
-                )
-        last_seq = self.live.record.last_seq
-        return [*self._before, *(each for each in self.updates if each.seq <= last_seq)][-count:]
+    def newest(self, count: int, source: str = TRAINING) -> list[Update]:
+        """A source's newest updates up to the one that is judged now, oldest first."""
+        live, stored = self.live, self.seen
+        last_seq = live.last_seq(source)
+        if source not in self._before:
+            self._before[source] = []
+            if stored is not None and stored.attempt == live.record.attempt:
+                place = (stored.attempt, stored.last_seq if source == TRAINING else last_seq)
+                self._before[source] = self.transaction.newest(stored.run, source, place, count)
+        fresh = (each for each in self.updates if each.source == source and each.seq <= last_seq)
+        return [*self._before[source], *fresh][-count:]
 
     def alter(self, **fields: Any) -> None:
         """Set fields of the run's row."""
@@ -82,9 +86,10 @@ class UnitOfWork:
                 kind=kind,
                 attempt=update.attempt if update else record.attempt,
                 seq=update.seq if update else record.last_seq,
-                step=update.step if update else record.step,
+                step=(update.step if update else 0) or record.step,
                 time=update.time if update else None,
                 detail=plain(detail),
+                source=update.source if update else TRAINING,
             )
         )
 
@@ -132,8 +137,8 @@ class UnitOfWork:
             transaction.create_run(self.live.record)
         else:
             transaction.advance(self.live.record, self.seen)
-        if self.updates:
-            transaction.append(run, self.updates)
+        for _, updates in groupby(self.updates, key=attrgetter("source")):
+            transaction.append(run, list(updates))
         self._write_edges(transaction, run)
         if self.needs_snapshot or self.live.since_snapshot >= snapshot_every:
             transaction.save_snapshot(run, self.live.snapshot())
@@ -142,6 +147,8 @@ class UnitOfWork:
     def _write_edges(self, transaction: SqlTransaction, run: str) -> None:
         for attempt in self.attempts.values():
             transaction.save_attempt(run, attempt)
+        if self.others_spoke:
+            transaction.save_last_seqs(run, self.live.record.attempt, self.live.last_seqs)
         for alert in self.cancelled.values():
             transaction.remove_alert(alert)
         for alert in self.alerts.values():

@@ -52,6 +52,16 @@ def wait_for_no_older(connection: Connection, oldest: str) -> None:
     Raises:
         SettingsError: Some is.
     """
+    older = older_at_work(connection, oldest)
+    if older:
+        raise SettingsError(
+            f"replicas of schema {', '.join(older)} still use this database, and the schema "
+            f"{schema.HEAD} would break them: stop them first"
+        )
+
+
+def older_at_work(connection: Connection, oldest: str) -> list[str]:
+    """The revisions before one whose code is connected, oldest first."""
     rows = connection.execute(
         text(
             "SELECT DISTINCT application_name FROM pg_stat_activity"
@@ -59,12 +69,7 @@ def wait_for_no_older(connection: Connection, oldest: str) -> None:
         ),
         {"program": f"{PROGRAM}%"},
     )
-    older = sorted(code for (name,) in rows if (code := name.removeprefix(PROGRAM)) < oldest)
-    if older:
-        raise SettingsError(
-            f"replicas of schema {', '.join(older)} still use this database, and the schema "
-            f"{schema.HEAD} would break them: stop them first"
-        )
+    return sorted(code for (name,) in rows if (code := name.removeprefix(PROGRAM)) < oldest)
 
 
 def refuse_newer(cursor: Any) -> None:
