@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from watchstep.core.engine import State, step  # noqa: E402
 from watchstep.core.updates import Update  # noqa: E402
 from watchstep_monitor.service.clock import to_us  # noqa: E402
-from watchstep_monitor.service.run_state.records import AttemptRecord, RunRecord  # noqa: E402
+from watchstep_monitor.service.run_state.records import (  # noqa: E402
+    AttemptRecord,
+    RunRecord,
+    StateSnapshot,
+)
 from watchstep_monitor.service.run_state.rulebook import RuleBook  # noqa: E402
 from watchstep_monitor.service.run_state.run_cache import LiveRun  # noqa: E402
 from watchstep_monitor.store.opening import StoreOptions, open_store  # noqa: E402
@@ -43,6 +47,7 @@ from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
 from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
 
 TIMES = 5
+SNAPSHOTS: dict[tuple[tuple[str, ...], int], StateSnapshot] = {}
 WATCHER = """
 new MutationObserver((_, watcher) => {
   if (!document.querySelector(%r)) return;
@@ -104,19 +109,18 @@ def fill(folder: Path, runs: int, updates: int, metrics: int) -> None:
         readings = healthy_readings(at * 50, chance)
         return Update(at, at * 2_048, began + at, readings, None, 1)
 
-    def stored(run: str, count: int, make: Callable[[int], Update]) -> None:
-        now = datetime.now(UTC)
-        record = RunRecord(run, "sweep", now, attempt=1, timeline_us=to_us(now), heard_at=now)
-        first = 1
-        while first <= count:
+    def stored(seen: RunRecord, count: int, make: Callable[[int], Update]) -> None:
+        for first in range(1, count + 1, 256):
             chunk = [make(at) for at in range(first, min(count + 1, first + 256))]
-            job = functools.partial(append, record, chunk, book)
-            record = opened.store.write(run, job).result(60)
-            first += len(chunk)
+            job = functools.partial(append, seen, chunk, book)
+            seen = opened.store.write(seen.run, job).result(60)
 
+    now = datetime.now(UTC)
+    past = now - timedelta(days=1)
+    ended = RunRecord("", "sweep", past, heard_at=past, status="finished", ended_at=past)
     for at in range(runs):
-        stored(f"sweep-{at:05d}", 4, small_run)
-    stored("long", updates, long_run)
+        stored(replace(ended, run=f"sweep-{at:05d}"), 4, small_run)
+    stored(RunRecord("long", "sweep", now, heard_at=now), updates, long_run)
     opened.close()
     print(
         f"{runs:,} runs, and one of {updates:,} updates of {metrics} metrics, stored in "
@@ -127,20 +131,29 @@ def fill(folder: Path, runs: int, updates: int, metrics: int) -> None:
 def append(
     seen: RunRecord, chunk: list[Update], book: RuleBook, transaction: SqlTransaction
 ) -> RunRecord:
-    newest, rules = chunk[-1], book.for_tags({})
-    live = LiveRun(seen, rules, book.version, State(rules))
-    for update in chunk[-4:]:
-        step(rules, live.engine, update)
-        live.note([update])
+    newest = chunk[-1]
     if seen.version == 0:
+        seen = replace(seen, attempt=1, timeline_us=to_us(seen.created_at))
         transaction.create_run(seen)
         transaction.save_attempt(seen.run, AttemptRecord(1, None, 0, seen.created_at))
     at = {"last_seq": newest.seq, "step": newest.step, "time": newest.time, "updates": newest.seq}
     record = replace(seen, version=seen.version + 1, health="healthy", **at)
     transaction.append(seen.run, chunk)
     transaction.advance(record, seen)
-    transaction.save_snapshot(seen.run, live.snapshot())
+    transaction.save_snapshot(seen.run, judged(seen, chunk, book))
     return record
+
+
+def judged(seen: RunRecord, chunk: list[Update], book: RuleBook) -> StateSnapshot:
+    """The rule state after the last updates of a chunk; of runs alike one is made for all."""
+    key = (tuple(chunk[-1].readings), chunk[-1].seq)
+    if key not in SNAPSHOTS:
+        live = LiveRun(seen, book.for_tags({}), book.version, State(book.for_tags({})))
+        for update in chunk[-4:]:
+            step(live.rules, live.engine, update)
+            live.note([update])
+        SNAPSHOTS[key] = live.snapshot()
+    return SNAPSHOTS[key]
 
 
 def measure(browser: Any, name: str, url: str, useful: str) -> None:
@@ -177,8 +190,8 @@ def questions(client: httpx.Client) -> None:
         "50 previews": partial(
             client.get, "/page/previews", params={"run": [f"sweep-{at:05d}" for at in range(50)]}
         ),
-        "series of the long run, 1,600 points": partial(
-            client.get, "/api/v1/runs/long/series?metric=train/loss&points=1600"
+        "series of the long run, 1,000 points": partial(
+            client.get, "/api/v1/runs/long/series?metric=train/loss&points=1000"
         ),
     }
     for name, ask in requests.items():

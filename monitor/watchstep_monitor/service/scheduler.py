@@ -97,25 +97,16 @@ class Scheduler:
         Runs that had not ended, so that their silence is noticed and their alerts are shown,
         and runs that ended so recently that gauges still show them.
         """
-        since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
-        self._remember("running", lambda record: record.ended_at is None)
-        self._remember("stalled", lambda record: record.ended_at is None)
-        self._remember(None, lambda _: True, lambda record: (record.heard_at or since) >= since)
-
-    def _remember(
-        self,
-        status: RunStatus | None,
-        selection: Callable[[RunRecord], bool],
-        more: Callable[[RunRecord], bool] = lambda _: True,
-    ) -> None:
-        """Load the wanted runs of a status, newest heard of first, until `more` says no."""
         if not self._run_service.store.exclusive:
             return
-        for record in self._records(RunFilter(status=status)):
-            if not more(record):
-                return
-            if selection(record):
-                self._run_service.view(record.run, None)
+        since = self._run_service.clock.now() - timedelta(seconds=self._keep_ended_s)
+        # Newest heard of first.
+        late = itertools.takewhile(
+            lambda record: (record.heard_at or since) >= since, self._records(RunFilter())
+        )
+        alive = (self._records(RunFilter(status=status)) for status in ("running", "stalled"))
+        for record in itertools.chain(late, *alive):
+            self._run_service.view(record.run, None)
 
     def _serve(self) -> None:
         clock = self._run_service.clock

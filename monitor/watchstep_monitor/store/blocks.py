@@ -74,18 +74,15 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
 
 def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
     """The updates in a row, in order."""
-    count, width = row.last_seq - row.first_seq + 1, len(names)
-    steps = struct.unpack(f"<{count}q", row.steps)
-    times = struct.unpack(f"<{count}d", row.times)
-    values = struct.unpack(f"<{count * width}d", row.readings)
+    stretch, width = block_stretch(row, tuple(names)), len(names)
     events = {} if row.events is None else json.loads(row.events)
     source, attempt = source_and_attempt(row.attempt)
-    for at in range(count):
+    for at, (step, time) in enumerate(zip(stretch.steps, stretch.times, strict=True)):
         yield Update(
             seq=row.first_seq + at,
-            step=steps[at],
-            time=times[at],
-            readings=dict(zip(names, values[at * width : (at + 1) * width], strict=True)),
+            step=step,
+            time=time,
+            readings=dict(zip(names, stretch.values[at * width : (at + 1) * width], strict=True)),
             event=events.get(str(at)),
             attempt=attempt,
             source=source,
@@ -93,7 +90,7 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
 
 
 def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
-    """A row taken apart, for a roll-up."""
+    """A row taken apart."""
     count = row.last_seq - row.first_seq + 1
     return Stretch(
         names,

@@ -20,8 +20,8 @@ from watchstep_monitor.store.source_numbers import MOST_STORED, source_and_attem
 ROWS_A_READ = 500
 """Rows held at a time; no read transaction stays open between."""
 
-POINTS_A_ROLLUP = 2
-"""How many points of a chart one roll-up is good for, its least and its greatest."""
+POINTS_A_ROLLUP = 4
+"""How many points of a chart one roll-up is good for: what thinning keeps of a stretch as long."""
 
 _Place = tuple[int, int]
 """An attempt, as it is stored, and a number in it."""

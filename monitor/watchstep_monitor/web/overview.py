@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from watchstep_monitor.service.clock import rfc3339
@@ -252,7 +251,7 @@ class Overview:
             "tags": dict(record.tags),
             "trainer": record.trainer,
             "created_at": rfc3339(record.created_at),
-            "heard_at": _moment(record.heard_at),
+            "heard_at": record.heard_at and rfc3339(record.heard_at),
             "ended": record.ended_at is not None,
             "trainer_did": record.trainer_did,
             "error": record.error,
@@ -323,10 +322,6 @@ def _urgency(
         return (False, 0, trouble, 0)
     worst, stage = SEVERITIES.index(incident.worst), STAGES.index(incident.stage)
     return (record.ended_at is None, 1 + worst, trouble, stage)
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(moment)
 
 
 def words_of(text: str) -> Sequence[str]:
