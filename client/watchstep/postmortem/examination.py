@@ -13,7 +13,6 @@ from typing import Any
 from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, diagnose
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import failure_title
-from watchstep.core.rules import filled
 from watchstep.core.stages import Mark, Story, story
 from watchstep.core.updates import Transition
 from watchstep.postmortem.checklist import Item, checklist
@@ -24,6 +23,7 @@ from watchstep.postmortem.readers import Log
 from watchstep.postmortem.verdict import (
     WELL,
     VerdictWord,
+    in_words,
     not_checked,
     unjudged_because,
     verdict_of,
@@ -114,21 +114,8 @@ class Examination:
         for severity in ("critical", "warning"):
             for alert in self.alerts:
                 if alert.severity == severity:
-                    return self._in_words(alert)
+                    return in_words(alert, self.rule_set)
         return self.failure or ""
-
-    def _in_words(self, alert: AlertSpan) -> str:
-        """What a rule says of itself, else its name, with the values that it compared."""
-        rules = self.rule_set
-        at = None if rules is None else rules.index.get(alert.rule)
-        summary = (
-            "" if rules is None or at is None else rules.rules[at].annotations.get("summary", "")
-        )
-        if not summary:
-            return f"{alert.rule}: {alert.reason}"
-        value = alert.reason.partition(" = ")[2].partition(",")[0]
-        words = filled(summary, alert.metric, value).rstrip(".")
-        return f"{words} ({alert.rule}: {alert.reason})"
 
     def as_json(self) -> dict[str, Any]:
         """The contract's object for one run, and more."""

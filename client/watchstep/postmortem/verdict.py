@@ -8,8 +8,10 @@ from typing import Literal
 
 from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.health import REPORTS_TO_JUDGE
+from watchstep.core.rules import filled
+from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Action, Severity
-from watchstep.postmortem.log_summary import DEATHS, Episode, LogSummary
+from watchstep.postmortem.log_summary import DEATHS, AlertSpan, Episode, LogSummary
 
 VerdictWord = Literal["unjudged", "healthy", "suspicious", "exploded", "diverged", "died"]
 
@@ -131,10 +133,20 @@ def _numbers_lost(summary: LogSummary, unit: str) -> str:
     for name, mark in summary.tracker.lost_since.items():
         return f"{name} has not been finite since {unit} {mark.step}"
     rule = summary.tracker.diverging_rule
-    if rule:
-        return f"{rule} says that all is lost"
+    for span in (span for span in summary.spans.values() if span.rule == rule):
+        return in_words(span, summary.rules)
     never = summary.never_finite() is not None
     return "no gradient norm was finite in this log" if never else VERDICTS["diverged"]
+
+
+def in_words(alert: AlertSpan, rules: RuleSet | None) -> str:
+    """What a rule says of itself, else its name, with the values that it compared."""
+    at = None if rules is None else rules.index.get(alert.rule)
+    says = "" if rules is None or at is None else rules.rules[at].annotations.get("summary", "")
+    if not says:
+        return f"{alert.rule}: {alert.reason}"
+    value = alert.reason.partition(" = ")[2].partition(",")[0]
+    return f"{filled(says, alert.metric, value).rstrip('.')} ({alert.rule}: {alert.reason})"
 
 
 def _ended_of_it(summary: LogSummary) -> Episode | None:

@@ -28,6 +28,8 @@ FAR, ABSURD = 1e6, 1e12
 MULTIPLIES = 0.62
 """Half-way, in logarithms, growth by a constant factor has made 0.5 of its way, and growth by a
 constant amount, if tenfold, 0.74."""
+LEFT = 5.0
+"""Times the first report: noise between batches does not reach so far in all that follow."""
 BEYOND_START = 3.0
 """Times the loss that knowing nothing gives."""
 WILD = 4.0
@@ -252,13 +254,22 @@ def _start(columns: Columns, name: str) -> Signs:
     first = median([abs(value) for _, value in points[:2]])
     low = min(abs(value) for _, value in points)
     row, top = max(((row, abs(value)) for row, value in points), key=lambda pair: pair[1])
-    if top > 1.5 * first and low > 0.7 * first:
-        return {
-            "loss_rose_from_start": (
-                f"{name} rose from {first:.4g} at its start to {top:.4g} at {columns.where(row)}"
-            )
-        }
-    return {}
+    at_once = _left_at_once(points)
+    if at_once:
+        first = low = abs(points[0][1])
+    if not (top > 1.5 * first and low > 0.7 * first):
+        return {}
+    text = f"{name} rose from {first:.4g} at its start to {top:.4g} at {columns.where(row)}"
+    signs = {"loss_rose_from_start": text}
+    return signs | (
+        {"loss_left_at_once": "all that followed lay above five times that"} if at_once else {}
+    )
+
+
+def _left_at_once(points: Sequence[tuple[int, float]]) -> bool:
+    """Whether all reports lie far above the first one."""
+    start, rest = abs(points[0][1]), [abs(value) for _, value in points[1:20]]
+    return len(rest) >= 3 and start > 0.0 and min(rest) > LEFT * start
 
 
 def _still(columns: Columns, name: str) -> Signs:
@@ -273,7 +284,7 @@ def _still(columns: Columns, name: str) -> Signs:
     if not columns.is_whole or not points:
         return signs
     first, last = (median([value for _, value in part]) for part in (points[:3], points[-5:]))
-    if not same and stood_still(points, 0.03):
+    if not same and stood_still(points, 0.03) and not _left_at_once(points):
         signs["loss_never_fell"] = (
             f"{name} is where it started: {first:.4g} at first, {last:.4g} now, in"
             f" {len(points)} reports"
