@@ -3,8 +3,9 @@
     python benchmarks/outside_kills.py [--kills 200] [--state outside-kills.jsonl]
 
 Followers of one growing log are killed with SIGKILL and started again until it has ended: then the
-service must have every line once. `run` is killed with its command at work: after a replay
-of its spool the service must have once every line that was printed two seconds before. Each kill is
+service must have every line once. `run` is killed with its command at work, once the service has
+its first line: after a replay of its spool the service must have once every line that was printed
+two seconds before. What is printed while its rules are loaded waits in memory alone. Each kill is
 a line of the state file, so that a run that is stopped goes on where it was. Exits 1 if a line is
 lost or doubled.
 """
@@ -96,8 +97,8 @@ def run_killed(client: Client, url: str, folder: Path, seed: int) -> dict[str, i
     with subprocess.Popen(
         command, cwd=folder, env=settings, stdout=subprocess.DEVNULL, start_new_session=True
     ) as process:
-        while not printed.exists():
-            time.sleep(0.02)
+        while not steps_of(client, f"run-{seed}"):
+            time.sleep(0.1)
         time.sleep(JUST_PRINTED_S + chance.random() * 3)
         process.kill()
         killed = time.time()
