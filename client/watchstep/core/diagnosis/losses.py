@@ -266,7 +266,7 @@ def _start(columns: Columns, name: str) -> Signs:
     )
 
 
-def _left_at_once(points: Sequence[tuple[int, float]]) -> bool:
+def _left_at_once(points: Points) -> bool:
     """Whether all reports lie far above the first one."""
     start, rest = abs(points[0][1]), [abs(value) for _, value in points[1:20]]
     return len(rest) >= 3 and start > 0.0 and min(rest) > LEFT * start
