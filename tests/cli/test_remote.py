@@ -140,24 +140,24 @@ def test_runs_are_put_away_one_by_one_and_by_pattern(service: Running) -> None:
     for number in (1, 2, 3):
         service.client.send(f"away-{number}", {**upd(1), "event": {"kind": "finished"}})
 
-    closed = command(service, "runs", "close", "away-1")
-    archived = command(service, "runs", "archive", "away-*", "--status", "finished")
-    deleted = command(service, "runs", "delete", "away-1", "--yes")
-    restored = command(service, "runs", "restore", "away-*")
+    closed = command(service, "close", "away-1")
+    archived = command(service, "archive", "away-*", "--status", "finished")
+    deleted = command(service, "delete", "away-1", "--yes")
+    restored = command(service, "unarchive", "away-*")
 
     assert closed.stdout == "closed away-1\n"
     assert sorted(archived.stdout.splitlines()) == [f"archived away-{n}" for n in (1, 2, 3)]
     assert deleted.stdout == "deleted away-1\n"
-    assert sorted(restored.stdout.splitlines()) == ["restored away-2", "restored away-3"]
-    nothing = command(service, "runs", "archive", "nobody-*")
+    assert sorted(restored.stdout.splitlines()) == ["unarchived away-2", "unarchived away-3"]
+    nothing = command(service, "archive", "nobody-*")
     assert (nothing.exit_code, "no run matches" in nothing.stderr) == (1, True)
-    goes_on = command(service, "runs", "delete", "bad", "--yes")
+    goes_on = command(service, "delete", "bad", "--yes")
     assert (goes_on.exit_code, "has not ended" in goes_on.stderr) == (1, True)
-    command(service, "runs", "delete", "away-2", "away-3", "--yes")
+    command(service, "delete", "away-2", "away-3", "--yes")
 
 
 def test_deleting_asks_first(service: Running) -> None:
-    done = command(service, "runs", "delete", "fin")
+    done = command(service, "delete", "fin")
 
     assert done.exit_code == 1
     assert service.client.get("/runs/fin").status == 200

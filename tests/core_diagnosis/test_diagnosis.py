@@ -309,6 +309,7 @@ def test_an_exception_about_something_else_is_a_silent_death(rules: RuleSet) -> 
     causes = diagnosed(rules, lambda _: {}, event={"kind": "failed", "error": "OSError: disk full"})
 
     assert causes[0].name == "silent-death"
+    assert causes[0].title == "The trainer died: OSError: disk full"
 
 
 def test_other_trainers_names_are_understood(rules: RuleSet) -> None:

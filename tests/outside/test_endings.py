@@ -41,6 +41,10 @@ def test_a_process_killed_for_memory_is_told_so() -> None:
     assert (event["oom"], event["exit_code"]) == ("host", 137)
 
 
+def test_a_shell_whose_command_was_killed_says_by_which_signal() -> None:
+    assert Ending(137 << 8).event()["error"] == "exit code 137, SIGKILL"
+
+
 def test_a_device_out_of_memory_is_told_so() -> None:
     lines = [
         "Traceback (most recent call last):",

@@ -43,8 +43,10 @@ def refused(name: str | Path) -> Iterator[None]:
     except (CheckpointError, OSError, ImportError):
         raise
     except Exception as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{name}: cannot be read safely: {first_line}") from error
+        first_line = "".join(str(error).strip().splitlines()[:1])[:200]
+        # The text of a KeyError is the key alone.
+        words = first_line if " " in first_line else f"{type(error).__name__} {first_line}".strip()
+        raise CheckpointError(f"{name}: cannot be read safely: {words}") from error
 
 
 def load_safely(source: IO[bytes] | Path, name: str) -> Any:

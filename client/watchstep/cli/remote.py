@@ -20,26 +20,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `watchstep`."""
-    for command in (status, alerts, ack, answer, halt, silence, deliveries, mcp):
+    for command in (runs, status, alerts, ack, answer, halt, silence, deliveries, delete, mcp):
         app.command()(command)
-    of_runs = _group(app, "runs", runs)
     for name, (change, text) in CHANGES.items():
-        of_runs.command(name, help=text)(change)
-    of_runs.command()(delete)
-    # A function named test would be taken for one by pytest.
-    _group(app, "receivers", receivers).command("test")(try_out)
-
-
-def _group(app: typer.Typer, name: str, alone: Callable[..., None]) -> typer.Typer:
-    """A group of commands whose name alone is a command too."""
+        app.command(name, help=text)(change)
     group = typer.Typer(invoke_without_command=True)
-    group.callback(help=alone.__doc__)(alone)
-    app.add_typer(group, name=name)
-    return group
+    group.callback(help=receivers.__doc__)(receivers)
+    # A function named test would be taken for one by pytest.
+    group.command("test")(try_out)
+    app.add_typer(group, name="receivers")
 
 
 def runs(
-    context: typer.Context,
     state: Annotated[str, typer.Option("--status", help="Only runs with this status.")] = "",
     project: Annotated[str, typer.Option(help="Only runs of this project.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
@@ -47,9 +39,7 @@ def runs(
     token: Token = "",
     as_json: AsJson = False,
 ) -> None:
-    """List runs, newest heard of first; or put some away."""
-    if context.invoked_subcommand is not None:
-        return
+    """List runs that are not archived, newest heard of first."""
     with answers(url, token) as service:
         page = service.get("/runs", status=state, project=project, limit=limit)
     if as_json:
@@ -69,7 +59,10 @@ def runs(
         for run in page["items"]
     ]
     heads = ("RUN", "PROJECT", "STATUS", "HEALTH", "ATTEMPT", "STEP", "HEARD AGO")
-    print_table(heads, rows, wide="RUN,PROJECT")
+    if rows:
+        print_table(heads, rows, wide="RUN,PROJECT")
+    else:
+        typer.echo("no such run is listed; archived ones are not")
 
 
 Names = Annotated[list[str], typer.Argument(help="Runs; * and ? stand for any characters.")]
@@ -106,8 +99,8 @@ CHANGES = {
         _changing("archived", {"archived": True}),
         "Leave runs out of lists; nothing of them is lost.",
     ),
-    "restore": (
-        _changing("restored", {"archived": False}, archived=True),
+    "unarchive": (
+        _changing("unarchived", {"archived": False}, archived=True),
         "Put archived runs back into lists.",
     ),
 }

@@ -94,6 +94,9 @@ class Ending:
     def _error(self, traceback: Sequence[str]) -> str:
         """One line: the exception, or what killed it, and the code that it left with."""
         left = f"killed by {self.signal}" if self.signal else f"exit code {self.exit_code}"
+        if not self.signal and self.exit_code > 128:
+            # What a shell leaves with for a command of its that a signal ended.
+            left += f", {_signal_name(self.exit_code - 128)}"
         if self.hung:
             left = "hung, and was ended"
         memory = self._out_of_memory()

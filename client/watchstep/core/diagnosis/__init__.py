@@ -131,9 +131,13 @@ def _cause(entry: Entry, seen: Mapping[str, str], confidence: float) -> Cause:
         (each for each in entry.weights if seen.get(each.sign)), key=lambda each: -abs(each.logits)
     )
     kind, words = _kind(entry, seen)
+    title = f"{entry.title}: {words}" if words else entry.title
+    if entry.name == "silent-death" and "failed" in seen:
+        # Its last words say more than that the readings say nothing.
+        title = seen["failed"][:1].upper() + seen["failed"][1:]
     return Cause(
         name=entry.name,
-        title=f"{entry.title}: {words}" if words else entry.title,
+        title=title,
         confidence=round(confidence, 3),
         evidence=tuple(seen[each.sign] for each in present if each.logits > 0.0),
         against=tuple(seen[each.sign] for each in present if each.logits < 0.0),
