@@ -51,8 +51,8 @@ def _limits(scores: Sequence[Score]) -> list[str]:
 
 def _strict(scores: Sequence[Score]) -> str:
     """How often the cause was the one that was made, where a log cannot tell it from another."""
-    asked = [score for score in _harmed(scores) if score.truth.cause]
-    same = scoring.Share(sum(score.cause == score.truth.cause for score in asked), len(asked))
+    harmed = [score for score in _harmed(scores) if score.truth.cause]
+    same = scoring.Share(sum(score.cause == score.truth.cause for score in harmed), len(harmed))
     return f"The very cause that was made, and no other that leaves the same log: {same}."
 
 
