@@ -56,7 +56,9 @@ def exposed():
         Instruments(clock),
         OneRun(),
         clock,
-        ServiceState(lambda: {"waiting": 0}, lambda: {"ops": False}, lambda: False, lambda: 1),
+        ServiceState(
+            lambda: {"waiting": 0}, lambda: {"ops": False}, lambda: False, lambda: 0, lambda: 1
+        ),
         GaugeSettings(),
     ).render()
     families = set(re.findall(r"^# TYPE (\S+)", text.decode(), re.MULTILINE))

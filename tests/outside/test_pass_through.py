@@ -35,8 +35,8 @@ os.write(1, b"no line feed at the end")
 IN_TURNS = """
 import os
 for turn in range(2000):
-    os.write(1, b"out %d\\n" % turn)
-    os.write(2, b"err %d\\n" % turn)
+    os.write(1, b"first %d\\n" % turn)
+    os.write(2, b"second %d\\n" % turn)
 """
 SHOWS_ITS_TERMINAL = """
 import os, sys
@@ -71,7 +71,7 @@ def test_a_file_that_takes_both_streams_has_them_in_their_order(tmp_path: Path) 
             check=True,
         )
 
-    expected = b"".join(b"out %d\nerr %d\n" % (turn, turn) for turn in range(2000))
+    expected = b"".join(b"first %d\nsecond %d\n" % (turn, turn) for turn in range(2000))
     assert log.read_bytes() == expected
 
 

@@ -8,6 +8,7 @@ exporter sends again is stored again.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ FORMER_TRAINER = "OpenTelemetry"
 
 PROTOBUF = "application/x-protobuf"
 _TRIES = 8
+"""Against other replicas; within this process the locks keep requests for one run apart."""
+
+_LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 class _Point(NamedTuple):
@@ -99,21 +103,22 @@ def _append(context: Context, who: Caller, run: str, points: list[_Point]) -> No
         ProblemError: See `BatchReader.read`.
         ServiceError: See `RunService.accept`.
     """
-    for tries_left in reversed(range(_TRIES)):
-        source, attempt, last_seq = _place(context, who, run)
-        updates = [{**each, "source": source} for each in _updates(points, last_seq)]
-        body = json.dumps({"attempt": attempt, "updates": updates}).encode()
-        batch = context.batches.read(run, body, who.projects)
-        try:
-            receipt = context.run_service.accept(batch).result(context.limits.commit_wait_s)
-        except ConflictError:
-            # Another request has taken these numbers, so nothing of this one was stored.
-            if not tries_left:
-                raise
-        else:
-            if context.metrics is not None:
-                context.metrics.updates_stored(receipt.accepted, receipt.duplicates, 0)
-            return
+    with _LOCKS[hash(run) % len(_LOCKS)]:
+        for tries_left in reversed(range(_TRIES)):
+            source, attempt, last_seq = _place(context, who, run)
+            updates = [{**each, "source": source} for each in _updates(points, last_seq)]
+            body = json.dumps({"attempt": attempt, "updates": updates}).encode()
+            batch = context.batches.read(run, body, who.projects)
+            try:
+                receipt = context.run_service.accept(batch).result(context.limits.commit_wait_s)
+            except ConflictError:
+                # Another request has taken these numbers, so nothing of this one was stored.
+                if not tries_left:
+                    raise
+            else:
+                if context.metrics is not None:
+                    context.metrics.updates_stored(receipt.accepted, receipt.duplicates, 0)
+                return
 
 
 def _place(context: Context, who: Caller, run: str) -> tuple[str, int, int]:
