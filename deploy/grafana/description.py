@@ -34,6 +34,8 @@ def _ways(run: str) -> tuple[tuple[str, str], ...]:
 
 _CHOSEN = 'run=~"$run", project=~"$project"'
 
+_MACHINE = 'max by (metric) (watchstep_run_reading{run=~"$run", metric=~"system/%s"})'
+
 _FIRING_NOW = Panel(
     "table",
     "Alerts that fire",
@@ -305,6 +307,22 @@ ONE_RUN = Dashboard(
                         'max(deriv(watchstep_run_step{run=~"$run"}[$__rate_interval]))', "steps/s"
                     ),
                 ),
+            ),
+        ),
+        (
+            Panel(
+                "timeseries",
+                "Machine and GPUs, how full",
+                "Shares of memory, disk and devices in use, 0 to 1. Where `system=True` or "
+                "`watchstep run` tells them.",
+                (Query(_MACHINE % ".*(used_share|utilization)", "{{metric}}"),),
+                unit="percentunit",
+            ),
+            Panel(
+                "timeseries",
+                "GPUs, hot and hungry",
+                "Degrees Celsius and watts of each device.",
+                (Query(_MACHINE % "gpu.*(celsius|watts)", "{{metric}}"),),
             ),
         ),
     ),
