@@ -234,3 +234,7 @@ def test_any_name_has_one_role_however_often_it_is_asked(name: str) -> None:
 @pytest.mark.parametrize("part", ["loss", "grad_", "ep", "rew/", "aB", "per_"])
 def test_a_name_of_a_hundred_thousand_letters_is_read(part: str) -> None:
     assert role_of(part * 30_000) in ROLES
+
+
+def test_what_counts_lost_numbers_is_no_reward() -> None:
+    assert role_of("rewards/nonfinite") == "count"

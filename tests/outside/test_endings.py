@@ -173,3 +173,8 @@ def test_time_for_which_we_were_stopped_ourselves_does_not_count() -> None:
     watch.slept(3_600.0)
 
     assert watch.hung(3_650.0) is None
+
+
+def test_a_command_that_a_scheduler_signalled_alone_was_preempted() -> None:
+    assert Ending(15).event()["kind"] == "preempted"
+    assert Ending(143 << 8).event()["kind"] == "preempted"

@@ -411,3 +411,35 @@ def test_what_a_file_held_before_is_not_of_this_run(
 
     assert process.wait(PATIENCE_S) == 0
     assert losses(service) == [3.0]
+
+
+def test_two_trainings_in_one_folder_each_tell_their_own_file(
+    begin: Begin, service: FakeService
+) -> None:
+    program = """
+import time
+with open("%s.csv", "w", buffering=1) as file:
+    file.write("step,loss\\n")
+    for step in range(50):
+        file.write(f"{step},%s\\n")
+        time.sleep(0.1)
+"""
+    processes = [begin(program % ("first", 1.5)), begin(program % ("second", 2.5), "--run", "s")]
+
+    assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
+    for run, value in (("r", 1.5), ("s", 2.5)):
+        values = {update["metrics"].get("loss") for update in service.updates(run)}
+        assert values - {None} == {value}
+
+
+def test_a_command_without_readings_is_said_to_have_none(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        wrapped(python("print('nothing to see')")),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+
+    assert b"found no readings" in ended.stderr

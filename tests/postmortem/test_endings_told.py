@@ -130,3 +130,15 @@ def test_a_log_of_which_no_rule_knows_a_reading_is_not_called_healthy() -> None:
     assert summary.health == "healthy"
     assert verdict_of(summary)[0] == "unjudged"
     assert unjudged_because(summary) == "no rule knows any of the log's readings (val_loss)"
+
+
+def test_a_log_that_ends_in_a_hang_is_not_healthy_and_one_that_goes_on_is() -> None:
+    updates = [Update(at, at, float(at), {"loss": 1.0 / at}) for at in range(1, 41)]
+    hung = {"kind": "hung", "since_s": 192.6, "moving": False, "innermost": "acquire (train.py:9)"}
+    stands = Update(41, 40, 41.0, {}, hung)
+    goes_on = Update(42, 41, 42.0, {"loss": 0.02})
+
+    verdict = verdict_of(fold(load(["auto"]), [*updates, stands]))
+
+    assert verdict == ("died", "the trainer hung: no update for 192.6 s, in acquire (train.py:9)")
+    assert verdict_of(fold(load(["auto"]), [*updates, stands, goes_on]))[0] == "healthy"

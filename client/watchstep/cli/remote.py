@@ -213,6 +213,7 @@ def status(
 def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
     """What a person asks about a run, without what there is nothing to say about."""
     incident, pinned = run["incident"] or {}, run["checkpoint"] or {}
+    hung = run.get("hung") or {}
     heard = run.get("last_heard_at", run["last_update_at"])
     sure = f" ({incident['confidence']:.0%} sure)" if incident.get("diagnosis") else ""
     commands = [
@@ -226,6 +227,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("step", run["step"]),
         ("update", run["last_seq"]),
         ("heard", f"{ago(heard)} ago" if heard else "never"),
+        ("hangs", f"since {hung.get('since_s', 0):.0f} s, in {hung['innermost']}" if hung else ""),
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),

@@ -101,7 +101,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
     ),
     "count": _words(
         "num number count counts counter len lens length lengths size sizes bsz timesteps seqlen"
-        " interacts"
+        " interacts nonfinite"
     ),
 }
 """Words that name a quantity. What another quantity is set or measured by comes last in

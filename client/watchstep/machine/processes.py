@@ -36,7 +36,7 @@ class Process:
 def descendants(root: int) -> list[Process]:
     """All processes below `root`, parents before their children; `root` itself is left out."""
     children: dict[int, list[Process]] = {}
-    for process in _all():
+    for process in processes():
         children.setdefault(process.parent, []).append(process)
     tree: list[Process] = []
     waiting = [root]
@@ -87,13 +87,27 @@ def files_written(pid: int) -> Iterator[Path]:
             continue  # Closed meanwhile.
 
 
+def is_marked(pid: int, folder: Path, name: str, own: str) -> bool:
+    """Whether a process works in a folder, with another value than `own` in its environment."""
+    place = _PROC / str(pid)
+    try:
+        if (place / "cwd").readlink() != folder:
+            return False
+        entries = (place / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    values = [entry for entry in entries if entry.startswith(f"{name}=".encode())]
+    return any(value != f"{name}={own}".encode() for value in values)
+
+
 def _is_written(pid: int, descriptor: str) -> bool:
     text = (_PROC / str(pid) / "fdinfo" / descriptor).read_text()
     flags = next(line.split()[1] for line in text.splitlines() if line.startswith("flags:"))
     return bool(int(flags, 8) & _WRITES)
 
 
-def _all() -> Iterator[Process]:
+def processes() -> Iterator[Process]:
+    """Every process there is."""
     try:
         names = os.listdir(_PROC)  # noqa: PTH208 - a Path for each process would double the cost
     except OSError:

@@ -70,7 +70,8 @@ class Ending:
         """The end of a run that somebody ended: a person by Ctrl-C, or a scheduler."""
         if signal.SIGINT in self.signals:
             return {"kind": "halted", "reason": "interrupted by a person (SIGINT)"}
-        if signal.SIGTERM in self.signals:
+        # A scheduler may signal the command alone; a shell leaves with the code that says so.
+        if signal.SIGTERM in self.signals or self.exit_code == 128 + signal.SIGTERM:
             return {"kind": "preempted", "signal": "SIGTERM"}
         return None
 

@@ -36,7 +36,7 @@ _SCAN_SHARE = 0.02
 _JUDGED_BYTES = 1 << 20
 """Of a file that are read to see whether it is a log."""
 
-_HEARTBEAT_S = 60.0
+_HEARTBEAT_S = 20.0
 """Between signs of life of a run of which nothing new is said."""
 
 _FINAL_S = 30.0
@@ -182,7 +182,7 @@ class Follower:
     def _finish(self) -> None:
         """Tell what is left, and wait a while for the service to have it."""
         for run in self._runs.values():
-            run.poll(time.monotonic(), closing=self._settings.once)
+            run.poll(time.monotonic(), closing=True)
         deadline = time.monotonic() + _FINAL_S
         while self._uplink is not None and any(run.unsent for run in self._runs.values()):
             self._send(time.monotonic())

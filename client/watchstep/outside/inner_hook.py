@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from watchstep.checkpoint.folder import Folder
 from watchstep.core.updates import Update
 from watchstep.hook.options import Options
 from watchstep.sender import Outbound, OutboundConfig
-from watchstep.sender.session import Header, sessions
+from watchstep.sender.session import Header
 
 SOURCE = "outside"
 _SEND_S = 30.0
@@ -80,24 +80,3 @@ class InnerHook:
         outbound = Outbound(config)
         outbound.put(Update(1, 0, time.time(), {}, event))
         outbound.close(_SEND_S)
-
-
-def others_at_work(directory: Path, pids: Collection[int]) -> bool:
-    """Whether a process that is none of these watches a training from the same spool."""
-    holders = {_holder(path / "lock") for path in sessions(directory)}
-    return bool(holders - {None, *pids})
-
-
-def _holder(lock: Path) -> int | None:
-    """The process that holds a lock; None where nobody does, or the system does not say."""
-    try:
-        inode = str(lock.stat().st_ino)
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        fields = line.split()
-        # "12: FLOCK  ADVISORY  WRITE 4711 08:01:393217 0 EOF"; waiters have an arrow more.
-        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
-            return int(fields[4])
-    return None

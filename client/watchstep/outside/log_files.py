@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from watchstep.machine.processes import files_written
+from watchstep.machine.processes import files_written, is_marked, processes
 from watchstep.outside.growing import GrowingFile
 from watchstep.outside.merging import Source
 from watchstep.postmortem.readers.discovery import may_be_log
@@ -29,19 +29,21 @@ class LogFiles:
     """The log files of one attempt; see `look`.
 
     A file counts that one of the command's processes holds open for writing, or that has changed
-    since the command began. Where another watched training runs in the same folder, only the
-    first kind does: nobody can tell whose the others are.
+    since the command began and that no other process holds open. Where another watched training
+    runs in the same folder, only the first kind does: nobody can tell whose the others are.
 
     Args:
         folder: The working folder.
         watched: Files and folders that the user named; whatever grows there counts.
         spool: Our own folder, which is none of it.
+        mark: What the command's processes have as WATCHSTEP_OUTSIDE.
     """
 
-    def __init__(self, folder: Path, watched: Sequence[Path], spool: Path) -> None:
+    def __init__(self, folder: Path, watched: Sequence[Path], spool: Path, *, mark: str) -> None:
         self._folder = folder.resolve()
         self._watched = [path.resolve() for path in watched]
         self._spool = spool.resolve()
+        self._mark = mark
         self._began = time.time()
         self._not_before = 0.0
         self._seen: set[Path] = set()
@@ -53,23 +55,29 @@ class LogFiles:
         """Whether it is time to look again, on the monotonic clock."""
         return now >= self._not_before
 
-    def look(self, pids: Collection[int], *, alone: bool) -> None:
-        """Look for further files.
-
-        Args:
-            pids: The command's processes.
-            alone: Whether no other watched training is at work in this folder.
-        """
+    def look(self, pids: Collection[int]) -> None:
+        """Look for further files of the command, whose processes these are."""
         began = time.monotonic()
         for pid in pids:
             for path in files_written(pid):
                 if self._is_below(path):
                     self._take(path)
-        for path, _ in self._changed_since(self._began - 1.0):
-            if alone or any(path.is_relative_to(top) for top in self._watched):
+        changed = [path for path, _ in self._changed_since(self._began - 1.0)]
+        fresh = [path for path in changed if path not in self._seen]
+        theirs = self._of_others(pids) if fresh else None
+        for path in fresh:
+            named = any(path.is_relative_to(top) for top in self._watched)
+            if named or (theirs is not None and path not in theirs):
                 self._take(path)
         took_s = time.monotonic() - began
         self._not_before = began + max(_LEAST_PAUSE_S, took_s / _SHARE)
+
+    def _of_others(self, pids: Collection[int]) -> set[Path] | None:
+        """What other processes hold open for writing; None beside another watched training."""
+        others = [each.pid for each in processes() if each.pid not in pids]
+        if any(is_marked(pid, self._folder, "WATCHSTEP_OUTSIDE", self._mark) for pid in others):
+            return None
+        return {path for pid in others for path in files_written(pid)}
 
     def _is_below(self, path: Path) -> bool:
         return any(path.is_relative_to(top) for top in (self._folder, *self._watched))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.boundary import Boundary
+from watchstep.errors import say
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, descendants
 from watchstep.machine.sampler import Sampler
 from watchstep.outside.endings import survived
 from watchstep.outside.growing import CONSOLE_RANK
 from watchstep.outside.hangs import HangWatch, stacks
-from watchstep.outside.inner_hook import InnerHook, others_at_work
+from watchstep.outside.inner_hook import InnerHook
 from watchstep.outside.last_lines import LastLines
 from watchstep.outside.log_files import LogFiles
 from watchstep.outside.merging import Merger, Source
@@ -77,9 +78,11 @@ class Observer:
         self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._consoles: dict[int, tuple[ConsoleReader, Source]] = {}
-        self._files = LogFiles(Path.cwd(), watching.watched, options.directory)
         self._merger = Merger(load(()).canonical)
         self._hook = InnerHook(options)
+        self._files = LogFiles(
+            Path.cwd(), watching.watched, options.directory, mark=str(self._hook.mark)
+        )
         sampler = Sampler(Path.cwd())
         self._sampler = sampler
         self._stream = RunStream(options, on_halt=on_halt, sampler=sampler)
@@ -117,6 +120,8 @@ class Observer:
         if self.outliving:
             event = {**event, "outliving": self.outliving}
         hooked = self._hook.look()
+        if not hooked and not self._stream.begun:
+            say("found no readings in what the command printed and wrote: only its end is told")
         self._boundary.survive(self._stream.end, None if hooked else event)
         self._boundary.survive(self._hook.end, event)
 
@@ -183,8 +188,7 @@ class Observer:
     def _read_files(self, now: float) -> None:
         if self._files.due(now):
             pids = {process.pid for process in self._processes}
-            alone = not others_at_work(self._options.directory, {os.getpid(), *pids})
-            self._files.look(pids, alone=alone)
+            self._files.look(pids)
         for file, source in self._files.files:
             if file.hopeless:
                 continue
@@ -226,12 +230,16 @@ class Observer:
         text, innermost = stacks(self._processes)
         event.update(stacks=text, innermost=innermost)
         self._stream.tell(event)
+        state = "works on" if event["moving"] else "stands still"
+        place = f" at {innermost}" if innermost else ""
+        self._stream.alert(
+            f"nothing printed or written for {event['since_s']:.0f} s; the command {state}{place}"
+        )
 
     def _close(self) -> None:
         """Read what was written last, and let nothing wait."""
         now = time.monotonic()
-        alone = not others_at_work(self._options.directory, {os.getpid()})
-        self._files.look((), alone=alone)
+        self._files.look({process.pid for process in self._processes})
         for console, source in self._consoles.values():
             self._add(source, console.close(), now)
         for file, source in self._files.files:

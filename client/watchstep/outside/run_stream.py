@@ -68,6 +68,10 @@ class RunStream:
         if verdict.action >= Action.HALT:
             self._on_halt(f"{verdict.rules[0]}: {verdict.reason}")
 
+    def alert(self, text: str) -> None:
+        """Say one line at the terminal, where no service tells people of it."""
+        self._open().alert(text)
+
     def tell(self, event: Mapping[str, Any]) -> None:
         """Send an event that belongs to no step."""
         self._open().put({}, event)

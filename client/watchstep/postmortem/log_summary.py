@@ -110,6 +110,8 @@ class LogSummary:
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
         ended, ended_words: How the run ended by the trainer's or the scheduler's words, and the
             words.
+        hung: How long, and where, the trainer had stood still when the last event came; "" where
+            it had not.
         ended_row: `count` when it was said; the newest failure's as well.
         said_lost: Row and update at which it last said in words that the loss is not finite.
         stride: By how much the last two numbers differed.
@@ -137,6 +139,7 @@ class LogSummary:
     stride: int = 1
     reports: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+    hung: str = ""
     ended: EndWord = ""
     ended_words: str = ""
     ended_row: int = 0
@@ -317,7 +320,7 @@ def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     summary.reports = {}
     summary.halt = summary.failure = summary.said_lost = None
     summary.captured, summary.kept_after = "", 0
-    summary.finished = False
+    summary.finished, summary.hung = False, ""
     _note_end(summary, "", "")
     summary.began.clear()
 
@@ -331,6 +334,7 @@ def _count_reports(summary: LogSummary, rules: RuleSet, update: Update) -> None:
 
 def _count(summary: LogSummary, update: Update) -> None:
     if update.readings:
+        summary.hung = ""
         summary.count += 1
         if len(summary.names) < MOST_NAMES:
             summary.names.update(update.readings)
@@ -356,8 +360,11 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
         _note_checkpoint(summary, update, event)
     elif kind == "finished":
         # Words of success end a run well, whatever came before them.
-        summary.finished, summary.failure = True, None
+        summary.finished, summary.failure, summary.hung = True, None, ""
         _note_end(summary, "finished", "")
+    elif kind == "hung" and not event.get("moving"):
+        seconds, place = event.get("since_s", 0), str(event.get("innermost", ""))
+        summary.hung = f"no update for {seconds} s" + (f", in {place}" if place else "")
     elif kind == "halted":
         summary.finished = True
         _note_end(summary, "halted", str(event.get("reason", "")))

@@ -86,8 +86,9 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
             "exploded",
             f"{exploding} fired, a critical alert, and the run went on with finite numbers",
         )
-    if summary.failure is not None:
-        return "died", VERDICTS["died"]
+    if summary.failure is not None or summary.hung:
+        hung = f"the trainer hung: {summary.hung}"
+        return "died", hung if summary.failure is None else VERDICTS["died"]
     if critical:
         return "suspicious", f"{critical[0].rule} fired: nothing is learnt"
     suspicion = _suspicious_because(summary)
