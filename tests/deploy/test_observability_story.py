@@ -190,6 +190,8 @@ def _send(service: str, token: str, run: str, seq: int, loss: float) -> None:
             "train/grad_norm": 0.4 if finite else 2847.3,
             "train/explained_variance": 0.6,
             "train/advantages_std_raw": 0.9,
+            "system/memory_used_share": 0.4,
+            "system/gpu0/temperature_celsius": 61.0,
         },
     }
     tell(f"{service}/api/v1/runs/{run}/updates", {"attempt": 1, "updates": [update]}, token)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.boundary import Boundary
-from watchstep.errors import say
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, descendants
 from watchstep.machine.sampler import Sampler
@@ -120,8 +119,6 @@ class Observer:
         if self.outliving:
             event = {**event, "outliving": self.outliving}
         hooked = self._hook.look()
-        if not hooked and not self._stream.begun:
-            say("found no readings in what the command printed and wrote: only its end is told")
         self._boundary.survive(self._stream.end, None if hooked else event)
         self._boundary.survive(self._hook.end, event)
 
