@@ -227,7 +227,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("step", run["step"]),
         ("update", run["last_seq"]),
         ("heard", f"{ago(heard)} ago" if heard else "never"),
-        ("hangs", f"since {hung.get('since_s', 0):.0f} s, in {hung['innermost']}" if hung else ""),
+        ("hangs", f"in {hung.get('innermost') or 'an unknown line'}" if hung else ""),
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),
