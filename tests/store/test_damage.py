@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from service.kit import Bench, bench, grad, postgres_database, update
-from watchstep_monitor.store.damage import places_found, say
+from watchstep_monitor.store.damage import PLACES, places_found
 
 METRIC = "train/grad_norm"
 
@@ -20,7 +20,7 @@ METRIC = "train/grad_norm"
 @pytest.fixture(params=["sqlite", "postgresql"])
 def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str | None]]:
     """A folder and a database, whose store may be opened again; nothing was said of it yet."""
-    say.cache_clear()
+    PLACES.clear()
     if request.param == "sqlite":
         yield tmp_path, None
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import zlib
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,11 @@ from typing import Any
 from watchstep_monitor.store.source_numbers import source_and_attempt
 
 log = logging.getLogger(__name__)
+
+PLACES: set[tuple[str, str, int, int, int]] = set()
+"""Where damage was met since the start: what, run, attempt, first and last update."""
+
+_MOST_PLACES = 10_000
 
 _PLACE = ("attempt", "first_seq", "last_seq", "least_step", "greatest_step", "shape")
 
@@ -40,13 +44,16 @@ def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
             say(f"{what} ({source})", run, attempt, row.first_seq, row.last_seq)
 
 
-@functools.lru_cache(10_000)
 def say(what: str, run: str, attempt: int, first_seq: int, last_seq: int) -> None:
     """Log damage, once for each place."""
+    place = (what, run, attempt, first_seq, last_seq)
+    if place in PLACES or len(PLACES) >= _MOST_PLACES:
+        return
+    PLACES.add(place)
     fields = {"run": run, "attempt": attempt, "first_seq": first_seq, "last_seq": last_seq}
     log.error("the database is damaged", extra={"what": what, **fields})
 
 
 def places_found() -> int:
-    """At how many places damage was met since the start."""
-    return say.cache_info().currsize
+    """At how many places damage was met since the start, 10,000 at most."""
+    return len(PLACES)
