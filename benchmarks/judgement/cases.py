@@ -6,8 +6,12 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+
+HOOK: ContextVar[Callable[[], Mapping[str, float]]] = ContextVar("HOOK", default=dict)
+"""Readings of watchstep's guards since the last call; see `guards.guarded`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Recording:
     """What a training logged, and how it ended.
 
     Attributes:
-        updates: One object an update: step, attempt and metrics under the trainer's own names.
+        updates: One object an update: step, attempt, metrics under the trainer's own names, and
+            what watchstep's hook adds to them.
         start, outcome: The quality before the first update and after the last, lower is better
             (a return is negated). NaN when it could not be computed.
         failure: The exception that ended it, as its traceback says it last; "" without one.
@@ -87,7 +92,8 @@ class Recording:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep one update."""
         numbers = {name: float(value) for name, value in metrics.items()}
-        self.updates.append({"step": step, "attempt": self.attempt, "metrics": numbers})
+        row = {"step": step, "attempt": self.attempt, "metrics": numbers}
+        self.updates.append({**row, "hook": dict(HOOK.get()())})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from benchmarks.judgement import runs
 from benchmarks.judgement.cases import Case, Recording, Trainer
 from benchmarks.judgement.faults import FAULTS, drawn
+from benchmarks.judgement.guards import guarded
 from benchmarks.judgement.truths import truth_of
 
 SEEDS = {"small": 3, "full": 30}
@@ -91,7 +92,7 @@ def make_one(trainer: Trainer, case: Case, root: Path) -> bool:
 
 def _trained(trainer: Trainer, case: Case) -> Recording:
     logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
+    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, guarded():
         warnings.simplefilter("ignore")
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             return trainer.train(case)

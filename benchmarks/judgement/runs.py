@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Run:
     """A run that was made: what it logged, and the truth.
 
     Attributes:
-        updates: One object an update: step, attempt and metrics.
+        updates: One object an update: step, attempt, metrics, and the readings of a hook.
         failure: The exception that ended it; "" without one.
     """
 
@@ -97,6 +97,18 @@ def read(folder: Path, root: Path | None = None) -> Run:
     return Run(name, Truth(**document), [_numbered(row) for row in rows], failure)
 
 
+def with_hook(run: Run) -> Run:
+    """The run as watchstep's hook would log it: with the readings of its guard.
+
+    They belong to the chain of every fault that works through gradients.
+    """
+    updates = [{**row, "metrics": {**row["hook"], **row["metrics"]}} for row in run.updates]
+    added = dict.fromkeys(name for row in run.updates for name in row["hook"])
+    is_slow_alone = run.truth.fault == "slowdown"
+    chain = run.truth.chain if is_slow_alone else (*run.truth.chain, *added)
+    return replace(run, updates=updates, truth=replace(run.truth, chain=chain))
+
+
 def runs_below(root: Path) -> Iterator[Run]:
     """Every complete run below a folder, by name."""
     for truth in sorted(root.rglob("truth.json")):
@@ -110,10 +122,16 @@ def finite_or_none(value: float) -> float | None:
 
 def worded(update: Mapping[str, Any]) -> dict[str, Any]:
     """An update as JSON has it: numbers that are not finite are words."""
-    metrics = {name: number_to_json(value) for name, value in update["metrics"].items()}
-    return {**update, "metrics": metrics}
+    return _with_numbers(update, number_to_json)
 
 
 def _numbered(update: Mapping[str, Any]) -> dict[str, Any]:
-    metrics = {name: number_from_json(value) for name, value in update["metrics"].items()}
-    return {**update, "metrics": metrics}
+    return _with_numbers(update, number_from_json)
+
+
+def _with_numbers(update: Mapping[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
+    parts = {
+        part: {name: convert(value) for name, value in update.get(part, {}).items()}
+        for part in ("metrics", "hook")
+    }
+    return {**update, **parts}

@@ -54,6 +54,30 @@ def test_a_share_without_gradient_is_told_and_told_over() -> None:
     assert guard.readings()["guard/parameters_without_gradient"] == 0.0
 
 
+def test_what_trained_and_is_frozen_later_counts() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    guard = Guard(optimizer := torch.optim.SGD(model.parameters(), lr=0.1), lambda _: Verdict())
+
+    before = trained(model, optimizer, guard)
+    model[0].requires_grad_(requires_grad=False)
+    after = trained(model, optimizer, guard)
+
+    assert not any("guard/parameters_without_gradient" in update for update in before)
+    assert [update["guard/parameters_without_gradient"] for update in after] == [0.5] * 12
+
+
+def test_what_gets_its_gradient_in_some_step_of_an_update_is_trained() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(3, 2))
+    guard = Guard(optimizer := torch.optim.SGD(model.parameters(), lr=0.1), lambda _: Verdict())
+
+    for parts in ([model[0]], [model[0], model[1]]):
+        model.zero_grad()
+        sum(part(torch.ones(2, 3)).sum() for part in parts).backward()
+        optimizer.step()
+
+    assert guard.readings()["guard/parameters_without_gradient"] == 0.0
+
+
 def test_a_rate_of_zero_is_seen_at_once_and_a_step_of_nothing_at_the_tenth() -> None:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)

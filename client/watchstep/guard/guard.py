@@ -168,7 +168,7 @@ class Guard:
         self._tally = Tally()
         self._boundary = Boundary(f"watchstep's guard of {self.name}")
         self._notes: dict[str, float] = {}
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row = self._most_gradients = 0
         self._unclipped: Measured | None = None
         self._clipped: set[int] = set()
         self._skip_on_device = skip_on_device
@@ -215,7 +215,7 @@ class Guard:
         groups); every `slow_every` steps, and at steps 10, 50 and 100, `guard/frozen_parameters`
         (elements whose second moment is infinite) and `guard/update_ratio` (size of a step over
         size of the weights). From its first time on: `guard/parameters_without_gradient` (share of
-        the trainable parameters that a step found without one, 0 to 1) and
+        the trained parameters that no step of the update found with one, 0 to 1) and
         `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the guard sees them).
         """
         return self._tally.take()
@@ -317,8 +317,9 @@ class Guard:
 
     def _decide(self) -> None:
         gradients = gradients_of(self.optimizer)
+        self._most_gradients = max(self._most_gradients, len(gradients))
         self._tally.optimizer(
-            without_gradient(parameters_of(self.optimizer), len(gradients)),
+            without_gradient(parameters_of(self.optimizer), len(gradients), self._most_gradients),
             largest_learning_rate(self.optimizer),
         )
         self._clipped.clear()

@@ -201,18 +201,21 @@ def largest_learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
     return max(numbers) if len(numbers) == len(rates) else None
 
 
-def without_gradient(parameters: Sequence[torch.Tensor], gradients: int) -> float:
-    """Share of the trainable parameters that a step finds without a gradient, 0 to 1.
+def without_gradient(parameters: Sequence[torch.Tensor], gradients: int, most: int) -> float:
+    """Share of the trained parameters that a step finds without a gradient, 0 to 1.
 
-    All of them, step after step: the loss does not depend on what the optimizer holds.
+    All of them, step after step: the loss does not depend on what the optimizer holds. What never
+    had one because it is frozen (`requires_grad` is False) is not trained and does not count.
 
     Args:
         parameters: Of all groups.
         gradients: How many of them have a gradient.
+        most: How many had one in the step that had most.
     """
     if gradients == len(parameters):
         return 0.0
     missing = sum(p.requires_grad and p.grad is None for p in parameters)
+    missing = max(missing, most - gradients)
     return missing / (gradients + missing) if missing else 0.0
 
 

@@ -40,7 +40,7 @@ class Tally:
         """Add what the optimizer was given for a step.
 
         Args:
-            without_gradient: Share of its trainable parameters that have no gradient, 0 to 1.
+            without_gradient: Share of its trained parameters that have no gradient, 0 to 1.
             rate: The largest learning rate of its groups; None where only its device knows.
         """
         self._has_missed = self._has_missed or without_gradient > 0
@@ -61,7 +61,7 @@ class Tally:
         """The readings since the last call, and begin anew."""
         readings = {**self._sums, **self._latest}
         if self._missing and self._has_missed:
-            readings[WITHOUT_GRADIENT] = max(self._missing)
+            readings[WITHOUT_GRADIENT] = min(self._missing)
         if self._norms:
             readings[NORM] = worst(self._norms, math.fsum(_finite(self._norms)) / len(self._norms))
             readings[NORM_MAX] = worst(self._norms, max(_finite(self._norms), default=0.0))

@@ -394,7 +394,7 @@ def _speed(columns: Columns) -> Signs:
 
 
 def _gradient(columns: Columns) -> Signs:
-    signs: Signs = {}
+    signs = _missing_gradients(columns)
     for name in columns.of_role("grad_norm"):
         points = columns.finite(name)
         zeros = repeats(points, 3)
@@ -420,3 +420,15 @@ def _gradient(columns: Columns) -> Signs:
             )
         break
     return signs
+
+
+def _missing_gradients(columns: Columns) -> Signs:
+    """What the guard saw of parameters that got no gradient in the last reports."""
+    points = columns.finite("guard/parameters_without_gradient")[-3:]
+    share = min((value for _, value in points), default=0.0)
+    if share == 1.0:
+        return {"gradient_none": "no parameter that the optimizer holds gets a gradient"}
+    if share >= 0.5:
+        text = f"{100 * share:.0f} % of the parameter tensors get no gradient"
+        return {"gradient_missing": text}
+    return {}
