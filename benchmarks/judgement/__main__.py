@@ -83,12 +83,15 @@ def _score(options: argparse.Namespace) -> None:
         for run in runs.runs_below(options.runs)
         if options.half in {None, run.truth.half} and options.only in run.name
     ]
-    scores = [scoring.scored(run, tool(run)) for run in chosen]
-    print("\n".join(report.lines(scores)))
+    by_log = [scoring.scored(run, tool(run)) for run in chosen]
+    by_hook = [scoring.scored(run, tool(run)) for run in map(runs.with_hook, chosen)]
+    for word, scores in (("The log alone", by_log), ("With the hook's readings", by_hook)):
+        print(f"# {word}\n", *report.lines(scores), sep="\n", end="\n\n")
     if options.json is not None:
-        options.json.write_text(json.dumps(report.document(scores), indent=1) + "\n")
+        document = {"log": report.document(by_log), "hook": report.document(by_hook)}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.write is not None:
-        _replace(options.write, "\n".join(report.page(scores)))
+        _replace(options.write, "\n".join(report.page(by_log, by_hook)))
 
 
 def _tool(name: str) -> Callable[[Run], Answer]:

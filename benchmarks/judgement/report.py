@@ -31,8 +31,25 @@ def lines(scores: Sequence[Score]) -> list[str]:
     return [*_alarms(scores), "", *tables, *_limits(scores), "", *_causes(scores)]
 
 
-def page(scores: Sequence[Score]) -> list[str]:
-    """What a page of the documentation quotes."""
+def page(by_log: Sequence[Score], by_hook: Sequence[Score]) -> list[str]:
+    """What a page of the documentation quotes.
+
+    Args:
+        by_log: Of what the trainers logged.
+        by_hook: Of the same runs with what watchstep's hook adds.
+    """
+    return [
+        "With the readings of the hook's guard:",
+        "",
+        *_judged(by_hook),
+        "",
+        "By the log alone, as the post-mortem of a training without the hook has it:",
+        "",
+        *_judged(by_log),
+    ]
+
+
+def _judged(scores: Sequence[Score]) -> list[str]:
     return [
         *_shares(scores),
         "",

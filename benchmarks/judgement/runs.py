@@ -102,8 +102,8 @@ def with_hook(run: Run) -> Run:
 
     They belong to the chain of every fault that works through gradients.
     """
-    updates = [{**row, "metrics": {**row["hook"], **row["metrics"]}} for row in run.updates]
-    added = dict.fromkeys(name for row in run.updates for name in row["hook"])
+    updates = [{**row, "metrics": {**row.get("hook", {}), **row["metrics"]}} for row in run.updates]
+    added = dict.fromkeys(name for row in run.updates for name in row.get("hook", {}))
     is_slow_alone = run.truth.fault == "slowdown"
     chain = run.truth.chain if is_slow_alone else (*run.truth.chain, *added)
     return replace(run, updates=updates, truth=replace(run.truth, chain=chain))

@@ -43,7 +43,7 @@ def fired(rules: RuleSet, history: list[Update]) -> list[Transition]:
 def test_a_loss_that_leaves_its_start_at_once_began_to_there() -> None:
     lost = [3.5, 1770.0, 600.0, 174.0, 150.0, 370.0, 310.0, 490.0, 120.0, 480.0, 780.0]
 
-    assert onset(lost, is_whole_loss=True) == 1
+    assert onset(lost, is_loss=True, is_whole=True) == 1
     assert onset(lost) == len(lost) - 1
 
 

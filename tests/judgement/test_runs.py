@@ -45,3 +45,22 @@ def test_numbers_that_are_not_finite_and_the_last_words_survive_the_disk(tmp_pat
     assert list(kept.updates) == recording.updates
     assert kept.failure == "ValueError: loc is nan"
     assert kept.truth == truth
+
+
+def test_what_the_guard_of_a_hook_sees_is_kept_beside_the_log_and_scored_with_it(
+    tmp_path: Path,
+) -> None:
+    cnn = next(trainer for trainer in plain.TRAINERS if trainer.name == "cnn")
+    case = Case("cnn", 0, Fault("detached", at=1))
+
+    assert make_one(cnn, case, tmp_path)
+    broken = runs.read(tmp_path / case.folder)
+    hooked = runs.with_hook(broken)
+    by_log = scoring.scored(broken, answer(broken))
+    by_hook = scoring.scored(hooked, answer(hooked))
+
+    assert not any("guard/steps" in row["metrics"] for row in broken.updates)
+    assert all(row["metrics"]["guard/parameters_without_gradient"] > 0.5 for row in hooked.updates)
+    assert by_log.told is None
+    assert by_hook.told == 20
+    assert by_hook.cause == "nothing-trained"

@@ -43,7 +43,7 @@ def fleet(folder: Path, runs: int, scale: float, lost: int = 0) -> Path:
             {**row, "train/grad_norm": scale * noise.uniform(0.8, 1.2)} for row in healthy_rows(20)
         ]
         if number < lost:
-            rows[15] = {**HEALTHY, "train/value_loss": "NaN"}
+            rows[15:] = [{**HEALTHY, "train/value_loss": "NaN"}] * 5
         run_of(folder / f"run-{number}" / "updates.jsonl", rows)
     return folder
 

@@ -77,13 +77,18 @@ def test_a_traceback_that_names_nan_is_a_divergence(tmp_path: Path) -> None:
     assert examined(log).verdict == "diverged"
 
 
-def test_a_run_that_goes_on_after_a_nan_has_diverged_and_one_that_explodes_has_not(
+def test_a_nan_that_lasts_is_divergence_one_that_passes_is_suspicious_and_a_leap_an_explosion(
     tmp_path: Path,
 ) -> None:
-    lost = [*healthy_rows(30), {**HEALTHY, "train/value_loss": "NaN"}, *healthy_rows(20)]
+    bad = {**HEALTHY, "train/value_loss": "NaN"}
+    lost = [*healthy_rows(30), bad, *healthy_rows(20), *[bad] * 3]
+    passing = [*healthy_rows(30), bad, *healthy_rows(20)]
     huge = [*healthy_rows(30), {**HEALTHY, "train/value_loss": 1e9}, *healthy_rows(20)]
 
     assert examined(run_of(tmp_path / "a" / "lost.jsonl", lost)).verdict == "diverged"
+    once = examined(run_of(tmp_path / "c" / "passing.jsonl", passing))
+    assert once.verdict == "suspicious"
+    assert "value_loss = nan) and is finite again" in once.verdict_because
     assert examined(run_of(tmp_path / "b" / "huge.jsonl", huge)).verdict == "exploded"
 
 

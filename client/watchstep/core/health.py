@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import (
     FALLING,
+    NONFINITE,
     ONSET_UPDATES,
     STANDSTILL,
     Holding,
@@ -53,7 +54,7 @@ class FiringAlert(NamedTuple):
     Attributes:
         metric: The reading that it is about; "" for alerts about events, texts and silence, which
             are the run's status and not its health.
-        stage: Its rule's label `stage`: "divergence", one of `STANDSTILL`, or none.
+        stage: Its rule's label `stage`: "divergence", `NONFINITE`, one of `STANDSTILL`, or none.
     """
 
     severity: Severity
@@ -73,19 +74,21 @@ def health_of(
         judged: Whether enough was reported to call the run healthy.
     """
     counted = [alert for alert in alerts if alert.metric]
-    critical = [
-        alert for alert in counted if alert.severity == "critical" and alert.stage not in STANDSTILL
-    ]
     latest = [list(row)[-REPORTS_KEPT:] for row in reports]
     lost = [row.count(False) for row in latest]
+    often = any(2 * count > REPORTS_KEPT for count in lost)
+    is_lost_now = often or any(row and not row[-1] for row in latest)
+    calm = STANDSTILL if is_lost_now else STANDSTILL | {NONFINITE}
+    critical = [
+        alert for alert in counted if alert.severity == "critical" and alert.stage not in calm
+    ]
     # One NaN may come of a mask that left nothing; all of five are no accident, whatever the
     # rules say. Where a critical alert says so too, the newest report is enough.
     says_lost = any(alert.stage == "divergence" for alert in critical)
     if says_lost or any(count >= REPORTS_KEPT for count in lost):
         return "diverged"
-    often = any(2 * count > REPORTS_KEPT for count in lost)
     if critical:
-        return "diverged" if often or any(row and not row[-1] for row in latest) else "exploded"
+        return "diverged" if is_lost_now else "exploded"
     if often or any(alert.severity != "info" for alert in counted):
         return "suspicious"
     return "healthy" if judged else "unjudged"
@@ -175,6 +178,10 @@ class HealthTracker:
     def lost_since(self) -> Mapping[str, Mark]:
         """For every core reading that is not finite, the first update of the unbroken run."""
         return self._attempt.lost_since
+
+    def fires(self, rule: str) -> bool:
+        """Whether an alert of this rule fires."""
+        return any(name == rule for name, _ in self._alerts)
 
     @property
     def diverging_rule(self) -> str:
@@ -277,8 +284,9 @@ class HealthTracker:
         name = self._reported(transition)
         if not rows or not name:
             return began
-        is_whole_loss = rows[0][0].row == 1 and self._role(name) in FALLING
-        place = onset([readings.get(name) for _, readings in rows], is_whole_loss=is_whole_loss)
+        values = [readings.get(name) for _, readings in rows]
+        is_loss = self._role(name) in FALLING
+        place = onset(values, is_loss=is_loss, is_whole=rows[0][0].row == 1)
         return rows[place][0] if place < len(rows) - 1 else began
 
     def _reported(self, transition: Transition) -> str:

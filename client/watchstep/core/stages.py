@@ -20,6 +20,9 @@ set in 5 updates after it."""
 STANDSTILL = frozenset({"standstill", "unlearnt"})
 """Labels `stage` of rules that say that nothing is learnt any more, or ever was. No number of such
 a run has exploded, however critical it is to know of; of the second kind no update was good."""
+NONFINITE = "nonfinite"
+"""Label `stage` of rules that say that a core reading is not finite: once it is finite again, the
+weights are sound, and nothing has exploded."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100
@@ -123,18 +126,20 @@ class Story:
     leads: tuple[Lead, ...]
 
 
-def onset(values: Sequence[float | None], *, is_whole_loss: bool = False) -> int:
+def onset(values: Sequence[float | None], *, is_loss: bool = False, is_whole: bool = False) -> int:
     """The first evidence of what an alert shows: a rule often needs many updates to be sure.
 
     Args:
         values: Of the alert's metric, oldest first, None where it was not reported; the last one
             is that of the update at which the rule began to hold.
-        is_whole_loss: Whether they are a loss since its first report, which should only fall.
+        is_loss: Whether they should only fall.
+        is_whole: Whether they begin with the metric's first report.
 
     Returns:
         The place from which on the metric was never finite again; for a level, from which on
         it stayed on one side of the level that it had kept before, or of a loss, where that is
-        too short to tell, far above all of it. The last place where nothing shows.
+        too short to tell, far above all of it. Where a loss has climbed step by step, the place
+        from which on it stayed above its best stretch. The last place where nothing shows.
     """
     points = [(at, value) for at, value in enumerate(values) if value is not None]
     first = len(values) - 1
@@ -151,11 +156,25 @@ def onset(values: Sequence[float | None], *, is_whole_loss: bool = False) -> int
             continue  # The one before is no better, so that it began earlier, if here at all.
         earlier = [value for _, value in points[max(place - _SETTLED, 0) : place]]
         level = _level(earlier)
-        if level is None and is_whole_loss:
+        if level is None and is_loss and is_whole:
             level = -math.inf, _FAR_ABOVE * max(map(abs, earlier))
         if level is not None and (low > level[1] or high < level[0]):
             first = at
-    return first
+    return _above_best(points, first) if is_loss and first == len(values) - 1 else first
+
+
+def _above_best(points: Sequence[tuple[int, float]], last: int) -> int:
+    """From where on a loss stayed above the stretch of `_SETTLED` reports in which it was best."""
+    if not points or not math.isfinite(points[-1][1]):
+        return last
+    stretches = [
+        [value for _, value in points[at : at + _SETTLED]]
+        for at in range(len(points) - _SETTLED + 1)
+    ]
+    levels = [level for stretch in stretches if (level := _level(stretch)) is not None]
+    highest = min(levels, key=sum, default=(0.0, math.inf))[1]
+    place = next((at for at in range(len(points) - 1, -1, -1) if points[at][1] <= highest), None)
+    return last if place is None else points[min(place + 1, len(points) - 1)][0]
 
 
 def _level(values: Sequence[float]) -> tuple[float, float] | None:
@@ -306,10 +325,10 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
             waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
-        whole_loss = len(column) == mark.row and rules.role(alert.metric) in FALLING
+        whole, is_loss = len(column) == mark.row, rules.role(alert.metric) in FALLING
         place = len(column)
         if alert.metric and alert.severity != "info":
-            place = onset(column, is_whole_loss=columns.is_whole and whole_loss)
+            place = onset(column, is_loss=is_loss, is_whole=columns.is_whole and whole)
         row = mark.row - len(column) + place
         first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
         holdings.append(Holding(alert.rule, "", alert.severity, mark, first))

@@ -13,7 +13,7 @@ from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
-from watchstep.core.stages import STANDSTILL, Mark
+from watchstep.core.stages import NONFINITE, STANDSTILL, Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -33,19 +33,6 @@ MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
 DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
-
-_LOST = frozenset(
-    {
-        "LossNonFinite",
-        "LossesStayNonFinite",
-        "GradientStaysNonFinite",
-        "ZeroLossHidesNaN",
-        "LossMissing",
-        "LossDoubled",
-        "ParametersNonFinite",
-    }
-)
-"""Shipped rules that say that the numbers are lost, also where no core reading shows it."""
 
 EndWord = Literal["finished", "failed", "halted", "preempted", ""]
 """How a run ended; "" where the log does not say."""
@@ -86,7 +73,7 @@ class Episode:
 
     Attributes:
         row: Position among the log's updates with readings, from 1.
-        explodes: Unless it says that nothing is learnt.
+        explodes: Unless it says that nothing is learnt, or tells of a number that may come back.
     """
 
     rule: str
@@ -298,7 +285,6 @@ def fold(
 
 def _tracker(rules: RuleSet) -> HealthTracker:
     labels = {rule.name: rule.labels.get("stage", "") for rule in rules.rules}
-    labels |= dict.fromkeys(_LOST, "divergence")
     return HealthTracker(rules.role, rules.canonical, lambda name: labels.get(name, ""))
 
 
@@ -417,7 +403,7 @@ def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
         if transition.severity == "critical":
             at = summary.rules.index.get(transition.rule)
             stage = "" if at is None else summary.rules.rules[at].labels.get("stage", "")
-            explodes = stage not in STANDSTILL
+            explodes = stage not in STANDSTILL and stage != NONFINITE
             episode = Episode(transition.rule, transition.action, max(summary.count, 1), explodes)
             summary.critical.append(episode)
     span = summary.spans.get(key)

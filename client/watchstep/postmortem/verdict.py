@@ -10,6 +10,7 @@ from watchstep.core.error_texts import SAYS_NONFINITE
 from watchstep.core.health import REPORTS_TO_JUDGE
 from watchstep.core.rules import filled
 from watchstep.core.ruleset import RuleSet
+from watchstep.core.stages import NONFINITE
 from watchstep.core.updates import Action, Severity
 from watchstep.postmortem.log_summary import DEATHS, AlertSpan, Episode, LogSummary
 
@@ -69,8 +70,9 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     """The verdict on a fold, and which of its meanings holds.
 
     It is the health of the last attempt, and how it ended. A critical alert counts also when it
-    ceased: the run has exploded and went on. The numbers are lost too when the log breaks off
-    within a few updates of the demand to halt, or when the trainer says so in words.
+    ceased, for the run has exploded and went on; unless its rule says when its level has come
+    back. The numbers are lost too when the log breaks off within a few updates of the demand to
+    halt, or when the trainer says so in words.
 
     Args:
         summary: Of the log.
@@ -80,7 +82,8 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     if lost:
         return "diverged", lost
     critical = [episode for episode in summary.critical if episode.rule not in DEATHS]
-    exploding = next((episode.rule for episode in critical if episode.explodes), "")
+    lasting = (each for each in critical if each.explodes and not _came_back(each, summary))
+    exploding = next((episode.rule for episode in lasting), "")
     if exploding:
         return (
             "exploded",
@@ -90,7 +93,7 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
         hung = f"the trainer hung: {summary.hung}"
         return "died", hung if summary.failure is None else VERDICTS["died"]
     if critical:
-        return "suspicious", f"{critical[0].rule} fired: nothing is learnt"
+        return "suspicious", _not_exploded(critical[0], summary, unit)
     suspicion = _suspicious_because(summary)
     if suspicion:
         return "suspicious", suspicion
@@ -98,6 +101,24 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     if word == "healthy" and summary.names and not summary.known_names():
         word = "unjudged"
     return word, VERDICTS[word]
+
+
+def _came_back(episode: Episode, summary: LogSummary) -> bool:
+    """Whether the level that a rule is about is what it was before, by the rule's own word."""
+    rule = summary.rules.rules[summary.rules.index[episode.rule]]
+    return bool(rule.clear) and not summary.tracker.fires(episode.rule)
+
+
+def _not_exploded(episode: Episode, summary: LogSummary, unit: str) -> str:
+    """What a critical alert says that is no explosion: nothing is learnt, or a number came back."""
+    rule = summary.rules.rules[summary.rules.index[episode.rule]]
+    spans = [span for span in summary.spans.values() if span.rule == episode.rule]
+    began = f"at {unit} {spans[0].first_update} ({spans[0].reason}) " if spans else ""
+    if rule.labels.get("stage") == NONFINITE:
+        return f"a core reading was not finite {began}and is finite again"
+    if episode.explodes:
+        return f"{episode.rule} fired {began}and the level has come back since"
+    return f"{episode.rule} fired: nothing is learnt"
 
 
 def _suspicious_because(summary: LogSummary) -> str:
@@ -157,6 +178,7 @@ def _ended_of_it(summary: LogSummary) -> Episode | None:
         for episode in summary.critical
         # A proof of a bug in the code demands a halt, but is no ruin by itself.
         if episode.action >= Action.HALT
+        and episode.explodes
         and "BeyondBound" not in episode.rule
         and episode.rule not in DEATHS
     ]

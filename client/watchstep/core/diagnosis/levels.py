@@ -163,7 +163,8 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     middle = levels[(low + top) // 2]
     base = math.log(max(levels[low], 1e-300))
     bend = (math.log(max(middle, 1e-300)) - base) / (math.log(levels[top]) - base)
-    return Climb(points[low][0], levels[low], peak, top - low + 1, bend)
+    # A level is the median of three reports, so its own row is the middle one.
+    return Climb(points[max(low - 1, 0)][0], levels[low], peak, top - low + 1, bend)
 
 
 def stood_still(points: Points, share: float = 0.02) -> bool:

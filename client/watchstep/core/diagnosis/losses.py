@@ -71,7 +71,7 @@ def _most(columns: Columns, names: list[str]) -> str:
 def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
     """What kind of leap: how far, against where the loss started, and what came after."""
     where = columns.where(jump.row)
-    text = f"{name} rose from {jump.before:.4g} to {jump.after:.4g} at {where}"
+    text = f"{name} rose from {jump.before:.4g} to {jump.first:.4g} at {where}"
     signs: Signs = {"loss_leapt": text}
     if jump.factor >= HUGE:
         signs["loss_leapt_far"] = f"{name} rose {jump.factor:.3g}-fold at {where}"
@@ -415,7 +415,7 @@ def _gradient(columns: Columns) -> Signs:
         jump = leap(points, 3.0)
         if jump is not None and "gradient_dropped" not in signs:
             signs["gradient_rose"] = (
-                f"{name} rose from {jump.before:.3g} to {jump.after:.3g} at"
+                f"{name} rose from {jump.before:.3g} to {jump.first:.3g} at"
                 f" {columns.where(jump.row)}"
             )
         break

@@ -53,7 +53,7 @@ def _policy(columns: Columns) -> Signs:
         jump = leap(columns.finite(name), 5.0)
         if jump is not None and columns.family != "supervised":
             signs["policy_loss_leapt"] = (
-                f"the size of {name} rose from {jump.before:.3g} to {jump.after:.3g} at"
+                f"the size of {name} rose from {jump.before:.3g} to {jump.first:.3g} at"
                 f" {columns.where(jump.row)}"
             )
             break
@@ -119,7 +119,7 @@ def _kl(columns: Columns) -> Signs:
     jump = leap(kls, 3.0)
     if jump is not None:
         signs["kl_leapt"] = (
-            f"{name} rose from {jump.before:.3g} to {jump.after:.3g} at {columns.where(jump.row)}"
+            f"{name} rose from {jump.before:.3g} to {jump.first:.3g} at {columns.where(jump.row)}"
         )
     for other in columns.of_role("kl"):
         points = columns.finite(other)

@@ -29,6 +29,8 @@ ASTRONOMIC = 1e6
 """No batch and no step does that to a loss; one giant weight does."""
 SUDDEN = 5
 """Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
+LEAST_CALM = 3
+"""Reports before a NaN that show a level at all."""
 UNREST = frozenset(
     {
         "spike",
@@ -55,6 +57,8 @@ def step_signs(columns: Columns, seen: Signs) -> Signs:
     signs = policy_signs(columns)
     signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
     signs |= _hidden(columns)
+    if "all_finite" in signs and "gradient_nonfinite" in signs:
+        signs["all_finite"] = f"but for gradients, {signs['all_finite']}"
     return signs | _ending(columns, seen | signs)
 
 
@@ -152,9 +156,11 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             )
             break
     else:
-        if any(point[0] < row for metric in columns.core for point in columns.finite(metric)):
+        before = [[at for at, _ in columns.finite(name) if at < row] for name in columns.core]
+        reports = min(SUDDEN, max(map(len, before), default=0))
+        if reports >= LEAST_CALM:
             signs["nonfinite_out_of_nothing"] = (
-                f"no loss had left its level in the {SUDDEN} reports before {columns.where(row)}"
+                f"no loss had left its level in the {reports} reports before {columns.where(row)}"
             )
     return signs
 
@@ -196,11 +202,12 @@ def _gradients(columns: Columns) -> Signs:
     core = columns.nonfinite()
     if not bad:
         return signs
+    finite_losses = core is None and bool(columns.core)
     text = f"the gradient was not finite in {len(bad)} of {len(columns)} updates"
     signs["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
-    if core is None and max(bad) < len(columns) - 1:
+    if finite_losses and max(bad) < len(columns) - 1:
         signs["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
-    elif core is None:
+    elif finite_losses:
         signs["gradient_only"] = "the losses were finite all the same"
     tail = range(len(columns) - 5, len(columns))
     if core is None and len(columns) >= 10 and bad.issuperset(tail):
@@ -214,8 +221,8 @@ def _scale(columns: Columns) -> Signs:
     if not columns.finite(name):
         name = next(iter(columns.of_role("scale")), "")
     scales = columns.finite(name) if name else []
-    if not scales:
-        return signs
+    if all(value == 1.0 for _, value in scales):
+        return signs  # Nothing is scaled, as in bfloat16.
     signs["loss_scaled"] = f"{name} = {scales[-1][1]:.4g}: a loss scaler is at work"
     falls = [(row, before, now) for (_, before), (row, now) in pairwise(scales) if now < before]
     if not falls:
@@ -277,6 +284,8 @@ def _ending(columns: Columns, seen: Signs) -> Signs:
                 signs["died_of_else"] = "its last words are not about NaN or infinity"
         elif "checkpoint" in text.lower() and "corrupt" in text.lower():
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
+    if "died_of_nan" in signs:
+        signs.pop("died_of_else", None)
     if columns.fired & {"RunLost", "RunStalled"}:
         signs["went_silent"] = "the run went silent without saying that it finished"
     if "all_finite" in seen and not seen.keys() & UNREST:

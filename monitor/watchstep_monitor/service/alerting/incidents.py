@@ -86,7 +86,8 @@ def _look_again(
     if incident is None:
         return
     further = STAGES.index(_stage(change, incident)) > STAGES.index(incident.stage)
-    if not further and not any(counts(alert) for alert in edges):
+    # What ceases to fire is no evidence of a cause.
+    if not further and not any(counts(alert) and alert.state == "firing" for alert in edges):
         return
     worse = further or before is None or rank(incident.worst) > rank(before.worst)
     change.keep_incident(diagnosed(change, incident, worse=worse))
