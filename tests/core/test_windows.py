@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from watchstep.core.arithmetic import ratio
 from watchstep.core.engine import RuleSet, State, step
-from watchstep.core.extremes import ExtremeWindow
+from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.spans import Span
@@ -251,6 +251,22 @@ def test_flat_needs_a_full_window_and_honours_its_tolerance() -> None:
 
     assert window.is_flat(0.0) == 0.0
     assert window.is_flat(0.01) == 1.0
+
+
+@given(st.lists(st.floats(-9.0, 9.0), min_size=10, max_size=40))
+def test_the_longest_window_keeps_its_extremes_alone_and_reads_what_a_window_wrote(values) -> None:
+    longest = Span(updates=100_000)
+    whole, window = AttemptExtremes(longest), ExtremeWindow(longest)
+    for value in values:
+        whole.push(value, 0.0)
+        window.push(value, 0.0)
+
+    for kind, dumped in ((AttemptExtremes, window.dump()), (ExtremeWindow, whole.dump())):
+        loaded = kind(longest)
+        loaded.load(dumped)
+        assert (loaded.smallest(), loaded.largest()) == (min(values), max(values))
+    assert len(whole.dump()[0]) == 1
+    assert not whole.values
 
 
 @given(st.lists(st.sampled_from([0.0, -0.0, 1.0, 1.5]), max_size=40), st.integers(1, 12))

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from watchstep.core import arithmetic, evaluator, nodes, windows
 from watchstep.core.evaluator import Advance, Evaluator, Push, RuleNode, Steps
-from watchstep.core.extremes import ExtremeWindow
+from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.nodes import Node
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
-from watchstep.core.spans import Span
+from watchstep.core.spans import LONGEST_WINDOW, Span
 from watchstep.core.windows import (
     CountWindow,
     LevelWindow,
@@ -347,15 +347,18 @@ class _Compiler:
         key = use.pushed.format(x=tree.parts[0])
         key = f"{use.window.__name__}({key}, {span}{', now' if use.now else ''})"
         x = self.node(tree.parts[0])
+        # Of the longest windows the extremes are those of the attempt, which take no room.
+        is_longest = name in ("min", "max") and span.updates == LONGEST_WINDOW
+        slot = WindowSlot(key, AttemptExtremes if is_longest else use.window, span)
         if key not in self.windows:
             place = len(self.windows)
-            self._place(WindowSlot(key, use.window, span))
+            self._place(slot)
             of_guard = _is_of_guard(tree)
             if span.seconds is not None:
                 self.before.append(evaluator.Expire(place, x, of_guard))
             push = _push(place, x if use.push is None else use.push(x), of_guard)
             (self.before if use.now else self.after).append(push)
-        return use.node(self._place(WindowSlot(key, use.window, span)), x, constant)
+        return use.node(self._place(slot), x, constant)
 
     def _place(self, window: WindowSlot) -> int:
         """Where a window stands among those of its kind."""

@@ -21,16 +21,27 @@ class ExtremeWindow(Window):
 
     The older values are a stack of running extremes, oldest on top, so that the oldest leaves by
     a pop; of the newer ones only the extremes are known. When the stack is used up, all values
-    become a new one. A window of updates that is not full yet counts as one that was full of
-    nothing, so that at every push one leaves.
+    become a new one.
 
     Attributes:
         values: All of them; a full window of updates drops its oldest by itself.
         highs, lows: The stacks, each upon a sentinel.
         high, low: Of the newer values.
+        room: Values that a window of updates can take before one has to leave.
     """
 
-    __slots__ = ("high", "highs", "least", "limit", "low", "lows", "seconds", "times", "values")
+    __slots__ = (
+        "high",
+        "highs",
+        "least",
+        "limit",
+        "low",
+        "lows",
+        "room",
+        "seconds",
+        "times",
+        "values",
+    )
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates
@@ -42,9 +53,12 @@ class ExtremeWindow(Window):
         self.lows = [math.inf]
         self.high = -math.inf
         self.low = math.inf
+        self.room = span.updates or 0
 
     def push(self, value: float, time: float) -> None:
-        if self.limit is not None:
+        if self.room > 0:
+            self.room -= 1
+        elif self.limit is not None:
             if len(self.highs) == 1:
                 self.turn()
             self.highs.pop()
@@ -64,9 +78,7 @@ class ExtremeWindow(Window):
         self.highs = [-math.inf, *accumulate(newest_first, max)]
         self.lows = [math.inf, *accumulate(newest_first, min)]
         if self.limit is not None:
-            room = self.limit - len(newest_first)
-            self.highs += self.highs[-1:] * room
-            self.lows += self.lows[-1:] * room
+            self.room = self.limit - len(newest_first)
         self.high, self.low = -math.inf, math.inf
 
     def forget(self) -> None:
@@ -106,6 +118,40 @@ class ExtremeWindow(Window):
         if self.limit is None:
             self.times = deque(map(float, times))
         self.turn()
+
+
+class AttemptExtremes(ExtremeWindow):
+    """Smallest and largest of the attempt: no value leaves a window of the longest kind.
+
+    Attributes:
+        size: Values so far.
+    """
+
+    __slots__ = ("size",)
+
+    def __init__(self, span: Span) -> None:
+        super().__init__(span)
+        self.size = 0
+
+    def push(self, value: float, _time: float) -> None:
+        self.size += 1
+        self.high = max(value, self.high)
+        self.low = min(value, self.low)
+
+    def smallest(self) -> float:
+        return UNKNOWN if self.size < self.least else self.low
+
+    def largest(self) -> float:
+        return UNKNOWN if self.size < self.least else self.high
+
+    def dump(self) -> Any:
+        low, high = [(self.low, 1)], [(self.high, self.size)]
+        return [low, high, [], self.size, self.size] if self.size else [[], [], [], 0, 0]
+
+    def load(self, dumped: Any) -> None:
+        lows, highs, _, _, self.size = dumped
+        self.low = min((value for value, _ in lows), default=math.inf)
+        self.high = max((value for value, _ in highs), default=-math.inf)
 
 
 def _candidates(values: Iterable[float], beaten: Any) -> _Numbered:
