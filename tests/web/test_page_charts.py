@@ -150,6 +150,8 @@ def test_a_logarithmic_scale_is_chosen_for_one_chart_and_kept_in_the_link(
 
     other = open_page(page.url)
     other.locator(".chart[data-loaded]").first.wait_for()
+    for unfold in other.get_by_text("Table and files").all():
+        unfold.click()
 
     assert "log=train%2Fapprox_kl" in page.url
     scales = other.locator("select[aria-label^=Vertical]").evaluate_all(
