@@ -269,6 +269,22 @@ def test_where_a_run_ran_from_which_code_and_how_it_ended_are_shown(
         assert fact in facts
 
 
+def test_a_death_alone_has_no_stages_and_is_told_what_helps_against_it(
+    open_page: OpenPage, service: str, client: httpx.Client
+) -> None:
+    trainer = Trainer(client, "out-of-memory").begin()
+    tell_healthy(trainer, 30)
+    trainer.log({}, {"kind": "failed", "error": "CUDA out of memory.", "oom": "device"})
+    trainer.send()
+
+    panel = open_page(f"{service}/runs/out-of-memory").locator(".incident")
+
+    panel.get_by_text("Make the batch or the sequences smaller").wait_for()
+    assert "Start again from the newest checkpoint" in panel.inner_text()
+    assert "Divergence" not in panel.inner_text()
+    assert "memory.." not in panel.inner_text()
+
+
 def test_an_alert_is_called_right_or_a_false_alarm_and_the_rule_counts_it(
     open_page: OpenPage, service: str, client: httpx.Client
 ) -> None:

@@ -149,7 +149,7 @@ function numbers({ run, incident }) {
     figure("Alerts firing", whole(run.counts.firing)),
     figure("Pinned checkpoint", run.checkpoint ? [`step ${whole(run.checkpoint.step)} `, el("small", { class: "mono quiet" }, run.checkpoint.path)] : "none"),
     figure("Lost updates", whole(run.counts.lost)),
-    run.trainer_did && figure("The trainer", el("small", {}, run.trainer_did)),
+    run.trainer_did && !incident && figure("The trainer", el("small", {}, run.trainer_did)),
     incident && !run.incident && figure("Last incident", when(incident.resolved_at)),
   );
 }
