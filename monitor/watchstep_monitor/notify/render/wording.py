@@ -204,8 +204,10 @@ def _since(notice: Notice) -> str:
     # Sequence numbers begin again with each attempt: compare them within one only.
     alerts, lasted = _worth_telling(notice), _lasted(notice)
     first = min(alerts, key=lambda alert: (alert.attempt, alert.first_update))
-    step = "" if notice.first_step is None else f"step {notice.first_step:,}, "
-    text = f"{step}update {first.first_update:,}, {_moment(notice.at - lasted)}"
+    place = f"update {first.first_update:,}"
+    if notice.first_step is not None:
+        place = f"step {notice.first_step:,}"
+    text = f"{place}, {_moment(notice.at - lasted)}"
     if notice.edge == "resolved":
         return f"{text}, over after {_span(lasted)}"
     return f"{text} ({_span(lasted)} ago)" if lasted >= timedelta(minutes=1) else text
