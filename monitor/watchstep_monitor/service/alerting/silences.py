@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
-MOST_MATCHERS = 16
 FRESH_S = 1.0
 """How old they may be where another process can add some."""
 

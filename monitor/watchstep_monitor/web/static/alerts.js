@@ -33,14 +33,9 @@ export async function show(place) {
     silences,
   );
 
-  function change(fields) {
+  function change(fields, rows = A_PAGE) {
     Object.assign(query, { cursor: null }, fields);
-    most = A_PAGE;
-    return refresh();
-  }
-
-  function show(count) {
-    most = count;
+    most = rows;
     return refresh();
   }
 
@@ -57,7 +52,7 @@ export async function show(place) {
     try {
       const [answer, quiet] = await Promise.all([chosen(), get("/api/v1/silences")]);
       refill(list, [query, answer.items], () => (answer.items.length ? table(answer.items, refresh) : nothing(query)));
-      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.left && el("button", { type: "button", onclick: () => show(most + A_PAGE) }, "Show more"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
+      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.left && el("button", { type: "button", onclick: () => change({}, most + A_PAGE) }, "Show more"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
       refill(silences, quiet.items, () => [el("h2", {}, "Silences"), silenceTable(quiet.items, refresh)]);
     } catch (error) {
       fill(list, trouble(error, refresh));
