@@ -31,6 +31,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from service.http_kit import until  # noqa: E402
 from watchstep.core.engine import State, step  # noqa: E402
 from watchstep.core.updates import Update  # noqa: E402
 from watchstep_monitor.service.clock import to_us  # noqa: E402
@@ -40,11 +41,11 @@ from watchstep_monitor.service.run_state.records import (  # noqa: E402
     StateSnapshot,
 )
 from watchstep_monitor.service.run_state.rulebook import RuleBook  # noqa: E402
-from watchstep_monitor.service.run_state.run_cache import LiveRun  # noqa: E402
+from watchstep_monitor.service.run_state.run_cache import Fold  # noqa: E402
 from watchstep_monitor.store.opening import StoreOptions, open_store  # noqa: E402
 from watchstep_monitor.store.transaction import SqlTransaction  # noqa: E402
 from web.conftest import ARGUMENTS  # noqa: E402 - the path comes first
-from web.stage import Trainer, healthy_readings, serving, tell_explosion, until  # noqa: E402
+from web.stage import Trainer, healthy_readings, serving, tell_explosion  # noqa: E402
 
 TIMES = 5
 SNAPSHOTS: dict[tuple[tuple[str, ...], int], StateSnapshot] = {}
@@ -140,19 +141,20 @@ def append(
     record = replace(seen, version=seen.version + 1, health="healthy", **at)
     transaction.append(seen.run, chunk)
     transaction.advance(record, seen)
-    transaction.save_snapshot(seen.run, judged(seen, chunk, book))
+    transaction.save_snapshot(seen.run, judged(chunk, book))
     return record
 
 
-def judged(seen: RunRecord, chunk: list[Update], book: RuleBook) -> StateSnapshot:
+def judged(chunk: list[Update], book: RuleBook) -> StateSnapshot:
     """The rule state after the last updates of a chunk; of runs alike one is made for all."""
     key = (tuple(chunk[-1].readings), chunk[-1].seq)
     if key not in SNAPSHOTS:
-        live = LiveRun(seen, book.for_tags({}), book.version, State(book.for_tags({})))
+        rules = book.for_tags({})
+        fold = Fold(State(rules))
         for update in chunk[-4:]:
-            step(live.rules, live.engine, update)
-            live.note([update])
-        SNAPSHOTS[key] = live.snapshot()
+            step(rules, fold.engine, update)
+            fold.note(rules, [update])
+        SNAPSHOTS[key] = fold.snapshot()
     return SNAPSHOTS[key]
 
 

@@ -155,6 +155,28 @@ HUNG = {"since_s": 720.0, "innermost": "train.py:212 all_reduce", "moving": Fals
             {"alerts": (EVENT,), "status": "stalled", "hung": HUNG},
         ),
         (
+            "r: no update for 12 min, hangs in all_reduce (train.py:40)",
+            {
+                "alerts": (EVENT,),
+                "status": "stalled",
+                "hung": {
+                    **HUNG,
+                    "innermost": "distributed_c10d.py:2810 all_reduce",
+                    "own_line": "train.py:40 main",
+                },
+            },
+        ),
+        (
+            "Still open, r: no update for 2 h 0 min, hangs in all_reduce (train.py:212)",
+            {
+                "alerts": (EVENT,),
+                "status": "stalled",
+                "hung": HUNG,
+                "edge": "repeat",
+                "at": START + timedelta(hours=2),
+            },
+        ),
+        (
             "r: nothing heard for 5 min, last at step 90",
             {
                 "alerts": (EVENT,),
@@ -166,7 +188,7 @@ HUNG = {"since_s": 720.0, "innermost": "train.py:212 all_reduce", "moving": Fals
         ("r: preempted at step 90", {"alerts": (), "edge": "preempted", "last_step": 90}),
         ("r: finished at step 90", {"alerts": (), "edge": "finished", "last_step": 90}),
         (
-            "Warning, r: the KL is large since step 5",
+            "Warning, r: the KL is large, since step 5",
             {
                 "alerts": (alert(severity="warning", summary="The KL is large."),),
                 "first_step": 5,
@@ -195,6 +217,48 @@ def test_a_death_comes_with_the_end_of_its_traceback_where_it_ran_and_what_helps
     for kind, body in KINDS.items():
         if kind not in {"alertmanager", "webhook"}:
             assert "line 19" in body(died, receiver(kind))
+
+
+def test_a_hang_is_told_from_when_it_began_and_not_from_when_it_was_told():
+    words = dict(worded(notice(alerts=(EVENT,), status="stalled", hung=HUNG)).points)
+
+    assert words["Since"].endswith("2026-11-23 03:59:05 UTC (12 min ago)")
+
+
+def test_the_words_of_a_death_stand_in_the_message_once():
+    error = "torch.OutOfMemoryError: CUDA out of memory."
+    died = notice(
+        alerts=(EVENT,),
+        status="failed",
+        error=error,
+        diagnosis=f"The trainer died: {error}",
+        trainer_did=f"died at update 41: {error}",
+    )
+
+    points = dict(worded(died).points)
+
+    assert error.rstrip(".") in points["What"]
+    assert points["Trainer"] == "died at update 41"
+    assert "Likely cause" not in points
+
+
+def test_a_message_shows_the_reading_that_its_alert_is_about():
+    climbs = alert(metric="train/grad_norm", reading=4860.0)
+    began = alert(id="al-2", metric="train/grad_norm", reading=20.0, severity="info")
+
+    words = worded(notice(alerts=(climbs, began), readings={"train/grad_norm": 9e9}))
+
+    assert words.readings[0] == ("train/grad_norm", "4860")
+
+
+def test_mere_information_is_neither_counted_in_the_title_nor_the_beginning():
+    early = alert(id="al-2", severity="info", first_update=1_000, since=START - timedelta(hours=1))
+
+    words = worded(notice(run="r", alerts=(NAN, early), status="running"))
+
+    assert words.title == "r: train/loss is NaN"
+    assert dict(words.points)["Since"].startswith("update 1,098, 2026-11-23 04:11:05 UTC")
+    assert "Also" not in dict(words.points)["What"]
 
 
 def test_a_message_links_to_pages_and_to_what_can_be_done_and_to_no_json():

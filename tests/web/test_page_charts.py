@@ -150,6 +150,8 @@ def test_a_logarithmic_scale_is_chosen_for_one_chart_and_kept_in_the_link(
 
     other = open_page(page.url)
     other.locator(".chart[data-loaded]").first.wait_for()
+    for unfold in other.get_by_text("Table and files").all():
+        unfold.click()
 
     assert "log=train%2Fapprox_kl" in page.url
     scales = other.locator("select[aria-label^=Vertical]").evaluate_all(
@@ -265,6 +267,22 @@ def test_where_a_run_ran_from_which_code_and_how_it_ended_are_shown(
     facts = page.locator("section[aria-label=Configuration]").inner_text()
     for fact in ("node-7", "ada", "0123456789ab, with changes", "torch 2.3.1", "0.1"):
         assert fact in facts
+
+
+def test_a_death_alone_has_no_stages_and_is_told_what_helps_against_it(
+    open_page: OpenPage, service: str, client: httpx.Client
+) -> None:
+    trainer = Trainer(client, "out-of-memory").begin()
+    tell_healthy(trainer, 30)
+    trainer.log({}, {"kind": "failed", "error": "CUDA out of memory.", "oom": "device"})
+    trainer.send()
+
+    panel = open_page(f"{service}/runs/out-of-memory").locator(".incident")
+
+    panel.get_by_text("Make the batch or the sequences smaller").wait_for()
+    assert "Start again from the newest checkpoint" in panel.inner_text()
+    assert "Divergence" not in panel.inner_text()
+    assert "memory.." not in panel.inner_text()
 
 
 def test_an_alert_is_called_right_or_a_false_alarm_and_the_rule_counts_it(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from web.stage import Trainer, serving, tell_many
+from web.stage import Trainer, serving, tell_explosion, tell_many
 
 pytestmark = pytest.mark.long
 
@@ -81,3 +82,35 @@ def test_a_run_told_of_after_the_list_was_read_is_in_the_next_answer(crowded: st
 
         assert answer["items"][0]["run"] == "late-comer"
         assert answer["total"] == before + 1
+
+
+def test_the_first_chart_is_asked_for_first_and_the_scales_once(
+    open_page: OpenPage, crowded: str
+) -> None:
+    page = open_page("about:blank")
+    paths: list[str] = []
+    page.on("request", lambda request: paths.append(request.url.split("?")[0].split("/")[-1]))
+
+    page.goto(f"{crowded}/runs/sweep-00001")
+    page.locator(".chart[data-loaded]").first.wait_for()
+
+    assert paths.index("series") < paths.index("timeline")
+    assert paths.count("scales") == 1
+
+
+def test_of_hundreds_of_alerts_the_gravest_and_oldest_come_first(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    with serving(tmp_path) as url, httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(6):
+            tell_explosion(Trainer(client, f"bad-{number}").begin(), burst=60)
+        page = open_page(f"{url}/alerts")
+        page.locator("tbody tr").first.wait_for()
+
+        severities = page.locator("tbody td:nth-child(3)").all_inner_texts()
+        assert len(severities) == 100
+        assert severities == sorted(severities, key=["critical", "warning", "info"].index)
+        assert page.locator("tbody .run-link").first.inner_text() == "bad-0"
+
+        page.get_by_role("button", name="Show more").click()
+        page.locator("tbody tr").nth(100).wait_for()

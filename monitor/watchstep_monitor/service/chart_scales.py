@@ -8,6 +8,7 @@ from typing import Any
 
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.thresholds import zones
+from watchstep_monitor.service.run_state.run_cache import is_looked_at
 
 
 def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -18,7 +19,7 @@ def scales(rules: RuleSet, latest: Mapping[str, float]) -> dict[str, dict[str, A
     are those of now; open ends of zones are None.
     """
     by_metric = {}
-    for name in latest:
+    for name in (each for each in latest if is_looked_at(rules, each)):
         lines = rules.thresholds(name, latest, parts=True)
         if lines:
             thresholds = [

@@ -93,7 +93,7 @@ def title(notice: Notice) -> str:
     if not prefix and notice.alerts and weight(notice) != "critical":
         prefix = weight(notice).capitalize()
     head = f"{prefix}, {notice.run}" if prefix else notice.run
-    more = len(_audible(notice)) - 1
+    more = len(_worth_telling(notice)) - 1
     others = f" (and {more} more)" if more > 0 else ""
     goes_on = notice.status != "halted" or notice.edge in {"resolved", *_OF_THE_RUN}
     halted = "" if goes_on else ", halted"
@@ -114,7 +114,7 @@ def weight(notice: Notice) -> Severity:
 def _happened(notice: Notice) -> str:
     if notice.edge in _OF_THE_RUN:
         return f"{notice.edge}{_at_step(notice.last_step)}"
-    alerts = _audible(notice)
+    alerts = _worth_telling(notice)
     if not alerts:
         return "an incident without alerts"
     worst = alerts[0]
@@ -122,14 +122,14 @@ def _happened(notice: Notice) -> str:
     since = _at_step(notice.first_step, "since") if worst.metric else ""
     if worst.metric and not by_status and not math.isfinite(worst.reading):
         by_status = f"{worst.metric} is {'NaN' if math.isnan(worst.reading) else 'infinite'}{since}"
-    return by_status or f"{_summary(worst)}{since}"
+    return by_status or _summary(worst) + (since and f",{since}")
 
 
 def _of_status(notice: Notice) -> str:
     if notice.status == "failed":
         return f"{_death(notice)}{_at_step(notice.last_step)}"
     if notice.status == "stalled" and notice.hung is not None:
-        return _hanging(notice.hung)
+        return _hanging(notice, notice.hung)
     if notice.status in {"lost", "stalled"}:
         newest = f", last{_at_step(notice.last_step)}" if notice.last_step is not None else ""
         return f"nothing heard for {_silence(notice)}{newest}"
@@ -148,13 +148,13 @@ def _death(notice: Notice) -> str:
     return clip(line(notice.error.strip().partition("\n")[0]), 90) or "the trainer died"
 
 
-def _hanging(hung: Mapping[str, object]) -> str:
+def _hanging(notice: Notice, hung: Mapping[str, object]) -> str:
     place, _, function = str(hung.get("innermost") or "").partition(" ")
-    since = hung.get("since_s")
-    lasted = f" for {_span(timedelta(seconds=since))}" if isinstance(since, int | float) else ""
+    # A person looks into the training's own file, not into the library that hangs.
+    line = str(hung.get("own_line") or "").partition(" ")[0] or place
     verb = "is slow" if hung.get("moving") else "hangs"
-    where = f"{function} ({place})" if function else place
-    return f"no update{lasted}" + (f", {verb} in {where}" if where else "")
+    where = f"{function} ({line})" if function else line
+    return f"no update for {_span(_lasted(notice))}" + (f", {verb} in {where}" if where else "")
 
 
 def _silence(notice: Notice) -> str:
@@ -166,14 +166,22 @@ def _at_step(step: int | None, word: str = "at") -> str:
     return "" if step is None else f" {word} step {step:,}"
 
 
-def _audible(notice: Notice) -> list[AlertView]:
-    """Without those that somebody silenced, unless nothing is left then."""
-    loud = [alert for alert in notice.alerts if not alert.silenced]
+def _worth_telling(notice: Notice) -> list[AlertView]:
+    """Without mere information and what somebody silenced, unless nothing is left then."""
+    loud = [each for each in notice.alerts if not each.silenced and each.severity != "info"]
     return loud or list(notice.alerts)
 
 
+def _lasted(notice: Notice) -> timedelta:
+    """How long it has gone on; a hang began before the trainer told of it."""
+    begun = min(alert.since for alert in _worth_telling(notice))
+    since_s = (notice.hung or {}).get("since_s")
+    told_after = timedelta(seconds=since_s if isinstance(since_s, int | float) else 0)
+    return max(notice.at - begun, told_after if notice.status == "stalled" else timedelta())
+
+
 def _what(notice: Notice) -> str:
-    alerts = _audible(notice)
+    alerts = _worth_telling(notice)
     if not alerts:
         return ""
     worst = alerts[0]
@@ -194,14 +202,15 @@ def _since(notice: Notice) -> str:
     if not notice.alerts or notice.edge == "test":
         return ""
     # Sequence numbers begin again with each attempt: compare them within one only.
-    first = min(notice.alerts, key=lambda alert: (alert.attempt, alert.first_update))
-    begun = min(alert.since for alert in notice.alerts)
-    step = "" if notice.first_step is None else f"step {notice.first_step:,}, "
-    text = f"{step}update {first.first_update:,}, {_moment(begun)}"
+    alerts, lasted = _worth_telling(notice), _lasted(notice)
+    first = min(alerts, key=lambda alert: (alert.attempt, alert.first_update))
+    place = f"update {first.first_update:,}"
+    if notice.first_step is not None:
+        place = f"step {notice.first_step:,}"
+    text = f"{place}, {_moment(notice.at - lasted)}"
     if notice.edge == "resolved":
-        return f"{text}, over after {_span(notice.at - begun)}"
-    lasted = (notice.at - begun).total_seconds()
-    return f"{text} ({_span(notice.at - begun)} ago)" if lasted >= 60 else text
+        return f"{text}, over after {_span(lasted)}"
+    return f"{text} ({_span(lasted)} ago)" if lasted >= timedelta(minutes=1) else text
 
 
 def _where(notice: Notice) -> str:
@@ -211,6 +220,9 @@ def _where(notice: Notice) -> str:
 
 def _cause(notice: Notice) -> str:
     if notice.edge == "test":
+        return ""
+    # What a death leaves behind is said under What already.
+    if notice.error and notice.error.rstrip(". ") in notice.diagnosis:
         return ""
     if notice.diagnosis:
         sure = notice.confidence
@@ -227,7 +239,7 @@ def _trainer(notice: Notice) -> str:
         newest = max((alert.last_update for alert in notice.alerts), default=0)
         return f"has sent nothing since update {newest:,}"
     if notice.trainer_did:
-        return notice.trainer_did
+        return notice.trainer_did.partition(": ")[0] if notice.error else notice.trainer_did
     acting = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
     if acting:
         return f"was asked to {acting[0].action} by {acting[0].rule}; has not said what it did"
@@ -279,7 +291,10 @@ def _resume(notice: Notice) -> str:
 def _readings(notice: Notice) -> tuple[tuple[str, str], ...]:
     newest = dict(notice.readings)
     # What raised the alert stands first, with the value that raised it.
-    raised = {a.metric: a.reading for a in notice.alerts if a.metric}
+    raised: dict[str, float] = {}
+    for alert in notice.alerts:
+        if alert.metric:
+            raised.setdefault(alert.metric, alert.reading)
     ordered = {**raised, **{name: value for name, value in newest.items() if name not in raised}}
     pairs = [(clip(line(name), 128), number(value)) for name, value in ordered.items()]
     return tuple(pairs[:_READINGS_SHOWN])

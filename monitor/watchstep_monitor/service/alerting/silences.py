@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WRITTEN = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(=~|!~|!=|=)\s*("?)(.{0,512}?)\3\s*')
-MOST_MATCHERS = 16
 FRESH_S = 1.0
 """How old they may be where another process can add some."""
+
+_AUTOMATON_BYTES = 131_072
+"""RE2 may take 8 MiB by itself, and a second to fill them, while no other thread runs."""
 
 
 def parse_matcher(text: str, *, loc: tuple[str | int, ...] = ()) -> Matcher:
@@ -51,10 +53,11 @@ def check_matcher(matcher: Matcher, *, loc: tuple[str | int, ...]) -> None:
         InvalidError: Such an expression.
     """
     if matcher.op.endswith("~") and _compiled(matcher.value) is None:
-        raise InvalidError("is not a regular expression of RE2's", loc=loc, kind="regex")
+        reason = "is not a regular expression of RE2's, or needs too much memory"
+        raise InvalidError(reason, loc=loc, kind="regex")
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=4_096)
 def _compiled(expression: str) -> Any:
     """RE2's automaton, which takes time linear in the text, as Alertmanager's does; None for none.
 
@@ -62,6 +65,7 @@ def _compiled(expression: str) -> Any:
     """
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _AUTOMATON_BYTES
     try:
         return re2.compile(expression, options)
     except re2.error:

@@ -15,6 +15,8 @@ _ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
 """What a guard's verdict was, told as done."""
 
+_OF_A_HANG = ("since_s", "innermost", "own_line", "moving", "phase", "severity")
+
 
 def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
     """Let what the trainer says of itself change the run's row and its commands."""
@@ -32,7 +34,7 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
         change.alter(status="running", ended_at=None)
     # Trainers before told of slow work too, as an info.
     elif kind == "hung" and event.get("severity") != "info":
-        change.alter(hung=_some(event, ("since_s", "innermost", "moving", "phase", "severity")))
+        change.alter(hung=_some(event, _OF_A_HANG))
     elif kind == "checkpoint" and event.get("pinned") and event.get("finite", True):
         change.alter(checkpoint=_some(event, ("path", "step", "sha256")))
     elif kind == "guard" and _text(event, "verdict") not in {"", "continue"}:

@@ -162,11 +162,11 @@ class RunView:
         return {
             name: words[worst.get(self.rules.canonical(name), 0)]
             for name in self.latest
-            if self.rules.canonical(name) in worst or _is_looked_at(self.rules, name)
+            if self.rules.canonical(name) in worst or is_looked_at(self.rules, name)
         }
 
 
-def _is_looked_at(rules: RuleSet, name: str) -> bool:
+def is_looked_at(rules: RuleSet, name: str) -> bool:
     """Whether some rule is about a metric."""
     return bool(rules.targets(name)) or rules.role(name) in rules.each_roles
 

@@ -1,6 +1,6 @@
 // Alerts of all runs, and the silences.
 
-import { get } from "./api.js";
+import { all, get } from "./api.js";
 import { el, fill, refill, trouble } from "./dom.js";
 import { level, number, runLink, when, whole } from "./format.js";
 import { handling, ranked } from "./incident.js";
@@ -11,10 +11,13 @@ import { silenceTable } from "./silences.js";
 const STATES = ["firing", "pending", "resolved", null];
 const SEVERITIES = [["", "All"], ["critical", "critical"], ["warning", "warning"], ["info", "info"]];
 const BURST_MS = 500;
+const A_PAGE = 100;
+const MOST_RANKED = 2000;
 
 export async function show(place) {
   const address = new URLSearchParams(location.search);
   const query = { state: address.has("run") ? null : "firing", severity: "", run: address.get("run") || "", cursor: null };
+  let most = A_PAGE; // Rows that are shown of those that are ranked.
   const states = el("div", { class: "chips", role: "group", "aria-label": "State" });
   const severity = el("select", { onchange: () => change({ severity: severity.value }) }, SEVERITIES.map(([value, label]) => el("option", { value }, label)));
   const run = runPicker("Run", (name) => change({ run: name }), query.run);
@@ -30,17 +33,26 @@ export async function show(place) {
     silences,
   );
 
-  function change(fields) {
+  function change(fields, rows = A_PAGE) {
     Object.assign(query, { cursor: null }, fields);
+    most = rows;
     return refresh();
+  }
+
+  /** The open alerts or those of a run, the gravest first; else a page of what is over, newest first. */
+  async function chosen() {
+    const path = "/api/v1/alerts";
+    if (!query.run && !["firing", "pending"].includes(query.state)) return get(path, { ...query, limit: A_PAGE });
+    const items = ranked(await all(path, { ...query, limit: 500 }, MOST_RANKED));
+    return { items: items.slice(0, most), left: items.length > most };
   }
 
   async function refresh() {
     refill(states, query.state, () => STATES.map((state) => el("button", { type: "button", "aria-pressed": String(query.state === state), onclick: () => change({ state }) }, state || "all")));
     try {
-      const [answer, quiet] = await Promise.all([get("/api/v1/alerts", { ...query, limit: 100 }), get("/api/v1/silences")]);
-      refill(list, [query, answer.items], () => (answer.items.length ? table(ranked(answer.items), refresh) : nothing(query)));
-      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
+      const [answer, quiet] = await Promise.all([chosen(), get("/api/v1/silences")]);
+      refill(list, [query, answer.items], () => (answer.items.length ? table(answer.items, refresh) : nothing(query)));
+      fill(more, query.cursor && el("button", { type: "button", onclick: () => change({}) }, "Back to the newest"), answer.left && el("button", { type: "button", onclick: () => change({}, most + A_PAGE) }, "Show more"), answer.next_cursor && el("button", { type: "button", onclick: () => change({ cursor: answer.next_cursor }) }, "Older ones"));
       refill(silences, quiet.items, () => [el("h2", {}, "Silences"), silenceTable(quiet.items, refresh)]);
     } catch (error) {
       fill(list, trouble(error, refresh));

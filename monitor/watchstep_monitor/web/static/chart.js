@@ -28,7 +28,7 @@ export class Chart {
     this.plot = el("div", { class: "plot", tabindex: 0, role: "slider", "aria-label": `${metric} over ${link.unit}s`, "aria-valuenow": 0, "aria-valuetext": "not loaded yet", onkeydown: (event) => this.key(event), onblur: () => this.changed({ cursor: null }) });
     this.hint = el("p", { class: "hint" }, "Loading");
     this.rows = el("div", { tabindex: 0, role: "region", "aria-label": `Readings of ${metric}` });
-    this.table = el("details", { ontoggle: () => this.fillTable() }, el("summary", {}, "Table and files"), this.tools(), this.rows);
+    this.table = el("details", { ontoggle: () => this.fillTable() }, el("summary", {}, "Table and files"));
     this.pin = el("button", { type: "button", class: "pin", "aria-pressed": "false", "aria-label": `Pin ${metric}`, title: "Pinned charts come first", onclick: () => this.changed({ pinned: this.pin.getAttribute("aria-pressed") !== "true" }) }, "☆");
     this.node = el("section", { class: "panel chart", "aria-label": metric, "data-metric": metric },
       el("header", {}, this.pin, el("h3", {}, metric), this.value),
@@ -39,8 +39,7 @@ export class Chart {
   }
 
   tools() {
-    const scale = el("select", { "aria-label": `Vertical scale of ${this.metric}`, onchange: () => this.changed({ scale: scale.value }) }, SCALES.map(([value, label]) => el("option", { value }, label)));
-    this.select = scale;
+    const scale = el("select", { "aria-label": `Vertical scale of ${this.metric}`, onchange: () => this.changed({ scale: scale.value }) }, SCALES.map(([value, label]) => el("option", { value, selected: value === this.kind }, label)));
     return el("div", { class: "row" },
       el("label", {}, "Scale ", scale),
       el("button", { type: "button", class: "small", onclick: () => this.changed({ csv: true }) }, "CSV"),
@@ -61,7 +60,7 @@ export class Chart {
   }
 
   setScale(kind) {
-    this.kind = this.select.value = kind;
+    this.kind = kind;
     this.draw();
   }
 
@@ -198,6 +197,7 @@ export class Chart {
 
   fillTable() {
     if (!this.table.open) return;
+    if (!this.rows.isConnected) this.table.append(this.tools(), this.rows); // Most charts are never unfolded.
     this.draw();
     const named = Boolean(this.traces[0]?.label);
     const counted = this.traces[0]?.points[0]?.seq !== undefined;

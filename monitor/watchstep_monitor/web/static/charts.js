@@ -102,6 +102,10 @@ export class Charts {
   order(groups) {
     this.groups = groups;
     this.arrange();
+    if (answered) return;
+    // The first one does not wait until the browser has laid out a hundred others.
+    const first = this.charts.get(this.place.querySelector("[open] .chart")?.dataset.metric);
+    if (first?.stale) this.load(first);
   }
 
   arrange() {

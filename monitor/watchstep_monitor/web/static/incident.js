@@ -25,11 +25,16 @@ export function incidentPanel(story, changed) {
       level(incident.severity),
       el("span", { class: "quiet" }, "opened ", when(incident.opened_at), over && [", resolved ", when(incident.resolved_at)]),
     ),
-    stages(incident),
+    ofReadings(story) && stages(incident),
     diagnosis(story),
     el("div", { class: "columns" }, done(story), advice(story)),
     signs(story, changed),
   );
+}
+
+/** Whether any reading went wrong: a death or a hang alone has no stages and spoils no checkpoint. */
+function ofReadings({ alerts }) {
+  return alerts.some((alert) => alert.metric);
 }
 
 function stages(incident) {
@@ -130,7 +135,7 @@ function done({ run, incident, deliveries, timeline }) {
   const skipped = timeline.filter((entry) => entry.event === "guard" && entry.verdict === "skip" && entry.attempt === incident.attempt).length;
   const sent = deliveries.filter((delivery) => delivery.incident === incident.id);
   const lines = [
-    run.trainer_did && `The trainer: ${run.trainer_did}.`,
+    run.trainer_did && `The trainer: ${run.trainer_did.replace(/\.$/, "")}.`,
     skipped > 0 && `${whole(skipped)} poisoned optimizer ${skipped === 1 ? "step" : "steps"} kept away from the weights.`,
     run.checkpoint && ["Pinned checkpoint: ", el("code", {}, run.checkpoint.path), ` (step ${whole(run.checkpoint.step)}).`],
     ...run.commands.map((command) => `Asked for by hand: ${command.kind}; waiting for the trainer.`),
@@ -152,16 +157,33 @@ function delivered(receiver, sent) {
   ];
 }
 
-function advice({ run, incident, alerts }) {
+const FIRST = {
+  device: "Make the batch or the sequences smaller, or accumulate gradients.",
+  host: "Give the job more memory, or use fewer loader workers.",
+  failed: "Read the trainer's last words, and mend what they name.",
+  stalled: "See in the timeline where it stands. If it does not go on by itself, kill it.",
+  lost: "See whether its process lives and reaches the service.",
+};
+
+function advice(story) {
+  const { run, incident, alerts, timeline } = story;
   const runbook = alerts.find((alert) => alert.runbook_url)?.runbook_url;
-  const ended = run.ended_at !== null;
+  const spoilt = ofReadings(story);
+  const oom = timeline.findLast((entry) => entry.event === "failed" && entry.attempt === run.attempt)?.oom;
   const steps = [
-    !ended && incident.state === "open" && "Halt the run, unless its hook does so by itself: every further update trains on what went wrong.",
-    run.checkpoint ? ["Go on from the last good checkpoint: ", el("code", {}, "watch.restore({...})"), ` takes the one of step ${whole(run.checkpoint.step)}.`] : "There is no pinned checkpoint: start anew, and call watch.save(...) so that there is one next time.",
-    incident.diagnosis && ["Check the cause above against your code before you resume; the first sign was at update ", el("strong", {}, whole(incident.first_bad_update)), "."],
+    FIRST[run.status === "failed" && oom] || FIRST[run.status],
+    run.status === "running" && incident.state === "open" && spoilt && "Halt the run, unless its hook does so by itself: every further update trains on what went wrong.",
+    restart(run, incident, spoilt),
+    incident.diagnosis && spoilt && ["Check the cause above against your code before you resume; the first sign was at update ", el("strong", {}, whole(incident.first_bad_update)), "."],
     runbook && outside(runbook, "Follow the rule's runbook"),
   ].filter(Boolean);
   return el("div", {}, el("h3", {}, "What to do"), el("ol", {}, steps.map((step) => el("li", {}, step))));
+}
+
+function restart(run, incident, spoilt) {
+  if (run.checkpoint) return ["Go on from the last good checkpoint: ", el("code", {}, "watch.restore({...})"), ` takes the one of step ${whole(run.checkpoint.step)}.`];
+  const newest = spoilt ? `a checkpoint of before step ${whole(incident.first_bad_step)}` : "the newest checkpoint";
+  return `Start again from ${newest}; none is pinned. watch.save(...) pins one next time.`;
 }
 
 /** The gravest first, then those that began first. */

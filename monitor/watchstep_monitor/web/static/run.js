@@ -63,17 +63,17 @@ export async function show(place) {
     if (view.run.last_seq !== before.last_seq || view.run.attempt !== before.attempt) await charts.advance();
   }
 
-  async function refreshStory(fresh = get(path)) {
-    const [current, timeline, alerts, deliveries, incidents, scale] = await Promise.all([
+  async function refreshStory(fresh = get(path), lines = scalesOf()) {
+    const [current, scales, timeline, alerts, deliveries, incidents] = await Promise.all([
       fresh,
+      lines,
       all(`${path}/timeline`, { limit: 500, newest_first: true }),
       all("/api/v1/alerts", { run, limit: 200 }, 400),
       get("/api/v1/deliveries", { run, limit: 50 }),
       get("/api/v1/incidents", { run, limit: 1 }),
-      scalesOf(),
     ]);
     const incident = current.incident || incidents.items[0] || null;
-    Object.assign(view, { run: current, timeline: timeline.reverse().map(unfolded), scales: scale, incident, deliveries: deliveries.items });
+    Object.assign(view, { run: current, timeline: timeline.reverse().map(unfolded), scales, incident, deliveries: deliveries.items });
     view.alerts = alerts.filter((alert) => incident && alert.incident === incident.id);
     draw();
     refill(story, [incident, view.alerts, view.deliveries, current.checkpoint, current.trainer_did, current.ended_at, current.commands, view.timeline], () => incident && incidentPanel(view, () => again()));
@@ -81,7 +81,7 @@ export async function show(place) {
     refill(ended, [current.status, view.timeline], () => ending(current, view.timeline));
     refill(notes, current.notes, () => notesPanel(current, () => again()));
     drawConfiguration();
-    charts.order(grouped(current.readings, scale, view.alerts));
+    charts.order(grouped(current.readings, scales, view.alerts));
     charts.refresh();
   }
 
@@ -91,9 +91,9 @@ export async function show(place) {
     refill(figures, [current, incident], () => numbers(view));
   }
 
-  async function again(fresh = undefined) {
+  async function again(...fresh) {
     try {
-      await refreshStory(fresh);
+      await refreshStory(...fresh);
       await charts.advance();
     } catch (error) {
       failed(error);
@@ -103,7 +103,7 @@ export async function show(place) {
   const failed = (error) => fill(story, trouble(error, () => again()));
   draw();
   charts.order(grouped(now.readings, scales, now.alerts)); // The charts load while the story is asked for.
-  await Promise.all([again(now), overlay(names.slice(1)).catch(failed)]);
+  await Promise.all([again(now, scales), overlay(names.slice(1)).catch(failed)]);
   const soon = calm(() => again(), BURST_MS);
   listen((kind, event) => (kind === "again" || event.run === run) && soon());
   setInterval(() => document.hidden || view.run.ended_at || refreshStatus().catch(() => {}), POLL_MS);
@@ -149,7 +149,7 @@ function numbers({ run, incident }) {
     figure("Alerts firing", whole(run.counts.firing)),
     figure("Pinned checkpoint", run.checkpoint ? [`step ${whole(run.checkpoint.step)} `, el("small", { class: "mono quiet" }, run.checkpoint.path)] : "none"),
     figure("Lost updates", whole(run.counts.lost)),
-    run.trainer_did && figure("The trainer", el("small", {}, run.trainer_did)),
+    run.trainer_did && !incident && figure("The trainer", el("small", {}, run.trainer_did)),
     incident && !run.incident && figure("Last incident", when(incident.resolved_at)),
   );
 }

@@ -18,7 +18,7 @@ const COLUMNS = {
   status: { label: "Status", sort: "status", cell: (item) => status(item.status) },
   health: { label: "Health", sort: "health", cell: (item) => status(item.health) },
   worst: { label: "Worst zone", cell: (item, preview) => preview?.worst && [zone(preview.worst.zone), preview.worst.zone !== "ok" && el("div", { class: "under" }, metricName(preview.worst.metric))] },
-  incident: { label: "Incident", full: true, cell: (item) => (item.incident ? incident(item.incident) : item.error && el("span", { class: "clamp" }, item.error)) },
+  incident: { label: "Incident", full: true, cell: (item) => (item.incident ? incident(item) : item.error && el("span", { class: "clamp" }, item.error)) },
   recent: { label: "Recently", full: true, cell: (item, preview) => preview?.spark.length > 0 && [spark(preview.metric, preview.spark), el("div", { class: "under" }, metricName(preview.metric))] },
   step: { label: "Step", sort: "step", right: true, cell: (item) => whole(item.step) },
   speed: { label: "Speed", right: true, cell: (item, preview) => preview && speed(preview.steps_per_s) },
@@ -223,8 +223,10 @@ function shown(value) {
   return typeof value === "number" || ["NaN", "Infinity", "-Infinity"].includes(value) ? number(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-function incident({ stage, diagnosis }) {
-  return [el("strong", {}, stage[0].toUpperCase() + stage.slice(1)), diagnosis && el("span", { class: "clamp" }, diagnosis)];
+function incident({ health, incident: { stage, diagnosis } }) {
+  // Stages are of readings: what died or hangs with sound ones has none.
+  const named = health !== "healthy" || !diagnosis;
+  return [named && el("strong", {}, stage[0].toUpperCase() + stage.slice(1)), diagnosis && el("span", { class: "clamp" }, diagnosis)];
 }
 
 function pager(answer, go) {
