@@ -78,7 +78,6 @@ class Importer:
         )
 
     def close(self) -> None:
-        """End the connection."""
         self._transport.close()
 
     def send(self, log: Log) -> Imported:

@@ -49,7 +49,6 @@ class Found:
     reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes as JSON values."""
         return {
             "path": str(self.path),
             "step": self.step,

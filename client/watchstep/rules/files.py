@@ -55,7 +55,6 @@ def packs_named(text: str) -> tuple[str, ...]:
 
 @cache
 def _shipped_files() -> tuple[str, ...]:
-    """Names of the rule files in this package."""
     return tuple(sorted(path.stem for path in _PACKS.glob("*.yaml")))
 
 

@@ -45,7 +45,6 @@ class Pacer:
         return self.failures >= _BREAKER_FAILURES
 
     def succeeded(self) -> None:
-        """Let the next request go at once."""
         self.failures = 0
         self.not_before = 0.0
 
@@ -112,7 +111,6 @@ class SenderLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:

@@ -25,8 +25,6 @@ _REMEMBERED_NAMES = 4_096
 
 @dataclass(slots=True)
 class _Gathered:
-    """What has been read of a batch."""
-
     updates: list[tuple[int, Update]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     left_out: int = 0

@@ -234,7 +234,6 @@ class Silence(Answer):
 
     @classmethod
     def of(cls, silence: SilenceRecord, now: datetime) -> Silence:
-        """A silence as it is now."""
         over, begun = now >= silence.ends_at, now >= silence.starts_at
         return cls(
             id=silence.id,
@@ -293,7 +292,6 @@ class Rule(Answer):
 
     @classmethod
     def of(cls, rule: CoreRule) -> Rule:
-        """A rule."""
         return cls(
             name=rule.name,
             group=rule.group,

@@ -78,7 +78,6 @@ class ProblemError(Exception):
         self.members = dict(members or {})
 
     def response(self) -> Response:
-        """The answer."""
         return problem_response(self)
 
 

@@ -47,7 +47,6 @@ class Receipt(Answer):
 
     @classmethod
     def of(cls, receipt: batch.Receipt) -> Receipt:
-        """The answer to a batch."""
         return cls(
             accepted=receipt.accepted,
             duplicates=receipt.duplicates,
@@ -83,7 +82,6 @@ class RunRules(Answer):
 
     @classmethod
     def of(cls, book: RuleBook, tags: Mapping[str, str]) -> RunRules:
-        """The rules for a run with these tags."""
         rules = book.for_tags(tags)
         return cls(
             fingerprint=rules.fingerprint,
@@ -171,7 +169,6 @@ class Run(Answer):
 
     @classmethod
     def of(cls, record: RunRecord, status: RunStatus) -> Run:
-        """A run as lists show it."""
         return cls(**_of_run(record, status), counts=Counts.model_validate(record))
 
 

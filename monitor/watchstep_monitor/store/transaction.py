@@ -216,7 +216,6 @@ class SqlTransaction:
             raise StorageTroubleError("replicas of a version before sources are still at work")
 
     def append(self, run: str, updates: Sequence[Update]) -> None:
-        """Store updates of one source."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)

@@ -135,7 +135,6 @@ class SortedBatch:
 
     @property
     def accepted(self) -> int:
-        """How many updates are new."""
         return sum(map(len, self.fresh.values()))
 
 
