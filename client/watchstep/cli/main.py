@@ -88,11 +88,11 @@ def main() -> None:
         extra = EXTRAS[missing]
         _fail(f"this command needs {missing}; install it with: pip install 'watchstep[{extra}]'")
     except SystemExit:
-        raise
+        raise  # A halt is one, and a WatchstepError too.
     except WatchstepError as error:
         _fail(str(error))
 
 
 def _fail(message: str) -> None:
-    sys.stderr.write(f"watchstep: {message}\n")
+    sys.stderr.write(f"watchstep: {' '.join(message.split())}\n")
     raise SystemExit(2)
