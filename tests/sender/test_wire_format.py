@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sender.rows import decode_rows
 from watchstep import wire
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
@@ -89,7 +90,7 @@ def test_any_updates_survive_rows(several):
             unpacker.learn(frame)
         parcels += unpacker.parcels([wire.Record(update.seq, framed)])
 
-    attempt, read = wire.decode_rows(wire.encode_rows(3, parcels))
+    attempt, read = decode_rows(wire.encode_rows(3, parcels))
 
     assert attempt == 3
     assert [wire.encode_update(frame) for frame in read] == [wire.encode_update(u) for u in several]
@@ -105,10 +106,10 @@ def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
     ends_of_blocks = {len(wire.encode_rows(1, some)) for some in ([], [ROW])}
 
     if size in ends_of_blocks:
-        wire.decode_rows(body[:size])
+        decode_rows(body[:size])
     else:
         with pytest.raises(WireError):
-            wire.decode_rows(body[:size])
+            decode_rows(body[:size])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
 )
 def test_rows_with_illegal_content_are_refused(parcel):
     with pytest.raises(WireError):
-        wire.decode_rows(wire.encode_rows(1, [parcel]))
+        decode_rows(wire.encode_rows(1, [parcel]))
 
 
 def test_a_trainer_that_never_repeats_its_names_is_still_packed():

@@ -121,39 +121,27 @@ class Examination:
         """The contract's object for one run, and more."""
         best = self.checkpoints.best
         return {
-            "path": self.path,
-            "format": self.format,
-            "run": self.run,
-            "unit": self.unit,
-            "kind": self.kind,
+            **{name: getattr(self, name) for name in _PLAIN},
             "tags": dict(self.tags),
-            "partial": self.partial,
-            "updates": self.updates,
-            "verdict": self.verdict,
-            "verdict_because": self.verdict_because,
             "why": self.why(),
             "halt": self.halt_update is not None,
-            "halt_update": self.halt_update,
-            "first_bad_update": self.first_bad_update,
-            "last_good_update": self.last_good_update,
-            "last_update": self.last_update,
-            "wasted_updates": self.wasted_updates,
-            "saved_updates": self.saved_updates,
-            "ended": self.ended,
-            "ended_words": self.ended_words,
-            "failure": self.failure,
             "alerts": [dataclasses.asdict(alert) for alert in self.alerts],
             "causes": [_cause_json(cause) for cause in self.causes],
-            "trigger": self.trigger,
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "checklist": [_item_json(item) for item in self.items],
             "checkpoint": best.as_json() if best else None,
             "checkpoints_refused": [refused.as_json() for refused in self.checkpoints.refused],
-            "unjudged_because": self.unjudged_because,
-            "not_checked": self.not_checked,
-            "notes": self.notes,
             "rules": list(self.packs),
         }
+
+
+_PLAIN = (
+    *("path", "format", "run", "unit", "kind", "partial", "updates", "verdict", "verdict_because"),
+    *("halt_update", "first_bad_update", "last_good_update", "last_update", "wasted_updates"),
+    *("saved_updates", "ended", "ended_words", "failure", "trigger", "unjudged_because"),
+    *("not_checked", "notes"),
+)
+"""Attributes of an examination that are plain JSON as they are."""
 
 
 def examine(

@@ -14,7 +14,6 @@ from watchstep_monitor.http.models import (
     Answer,
     Command,
     Document,
-    Flaw,
     Incident,
     Moment,
     Number,
@@ -44,26 +43,6 @@ class Receipt(Answer):
         description="The run's newest: updates of an earlier attempt are stored and not judged."
     )
     left_out: int = Field(description="Readings that were too many for an update or a run.")
-
-    @classmethod
-    def of(cls, receipt: batch.Receipt) -> Receipt:
-        return cls(
-            accepted=receipt.accepted,
-            duplicates=receipt.duplicates,
-            rejected=[
-                Rejected(
-                    index=each.index,
-                    errors=[Flaw(loc=list(each.loc), type=each.kind, msg=each.reason)],
-                )
-                for each in receipt.rejected
-            ],
-            last_seq=receipt.last_seq,
-            last_seqs=dict(receipt.last_seqs),
-            commands=[Command.model_validate(command) for command in receipt.commands],
-            rules=receipt.rules,
-            attempt=receipt.attempt,
-            left_out=receipt.left_out,
-        )
 
 
 class RuleText(Answer):
