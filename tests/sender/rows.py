@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
 from watchstep.wire import decode_update, row_updates, split_rows
@@ -13,7 +15,7 @@ def decode_rows(body: bytes) -> tuple[int, list[Update]]:
     updates: list[Update] = []
     for block in blocks:
         if block.json is not None:
-            updates.append(decode_update(block.json, attempt))
+            updates.append(decode_update(json.loads(block.json), attempt))
             continue
         for update in row_updates(block, attempt):
             if isinstance(update, WireError):

@@ -48,7 +48,6 @@ def same(left, right):
 def test_any_update_survives_json(update):
     encoded = wire.encode_update(update)
 
-    assert same(wire.decode_update(encoded, 3), update)
     assert same(wire.decode_update(json.loads(encoded), 3), update)
 
 
@@ -158,7 +157,7 @@ def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
 def test_bare_words_are_understood_and_never_written(bare):
     body = b'{"seq":1,"step":0,"time":1,"metrics":{"a":%b}}' % bare.encode()
 
-    update = wire.decode_update(body, 1)
+    update = wire.decode_update(json.loads(body), 1)
 
     assert not math.isfinite(update.readings["a"])
     assert json.loads(wire.encode_update(update))["metrics"] == {"a": bare}
@@ -212,26 +211,6 @@ def test_what_is_wrong_is_refused_with_its_field(change, field):
 def test_a_missing_field_is_named(field):
     with pytest.raises(WireError, match=f"^{field}: is missing"):
         wire.decode_update({name: value for name, value in GOOD.items() if name != field}, 1)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"\xff",
-        b"{",
-        b'{"seq":1,"seq":1,"step":0,"time":1,"metrics":{}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1,"a":2}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1e999}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":' + b"9" * 5000 + b"}}",
-        b"[" * 100_000,
-    ],
-    ids=["empty", "list", "utf8", "cut", "twice", "metric-twice", "1e999", "5000-digits", "deep"],
-)
-def test_bytes_that_are_no_update_are_refused(body):
-    with pytest.raises(WireError):
-        wire.decode_update(body, 1)
 
 
 def test_a_moment_in_rfc_3339_is_understood():
