@@ -77,10 +77,10 @@ def _root(
     """Watches training runs: judges every update, stops poisoned steps, tells you."""
 
 
-def main() -> None:
+def main(app: typer.Typer | None = None) -> None:
     """Run the command line; mistakes of the user are one line on stderr and exit code 2."""
     try:
-        build()()
+        (app or build())()
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in EXTRAS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from watchstep.postmortem.verdict import (
     unjudged_because,
     verdict_of,
 )
-from watchstep.rules import AUTO, PACKS_TAG, judging, load, packs_for, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, judging, loaded, packs_for, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
@@ -242,13 +241,7 @@ def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...]
     named = packs_named(log.tags.get(PACKS_TAG, ""))
     packs = tuple(map(str, judging(rules or named or (AUTO,))))
     kind = "pretrain" if log.kind == "sft" else log.kind
-    return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
-
-
-@functools.lru_cache(maxsize=32)
-def _loaded(packs: tuple[str, ...]) -> RuleSet:
-    # Compiling takes longer than reading a short log, and fleets have thousands.
-    return load(packs)
+    return packs, loaded(packs).for_tags({"kind": kind, **log.tags})
 
 
 def _explain(examination: Examination, rules: RuleSet, summary: LogSummary) -> None:

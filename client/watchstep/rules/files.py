@@ -72,6 +72,12 @@ def load(sources: Sequence[str | Path], roles: Mapping[str, str] | None = None) 
     return combine([read_source(source) for source in spelled_out(sources)], roles)
 
 
+@lru_cache(maxsize=32)
+def loaded(sources: tuple[str, ...]) -> RuleSet:
+    """The same, kept: compiling takes longer than reading a short log, of which fleets are."""
+    return load(sources)
+
+
 def judging(sources: Sequence[str | Path]) -> list[str | Path]:
     """The sources that judge a run for which somebody named these.
 

@@ -68,6 +68,10 @@ class Pacer:
             wait_s = max(wait_s, asked_s * (1 + chance / 2))
         self.not_before = time.monotonic() + wait_s
 
+    def sleep(self) -> None:
+        """Sleep until the next request may be made."""
+        time.sleep(max(self.not_before - time.monotonic(), 0.0))
+
 
 class SenderLoop:
     """One daemon thread that brings a living session over, after the dead ones of its run.
