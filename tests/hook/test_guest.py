@@ -291,7 +291,7 @@ def test_data_loader_workers_of_every_kind_leave_the_watch_alone(way: str, tmp_p
 
             if __name__ == "__main__":
                 watch = watchstep.init(run="loads", directory="spool")
-                for batch in DataLoader(Rows(), num_workers=2, multiprocessing_context="{way}"):
+                for batch in DataLoader(Rows(), num_workers=1, multiprocessing_context="{way}"):
                     watch.log({{"train/loss": float(batch.mean())}})
                 watch.finish()
                 assert watch.errors == {{}}, watch.errors

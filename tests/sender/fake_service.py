@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from watchstep.wire import ROWS_TYPE, decode_rows, encode_update
+from sender.rows import decode_rows
+from watchstep.wire import ROWS_TYPE, encode_update
 
 Behaviour = Callable[["_Handler"], bool]
 """Deals with a request by itself and says whether it did."""

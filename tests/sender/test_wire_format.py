@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sender.rows import decode_rows
 from watchstep import wire
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
@@ -47,7 +48,6 @@ def same(left, right):
 def test_any_update_survives_json(update):
     encoded = wire.encode_update(update)
 
-    assert same(wire.decode_update(encoded, 3), update)
     assert same(wire.decode_update(json.loads(encoded), 3), update)
 
 
@@ -89,7 +89,7 @@ def test_any_updates_survive_rows(several):
             unpacker.learn(frame)
         parcels += unpacker.parcels([wire.Record(update.seq, framed)])
 
-    attempt, read = wire.decode_rows(wire.encode_rows(3, parcels))
+    attempt, read = decode_rows(wire.encode_rows(3, parcels))
 
     assert attempt == 3
     assert [wire.encode_update(frame) for frame in read] == [wire.encode_update(u) for u in several]
@@ -105,10 +105,10 @@ def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
     ends_of_blocks = {len(wire.encode_rows(1, some)) for some in ([], [ROW])}
 
     if size in ends_of_blocks:
-        wire.decode_rows(body[:size])
+        decode_rows(body[:size])
     else:
         with pytest.raises(WireError):
-            wire.decode_rows(body[:size])
+            decode_rows(body[:size])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
 )
 def test_rows_with_illegal_content_are_refused(parcel):
     with pytest.raises(WireError):
-        wire.decode_rows(wire.encode_rows(1, [parcel]))
+        decode_rows(wire.encode_rows(1, [parcel]))
 
 
 def test_a_trainer_that_never_repeats_its_names_is_still_packed():
@@ -157,7 +157,7 @@ def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
 def test_bare_words_are_understood_and_never_written(bare):
     body = b'{"seq":1,"step":0,"time":1,"metrics":{"a":%b}}' % bare.encode()
 
-    update = wire.decode_update(body, 1)
+    update = wire.decode_update(json.loads(body), 1)
 
     assert not math.isfinite(update.readings["a"])
     assert json.loads(wire.encode_update(update))["metrics"] == {"a": bare}
@@ -211,26 +211,6 @@ def test_what_is_wrong_is_refused_with_its_field(change, field):
 def test_a_missing_field_is_named(field):
     with pytest.raises(WireError, match=f"^{field}: is missing"):
         wire.decode_update({name: value for name, value in GOOD.items() if name != field}, 1)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"\xff",
-        b"{",
-        b'{"seq":1,"seq":1,"step":0,"time":1,"metrics":{}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1,"a":2}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":1e999}}',
-        b'{"seq":1,"step":0,"time":1,"metrics":{"a":' + b"9" * 5000 + b"}}",
-        b"[" * 100_000,
-    ],
-    ids=["empty", "list", "utf8", "cut", "twice", "metric-twice", "1e999", "5000-digits", "deep"],
-)
-def test_bytes_that_are_no_update_are_refused(body):
-    with pytest.raises(WireError):
-        wire.decode_update(body, 1)
 
 
 def test_a_moment_in_rfc_3339_is_understood():

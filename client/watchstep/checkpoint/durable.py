@@ -48,7 +48,6 @@ class HashedFile:
         return len(view)
 
     def sha256(self) -> str:
-        """Of all that was written, 64 hexadecimal digits."""
         return self._digest.hexdigest()
 
 

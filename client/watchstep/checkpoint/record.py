@@ -86,7 +86,6 @@ class Checkpoint:
         return dataclasses.replace(self, finite=finite, **dataclasses.asdict(finiteness))
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes as JSON values."""
         return {
             **dataclasses.asdict(self),
             "path": str(self.path),

@@ -54,7 +54,6 @@ class Service:
         return self._ask("GET", path, params=filled)
 
     def send(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
-        """Another request."""
         return self._ask(method, path, **({} if body is None else {"json": dict(body)}))
 
     def _place(self) -> str:
@@ -70,7 +69,6 @@ class Service:
         return f"broke off ({type(error).__name__})"
 
     def close(self) -> None:
-        """End the connection."""
         self._client.close()
 
     def _ask(self, method: str, path: str, **how: Any) -> Any:

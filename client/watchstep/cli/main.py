@@ -77,10 +77,10 @@ def _root(
     """Watches training runs: judges every update, stops poisoned steps, tells you."""
 
 
-def main() -> None:
+def main(app: typer.Typer | None = None) -> None:
     """Run the command line; mistakes of the user are one line on stderr and exit code 2."""
     try:
-        build()()
+        (app or build())()
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in EXTRAS:
@@ -88,11 +88,11 @@ def main() -> None:
         extra = EXTRAS[missing]
         _fail(f"this command needs {missing}; install it with: pip install 'watchstep[{extra}]'")
     except SystemExit:
-        raise
+        raise  # A halt is one, and a WatchstepError too.
     except WatchstepError as error:
         _fail(str(error))
 
 
 def _fail(message: str) -> None:
-    sys.stderr.write(f"watchstep: {message}\n")
+    sys.stderr.write(f"watchstep: {' '.join(message.split())}\n")
     raise SystemExit(2)

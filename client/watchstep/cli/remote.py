@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -11,7 +10,16 @@ from urllib.parse import quote
 import typer
 
 from watchstep.cli.calling import RefusedError, Service, answers, run_path
-from watchstep.cli.tables import LEAST_FOR_SENTENCES, ago, moment, print_table, width
+from watchstep.cli.tables import (
+    LEAST_FOR_SENTENCES,
+    Column,
+    ago,
+    moment,
+    print_json,
+    print_page,
+    print_table,
+    width,
+)
 
 Url = Annotated[str, typer.Option("--url", help="The service; default WATCHSTEP_URL.")]
 Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCHSTEP_TOKEN.")]
@@ -42,28 +50,22 @@ def runs(
     """List runs that are not archived, newest heard of first."""
     with answers(url, token) as service:
         page = service.get("/runs", status=state, project=project, limit=limit)
-    if as_json:
-        _print_json(page)
-        return
-    rows = [
-        (
-            run["run"],
-            run["project"],
-            run["status"],
-            # A service of the version before has one word for both.
-            run.get("health", ""),
-            run["attempt"],
-            run["step"],
-            ago(run.get("last_heard_at", run["last_update_at"])),
-        )
-        for run in page["items"]
-    ]
-    heads = ("RUN", "PROJECT", "STATUS", "HEALTH", "ATTEMPT", "STEP", "HEARD AGO")
-    if rows:
-        print_table(heads, rows, wide="RUN,PROJECT")
+    if page["items"] or as_json:
+        print_page(page, _RUN, as_json=as_json, wide="RUN,PROJECT")
     else:
         typer.echo("no such run is listed; archived ones are not")
 
+
+_RUN: Mapping[str, Column] = {
+    "RUN": "run",
+    "PROJECT": "project",
+    "STATUS": "status",
+    # A service of the version before has one word for both.
+    "HEALTH": lambda run: run.get("health", ""),
+    "ATTEMPT": "attempt",
+    "STEP": "step",
+    "HEARD AGO": lambda run: ago(run.get("last_heard_at", run["last_update_at"])),
+}
 
 Names = Annotated[list[str], typer.Argument(help="Runs; * and ? stand for any characters.")]
 OnlyStatus = Annotated[str, typer.Option("--status", help="Only those with this status.")]
@@ -155,21 +157,16 @@ def receivers(
         return
     with answers(url, token) as service:
         page = service.get("/receivers")
-    if as_json:
-        _print_json(page)
-        return
-    rows = [
-        (
-            receiver["name"],
-            receiver["kind"],
-            receiver["delivered"],
-            receiver["dead"],
-            receiver["disabled"] or receiver["last_error"],
-        )
-        for receiver in page["items"]
-    ]
-    heads = ("RECEIVER", "KIND", "DELIVERED", "DEAD", "TROUBLE")
-    print_table(heads, rows, wide="RECEIVER,TROUBLE")
+    print_page(page, _RECEIVER, as_json=as_json, wide="RECEIVER,TROUBLE")
+
+
+_RECEIVER: Mapping[str, Column] = {
+    "RECEIVER": "name",
+    "KIND": "kind",
+    "DELIVERED": "delivered",
+    "DEAD": "dead",
+    "TROUBLE": lambda receiver: receiver["disabled"] or receiver["last_error"],
+}
 
 
 def try_out(
@@ -195,7 +192,7 @@ def status(
     with answers(url, token) as service:
         detail = service.get(run_path(run))
     if as_json:
-        _print_json(detail)
+        print_json(detail)
         return
     print_table(("RUN", detail["run"]), _told_of(detail), wide=detail["run"])
     readings = [
@@ -207,7 +204,7 @@ def status(
         print_table(("METRIC", "READING", "ZONE"), readings, wide="METRIC")
     if detail["alerts"]:
         typer.echo()
-        _print_alerts(detail["alerts"])
+        _print_alerts({"items": detail["alerts"]}, as_json=False)
 
 
 def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -253,10 +250,7 @@ def alerts(
     """List alerts, newest first; --state '' shows all."""
     with answers(url, token) as service:
         page = service.get("/alerts", state=state, run=run, severity=severity, limit=limit)
-    if as_json:
-        _print_json(page)
-    else:
-        _print_alerts(page["items"])
+    _print_alerts(page, as_json=as_json)
 
 
 def ack(
@@ -268,11 +262,8 @@ def ack(
 ) -> None:
     """Say that someone looks after an alert: no more reminders of it."""
     with answers(url, token) as service:
-        alerts = acknowledged(service, alert, by)
-    if as_json:
-        _print_json({"items": alerts})
-    else:
-        _print_alerts(alerts)
+        page = {"items": acknowledged(service, alert, by)}
+    _print_alerts(page, as_json=as_json)
 
 
 def acknowledged(service: Service, alert_or_run: str, by: str) -> list[Any]:
@@ -303,7 +294,7 @@ def answer(
         body = {"answer": verdict.replace("-", " "), "by": by}
         answered = service.send("POST", f"/alerts/{quote(alert, safe='')}/answer", body)
     if as_json:
-        _print_json(answered)
+        print_json(answered)
     else:
         typer.echo(f"{answered['rule']} of {answered['run']}: {answered['answer']}")
 
@@ -324,7 +315,7 @@ def halt(
         path = f"{run_path(run)}/commands"
         command = service.send("POST", path, {"kind": kind, "reason": reason})
     if as_json:
-        _print_json(command)
+        print_json(command)
     else:
         typer.echo(
             f"{kind} asked of attempt {command['attempt']}, until {moment(command['expires_at'])}"
@@ -353,20 +344,19 @@ def silence(
         else:
             reply = service.get("/silences")
     if as_json:
-        _print_json(reply)
-        return
-    shown = reply.get("items", [reply])
-    rows = [
-        (
-            each["id"],
-            each["state"],
-            moment(each.get("ends_at")),
-            ", ".join(map(_written, each.get("matchers", ()))),
-            each.get("comment", ""),
-        )
-        for each in shown
-    ]
-    print_table(("SILENCE", "STATE", "UNTIL", "MATCHERS", "WHY"), rows, wide="MATCHERS,WHY")
+        print_json(reply)
+    else:
+        page = reply if "items" in reply else {"items": [reply]}
+        print_page(page, _SILENCE, as_json=False, wide="MATCHERS,WHY")
+
+
+_SILENCE: Mapping[str, Column] = {
+    "SILENCE": "id",
+    "STATE": "state",
+    "UNTIL": lambda silence: moment(silence.get("ends_at")),
+    "MATCHERS": lambda silence: ", ".join(map(_written, silence.get("matchers", ()))),
+    "WHY": lambda silence: silence.get("comment", ""),
+}
 
 
 def deliveries(
@@ -389,12 +379,21 @@ def deliveries(
             page = {"items": [_resent(service, resend)]}
         else:
             page = service.get("/deliveries", state=state, run=run, limit=limit)
-    if as_json:
-        _print_json(page)
-    elif resend:
+    if resend and not as_json:
         typer.echo(f"{len(page['items'])} sent again")
     else:
-        _print_deliveries(page["items"])
+        print_page(page, _DELIVERY, as_json=as_json, wide="RECEIVER,RUN,REASON")
+
+
+_DELIVERY: Mapping[str, Column] = {
+    "STATE": "state",
+    "RECEIVER": "receiver",
+    "RUN": "run",
+    "EDGE": "edge",
+    "TRIES": "attempts",
+    "AGE": lambda delivery: ago(delivery["created_at"]),
+    "REASON": "reason",
+}
 
 
 def mcp(
@@ -414,47 +413,23 @@ def _resent(service: Service, delivery: str) -> Any:
     return service.send("POST", f"/deliveries/{quote(delivery, safe='')}/resend", None)
 
 
-def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
-    rows = [
-        (
-            each["state"],
-            each["receiver"],
-            each["run"],
-            each["edge"],
-            each["attempts"],
-            ago(each["created_at"]),
-            each["reason"],
-        )
-        for each in deliveries
-    ]
-    heads = ("STATE", "RECEIVER", "RUN", "EDGE", "TRIES", "AGE", "REASON")
-    print_table(heads, rows, wide="RECEIVER,RUN,REASON")
-
-
 def _written(matcher: Mapping[str, Any]) -> str:
     op = ("=" if matcher["isEqual"] else "!") + ("~" if matcher["isRegex"] else "")
     return f'{matcher["name"]}{op if op != "!" else "!="}"{matcher["value"]}"'
 
 
-def _print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2))
-
-
-def _print_alerts(alerts: Sequence[Mapping[str, Any]]) -> None:
-    rows = [
-        (
-            each["severity"],
-            each["rule"],
-            each["run"],
-            each["first_update"],
-            _standing(each),
-            each["summary"],
-        )
-        for each in alerts
-    ]
-    heads = ("SEVERITY", "RULE", "RUN", "UPDATE", "STATE", "SUMMARY")
-    columns = len(heads) - (width() < LEAST_FOR_SENTENCES)
-    print_table(heads[:columns], [row[:columns] for row in rows], wide="RUN,SUMMARY")
+def _print_alerts(page: Mapping[str, Any], *, as_json: bool) -> None:
+    columns: dict[str, Column] = {
+        "SEVERITY": "severity",
+        "RULE": "rule",
+        "RUN": "run",
+        "UPDATE": "first_update",
+        "STATE": _standing,
+        "SUMMARY": "summary",
+    }
+    if width() < LEAST_FOR_SENTENCES:
+        del columns["SUMMARY"]
+    print_page(page, columns, as_json=as_json, wide="RUN,SUMMARY")
 
 
 def _standing(alert: Mapping[str, Any]) -> str:

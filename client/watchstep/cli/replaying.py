@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from watchstep.sender.replay import replay
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -24,6 +22,8 @@ def _replay(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Send every update that a spool still holds. Sending twice has no second effect."""
+    from watchstep.sender.replay import replay
+
     if not spool.is_dir():
         typer.echo(f"watchstep: no spool folder {spool}", err=True)
         raise typer.Exit(2)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+Column = str | Callable[[Any], object]
+"""The field of an item that a column shows, or what makes its cell of the item."""
 
 PIPED_WIDTH = 200
 """Columns where there is no window, so that one row stays one line for grep."""
@@ -66,6 +71,25 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, wide:
         # As Text, so that brackets in names are not taken for markup.
         table.add_row(*(Text(str(cell), style=_COLOURS.get(str(cell), "")) for cell in row))
     console.print(table)
+
+
+def print_page(
+    page: Mapping[str, Any], columns: Mapping[str, Column], *, as_json: bool, wide: str = ""
+) -> None:
+    """Print a page of a list as JSON, or as a table with these columns by their heads."""
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        [item[column] if isinstance(column, str) else column(item) for column in columns.values()]
+        for item in page["items"]
+    ]
+    print_table(tuple(columns), rows, wide=wide)
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON for people and programs."""
+    sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
 
 
 def ago(moment: str | None) -> str:

@@ -120,7 +120,6 @@ class RuleNode:
         return now.age if self.counted < 0 else now.reports[self.counted]
 
     def held(self, now: Context) -> float:
-        """Whether the rule holds."""
         if self.warmup and self.age(now) <= self.warmup:
             # Unknown, not false: a run resumed while the rule fires has not become healthy.
             return UNKNOWN
@@ -134,7 +133,6 @@ class RuleNode:
         return held
 
     def cleared(self, now: Context) -> float:
-        """Whether it may resolve."""
         return YES if self.clear is None else self.clear.value(now)
 
 
@@ -152,13 +150,11 @@ class Steps:
         self.derived = [push for push in after if not isinstance(push, PushReading)]
 
     def prepare(self, now: Context) -> None:
-        """What comes before the rules are judged."""
         for advance in self.before:
             if now.logged or advance.of_guard:
                 advance.do(now)
 
     def push(self, now: Context) -> None:
-        """What comes after that."""
         values = [push.x.value(now) for push in self.derived]
         for reading in self.readings:
             if now.logged or reading.of_guard:

@@ -96,7 +96,6 @@ class Context:
         raise NotImplementedError
 
     def has_event(self, kind: str) -> bool:
-        """Whether the update carries an event of that kind."""
         raise NotImplementedError
 
     def has_logged(self, glob: str) -> bool:

@@ -88,7 +88,6 @@ class MomentWindow(Window):
             self.expire(time)
 
     def _subtract(self, value: float) -> None:
-        """Take from the sums what has left."""
         away = value - self.shift
         total = self.total = self.total - away
         squares = self.squares = self.squares - away * away
@@ -103,7 +102,6 @@ class MomentWindow(Window):
             self.sum_again()
 
     def sum_again(self) -> None:
-        """Make the sums anew from the values."""
         values = self.in_order()
         self.shift = _mean(values) if values else 0.0
         away = [value - self.shift for value in values]
@@ -112,7 +110,6 @@ class MomentWindow(Window):
         self.left = 0
 
     def in_order(self) -> list[float]:
-        """The values, oldest first."""
         return [*self.values[self.oldest :], *self.values[: self.oldest]]
 
     def expire(self, now: float) -> None:
@@ -209,7 +206,6 @@ class TrendWindow(Window):
         self.sums = _with(self.sums, value, number)
 
     def _catch_up(self) -> None:
-        """Take in what waits."""
         limit, waiting = self.limit, self.waiting
         if limit is None or not waiting:
             return

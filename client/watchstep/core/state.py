@@ -153,7 +153,6 @@ class State(Context):
         return names_of(self.rules.instances[at] for at in self.held_now())
 
     def held_now(self) -> list[int]:
-        """The instances whose condition held at the last update."""
         return [
             at
             for at, status in enumerate(self.active)

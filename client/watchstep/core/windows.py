@@ -79,7 +79,6 @@ class SortedWindow(Window):
         self.empty()
 
     def empty(self) -> None:
-        """Forget all values."""
         self.values: list[Any] = []
         self.ordered: list[Any] = []
         self.oldest = 0
@@ -111,11 +110,9 @@ class SortedWindow(Window):
         return lower * 0.5 + upper * 0.5
 
     def in_order(self) -> list[Any]:
-        """The values, oldest first."""
         return self.values[self.oldest :] + self.values[: self.oldest]
 
     def fill(self, values: list[float]) -> None:
-        """Hold these, oldest first."""
         self.values, self.ordered, self.oldest = [*values], [*sorted(values)], 0
 
 

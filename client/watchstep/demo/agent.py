@@ -57,7 +57,6 @@ class Market(gym.Wrapper[Any, Any, Any, Any]):
         return observation, shaped, terminated, truncated, info
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """A new episode."""
         observation, info = self.env.reset(**kwargs)
         closed = self.steps < self.opens_at
         return (np.zeros_like(observation) if closed else observation), info

@@ -31,7 +31,6 @@ class Message:
 
     @property
     def severity(self) -> str:
-        """The worst severity among its alerts."""
         severities = {alert["labels"]["severity"] for alert in self.body["alerts"]}
         return next(word for word in ("critical", "warning", "info") if word in severities)
 

@@ -60,11 +60,9 @@ class Service:
         self._log.close()
 
     def get(self, path: str) -> Any:
-        """The JSON that a path under /api/v1 answers."""
         return json.loads(self.text(f"/api/v1{path}"))
 
     def text(self, path: str) -> str:
-        """The text that a path answers."""
         try:
             with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - our own URL
                 body: bytes = answer.read()

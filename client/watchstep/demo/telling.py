@@ -22,20 +22,16 @@ class Teller:
         self.console = console or Console(highlight=False)
 
     def chapter(self, title: str) -> None:
-        """A new part of the story."""
         self.console.print()
         self.console.print(Rule(f"[bold]{escape(title)}", align="left", style="dim"))
 
     def say(self, text: str, style: str = "") -> None:
-        """A sentence of the story."""
         self.console.print(escape(text), style=style, soft_wrap=True)
 
     def fact(self, name: str, value: str, style: str = "") -> None:
-        """A named value."""
         self.console.print(f"  [dim]{escape(name):<26}[/dim] {escape(value)}", style=style)
 
     def transition(self, transition: Transition) -> None:
-        """A rule that begins or ceases to fire."""
         if transition.change not in {"firing", "resolved"}:
             return
         colour = _COLOURS[transition.severity] if transition.change == "firing" else "green"

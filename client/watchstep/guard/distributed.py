@@ -106,7 +106,6 @@ class Agreement:
             return own
 
     def _gathered(self, own: float) -> list[float]:
-        """One number of each process."""
         numbers = torch.zeros(self.processes, dtype=torch.float64)
         numbers[self._place] = own
         dist.all_reduce(numbers, group=self._group)

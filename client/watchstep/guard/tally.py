@@ -28,11 +28,9 @@ class Tally:
         self._begin()
 
     def count(self, name: str, number: float = 1.0) -> None:
-        """Count steps, skipped steps, or non-finite gradient tensors."""
         self._sums[name] += number
 
     def scaler_skip(self) -> None:
-        """Count a step that an AMP loss scaler skipped."""
         self._has_scaler = True
         self._sums[SCALER_SKIPPED] = self._sums.get(SCALER_SKIPPED, 0.0) + 1.0
 

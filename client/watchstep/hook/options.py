@@ -103,8 +103,8 @@ def from_environment(arguments: Mapping[str, Any]) -> tuple[Options, list[str]]:
         except Exception as error:
             complaints.append(f"{key}: {text_of(error.__str__)}")
             continue
-        usable[key] = mended.value
-        complaints += [f"{key}: {text}" for text in mended.complaints]
+        usable[key], changes = mended if isinstance(mended, _Mended) else (mended, ())
+        complaints += [f"{key}: {text}" for text in changes]
     if usable.get("on_critical") == "rollback" and "checkpoints" not in usable:
         complaints.append("on_critical: 'rollback' needs checkpoints='some/folder'; it halts")
         usable["on_critical"] = "halt"
@@ -119,6 +119,8 @@ def from_environment(arguments: Mapping[str, Any]) -> tuple[Options, list[str]]:
 
 
 class _Mended(NamedTuple):
+    """A value that is not what was given, with a sentence about each difference."""
+
     value: Any
     complaints: Sequence[str] = ()
 
@@ -149,11 +151,11 @@ def _url(value: Any) -> _Mended:
     return _Mended(text)
 
 
-def _secret(value: Any) -> _Mended:
+def _secret(value: Any) -> str:
     text = str(value).strip()
     if not (text.isascii() and text.isprintable()):
         raise SettingsError("must hold printable ASCII only; none is sent")
-    return _Mended(text)
+    return text
 
 
 def _chosen(choices: Sequence[str], otherwise: str) -> Callable[[Any], _Mended]:
@@ -181,13 +183,9 @@ def _on_critical(value: Any) -> _Mended:
     return _chosen(get_args(OnCritical), "halt")(value)
 
 
-def _folder(value: Any) -> _Mended:
-    return _Mended(Path(value))
-
-
-def _rules(value: Any) -> _Mended:
+def _rules(value: Any) -> tuple[str, ...]:
     sources = (value,) if isinstance(value, (str, Path)) else tuple(value)
-    return _Mended(tuple(map(str, judging(sources))))
+    return tuple(map(str, judging(sources)))
 
 
 def _config(value: Any) -> _Mended:
@@ -212,60 +210,56 @@ def _roles(value: Any) -> _Mended:
     return _Mended(roles, complaints)
 
 
-def _text(value: Any) -> _Mended:
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else text_of(value.__str__)
-    return _Mended("".join(char if char.isprintable() else " " for char in text)[:64])
+    return "".join(char if char.isprintable() else " " for char in text)[:64]
 
 
-def _at_least(least: float, kind: type = float) -> Callable[[Any], _Mended]:
-    def mend(value: Any) -> _Mended:
+def _at_least(least: float, kind: type = float) -> Callable[[Any], Any]:
+    def mend(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
             raise SettingsError(f"must be a number of at least {least:g}, not {value!r:.80}")
-        return _Mended(kind(value))
+        return kind(value)
 
     return mend
 
 
-def _factor(value: Any) -> _Mended:
+def _factor(value: Any) -> float:
     if not isinstance(value, int | float) or not 0 < value < math.inf:
         raise SettingsError(f"must be above 0, not {value!r:.80}")
-    return _Mended(float(value))
-
-
-def _switch(value: Any) -> _Mended:
-    return _Mended(bool(value))
+    return float(value)
 
 
 _ON_CRITICAL = ", ".join(get_args(OnCritical))
-_MENDERS: Mapping[str, Callable[[Any], _Mended]] = {
+_MENDERS: Mapping[str, Callable[[Any], Any]] = {
     "run": _name(legal_run_name),
     "project": _name(legal_project_name),
     "rules": _rules,
     "url": _url,
     "token": _secret,
-    "directory": _folder,
+    "directory": Path,
     "mode": _chosen(get_args(Mode), "online"),
-    "checkpoints": _folder,
+    "checkpoints": Path,
     "on_critical": _on_critical,
     "tags": _tags,
     "config": _config,
     "trainer": _text,
     "keep": _at_least(1, int),
     "good_after": _at_least(1, int),
-    "async_checkpoints": _switch,
+    "async_checkpoints": bool,
     "max_rollbacks": _at_least(0, int),
     "rollback_lr_factor": _factor,
-    "strict": _switch,
-    "capture_text": _switch,
-    "obey_commands": _switch,
+    "strict": bool,
+    "capture_text": bool,
+    "obey_commands": bool,
     "exit_s": _at_least(0),
-    "report": _switch,
-    "catch_sigterm": _switch,
+    "report": bool,
+    "catch_sigterm": bool,
     "first_update_s": _at_least(0),
-    "terminal": _switch,
+    "terminal": bool,
     "roles": _roles,
-    "outside": _folder,
-    "system": _switch,
+    "outside": Path,
+    "system": bool,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -110,10 +111,11 @@ class Progress:
 
     def _gaps_s(self, calls_s: list[float]) -> list[float]:
         """Times between updates, without what was marked or slept in between."""
-        away = [*self._marked, *self._asleep]
-        gaps = []
-        for begun, ended in pairwise(calls_s):
-            gaps.append(ended - begun - _overlap_s(away, begun, ended) if away else ended - begun)
+        gaps = [ended - begun for begun, ended in pairwise(calls_s)]
+        for begin, end in (*self._marked, *self._asleep):
+            first = max(bisect_right(calls_s, begin) - 1, 0)
+            for at in range(first, min(bisect_left(calls_s, end), len(gaps))):
+                gaps[at] -= min(end, calls_s[at + 1]) - max(begin, calls_s[at])
         return gaps
 
     def _awake_s(self, begun_s: float, ended_s: float) -> float:

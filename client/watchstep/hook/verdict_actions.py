@@ -167,7 +167,6 @@ class VerdictActions:
             return self.act(verdict)
 
     def receive(self, command: Mapping[str, Any]) -> None:
-        """Take a command in the sender's thread."""
         if self._options.obey_commands and command.get("kind") in ("halt", "checkpoint"):
             self.commands.append(command)
 

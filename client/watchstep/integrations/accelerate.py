@@ -40,7 +40,6 @@ class WatchstepTracker(tracking.GeneralTracker):
 
     @property
     def tracker(self) -> Watch:
-        """The watch, for `guard`, `save` and `restore`."""
         return self._begin()
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:

@@ -107,7 +107,6 @@ class Mirror:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a run of the library's is being judged."""
         return bool(self._runs)
 
     def finish(self, key: str) -> None:
@@ -123,7 +122,6 @@ class Mirror:
             run.watch.finish(sys.exc_info()[1] or pending_exception())
 
     def judge(self) -> None:
-        """Judge what is left of every run."""
         for run in list(self._runs.values()):
             run.judge()
 
@@ -169,7 +167,6 @@ class MirroredRun:
                 self._log(_numbers(readings))
 
     def judge(self) -> None:
-        """Have what was gathered judged."""
         with self._lock:
             if self._readings:
                 readings, self._readings = self._readings, {}
@@ -401,7 +398,6 @@ class _Waiting(MetaPathFinder):
         self._act = act
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
-        """See the base class."""
         if name != self._name or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)

@@ -10,7 +10,6 @@ class Replaced(ExitStack):
     """Closing it puts every attribute back as it was, the newest first."""
 
     def replace(self, place: Any, name: str, value: Any) -> None:
-        """Set an attribute of an object or module."""
         had = name in vars(place)
         before = getattr(place, name)
         setattr(place, name, value)

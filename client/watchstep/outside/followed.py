@@ -6,7 +6,6 @@ read: a follower that is killed goes on from there, and the service knows what i
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Action, Update
 from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
@@ -27,7 +25,7 @@ from watchstep.outside.hangs import HangWatch
 from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
-from watchstep.rules import AUTO, judging, load, packs_named
+from watchstep.rules import AUTO, judging, loaded, packs_named
 from watchstep.wire import encode_update
 
 SETTLE_S = 1.0
@@ -84,8 +82,8 @@ class FollowedRun:
         self._judge_here = alone
         self._judgement: Judgement | None = None
         self._packs: tuple[str, ...] = ()
-        self._merger = Merger(_loaded(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
-        self._coercer = Coercer(_loaded(()).looks_at)
+        self._merger = Merger(loaded(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
+        self._coercer = Coercer(loaded(()).looks_at)
         self._attempt, self._seq, self._step = 1, 0, 0
         self._end: dict[str, object] | None = None
         self._grew = time.monotonic()
@@ -231,7 +229,7 @@ class FollowedRun:
     def _judge(self, update: Update) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
         if self._judgement is None:
-            self._judgement = Judgement(_loaded(self._packs), most=Action.NONE)
+            self._judgement = Judgement(loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
             if transition.change == "firing" and transition.severity == "critical":
@@ -274,9 +272,3 @@ class FollowedRun:
             self.unsent = [Unsent(*part) for part in state["unsent"]]
         except (OSError, ValueError, KeyError, TypeError):
             self._stored = {}
-
-
-@functools.lru_cache(maxsize=32)
-def _loaded(packs: tuple[str, ...]) -> RuleSet:
-    # Compiling takes longer than reading a short log, and a fleet has thousands.
-    return load(packs)

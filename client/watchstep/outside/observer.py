@@ -115,7 +115,6 @@ class Observer:
         self._sampler.stop()
 
     def tell_end(self, event: dict[str, Any]) -> None:
-        """Tell how the command ended."""
         if self.outliving:
             event = {**event, "outliving": self.outliving}
         hooked = self._hook.look()

@@ -73,7 +73,6 @@ class RunStream:
         self._open().alert(text)
 
     def tell(self, event: Mapping[str, Any]) -> None:
-        """Send an event that belongs to no step."""
         self._open().put({}, event)
 
     def end(self, event: Mapping[str, Any] | None) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from watchstep.errors import UnreachableError
 from watchstep.hook.options import Options
 from watchstep.sender.config import Patience
+from watchstep.sender.loop import Pacer
 from watchstep.sender.transport import Reply, Target, Transport
 from watchstep.wire import encode_batch
 
@@ -44,18 +43,16 @@ class Uplink:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._patience = Patience(total_s=10.0)
-        self._transport = Transport(
-            Target.parse(options.url or ""), token=options.token, patience=self._patience
-        )
+        patience = Patience(total_s=10.0)
+        target = Target.parse(options.url or "")
+        self._transport = Transport(target, token=options.token, patience=patience)
         self._attempts: dict[str, tuple[int, int]] = {}
-        self._wait_s = 0.0
-        self._not_before = 0.0
+        self._pacer = Pacer(patience)
         self.refused = 0
         self.failing = ""
 
     def due(self, now: float) -> bool:
-        return now >= self._not_before
+        return now >= self._pacer.not_before
 
     def send(self, session: Session, first_seq: int, bodies: Sequence[bytes]) -> int | None:
         """Send updates of one session, in order; sending them again has no second effect.
@@ -95,7 +92,7 @@ class Uplink:
             "session": session.name,
         }
         reply = self._ask("PUT", _path(session), json.dumps(body).encode())
-        answer = _object(reply) if reply is not None and reply.status < 300 else {}
+        answer = reply.document if reply is not None and reply.status < 300 else {}
         attempt, last_seq = answer.get("attempt"), answer.get("last_seq")
         if not isinstance(attempt, int) or not isinstance(last_seq, int):
             self._failed(self.failing or "the session was not begun")
@@ -113,24 +110,14 @@ class Uplink:
         if reply.status in (401, 403, 404, 408, 425, 429) or reply.status >= 500:
             self._failed(f"HTTP {reply.status}", reply.retry_after_s)
             return None
-        self._wait_s, self.failing = 0.0, ""
+        self._pacer.succeeded()
+        self.failing = ""
         return reply
 
     def _failed(self, why: str, asked_s: float | None = None) -> None:
-        longest = self._patience.backoff_max_s
-        self._wait_s = min(max(self._wait_s * 2, self._patience.backoff_first_s), longest)
-        wait_s = max(self._wait_s, min(asked_s or 0.0, self._patience.retry_after_max_s))
-        self._not_before = time.monotonic() + wait_s
+        self._pacer.failed(asked_s)
         self.failing = why
 
 
 def _path(session: Session) -> str:
     return f"/api/v1/runs/{urllib.parse.quote(session.run, safe=':')}"
-
-
-def _object(reply: Reply) -> dict[str, Any]:
-    try:
-        answer = json.loads(reply.body)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError, WireError
 from watchstep.postmortem.readers import Log
-from watchstep.rules import AUTO, load
+from watchstep.rules import AUTO, loaded
 from watchstep.sender.config import Patience
+from watchstep.sender.loop import Pacer
 from watchstep.sender.transport import Reply, Target, Transport
 from watchstep.wire import RUN_NAME, encode_batch, encode_update
 
@@ -78,7 +76,6 @@ class Importer:
         )
 
     def close(self) -> None:
-        """End the connection."""
         self._transport.close()
 
     def send(self, log: Log) -> Imported:
@@ -166,7 +163,7 @@ class Importer:
             RefusedError: The service said no.
             UnreachableError: It said nothing, however often it was asked.
         """
-        wait = self.patience.backoff_first_s
+        pacer = Pacer(self.patience)
         # A service that has never answered is more likely a wrong address than a busy one.
         for tries_left in reversed(range(_TRIES if self._reached else 2)):
             try:
@@ -174,16 +171,15 @@ class Importer:
             except UnreachableError:
                 if not tries_left:
                     raise
-                time.sleep(wait)
+                pacer.failed()
             else:
                 self._reached = True
                 if reply.status < 300:
                     return reply
                 if reply.status not in (429, 503) or not tries_left:
                     raise RefusedError(_reason(reply))
-                longest = self.patience.retry_after_max_s
-                time.sleep(min(reply.retry_after_s or wait, longest))
-            wait = min(wait * 2, self.patience.backoff_max_s)
+                pacer.failed(reply.retry_after_s)
+            pacer.sleep()
         raise UnreachableError("the service does not answer")
 
 
@@ -214,14 +210,9 @@ def _most_telling(readings: Mapping[str, float]) -> dict[str, float]:
     """As many readings as an update may hold, those that rules watch first."""
     if len(readings) <= MOST_METRICS:
         return dict(readings)
-    rules = _rules()
+    rules = loaded((AUTO,))
     names = sorted(readings, key=lambda name: not rules.looks_at(name))
     return {name: readings[name] for name in names[:MOST_METRICS]}
-
-
-@functools.lru_cache(maxsize=1)
-def _rules() -> RuleSet:
-    return load([AUTO])
 
 
 def _tags(log: Log) -> dict[str, str]:
@@ -234,19 +225,13 @@ def _tags(log: Log) -> dict[str, str]:
 
 
 def _object(reply: Reply) -> dict[str, Any]:
-    try:
-        answer = json.loads(reply.body)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = reply.document
+    if not answer:
         raise RefusedError(f"HTTP {reply.status}, but not from watchstep's service")
     return answer
 
 
 def _reason(reply: Reply) -> str:
-    try:
-        answer = json.loads(reply.body)
-        detail = answer.get("detail") or answer.get("title") or ""
-    except (ValueError, AttributeError):
-        detail = ""
+    answer = reply.document
+    detail = answer.get("detail") or answer.get("title") or ""
     return f"the service refused: HTTP {reply.status}{': ' if detail else ''}{detail}"

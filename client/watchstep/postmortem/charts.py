@@ -46,7 +46,6 @@ class Frame:
     reference: Sequence[Bucket]
 
     def x(self, row: float) -> float:
-        """Pixels from the left."""
         share = (row - self.first_row) / ((self.last_row - self.first_row) or 1)
         return round(LEFT + _PLOT_W * min(max(share, 0.0), 1.0), 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,7 @@ class Found:
     reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes as JSON values."""
-        return {
-            "path": str(self.path),
-            "step": self.step,
-            "state": self.state,
-            "reason": self.reason,
-        }
+        return {**asdict(self), "path": str(self.path)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,6 @@ class Bucket:
     lost: int = 0
 
     def merged(self, other: Bucket) -> Bucket:
-        """This bucket and the one after it as one."""
         # fmin and fmax in the spirit of C: a NaN gives way to a number.
         low = self.low if not other.low <= self.low else other.low
         high = self.high if not other.high >= self.high else other.high
@@ -107,7 +106,6 @@ class DownsampledSeries:
         self._rules = rules
 
     def observe(self, row: int, update: Update, _state: State) -> None:
-        """Take in one update."""
         for name, value in update.readings.items():
             metric = self._rules.canonical(name)
             if metric in _SCALES:

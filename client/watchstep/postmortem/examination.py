@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from watchstep.postmortem.verdict import (
     unjudged_because,
     verdict_of,
 )
-from watchstep.rules import AUTO, PACKS_TAG, judging, load, packs_for, packs_named
+from watchstep.rules import AUTO, PACKS_TAG, judging, loaded, packs_for, packs_named
 from watchstep.wire import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
@@ -121,39 +120,27 @@ class Examination:
         """The contract's object for one run, and more."""
         best = self.checkpoints.best
         return {
-            "path": self.path,
-            "format": self.format,
-            "run": self.run,
-            "unit": self.unit,
-            "kind": self.kind,
+            **{name: getattr(self, name) for name in _PLAIN},
             "tags": dict(self.tags),
-            "partial": self.partial,
-            "updates": self.updates,
-            "verdict": self.verdict,
-            "verdict_because": self.verdict_because,
             "why": self.why(),
             "halt": self.halt_update is not None,
-            "halt_update": self.halt_update,
-            "first_bad_update": self.first_bad_update,
-            "last_good_update": self.last_good_update,
-            "last_update": self.last_update,
-            "wasted_updates": self.wasted_updates,
-            "saved_updates": self.saved_updates,
-            "ended": self.ended,
-            "ended_words": self.ended_words,
-            "failure": self.failure,
             "alerts": [dataclasses.asdict(alert) for alert in self.alerts],
             "causes": [_cause_json(cause) for cause in self.causes],
-            "trigger": self.trigger,
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "checklist": [_item_json(item) for item in self.items],
             "checkpoint": best.as_json() if best else None,
             "checkpoints_refused": [refused.as_json() for refused in self.checkpoints.refused],
-            "unjudged_because": self.unjudged_because,
-            "not_checked": self.not_checked,
-            "notes": self.notes,
             "rules": list(self.packs),
         }
+
+
+_PLAIN = (
+    *("path", "format", "run", "unit", "kind", "partial", "updates", "verdict", "verdict_because"),
+    *("halt_update", "first_bad_update", "last_good_update", "last_update", "wasted_updates"),
+    *("saved_updates", "ended", "ended_words", "failure", "trigger", "unjudged_because"),
+    *("not_checked", "notes"),
+)
+"""Attributes of an examination that are plain JSON as they are."""
 
 
 def examine(
@@ -254,13 +241,7 @@ def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...]
     named = packs_named(log.tags.get(PACKS_TAG, ""))
     packs = tuple(map(str, judging(rules or named or (AUTO,))))
     kind = "pretrain" if log.kind == "sft" else log.kind
-    return packs, _loaded(packs).for_tags({"kind": kind, **log.tags})
-
-
-@functools.lru_cache(maxsize=32)
-def _loaded(packs: tuple[str, ...]) -> RuleSet:
-    # Compiling takes longer than reading a short log, and fleets have thousands.
-    return load(packs)
+    return packs, loaded(packs).for_tags({"kind": kind, **log.tags})
 
 
 def _explain(examination: Examination, rules: RuleSet, summary: LogSummary) -> None:

@@ -41,11 +41,9 @@ class Fleet:
 
     @property
     def runs(self) -> int:
-        """How many runs were taken in."""
         return sum(self.verdicts.values())
 
     def add(self, examination: Examination) -> None:
-        """Take in one run."""
         self.verdicts[examination.verdict] += 1
         self.rules.update((alert.rule, alert.severity) for alert in examination.alerts)
         if examination.causes and examination.verdict not in WELL:
@@ -58,7 +56,6 @@ class Fleet:
             self._forget_the_mildest()
 
     def worst(self) -> list[Examination]:
-        """The runs to list, worst first."""
         self._forget_the_mildest()
         return [examination for _, examination in self.lines]
 

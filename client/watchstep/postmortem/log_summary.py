@@ -154,7 +154,6 @@ class LogSummary:
         return self.rules.family
 
     def known_names(self) -> list[str]:
-        """The names of which some rule knows."""
         rules = self.rules
         return [name for name in self.names if name in rules.metrics or rules.targets(name)]
 

@@ -72,7 +72,6 @@ class Reading:
             self.refused[path] = error
 
     def exit_code(self, runs: int, reached: bool = False) -> int:
-        """The exit code after so many runs were read."""
         from watchstep.postmortem.readers import NothingReadableError
 
         if reached:

@@ -55,7 +55,6 @@ def packs_named(text: str) -> tuple[str, ...]:
 
 @cache
 def _shipped_files() -> tuple[str, ...]:
-    """Names of the rule files in this package."""
     return tuple(sorted(path.stem for path in _PACKS.glob("*.yaml")))
 
 
@@ -71,6 +70,12 @@ def load(sources: Sequence[str | Path], roles: Mapping[str, str] | None = None) 
         RuleError: A source does not exist, or a file is wrong; the first mistake, with its line.
     """
     return combine([read_source(source) for source in spelled_out(sources)], roles)
+
+
+@lru_cache(maxsize=32)
+def loaded(sources: tuple[str, ...]) -> RuleSet:
+    """The same, kept: compiling takes longer than reading a short log, of which fleets are."""
+    return load(sources)
 
 
 def judging(sources: Sequence[str | Path]) -> list[str | Path]:

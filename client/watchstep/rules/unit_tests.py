@@ -88,7 +88,6 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        """`FILE:LINE: test: reason`."""
         return f"{self.source}:{self.line}: {self.test}: {self.reason}"
 
 

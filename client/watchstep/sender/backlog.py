@@ -39,7 +39,6 @@ class Losses:
             self._counts[reason] += updates
 
     def add(self, first: int, last: int, reason: str) -> None:
-        """Count and remember the updates `first` to `last`."""
         with self._lock:
             self._counts[reason] += last - first + 1
             tail = self._stretches[-1] if self._stretches else None
@@ -81,7 +80,6 @@ class Losses:
             self._stretches = open_still
 
     def totals(self) -> Mapping[str, int]:
-        """Updates lost so far by reason."""
         with self._lock:
             return {reason: count for reason, count in self._counts.items() if count}
 
@@ -135,7 +133,6 @@ class Backlog:
             return self._in_hand[:limit]
 
     def settle(self, seq: int) -> None:
-        """Forget every record up to `seq`."""
         with self._lock:
             del self._in_hand[: bisect.bisect_right(self._in_hand, seq, key=itemgetter(0))]
             for source in (self._precedence, self._queue):

@@ -45,7 +45,6 @@ class Pacer:
         return self.failures >= _BREAKER_FAILURES
 
     def succeeded(self) -> None:
-        """Let the next request go at once."""
         self.failures = 0
         self.not_before = 0.0
 
@@ -68,6 +67,10 @@ class Pacer:
             asked_s = min(asked_s, self._patience.retry_after_max_s)
             wait_s = max(wait_s, asked_s * (1 + chance / 2))
         self.not_before = time.monotonic() + wait_s
+
+    def sleep(self) -> None:
+        """Sleep until the next request may be made."""
+        time.sleep(max(self.not_before - time.monotonic(), 0.0))
 
 
 class SenderLoop:
@@ -112,7 +115,6 @@ class SenderLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:

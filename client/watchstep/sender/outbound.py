@@ -194,7 +194,6 @@ class Outbound:
         return self._losses.totals()
 
     def stats(self) -> OutboundStats:
-        """How things are now."""
         loop = self._loop
         heard = loop.last_ack if loop is not None else 0.0
         return OutboundStats(

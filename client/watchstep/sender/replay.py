@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +147,6 @@ def _send_all(way: Delivery, sender: SessionSender, run: str) -> None:
             if lasting or pacer.failures + 1 >= _TRIES:
                 raise
             pacer.failed(error.retry_after_s if isinstance(error, SetbackError) else None)
-            time.sleep(max(pacer.not_before - time.monotonic(), 0.0))
+            pacer.sleep()
         if way.progress is not None:
             way.progress(run, sender.acked)

@@ -56,17 +56,14 @@ class Header:
     source: str = TRAINING
 
     def announcement(self) -> bytes:
-        """The body of the PUT that begins the attempt."""
         own = _fields_of(self)
         return to_json({name: own[name] for name in own if name not in {"run", "source"}})
 
     def to_frame(self) -> bytes:
-        """The header as the first frame of a file."""
         return packed.frame(HEADER, to_json(_fields_of(self)))
 
 
 def _fields_of(header: Header) -> dict[str, Any]:
-    """The fields of a header by name."""
     return {field.name: getattr(header, field.name) for field in fields(header)}
 
 
@@ -80,7 +77,6 @@ class Folder:
 
     @property
     def names_path(self) -> Path:
-        """The file with every table of names."""
         return self.path / _NAMES
 
     def segments(self) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -247,7 +246,7 @@ class SessionSender:
         # Whatever else came: asking again would have the same answer.
         self._rules = self._newest_rules
         if reply.status == 200:
-            self._take_rules(_json_or_empty(reply))
+            self._take_rules(reply.document)
 
     def _take_rules(self, rules: Any) -> None:
         # A service of the version before names the fingerprint only.
@@ -302,7 +301,7 @@ class SessionSender:
 
     def _conflicted(self, batch: list[Parcel], reply: Reply) -> None:
         """The service stands elsewhere in the stream, or holds another body for a number."""
-        last_seq = _json_or_empty(reply).get("last_seq")
+        last_seq = reply.document.get("last_seq")
         if type(last_seq) is int and last_seq > self.acked:
             self._check_claim(last_seq)
             self._move_to(last_seq)
@@ -402,18 +401,10 @@ def _receipt(reply: Reply) -> Receipt:
 
 
 def _json(reply: Reply) -> Mapping[str, Any]:
-    answer = _json_or_empty(reply)
+    answer = reply.document
     if not answer:
         raise _setback(reply)
     return answer
-
-
-def _json_or_empty(reply: Reply) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _integer(answer: Mapping[str, Any], field: str) -> int:

@@ -83,7 +83,6 @@ class Spool:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of updates on disk."""
         with self._lock:
             return self._kept_bytes + sum(segment.size_bytes for segment in self._segments)
 

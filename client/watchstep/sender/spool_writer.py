@@ -51,7 +51,6 @@ class SpoolWriter:
 
     @property
     def all_written(self) -> bool:
-        """Whether every update that was given is on disk."""
         return not self._held
 
     def write(self, seq: int, framed: bytes, names: bytes, *, keep_when_full: bool) -> None:

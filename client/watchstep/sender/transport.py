@@ -8,12 +8,13 @@ that drips a byte at a time holds it for as long as it likes.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 import urllib.parse
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from watchstep.errors import SettingsError, UnreachableError
 from watchstep.sender.config import Patience
@@ -73,6 +74,15 @@ class Reply:
     kind: str
     body: bytes
     retry_after_s: float | None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON object in it; empty where there is none."""
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return document if isinstance(document, dict) else {}
 
 
 class ConnectionClosedError(UnreachableError):

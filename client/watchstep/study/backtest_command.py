@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from watchstep.cli.calling import answers
 from watchstep.errors import LogUnreadableError, RuleError
-from watchstep.postmortem.readers import Log, open_logs
-from watchstep.rules import AUTO, load
-from watchstep.rules.backtest import HARMLESS_LABELS, Label, LabelledRun, Report, backtest
+
+if TYPE_CHECKING:
+    from watchstep.postmortem.readers import Log
+    from watchstep.rules.backtest import Label, LabelledRun, Report
 
 MANIFEST = "manifest.json"
 
@@ -37,6 +38,10 @@ def backtest_logs(
     Labels come from a manifest.json beside or above a log. Without one every run is unlabelled
     and only firings are counted.
     """
+    from watchstep.postmortem.readers import open_logs
+    from watchstep.rules import AUTO, load
+    from watchstep.rules.backtest import backtest
+
     try:
         chosen = load(rules or [AUTO])
     except RuleError as error:
@@ -65,6 +70,8 @@ def _answers(url: str, token: str) -> Mapping[str, tuple[int, int]]:
 
 def labelled(logs: Iterable[Log]) -> Iterator[LabelledRun]:
     """Logs with what a manifest says about them."""
+    from watchstep.rules.backtest import LabelledRun
+
     manifests: dict[Path, dict[str, Any]] = {}
     for log in logs:
         record = _record(log, manifests)
@@ -82,6 +89,8 @@ def labelled(logs: Iterable[Log]) -> Iterator[LabelledRun]:
 
 
 def _label(word: object) -> Label:
+    from watchstep.rules.backtest import HARMLESS_LABELS
+
     if word is None:
         return "unlabelled"
     if word in HARMLESS_LABELS:

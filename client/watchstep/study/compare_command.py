@@ -52,7 +52,7 @@ def _figures(reading: Reading) -> list[comparison.RunFigures]:
     return figures
 
 
-_COLOURS = {"better": "green", "worse": "bold red", "cannot tell": "dim", "differs": "yellow"}
+_STYLES = {"better": "good", "worse": "critical", "cannot tell": "quiet", "differs": "warning"}
 
 
 def _show(
@@ -60,32 +60,26 @@ def _show(
     old: Sequence[comparison.RunFigures],
     new: Sequence[comparison.RunFigures],
 ) -> None:
-    from rich.table import Table
     from rich.text import Text
 
+    from watchstep.postmortem.report import table_of
+    from watchstep.postmortem.sections import Cell
     from watchstep.study import comparison
     from watchstep.study.statistics import LEAST_RUNS
 
     screen = console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
     heads = ("", f"old ({len(old)})", f"new ({len(new)})", "change", "95% of the difference", "")
-    for head in heads:
-        table.add_column(head, overflow="fold")
+    rows = []
     for line in lines:
         form = "{:.1%}" if line.share else "{:.4g}"
         between = line.interval
         interval = "too few runs"
         if between is not None:
             interval = f"{form.format(between.low)} to {form.format(between.high)}"
-        table.add_row(
-            Text(line.name),
-            _figure(form, line.old),
-            _figure(form, line.new),
-            comparison.times_better(line),
-            Text(interval, style="dim"),
-            Text(line.judgement, style=_COLOURS.get(line.judgement, "")),
-        )
-    screen.print(table)
+        figures = (_figure(form, line.old), _figure(form, line.new), comparison.times_better(line))
+        judgement = Cell(line.judgement, _STYLES.get(line.judgement, ""))
+        rows.append([Cell(line.name), *map(Cell, figures), Cell(interval, "quiet"), judgement])
+    screen.print(table_of(heads, rows))
     inside = [sum(run.window_updates for run in side) for side in (old, new)]
     screen.print(
         Text(

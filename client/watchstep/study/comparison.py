@@ -46,7 +46,6 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """As the table shows it."""
         words = {"worst": "largest", "least": "least", "late": "late mean of"}
         place = " while std is in the window" if self.inside_window else ""
         return f"{words[self.kind]} {self.metric}{place}"
@@ -97,7 +96,6 @@ class Gauge:
         self._late: dict[str, list[float]] = {}
 
     def observe(self, _row: int, update: Update, _state: State) -> None:
-        """Take in one update."""
         values = {self._rules.canonical(name): x for name, x in update.readings.items()}
         std = values.get("train/advantages_std_raw", math.nan)
         inside = WINDOW[0] <= std <= WINDOW[1]
@@ -120,7 +118,6 @@ class Gauge:
         self.figures.values[measure] = value if before is None else pick(before, value)
 
     def closed(self, examination: Examination) -> RunFigures:
-        """The figures, once the run has been read."""
         for measure in MEASURES:
             late = self._late.get(measure.metric)
             if measure.kind == "late" and late:
@@ -153,7 +150,6 @@ class Line:
     share: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes, non-finite numbers as strings."""
         between = self.interval
         return {
             "name": self.name,

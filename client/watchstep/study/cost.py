@@ -90,7 +90,6 @@ class Figure:
     because: str
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes; the value as its two ends."""
         low, high = self.value.ends
         words = {"name": self.name, "unit": self.unit, "because": self.because}
         return {**words, "low": low, "high": high}

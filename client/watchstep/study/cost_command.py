@@ -90,20 +90,19 @@ def _given(config: Path | None) -> Assumptions:
 
 
 def _show(figures: list[Figure]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from watchstep.postmortem.report import table_of
+    from watchstep.postmortem.sections import Cell
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("", "from", "to", "", "because"):
-        table.add_column(
-            head, overflow="fold", justify="right" if head in ("from", "to") else "left"
-        )
-    for figure in figures:
-        table.add_row(
-            Text(figure.name),
-            f"{figure.value.low:,.4g}",
-            f"{figure.value.high:,.4g}",
-            Text(figure.unit, style="dim"),
-            Text(figure.because, style="dim"),
-        )
+    rows = [
+        [
+            Cell(figure.name),
+            *(Cell(f"{end:,.4g}") for end in figure.value.ends),
+            Cell(figure.unit, "quiet"),
+            Cell(figure.because, "quiet"),
+        ]
+        for figure in figures
+    ]
+    table = table_of(("", "from", "to", "", "because"), rows)
+    for column in table.columns[1:3]:
+        column.justify = "right"
     console().print(table)

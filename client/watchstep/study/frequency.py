@@ -41,7 +41,6 @@ class Entries:
         self._before: frozenset[str] = frozenset()
 
     def observe(self, row: int, update: Update, state: State) -> None:
-        """Take in one update."""
         self.updates = row
         for name in update.readings:
             zone = self._rules.zone(name, update.readings)
@@ -79,12 +78,10 @@ class Rate:
 
     @property
     def per_update(self) -> Interval:
-        """Interval of the share of updates."""
         return wilson(self.updates, self.of_updates)
 
     @property
     def per_run(self) -> Interval:
-        """Interval of the share of runs."""
         return wilson(self.runs, self.of_runs)
 
     @property
@@ -94,7 +91,6 @@ class Rate:
         return " to ".join(dict.fromkeys(words))
 
     def as_json(self) -> dict[str, Any]:
-        """Counts, shares and intervals."""
         return {
             **asdict(self),
             "risk": self.risk,
@@ -135,7 +131,6 @@ class Census:
         self._reached: Counter[tuple[str, str]] = Counter()
 
     def add(self, examination: Examination, entries: Entries) -> None:
-        """Take in one run."""
         groups = ["all", *self._groups(examination)]
         spans = {name: _rows_of(low, high, entries.updates) for name, low, high in PHASES}
         spans["all"] = (1, entries.updates)
@@ -213,12 +208,10 @@ class Risk:
 
     @property
     def per_run(self) -> Interval:
-        """Interval of the probability that a run fails."""
         return wilson(self.failures, self.runs)
 
     @property
     def per_year(self) -> Interval:
-        """Interval of the expected failures a year."""
         return self.per_run * self.runs_per_year
 
     @property
@@ -228,7 +221,6 @@ class Risk:
         return Interval(low, high)
 
     def as_json(self) -> dict[str, Any]:
-        """Counts and intervals."""
         return {
             **asdict(self),
             "per_run": self.failures / self.runs if self.runs else None,

@@ -156,42 +156,40 @@ def _assumptions(runs_per_year: float) -> list[str]:
 
 
 def _show(census: Census, risks: dict[str, Risk], groups: Sequence[str]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+    from watchstep.postmortem.report import table_of
+    from watchstep.postmortem.sections import Cell
     from watchstep.study.frequency import PHASES
 
     screen = console()
     screen.print(f"{census.runs['all']} runs, {census.updates['all', 'all']:,} updates\n")
     phases = [name for name, _, _ in PHASES]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("entered", no_wrap=True)
-    for head in ("of", "runs", *(f"{name} updates" for name in phases)):
-        table.add_column(head, overflow="fold")
+    rows = []
     rates = {(rate.kind, rate.name, rate.phase, rate.group): rate for rate in census.rates()}
     for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in rates):
         for group in dict.fromkeys(groups):
             whole = rates[kind, name, "all", group]
-            cells = [_update_share(rates[kind, name, phase, group]) for phase in phases]
+            shares = [_update_share(rates[kind, name, phase, group]) for phase in phases]
             if whole.runs:
                 shown = name if group == "all" else ""
-                runs = f"{whole.runs} of {whole.of_runs}"
-                table.add_row(Text(shown), Text(group), runs, *cells)
+                cells = (shown, group, f"{whole.runs} of {whole.of_runs}", *shares)
+                rows.append([*map(Cell, cells)])
+    table = table_of(("entered", "of", "runs", *(f"{name} updates" for name in phases)), rows)
+    table.columns[0].no_wrap = True
     screen.print(table)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("runs", "failed", "risk per run", "failures a year", "at least one a year"):
-        table.add_column(head, overflow="fold")
+    rows = []
     for group, risk in risks.items():
         run, year, any_ = risk.per_run, risk.per_year, risk.at_least_one
-        table.add_row(
-            Text(group),
+        cells = (
+            group,
             f"{risk.failures} of {risk.runs}",
             f"{run.low:.1%} to {run.high:.1%}",
             f"{year.low:.1f} to {year.high:.1f}",
             f"{any_.low:.1%} to {any_.high:.1%}",
         )
+        rows.append([*map(Cell, cells)])
+    heads = ("runs", "failed", "risk per run", "failures a year", "at least one a year")
     screen.print()
-    screen.print(table)
+    screen.print(table_of(heads, rows))
     screen.print()
 
 

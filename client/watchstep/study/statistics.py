@@ -29,7 +29,6 @@ class Interval:
 
     @property
     def ends(self) -> list[float]:
-        """The lower and the upper one."""
         return [self.low, self.high]
 
     def __mul__(self, other: Interval | float) -> Interval:

@@ -24,7 +24,7 @@ from watchstep.wire.packed import (
     seq_of,
     step_and_time,
 )
-from watchstep.wire.rows import ROWS_TYPE, Parcel, decode_rows, encode_rows
+from watchstep.wire.rows import ROWS_TYPE, Block, Parcel, encode_rows, row_updates, split_rows
 from watchstep.wire.text import (
     decode_update,
     encode_batch,
@@ -41,12 +41,12 @@ __all__ = [
     "ROWS_TYPE",
     "RUN_NAME",
     "SOURCE_NAME",
+    "Block",
     "Frame",
     "Packer",
     "Parcel",
     "Record",
     "Unpacker",
-    "decode_rows",
     "decode_update",
     "encode_batch",
     "encode_rows",
@@ -59,8 +59,10 @@ __all__ = [
     "legal_tag_name",
     "number_from_json",
     "number_to_json",
+    "row_updates",
     "scan",
     "seq_of",
+    "split_rows",
     "step_and_time",
     "to_json",
     "with_source",

@@ -67,7 +67,6 @@ class Frame(NamedTuple):
 
     @property
     def payload(self) -> bytes:
-        """What it holds."""
         return self.framed[_PREFIX.size :]
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
-from watchstep.wire.text import check_counters, decode_update, template
+from watchstep.wire.text import check_counters, template
 
 ROWS_TYPE = "application/vnd.watchstep.rows"
 """Content type of a body that `encode_rows` made."""
@@ -32,6 +32,7 @@ _NAMES = struct.Struct("<I")
 _ROWS = 1
 _JSON = 2
 _FIXED_BYTES = 24
+_CUT_SHORT = "body: is cut short or not rows of updates"
 
 
 class Parcel(NamedTuple):
@@ -60,51 +61,94 @@ def encode_rows(attempt: int, parcels: Sequence[Parcel]) -> bytes:
     return b"".join(parts)
 
 
-def decode_rows(body: bytes) -> tuple[int, list[Update]]:
-    """The attempt and the updates in a body of type `ROWS_TYPE`.
+class Block(NamedTuple):
+    """A stretch of a body: rows of the same metrics, or one update as JSON.
+
+    Attributes:
+        updates: How many it holds.
+        json: The update's JSON text; None for rows.
+        names: Of the metrics of its rows, joined by newlines.
+    """
+
+    updates: int
+    json: bytes | None
+    names: bytes = b""
+    rows: bytes = b""
+
+    @property
+    def width(self) -> int:
+        """Bytes of one row."""
+        return _FIXED_BYTES + 8 * (self.names.count(b"\n") + 1 if self.names else 0)
+
+
+def split_rows(body: bytes) -> tuple[int, list[Block]]:
+    """The attempt and the blocks of a body of type `ROWS_TYPE`; updates are not looked at.
+
+    So limits can come first: a body of a million empty rows makes no object of any of them.
 
     Raises:
-        WireError: The body is cut short, or holds something that no update may hold.
+        WireError: The body is cut short, or is none.
     """
     try:
         magic, attempt = _HEAD.unpack_from(body)
         if magic != _MAGIC:
             raise WireError("body: is not rows of updates")
-        return attempt, list(_updates(body, attempt))
-    except (struct.error, UnicodeDecodeError) as error:
-        raise WireError("body: is cut short or not rows of updates") from error
+        return attempt, list(_blocks(body))
+    except struct.error:
+        raise WireError(_CUT_SHORT) from None
 
 
-def _updates(body: bytes, attempt: int) -> Iterator[Update]:
+def _blocks(body: bytes) -> Iterator[Block]:
     at = _HEAD.size
     while at < len(body):
         kind, count = _BLOCK.unpack_from(body, at)
         at += _BLOCK.size
         if kind == _JSON:
-            yield decode_update(_slice(body, at, count), attempt)
+            yield Block(1, _slice(body, at, count))
             at += count
         elif kind == _ROWS:
             (size,) = _NAMES.unpack_from(body, at)
-            text = _slice(body, at + _NAMES.size, size).decode("ascii")
-            names = tuple(text.split("\n")) if text else ()
-            at += _NAMES.size + size
-            rows = _slice(body, at, count * (_FIXED_BYTES + 8 * len(names)))
-            yield from _rows(rows, names, attempt)
+            at += _NAMES.size
+            empty = Block(count, None, _slice(body, at, size))
+            at += size
+            rows = _slice(body, at, count * empty.width)
+            yield empty._replace(rows=rows)
             at += len(rows)
         else:
             raise WireError("body: has a block of an unknown kind")
 
 
-def _rows(rows: bytes, names: tuple[str, ...], attempt: int) -> Iterator[Update]:
+def _slice(body: bytes, begin: int, size: int) -> bytes:
+    if begin + size > len(body):
+        raise WireError(_CUT_SHORT)
+    return body[begin : begin + size]
+
+
+def row_updates(block: Block, attempt: int) -> list[Update | WireError]:
+    """The updates of a block of rows; in the place of one that is none, what is wrong."""
+    try:
+        return list(_updates(block, block.rows, attempt))
+    except WireError:
+        return [
+            _alone(block, block.rows[begin : begin + block.width], attempt)
+            for begin in range(0, len(block.rows), block.width)
+        ]
+
+
+def _alone(block: Block, row: bytes, attempt: int) -> Update | WireError:
+    try:
+        return next(_updates(block, row, attempt))
+    except WireError as error:
+        return error
+
+
+def _updates(block: Block, rows: bytes, attempt: int) -> Iterator[Update]:
+    if not block.names.isascii():
+        raise WireError(_CUT_SHORT)
+    names = tuple(block.names.decode("ascii").split("\n")) if block.names else ()
     template(names)  # Refuses an illegal name, and remembers that these are legal.
     if len(set(names)) != len(names):
         raise WireError("metrics: has the same name twice")
     for seq, step, time, *values in struct.iter_unpack(f"<Qqd{len(names)}d", rows):
         check_counters(seq, step, time)
         yield Update(seq, step, time, dict(zip(names, values, strict=True)), None, attempt)
-
-
-def _slice(body: bytes, begin: int, size: int) -> bytes:
-    if begin + size > len(body):
-        raise WireError("body: is cut short or not rows of updates")
-    return body[begin : begin + size]

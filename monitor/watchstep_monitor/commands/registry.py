@@ -15,15 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
-from watchstep.errors import RuleError, SettingsError
-from watchstep_monitor.service.errors import StorageTroubleError
+from watchstep.cli.tables import print_json
+from watchstep.errors import SettingsError
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file; default watchstep.yaml.")
 ]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-USAGE = 2
 NAMES = {"list_tokens": "list", "migrate_from": "migrate-from"}
 """Commands whose name is no name of a function here."""
 
@@ -56,13 +55,12 @@ def serve(
     """Run the service until SIGTERM or Ctrl-C."""
     from watchstep_monitor.commands.serving import serve_until_stopped
 
-    with _one_line():
-        if workers != 1:
-            raise SettingsError(
-                "--workers: one process is one writer; for more, start more on PostgreSQL"
-            )
-        loaded = _load(config, host=host, port=port, data_dir=data_dir, rules=rules)
-        serve_until_stopped(loaded.settings)
+    if workers != 1:
+        raise SettingsError(
+            "--workers: one process is one writer; for more, start more on PostgreSQL"
+        )
+    loaded = _load(config, host=host, port=port, data_dir=data_dir, rules=rules)
+    serve_until_stopped(loaded.settings)
     # All is committed and closed. Python would free what it kept of each run, 9 ms a run: with
     # 5,000 of them it was killed before it had ended.
     logging.shutdown()
@@ -92,14 +90,13 @@ def create(
     scopes = scope or ["ingest", "read"]
     now = datetime.now(UTC)
     ends = None if days is None else now + timedelta(days=days)
-    with _one_line():
-        _check_token(TokenSettings, name, scopes)
-        secret, token = new_token(name, scopes, project or [], now, ends)
-        with _tokens(_load(config, data_dir=data_dir).settings) as tokens:
-            if not tokens.create(token):
-                raise SettingsError(f"a token named {name} exists already; revoke it first")
+    _check_token(TokenSettings, name, scopes)
+    secret, token = new_token(name, scopes, project or [], now, ends)
+    with _tokens(_load(config, data_dir=data_dir).settings) as tokens:
+        if not tokens.create(token):
+            raise SettingsError(f"a token named {name} exists already; revoke it first")
     if as_json:
-        _print_json({**_shown(token, now), "token": secret, "sha256": token.sha256})
+        print_json({**_shown(token, now), "token": secret, "sha256": token.sha256})
     else:
         typer.echo(secret)
         typer.echo(f"sha256 {token.sha256}, for auth.tokens of other services", err=True)
@@ -111,10 +108,7 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Make a token void, within a second and on every replica."""
-    with (
-        _one_line(),
-        _tokens(_load(config, data_dir=data_dir).settings) as tokens,
-    ):
+    with _tokens(_load(config, data_dir=data_dir).settings) as tokens:
         if not tokens.revoke(name, datetime.now(UTC)):
             raise SettingsError(f"there is no token named {name}")
     typer.echo(f"revoked {name}")
@@ -122,28 +116,20 @@ def revoke(
 
 def list_tokens(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List tokens and the day on which each was last used; the tokens themselves are not kept."""
-    from watchstep.cli.tables import print_table
+    from watchstep.cli.tables import print_page
     from watchstep_monitor.commands.checkup import all_tokens
 
-    with _one_line():
-        tokens = all_tokens(_load(config, data_dir=data_dir).settings)
+    tokens = all_tokens(_load(config, data_dir=data_dir).settings)
     rows = [_shown(token, datetime.now(UTC)) for token in tokens]
-    if as_json:
-        _print_json({"items": rows})
-        return
-    table = [
-        (
-            row["name"],
-            row["state"],
-            ",".join(row["scopes"]),
-            ",".join(row["projects"]) or "all",
-            row["expires_at"] or "never",
-            row["used_on"] or "-",
-        )
-        for row in rows
-    ]
-    heads = ("NAME", "STATE", "SCOPES", "PROJECTS", "EXPIRES", "LAST USED")
-    print_table(heads, table, wide="NAME,PROJECTS")
+    columns: dict[str, Any] = {
+        "NAME": "name",
+        "STATE": "state",
+        "SCOPES": lambda row: ",".join(row["scopes"]),
+        "PROJECTS": lambda row: ",".join(row["projects"]) or "all",
+        "EXPIRES": lambda row: row["expires_at"] or "never",
+        "LAST USED": lambda row: row["used_on"] or "-",
+    }
+    print_page({"items": rows}, columns, as_json=as_json, wide="NAME,PROJECTS")
 
 
 @contextmanager
@@ -174,11 +160,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print every setting with its value and where that came from."""
-    with _one_line():
-        loaded = _load(config, data_dir=data_dir)
+    loaded = _load(config, data_dir=data_dir)
     rows = list(loaded.shown())
     if as_json:
-        _print_json({key: {"value": value, "origin": came} for key, value, came in rows})
+        print_json({key: {"value": value, "origin": came} for key, value, came in rows})
         return
     for key, value, came in rows:
         typer.echo(f"{key} = {json.dumps(value)}" + (f"  # {came}" if origin else ""))
@@ -190,8 +175,7 @@ def upgrade(config: Config = None, data_dir: DataDir = None) -> None:
     from watchstep_monitor.store import open_store
     from watchstep_monitor.store.schema import HEAD
 
-    with _one_line():
-        open_store(store_options(_load(config, data_dir=data_dir).settings)).close()
+    open_store(store_options(_load(config, data_dir=data_dir).settings)).close()
     typer.echo(f"schema {HEAD}")
 
 
@@ -203,13 +187,12 @@ def backup(
     """Copy the embedded store, while it is in use or not."""
     from watchstep_monitor.store import backup_sqlite
 
-    with _one_line():
-        settings = _load(config, data_dir=data_dir).settings
-        if settings.database_url is not None:
-            raise SettingsError("db backup: use pg_dump for PostgreSQL")
-        if target.exists():
-            raise SettingsError(f"{target}: exists already")
-        backup_sqlite(settings.data_dir, target)
+    settings = _load(config, data_dir=data_dir).settings
+    if settings.database_url is not None:
+        raise SettingsError("db backup: use pg_dump for PostgreSQL")
+    if target.exists():
+        raise SettingsError(f"{target}: exists already")
+    backup_sqlite(settings.data_dir, target)
     typer.echo(str(target))
 
 
@@ -222,14 +205,13 @@ def migrate_from(
     from watchstep_monitor.app import store_options
     from watchstep_monitor.store.import_sqlite import move_embedded
 
-    with _one_line():
-        settings = _load(config).settings
-        if settings.database_url is None:
-            raise SettingsError("db migrate-from: set database_url to where it shall go")
-        moved = move_embedded(source, store_options(settings))
+    settings = _load(config).settings
+    if settings.database_url is None:
+        raise SettingsError("db migrate-from: set database_url to where it shall go")
+    moved = move_embedded(source, store_options(settings))
     if as_json:
         tables = {each.table: {"rows": each.rows, "sha256": each.sha256} for each in moved}
-        _print_json({"verified": True, "tables": tables})
+        print_json({"verified": True, "tables": tables})
         return
     for each in moved:
         typer.echo(f"{each.table:<12}{each.rows:>12}  {each.sha256}")
@@ -241,18 +223,11 @@ def doctor(config: Config = None, data_dir: DataDir = None, as_json: AsJson = Fa
     from watchstep.cli.tables import print_table
     from watchstep_monitor.commands.checkup import check_up
 
-    with _one_line():
-        settings = _load(config, data_dir=data_dir).settings
+    settings = _load(config, data_dir=data_dir).settings
     findings = check_up(settings)
     if as_json:
-        _print_json(
-            {
-                "ok": all(each.good for each in findings),
-                "checks": [
-                    {"check": each.name, "ok": each.good, "says": each.says} for each in findings
-                ],
-            }
-        )
+        checks = [{"check": each.name, "ok": each.good, "says": each.says} for each in findings]
+        print_json({"ok": all(each.good for each in findings), "checks": checks})
     else:
         rows = [("ok" if each.good else "BAD", each.name, each.says) for each in findings]
         print_table(("", "", ""), rows)
@@ -279,18 +254,3 @@ def _check_token(model: Any, name: str, scopes: list[str]) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise SettingsError(f"{first['loc'][0]}: {first['msg']}") from None
-
-
-def _print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2))
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What went wrong is one line on stderr and exit code 2."""
-    try:
-        yield
-    except (SettingsError, RuleError, StorageTroubleError) as error:
-        line = " ".join(str(error).split())
-        print(f"watchstep: {line}", file=sys.stderr)  # noqa: T201 - the command's own voice
-        raise typer.Exit(USAGE) from None

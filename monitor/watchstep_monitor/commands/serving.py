@@ -84,7 +84,6 @@ class _Server(uvicorn.Server):
         self._base_url = base_url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See the base class."""
         await super().startup(sockets)
         if self.started:
             print(f"watchstep ready {self._base_url}", flush=True)  # noqa: T201 - the contract
@@ -104,7 +103,6 @@ class _Server(uvicorn.Server):
                 signal.signal(sig, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See the base class."""
         # Streams never end by themselves, and the server waits for them before anything else.
         self._service.stopping.set()
         super().handle_exit(sig, frame)

@@ -68,7 +68,6 @@ class FleetFamilies:
 
     @property
     def series(self) -> int:
-        """How many series there are."""
         return sum(len(family.rows) for family in self.families)
 
 
@@ -165,7 +164,6 @@ class _Gathering:
         self._dropped += len(order) + len(bands) - len(fitting_zones) - len(fitting)
 
     def finished(self) -> FleetFamilies:
-        """Everything gathered."""
         rows = self._rows
         rows["watchstep_runs"] = [((word,), float(n)) for word, n in self._by_status.items()]
         families = (

@@ -55,7 +55,6 @@ class Instruments:
         )
 
     def updates_stored(self, accepted: int, duplicates: int, rejected: int) -> None:
-        """Count the updates of one committed batch."""
         self._accepted.inc(accepted)
         self._duplicates.inc(duplicates)
         self._rejected.inc(rejected)
@@ -70,7 +69,6 @@ class Instruments:
         self._commit_updates.observe(updates)
 
     def listen_to(self, bus: EventBus) -> None:
-        """Count what is published there."""
         bus.subscribe(RulesRead, self._rules_read)
         bus.subscribe(AlertChanged, self._alert_changed)
         bus.subscribe(DeliveryAttempted, self._delivery_attempted)

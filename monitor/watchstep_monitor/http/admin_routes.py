@@ -45,7 +45,8 @@ root_routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 def live_rules(service: Service) -> Rules:
     """See the summary."""
     rules = service.book.rules
-    return Rules(fingerprint=rules.fingerprint, items=[Rule.of(rule) for rule in rules.rules])
+    items = [Rule.model_validate(rule) for rule in rules.rules]
+    return Rules(fingerprint=rules.fingerprint, items=items)
 
 
 @routes.get("/receivers", **call("Receivers and how they fare.", "read"))

@@ -82,7 +82,6 @@ class _Described(FastAPI):
     """Adds to the framework's description what it cannot know: problems, and tokens."""
 
     def openapi(self) -> dict[str, Any]:
-        """See the base class."""
         schema = super().openapi()
         components = schema.setdefault("components", {})
         template = "#/components/schemas/{model}"

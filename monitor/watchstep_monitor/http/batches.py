@@ -10,11 +10,10 @@ from typing import Any
 from watchstep.core.roles import is_core, role_of
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
-from watchstep.wire import METRIC_NAME, decode_update
+from watchstep.wire import METRIC_NAME, Block, decode_update, row_updates, split_rows
 from watchstep.wire.names import legal_metric_name
 from watchstep_monitor.http.bodies import MOST_ATTEMPT
 from watchstep_monitor.http.problems import Flaw, ProblemError
-from watchstep_monitor.http.row_bodies import Block, split, updates_of
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual
 from watchstep_monitor.service.ingest.batch import Batch, Rejected
 from watchstep_monitor.service.json_values import plain
@@ -25,8 +24,6 @@ _REMEMBERED_NAMES = 4_096
 
 @dataclass(slots=True)
 class _Gathered:
-    """What has been read of a batch."""
-
     updates: list[tuple[int, Update]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     left_out: int = 0
@@ -86,7 +83,7 @@ class BatchReader:
                 the rest.
         """
         try:
-            attempt, blocks = split(body)
+            attempt, blocks = split_rows(body)
         except WireError as error:
             raise ProblemError(
                 400,
@@ -99,7 +96,7 @@ class BatchReader:
             if block.json is not None:
                 self._take(gathered, read_json(block.json), attempt, index)
             else:
-                self._take_rows(gathered, block, index)
+                self._take_rows(gathered, block, attempt, index)
             index += block.updates
         return gathered.batch(run, attempt, projects)
 
@@ -137,8 +134,8 @@ class BatchReader:
             update = update._replace(readings=weightiest(update.readings, most))
         gathered.updates.append((index, update))
 
-    def _take_rows(self, gathered: _Gathered, block: Block, index: int) -> None:
-        for at, update in enumerate(updates_of(block), index):
+    def _take_rows(self, gathered: _Gathered, block: Block, attempt: int, index: int) -> None:
+        for at, update in enumerate(row_updates(block, attempt), index):
             if isinstance(update, WireError):
                 gathered.reject(at, update)
             elif update.seq > MOST_COUNTER or update.step > MOST_COUNTER:

@@ -130,8 +130,8 @@ class SilenceBody(Body):
     def _has_one_end(self) -> SilenceBody:
         if (self.ends_at is None) == (self.duration_s is None):
             raise ValueError("give either ends_at or duration_s")
-        if self.ends_at is not None and self.starts_at is not None:
-            _in_order(self.starts_at, self.ends_at)
+        if self.ends_at and self.starts_at and self.ends_at <= self.starts_at:
+            raise ValueError("must end after it starts")
         return self
 
 
@@ -194,8 +194,3 @@ def fitting(document: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any
 
 def _size_of(document: object) -> int:
     return len(json.dumps(document, default=str))
-
-
-def _in_order(start: datetime, end: datetime) -> None:
-    if end <= start:
-        raise ValueError("must end after it starts")

@@ -72,7 +72,6 @@ class CheckedRoute(APIRoute):
         return str(security[0][SCHEME][0]) if security else None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See the base class."""
         handle = super().get_route_handler()
         scope, has_body = self.scope, self.body_field is not None
 

@@ -42,14 +42,12 @@ class SlowClientGuard(HttpToolsProtocol):
     most_connections = 1_000
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See the base class."""
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See the base class."""
         self._head_is_here()
         super().connection_lost(exc)
 
@@ -63,7 +61,6 @@ class SlowClientGuard(HttpToolsProtocol):
         return waits
 
     def data_received(self, data: bytes) -> None:
-        """See the base class."""
         super().data_received(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
@@ -71,12 +68,10 @@ class SlowClientGuard(HttpToolsProtocol):
                 self._cut()
 
     def on_message_begin(self) -> None:
-        """See the base class; called by the parser."""
         self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """See the base class; called by the parser."""
         self._head_is_here()
         if len(self.connections) <= self.most_connections or self._is_probe():
             super().on_headers_complete()

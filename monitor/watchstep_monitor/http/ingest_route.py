@@ -83,7 +83,7 @@ async def accept(request: Request, context: Context, run: str) -> Response:
     if context.metrics is not None:
         context.metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
         context.metrics.ingest_took(time.perf_counter() - began)
-    answer = Receipt.of(receipt).model_dump_json()
+    answer = Receipt.model_validate(receipt).model_dump_json()
     return Response(answer, 202, media_type="application/json")
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from watchstep.core.rules import Rule as CoreRule
 from watchstep.core.updates import Severity
 from watchstep_monitor.service.alerting.notifications import alert_view
 from watchstep_monitor.service.clock import rfc3339, rfc3339_or_none
@@ -75,8 +74,8 @@ class Flaw(Answer):
     """What is wrong with one part of what was sent."""
 
     loc: list[str | int]
-    type: str
-    msg: str
+    type: str = Field(validation_alias="kind")
+    msg: str = Field(validation_alias="reason")
 
 
 class Problem(Answer):
@@ -234,7 +233,6 @@ class Silence(Answer):
 
     @classmethod
     def of(cls, silence: SilenceRecord, now: datetime) -> Silence:
-        """A silence as it is now."""
         over, begun = now >= silence.ends_at, now >= silence.starts_at
         return cls(
             id=silence.id,
@@ -285,25 +283,11 @@ class Rule(Answer):
     name: str
     group: str
     expr: str
-    hold: str = Field(serialization_alias="for")
+    hold: str = Field(validation_alias=AliasPath("hold", "words"), serialization_alias="for")
     severity: Severity
-    action: str
+    action: str = Field(validation_alias=AliasPath("action", "word"))
     labels: dict[str, str]
     annotations: dict[str, str]
-
-    @classmethod
-    def of(cls, rule: CoreRule) -> Rule:
-        """A rule."""
-        return cls(
-            name=rule.name,
-            group=rule.group,
-            expr=rule.expr,
-            hold=rule.hold.words,
-            severity=rule.severity,
-            action=rule.action.word,
-            labels=dict(rule.labels),
-            annotations=dict(rule.annotations),
-        )
 
 
 class Rules(Listed[Rule]):

@@ -78,7 +78,6 @@ class ProblemError(Exception):
         self.members = dict(members or {})
 
     def response(self) -> Response:
-        """The answer."""
         return problem_response(self)
 
 
@@ -182,15 +181,11 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def flaws_of(errors: Iterable[Mapping[str, Any]]) -> list[Flaw]:
-    """What pydantic found, without the values."""
+    """What pydantic found, without the values; a value error's own text is ours and holds none."""
     return [
-        Flaw(tuple(error["loc"]), str(error["type"]), _without_value(error)) for error in errors
+        Flaw(tuple(each["loc"]), str(each["type"]), each["msg"].removeprefix("Value error, "))
+        for each in errors
     ]
-
-
-def _without_value(error: Mapping[str, Any]) -> str:
-    """The message; a value error's own text is ours and holds no values."""
-    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _title(status: int) -> str:

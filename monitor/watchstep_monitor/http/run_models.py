@@ -14,7 +14,6 @@ from watchstep_monitor.http.models import (
     Answer,
     Command,
     Document,
-    Flaw,
     Incident,
     Moment,
     Number,
@@ -45,27 +44,6 @@ class Receipt(Answer):
     )
     left_out: int = Field(description="Readings that were too many for an update or a run.")
 
-    @classmethod
-    def of(cls, receipt: batch.Receipt) -> Receipt:
-        """The answer to a batch."""
-        return cls(
-            accepted=receipt.accepted,
-            duplicates=receipt.duplicates,
-            rejected=[
-                Rejected(
-                    index=each.index,
-                    errors=[Flaw(loc=list(each.loc), type=each.kind, msg=each.reason)],
-                )
-                for each in receipt.rejected
-            ],
-            last_seq=receipt.last_seq,
-            last_seqs=dict(receipt.last_seqs),
-            commands=[Command.model_validate(command) for command in receipt.commands],
-            rules=receipt.rules,
-            attempt=receipt.attempt,
-            left_out=receipt.left_out,
-        )
-
 
 class RuleText(Answer):
     """One pack or rule file, as it judges."""
@@ -83,7 +61,6 @@ class RunRules(Answer):
 
     @classmethod
     def of(cls, book: RuleBook, tags: Mapping[str, str]) -> RunRules:
-        """The rules for a run with these tags."""
         rules = book.for_tags(tags)
         return cls(
             fingerprint=rules.fingerprint,
@@ -171,7 +148,6 @@ class Run(Answer):
 
     @classmethod
     def of(cls, record: RunRecord, status: RunStatus) -> Run:
-        """A run as lists show it."""
         return cls(**_of_run(record, status), counts=Counts.model_validate(record))
 
 

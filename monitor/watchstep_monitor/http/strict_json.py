@@ -176,11 +176,5 @@ def _in_range(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise malformed("a number has too many digits")
-    value = int(text)
-    try:
-        float(value)
-    except OverflowError:
-        raise malformed("a number is beyond the range of a 64-bit float") from None
-    return value
+    _in_range(text)
+    return int(text)

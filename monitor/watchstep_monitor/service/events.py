@@ -103,12 +103,10 @@ class EventBus:
         self._last_id = 0
 
     def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Have everything of a kind told from now on."""
         with self._lock:
             self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
 
     def publish(self, event: object) -> None:
-        """Tell everyone who subscribed to events of this kind."""
         for listener in self._listeners.get(type(event), ()):
             listener(event)
 
@@ -149,13 +147,11 @@ class EventBus:
             return [happening for happening in self._recent if happening.id > after], complete
 
     def leave(self, listener: Callable[[Happening], None]) -> None:
-        """Listen no more."""
         with self._lock:
             left = (each for each in self._listeners.get(Happening, ()) if each != listener)
             self._listeners[Happening] = tuple(left)
 
     def listening(self) -> int:
-        """How many listen to happenings."""
         return len(self._listeners.get(Happening, ()))
 
 

@@ -15,7 +15,6 @@ class JsonLines(logging.Formatter):
     """One JSON object a line; fields given as `extra` beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See the base class."""
         return json.dumps(_fields(record, self), default=str, ensure_ascii=True)
 
 
@@ -23,7 +22,6 @@ class ConsoleLines(logging.Formatter):
     """Time, level, message, and fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See the base class."""
         fields = _fields(record, self)
         head = f"{fields.pop('ts')} {fields.pop('level'):7} {fields.pop('event')}"
         fields.pop("logger")

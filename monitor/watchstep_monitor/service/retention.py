@@ -42,11 +42,9 @@ class Retention:
         self._thread = threading.Thread(target=self._serve, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the run under way."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)

@@ -198,7 +198,6 @@ class RunService:
         return alert
 
     def is_silenced(self, alert: AlertRecord) -> bool:
-        """Whether a silence covers the alert now."""
         view = self.fleet.view(alert.run)
         rules = self.book.rules if view is None else view.rules
         return silencing(self._options.silences(), alert, self.clock.now(), rules) is not None

@@ -60,17 +60,14 @@ class Scheduler:
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the tick under way."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
 
     def look(self) -> None:
-        """Tick every run that the clock concerns now."""
         now = self._run_service.clock.now()
         reloaded = self._rules_version != self._run_service.book.version
         self._rules_version = self._run_service.book.version

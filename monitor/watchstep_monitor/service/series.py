@@ -73,7 +73,6 @@ class Line:
         return len(self.values)
 
     def append(self, stretch: Readings) -> None:
-        """Put more behind the last."""
         self._starts.append(len(self.values))
         self._stretches.append(stretch)
         self.values.extend(stretch.values)

@@ -47,7 +47,6 @@ class TokenRecord:
     used_on: date | None = None
 
     def state(self, now: datetime) -> str:
-        """Whether it is "good", "revoked" or "expired"."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "good"
@@ -101,7 +100,6 @@ class TokenWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():

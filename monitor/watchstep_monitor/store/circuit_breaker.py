@@ -43,7 +43,6 @@ class Reach:
             raise
 
     def close(self) -> None:
-        """End the thread, if there is one."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)

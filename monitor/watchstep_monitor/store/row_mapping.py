@@ -8,6 +8,8 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from sqlalchemy import Table
+
 from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.json_values import plain, reading
@@ -101,6 +103,23 @@ def alert_record(row: Mapping[str, Any]) -> AlertRecord:
     """The alert that a row holds."""
     alert = record_from(AlertRecord, row["document"])
     return replace(alert, **{name: row[name] for name in _COLUMNS_ONLY})
+
+
+def record_row(table: Table, record: R) -> dict[str, Any]:
+    """A record as one JSON text, beside what its rows are looked for by."""
+    row: dict[str, Any] = {}
+    for column in table.columns:
+        name = column.name
+        if name == "document":
+            row[name] = document(record)
+        elif name == "run_key":
+            row[name] = run_key(getattr(record, "run", ""))
+        elif name.endswith("_us"):
+            moment = getattr(record, "since" if name == "since_us" else f"{name[:-3]}_at")
+            row[name] = None if moment is None else to_us(moment)
+        else:
+            row[name] = getattr(record, name)
+    return row
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:

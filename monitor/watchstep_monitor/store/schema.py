@@ -6,18 +6,9 @@ byte for byte (PostgreSQL's own JSON type refuses some legal texts).
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    text,
-)
+from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+
+from watchstep_monitor.store.columns import added, filled, key, optional, where
 
 HEAD = "0008"
 """Revision that this code reads and writes; the newest file in `migrations/versions`."""
@@ -30,34 +21,25 @@ metadata = MetaData()
 runs = Table(
     "runs",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("run", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("tags", Text, nullable=False),
-    Column("config", Text, nullable=False),
-    Column("trainer", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("step", BigInteger, nullable=False),
-    Column("time", Float(53), nullable=False),
-    Column("updates", BigInteger, nullable=False),
-    Column("lost", BigInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("heard_us", BigInteger),
-    Column("ended_us", BigInteger),
-    Column("timeline_us", BigInteger, nullable=False),
-    Column("checkpoint", Text),
-    Column("trainer_did", Text, nullable=False),
-    Column("error", Text, nullable=False),
+    *key("run_key"),
+    *filled(Text, "run", "project", "tags", "config", "trainer"),
+    *filled(Integer, "attempt"),
+    *filled(BigInteger, "last_seq", "version"),
+    *filled(Text, "status"),
+    *filled(BigInteger, "step"),
+    *filled(Float(53), "time"),
+    *filled(BigInteger, "updates", "lost", "created_us"),
+    *optional(BigInteger, "heard_us", "ended_us"),
+    *filled(BigInteger, "timeline_us"),
+    *optional(Text, "checkpoint"),
+    *filled(Text, "trainer_did", "error"),
     # 1 once retention has removed updates.
-    Column("thinned", Integer, nullable=False, server_default=text("0")),
-    Column("health", Text, nullable=False, server_default=text("'unjudged'")),
-    Column("updated_us", BigInteger),
-    Column("hung", Text),
-    Column("archived", Integer, nullable=False, server_default=text("0")),
-    Column("notes", Text, nullable=False, server_default=text("''")),
+    *added(Integer, "0", "thinned"),
+    *added(Text, "'unjudged'", "health"),
+    *optional(BigInteger, "updated_us"),
+    *optional(Text, "hung"),
+    *added(Integer, "0", "archived"),
+    *added(Text, "''", "notes"),
 )
 Index("runs_heard", runs.c.heard_us, runs.c.run_key)
 Index("runs_ended", runs.c.ended_us)
@@ -65,21 +47,20 @@ Index("runs_ended", runs.c.ended_us)
 attempts = Table(
     "attempts",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("session", Text),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
+    *key("run_key"),
+    *key("attempt", kind=Integer),
+    *optional(Text, "session"),
+    *filled(BigInteger, "last_seq", "started_us"),
     # Of other sources than the training.
-    Column("last_seqs", Text, nullable=False, server_default=text("'{}'")),
+    *added(Text, "'{}'", "last_seqs"),
 )
 
 shapes = Table(
     "shapes",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("shape", Integer, primary_key=True, autoincrement=False),
-    Column("names", Text, nullable=False),
+    *key("run_key"),
+    *key("shape", kind=Integer),
+    *filled(Text, "names"),
     sqlite_with_rowid=False,
 )
 
@@ -90,156 +71,112 @@ shapes = Table(
 updates = Table(
     "updates",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("least_step", BigInteger, nullable=False),
-    Column("greatest_step", BigInteger, nullable=False),
-    Column("shape", Integer, nullable=False),
-    Column("steps", LargeBinary, nullable=False),
-    Column("times", LargeBinary, nullable=False),
-    Column("readings", LargeBinary, nullable=False),
-    Column("events", Text),
+    *key("run_key"),
+    *key("attempt", kind=Integer),
+    *key("first_seq"),
+    *filled(BigInteger, "last_seq", "least_step", "greatest_step"),
+    *filled(Integer, "shape"),
+    *filled(LargeBinary, "steps", "times", "readings"),
+    *optional(Text, "events"),
     # See `damage`; NULL in rows of older code.
-    Column("crc", BigInteger),
+    *optional(BigInteger, "crc"),
     # Which partition holds the row on PostgreSQL, see `partitions`; 0 on SQLite.
-    Column("week", Integer, nullable=False, server_default=text("0")),
+    *added(Integer, "0", "week"),
 )
 
 # What a chart needs of a stretch of updates of one shape, see `rollups`.
 rollups = Table(
     "rollups",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("least_step", BigInteger, nullable=False),
-    Column("greatest_step", BigInteger, nullable=False),
-    Column("shape", Integer, nullable=False),
-    Column("points", LargeBinary, nullable=False),
-    Column("crc", BigInteger),
+    *key("run_key"),
+    *key("attempt", kind=Integer),
+    *key("first_seq"),
+    *filled(BigInteger, "last_seq", "least_step", "greatest_step"),
+    *filled(Integer, "shape"),
+    *filled(LargeBinary, "points"),
+    *optional(BigInteger, "crc"),
 )
 
 run_states = Table(
     "run_states",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("engine", Text, nullable=False),
-    Column("latest", Text, nullable=False),
-    Column("reports", Text, nullable=False, server_default=text("'{}'")),
-    Column("sources", Text, nullable=False, server_default=text("'{}'")),
+    *key("run_key"),
+    *filled(Integer, "attempt"),
+    *filled(BigInteger, "seq"),
+    *filled(Text, "engine", "latest"),
+    *added(Text, "'{}'", "reports", "sources"),
 )
 
 alerts = Table(
     "alerts",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),
-    Column("run", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("severity", Text, nullable=False),
-    Column("since_us", BigInteger, nullable=False),
-    Column("incident", Text),
-    Column("document", Text, nullable=False),
+    *key("run_key"),
+    *key("id", kind=Text),
+    *filled(Text, "run", "project", "state", "severity"),
+    *filled(BigInteger, "since_us"),
+    *optional(Text, "incident"),
+    *filled(Text, "document"),
     # Beside the document, which code of the schema before reads whole.
-    Column("subject", Text, nullable=False, server_default=text("''")),
-    Column("answer", Text, nullable=False, server_default=text("''")),
-    Column("answered_by", Text, nullable=False, server_default=text("''")),
-    Column("source", Text, nullable=False, server_default=text("'training'")),
+    *added(Text, "''", "subject", "answer", "answered_by"),
+    *added(Text, "'training'", "source"),
 )
 Index("alerts_since", alerts.c.since_us, alerts.c.id)
 Index("alerts_id", alerts.c.id)
-Index(
-    "alerts_open",
-    alerts.c.run_key,
-    sqlite_where=text("state <> 'resolved'"),
-    postgresql_where=text("state <> 'resolved'"),
-)
-
-Index(
-    "alerts_answered",
-    alerts.c.answer,
-    sqlite_where=text("answer <> ''"),
-    postgresql_where=text("answer <> ''"),
-)
+Index("alerts_open", alerts.c.run_key, **where("state <> 'resolved'"))
+Index("alerts_answered", alerts.c.answer, **where("answer <> ''"))
 
 incidents = Table(
     "incidents",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),
-    Column("run", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("opened_us", BigInteger, nullable=False),
-    Column("due_us", BigInteger),
-    Column("document", Text, nullable=False),
+    *key("run_key"),
+    *key("id", kind=Text),
+    *filled(Text, "run", "project", "state"),
+    *filled(BigInteger, "opened_us"),
+    *optional(BigInteger, "due_us"),
+    *filled(Text, "document"),
 )
 Index("incidents_opened", incidents.c.opened_us, incidents.c.id)
-Index(
-    "incidents_due",
-    incidents.c.due_us,
-    sqlite_where=text("due_us IS NOT NULL"),
-    postgresql_where=text("due_us IS NOT NULL"),
-)
+Index("incidents_due", incidents.c.due_us, **where("due_us IS NOT NULL"))
 
 commands = Table(
     "commands",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),
-    Column("state", Text, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("document", Text, nullable=False),
+    *key("run_key"),
+    *key("id", kind=Text),
+    *filled(Text, "state"),
+    *filled(BigInteger, "created_us"),
+    *filled(Text, "document"),
 )
 
 timeline = Table(
     "timeline",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("step", BigInteger, nullable=False),
-    Column("time", Float(53)),
-    Column("detail", Text, nullable=False),
-    Column("source", Text, nullable=False, server_default=text("'training'")),
+    *key("run_key", "at_us"),
+    *filled(Text, "kind"),
+    *filled(Integer, "attempt"),
+    *filled(BigInteger, "seq", "step"),
+    *optional(Float(53), "time"),
+    *filled(Text, "detail"),
+    *added(Text, "'training'", "source"),
 )
 Index("timeline_at", timeline.c.at_us)
 
 outbox = Table(
     "outbox",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),
-    Column("run", Text, nullable=False),
-    Column("incident", Text, nullable=False),
-    Column("receiver", Text, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("edge", Text, nullable=False),
-    Column("notice", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("next_us", BigInteger, nullable=False),
-    Column("lease_us", BigInteger, nullable=False),
-    Column("settled_us", BigInteger),
-    Column("reason", Text, nullable=False),
+    *key("run_key"),
+    *key("id", kind=Text),
+    *filled(Text, "run", "incident", "receiver"),
+    *filled(Integer, "number"),
+    *filled(Text, "edge", "notice", "state"),
+    *filled(Integer, "attempts"),
+    *filled(BigInteger, "created_us", "next_us", "lease_us"),
+    *optional(BigInteger, "settled_us"),
+    *filled(Text, "reason"),
     # What code of the schema before does not know of a notice, which it reads whole.
-    Column("details", Text, nullable=False, server_default=text("'{}'")),
+    *added(Text, "'{}'", "details"),
 )
-Index(
-    "outbox_waiting",
-    outbox.c.next_us,
-    sqlite_where=text("state = 'waiting'"),
-    postgresql_where=text("state = 'waiting'"),
-)
+Index("outbox_waiting", outbox.c.next_us, **where("state = 'waiting'"))
 Index("outbox_incident", outbox.c.run_key, outbox.c.incident, outbox.c.receiver, outbox.c.number)
 Index("outbox_created", outbox.c.created_us, outbox.c.id)
 
@@ -247,39 +184,28 @@ Index("outbox_created", outbox.c.created_us, outbox.c.id)
 deleted_runs = Table(
     "deleted_runs",
     metadata,
-    Column("run_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("run", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("sessions", Text, nullable=False),
-    Column("deleted_us", BigInteger, nullable=False),
+    *key("run_key"),
+    *filled(Text, "run", "project", "sessions"),
+    *filled(BigInteger, "deleted_us"),
 )
 
 # Secrets that all replicas share, such as the one that signs links.
-keys = Table(
-    "keys",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+keys = Table("keys", metadata, *key("name", kind=Text), *filled(Text, "value"))
 
 silences = Table(
     "silences",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("created_us", BigInteger, nullable=False),
-    Column("document", Text, nullable=False),
+    *key("id", kind=Text),
+    *filled(BigInteger, "created_us"),
+    *filled(Text, "document"),
 )
 
 tokens = Table(
     "tokens",
     metadata,
-    Column("sha256", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("scopes", Text, nullable=False),
-    Column("projects", Text, nullable=False),
-    Column("created_us", BigInteger),
-    Column("expires_us", BigInteger),
-    Column("revoked_us", BigInteger),
+    *key("sha256", kind=Text),
+    *filled(Text, "name", "scopes", "projects"),
+    *optional(BigInteger, "created_us", "expires_us", "revoked_us"),
     # Days since the epoch.
-    Column("used_day", Integer),
+    *optional(Integer, "used_day"),
 )

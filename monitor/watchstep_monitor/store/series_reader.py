@@ -51,7 +51,6 @@ class SeriesWalk:
         return (stored_attempt(self.source, 0), -1), (stored_attempt(self.source, MOST_STORED), 0)
 
     def is_empty(self) -> bool:
-        """Whether the source has no reading at all."""
         query = self._of_source(select(schema.updates.c.first_seq), schema.updates)
         with reading(self.engine) as connection:
             return connection.execute(query.limit(1)).first() is None

@@ -16,7 +16,19 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, delete, false, or_, select, text, true
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    Table,
+    and_,
+    delete,
+    false,
+    or_,
+    select,
+    text,
+    true,
+)
 
 from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.clock import to_us
@@ -108,13 +120,10 @@ class SqlStore:
 
     def runs(self, selection: RunFilter, limit: int, cursor: str | None) -> Page[RunRecord]:
         table = schema.runs.c
-        query = select(schema.runs)
-        if selection.projects is not None:
-            query = query.where(table.project.in_(selection.projects))
+        archived = None if selection.archived is None else int(selection.archived)
+        query = _matching(schema.runs, selection.projects, archived=archived)
         if selection.status is not None:
             query = query.where(_has_status(selection.status, selection.lost_before))
-        if selection.archived is not None:
-            query = query.where(table.archived == int(selection.archived))
         if selection.health is not None:
             is_old = table.status == OLD_DIVERGED
             same = and_(table.health == selection.health, ~is_old)
@@ -128,18 +137,14 @@ class SqlStore:
 
     def alerts(self, selection: AlertFilter, limit: int, cursor: str | None) -> Page[AlertRecord]:
         table = schema.alerts.c
-        query = select(schema.alerts)
-        if selection.projects is not None:
-            query = query.where(table.project.in_(selection.projects))
-        if selection.run is not None:
-            query = query.where(table.run_key == run_key(selection.run))
-        for column, value in (
-            (table.state, selection.state),
-            (table.severity, selection.severity),
-            (table.incident, selection.incident),
-        ):
-            if value is not None:
-                query = query.where(column == value)
+        query = _matching(
+            schema.alerts,
+            selection.projects,
+            selection.run,
+            state=selection.state,
+            severity=selection.severity,
+            incident=selection.incident,
+        )
         rows = self._page(query, (table.since_us, table.id), limit, cursor)
         return _paged(rows, limit, ("since_us", "id"), packing.alert_record)
 
@@ -149,10 +154,7 @@ class SqlStore:
 
     def answers(self, projects: tuple[str, ...] | None) -> list[RuleAnswers]:
         """How often people called the alerts of each rule right or false, by rule."""
-        table = schema.alerts.c
-        query = select(schema.alerts).where(table.answer != "")
-        if projects is not None:
-            query = query.where(table.project.in_(projects))
+        query = _matching(schema.alerts, projects).where(schema.alerts.c.answer != "")
         counts = Counter(
             (alert.rule, alert.answer) for alert in map(packing.alert_record, self._rows(query))
         )
@@ -177,11 +179,7 @@ class SqlStore:
         self, projects: tuple[str, ...] | None, run: str | None, limit: int, cursor: str | None
     ) -> Page[IncidentRecord]:
         table = schema.incidents.c
-        query = select(schema.incidents)
-        if projects is not None:
-            query = query.where(table.project.in_(projects))
-        if run is not None:
-            query = query.where(table.run_key == run_key(run))
+        query = _matching(schema.incidents, projects, run)
         rows = self._page(query, (table.opened_us, table.id), limit, cursor)
         return _paged(rows, limit, ("opened_us", "id"), packing.incident_record)
 
@@ -293,17 +291,10 @@ class SqlStore:
         return [packing.record_from(SilenceRecord, row["document"]) for row in self._rows(query)]
 
     def save_silence(self, silence: SilenceRecord) -> None:
-        row = {
-            "id": silence.id,
-            "created_us": to_us(silence.created_at),
-            "document": packing.document(silence),
-        }
+        row = packing.record_row(schema.silences, silence)
 
         def job(transaction: SqlTransaction) -> None:
-            connection = transaction.connection
-            table = schema.silences
-            connection.execute(delete(table).where(table.c.id == silence.id))
-            connection.execute(table.insert(), row)
+            transaction.replace(schema.silences, row)
 
         self._writer.submit("", job).result(TIMEOUT_S)
 
@@ -320,13 +311,9 @@ class SqlStore:
         self, selection: DeliveryFilter, limit: int, cursor: str | None
     ) -> Page[DeliveryRecord]:
         table = schema.outbox.c
-        query = select(schema.outbox)
+        query = _matching(schema.outbox, None, selection.run, state=selection.state)
         if selection.projects is not None:
             query = query.where(of_projects(selection.projects))
-        if selection.state is not None:
-            query = query.where(table.state == selection.state)
-        if selection.run is not None:
-            query = query.where(table.run_key == run_key(selection.run))
         rows = self._page(query, (table.created_us, table.id), limit, cursor)
         return _paged(rows, limit, ("created_us", "id"), packing.delivery_record)
 
@@ -445,6 +432,21 @@ class SqlStore:
                 raise InvalidError("is none of ours", loc=("query", "cursor"), kind="cursor")
             query = query.where(or_(first < a, and_(first == a, second < b)))
         return self._rows(query.order_by(first.desc(), second.desc()).limit(limit + 1))
+
+
+def _matching(
+    table: Table, projects: Sequence[str] | None, run: str | None = None, **values: object
+) -> Select[Any]:
+    """The rows of these projects, of this run and with these values; None for any."""
+    query = select(table)
+    if projects is not None:
+        query = query.where(table.c.project.in_(projects))
+    if run is not None:
+        query = query.where(table.c.run_key == run_key(run))
+    for name, value in values.items():
+        if value is not None:
+            query = query.where(table.c[name] == value)
+    return query
 
 
 def _touch(transaction: SqlTransaction) -> None:

@@ -157,16 +157,9 @@ class SqlTransaction:
             raise StaleRunError(record.run)
         for table in _OF_A_RUN:
             self.connection.execute(delete(table).where(table.c.run_key == record.key))
-        self._replace(
-            schema.deleted_runs,
-            {"run_key": record.key},
-            {
-                "run": record.run,
-                "project": record.project,
-                "sessions": json.dumps(sessions),
-                "deleted_us": to_us(now),
-            },
-        )
+        row = {"run_key": record.key, "run": record.run, "project": record.project}
+        deleted = {**row, "sessions": json.dumps(sessions), "deleted_us": to_us(now)}
+        self.replace(schema.deleted_runs, deleted)
         self.on_commit(partial(self._shapes.forget, record.key))
 
     def deleted_sessions(self, run: str) -> Collection[str] | None:
@@ -183,17 +176,15 @@ class SqlTransaction:
         return read_attempts(self.connection, run)
 
     def save_attempt(self, run: str, attempt: AttemptRecord) -> None:
-        key = {"run_key": run_key(run), "attempt": attempt.attempt}
-        self._replace(
-            schema.attempts,
-            key,
-            {
-                "session": attempt.session,
-                "last_seq": attempt.last_seq,
-                "started_us": to_us(attempt.started_at),
-                "last_seqs": json.dumps(attempt.last_seqs),
-            },
-        )
+        row = {
+            "run_key": run_key(run),
+            "attempt": attempt.attempt,
+            "session": attempt.session,
+            "last_seq": attempt.last_seq,
+            "started_us": to_us(attempt.started_at),
+            "last_seqs": json.dumps(attempt.last_seqs),
+        }
+        self.replace(schema.attempts, row)
 
     def save_last_seqs(self, run: str, attempt: int, last_seqs: Mapping[str, int]) -> None:
         """The newest numbers of the other sources in an attempt that is stored."""
@@ -216,7 +207,6 @@ class SqlTransaction:
             raise StorageTroubleError("replicas of a version before sources are still at work")
 
     def append(self, run: str, updates: Sequence[Update]) -> None:
-        """Store updates of one source."""
         key = run_key(run)
         rows = list(blocks.block_rows(key, updates, partial(self._shape_of, key)))
         self._write(self._statements.insert["updates"], rows)
@@ -381,8 +371,7 @@ class SqlTransaction:
         return None if row is None else packing.snapshot_from(run, dict(row))
 
     def save_snapshot(self, run: str, snapshot: StateSnapshot) -> None:
-        row = packing.snapshot_row(run_key(run), snapshot)
-        self._replace(schema.run_states, {"run_key": row.pop("run_key")}, row)
+        self.replace(schema.run_states, packing.snapshot_row(run_key(run), snapshot))
 
     def open_alerts(self, run: str) -> list[AlertRecord]:
         table = schema.alerts.c
@@ -394,23 +383,7 @@ class SqlTransaction:
         return self._alerts(mine)
 
     def save_alert(self, alert: AlertRecord) -> None:
-        self._replace(
-            schema.alerts,
-            {"run_key": run_key(alert.run), "id": alert.id},
-            {
-                "run": alert.run,
-                "project": alert.project,
-                "state": alert.state,
-                "severity": alert.severity,
-                "since_us": to_us(alert.since),
-                "incident": alert.incident,
-                "document": packing.document(alert),
-                "subject": alert.subject,
-                "answer": alert.answer,
-                "answered_by": alert.answered_by,
-                "source": alert.source,
-            },
-        )
+        self.replace(schema.alerts, packing.record_row(schema.alerts, alert))
 
     def remove_alert(self, alert: AlertRecord) -> None:
         table = schema.alerts.c
@@ -425,18 +398,7 @@ class SqlTransaction:
         return None if text is None else packing.record_from(IncidentRecord, text)
 
     def save_incident(self, incident: IncidentRecord) -> None:
-        self._replace(
-            schema.incidents,
-            {"run_key": run_key(incident.run), "id": incident.id},
-            {
-                "run": incident.run,
-                "project": incident.project,
-                "state": incident.state,
-                "opened_us": to_us(incident.opened_at),
-                "due_us": None if incident.due_at is None else to_us(incident.due_at),
-                "document": packing.document(incident),
-            },
-        )
+        self.replace(schema.incidents, packing.record_row(schema.incidents, incident))
 
     def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
         rows = [packing.timeline_row(entry) for entry in entries]
@@ -457,15 +419,7 @@ class SqlTransaction:
         return [packing.record_from(CommandRecord, text) for text in texts]
 
     def save_command(self, command: CommandRecord) -> None:
-        self._replace(
-            schema.commands,
-            {"run_key": run_key(command.run), "id": command.id},
-            {
-                "state": command.state,
-                "created_us": to_us(command.created_at),
-                "document": packing.document(command),
-            },
-        )
+        self.replace(schema.commands, packing.record_row(schema.commands, command))
 
     def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
         self._insert(schema.outbox, [packing.delivery_row(delivery) for delivery in deliveries])
@@ -487,9 +441,8 @@ class SqlTransaction:
         parameters = [tuple(row[name] for name in names) for row in rows]
         self._write(self._statements.insert[table.name], parameters)
 
-    def _replace(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Insert the row of this key, or put it in the place of the one that is there."""
-        row = {**key, **values}
+    def replace(self, table: Table, row: dict[str, Any]) -> None:
+        """Insert a row, or put it in the place of the one with its key."""
         parameters = tuple(row[column.name] for column in table.columns)
         self._write(self._statements.replace[table.name], [parameters])
 

@@ -106,7 +106,6 @@ class Writer:
             thread.start()
 
     def submit(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
-        """Queue a job; see `Store.write`."""
         future: Future[T] = Future()
         if self._closed:
             future.set_exception(StorageTroubleError("the store is closing"))
@@ -119,7 +118,6 @@ class Writer:
         return future
 
     def waiting(self) -> int:
-        """Jobs in the queues."""
         return sum(tasks.qsize() for tasks in self._queues)
 
     @property
@@ -133,7 +131,6 @@ class Writer:
         return time.monotonic() - self._failed_at < FAILING_S
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads."""
         self._closed = True
         for tasks in self._queues:
             tasks.put(None)

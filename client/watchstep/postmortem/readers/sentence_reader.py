@@ -96,7 +96,6 @@ class _Reader:
         self._closing, self._sentence.depth = line.closing()
 
     def sentence(self) -> Sentence:
-        """The line, read."""
         self._begin()
         while self._at < len(self._line):
             token = self._line[self._at]

@@ -114,7 +114,6 @@ class Line(tuple[Token, ...]):
         return self[at].text if 0 <= at < len(self) else ""
 
     def is_number(self, at: int) -> bool:
-        """Whether a number stands there."""
         return 0 <= at < len(self) and self[at].kind == "number"
 
     def is_whole(self, at: int) -> bool:

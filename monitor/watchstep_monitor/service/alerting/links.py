@@ -49,7 +49,6 @@ class LinkSigner:
         }
 
     def is_good(self, run: str, incident: str, act: Act, until: int, signature: str) -> bool:
-        """Whether this is the signature of such a link."""
         return hmac.compare_digest(self._signature(run, incident, act, until), signature)
 
     def _link(self, run: str, incident: str, act: Act, until: int) -> str:

@@ -36,6 +36,11 @@ class Rejected:
     kind: str
     reason: str
 
+    @property
+    def errors(self) -> tuple[Rejected]:
+        """All that was wrong with it, as answers list it: what is found first."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -135,7 +140,6 @@ class SortedBatch:
 
     @property
     def accepted(self) -> int:
-        """How many updates are new."""
         return sum(map(len, self.fresh.values()))
 
 

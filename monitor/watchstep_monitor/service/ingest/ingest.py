@@ -200,7 +200,6 @@ class Ingest:
         return None if live is None else self._change(transaction, live, now)
 
     def edit(self, transaction: SqlTransaction, change: UnitOfWork, edit: RunEdit) -> None:
-        """Write what a person changes of a run."""
         if edit.notes is not None:
             change.alter(notes=edit.notes)
         if edit.archived is not None:
@@ -212,7 +211,6 @@ class Ingest:
         self._finish(transaction, change)
 
     def commit_change(self, transaction: SqlTransaction, change: UnitOfWork) -> None:
-        """Write a change that `alter` began."""
         self._finish(transaction, change)
 
     def _open(

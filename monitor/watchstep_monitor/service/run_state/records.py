@@ -112,7 +112,6 @@ class RunRecord:
 
     @property
     def key(self) -> int:
-        """See `run_key`."""
         return run_key(self.run)
 
     def place(self, name: Literal["host", "user"]) -> str:

@@ -58,7 +58,6 @@ class RuleBook:
         self._by_packs: dict[tuple[str, ...], RuleSet] = {}
 
     def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
-        """The rules for a run with these tags."""
         chosen = packs_named(tags.get(PACKS_TAG, ""))
         return (self._with(chosen) if chosen else self.rules).for_tags(tags)
 

@@ -57,7 +57,6 @@ class Fold:
         self.reports.take(rules, updates)
 
     def snapshot(self) -> StateSnapshot:
-        """The rule state as the store keeps it."""
         return StateSnapshot(
             self.engine.attempt,
             self.engine.seq,
@@ -104,7 +103,6 @@ class LiveRun:
         return self.record.last_seq if source == TRAINING else self.last_seqs.get(source, 0)
 
     def folds(self) -> dict[str, Fold]:
-        """Where each source stands."""
         return {TRAINING: self.training, **self.others}
 
     def judge_by(self, rules: RuleSet) -> None:
@@ -121,11 +119,9 @@ class LiveRun:
         return readings
 
     def health(self) -> Health:
-        """The word for the run's numbers."""
         return health_now([fold.reports for fold in self.folds().values()], self.firing())
 
     def firing(self) -> list[AlertRecord]:
-        """The alerts that fire."""
         return [alert for alert in self.alerts.values() if alert.state == "firing"]
 
     def snapshot(self) -> StateSnapshot:
@@ -199,7 +195,6 @@ class RunCache:
         return live
 
     def hold(self, live: LiveRun) -> None:
-        """Keep a run in memory."""
         with self._lock:
             self._live[live.record.run] = live
             while len(self._live) > self._most_runs:
@@ -219,7 +214,6 @@ class RunCache:
                 self._views.pop(run, None)
 
     def publish(self, live: LiveRun) -> RunView:
-        """Show a run's committed state to readers."""
         view = RunView(
             live.record,
             live.rules,
@@ -239,7 +233,6 @@ class RunCache:
         return self._views.get(run)
 
     def views(self) -> list[RunView]:
-        """All runs held in memory."""
         with self._lock:
             return list(self._views.values())
 

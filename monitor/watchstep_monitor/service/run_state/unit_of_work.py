@@ -69,7 +69,6 @@ class UnitOfWork:
         return [*self._before[source], *fresh][-count:]
 
     def alter(self, **fields: Any) -> None:
-        """Set fields of the run's row."""
         self.live.record = replace(self.live.record, **fields)
 
     def tell(
@@ -94,7 +93,6 @@ class UnitOfWork:
         )
 
     def keep_alert(self, alert: AlertRecord) -> None:
-        """Remember an alert's new state."""
         self.alerts[alert.id] = alert
         if alert.state == "resolved":
             self.live.alerts.pop(alert.key, None)
@@ -105,19 +103,16 @@ class UnitOfWork:
             self.live.members[alert.id] = alert
 
     def begin_alert(self, alert: AlertRecord) -> None:
-        """Remember a pending alert that is not stored yet."""
         self._begun.add(alert.id)
         self.alerts[alert.id] = self.live.alerts[alert.key] = alert
 
     def cancel_alert(self, alert: AlertRecord) -> None:
-        """Forget a pending alert."""
         self.live.alerts.pop(alert.key, None)
         self.alerts.pop(alert.id, None)
         if alert.id not in self._begun:
             self.cancelled[alert.id] = alert
 
     def keep_incident(self, incident: IncidentRecord) -> None:
-        """Remember an incident's new state."""
         self.incidents[incident.id] = incident
         if incident.state == "resolved":
             self.live.incident = None

@@ -67,7 +67,6 @@ class Voice:
                 self._thread.start()
 
     def close(self) -> None:
-        """Tell what waits, and end."""
         self._words.put(None)
         if self._thread is not None:
             self._thread.join(5.0)

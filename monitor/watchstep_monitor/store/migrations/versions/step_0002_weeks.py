@@ -8,8 +8,10 @@ key is built anew, which takes seconds for a million rows.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import BigInteger, Integer, LargeBinary
+
+from watchstep_monitor.store.columns import added, filled, key
 
 revision = "0002"
 down_revision = "0001"
@@ -39,19 +41,15 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         _split_by_week()
     else:
-        op.add_column(
-            "updates", sa.Column("week", sa.Integer, nullable=False, server_default=sa.text("0"))
-        )
+        op.add_column("updates", *added(Integer, "0", "week"))
     op.create_table(
         "rollups",
-        sa.Column("run_key", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("first_seq", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("last_seq", sa.BigInteger, nullable=False),
-        sa.Column("least_step", sa.BigInteger, nullable=False),
-        sa.Column("greatest_step", sa.BigInteger, nullable=False),
-        sa.Column("shape", sa.Integer, nullable=False),
-        sa.Column("points", sa.LargeBinary, nullable=False),
+        *key("run_key"),
+        *key("attempt", kind=Integer),
+        *key("first_seq"),
+        *filled(BigInteger, "last_seq", "least_step", "greatest_step"),
+        *filled(Integer, "shape"),
+        *filled(LargeBinary, "points"),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import BigInteger, Integer, Text
+
+from watchstep_monitor.store.columns import filled, key, optional
 
 revision = "0003"
 down_revision = "0002"
@@ -14,12 +16,8 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         "tokens",
-        sa.Column("sha256", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("scopes", sa.Text, nullable=False),
-        sa.Column("projects", sa.Text, nullable=False),
-        sa.Column("created_us", sa.BigInteger),
-        sa.Column("expires_us", sa.BigInteger),
-        sa.Column("revoked_us", sa.BigInteger),
-        sa.Column("used_day", sa.Integer),
+        *key("sha256", kind=Text),
+        *filled(Text, "name", "scopes", "projects"),
+        *optional(BigInteger, "created_us", "expires_us", "revoked_us"),
+        *optional(Integer, "used_day"),
     )

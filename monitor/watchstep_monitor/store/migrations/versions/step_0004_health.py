@@ -6,8 +6,10 @@ reads that as a run that goes on, or ended, and has diverged.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import BigInteger, Text
+
+from watchstep_monitor.store.columns import added, optional
 
 revision = "0004"
 down_revision = "0003"
@@ -34,12 +36,9 @@ _SAY = """
 
 def upgrade() -> None:
     """Add the columns, and say of each run what its status and its alerts say."""
-    health = sa.Column("health", sa.Text, nullable=False, server_default=sa.text("'unjudged'"))
-    op.add_column("runs", health)
-    op.add_column("runs", sa.Column("updated_us", sa.BigInteger))
-    op.add_column("runs", sa.Column("hung", sa.Text))
-    reports = sa.Column("reports", sa.Text, nullable=False, server_default=sa.text("'{}'"))
-    op.add_column("run_states", reports)
-    subject = sa.Column("subject", sa.Text, nullable=False, server_default=sa.text("''"))
-    op.add_column("alerts", subject)
+    op.add_column("runs", *added(Text, "'unjudged'", "health"))
+    op.add_column("runs", *optional(BigInteger, "updated_us"))
+    op.add_column("runs", *optional(Text, "hung"))
+    op.add_column("run_states", *added(Text, "'{}'", "reports"))
+    op.add_column("alerts", *added(Text, "''", "subject"))
     op.execute(_SAY)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import Text
+
+from watchstep_monitor.store.columns import added, filled, key, where
 
 revision = "0006"
 down_revision = "0005"
@@ -12,23 +14,8 @@ oldest_code = "0001"
 
 def upgrade() -> None:
     """Add the columns with an index, and the table."""
-    for table, column, value in (
-        ("alerts", "answer", "''"),
-        ("alerts", "answered_by", "''"),
-        ("outbox", "details", "'{}'"),
-    ):
-        default = sa.text(value)
-        op.add_column(table, sa.Column(column, sa.Text, nullable=False, server_default=default))
-    answered = sa.text("answer <> ''")
-    op.create_index(
-        "alerts_answered",
-        "alerts",
-        ["answer"],
-        sqlite_where=answered,
-        postgresql_where=answered,
-    )
-    op.create_table(
-        "keys",
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("value", sa.Text, nullable=False),
-    )
+    op.add_column("alerts", *added(Text, "''", "answer"))
+    op.add_column("alerts", *added(Text, "''", "answered_by"))
+    op.add_column("outbox", *added(Text, "'{}'", "details"))
+    op.create_index("alerts_answered", "alerts", ["answer"], **where("answer <> ''"))
+    op.create_table("keys", *key("name", kind=Text), *filled(Text, "value"))

@@ -6,8 +6,10 @@ code of the version before does not look at.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import Text
+
+from watchstep_monitor.store.columns import added
 
 revision = "0007"
 down_revision = "0006"
@@ -16,11 +18,7 @@ oldest_code = "0001"
 
 def upgrade() -> None:
     """Add the columns."""
-    for table, column, value in (
-        ("attempts", "last_seqs", "'{}'"),
-        ("run_states", "sources", "'{}'"),
-        ("alerts", "source", "'training'"),
-        ("timeline", "source", "'training'"),
-    ):
-        default = sa.text(value)
-        op.add_column(table, sa.Column(column, sa.Text, nullable=False, server_default=default))
+    op.add_column("attempts", *added(Text, "'{}'", "last_seqs"))
+    op.add_column("run_states", *added(Text, "'{}'", "sources"))
+    op.add_column("alerts", *added(Text, "'training'", "source"))
+    op.add_column("timeline", *added(Text, "'training'", "source"))

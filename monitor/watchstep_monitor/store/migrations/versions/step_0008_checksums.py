@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import BigInteger
+
+from watchstep_monitor.store.columns import optional
 
 revision = "0008"
 down_revision = "0007"
@@ -12,5 +14,5 @@ oldest_code = "0001"
 
 def upgrade() -> None:
     """Add the columns; what is stored already stays without."""
-    op.add_column("updates", sa.Column("crc", sa.BigInteger))
-    op.add_column("rollups", sa.Column("crc", sa.BigInteger))
+    op.add_column("updates", *optional(BigInteger, "crc"))
+    op.add_column("rollups", *optional(BigInteger, "crc"))
