@@ -363,9 +363,8 @@ class _Compiler:
     def _place(self, window: WindowSlot) -> int:
         """Where a window stands among those of its kind."""
         if window.key not in self.windows:
-            self._places[window.key] = sum(
-                slot.make is window.make for slot in self.windows.values()
-            )
+            kinds = [key.partition("(")[0] for key in self.windows]
+            self._places[window.key] = kinds.count(window.key.partition("(")[0])
             self.windows[window.key] = window
         return self._places[window.key]
 

@@ -156,8 +156,8 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             )
             break
     else:
-        before = [[at for at, _ in columns.finite(name) if at < row] for name in columns.core]
-        reports = min(SUDDEN, max(map(len, before), default=0))
+        earlier = [[at for at, _ in columns.finite(name) if at < row] for name in columns.core]
+        reports = min(SUDDEN, max((len(rows) for rows in earlier), default=0))
         if reports >= LEAST_CALM:
             signs["nonfinite_out_of_nothing"] = (
                 f"no loss had left its level in the {reports} reports before {columns.where(row)}"
