@@ -19,7 +19,8 @@ _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$",
+    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
+    r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
     re.IGNORECASE,
 )
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
@@ -130,7 +131,8 @@ def _is_row(sentence: Sentence) -> bool:
     if sentence.quoted:
         return counted or (trained and ("epoch" in names or sentence.position is not None))
     if sentence.position is not None:
-        return trained
+        # Nothing but an agent counts episodes, whatever its trainer prints of them.
+        return trained or (bool(names) and sentence.position.word == "episode")
     if sentence.stated:
         return False
     return len(names) >= 2 and counted and not sentence.settings

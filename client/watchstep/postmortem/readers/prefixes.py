@@ -36,6 +36,8 @@ _PARTS = tuple(
         r"[IWEFD]\d{3,4} \d\d:\d\d:\d\d\.\d{1,9} +\d{1,20} [\w./-]{1,80}:\d{1,6}\]",
         # Levels, as logging, loguru, rich and structlog set them; with the logger's name after.
         rf"[\[(<]?{_LEVEL}[\])>]?(?:[ :|-]{{1,12}}{_PLACE})?",
+        # Kaldi: `LOG (nnet3-train[5.5]:Train():nnet-training.cc:12)`.
+        r"(?:V?LOG|WARNING|ERROR)(?:\[\d\])? ?\([^\s:]{1,80}:[^\s:]{1,80}:[\w.-]{1,60}:\d{1,6}\)",
         # Python's own default: INFO:root:message.
         rf"{_LEVEL}:[A-Za-z_][\w.]{{0,60}}:",
         # Places in the code, and the logger's name between two dashes or in brackets.
