@@ -81,6 +81,7 @@ class Examination:
     halt_update: int | None = None
     first_bad_update: int | None = None
     last_good_update: int | None = None
+    first_update: int | None = None
     last_update: int | None = None
     wasted_updates: int = 0
     saved_updates: int = 0
@@ -206,6 +207,7 @@ def examine(
         halt_update=summary.halt[1] if summary.halt else None,
         first_bad_update=(bad.step if numbered else None) if bad else lost_at,
         last_good_update=_last_good(summary, bad, lost_at, log),
+        first_update=summary.first,
         last_update=summary.last,
         wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
         saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
@@ -234,13 +236,20 @@ def examine(
 
 
 def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:
-    if bad is not None:
-        # What stands before the first printed number was counted, and not by the log.
-        return None if summary.before + bad.row - 1 in log.unnumbered_first else bad.previous_step
-    if lost_at is None:
+    if bad is None and lost_at is None:
         return summary.last
-    steps = [update.step for _, update in summary.history if update.readings]
-    return next((step for step in reversed(steps) if step < lost_at), None)
+    # What stands before the first printed number was counted, and not by the log.
+    if bad is not None and summary.before + bad.row - 1 in log.unnumbered_first:
+        return None
+    if bad is not None and bad.previous_step not in (None, bad.step):
+        return bad.previous_step
+    # Several rows may carry the number of the first bad one.
+    first_bad = lost_at if bad is None else bad.step
+    for _, update in reversed(summary.window):
+        if update.readings and update.step < first_bad:
+            return update.step
+    # A trainer that names the update at which it gave up had looked at those before it.
+    return first_bad - 1 if summary.failure and summary.lost_at() == first_bad else None
 
 
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from dataclasses import replace
 
 from watchstep.postmortem.readers import endings, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
@@ -92,11 +93,12 @@ class ConsoleLines:
         self._columns = Columns()
         self._bars = Bars()
         self._unfinished: Row | None = None
-        self._scale: float | None = None
+        self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = False
         self._failure: dict[str, object] | None = None
         self._named = False
+        self._rank = ""
         self._braces = Braces()
 
     def line(self, text: str, number: int) -> None:
@@ -170,10 +172,7 @@ class ConsoleLines:
         self._emit_unfinished()
         self._flush_block(repeated=False, ends=True)
         self.settle()
-        if self._scale is not None:
-            self._emit(
-                Row({"loss_scale": self._scale}, step=self._last.step if self._last else None)
-            )
+        self._emit_scales()
         if self._traceback:
             self._event({"kind": "failed", "error": "a traceback that is cut off"})
 
@@ -201,6 +200,7 @@ class ConsoleLines:
         elif plan.kind == "columns":
             self._columns.begin(text)
         elif not self._columns.names or not self._under_columns(text):
+            self._rank = prefixes.rank(text) if plan.row else ""
             try:
                 self._prose(plan, numbers)
             except ValueError:
@@ -213,7 +213,7 @@ class ConsoleLines:
             self._keras(sentence, numbers)
             return
         if sentence.bar is not None and not sentence.described:
-            self._bars.moved(place(sentence.bar, numbers), self._release)
+            self._bars.moved(place(sentence.bar, numbers), self._emit_counted)
         if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
             self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
@@ -234,7 +234,7 @@ class ConsoleLines:
         self._flush()
         if sentence.torn:
             self._log.tear("a line is torn: its last reading is left out")
-        row = Row(readings, line=self._number, time=clock(sentence, numbers))
+        row = Row(readings, line=self._number, time=clock(sentence, numbers), rank=self._rank)
         unit: Unit = sentence.unit
         if sentence.position is not None:
             unit = self._numbered(row, sentence, numbers)
@@ -256,17 +256,18 @@ class ConsoleLines:
             return False
         match = endings.NAMES_UPDATE.search(str(self._failure["error"]))
         if match:
-            row.step, row.event, self._failure = int(match.group(1)), self._failure, None
+            row.step, row.event = int(match.group(1)), self._failure
             self._log.unit = "iteration"
         elif not quoted and self._last is not None:
-            row.step = self._last.step
+            row.step, row.epoch, row.length = self._last.step, self._last.epoch, self._last.length
+        self._failure = None
         return row.step is not None
 
     def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
         assert sentence.position is not None
         row.step, row.length = place(sentence.position, numbers)
-        unit = sentence.unit
+        unit, self._failure = sentence.unit, None
         if self._table_unit == "iteration" != unit and self._last is not None:
             # SB3 prints an evaluation's time steps between tables that count iterations.
             row.step, row.length = self._last.step, None
@@ -284,9 +285,6 @@ class ConsoleLines:
         if self._counts and self._last is not None:
             row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
         return unit
-
-    def _release(self, row: Row) -> None:
-        self._emit_counted(row)
 
     def _emit_counted(self, row: Row) -> None:
         """Send off a row that was counted along a progress bar, or could not be."""
@@ -433,19 +431,33 @@ class ConsoleLines:
                 return True
             # The first line at the margin names the exception, whatever its class is called.
             self._traceback = False
-            self._ended(_event_of(bare.strip()) or _failure(bare.strip()))
+            self._ended(endings.event(bare.strip()) or endings.failure(bare.strip()))
             return True
         sentence = plan.sentence
-        event = _event_of(bare.strip())
+        event = endings.event(bare.strip())
         if event is not None:
             self._ended(event)
             return True
         if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False
-        scale = endings.loss_scale(text)
-        self._scale = self._scale if scale is None else scale
+        self._scaled(endings.loss_scale(text))
         self._event({"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]})
         return True
+
+    def _scaled(self, scale: float | None) -> None:
+        """A fallen loss scale is of the row that sums up its step; without rows, of the bar."""
+        if scale is None:
+            return
+        if self._bars.at and not self._named:
+            self._log.unit = "step"
+            self._emit(Row({"loss_scale": scale}, step=self._bars.at, line=self._number))
+        elif self._scales[-1:] != [scale] and len(self._scales) < _MOST_BLOCK:
+            self._scales.append(scale)  # Each rank says it.
+
+    def _emit_scales(self) -> None:
+        """What is said of the scale last of all is of the row before it."""
+        if self._scales:
+            self._emit(Row({}, step=self._last.step if self._last else None, line=self._number))
 
     def _emit_unfinished(self) -> None:
         """An epoch that the log breaks off in is told as far as it came."""
@@ -456,6 +468,7 @@ class ConsoleLines:
     def _ended(self, event: dict[str, object]) -> None:
         self._emit_unfinished()
         self._flush()
+        self._emit_scales()
         self._failure = event if event["kind"] == "failed" else None
         self._event(event)
 
@@ -465,9 +478,12 @@ class ConsoleLines:
         self._rows.append(Row({}, event=event, line=self._number))
 
     def _emit(self, row: Row) -> None:
-        if self._scale is not None:
-            row.readings.setdefault("loss_scale", self._scale)
-            self._scale = None
+        scales, self._scales = self._scales, []
+        if scales:
+            row.readings.setdefault("loss_scale", scales.pop())
+        # Where rows are counted, for want of numbers, more of them would falsify the count.
+        for scale in scales if row.step is not None else ():
+            self._rows.append(replace(row, readings={"loss_scale": scale}))
         self._last = row if row.readings else self._last
         self._rows.append(row)
 
@@ -496,21 +512,3 @@ def _rsl_name(name: str) -> str:
     """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
     loss = _RSL_LOSS.match(name)
     return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)
-
-
-def _event_of(text: str) -> dict[str, object] | None:
-    """The event that a line tells of; None where it is no ending."""
-    how = endings.ending(text)
-    if how == "finished":
-        return {"kind": "finished"}
-    if how == "preempted":
-        return {"kind": "preempted", "reason": text[:_LONGEST_TEXT]}
-    if how == "interrupted":
-        return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
-    if how == "failed" or endings.names_error(text):
-        return _failure(endings.error_in(text))
-    return None
-
-
-def _failure(text: str) -> dict[str, object]:
-    return {"kind": "failed", "error": text[:_LONGEST_TEXT]}

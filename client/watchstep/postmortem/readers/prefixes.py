@@ -49,6 +49,10 @@ _PARTS = tuple(
         r"\[Rank \d{1,5}\]",
     )
 )
+_RANK = re.compile(
+    rf"\[?{_LAUNCHED}[ _]?\d{{1,6}}|\[\d{{1,5}},\d{{1,5}}\]<std|\([\w.<>-]{{0,60}} ?pid=\d{{1,10}}"
+    rf"|\d{{1,5}}: {{1,2}}(?=[\[(]?{_CLOCK})"
+)
 _MOST_PARTS = 24
 _LONGEST = 300
 
@@ -63,3 +67,9 @@ def length(line: str) -> int:
             break
         at = end
     return at
+
+
+def rank(line: str) -> str:
+    """What a launcher put before a line to say which process printed it, "" for nothing."""
+    match = _RANK.match(line)
+    return match.group() if match else ""

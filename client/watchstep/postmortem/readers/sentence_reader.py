@@ -213,7 +213,7 @@ class _Reader:
         if len(values) == 1:
             self._pair(values[0])
         else:
-            self._words, self._separator = [], ""
+            self._head()
 
     def _head(self) -> None:
         """The words in hand are no name, but a heading over what follows."""
