@@ -99,17 +99,23 @@ class Series:
 
 
 class DownsampledSeries:
-    """Every metric's series under its canonical name; an observer of `fold`."""
+    """Every metric's series under its canonical name; an observer of `fold`.
+
+    Of several that share one, as a loss and its negative log-likelihood do, the first has it.
+    """
 
     def __init__(self, rules: RuleSet) -> None:
         self.series: dict[str, Series] = {}
         self.scales: dict[str, float] = {}
         self._rules = rules
+        self._names: dict[str, str] = {}
 
     def observe(self, row: int, update: Update, _state: State) -> None:
         """Take in one update."""
         for name, value in update.readings.items():
             metric = self._rules.canonical(name)
+            if self._names.setdefault(metric, name) != name:
+                metric = name
             if metric in _SCALES:
                 self.scales[metric] = value
             series = self.series.get(metric)

@@ -76,3 +76,45 @@ def test_a_nan_that_is_filled_up_to_a_width_is_one(text: str, rows: Rows, tmp_pa
 )
 def test_speech_trainers_and_episodes_are_read(text: str, rows: Rows, tmp_path: Path) -> None:
     check(tmp_path, text, rows)
+
+
+GAN = "== Epoch {n} ==\nDiscriminator\n   loss   0.5\n   real   0.6\nGenerator\n   loss   1.5\n"
+TASKS = "Epoch {n}/9 (lr 0.1)\n[Depth]\n  loss: 2400\n[Labels]\n  loss: 0.5\n"
+SECTIONS = "Iteration {n}\nActor:\nloss: 0.5\nCritic:\nloss: 7\n"
+
+
+@pytest.mark.parametrize(
+    ("block", "readings"),
+    [
+        (GAN, {"discriminator/loss": 0.5, "real": 0.6, "generator/loss": 1.5}),
+        (TASKS, {"lr": 0.1, "depth/loss": 2400, "labels/loss": 0.5}),
+        (SECTIONS, {"actor/loss": 0.5, "critic/loss": 7}),
+    ],
+)
+def test_one_name_under_two_titles_of_a_block_is_two_quantities(
+    block: str, readings: dict[str, float], tmp_path: Path
+) -> None:
+    updates = updates_of(tmp_path, "".join(block.format(n=n) for n in range(4, 9)))
+
+    assert [update.step for update in updates] == [4, 5, 6, 7, 8]
+    assert all(update.readings == readings for update in updates)
+
+
+def test_a_loss_scale_that_falls_several_times_within_a_row_is_told_each_time(
+    tmp_path: Path,
+) -> None:
+    falls = "".join(f"overflow detected, reducing loss scale to {scale}\n" for scale in (8, 4, 2))
+    updates = updates_of(tmp_path, f"step 10 loss 3\n{falls}step 20 loss 2\n")
+
+    assert [(update.step, update.readings.get("loss_scale")) for update in updates] == [
+        *((10, None), (20, 8.0), (20, 4.0), (20, 2.0))
+    ]
+
+
+def test_without_rows_a_loss_scale_is_of_the_step_that_the_bar_shows(tmp_path: Path) -> None:
+    bars = "".join(
+        f" {n}%|##  | {n}/90 [00:01<00:30]OVERFLOW! Skipping step. Loss scale: 1, reducing to 1\n"
+        for n in (7, 8, 9)
+    )
+
+    assert [update.step for update in updates_of(tmp_path, bars)] == [7, 8, 9]

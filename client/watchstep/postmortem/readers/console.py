@@ -49,6 +49,7 @@ _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
+_AROUND_TITLE = " :=-*#[]"
 _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
 _BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
@@ -84,6 +85,9 @@ class ConsoleLines:
         self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
+        self._title = ""
+        self._titles: dict[str, str] = {}
+        self._parted: set[str] = set()
         self._headed = False
         self._headings_count = True
         self._blocks = 0
@@ -209,6 +213,10 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
+        if plan.title:
+            self._title = plan.title.strip()
+        elif sentence.pairs and not (plan.indented or self._title.endswith((":", "]"))):
+            self._title = ""
         if sentence.keras:
             self._keras(sentence, numbers)
             return
@@ -337,10 +345,25 @@ class ConsoleLines:
                 name if EVALUATED.match(name) else f"val_{name}": value
                 for name, value in readings.items()
             }
+        self._part_by_title(readings)
+        readings = {self._titled(name, self._title): readings[name] for name in readings}
         if any(name in self._block for name in readings):
             self._flush_block(repeated=True)
         if len(self._block) < _MOST_BLOCK:
             self._block.update(readings)
+            self._titles.update(dict.fromkeys(readings, self._title))
+
+    def _part_by_title(self, readings: dict[str, float]) -> None:
+        """Names that come again under another title are told apart by it from then on."""
+        for name in self._block.keys() & readings:
+            if "" != self._titles[name] != self._title != "":
+                self._parted.add(name)
+                self._block[self._titled(name, self._titles[name])] = self._block.pop(name)
+
+    def _titled(self, name: str, title: str) -> str:
+        if not title or name not in self._parted:
+            return name
+        return metric_name(f"{title.strip(_AROUND_TITLE).lower()}/{name}")
 
     def _flush(self) -> None:
         if not (self._table or self._block or self._headed or self._evaluating):
@@ -349,7 +372,7 @@ class ConsoleLines:
         self._flush_table()
         self._flush_block(repeated=False)
         self._headed = self._evaluating = self._learning = False
-        self._block_number = None
+        self._block_number, self._title = None, ""
 
     def _flush_block(self, *, repeated: bool, ends: bool = False) -> None:
         """A gathered block as a row, if anything shows that it is one and no settings.
@@ -359,6 +382,7 @@ class ConsoleLines:
             ends: Whether the log ends here; a lone block that measures much is then the whole log.
         """
         block, self._block = self._block, {}
+        self._titles.clear()
         if repeated and self._headed:
             # The heading stands over several rows, and numbers none of them.
             self._headings_count, self._block_number = False, None

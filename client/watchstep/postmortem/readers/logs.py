@@ -224,8 +224,8 @@ class Joiner:
 
     A training row and the evaluation row after it carry the same number; they are one update
     unless a reading would be lost. So are the rows of several ranks, of which what is not finite
-    counts, and else the first. A row without a number keeps none. Batches that are counted
-    anew in each epoch count on.
+    counts, and else what the first rank says. A row without a number keeps none. Batches that are
+    counted anew in each epoch count on.
     """
 
     def __init__(self) -> None:
@@ -245,10 +245,7 @@ class Joiner:
             self._last[row.rank] = row.step
         again = pending is not None and _stops(pending) and _shares_names(row, pending)
         if pending is not None and not again and _belongs(row, pending):
-            for name, value in row.readings.items():
-                if name not in pending.readings or not math.isfinite(value):
-                    pending.readings[name] = value
-            pending.event = pending.event or row.event
+            _put_on(pending, row)
             return None
         fell = row.step is not None and last is not None and row.step < last + again
         if fell and not row.attempt and not _epoch_grew(row, self._before):
@@ -290,13 +287,13 @@ class _Epochs:
 def _belongs(row: Row, pending: Row) -> bool:
     if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
         return False
+    if not row.readings and row.step is None:
+        return True  # Nothing but an event, said after the row before it.
     if row.step is None:
-        if not row.readings:
-            return True  # Nothing but an event, said after the row before it.
         # Printed Hugging Face rows have no step, but an evaluation repeats the epoch.
-        if "epoch" not in row.readings:
-            return False
-        if any(not name.startswith("eval_") for name in row.readings if name != "epoch"):
+        evaluates = all(name == "epoch" or name.startswith("eval_") for name in row.readings)
+        repeats = pending.step is not None and _shares_names(row, pending)
+        if not (repeats or (evaluates and "epoch" in row.readings)):
             return False
     elif row.step != pending.step:
         return False
@@ -304,6 +301,16 @@ def _belongs(row: Row, pending: Row) -> bool:
     return (row.rank != pending.rank and "" not in (row.rank, pending.rank)) or all(
         name not in readings or _same(readings[name], value) for name, value in row.readings.items()
     )
+
+
+def _put_on(pending: Row, row: Row) -> None:
+    first = "" < row.rank < pending.rank
+    pending.rank = row.rank if first else pending.rank
+    for name, value in row.readings.items():
+        finite = math.isfinite(pending.readings.get(name, 0.0))
+        if name not in pending.readings or not math.isfinite(value) or (first and finite):
+            pending.readings[name] = value
+    pending.event = pending.event or row.event
 
 
 def _shares_names(row: Row, pending: Row) -> bool:
