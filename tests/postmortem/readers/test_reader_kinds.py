@@ -118,3 +118,55 @@ def test_without_rows_a_loss_scale_is_of_the_step_that_the_bar_shows(tmp_path: P
     )
 
     assert [update.step for update in updates_of(tmp_path, bars)] == [7, 8, 9]
+
+
+CLOCK = "[2025-03-04 10:00:0{n}] app INFO: "
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (
+            "".join(f"{CLOCK.format(n=n)}iter: {n} loss: 0.{n} x: 9 " for n in (4, 5)) + "\n",
+            [(4, {"loss": 0.4, "x": 9}), (5, {"loss": 0.5, "x": 9})],
+        ),
+        (
+            "s x: 9 [2025/03/04 10:00:00] step 7 loss 2 [2025/03/04 10:00:09] ste\n",
+            [(7, {"loss": 2})],
+        ),
+        (f"[rank0]: {CLOCK.format(n=1)}step 7 loss 2\n", [(7, {"loss": 2})]),
+    ],
+)
+def test_records_that_run_together_are_parted_at_their_clocks(
+    text: str, rows: Rows, tmp_path: Path
+) -> None:
+    check(tmp_path, text, rows)
+
+
+@pytest.mark.parametrize("heading", ["", "Epoch 1/50\n"])
+def test_the_batches_of_a_first_epoch_that_never_ends_are_rows(
+    heading: str, tmp_path: Path
+) -> None:
+    batches = "".join(f"{n}/90 [>....] - loss: 0.{n}\n" for n in (1, 2, 3))
+
+    check(tmp_path, heading + batches, [(n, {"loss": float(f"0.{n}")}) for n in (1, 2, 3)])
+
+
+def test_the_number_of_a_line_is_no_step(tmp_path: Path) -> None:
+    bars = [f"  9%|#  | {n}/90 [00:01<00:30]" for n in range(1, 21)]
+    row = "{'loss': 0.5, 'epoch': 0.1}"
+    lines = [*bars[:10], "", row, *bars[10:20], "", row, *bars[19:]]
+    text = "".join(f"[{700 + n}] {line}\n" for n, line in enumerate(lines))
+
+    assert [update.step for update in updates_of(tmp_path, text)] == [10, 20]
+
+
+@pytest.mark.parametrize("margin", ["> ", "[rank0]: ", "    ", "#7 12.5 "])
+def test_a_traceback_in_a_margin_goes_on_as_long_as_the_margin_is_followed_by_blanks(
+    margin: str, tmp_path: Path
+) -> None:
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\nKeyError: 7\n'
+    text = "".join(f"{margin}{line}\n" for line in trace.splitlines())
+    (*_, last) = updates_of(tmp_path, "step 1 loss 2\n" + text)
+
+    assert last.event == {"kind": "failed", "error": "KeyError: 7"}

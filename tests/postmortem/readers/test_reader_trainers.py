@@ -30,7 +30,7 @@ LOGGED = (
     ("ds_overflow_min.txt", "hf_print", "sft", "diverged", 15, 10, 3),
     ("espnet.txt", "key_value", "pretrain", "diverged", 1000, 900, 12),
     ("fairseq_inner.txt", "key_value", "pretrain", "diverged", 740, 735, 11),
-    ("fairseq_json.txt", "hf_print", "sft", "diverged", 1800, 1600, 12),
+    ("fairseq_json.txt", "hf_print", "sft", "diverged", 1800, 1600, 11),
     ("fairseq_old.txt", "key_value", "pretrain", "diverged", 2700, 2400, 11),
     ("fastai.txt", "columns", "pretrain", "diverged", 9, 8, 12),
     ("gan.txt", "key_value", "", "diverged", 1150, 1100, 15),

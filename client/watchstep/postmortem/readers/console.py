@@ -96,10 +96,11 @@ class ConsoleLines:
         self._counts = False
         self._columns = Columns()
         self._bars = Bars()
-        self._unfinished: Row | None = None
+        self._unfinished: list[tuple[int, Row]] = []
         self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = False
+        self._margin = ""
         self._failure: dict[str, object] | None = None
         self._named = False
         self._rank = ""
@@ -129,7 +130,9 @@ class ConsoleLines:
 
     def _unshaped(self, line: str, mask: bytes) -> None:
         """Read a line of a shape that was not seen yet."""
-        text = line
+        *records, text = prefixes.records(line)
+        for record in records:
+            self._unshaped(record, b"")
         if "%|" in text and (bar := _BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
@@ -306,10 +309,12 @@ class ConsoleLines:
         at, length = place(sentence.bar, numbers)
         readings = readings_of(sentence, numbers)
         row = Row(readings, step=self._block_number, line=self._number)
-        finished = at == length or not all(map(math.isfinite, readings.values()))
-        self._unfinished = None if finished or not readings else row
-        if readings and finished:
-            self._emit_epoch(row)
+        if at == length or not all(map(math.isfinite, readings.values())):
+            self._unfinished.clear()
+            if readings:
+                self._emit_epoch(row)
+        elif readings:
+            self._unfinished = [*self._unfinished[1 - _MOST_BLOCK :], (at, row)]
 
     def _emit_epoch(self, row: Row) -> None:
         self._recognised("keras")
@@ -446,10 +451,14 @@ class ConsoleLines:
 
     def _said(self, text: str, plan: Plan) -> bool:
         """Note what a line tells of the run's course; whether it tells nothing else."""
-        bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
-        if endings.TRACEBACK in text:
-            self._traceback = True
+        before = text.partition(endings.TRACEBACK)[0]
+        if len(before) < len(text):
+            self._traceback, self._margin = True, before
             return True
+        if self._traceback and text.startswith(self._margin):
+            bare = text[len(self._margin) :]
+        else:
+            bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
         if self._traceback:
             if bare[:1].isspace() or not bare:
                 return True
@@ -484,9 +493,13 @@ class ConsoleLines:
             self._emit(Row({}, step=self._last.step if self._last else None, line=self._number))
 
     def _emit_unfinished(self) -> None:
-        """An epoch that the log breaks off in is told as far as it came."""
-        row, self._unfinished = self._unfinished, None
-        if row is not None:
+        """An epoch that the log breaks off in is told as it stood; of a first one every batch."""
+        rows, self._unfinished = self._unfinished, []
+        if self._named:
+            rows = rows[-1:]
+        elif rows:
+            rows = [(at, replace(row, step=at)) for at, row in rows]
+        for _, row in rows:
             self._emit_epoch(row)
 
     def _ended(self, event: dict[str, object]) -> None:

@@ -21,6 +21,8 @@ _PARTS = tuple(
     re.compile(pattern)
     for pattern in (
         r"[\s>|:,—-]{1,20}",
+        # The number of a line, as notebooks and viewers of logs put it before all of them.
+        r"\[?\d{1,7}\](?=\s*$|\s{1,4}(?:\d{1,3}%\||\{'))",
         # Launchers: torchrun, deepspeed, accelerate, mpirun, ray.
         rf"\[?{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]?:\s?",
         rf"\[{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]",
@@ -53,6 +55,7 @@ _RANK = re.compile(
     rf"\[?{_LAUNCHED}[ _]?\d{{1,6}}|\[\d{{1,5}},\d{{1,5}}\]<std|\([\w.<>-]{{0,60}} ?pid=\d{{1,10}}"
     rf"|\d{{1,5}}: {{1,2}}(?=[\[(]?{_CLOCK})"
 )
+_RECORD = re.compile(r"(?=[\[(]\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d)")
 _MOST_PARTS = 24
 _LONGEST = 300
 
@@ -73,3 +76,11 @@ def rank(line: str) -> str:
     """What a launcher put before a line to say which process printed it, "" for nothing."""
     match = _RANK.match(line)
     return match.group() if match else ""
+
+
+def records(line: str) -> list[str]:
+    """What is printed on one line although each begins with a clock in brackets."""
+    if "[20" not in line[1:]:
+        return [line]
+    begins = [match.start() for match in _RECORD.finditer(line, max(length(line), 1))]
+    return [line[begin:end] for begin, end in zip([0, *begins], [*begins, None], strict=True)]
