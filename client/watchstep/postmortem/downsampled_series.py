@@ -143,16 +143,12 @@ _SCALES = frozenset({"train/advantages_count", "train/advantages_epsilon", "trai
 
 
 def _is_counter(metric: str) -> bool:
-    last = metric.rsplit("/", 1)[-1]
-    return last in {
-        "iterations",
-        "total_timesteps",
-        "time_elapsed",
-        "n_updates",
-        "epoch",
-        "step",
-        "wall",
-        "update",
-        "consumed_samples",
-        "consumed_tokens",
-    }
+    return metric.rsplit("/", 1)[-1] in _COUNTERS
+
+
+_COUNTERS = frozenset(
+    (
+        *("iterations", "total_timesteps", "time_elapsed", "n_updates", "epoch", "step", "wall"),
+        *("update", "consumed_samples", "consumed_tokens"),
+    )
+)

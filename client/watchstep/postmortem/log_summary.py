@@ -35,15 +35,10 @@ DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
 
 _LOST = frozenset(
-    {
-        "LossNonFinite",
-        "LossesStayNonFinite",
-        "GradientStaysNonFinite",
-        "ZeroLossHidesNaN",
-        "LossMissing",
-        "LossDoubled",
-        "ParametersNonFinite",
-    }
+    (
+        *("LossNonFinite", "LossesStayNonFinite", "GradientStaysNonFinite", "ZeroLossHidesNaN"),
+        *("LossMissing", "LossDoubled", "ParametersNonFinite"),
+    )
 )
 """Shipped rules that say that the numbers are lost, also where no core reading shows it."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import deque
 from dataclasses import replace
 
 from watchstep.postmortem.readers import endings, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
-from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
+from watchstep.postmortem.readers.counters import numbered_by
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
@@ -49,7 +51,6 @@ _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
-_AROUND_TITLE = " :=-*#[]"
 _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
 _BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
@@ -85,9 +86,7 @@ class ConsoleLines:
         self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
-        self._title = ""
-        self._titles: dict[str, str] = {}
-        self._parted: set[str] = set()
+        self._titles = Titles()
         self._headed = False
         self._headings_count = True
         self._blocks = 0
@@ -96,7 +95,7 @@ class ConsoleLines:
         self._counts = False
         self._columns = Columns()
         self._bars = Bars()
-        self._unfinished: list[tuple[int, Row]] = []
+        self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
         self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = False
@@ -216,10 +215,8 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
-        if plan.title:
-            self._title = plan.title.strip()
-        elif sentence.pairs and not (plan.indented or self._title.endswith((":", "]"))):
-            self._title = ""
+        if plan.title or sentence.pairs:
+            self._titles.passed(plan.title.strip(), indented=plan.indented)
         if sentence.keras:
             self._keras(sentence, numbers)
             return
@@ -251,7 +248,7 @@ class ConsoleLines:
             unit = self._numbered(row, sentence, numbers)
         elif number is not None:
             row.step, unit = number, "iteration"
-        elif not self._failed_at(row, quoted=sentence.quoted) and sentence.quoted:
+        elif not self._failed_at(row) and sentence.quoted:
             self._recognised("hf_print")
             for held in self._bars.held(row):
                 self._emit_counted(held)
@@ -261,18 +258,15 @@ class ConsoleLines:
             self._log.unit = unit
         self._emit(row)
 
-    def _failed_at(self, row: Row, *, quoted: bool) -> bool:
+    def _failed_at(self, row: Row) -> bool:
         """Number a row that tells of a failure, as loss_dict of detectron2; whether it is one."""
-        if self._failure is None:
-            return False
-        match = endings.NAMES_UPDATE.search(str(self._failure["error"]))
+        error = str(self._failure["error"]) if self._failure else ""
+        match = endings.NAMES_UPDATE.search(error)
         if match:
             row.step, row.event = int(match.group(1)), self._failure
             self._log.unit = "iteration"
-        elif not quoted and self._last is not None:
-            row.step, row.epoch, row.length = self._last.step, self._last.epoch, self._last.length
         self._failure = None
-        return row.step is not None
+        return match is not None
 
     def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
@@ -314,7 +308,7 @@ class ConsoleLines:
             if readings:
                 self._emit_epoch(row)
         elif readings:
-            self._unfinished = [*self._unfinished[1 - _MOST_BLOCK :], (at, row)]
+            self._unfinished.append((at, row))
 
     def _emit_epoch(self, row: Row) -> None:
         self._recognised("keras")
@@ -350,25 +344,11 @@ class ConsoleLines:
                 name if EVALUATED.match(name) else f"val_{name}": value
                 for name, value in readings.items()
             }
-        self._part_by_title(readings)
-        readings = {self._titled(name, self._title): readings[name] for name in readings}
+        readings = self._titles.told_apart(readings, self._block)
         if any(name in self._block for name in readings):
             self._flush_block(repeated=True)
         if len(self._block) < _MOST_BLOCK:
             self._block.update(readings)
-            self._titles.update(dict.fromkeys(readings, self._title))
-
-    def _part_by_title(self, readings: dict[str, float]) -> None:
-        """Names that come again under another title are told apart by it from then on."""
-        for name in self._block.keys() & readings:
-            if "" != self._titles[name] != self._title != "":
-                self._parted.add(name)
-                self._block[self._titled(name, self._titles[name])] = self._block.pop(name)
-
-    def _titled(self, name: str, title: str) -> str:
-        if not title or name not in self._parted:
-            return name
-        return metric_name(f"{title.strip(_AROUND_TITLE).lower()}/{name}")
 
     def _flush(self) -> None:
         if not (self._table or self._block or self._headed or self._evaluating):
@@ -377,7 +357,7 @@ class ConsoleLines:
         self._flush_table()
         self._flush_block(repeated=False)
         self._headed = self._evaluating = self._learning = False
-        self._block_number, self._title = None, ""
+        self._block_number, self._titles.title = None, ""
 
     def _flush_block(self, *, repeated: bool, ends: bool = False) -> None:
         """A gathered block as a row, if anything shows that it is one and no settings.
@@ -387,7 +367,7 @@ class ConsoleLines:
             ends: Whether the log ends here; a lone block that measures much is then the whole log.
         """
         block, self._block = self._block, {}
-        self._titles.clear()
+        self._titles.of_names.clear()
         if repeated and self._headed:
             # The heading stands over several rows, and numbers none of them.
             self._headings_count, self._block_number = False, None
@@ -494,13 +474,10 @@ class ConsoleLines:
 
     def _emit_unfinished(self) -> None:
         """An epoch that the log breaks off in is told as it stood; of a first one every batch."""
-        rows, self._unfinished = self._unfinished, []
-        if self._named:
-            rows = rows[-1:]
-        elif rows:
-            rows = [(at, replace(row, step=at)) for at, row in rows]
-        for _, row in rows:
-            self._emit_epoch(row)
+        rows, first = list(self._unfinished), not self._named
+        self._unfinished.clear()
+        for at, row in rows if first else rows[-1:]:
+            self._emit_epoch(replace(row, step=at) if first else row)
 
     def _ended(self, event: dict[str, object]) -> None:
         self._emit_unfinished()
@@ -532,16 +509,8 @@ class ConsoleLines:
 
 def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
     """What a table says about where it stands: the iteration, else the time steps."""
-    for name in ("time/iterations", "iterations", "nupdates", "misc/nupdates", "iteration"):
-        if name in table:
-            return whole(table[name]), "iteration"
-    for name in ("Epoch", "Iteration", "Itr", "training_iteration", "epoch"):
-        if name in table:
-            return whole(table[name]), "iteration"
-    for name in ("time/total_timesteps", "total_timesteps", "total_steps", "step", "steps"):
-        if name in table:
-            return whole(table[name]), "step"
-    return None, "row"
+    key, unit = numbered_by(table, by_epoch=True)
+    return whole(table.get(key)), unit
 
 
 @functools.lru_cache(maxsize=1_000)

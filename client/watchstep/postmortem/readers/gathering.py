@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.vocabulary import EVALUATED
 
 LONGEST_ROW = 20_000
@@ -141,3 +142,36 @@ class Braces:
 
 def _goes_on(text: str) -> bool:
     return text.lstrip()[:1] in tuple("'\"{}[])")
+
+
+class Titles:
+    """Tells apart what one name means under two titles of a block: a generator's loss, a critic's.
+
+    Attributes:
+        title: Over the lines that come.
+        of_names: Under which title each name of the block stands.
+    """
+
+    def __init__(self) -> None:
+        self.title = ""
+        self.of_names: dict[str, str] = {}
+        self._ambiguous: set[str] = set()
+
+    def passed(self, title: str, *, indented: bool) -> None:
+        """Take note of a title, or of a line of readings, over which a bare word is none."""
+        if title or not (indented or self.title.endswith((":", "]"))):
+            self.title = title
+
+    def told_apart(self, readings: dict[str, float], block: dict[str, float]) -> dict[str, float]:
+        """The readings; names that came under another title before get theirs, there as well."""
+        for name in block.keys() & readings:
+            if "" != self.of_names.get(name, "") != self.title != "":
+                self._ambiguous.add(name)
+                block[self._under(self.of_names[name], name)] = block.pop(name)
+        self.of_names.update(dict.fromkeys(readings, self.title))
+        return {self._under(self.title, name): value for name, value in readings.items()}
+
+    def _under(self, title: str, name: str) -> str:
+        if not title or name not in self._ambiguous:
+            return name
+        return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")

@@ -179,9 +179,7 @@ class _Reader:
             self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
-        if self._separator:
-            self._head()
-        elif self._words and token.before == 2:
+        if self._separator or (self._words and token.before == 2):
             self._drop()
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
@@ -213,15 +211,10 @@ class _Reader:
         if len(values) == 1:
             self._pair(values[0])
         else:
-            self._head()
-
-    def _head(self) -> None:
-        """The words in hand are no name, but a heading over what follows."""
-        self._context = " ".join(self._words[-_LONGEST_NAME:])
-        self._note_loose(self._words)
-        self._words, self._separator = [], ""
+            self._drop()
 
     def _drop(self) -> None:
+        """The words in hand are no name, but a heading over what follows."""
         self._note_loose(self._words)
         if self._words:
             self._context = " ".join(self._words[-_LONGEST_NAME:])
@@ -402,18 +395,15 @@ class _Reader:
         elif text == "." and self._abbreviates():
             return
         elif text in _BREAKS or text in CLOSE or (text == "." and not token.before):
-            self._break(text)
+            self._after = text
+            if text == "}" and self._braces:
+                self._braces.pop()
+            self._drop()
 
     def _abbreviates(self) -> bool:
         """Whether a full stop shortens a counter's name: `Ep. 1 : Up. 500`."""
         word = self._line[self._at - 2] if self._at >= 2 else None
         return word is not None and word.text.lower() in COUNTERS and self._line.is_whole(self._at)
-
-    def _break(self, text: str) -> None:
-        self._after = text
-        if text == "}" and self._braces:
-            self._braces.pop()
-        self._drop()
 
     def _dash(self) -> None:
         """`loss - 0.5 | kl - 0.1` names readings; otherwise a dash only parts them."""
@@ -471,7 +461,7 @@ class _Reader:
                 self._take_only(self._at, end)
                 self._at = end + 1
             else:
-                self._head()
+                self._drop()
         elif self._words and text == "(" and self._continues(end):
             self._suffix(begin, end)
         elif text == "[" and end == self._at + 1 and self._line.is_number(end + 1):

@@ -9,17 +9,18 @@ from pathlib import Path
 from watchstep.postmortem.readers.console import ConsoleLines
 from watchstep.postmortem.readers.gathering import LONGEST_ROW
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.opening import encoding_of, head_of, open_stream, read_some
+from watchstep.postmortem.readers.opening import (
+    ENCODINGS,
+    encoding_of,
+    head_of,
+    open_stream,
+    read_some,
+)
 
 __all__ = ["ConsoleReader", "Row"]
 
 FAILED_START = "a start failed before its first reading"
 _CHUNK_BYTES = 1 << 18
-_ENCODINGS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def console_rows(log: Log) -> Iterator[Row]:
@@ -78,7 +79,7 @@ class ConsoleReader:
 
     def _decoded(self, data: bytes, *, final: bool) -> str:
         if self._decoder is None:
-            begins = (name for mark, name in _ENCODINGS if data.startswith(mark))
+            begins = (name for mark, name in ENCODINGS if data.startswith(mark))
             self._encoding = self._encoding or next(begins, "utf-8")
             self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         if b"\0" in data and str(self._encoding).startswith("utf-8"):
@@ -165,12 +166,7 @@ def _attached(held: Row, row: Row) -> bool:
 
 
 def _ends(row: Row) -> bool:
-    return row.event is not None and row.event["kind"] in (
-        "failed",
-        "halted",
-        "preempted",
-        "finished",
-    )
+    return row.event is not None and row.event["kind"] != "log"
 
 
 def _failed(row: Row) -> bool:
