@@ -15,21 +15,11 @@ MOST_METRICS = 400
 """Metrics of one log that are remembered; of a hostile log there could be millions."""
 
 PREFERRED = (
-    "train/advantages_std_raw",
-    "train/advantages_norm_max_abs",
-    "train/grad_norm",
-    "train/loss",
-    "train/policy_loss",
-    "train/value_loss",
-    "train/approx_kl",
-    "train/clip_fraction",
-    "train/entropy_loss",
-    "train/explained_variance",
-    "rollout/ep_rew_mean",
-    "train/learning_rate",
-    "train/reward_std",
-    "train/loss_scale",
-    "eval/loss",
+    *("train/advantages_std_raw", "train/advantages_norm_max_abs", "train/grad_norm"),
+    *("train/loss", "train/policy_loss", "train/value_loss", "train/approx_kl"),
+    *("train/clip_fraction", "train/entropy_loss", "train/explained_variance"),
+    *("rollout/ep_rew_mean", "train/learning_rate", "train/reward_std", "train/loss_scale"),
+    *("eval/loss",),
 )
 """Metrics in the order in which they explain a run."""
 

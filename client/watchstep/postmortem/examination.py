@@ -187,7 +187,6 @@ def examine(
     summary = fold(compiled, log.updates, watching)
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
-    story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     unnumbered = log.unnumbered | set(log.unnumbered_first)
     numbered = bad is None or summary.before + bad.row not in unnumbered
@@ -212,7 +211,7 @@ def examine(
         wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
         saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
         alerts=sorted(summary.spans.values(), key=lambda span: (span.first_update, span.rule)),
-        stages=_stages(summary, story_told),
+        stages=_stages(summary, _story(compiled, summary)),
         failure=summary.failure,
         ended=summary.ended,
         ended_words=summary.ended_words,
@@ -236,20 +235,19 @@ def examine(
 
 
 def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:
-    if bad is None and lost_at is None:
+    first_bad: int | None = lost_at if bad is None else bad.step
+    if first_bad is None:
         return summary.last
-    # What stands before the first printed number was counted, and not by the log.
     if bad is not None and summary.before + bad.row - 1 in log.unnumbered_first:
-        return None
-    if bad is not None and bad.previous_step not in (None, bad.step):
+        return None  # What stands before the first printed number was counted, and not by the log.
+    if bad is not None and bad.previous_step is not None and bad.previous_step != first_bad:
         return bad.previous_step
     # Several rows may carry the number of the first bad one.
-    first_bad = lost_at if bad is None else bad.step
-    for _, update in reversed(summary.window):
-        if update.readings and update.step < first_bad:
-            return update.step
+    steps = [update.step for _, update in summary.window if update.readings]
     # A trainer that names the update at which it gave up had looked at those before it.
-    return first_bad - 1 if summary.failure and summary.lost_at() == first_bad else None
+    checked = first_bad > 0 and summary.failure is not None and summary.lost_at() == first_bad
+    before = (step for step in reversed(steps) if step < first_bad)
+    return next(before, first_bad - 1 if checked else None)
 
 
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:

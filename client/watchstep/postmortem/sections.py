@@ -96,11 +96,7 @@ def _back_to(examination: Examination) -> str:
 
 def fleet_row(examination: Examination) -> list[Cell]:
     """A run's line in a list of many, under `FLEET_HEADS`."""
-    numbers = (
-        examination.first_bad_update,
-        examination.last_good_update,
-        examination.halt_update,
-    )
+    numbers = (examination.first_bad_update, examination.last_good_update, examination.halt_update)
     partial = " (partial)" if examination.partial else ""
     return [
         Cell(examination.verdict, examination.verdict),

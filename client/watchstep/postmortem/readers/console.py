@@ -8,27 +8,14 @@ import re
 from collections import deque
 from dataclasses import replace
 
-from watchstep.postmortem.readers import endings, prefixes
+from watchstep.postmortem.readers import endings, plans, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
 from watchstep.postmortem.readers.counters import numbered_by
 from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
-from watchstep.postmortem.readers.plans import (
-    Plan,
-    Shape,
-    clock,
-    count,
-    mask_of,
-    measured,
-    place,
-    planned,
-    shape_of,
-)
-from watchstep.postmortem.readers.plans import (
-    readings as readings_of,
-)
+from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
@@ -157,7 +144,7 @@ class ConsoleLines:
         if mask and len(mask) <= _LONGEST_SHAPE and plan.kind in _SHAPED and not plan.speaks:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
-            self._shapes[mask] = shape_of(plan, pieces)
+            self._shapes[mask] = plans.shape_of(plan, pieces)
         self._read(joined, pieces[1::2], plan)
 
     def taken(self) -> list[Row]:
@@ -186,7 +173,7 @@ class ConsoleLines:
         key = tuple(pieces[::2])
         plan = self._plans.get(key)
         if plan is None:
-            plan = planned(text, pieces)
+            plan = plans.planned(text, pieces)
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -211,7 +198,7 @@ class ConsoleLines:
                 self._prose(plan, numbers)
             except ValueError:
                 # A clock or a fraction stands where the first line of this kind had a count.
-                self._prose(planned(text, split(text)), numbers)
+                self._prose(plans.planned(text, split(text)), numbers)
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
@@ -221,16 +208,16 @@ class ConsoleLines:
             self._keras(sentence, numbers)
             return
         if sentence.bar is not None and not sentence.described:
-            self._bars.moved(place(sentence.bar, numbers), self._emit_counted)
+            self._bars.moved(plans.place(sentence.bar, numbers), self._emit_counted)
         if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
             self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
             self._row(sentence, numbers)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
-            self._gather(readings_of(sentence, numbers))
+            self._gather(plans.readings(sentence, numbers))
 
     def _row(self, sentence: Sentence, numbers: list[str]) -> None:
-        readings = readings_of(sentence, numbers)
+        readings = plans.readings(sentence, numbers)
         if sentence.quoted and "train_runtime" in readings:
             self._flush()
             self._event({"kind": "finished"})
@@ -242,7 +229,7 @@ class ConsoleLines:
         self._flush()
         if sentence.torn:
             self._log.tear("a line is torn: its last reading is left out")
-        row = Row(readings, line=self._number, time=clock(sentence, numbers), rank=self._rank)
+        row = Row(readings, line=self._number, time=plans.clock(sentence, numbers), rank=self._rank)
         unit: Unit = sentence.unit
         if sentence.position is not None:
             unit = self._numbered(row, sentence, numbers)
@@ -271,7 +258,7 @@ class ConsoleLines:
     def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
         assert sentence.position is not None
-        row.step, row.length = place(sentence.position, numbers)
+        row.step, row.length = plans.place(sentence.position, numbers)
         unit, self._failure = sentence.unit, None
         if self._table_unit == "iteration" != unit and self._last is not None:
             # SB3 prints an evaluation's time steps between tables that count iterations.
@@ -280,7 +267,7 @@ class ConsoleLines:
         if not sentence.by_epoch:
             self._counts = True
             if sentence.epoch is not None:
-                row.epoch = count(numbers[sentence.epoch.slot])
+                row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
             if sentence.epoch is None:
@@ -300,8 +287,8 @@ class ConsoleLines:
     def _keras(self, sentence: Sentence, numbers: list[str]) -> None:
         """One row an epoch: the bars before its end say nothing new, unless it breaks there."""
         assert sentence.bar is not None
-        at, length = place(sentence.bar, numbers)
-        readings = readings_of(sentence, numbers)
+        at, length = plans.place(sentence.bar, numbers)
+        readings = plans.readings(sentence, numbers)
         row = Row(readings, step=self._block_number, line=self._number)
         if at == length or not all(map(math.isfinite, readings.values())):
             self._unfinished.clear()
@@ -319,7 +306,7 @@ class ConsoleLines:
     def _heading(self, sentence: Sentence, numbers: list[str]) -> None:
         """A line with nothing but a position: the heading of a block, or a line of one."""
         assert sentence.position is not None
-        number, _ = place(sentence.position, numbers)
+        number, _ = plans.place(sentence.position, numbers)
         by_epoch = sentence.by_epoch
         self._epoch = number if by_epoch else self._epoch
         if by_epoch and self._counts and self._headed and not self._block:
@@ -374,7 +361,7 @@ class ConsoleLines:
         number = self._block_number
         if not self._headed:
             self._block_number = None
-        measurements = sum(map(measured, block))
+        measurements = sum(map(plans.measured, block))
         if not measurements:
             return
         if number is not None:

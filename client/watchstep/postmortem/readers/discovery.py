@@ -21,11 +21,7 @@ from watchstep.postmortem.readers.formats import (
     recognise,
 )
 from watchstep.postmortem.readers.logs import Log
-from watchstep.postmortem.readers.opening import (
-    NothingReadableError,
-    check_regular,
-    head_of,
-)
+from watchstep.postmortem.readers.opening import NothingReadableError, check_regular, head_of
 from watchstep.postmortem.readers.plans import measured
 
 Unreadable = Callable[[Path, LogUnreadableError], None]

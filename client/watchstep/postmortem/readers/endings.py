@@ -23,12 +23,8 @@ _PIECES = {
     for heading in ("failed", "preempted", "interrupted", "finished", "warning")
 }
 _WHOLE_LINES: Mapping[str, Ending] = {
-    "killed": "failed",
-    "aborted": "failed",
-    "aborted (core dumped)": "failed",
-    "terminated": "preempted",
-    "preempted": "preempted",
-    "hangup": "preempted",
+    **dict.fromkeys(("killed", "aborted", "aborted (core dumped)"), "failed"),
+    **dict.fromkeys(("terminated", "preempted", "hangup"), "preempted"),
 }
 _MOST_WORDS_BEFORE = 7
 _WORD = re.compile(r"[a-z]{2,30}")

@@ -45,21 +45,9 @@ class Format:
 
 
 RANKS = (
-    "watchstep_spool",
-    "watchstep",
-    "jsonl",
-    "tensorboard",
-    "wandb",
-    "mlflow",
-    "sb3_csv",
-    "sb3_json",
-    "trainer_state",
-    "csv",
-    "parquet",
-    "json_rows",
-    "json_columns",
-    "console",
-    "sb3_monitor",
+    *("watchstep_spool", "watchstep", "jsonl", "tensorboard", "wandb", "mlflow", "sb3_csv"),
+    *("sb3_json", "trainer_state", "csv", "parquet", "json_rows", "json_columns", "console"),
+    *("sb3_monitor",),
 )
 """Formats by how much each tells of an update, richest first.
 
