@@ -46,6 +46,7 @@ def test_a_number_that_comes_again_after_a_failure_is_a_resume(
         "{rank}: 2025-01-01 10:00:00 step {n} loss {loss}\n",
         "[1,{rank}]<stdout>:step {n}: loss {loss}\n",
         "(Worker pid={rank}7) iter {n} loss {loss}\n",
+        "2025-01-01 10:00:00 | INFO | run:loop:9 - [Rank {rank}] step {n} loss {loss}\n",
     ],
 )
 def test_ranks_that_print_one_step_are_one_update_and_the_worst_counts(
