@@ -52,10 +52,13 @@ _PARTS = tuple(
     )
 )
 _RANK = re.compile(
-    rf"^(?:\[?{_LAUNCHED}[ _]?\d{{1,6}}|\[\d{{1,5}},\d{{1,5}}\]<std|\([\w.<>-]{{0,60}} ?pid=\d{{1,10}}"
-    rf"|\d{{1,5}}: {{1,2}}(?=[\[(]?{_CLOCK}))|\[(?i:{_LAUNCHED})[ _]?\d{{1,6}}\]"
+    rf"{_LAUNCHED}[ _]?\d{{1,6}}|\[\d{{1,5}},\d{{1,5}}\]<std|\([\w.<>-]{{0,60}} ?pid=\d{{1,10}}"
+    rf"|\d{{1,5}}: {{1,2}}(?=[\[(]?{_CLOCK})"
 )
-_RECORD = re.compile(r"(?=[\[(]\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d)")
+_BRACKETED_RANK = re.compile(rf"\[(?i:{_LAUNCHED})[ _]?\d{{1,6}}")
+_RECORD = re.compile(
+    r"[\[(]\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:(?<=[\w%)] .{20})|(?<=[\w%)\]].{20}))"
+)
 _MOST_PARTS = 24
 _LONGEST = 300
 
@@ -74,13 +77,13 @@ def length(line: str) -> int:
 
 def rank(line: str) -> str:
     """What a launcher put before a line to say which process printed it, "" for nothing."""
-    match = _RANK.search(line, 0, _LONGEST)
+    match = _RANK.match(line) or _BRACKETED_RANK.search(line, 0, _LONGEST)
     return match.group() if match else ""
 
 
 def records(line: str) -> list[str]:
     """What is printed on one line although each begins with a clock in brackets."""
-    if "[20" not in line and "(20" not in line:
-        return [line]
-    begins = [match.start() for match in _RECORD.finditer(line, max(length(line), 1))]
-    return [line[begin:end] for begin, end in zip([0, *begins], [*begins, None], strict=True)]
+    begins = [match.start() for match in _RECORD.finditer(line, 1)]
+    prefix = length(line) if begins else 0
+    begins = [0, *(begin for begin in begins if begin >= prefix)]
+    return [line[begin:end] for begin, end in zip(begins, [*begins[1:], None], strict=True)]
