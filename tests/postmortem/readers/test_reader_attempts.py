@@ -74,10 +74,10 @@ def test_a_rank_that_lags_behind_opens_no_attempt(tmp_path: Path) -> None:
 
 
 def test_what_two_loggers_print_of_one_step_is_one_update(tmp_path: Path) -> None:
-    text = "it 5 loss=3.01506 acc=0.2462\n[10:00:00] I5: loss 3.02, acc 24.6%\n"
+    text = "it 5 loss=1.01477 acc=0.2462\n[10:00:00] I5: loss 1.01, acc 24.6%\n"
     (update,) = updates_of(tmp_path, text.replace("I5", "it 5"))
 
-    assert update.readings == {"loss": 3.01506, "acc": 0.2462}
+    assert update.readings == {"loss": 1.01477, "acc": 0.2462}
 
 
 @pytest.mark.parametrize(

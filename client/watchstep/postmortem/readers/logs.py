@@ -22,7 +22,7 @@ _MOST_NAMES = 10_000
 
 _MOST_UNNUMBERED = 100_000
 
-_ROUNDED = 0.002
+_ROUNDED = 0.005
 """By how much a number may differ that two loggers print: three digits are the fewest in use."""
 
 _LOOKAHEAD = 8
