@@ -19,7 +19,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from watchstep.postmortem.readers import open_log
+from watchstep.postmortem.readers import open_logs
 from watchstep.postmortem.readers.crc32c import crc32c, crc32c_of_each, masked
 
 TAGS = [f"train/metric_{number:02d}" for number in range(20)]
@@ -66,7 +66,7 @@ def write_events(path: Path, count: int) -> None:
 
 def read_here(path: Path) -> tuple[float, list[tuple[int, dict[str, float]]]]:
     begin = time.perf_counter()
-    log = open_log(path)
+    (log,) = open_logs([path])
     values = [(update.step, dict(update.readings)) for update in log.updates]
     seconds = time.perf_counter() - begin
     assert not log.partial, log.notes
@@ -98,7 +98,8 @@ def compare_with_tensorboard(
 
 def peak_mb(path: Path) -> float:
     tracemalloc.start()
-    for _ in open_log(path).updates:
+    (log,) = open_logs([path])
+    for _ in log.updates:
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

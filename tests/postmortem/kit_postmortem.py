@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from watchstep.postmortem.commands import register
 from watchstep.postmortem.examination import Examination, examine
-from watchstep.postmortem.readers import open_logs
+from watchstep.postmortem.readers import Log, open_logs
 from watchstep.study import commands as study
 
 LOGS = Path(__file__).parent / "logs"
@@ -28,6 +28,12 @@ HEALTHY = {
     "train/entropy_loss": -0.6,
     "train/grad_norm": 0.4,
 }
+
+
+def open_log(path: Path) -> Log:
+    """The one log in a path."""
+    (log,) = open_logs([path])
+    return log
 
 
 def examined(path: Path, **how: Any) -> Examination:

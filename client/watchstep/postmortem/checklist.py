@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Literal
 
 from watchstep.core.engine import RuleSet
@@ -50,60 +53,6 @@ class _Question:
     measured: str
 
 
-_QUESTIONS = (
-    _Question(
-        "train/advantages_std_raw",
-        "raw advantage deviation below 1e-4 in the 50 updates before",
-        1e-4,
-        below=True,
-        before=True,
-        claim="very likely the advantage normalisation bug",
-        measured="No proof: in 157 healthy updates inside [1e-8, 1e-4] the largest standardised "
-        "advantage was 7.2. The window matters only together with the next line.",
-    ),
-    _Question(
-        "train/advantages_norm_max_abs",
-        "largest standardised advantage above 100 at the crash",
-        100.0,
-        below=False,
-        before=False,
-        claim="certainly that bug",
-        measured="With the batch's own mean and deviation it cannot pass sqrt(N - 1), so 100 "
-        "needs 10,002 values. Above the bound it proves foreign statistics, whatever the "
-        "epsilon; below 10,002 values no correct code gets there.",
-    ),
-    _Question(
-        "train/grad_norm",
-        "gradient norm above 1000 at the crash",
-        1000.0,
-        below=False,
-        before=False,
-        claim="gradient explosion caused by that bug",
-        measured="An explosion, but of any cause: rewards out of scale and learning rates do the "
-        "same. Stable-Baselines3 does not log the norm by itself.",
-    ),
-    _Question(
-        "train/clip_fraction",
-        "clip fraction above 0.9 at the crash",
-        0.9,
-        below=False,
-        before=False,
-        claim="confirms that bug",
-        measured="0 of 39 healthy runs went there, so it confirms trouble. But it reads 0.0 when "
-        "every ratio is NaN: a no says nothing about a run that died.",
-    ),
-    _Question(
-        "train/explained_variance",
-        "explained variance below -0.5 at the crash",
-        -0.5,
-        below=True,
-        before=False,
-        claim="the value function is destroyed",
-        measured="18 of 39 healthy runs went there: a critic that has not learnt yet is negative.",
-    ),
-)
-
-
 def checklist(
     rules: RuleSet, window: Sequence[tuple[int, Update]], crash_row: int
 ) -> tuple[Item, ...]:
@@ -116,10 +65,28 @@ def checklist(
     """
     columns = _columns(rules, window)
     items = [
-        _answered(question, columns.get(question.metric, []), crash_row) for question in _QUESTIONS
+        _answered(question, columns.get(question.metric, []), crash_row)
+        for question in _questions()
     ]
     items.insert(3, _together(columns, crash_row))
     return tuple(items)
+
+
+@functools.cache
+def _questions() -> tuple[_Question, ...]:
+    text = files("watchstep.postmortem").joinpath("checklist.csv").read_text(encoding="utf-8")
+    return tuple(
+        _Question(
+            row["metric"],
+            row["question"],
+            float(row["limit"]),
+            below=row["side"] == "below",
+            before=row["when"] == "before",
+            claim=row["claim"],
+            measured=row["measured"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
 
 
 _Column = list[tuple[int, int, float]]

@@ -15,21 +15,11 @@ MOST_METRICS = 400
 """Metrics of one log that are remembered; of a hostile log there could be millions."""
 
 PREFERRED = (
-    "train/advantages_std_raw",
-    "train/advantages_norm_max_abs",
-    "train/grad_norm",
-    "train/loss",
-    "train/policy_loss",
-    "train/value_loss",
-    "train/approx_kl",
-    "train/clip_fraction",
-    "train/entropy_loss",
-    "train/explained_variance",
-    "rollout/ep_rew_mean",
-    "train/learning_rate",
-    "train/reward_std",
-    "train/loss_scale",
-    "eval/loss",
+    *("train/advantages_std_raw", "train/advantages_norm_max_abs", "train/grad_norm"),
+    *("train/loss", "train/policy_loss", "train/value_loss", "train/approx_kl"),
+    *("train/clip_fraction", "train/entropy_loss", "train/explained_variance"),
+    *("rollout/ep_rew_mean", "train/learning_rate", "train/reward_std", "train/loss_scale"),
+    *("eval/loss",),
 )
 """Metrics in the order in which they explain a run."""
 
@@ -98,16 +88,22 @@ class Series:
 
 
 class DownsampledSeries:
-    """Every metric's series under its canonical name; an observer of `fold`."""
+    """Every metric's series under its canonical name; an observer of `fold`.
+
+    Of several that share one, as a loss and its negative log-likelihood do, the first has it.
+    """
 
     def __init__(self, rules: RuleSet) -> None:
         self.series: dict[str, Series] = {}
         self.scales: dict[str, float] = {}
         self._rules = rules
+        self._names: dict[str, str] = {}
 
     def observe(self, row: int, update: Update, _state: State) -> None:
         for name, value in update.readings.items():
             metric = self._rules.canonical(name)
+            if self._names.setdefault(metric, name) != name:
+                metric = name
             if metric in _SCALES:
                 self.scales[metric] = value
             series = self.series.get(metric)
@@ -135,16 +131,12 @@ _SCALES = frozenset({"train/advantages_count", "train/advantages_epsilon", "trai
 
 
 def _is_counter(metric: str) -> bool:
-    last = metric.rsplit("/", 1)[-1]
-    return last in {
-        "iterations",
-        "total_timesteps",
-        "time_elapsed",
-        "n_updates",
-        "epoch",
-        "step",
-        "wall",
-        "update",
-        "consumed_samples",
-        "consumed_tokens",
-    }
+    return metric.rsplit("/", 1)[-1] in _COUNTERS
+
+
+_COUNTERS = frozenset(
+    (
+        *("iterations", "total_timesteps", "time_elapsed", "n_updates", "epoch", "step", "wall"),
+        *("update", "consumed_samples", "consumed_tokens"),
+    )
+)

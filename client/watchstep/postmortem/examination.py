@@ -80,6 +80,7 @@ class Examination:
     halt_update: int | None = None
     first_bad_update: int | None = None
     last_good_update: int | None = None
+    first_update: int | None = None
     last_update: int | None = None
     wasted_updates: int = 0
     saved_updates: int = 0
@@ -173,7 +174,6 @@ def examine(
     summary = fold(compiled, log.updates, watching)
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
-    story_told = _story(compiled, summary)
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     unnumbered = log.unnumbered | set(log.unnumbered_first)
     numbered = bad is None or summary.before + bad.row not in unnumbered
@@ -193,11 +193,12 @@ def examine(
         halt_update=summary.halt[1] if summary.halt else None,
         first_bad_update=(bad.step if numbered else None) if bad else lost_at,
         last_good_update=_last_good(summary, bad, lost_at, log),
+        first_update=summary.first,
         last_update=summary.last,
         wasted_updates=summary.count - summary.before - bad.row + 1 if bad else 0,
         saved_updates=summary.count - summary.halt[0] if summary.halt else 0,
         alerts=sorted(summary.spans.values(), key=lambda span: (span.first_update, span.rule)),
-        stages=_stages(summary, story_told),
+        stages=_stages(summary, _story(compiled, summary)),
         failure=summary.failure,
         ended=summary.ended,
         ended_words=summary.ended_words,
@@ -221,13 +222,19 @@ def examine(
 
 
 def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:
-    if bad is not None:
-        # What stands before the first printed number was counted, and not by the log.
-        return None if summary.before + bad.row - 1 in log.unnumbered_first else bad.previous_step
-    if lost_at is None:
+    first_bad: int | None = lost_at if bad is None else bad.step
+    if first_bad is None:
         return summary.last
-    steps = [update.step for _, update in summary.history if update.readings]
-    return next((step for step in reversed(steps) if step < lost_at), None)
+    if bad is not None and summary.before + bad.row - 1 in log.unnumbered_first:
+        return None  # What stands before the first printed number was counted, and not by the log.
+    if bad is not None and bad.previous_step is not None and bad.previous_step != first_bad:
+        return bad.previous_step
+    # Several rows may carry the number of the first bad one.
+    steps = [update.step for _, update in summary.window if update.readings]
+    # A trainer that names the update at which it gave up had looked at those before it.
+    checked = first_bad > 0 and summary.failure is not None and summary.lost_at() == first_bad
+    before = (step for step in reversed(steps) if step < first_bad)
+    return next(before, first_bad - 1 if checked else None)
 
 
 def chosen_rules(log: Log, rules: Sequence[str] | None) -> tuple[tuple[str, ...], RuleSet]:

@@ -116,7 +116,7 @@ def _sparks(examination: Examination) -> Table:
         table.add_row(
             Text(metric, style="dim"),
             _spark(series),
-            Text(f"{low:.4g} .. {high:.4g}"),
+            Text("none finite" if math.isnan(low) else f"{low:.4g} .. {high:.4g}"),
             Text(f"{lost} not finite" if lost else "", style="red"),
         )
     return table

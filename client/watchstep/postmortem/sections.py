@@ -49,7 +49,7 @@ def headline(examination: Examination) -> Iterator[str]:
         why = examination.why()
         if why:
             yield f"Why: {why[:_LONGEST]}"
-        yield f"Go back to: {_back_to(examination, unit)}"
+        yield f"Go back to: {_back_to(examination)}"
     if examination.ended == "preempted":
         yield f"The run was preempted: {examination.ended_words[:_LONGEST]}"
     elif examination.ended == "halted":
@@ -77,25 +77,26 @@ def _since(examination: Examination, unit: str) -> str:
     return f"Since: {unit} {bad}; {before}"
 
 
-def _back_to(examination: Examination, unit: str) -> str:
+def _back_to(examination: Examination) -> str:
     best = examination.checkpoints.best
     if best is not None:
         at = "" if best.step is None else f", saved at {best.step}"
         return f"{best.path} (intact and finite{at})"
     if not examination.updates:
         return "the newest checkpoint that verifies: the log holds no reading"
-    if examination.last_good_update is None:
-        return "the beginning, with the fault mended: no update of this log was good"
-    return f"any checkpoint saved up to {unit} {examination.last_good_update}"
+    unit = "row" if examination.unit == "row" else "update"
+    if examination.last_good_update is not None:
+        return f"any checkpoint saved up to {unit} {examination.last_good_update}"
+    first = examination.first_update or 0
+    where = "the beginning, with the fault mended"
+    if unit == "update" and first > 1:
+        where = f"a checkpoint from before update {first}, where this log begins"
+    return f"{where}: no update of this log was good"
 
 
 def fleet_row(examination: Examination) -> list[Cell]:
     """A run's line in a list of many, under `FLEET_HEADS`."""
-    numbers = (
-        examination.first_bad_update,
-        examination.last_good_update,
-        examination.halt_update,
-    )
+    numbers = (examination.first_bad_update, examination.last_good_update, examination.halt_update)
     partial = " (partial)" if examination.partial else ""
     return [
         Cell(examination.verdict, examination.verdict),
@@ -191,13 +192,7 @@ def _checklist(examination: Examination) -> Iterator[list[Cell]]:
 
 def _checkpoints(examination: Examination) -> Iterator[list[Cell]]:
     beside = examination.checkpoints
-    if beside.best is not None:
-        at = "" if beside.best.step is None else f", saved at {beside.best.step}"
-        yield [Cell(f"{beside.best.path}: intact and finite{at}", "good")]
-    elif examination.last_good_update is None:
-        yield [Cell("no update of this log was good: begin anew with the fault mended")]
-    else:
-        yield [Cell(f"anything saved up to update {examination.last_good_update}")]
+    yield [Cell(_back_to(examination), "good" if beside.best else "")]
     for refused in beside.refused:
         yield [Cell(f"not {refused.path}: {refused.reason}", "warning")]
     if beside.note:

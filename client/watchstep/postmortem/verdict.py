@@ -43,13 +43,8 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
     "dqn": ("train/loss", "train/grad_norm"),
     "sac": ("train/grad_norm",),
     "ppo": (
-        "train/policy_loss",
-        "train/value_loss",
-        "train/approx_kl",
-        "train/grad_norm",
-        "train/advantages_std_raw",
-        "train/advantages_norm_max_abs",
-        "train/advantages_count",
+        *("train/policy_loss", "train/value_loss", "train/approx_kl", "train/grad_norm"),
+        *("train/advantages_std_raw", "train/advantages_norm_max_abs", "train/advantages_count"),
     ),
 }
 """Readings without which some rules of a kind cannot tell, by `Log.kind`."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from postmortem.kit_postmortem import open_log
 from watchstep.core.updates import Update
-from watchstep.postmortem.readers import Log, open_log
+from watchstep.postmortem.readers import Log
 
 TABLE = """\
 ------------------------------

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from postmortem.kit_postmortem import open_log
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import NothingReadableError, open_log, open_logs
+from watchstep.postmortem.readers import NothingReadableError, open_logs
 
 LOGS = Path(__file__).parents[1] / "logs"
 

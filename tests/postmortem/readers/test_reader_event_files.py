@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from watchstep.postmortem.readers import NothingReadableError, open_log, open_logs
+from postmortem.kit_postmortem import open_log
+from watchstep.postmortem.readers import NothingReadableError, open_logs
 from watchstep.postmortem.readers.crc32c import crc32c, crc32c_of_each, masked
 
 LOGS = Path(__file__).parents[1] / "logs"

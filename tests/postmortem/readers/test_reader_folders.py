@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from postmortem.kit_postmortem import open_log
 from service.kit import bench, update
 from watchstep.core.updates import Update
-from watchstep.postmortem.readers import NothingReadableError, open_log, open_logs
+from watchstep.postmortem.readers import NothingReadableError, open_logs
 from watchstep.wire import Packer, frame, to_json
 from watchstep.wire.packed import HEADER
 

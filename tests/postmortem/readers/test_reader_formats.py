@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from postmortem.kit_postmortem import open_log
 from watchstep.core.updates import Update
-from watchstep.postmortem.readers import Log, open_log, open_logs
+from watchstep.postmortem.readers import Log, open_logs
 
 LOGS = Path(__file__).parents[1] / "logs"
 

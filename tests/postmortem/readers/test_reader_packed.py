@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from postmortem.kit_postmortem import open_log
 from watchstep.errors import LogUnreadableError
 from watchstep.postmortem.examination import examine
-from watchstep.postmortem.readers import NothingReadableError, open_log, open_logs
+from watchstep.postmortem.readers import NothingReadableError, open_logs
 
 CSV = "step,loss,grad_norm\n" + "".join(f"{at},{2 - at / 100},0.5\n" for at in range(1, 40))
 BROKEN = CSV + "40,nan,nan\n41,nan,nan\n42,nan,nan\n"

@@ -5,27 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import deque
+from dataclasses import replace
 
-from watchstep.postmortem.readers import endings, prefixes
+from watchstep.postmortem.readers import endings, plans, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
-from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces
+from watchstep.postmortem.readers.counters import numbered_by
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
-from watchstep.postmortem.readers.plans import (
-    Plan,
-    Shape,
-    clock,
-    count,
-    mask_of,
-    measured,
-    place,
-    planned,
-    shape_of,
-)
-from watchstep.postmortem.readers.plans import (
-    readings as readings_of,
-)
+from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
@@ -83,6 +73,7 @@ class ConsoleLines:
         self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
+        self._titles = Titles()
         self._headed = False
         self._headings_count = True
         self._blocks = 0
@@ -91,12 +82,14 @@ class ConsoleLines:
         self._counts = False
         self._columns = Columns()
         self._bars = Bars()
-        self._unfinished: Row | None = None
-        self._scale: float | None = None
+        self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
+        self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = False
+        self._margin = ""
         self._failure: dict[str, object] | None = None
         self._named = False
+        self._rank = ""
         self._braces = Braces()
 
     def line(self, text: str, number: int) -> None:
@@ -123,7 +116,9 @@ class ConsoleLines:
 
     def _unshaped(self, line: str, mask: bytes) -> None:
         """Read a line of a shape that was not seen yet."""
-        text = line
+        *records, text = prefixes.records(line)
+        for record in records:
+            self._unshaped(record, b"")
         if "%|" in text and (bar := _BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
@@ -149,7 +144,7 @@ class ConsoleLines:
         if mask and len(mask) <= _LONGEST_SHAPE and plan.kind in _SHAPED and not plan.speaks:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
-            self._shapes[mask] = shape_of(plan, pieces)
+            self._shapes[mask] = plans.shape_of(plan, pieces)
         self._read(joined, pieces[1::2], plan)
 
     def taken(self) -> list[Row]:
@@ -170,10 +165,7 @@ class ConsoleLines:
         self._emit_unfinished()
         self._flush_block(repeated=False, ends=True)
         self.settle()
-        if self._scale is not None:
-            self._emit(
-                Row({"loss_scale": self._scale}, step=self._last.step if self._last else None)
-            )
+        self._emit_scales()
         if self._traceback:
             self._event({"kind": "failed", "error": "a traceback that is cut off"})
 
@@ -181,7 +173,7 @@ class ConsoleLines:
         key = tuple(pieces[::2])
         plan = self._plans.get(key)
         if plan is None:
-            plan = planned(text, pieces)
+            plan = plans.planned(text, pieces)
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -201,28 +193,31 @@ class ConsoleLines:
         elif plan.kind == "columns":
             self._columns.begin(text)
         elif not self._columns.names or not self._under_columns(text):
+            self._rank = prefixes.rank(text) if plan.row else ""
             try:
                 self._prose(plan, numbers)
             except ValueError:
                 # A clock or a fraction stands where the first line of this kind had a count.
-                self._prose(planned(text, split(text)), numbers)
+                self._prose(plans.planned(text, split(text)), numbers)
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
+        if plan.title or sentence.pairs:
+            self._titles.passed(plan.title.strip(), indented=plan.indented)
         if sentence.keras:
             self._keras(sentence, numbers)
             return
         if sentence.bar is not None and not sentence.described:
-            self._bars.moved(place(sentence.bar, numbers), self._release)
+            self._bars.moved(plans.place(sentence.bar, numbers), self._emit_counted)
         if sentence.bare and (sentence.bar is None or sentence.position is not sentence.bar):
             self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
             self._row(sentence, numbers)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
-            self._gather(readings_of(sentence, numbers))
+            self._gather(plans.readings(sentence, numbers))
 
     def _row(self, sentence: Sentence, numbers: list[str]) -> None:
-        readings = readings_of(sentence, numbers)
+        readings = plans.readings(sentence, numbers)
         if sentence.quoted and "train_runtime" in readings:
             self._flush()
             self._event({"kind": "finished"})
@@ -234,13 +229,13 @@ class ConsoleLines:
         self._flush()
         if sentence.torn:
             self._log.tear("a line is torn: its last reading is left out")
-        row = Row(readings, line=self._number, time=clock(sentence, numbers))
+        row = Row(readings, line=self._number, time=plans.clock(sentence, numbers), rank=self._rank)
         unit: Unit = sentence.unit
         if sentence.position is not None:
             unit = self._numbered(row, sentence, numbers)
         elif number is not None:
             row.step, unit = number, "iteration"
-        elif not self._failed_at(row, quoted=sentence.quoted) and sentence.quoted:
+        elif not self._failed_at(row) and sentence.quoted:
             self._recognised("hf_print")
             for held in self._bars.held(row):
                 self._emit_counted(held)
@@ -250,23 +245,21 @@ class ConsoleLines:
             self._log.unit = unit
         self._emit(row)
 
-    def _failed_at(self, row: Row, *, quoted: bool) -> bool:
+    def _failed_at(self, row: Row) -> bool:
         """Number a row that tells of a failure, as loss_dict of detectron2; whether it is one."""
-        if self._failure is None:
-            return False
-        match = endings.NAMES_UPDATE.search(str(self._failure["error"]))
+        error = str(self._failure["error"]) if self._failure else ""
+        match = endings.NAMES_UPDATE.search(error)
         if match:
-            row.step, row.event, self._failure = int(match.group(1)), self._failure, None
+            row.step, row.event = int(match.group(1)), self._failure
             self._log.unit = "iteration"
-        elif not quoted and self._last is not None:
-            row.step = self._last.step
-        return row.step is not None
+        self._failure = None
+        return match is not None
 
     def _numbered(self, row: Row, sentence: Sentence, numbers: list[str]) -> Unit:
         """Give a row the number that its own line prints."""
         assert sentence.position is not None
-        row.step, row.length = place(sentence.position, numbers)
-        unit = sentence.unit
+        row.step, row.length = plans.place(sentence.position, numbers)
+        unit, self._failure = sentence.unit, None
         if self._table_unit == "iteration" != unit and self._last is not None:
             # SB3 prints an evaluation's time steps between tables that count iterations.
             row.step, row.length = self._last.step, None
@@ -274,7 +267,7 @@ class ConsoleLines:
         if not sentence.by_epoch:
             self._counts = True
             if sentence.epoch is not None:
-                row.epoch = count(numbers[sentence.epoch.slot])
+                row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
             if sentence.epoch is None:
@@ -285,9 +278,6 @@ class ConsoleLines:
             row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
         return unit
 
-    def _release(self, row: Row) -> None:
-        self._emit_counted(row)
-
     def _emit_counted(self, row: Row) -> None:
         """Send off a row that was counted along a progress bar, or could not be."""
         if row.step is not None:
@@ -297,13 +287,15 @@ class ConsoleLines:
     def _keras(self, sentence: Sentence, numbers: list[str]) -> None:
         """One row an epoch: the bars before its end say nothing new, unless it breaks there."""
         assert sentence.bar is not None
-        at, length = place(sentence.bar, numbers)
-        readings = readings_of(sentence, numbers)
+        at, length = plans.place(sentence.bar, numbers)
+        readings = plans.readings(sentence, numbers)
         row = Row(readings, step=self._block_number, line=self._number)
-        finished = at == length or not all(map(math.isfinite, readings.values()))
-        self._unfinished = None if finished or not readings else row
-        if readings and finished:
-            self._emit_epoch(row)
+        if at == length or not all(map(math.isfinite, readings.values())):
+            self._unfinished.clear()
+            if readings:
+                self._emit_epoch(row)
+        elif readings:
+            self._unfinished.append((at, row))
 
     def _emit_epoch(self, row: Row) -> None:
         self._recognised("keras")
@@ -314,7 +306,7 @@ class ConsoleLines:
     def _heading(self, sentence: Sentence, numbers: list[str]) -> None:
         """A line with nothing but a position: the heading of a block, or a line of one."""
         assert sentence.position is not None
-        number, _ = place(sentence.position, numbers)
+        number, _ = plans.place(sentence.position, numbers)
         by_epoch = sentence.by_epoch
         self._epoch = number if by_epoch else self._epoch
         if by_epoch and self._counts and self._headed and not self._block:
@@ -339,6 +331,7 @@ class ConsoleLines:
                 name if EVALUATED.match(name) else f"val_{name}": value
                 for name, value in readings.items()
             }
+        readings = self._titles.told_apart(readings, self._block)
         if any(name in self._block for name in readings):
             self._flush_block(repeated=True)
         if len(self._block) < _MOST_BLOCK:
@@ -351,7 +344,7 @@ class ConsoleLines:
         self._flush_table()
         self._flush_block(repeated=False)
         self._headed = self._evaluating = self._learning = False
-        self._block_number = None
+        self._block_number, self._titles.title = None, ""
 
     def _flush_block(self, *, repeated: bool, ends: bool = False) -> None:
         """A gathered block as a row, if anything shows that it is one and no settings.
@@ -361,13 +354,14 @@ class ConsoleLines:
             ends: Whether the log ends here; a lone block that measures much is then the whole log.
         """
         block, self._block = self._block, {}
+        self._titles.of_names.clear()
         if repeated and self._headed:
             # The heading stands over several rows, and numbers none of them.
             self._headings_count, self._block_number = False, None
         number = self._block_number
         if not self._headed:
             self._block_number = None
-        measurements = sum(map(measured, block))
+        measurements = sum(map(plans.measured, block))
         if not measurements:
             return
         if number is not None:
@@ -424,38 +418,58 @@ class ConsoleLines:
 
     def _said(self, text: str, plan: Plan) -> bool:
         """Note what a line tells of the run's course; whether it tells nothing else."""
-        bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
-        if endings.TRACEBACK in text:
-            self._traceback = True
+        before = text.partition(endings.TRACEBACK)[0]
+        if len(before) < len(text):
+            self._traceback, self._margin = True, before
             return True
+        if self._traceback and text.startswith(self._margin):
+            bare = text[len(self._margin) :]
+        else:
+            bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
         if self._traceback:
             if bare[:1].isspace() or not bare:
                 return True
             # The first line at the margin names the exception, whatever its class is called.
             self._traceback = False
-            self._ended(_event_of(bare.strip()) or _failure(bare.strip()))
+            self._ended(endings.event(bare.strip()) or endings.failure(bare.strip()))
             return True
         sentence = plan.sentence
-        event = _event_of(bare.strip())
+        event = endings.event(bare.strip())
         if event is not None:
             self._ended(event)
             return True
         if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False
-        scale = endings.loss_scale(text)
-        self._scale = self._scale if scale is None else scale
+        self._scaled(endings.loss_scale(text))
         self._event({"kind": "log", "level": "warning", "text": text.strip()[:_LONGEST_TEXT]})
         return True
 
+    def _scaled(self, scale: float | None) -> None:
+        """A fallen loss scale is of the row that sums up its step; without rows, of the bar."""
+        if scale is None:
+            return
+        if self._bars.at and not self._named:
+            self._log.unit = "step"
+            self._emit(Row({"loss_scale": scale}, step=self._bars.at, line=self._number))
+        elif self._scales[-1:] != [scale] and len(self._scales) < _MOST_BLOCK:
+            self._scales.append(scale)  # Each rank says it.
+
+    def _emit_scales(self) -> None:
+        """What is said of the scale last of all is of the row before it."""
+        if self._scales:
+            self._emit(Row({}, step=self._last.step if self._last else None, line=self._number))
+
     def _emit_unfinished(self) -> None:
-        """An epoch that the log breaks off in is told as far as it came."""
-        row, self._unfinished = self._unfinished, None
-        if row is not None:
-            self._emit_epoch(row)
+        """An epoch that the log breaks off in is told as it stood; of a first one every batch."""
+        rows, first = list(self._unfinished), not self._named
+        self._unfinished.clear()
+        for at, row in rows if first else rows[-1:]:
+            self._emit_epoch(replace(row, step=at) if first else row)
 
     def _ended(self, event: dict[str, object]) -> None:
         self._emit_unfinished()
         self._flush()
+        self._emit_scales()
         self._failure = event if event["kind"] == "failed" else None
         self._event(event)
 
@@ -465,9 +479,12 @@ class ConsoleLines:
         self._rows.append(Row({}, event=event, line=self._number))
 
     def _emit(self, row: Row) -> None:
-        if self._scale is not None:
-            row.readings.setdefault("loss_scale", self._scale)
-            self._scale = None
+        scales, self._scales = self._scales, []
+        if scales:
+            row.readings.setdefault("loss_scale", scales.pop())
+        # Where rows are counted, for want of numbers, more of them would falsify the count.
+        for scale in scales if row.step is not None else ():
+            self._rows.append(replace(row, readings={"loss_scale": scale}))
         self._last = row if row.readings else self._last
         self._rows.append(row)
 
@@ -479,16 +496,8 @@ class ConsoleLines:
 
 def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
     """What a table says about where it stands: the iteration, else the time steps."""
-    for name in ("time/iterations", "iterations", "nupdates", "misc/nupdates", "iteration"):
-        if name in table:
-            return whole(table[name]), "iteration"
-    for name in ("Epoch", "Iteration", "Itr", "training_iteration", "epoch"):
-        if name in table:
-            return whole(table[name]), "iteration"
-    for name in ("time/total_timesteps", "total_timesteps", "total_steps", "step", "steps"):
-        if name in table:
-            return whole(table[name]), "step"
-    return None, "row"
+    key, unit = numbered_by(table, by_epoch=True)
+    return whole(table.get(key)), unit
 
 
 @functools.lru_cache(maxsize=1_000)
@@ -496,21 +505,3 @@ def _rsl_name(name: str) -> str:
     """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
     loss = _RSL_LOSS.match(name)
     return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)
-
-
-def _event_of(text: str) -> dict[str, object] | None:
-    """The event that a line tells of; None where it is no ending."""
-    how = endings.ending(text)
-    if how == "finished":
-        return {"kind": "finished"}
-    if how == "preempted":
-        return {"kind": "preempted", "reason": text[:_LONGEST_TEXT]}
-    if how == "interrupted":
-        return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
-    if how == "failed" or endings.names_error(text):
-        return _failure(endings.error_in(text))
-    return None
-
-
-def _failure(text: str) -> dict[str, object]:
-    return {"kind": "failed", "error": text[:_LONGEST_TEXT]}

@@ -5,47 +5,22 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import flat_values, number, whole
 
 _ITERATIONS = (
-    "time/iterations",
-    "update",
-    "iteration",
-    "iterations",
-    "iter",
-    "training_iteration",
-    "nupdates",
-    "misc/nupdates",
-    "Iteration",
-    "Diagnostics/Iteration",
-    "learning_iteration",
-    "time/iteration",
-    "train/iteration",
+    *("time/iterations", "update", "iteration", "iterations", "iter", "training_iteration"),
+    *("nupdates", "misc/nupdates", "Iteration", "Diagnostics/Iteration", "learning_iteration"),
+    *("time/iteration", "train/iteration"),
 )
 _STEPS = (
-    "current_steps",
-    "step",
-    "global_step",
-    "_step",
-    "train/global_step",
-    "trainer/global_step",
-    "steps",
-    "time/total_timesteps",
-    "total_timesteps",
-    "total_steps",
-    "timesteps",
-    "env_steps",
-    "num_env_steps_sampled_lifetime",
-    "frame",
-    "frames",
-    "it",
-    "opt_step",
-    "episode",
-    "Step",
+    *("current_steps", "step", "global_step", "_step", "train/global_step"),
+    *("trainer/global_step", "steps", "time/total_timesteps", "total_timesteps", "total_steps"),
+    *("timesteps", "env_steps", "num_env_steps_sampled_lifetime", "frame", "frames", "it"),
+    *("opt_step", "episode", "Step"),
 )
 _NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")
@@ -124,18 +99,23 @@ class Counter:
                 self._log.note("null, where every row before had a loss, is read as NaN")
 
     def _choose(self, names: tuple[str, ...]) -> None:
-        units: tuple[tuple[tuple[str, ...], Unit], ...] = (
-            (_ITERATIONS, "iteration"),
-            (_STEPS, "step"),
-        )
-        for keys, unit in units:
-            for key in keys:
-                if key in names:
-                    self._key, self._log.unit = key, unit
-                    return
+        self._key, unit = numbered_by(names)
+        if self._key:
+            self._log.unit = unit
+            return
         nested = [name for name in names if name.rpartition("/")[2] in _NESTED]
         if len(nested) == 1:  # `{"data": {"step": 5, "loss": 2.1}}`
             self._key, self._log.unit = nested[0], "step"
+
+
+def numbered_by(names: Container[str], *, by_epoch: bool = False) -> tuple[str, Unit]:
+    """Which of the names numbers a row, and what it counts; "" where none does."""
+    epochs = (*_EPOCHS, "Itr") if by_epoch else ()
+    candidates: tuple[tuple[str, Unit], ...] = (
+        *((name, "iteration") for name in (*_ITERATIONS, *epochs)),
+        *((name, "step") for name in _STEPS),
+    )
+    return next(((name, unit) for name, unit in candidates if name in names), ("", "row"))
 
 
 def epoch_seconds(text: str) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +21,7 @@ from watchstep.postmortem.readers.formats import (
     recognise,
 )
 from watchstep.postmortem.readers.logs import Log
-from watchstep.postmortem.readers.opening import (
-    NothingReadableError,
-    check_regular,
-    head_of,
-)
+from watchstep.postmortem.readers.opening import NothingReadableError, check_regular, head_of
 from watchstep.postmortem.readers.plans import measured
 
 Unreadable = Callable[[Path, LogUnreadableError], None]
@@ -93,18 +88,6 @@ def open_logs(paths: Iterable[Path], *, unreadable: Unreadable | None = None) ->
                 if unreadable is None:
                     raise missing
                 unreadable(Path(path), missing)
-
-
-def open_log(path: Path) -> Log:
-    """The log in one file.
-
-    Raises:
-        LogUnreadableError: As `open_logs`.
-    """
-    logs = list(itertools.islice(_logs_of(path), 2))
-    if len(logs) > 1:
-        raise LogUnreadableError(f"{path}: holds several runs, which only open_logs can give")
-    return logs[0]
 
 
 def _logs_of(path: Path) -> Iterator[Log]:

@@ -23,12 +23,8 @@ _PIECES = {
     for heading in ("failed", "preempted", "interrupted", "finished", "warning")
 }
 _WHOLE_LINES: Mapping[str, Ending] = {
-    "killed": "failed",
-    "aborted": "failed",
-    "aborted (core dumped)": "failed",
-    "terminated": "preempted",
-    "preempted": "preempted",
-    "hangup": "preempted",
+    **dict.fromkeys(("killed", "aborted", "aborted (core dumped)"), "failed"),
+    **dict.fromkeys(("terminated", "preempted", "hangup"), "preempted"),
 }
 _MOST_WORDS_BEFORE = 7
 _WORD = re.compile(r"[a-z]{2,30}")
@@ -90,15 +86,22 @@ def ending(text: str) -> Ending | None:
     return "finished" if _finishes(small) else None
 
 
-def error_in(text: str) -> str:
-    """The part of a line that names the error, the line itself where none is named."""
-    match = _EXCEPTION_INSIDE.search(text[: 4 * _LONGEST_TEXT])
-    return (match.group() if match else text)[:_LONGEST_TEXT]
+def event(text: str) -> dict[str, object] | None:
+    """The event that a line tells of; None where it is no ending."""
+    how = ending(text)
+    error = _EXCEPTION_INSIDE.search(text[: 4 * _LONGEST_TEXT])
+    if how == "finished":
+        return {"kind": "finished"}
+    if how == "preempted":
+        return {"kind": "preempted", "reason": text[:_LONGEST_TEXT]}
+    if how == "interrupted":
+        return {"kind": "halted", "reason": f"stopped from outside: {text[:_LONGEST_TEXT]}"}
+    return failure(error.group() if error else text) if how == "failed" or error else None
 
 
-def names_error(text: str) -> bool:
-    """Whether a line holds the text of a Python error, wherever it stands."""
-    return _EXCEPTION_INSIDE.search(text[: 4 * _LONGEST_TEXT]) is not None
+def failure(text: str) -> dict[str, object]:
+    """The event of a failure in these words."""
+    return {"kind": "failed", "error": text[:_LONGEST_TEXT]}
 
 
 def warning(text: str) -> bool:

@@ -20,6 +20,7 @@ from watchstep.postmortem.readers import (
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import number
 from watchstep.postmortem.readers.opening import HEAD_BYTES, encoding_of
+from watchstep.postmortem.readers.plans import measured
 from watchstep.postmortem.readers.tfrecord import HEADER_BYTES, record_length
 
 Read = Callable[[Log], Iterator[Row]]
@@ -44,21 +45,9 @@ class Format:
 
 
 RANKS = (
-    "watchstep_spool",
-    "watchstep",
-    "jsonl",
-    "tensorboard",
-    "wandb",
-    "mlflow",
-    "sb3_csv",
-    "sb3_json",
-    "trainer_state",
-    "csv",
-    "parquet",
-    "json_rows",
-    "json_columns",
-    "console",
-    "sb3_monitor",
+    *("watchstep_spool", "watchstep", "jsonl", "tensorboard", "wandb", "mlflow", "sb3_csv"),
+    *("sb3_json", "trainer_state", "csv", "parquet", "json_rows", "json_columns", "console"),
+    *("sb3_monitor",),
 )
 """Formats by how much each tells of an update, richest first.
 
@@ -67,12 +56,13 @@ our own hook wrote, then what was written for machines at full precision, then w
 for people at three digits; a monitor file tells of episodes, not of updates.
 """
 
-_TRAINING_NAME = re.compile(
-    r"loss|reward|(?:^|[/_])return|kl(?:$|[/_])|entropy|grad|learning_rate|(?:^|/)lr$|advantage|"
-    r"explained_variance|clip_?frac|perplexity|rmse|logloss|g_gan|(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|ep_rew|n_updates|td_error|^cost$|"
-    r"nll|ppl|objective|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd])(?:$|[/_])",
+_ALSO_TRAINED = re.compile(
+    r"loss|grad|learning_rate|(?:^|[/_])lr$|kl(?:$|[/_])|advantage|clip_?frac|n_updates|td_error|"
+    r"nll|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd])(?:$|[/_])|(?:^ep|episode|average)\w*len",
     re.IGNORECASE,
 )
+"""What a training logs beside what is measured."""
+
 _KINDS = (
     ("grpo", re.compile(r"frac_reward_zero_std|^reward_std$|completions?[/_]|clip_ratio/|grpo")),
     ("dpo", re.compile(r"rewards/(?:chosen|rejected|margins)")),
@@ -140,7 +130,7 @@ def late_console(head: bytes) -> Format | None:
 
 def names_training(names: set[str]) -> bool:
     """Whether any of the names is one that training logs."""
-    return any(_TRAINING_NAME.search(name) for name in names)
+    return any(measured(name) or _ALSO_TRAINED.search(name) for name in names)
 
 
 def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.vocabulary import EVALUATED
 
 LONGEST_ROW = 20_000
@@ -18,11 +19,12 @@ class Bars:
     A bar that stands still while rows go by says nothing about them.
 
     Attributes:
+        at: Where it stands.
         cleared: Whether the bar was just wiped out with blanks, as tqdm does to write a row.
     """
 
     def __init__(self) -> None:
-        self._at = 0
+        self.at = 0
         self._length: int | None = None
         self._trusted: bool | None = None
         self._held: list[Row] = []
@@ -33,19 +35,19 @@ class Bars:
         """Take note of a bar; rows that were waiting to see it move are numbered and released."""
         at, length = place
         if length and (self._length is None or self._gives_way(length)):
-            self._length, self._at = length, at
+            self._length, self.at = length, at
         if length != self._length:
             return  # An evaluation's bar.
         if self._drawn_after and self._held:
             # tqdm takes the bar away, writes the row, and draws the bar as it stands by then.
-            self._trusted, self._at = True, at
+            self._trusted, self.at = True, at
             for row in self.rest():
                 release(row)
-        elif at > self._at and self._held:
+        elif at > self.at and self._held:
             self._trusted = True
             for row in self.rest():
                 release(row)
-        self._at = at
+        self.at = at
 
     def _gives_way(self, length: int) -> bool:
         """Whether the bar was that of a preparation: it is done, numbered no row, and was shorter.
@@ -53,11 +55,11 @@ class Bars:
         tqdm may not draw the last step.
         """
         unused = self._trusted is None and not self._held
-        return unused and self._length is not None and self._at + 1 >= self._length < length
+        return unused and self._length is not None and self.at + 1 >= self._length < length
 
     def held(self, row: Row) -> list[Row]:
         """The rows that can be sent off now that another one came."""
-        if self._trusted is False or not (self._at or self.cleared):
+        if self._trusted is False or not (self.at or self.cleared):
             return [row]
         if self._held and not self._goes_with(row):
             waiting, self._held = [*self._held, row], []
@@ -72,7 +74,7 @@ class Bars:
         rows, self._held = self._held, []
         self._drawn_after = False
         for row in rows:
-            row.step = self._at if self._trusted is not False else None
+            row.step = self.at if self._trusted is not False else None
         return rows
 
     def _goes_with(self, row: Row) -> bool:
@@ -140,3 +142,36 @@ class Braces:
 
 def _goes_on(text: str) -> bool:
     return text.lstrip()[:1] in tuple("'\"{}[])")
+
+
+class Titles:
+    """Tells apart what one name means under two titles of a block: a generator's loss, a critic's.
+
+    Attributes:
+        title: Over the lines that come.
+        of_names: Under which title each name of the block stands.
+    """
+
+    def __init__(self) -> None:
+        self.title = ""
+        self.of_names: dict[str, str] = {}
+        self._ambiguous: set[str] = set()
+
+    def passed(self, title: str, *, indented: bool) -> None:
+        """Take note of a title, or of a line of readings, over which a bare word is none."""
+        if title or not (indented or self.title.endswith((":", "]"))):
+            self.title = title
+
+    def told_apart(self, readings: dict[str, float], block: dict[str, float]) -> dict[str, float]:
+        """The readings; names that came under another title before get theirs, there as well."""
+        for name in block.keys() & readings:
+            if "" != self.of_names.get(name, "") != self.title != "":
+                self._ambiguous.add(name)
+                block[self._under(self.of_names[name], name)] = block.pop(name)
+        self.of_names.update(dict.fromkeys(readings, self.title))
+        return {self._under(self.title, name): value for name, value in readings.items()}
+
+    def _under(self, title: str, name: str) -> str:
+        if not title or name not in self._ambiguous:
+            return name
+        return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")

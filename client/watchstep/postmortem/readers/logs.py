@@ -22,6 +22,9 @@ _MOST_NAMES = 10_000
 
 _MOST_UNNUMBERED = 100_000
 
+_ROUNDED = 0.005
+"""By how much a number may differ that two loggers print: three digits are the fewest in use."""
+
 _LOOKAHEAD = 8
 """Updates read on opening, from which `kind` and `unit` are known before iteration."""
 
@@ -46,6 +49,7 @@ class Row:
         epoch: The epoch within which `step` counts, None where it counts over the run.
         length: Up to where `step` counts in one epoch, None when the log does not say.
         line: The line of the text that it ends in, from 1; 0 where there are no lines.
+        rank: Which of several processes printed it, "" where its line does not say.
     """
 
     readings: dict[str, float]
@@ -57,6 +61,7 @@ class Row:
     epoch: int | None = None
     length: int | None = None
     line: int = 0
+    rank: str = ""
 
 
 @dataclass
@@ -169,7 +174,8 @@ def without_strays(rows: Iterator[Row]) -> Iterator[Row]:
     first = last = None
     length, stopped = 0, False
     for row in rows:
-        if row.step is None or row.attempt or row.epoch is not None or "epoch" in row.readings:
+        counted_otherwise = row.attempt or row.rank or row.epoch is not None
+        if row.step is None or counted_otherwise or "epoch" in row.readings:
             yield from strays
             strays.clear()
             yield row
@@ -217,15 +223,16 @@ class Joiner:
     """Makes updates of rows: neighbours with one number become one, resumes raise the attempt.
 
     A training row and the evaluation row after it carry the same number; they are one update
-    unless a reading would be lost. A row without a number keeps none. Batches that are counted
-    anew in each epoch count on.
+    unless a reading would be lost. So are the rows of several ranks, of which what is not finite
+    counts, and else what the first rank says. A row without a number keeps none. Batches that are
+    counted anew in each epoch count on.
     """
 
     def __init__(self) -> None:
         self._pending: Row | None = None
         self._before: Row | None = None
         self._attempt = 1
-        self._last: int | None = None
+        self._last: dict[str, int] = {}
         self._clock: float | None = None
         self._epochs = _Epochs()
 
@@ -233,16 +240,19 @@ class Joiner:
         """Take the next row; the update before it, where this row is none of it."""
         self._epochs.count_on(row)
         pending = self._pending
-        if pending is not None and _belongs(row, pending):
-            pending.readings.update(row.readings)
-            pending.event = pending.event or row.event
+        last = self._last.get(row.rank)
+        if row.step is not None:
+            self._last[row.rank] = row.step
+        again = pending is not None and _stops(pending) and _shares_names(row, pending)
+        if pending is not None and not again and _belongs(row, pending):
+            _put_on(pending, row)
             return None
-        fell = row.step is not None and self._last is not None and row.step < self._last
-        if fell and not row.attempt:
-            self._attempt += not _epoch_grew(row, self._before)
+        fell = row.step is not None and last is not None and row.step < last + again
+        if fell and not row.attempt and not _epoch_grew(row, self._before):
+            self._attempt += 1
+            self._last = {row.rank: row.step or 0}
         row.attempt = self._attempt = row.attempt or self._attempt
         row.time = self._clock = self._clock if row.time is None else row.time
-        self._last = self._last if row.step is None else row.step
         self._pending = self._before = row
         return pending
 
@@ -277,24 +287,41 @@ class _Epochs:
 def _belongs(row: Row, pending: Row) -> bool:
     if row.seq or (row.event and pending.event) or row.attempt not in (0, pending.attempt):
         return False
+    if not row.readings and row.step is None:
+        return True  # Nothing but an event, said after the row before it.
     if row.step is None:
-        if not row.readings:
-            return True  # Nothing but an event, said after the row before it.
         # Printed Hugging Face rows have no step, but an evaluation repeats the epoch.
-        if "epoch" not in row.readings:
-            return False
-        if any(not name.startswith("eval_") for name in row.readings if name != "epoch"):
+        evaluates = all(name == "epoch" or name.startswith("eval_") for name in row.readings)
+        repeats = pending.step is not None and _shares_names(row, pending)
+        if not (repeats or (evaluates and "epoch" in row.readings)):
             return False
     elif row.step != pending.step:
         return False
     readings = pending.readings
-    return all(
+    return (row.rank != pending.rank and "" not in (row.rank, pending.rank)) or all(
         name not in readings or _same(readings[name], value) for name, value in row.readings.items()
     )
 
 
+def _put_on(pending: Row, row: Row) -> None:
+    first = "" < row.rank < pending.rank
+    pending.rank = row.rank if first else pending.rank
+    for name, value in row.readings.items():
+        finite = math.isfinite(pending.readings.get(name, 0.0))
+        if name not in pending.readings or not math.isfinite(value) or (first and finite):
+            pending.readings[name] = value
+    pending.event = pending.event or row.event
+
+
+def _shares_names(row: Row, pending: Row) -> bool:
+    return not pending.readings.keys().isdisjoint(row.readings)
+
+
 def _same(first: float, second: float) -> bool:
-    return first == second or (math.isnan(first) and math.isnan(second))
+    """Whether two loggers print one number, each with its digits, and one in per cent."""
+    if math.isnan(first) or math.isnan(second) or first == second:
+        return first == second or (math.isnan(first) and math.isnan(second))
+    return any(math.isclose(first * by, second, rel_tol=_ROUNDED) for by in (1, 100, 0.01))
 
 
 def _epoch_grew(row: Row, before: Row | None) -> bool:

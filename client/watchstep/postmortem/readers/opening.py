@@ -80,6 +80,9 @@ _PACKERS: dict[bytes, Callable[..., object]] = {
 _LONGEST_MAGIC = max(map(len, _PACKERS))
 
 
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+
+
 class NothingReadableError(LogUnreadableError):
     """A file or folder that opens without trouble, but holds no training log."""
 
@@ -95,7 +98,9 @@ def check_regular(path: Path) -> None:
     except OSError as error:
         raise LogUnreadableError(f"{path}: {error.strerror or error}") from error
     if not stat.S_ISREG(mode):
-        raise LogUnreadableError(f"{path}: {_kind_of(mode)}, not a file with a log in it")
+        raise LogUnreadableError(
+            f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file with a log in it"
+        )
 
 
 def open_stream(path: Path) -> BinaryIO:
@@ -150,13 +155,16 @@ def head_of(path: Path) -> bytes:
         return b"".join(pieces)
 
 
+ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
 def encoding_of(head: bytes) -> str | None:
     """The encoding of a text file from its first bytes; None when they are no text."""
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
+    for mark, encoding in ENCODINGS:
         if head.startswith(mark):
             return encoding
     if b"\0" in head:
@@ -222,13 +230,3 @@ def lines(path: Path, log: Log) -> Iterator[str]:
             rest, dropping = "", True
     if rest and not dropping:
         yield rest
-
-
-def _kind_of(mode: int) -> str:
-    if stat.S_ISFIFO(mode):
-        return "a named pipe"
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    if stat.S_ISSOCK(mode):
-        return "a socket"
-    return "a device"

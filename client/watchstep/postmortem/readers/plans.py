@@ -19,9 +19,11 @@ _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
-    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$",
+    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
+    r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
     re.IGNORECASE,
 )
+_LONGEST_TITLE = 4
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
 
@@ -38,6 +40,8 @@ class Plan:
         speaks: Whether such a line may tell how the run went.
         row: Whether its readings make a row of their own.
         key: The name in a table's cell, where the line's only number is its value.
+        title: The line itself, where it may stand over the readings of a block.
+        indented: Whether it begins with blanks.
     """
 
     kind: Kind
@@ -45,6 +49,8 @@ class Plan:
     sentence: Sentence
     row: bool = False
     key: str | None = None
+    title: str = ""
+    indented: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,10 @@ def planned(text: str, pieces: list[str]) -> Plan:
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
     row = _is_row(sentence)
     # A row whose names speak, as "number of nan iterations" does, says nothing else.
-    return Plan("prose", trace or (speaks and not (row or sentence.keras)), sentence, row=row)
+    speaks = trace or (speaks and not (row or sentence.keras))
+    indented = text[:1].isspace()
+    titles = len(pieces) == 1 and not indented and len(text.split()) <= _LONGEST_TITLE
+    return Plan("prose", speaks, sentence, row, title=text if titles else "", indented=indented)
 
 
 def _is_border(text: str) -> bool:
@@ -130,7 +139,8 @@ def _is_row(sentence: Sentence) -> bool:
     if sentence.quoted:
         return counted or (trained and ("epoch" in names or sentence.position is not None))
     if sentence.position is not None:
-        return trained
+        # Nothing but an agent counts episodes, whatever its trainer prints of them.
+        return trained or (bool(names) and sentence.position.word == "episode")
     if sentence.stated:
         return False
     return len(names) >= 2 and counted and not sentence.settings

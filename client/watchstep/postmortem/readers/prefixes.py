@@ -21,6 +21,8 @@ _PARTS = tuple(
     re.compile(pattern)
     for pattern in (
         r"[\s>|:,—-]{1,20}",
+        # The number of a line, as notebooks and viewers of logs put it before all of them.
+        r"\[?\d{1,7}\](?=\s*$|\s{1,4}(?:\d{1,3}%\||\{'))",
         # Launchers: torchrun, deepspeed, accelerate, mpirun, ray.
         rf"\[?{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]?:\s?",
         rf"\[{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]",
@@ -36,6 +38,8 @@ _PARTS = tuple(
         r"[IWEFD]\d{3,4} \d\d:\d\d:\d\d\.\d{1,9} +\d{1,20} [\w./-]{1,80}:\d{1,6}\]",
         # Levels, as logging, loguru, rich and structlog set them; with the logger's name after.
         rf"[\[(<]?{_LEVEL}[\])>]?(?:[ :|-]{{1,12}}{_PLACE})?",
+        # Kaldi: `LOG (nnet3-train[5.5]:Train():nnet-training.cc:12)`.
+        r"(?:V?LOG|WARNING|ERROR)(?:\[\d\])? ?\([^\s:]{1,80}:[^\s:]{1,80}:[\w.-]{1,60}:\d{1,6}\)",
         # Python's own default: INFO:root:message.
         rf"{_LEVEL}:[A-Za-z_][\w.]{{0,60}}:",
         # Places in the code, and the logger's name between two dashes or in brackets.
@@ -46,6 +50,14 @@ _PARTS = tuple(
         r"\([A-Za-z_][\w.]{0,60}:\d{1,6}\)",
         r"\[Rank \d{1,5}\]",
     )
+)
+_RANK = re.compile(
+    rf"{_LAUNCHED}[ _]?\d{{1,6}}|\[\d{{1,5}},\d{{1,5}}\]<std|\([\w.<>-]{{0,60}} ?pid=\d{{1,10}}"
+    rf"|\d{{1,5}}: {{1,2}}(?=[\[(]?{_CLOCK})"
+)
+_BRACKETED_RANK = re.compile(rf"\[(?i:{_LAUNCHED})[ _]?\d{{1,6}}")
+_RECORD = re.compile(
+    r"[\[(]\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:(?<=[\w%)] .{20})|(?<=[\w%)\]].{20}))"
 )
 _MOST_PARTS = 24
 _LONGEST = 300
@@ -61,3 +73,17 @@ def length(line: str) -> int:
             break
         at = end
     return at
+
+
+def rank(line: str) -> str:
+    """What a launcher put before a line to say which process printed it, "" for nothing."""
+    match = _RANK.match(line) or _BRACKETED_RANK.search(line, 0, _LONGEST)
+    return match.group() if match else ""
+
+
+def records(line: str) -> list[str]:
+    """What is printed on one line although each begins with a clock in brackets."""
+    begins = [match.start() for match in _RECORD.finditer(line, 1)]
+    prefix = length(line) if begins else 0
+    begins = [0, *(begin for begin in begins if begin >= prefix)]
+    return [line[begin:end] for begin, end in zip(begins, [*begins[1:], None], strict=True)]

@@ -20,6 +20,7 @@ from watchstep.postmortem.readers.sentences import (
 )
 from watchstep.postmortem.readers.tokens import CLOSE, OPEN, Line, Token, is_whole, split, tokens
 from watchstep.postmortem.readers.vocabulary import (
+    COUNTED_AFTER,
     COUNTERS,
     EPOCHS,
     EVALUATED,
@@ -177,9 +178,7 @@ class _Reader:
             self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
-        if self._separator:
-            self._head()
-        elif self._words and token.before == 2:
+        if self._separator or (self._words and token.before == 2):
             self._drop()
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
@@ -211,15 +210,10 @@ class _Reader:
         if len(values) == 1:
             self._pair(values[0])
         else:
-            self._words, self._separator = [], ""
-
-    def _head(self) -> None:
-        """The words in hand are no name, but a heading over what follows."""
-        self._context = " ".join(self._words[-_LONGEST_NAME:])
-        self._note_loose(self._words)
-        self._words, self._separator = [], ""
+            self._drop()
 
     def _drop(self) -> None:
+        """The words in hand are no name, but a heading over what follows."""
         self._note_loose(self._words)
         if self._words:
             self._context = " ".join(self._words[-_LONGEST_NAME:])
@@ -234,15 +228,14 @@ class _Reader:
         at = self._at
         glued = self._line[at] if at < len(self._line) and not self._line[at].before else None
         word = glued.text if glued is not None and glued.kind == "word" else ""
-        if word and not is_unit(word) and not (self._words and "." in token.text):
+        if word and not is_unit(word) and not (self._words and not token.text.isdigit()):
             self._mixed(token, word)
             return
         if word in _ROUNDED and self._words and counter_of(self._words):
             self._at += 1
             self._words, self._separator = [], ""  # `Step: 424k` is none of its thousand steps.
             return
-        if glued is not None and glued.text == "%" and self._line.text(at + 1) == "|":
-            self._note_bar(at + 2)
+        if glued is not None and glued.text == "%" and self._barred(at + 1):
             return
         if self._part_of_word(token):
             if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
@@ -281,6 +274,8 @@ class _Reader:
         if words[-1].lower() in PREPOSITIONS and token.text[-1].isalpha() and not separator:
             self._words.append(token.text)  # `number of nan iterations`.
             return
+        if words == ["After"] and is_whole(token) and self._counts_behind():
+            return
         counter = counter_of(words)
         counts = is_whole(token) or (counter in GLOBAL and _WHOLE.fullmatch(token.text))
         # An epoch among a dictionary's readings is one of them: an evaluation repeats it.
@@ -295,11 +290,23 @@ class _Reader:
         else:
             self._pair(token)
 
+    def _counts_behind(self) -> bool:
+        """Whether what stands here is counted by the number before it: `After 20 sequences:`."""
+        word = self._line.text(self._at).lower()
+        if word not in COUNTERS | COUNTED_AFTER:
+            return False
+        self._counted.append(
+            Counted(word if word in EPOCHS else "step", self._line[self._at - 1].slot)
+        )
+        self._words, self._at = [], self._at + 1
+        return True
+
     def _pair(self, token: Token) -> None:
         words, separator = self._words[-_LONGEST_NAME:], self._separator
         self._words, self._separator = [], ""
         if words[-1:] and words[-1] in _VERBS and not separator:
-            words, separator = words[:-1], words[-1]
+            words, separator = words[:-1] or self._context.split(), words[-1]
+            words = words[: -1 if words[-1:] and words[-1] in PREPOSITIONS else None]
             self._sentence.stated = True
         name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
@@ -344,25 +351,23 @@ class _Reader:
             return self._line[at + 1].slot
         return -1
 
-    def _note_bar(self, at: int) -> None:
-        """`50%|####    | 10/20 [`: the place that the bar shows."""
+    def _barred(self, at: int) -> bool:
+        """Take `|####    | 10/20` behind a percentage, the place that a bar shows, if it is one."""
+        line, end = self._line, at + 1
+        while end < len(line) and line[end].kind != "word" and line[end].text != "|":
+            end += 1
+        bars = line.text(at) == line.text(end) == "|" and line.text(end + 2) == "/"
+        if not (bars and line.is_whole(end + 1) and line.is_whole(end + 3)):
+            return False
         self._drop()
-        while at < len(self._line) and self._line[at].text != "|":
-            at += 1
-        if not (
-            self._line.is_whole(at + 1)
-            and self._line.text(at + 2) == "/"
-            and self._line.is_whole(at + 3)
-        ):
-            self._at = min(at + 1, len(self._line))
-            return
-        bar = Counted("step", self._line[at + 1].slot, self._line[at + 3].slot)
+        bar = Counted("step", line[end + 1].slot, line[end + 3].slot)
         self._sentence.bar = bar
         self._sentence.described = self._loose > 0
-        self._at = at + 4
+        self._at = end + 4
         within_epoch = self._counted and self._counted[-1].word in EPOCHS
         if within_epoch and not self._sentence.evaluates:
             self._counted.append(Counted("batch", bar.slot, bar.length))
+        return True
 
     def _skip_unit(self) -> None:
         """Pass over a unit, unless it is the next reading's name."""
@@ -371,7 +376,8 @@ class _Reader:
             return
         following = self._line[self._at + 1] if self._at + 1 < len(self._line) else None
         names = following is not None and (following.text in {":", "="} or following.kind != "mark")
-        if is_unit(token.text) and (not token.before or not names):
+        fills = not token.before and self._line.text(self._at - 1)[-1:].isalpha()
+        if fills or (is_unit(token.text) and (not token.before or not names)):
             self._at += 1
 
     def _mark(self, token: Token) -> None:
@@ -388,18 +394,15 @@ class _Reader:
         elif text == "." and self._abbreviates():
             return
         elif text in _BREAKS or text in CLOSE or (text == "." and not token.before):
-            self._break(text)
+            self._after = text
+            if text == "}" and self._braces:
+                self._braces.pop()
+            self._drop()
 
     def _abbreviates(self) -> bool:
         """Whether a full stop shortens a counter's name: `Ep. 1 : Up. 500`."""
         word = self._line[self._at - 2] if self._at >= 2 else None
         return word is not None and word.text.lower() in COUNTERS and self._line.is_whole(self._at)
-
-    def _break(self, text: str) -> None:
-        self._after = text
-        if text == "}" and self._braces:
-            self._braces.pop()
-        self._drop()
 
     def _dash(self) -> None:
         """`loss - 0.5 | kl - 0.1` names readings; otherwise a dash only parts them."""
@@ -457,7 +460,7 @@ class _Reader:
                 self._take_only(self._at, end)
                 self._at = end + 1
             else:
-                self._head()
+                self._drop()
         elif self._words and text == "(" and self._continues(end):
             self._suffix(begin, end)
         elif text == "[" and end == self._at + 1 and self._line.is_number(end + 1):

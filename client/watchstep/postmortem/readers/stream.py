@@ -9,17 +9,18 @@ from pathlib import Path
 from watchstep.postmortem.readers.console import ConsoleLines
 from watchstep.postmortem.readers.gathering import LONGEST_ROW
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.opening import encoding_of, head_of, open_stream, read_some
+from watchstep.postmortem.readers.opening import (
+    ENCODINGS,
+    encoding_of,
+    head_of,
+    open_stream,
+    read_some,
+)
 
 __all__ = ["ConsoleReader", "Row"]
 
 FAILED_START = "a start failed before its first reading"
 _CHUNK_BYTES = 1 << 18
-_ENCODINGS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def console_rows(log: Log) -> Iterator[Row]:
@@ -78,7 +79,7 @@ class ConsoleReader:
 
     def _decoded(self, data: bytes, *, final: bool) -> str:
         if self._decoder is None:
-            begins = (name for mark, name in _ENCODINGS if data.startswith(mark))
+            begins = (name for mark, name in ENCODINGS if data.startswith(mark))
             self._encoding = self._encoding or next(begins, "utf-8")
             self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         if b"\0" in data and str(self._encoding).startswith("utf-8"):
@@ -123,6 +124,7 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
     """Rows with what was said after each of them put on it."""
     held: Row | None = None
     begun = False
+    farthest = (0, -1)
     for row in rows:
         if held is not None and not row.readings:
             if not begun and _failed(held) and _failed(row):
@@ -133,17 +135,22 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
                 continue
             row.step, row.epoch, row.length = held.step, held.epoch, held.length
         if held is not None and not begun and row.readings:
-            # What was said before the first row belongs to it, but for starts that failed.
-            if row.event is None and _failed(held):
-                log.note(FAILED_START)
-            elif row.event is None:
-                row.event = held.event
+            _take_over(held, row, log)
         elif held is not None:
-            yield _survived(held, row)
+            yield _survived(held) if _place(row) > farthest else held
+        farthest = farthest if _place(row)[1] < 0 else _place(row)
         begun = begun or bool(row.readings)
         held = row
     if held is not None:
         yield held
+
+
+def _take_over(held: Row, row: Row, log: Log) -> None:
+    """What was said before the first row belongs to it, but for starts that failed."""
+    if row.event is None and _failed(held):
+        log.note(FAILED_START)
+    elif row.event is None:
+        row.event = held.event
 
 
 def _attached(held: Row, row: Row) -> bool:
@@ -159,26 +166,19 @@ def _attached(held: Row, row: Row) -> bool:
 
 
 def _ends(row: Row) -> bool:
-    return row.event is not None and row.event["kind"] in (
-        "failed",
-        "halted",
-        "preempted",
-        "finished",
-    )
+    return row.event is not None and row.event["kind"] != "log"
 
 
 def _failed(row: Row) -> bool:
     return row.event is not None and row.event["kind"] == "failed"
 
 
-def _survived(held: Row, following: Row) -> Row:
-    """A row whose exception was caught is no end, since training goes on where it was."""
-    goes_on = (
-        following.readings
-        and held.step is not None
-        and following.step is not None
-        and following.step > held.step
-    )
-    if goes_on and held.event and held.event["kind"] == "failed":
-        held.event = {"kind": "log", "level": "error", "text": held.event["error"]}
-    return held
+def _place(row: Row) -> tuple[int, int]:
+    return (row.epoch or 0, row.step if row.readings and row.step is not None else -1)
+
+
+def _survived(row: Row) -> Row:
+    """An exception that was caught is no end, since training goes on where it was."""
+    if row.event and row.event["kind"] == "failed":
+        row.event = {"kind": "log", "level": "error", "text": row.event["error"]}
+    return row

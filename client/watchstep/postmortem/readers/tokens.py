@@ -23,7 +23,8 @@ _AFTER_DIGIT = (
     r"|\d{0,2}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
-_NAMED = r"(?i:an|nf(?:inity)?)(?![A-Za-z0-9_])"
+_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9})?(?![A-Za-z0-9_]))"
+"""Printed to a fixed width, a NaN is filled up: `nanxxx`."""
 _AFTER_SIGN = (
     r"\d{1,3}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d+(?:_\d+)*(?:\.\d+)?{_EXPONENT}"

@@ -26,6 +26,7 @@ GLOBAL = _WORDS["global counters"]
 """Counters over a whole run, which win over any other beside them."""
 
 ITERATIONS, STEPS, EPOCHS = _WORDS["iterations"], _WORDS["steps"], _WORDS["epochs"]
+COUNTED_AFTER = _WORDS["counted after"]
 COUNTERS = GLOBAL | ITERATIONS | STEPS | EPOCHS
 NOT_IN_DICTIONARIES = _WORDS["readings in dictionaries"]
 """Counters that, printed in a dictionary, are a reading among others."""
@@ -38,7 +39,7 @@ _UNIT = re.compile(
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
-    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|(?:^|[/_])err(?:or)?$",
+    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""

@@ -1,0 +1,132 @@
+"""Rows that repeat a number: a resume, several ranks, two loggers; and failures that are no end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postmortem.kit_postmortem import examined
+from postmortem.readers.test_reader_kinds import updates_of
+from watchstep.postmortem.sections import headline
+
+TRACE = 'Traceback (most recent call last):\n  File "a.py", line 3, in <module>\n'
+KILLED = f"{TRACE}RuntimeError: CUDA out of memory. Tried to allocate 2 GiB\n"
+
+
+def rows(first: int, last: int, form: str = "step {n} | loss {loss:.4f}\n") -> str:
+    return "".join(form.format(n=n, loss=3 - n / 500) for n in range(first, last + 1, 10))
+
+
+@pytest.mark.parametrize(
+    ("form", "end"),
+    [
+        ("step {n} | loss {loss:.4f}\n", KILLED),
+        ("[{n}] train_loss={loss:.3f} lr=0.1\n", "Killed\n"),
+        ("iter {n}: loss {loss:.2f}\n", "slurmstepd: error: *** JOB 7 CANCELLED AT 10:00 ***\n"),
+    ],
+)
+def test_a_number_that_comes_again_after_a_failure_is_a_resume(
+    form: str, end: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(
+        rows(10, 310, form) + end + rows(310, 400, form) + form.format(n=410, loss=float("nan")) * 3
+    )
+    examination = examined(path)
+
+    assert examination.attempts == 2
+    assert (examination.first_bad_update, examination.last_good_update) == (410, 400)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "[rank{rank}]: step={n} loss={loss}\n",
+        "{rank}: 2025-01-01 10:00:00 step {n} loss {loss}\n",
+        "[1,{rank}]<stdout>:step {n}: loss {loss}\n",
+        "(Worker pid={rank}7) iter {n} loss {loss}\n",
+        "2025-01-01 10:00:00 | INFO | run:loop:9 - [Rank {rank}] step {n} loss {loss}\n",
+    ],
+)
+def test_ranks_that_print_one_step_are_one_update_and_the_worst_counts(
+    form: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    losses = {(50, 1): "nan", (60, 0): "nan", (60, 1): "nan"}
+    path.write_text(
+        "".join(
+            form.format(rank=rank, n=n, loss=losses.get((n, rank), f"{2 - n / 99 + rank:.2f}"))
+            for n in range(10, 61, 10)
+            for rank in ((0, 1) if n % 20 else (1, 0))
+        )
+    )
+    examination = examined(path)
+
+    assert examination.updates == 6
+    assert (examination.first_bad_update, examination.last_good_update) == (50, 40)
+
+
+def test_a_rank_that_lags_behind_opens_no_attempt(tmp_path: Path) -> None:
+    late = "[rank0]: step=9 loss=1\n[rank0]: step=10 loss=1\n[rank1]: step=9 loss=1.1\n"
+
+    assert {update.attempt for update in updates_of(tmp_path, late)} == {1}
+
+
+def test_what_two_loggers_print_of_one_step_is_one_update(tmp_path: Path) -> None:
+    text = "it 5 loss=1.01477 acc=0.2462\n[10:00:00] I5: loss 1.01, acc 24.6%\n"
+    (update,) = updates_of(tmp_path, text.replace("I5", "it 5"))
+
+    assert update.readings == {"loss": 1.01477, "acc": 0.2462}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Epoch: [{epoch}][{at}/200] Time 0.4 (0.4) Loss {loss}\n",
+        "Train: {epoch} [ {at}/200 ( 1%)]  Loss: {loss} (1.0)  LR: 0.1\n",
+        "epoch {epoch} batch {at}/200: loss {loss}\n",
+    ],
+)
+@pytest.mark.parametrize("between", ["", "Test: [ 0/39]  Time: 0.8 (0.8)  Loss: 9.5 (9)\n"])
+def test_an_exception_that_is_caught_between_epochs_is_no_end(
+    form: str, between: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    caught = f"{TRACE}PIL.UnidentifiedImageError: cannot identify x.JPEG\nskipping bad sample\n"
+    path.write_text(
+        "".join(
+            form.format(epoch=epoch, at=at, loss=2 / (epoch + at / 200 + 1))
+            for epoch in range(6)
+            for at in range(0, 200, 50)
+        ).replace(
+            form.format(epoch=3, at=0, loss=0.5),
+            between + caught + form.format(epoch=3, at=0, loss=0.5),
+        )
+    )
+    examination = examined(path)
+
+    assert (examination.verdict, examination.attempts) == ("healthy", 1)
+
+
+def test_a_failure_that_names_its_update_says_that_the_one_before_was_good(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(
+        f"{TRACE}FloatingPointError: Loss became NaN at iteration=37!\n"
+        "loss_dict = {'loss_a': nan}\n"
+    )
+    examination = examined(path)
+
+    assert (examination.first_bad_update, examination.last_good_update) == (37, 36)
+
+
+@pytest.mark.parametrize(
+    ("first", "where"), [(1, "the beginning"), (700, "a checkpoint from before update 700")]
+)
+def test_a_log_that_begins_in_the_trouble_does_not_send_to_the_beginning(
+    first: int, where: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text("".join(f"step {n} loss nan\n" for n in range(first, first + 4)))
+
+    assert any(line.startswith(f"Go back to: {where}") for line in headline(examined(path)))
