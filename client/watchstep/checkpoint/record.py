@@ -39,6 +39,18 @@ class Finiteness:
     nonfinite: int = 0
 
 
+class LossLevel(NamedTuple):
+    """The loss before a save: its name, its level, and up to where its last reports usually go."""
+
+    name: str
+    level: float
+    usual: float
+
+    def is_risen_from(self, before: LossLevel | None) -> bool:
+        """Whether it is out of what was usual before; two losses of other names do not compare."""
+        return before is not None and before.name == self.name and self.level > before.usual
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One saved state, or one that was refused.
@@ -61,6 +73,7 @@ class Checkpoint:
         parts: The files of a sharded checkpoint, whose path is a folder; empty for a file. Its
             `sha256` is that of the listing of theirs.
         attempt: Alike for all that one keeper saved; "" where a version before this one did.
+        loss: At the save; None where it was not known.
     """
 
     path: Path
@@ -79,6 +92,7 @@ class Checkpoint:
     unchecked: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     attempt: str = ""
+    loss: LossLevel | None = None
 
     def judged(self, finiteness: Finiteness) -> Checkpoint:
         """The same, after a look at its numbers."""
@@ -121,6 +135,8 @@ def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     }
     if checkpoint.parts:
         fields["parts"] = [list(part) for part in checkpoint.parts]
+    if checkpoint.loss:
+        fields["loss"] = list(checkpoint.loss)
     return _sealed(fields)
 
 
@@ -141,6 +157,7 @@ def read_manifest(path: Path) -> Checkpoint:
         return Checkpoint(
             path=path,
             parts=tuple(Part(*part) for part in fields.get("parts", ())),
+            loss=LossLevel(*fields["loss"]) if "loss" in fields else None,
             **{name: vouched[name] for name in _VOUCHED},
         )
 
