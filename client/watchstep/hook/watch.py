@@ -193,8 +193,8 @@ class Watch:
         """Mark what is no update and may take its time: an evaluation, a save, a compilation.
 
         Meanwhile nobody is told that no update comes, unless it takes much longer than such a
-        phase used to: the first one may take `first_update_s`, later ones ten times their
-        median.
+        phase used to: the first two may take `first_update_s`, later ones ten times their
+        median, twice the longest, and two minutes at least.
 
         Args:
             reason: What it is, such as "evaluating"; one word for one kind of phase.
