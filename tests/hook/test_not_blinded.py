@@ -423,3 +423,20 @@ def test_an_event_that_is_too_large_is_cut_and_told(make: Any) -> None:
 
     assert updates[0].event["kind"] == "log"
     assert 1_000 < len(updates[0].event["text"]) < 12_288
+
+
+def test_three_hundred_strange_names_are_one_short_warning_that_also_says_what_is_left_out(
+    make: Any,
+) -> None:
+    watch = make()
+
+    with pytest.warns(UserWarning, match="watchstep calls the metric") as caught:
+        watch.log({f"läyer {at}": 1.0 for at in range(300)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch.log({f"läyer {at}": 1.0 for at in range(300)})
+
+    (text,) = [str(warning.message) for warning in caught if "watchstep" in str(warning.message)]
+    assert len(text) < 1_000
+    assert "does so with 295 more (renamed)" in text
+    assert "an update takes 256 metrics, and this one has 300" in text

@@ -133,8 +133,9 @@ class CheckpointKeeper:
     def forgotten_hint(self) -> str | None:
         """One sentence where this attempt's pin has lost what an earlier one had learnt."""
         pin = self._folder.pinned(self._attempt)
-        lost = self._earlier is not None and self._earlier.is_lower and pin is not None
-        return self._earlier.complaint(pin) if lost else None
+        if self._earlier is None or not self._earlier.is_lower or pin is None:
+            return None
+        return self._earlier.complaint(pin)
 
     def resume_hint(self) -> str | None:
         """One sentence about what an earlier attempt left and how to go on; None if nothing."""

@@ -32,11 +32,12 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finiteness:
-    """Tensors of any dtype, the first that is not finite, and such elements over all of them."""
+    """Tensors of any dtype, the first that is not finite, such elements, and such tensors."""
 
     tensors: int
     bad_tensor: str | None = None
     nonfinite: int = 0
+    bad_tensors: int = 0
 
 
 class LossLevel(NamedTuple):
@@ -66,6 +67,7 @@ class Checkpoint:
         created: Seconds since the epoch, for people; order is `serial`.
         bad_tensor: Dotted name of the first non-finite tensor, None if all are finite.
         nonfinite: Elements that are NaN or infinite, over all tensors.
+        bad_tensors: Tensors with such elements.
         serial: Position among all saves in the directory, from 1; 0 if refused or foreign.
         suspect: Whether an alert was open at the save, or opened before it was proven good.
         tensors: Tensors in it.
@@ -86,6 +88,7 @@ class Checkpoint:
     created: float = 0.0
     bad_tensor: str | None = None
     nonfinite: int = 0
+    bad_tensors: int = 0
     serial: int = 0
     suspect: bool = False
     tensors: int = 0

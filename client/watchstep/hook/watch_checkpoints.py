@@ -147,7 +147,7 @@ class WatchCheckpoints:
 
     def tell_refused(self, refused: Checkpoint) -> Verdict:
         """Tell of a state that is not finite; what the rules make of it."""
-        readings = {"checkpoint/nonfinite_tensors": float(max(refused.nonfinite, 1))}
+        readings = {"checkpoint/nonfinite_tensors": float(max(refused.bad_tensors, 1))}
         return self._stream.put(readings, checkpoint_event(refused), refused.step)
 
     def flush(self, timeout_s: float) -> bool:

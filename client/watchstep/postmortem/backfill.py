@@ -15,6 +15,7 @@ from urllib.parse import quote
 from watchstep.core.engine import RuleSet
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError, WireError
+from watchstep.masking import masked_event
 from watchstep.postmortem.readers import Log
 from watchstep.rules import AUTO, load
 from watchstep.sender.config import Patience
@@ -195,7 +196,9 @@ def _renumbered(updates: Iterator[Update], fallback: float) -> Iterator[Update]:
             real, attempt, seq = update.attempt, attempt + 1, 0
         seq += 1
         moment = update.time if update.time > _CLOCKLESS else fallback
-        yield update._replace(seq=seq, attempt=attempt, step=max(update.step, 0), time=moment)
+        event = masked_event(update.event)
+        place = {"seq": seq, "attempt": attempt, "step": max(update.step, 0)}
+        yield update._replace(**place, time=moment, event=event)
 
 
 def _encoded(update: Update, result: Imported) -> bytes:

@@ -15,6 +15,7 @@ from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import failure_title
 from watchstep.core.stages import Mark, Story, story
 from watchstep.core.updates import Transition
+from watchstep.masking import masked_event
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
@@ -183,7 +184,9 @@ def examine(
     packs, compiled = chosen_rules(log, rules)
     downsampled = DownsampledSeries(compiled) if draw else None
     watching = [*observers, *([downsampled.observe] if downsampled else [])]
-    summary = fold(compiled, log.updates, watching)
+    # The report is passed on; what the program printed was not meant for that.
+    updates = (u._replace(event=masked_event(u.event)) if u.event else u for u in log.updates)
+    summary = fold(compiled, updates, watching)
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
     story_told = _story(compiled, summary)

@@ -194,6 +194,8 @@ def _checkpoints(examination: Examination) -> Iterator[list[Cell]]:
     if beside.best is not None:
         at = "" if beside.best.step is None else f", saved at {beside.best.step}"
         yield [Cell(f"{beside.best.path}: intact and finite{at}", "good")]
+    elif not examination.updates:
+        yield [Cell("the newest checkpoint that verifies: the log holds no reading")]
     elif examination.last_good_update is None:
         yield [Cell("no update of this log was good: begin anew with the fault mended")]
     else:
