@@ -196,9 +196,8 @@ def _renumbered(updates: Iterator[Update], fallback: float) -> Iterator[Update]:
             real, attempt, seq = update.attempt, attempt + 1, 0
         seq += 1
         moment = update.time if update.time > _CLOCKLESS else fallback
-        event = masked_event(update.event)
-        place = {"seq": seq, "attempt": attempt, "step": max(update.step, 0)}
-        yield update._replace(**place, time=moment, event=event)
+        update = update._replace(event=masked_event(update.event))  # noqa: PLW2901 - as it is sent
+        yield update._replace(seq=seq, attempt=attempt, step=max(update.step, 0), time=moment)
 
 
 def _encoded(update: Update, result: Imported) -> bytes:

@@ -14,7 +14,7 @@ from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, 
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import failure_title
 from watchstep.core.stages import Mark, Story, story
-from watchstep.core.updates import Transition
+from watchstep.core.updates import Transition, Update
 from watchstep.masking import masked_event
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
@@ -184,9 +184,7 @@ def examine(
     packs, compiled = chosen_rules(log, rules)
     downsampled = DownsampledSeries(compiled) if draw else None
     watching = [*observers, *([downsampled.observe] if downsampled else [])]
-    # The report is passed on; what the program printed was not meant for that.
-    updates = (u._replace(event=masked_event(u.event)) if u.event else u for u in log.updates)
-    summary = fold(compiled, updates, watching)
+    summary = fold(compiled, map(_masked, log.updates), watching)
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
     story_told = _story(compiled, summary)
@@ -234,6 +232,11 @@ def examine(
             Path(examination.path), _good(summary, examination), summary.saved
         )
     return examination
+
+
+def _masked(update: Update) -> Update:
+    # The report is passed on; what the program printed was not meant for that.
+    return update._replace(event=masked_event(update.event)) if update.event else update
 
 
 def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:
