@@ -79,7 +79,13 @@ class Watch:
         self._termination = Termination() if options.catch_sigterm else None
         if self._termination is not None:
             self._ranks.on_terminated = self._termination.forward
-        self._watchdog = Watchdog(self._stream, self._progress, self._termination, self._run_end)
+        self._watchdog = Watchdog(
+            self._stream,
+            self._progress,
+            self._termination,
+            self._run_end,
+            self._ranks.elsewhere,
+        )
         self._logging = False
         if not self._disabled:
             self._boundary.survive(self._begin, reports=reports)
