@@ -904,6 +904,8 @@ def test_a_start_that_lost_what_was_learnt_does_not_release_the_earlier_pin(
     for step, loss in ((101, None), (120, level(1.1)), (140, level(1.0))):
         saved(keeper, run, step, loss)
     hint = keeper.forgotten_hint()
+    assert keeper.pinned is not None
+    assert keeper.pinned.step == 100
     third = CheckpointKeeper(tmp_path)
 
     assert hint is not None

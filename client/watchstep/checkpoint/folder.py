@@ -274,7 +274,7 @@ class EarlierAttempt:
         reference: The pin, or without one the newest that was not under an alert.
         names: Of it and those next to it, `keep` of them at most: retention leaves these alone.
         is_resumed: Whether the new attempt was restored from the reference, or from a later one.
-        is_lower: Whether its loss is far below that of a new pin, which has come as far.
+        is_lower: Whether its loss is, or may be, far below that of a new pin that has come as far.
     """
 
     reference: Checkpoint
@@ -303,10 +303,11 @@ class EarlierAttempt:
         if not (self.is_resumed or pin.step >= self.reference.step):
             return False
         loss, before = pin.loss, self.reference.loss
-        if loss is None or before is None:
-            return before is None  # Too early to know what was learnt.
+        if before is None:
+            return True
         lost = before.level + (_FORGOTTEN - 1) * abs(before.level)
-        self.is_lower = loss.is_risen_from(before) and loss.level > lost
+        # Without a level it is too early to know what was learnt.
+        self.is_lower = loss is None or (loss.is_risen_from(before) and loss.level > lost)
         return not self.is_lower
 
     def complaint(self, pin: Checkpoint) -> str:

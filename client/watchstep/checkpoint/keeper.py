@@ -127,13 +127,15 @@ class CheckpointKeeper:
 
     @property
     def pinned(self) -> Checkpoint | None:
-        """The last good checkpoint of this attempt, or else of an earlier one; None without."""
+        """The last good one of this attempt; of an earlier one without, or where this forgot it."""
+        if self._earlier is not None and self._earlier.is_lower:
+            return self._folder.pinned()
         return self._folder.pinned(self._attempt) or self._folder.pinned()
 
     def forgotten_hint(self) -> str | None:
         """One sentence where this attempt's pin has lost what an earlier one had learnt."""
         pin = self._folder.pinned(self._attempt)
-        if self._earlier is None or not self._earlier.is_lower or pin is None:
+        if self._earlier is None or not self._earlier.is_lower or pin is None or not pin.loss:
             return None
         return self._earlier.complaint(pin)
 

@@ -117,7 +117,7 @@ class WatchCheckpoints:
         # Saves in the background that were refused are an update of their own.
         self._refused.extend(self.finished())
         if pinned is not None:
-            self._stream.events.checkpoint(pinned)
+            self._stream.events.checkpoint(self._keeper.pinned or pinned)
             hint = None if self._complained else self._keeper.forgotten_hint()
             if hint is not None:
                 self._complained = True
