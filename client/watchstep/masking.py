@@ -6,7 +6,8 @@ By names and shapes, so it is a help and no proof: a secret under an innocent na
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 HIDDEN = "***"
 """What stands in place of a secret."""
@@ -48,6 +49,17 @@ def masked(text: str) -> str:
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
     text = _SHAPES.sub(HIDDEN, text)
     return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def masked_event(event: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An event whose texts are masked."""
+
+    def hidden(value: Any) -> Any:
+        if isinstance(value, str):
+            return masked(value)
+        return [hidden(each) for each in value] if isinstance(value, list | tuple) else value
+
+    return None if event is None else {key: hidden(value) for key, value in event.items()}
 
 
 def masked_arguments(arguments: Sequence[str]) -> list[str]:

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from watchstep.checkpoint import CheckpointKeeper, all_finite, plain, verify
+from watchstep.checkpoint import Checkpoint, CheckpointKeeper, all_finite, plain, verify
 from watchstep.checkpoint.durable import TEMPORARY_PREFIX
 from watchstep.checkpoint.folder import Folder
 from watchstep.checkpoint.plain import save_into
+from watchstep.checkpoint.record import LossLevel
 from watchstep.errors import CheckpointError
 
 
@@ -827,3 +828,98 @@ def test_an_asynchronous_copy_waits_for_every_device_it_copies_from(
     snapshot.wait_for([*devices, *devices])
 
     assert sorted(map(str, waited)) == ["cuda:0", "cuda:1"]
+
+
+def level(value: float, usual: float | None = None) -> LossLevel:
+    return LossLevel("train/loss", value, 1.1 * value if usual is None else usual)
+
+
+def saved(
+    keeper: CheckpointKeeper, run: Run, step: int, loss: LossLevel | None = None
+) -> Checkpoint | None:
+    """Save after the update of that number, and see a healthy one after it."""
+    keeper.save(run.state, step=step, update=step, loss=loss)
+    return keeper.observe(healthy=True, update=step + 1)
+
+
+def test_the_pin_stays_where_it_is_while_the_loss_rises_and_follows_once_it_has_settled(
+    tmp_path: Path, run: Run
+) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+    rising = {10: 1.0, 20: 1.05, 30: 1.3, 40: 1.7, 130: 2.0, 240: 2.0}
+
+    pinned = {step: saved(keeper, run, step, level(loss)) for step, loss in rising.items()}
+
+    assert [step for step, pin in pinned.items() if pin is not None] == [10, 20, 240]
+
+
+def test_a_loss_of_another_name_and_none_at_all_hold_no_pin_back(tmp_path: Path, run: Run) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+
+    saved(keeper, run, 1, level(1.0))
+
+    assert saved(keeper, run, 2, LossLevel("loss/critic", 9.0, 9.0)) is not None
+    assert saved(keeper, run, 3) is not None
+
+
+def test_where_a_critical_alert_began_before_the_pin_it_goes_back_and_what_is_bad_is_marked(
+    tmp_path: Path, run: Run
+) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+    for step in (10, 20, 30):
+        saved(keeper, run, step)
+
+    moved = keeper.observe(healthy=False, update=32, first_bad=25)
+    for step in (40, 50, 60, 70):
+        keeper.save(run.state, step=step, update=step)
+
+    assert moved is not None
+    assert moved.step == 20
+    assert keeper.restore(Run(1).state).step == 20
+    assert [(c.step, c.suspect) for c in keeper.list()] == [
+        (70, True), (60, True), (50, True), (20, False), (10, False)
+    ]  # fmt: skip
+
+
+def test_a_pin_with_nothing_before_the_first_bad_update_is_called_suspect(
+    tmp_path: Path, run: Run
+) -> None:
+    keeper = CheckpointKeeper(tmp_path)
+    saved(keeper, run, 10)
+
+    assert keeper.observe(healthy=False, update=12, first_bad=5) is None
+    assert keeper.pinned is not None
+    assert keeper.pinned.suspect
+
+
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["began anew", "resumed in part"])
+def test_a_start_that_lost_what_was_learnt_does_not_release_the_earlier_pin(
+    is_resumed: bool, tmp_path: Path, run: Run
+) -> None:
+    saved(CheckpointKeeper(tmp_path), run, 100, level(0.08))
+    keeper = CheckpointKeeper(tmp_path)
+    if is_resumed:
+        keeper.restore({"optimizer": run.optimizer})
+
+    for step, loss in ((101, None), (120, level(1.1)), (140, level(1.0))):
+        saved(keeper, run, step, loss)
+    hint = keeper.forgotten_hint()
+    assert keeper.pinned is not None
+    assert keeper.pinned.step == 100
+    third = CheckpointKeeper(tmp_path)
+
+    assert hint is not None
+    assert "train/loss is 1 at step 140; it was 0.08 in the checkpoint of step 100" in hint
+    assert third.restore(run.state).step == 100
+
+
+def test_a_start_that_is_as_low_as_before_releases_the_earlier_pin(
+    tmp_path: Path, run: Run
+) -> None:
+    saved(CheckpointKeeper(tmp_path), run, 100, level(0.08))
+    keeper = CheckpointKeeper(tmp_path)
+
+    saved(keeper, run, 120, level(0.1))
+
+    assert keeper.forgotten_hint() is None
+    assert [pin.step for pin in Folder(tmp_path).pins()] == [120]

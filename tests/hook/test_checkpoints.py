@@ -91,13 +91,15 @@ def test_a_state_that_is_not_finite_is_refused_and_told(tmp_path: Path) -> None:
     with _watch(tmp_path) as watch:
         watch.log(HEALTHY, step=1)
         with torch.no_grad():
-            model.weight[0, 0] = math.inf
+            model.weight[0, :] = math.inf
 
         checkpoint = watch.save({"model": model, "optimizer": optimizer}, step=1)
 
         assert checkpoint is not None
         assert not checkpoint.finite
         assert "ParametersNonFinite" in watch.firing
+        (alert,) = [t for t in watch.transitions if t.rule == "ParametersNonFinite"]
+        assert alert.reading == 1.0  # Tensors, not elements.
 
 
 def test_a_guarded_poisoned_step_is_skipped_and_leaves_every_bit(tmp_path: Path) -> None:

@@ -423,3 +423,17 @@ def test_an_event_that_is_too_large_is_cut_and_told(make: Any) -> None:
 
     assert updates[0].event["kind"] == "log"
     assert 1_000 < len(updates[0].event["text"]) < 12_288
+
+
+def test_three_hundred_strange_names_are_two_short_warnings(make: Any) -> None:
+    watch = make()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            watch.log({f"läyer {at}": 1.0 for at in range(300)})
+
+    renamed, left_out = (str(warning.message) for warning in caught)
+    assert len(renamed) < 1_000
+    assert "does so with 295 more (renamed)" in renamed
+    assert "an update takes 256 metrics, and this one has 300" in left_out

@@ -228,3 +228,40 @@ def test_the_slowest_rank_is_named_with_its_ratio_to_the_others(tmp_path: Path) 
     assert readings
     assert readings[-1]["ranks/slowest"] == 2.0
     assert readings[-1]["ranks/slowest_ratio"] > 2.0
+
+
+def test_a_hang_names_the_rank_that_the_others_wait_for(tmp_path: Path) -> None:
+    program = f"""{TRAINING}
+    from watchstep.hook import progress, stacks, watchdog
+
+    progress.LEAST_S, progress.MEDIANS, progress.LONGEST = 1.0, 1.0, 1.0
+    watchdog._LOOK_S, stacks._APART_S = 0.05, 0.02
+
+    def reads_a_disk_that_never_answers():
+        while True:
+            time.sleep(1000)
+
+    def tell(event):
+        store = dist.distributed_c10d._get_default_store().clone()
+        report(own_line=event["own_line"], stacks=event["stacks"])
+        if rank == 0:
+            store.set("told", "")
+        store.wait(["told"])
+        os._exit(0)
+
+    watch = watching()
+    watch.guard(optimizer)
+    watch._watchdog._tell = tell
+    for step in range(150):
+        if rank == 1 and step == 40:
+            reads_a_disk_that_never_answers()
+        watch.log({{"train/loss": train(step)}}, step=step)
+    """
+
+    ranks = run_ranks(tmp_path, 3, program)
+
+    report = ranks[0][1]
+    assert "rank 1 is at" in report["own_line"]
+    assert "reads_a_disk_that_never_answers" in report["own_line"]
+    assert "rank 2" not in report["own_line"]
+    assert report["stacks"].startswith("rank 1 is at")

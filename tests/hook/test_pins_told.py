@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,49 @@ def test_a_rollback_of_a_run_that_began_anew_does_not_jump_into_the_earlier_one(
 
     assert watch._actions.rollbacks == 1
     assert bool((model.weight == 7.0).all())
+
+
+def test_the_pin_at_a_halt_is_from_before_the_loss_began_to_rise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = begun(tmp_path)
+    model = torch.nn.Linear(2, 1)
+    noise = random.Random(1)
+
+    def train() -> None:
+        for step in range(400):
+            loss = 0.99**step if step <= 120 else 0.99**120 * 1.03 ** (step - 120)
+            watch.log({"train/loss": loss * noise.gauss(1, 0.02)}, step=step)
+            if step % 10 == 0:
+                watch.save({"model": model}, step=step)
+
+    with pytest.raises(watchstep.TrainingHalted):
+        train()
+
+    assert watch.pinned is not None
+    assert 110 <= watch.pinned.step <= 130
+    assert f"good checkpoint: {watch.pinned.path.name}" in capsys.readouterr().err
+
+
+def test_what_a_critical_alert_shows_to_be_bad_is_not_the_pin_any_more(tmp_path: Path) -> None:
+    watch = watchstep.init(
+        run="late", directory=tmp_path / "spool", mode="offline", rules="ppo",
+        checkpoints=tmp_path / "ckpt",
+    )  # fmt: skip
+    model = torch.nn.Linear(2, 1)
+    noise = random.Random(1)
+    pins = []
+
+    for step in range(1, 141):
+        value = 1.0 if step <= 100 else 1.5 ** (step - 100)
+        watch.log({"train/value_loss": value * noise.gauss(1, 0.02)}, step=step)
+        if step % 3 == 0:
+            watch.save({"model": model}, step=step)
+        pins.append(watch.pinned)
+    halts = [t.seq for t in watch.transitions if t.severity == "critical"]
+    watch.finish()
+
+    assert halts
+    assert max(pin.step for pin in pins if pin is not None) > 100
+    assert pins[-1] is not None
+    assert pins[-1].step <= 100

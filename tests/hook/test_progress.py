@@ -101,6 +101,20 @@ def test_a_hang_inside_a_marked_evaluation_is_told_by_what_evaluations_took_befo
     assert run.progress.silence(run.now_s).phase == ""
 
 
+def test_a_hang_in_the_third_phase_of_a_name_is_told_after_two_minutes() -> None:
+    run = Run()
+    for _ in range(2):
+        run.update(0.02)
+        run.phase("evaluating", 0.5)
+
+    run.progress.enter("evaluating", run.now_s)
+    run.works(115.0, moving=False)
+    before = list(run.severities)
+    run.works(10.0, moving=False)
+
+    assert (before, run.severities[-1]) == ([], "warning")
+
+
 def test_the_time_of_a_marked_phase_is_no_gap_between_updates() -> None:
     run = Run()
     for _ in range(10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -152,8 +153,15 @@ def work_in_one_kernel(go_on: threading.Event) -> None:
         kernel()
 
 
+def works_and_waits(go_on: threading.Event) -> None:
+    piece = bytes(4 << 20)
+    while not go_on.is_set():
+        hashlib.sha256(piece)
+        time.sleep(0.004)
+
+
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("work", [works, work_in_one_kernel])
+@pytest.mark.parametrize("work", [works, work_in_one_kernel, works_and_waits])
 def test_slow_work_is_told_only_after_five_times_as_long(
     work: Callable[[threading.Event], None], make: Any
 ) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from watchstep.machine.processes import Process
+from outside.kit_outside import until
+from watchstep.machine.processes import Process, descendants
 from watchstep.outside import endings
 from watchstep.outside.endings import Ending, memory_kills
-from watchstep.outside.hangs import HangWatch
+from watchstep.outside.hangs import HangWatch, stacks
 from watchstep.outside.last_lines import LastLines, traceback_end
 
 KILLED, CRASHED = int(signal.SIGKILL), int(signal.SIGSEGV) | 0x80
@@ -178,3 +182,26 @@ def test_time_for_which_we_were_stopped_ourselves_does_not_count() -> None:
 def test_a_command_that_a_scheduler_signalled_alone_was_preempted() -> None:
     assert Ending(15).event()["kind"] == "preempted"
     assert Ending(143 << 8).event()["kind"] == "preempted"
+
+
+@pytest.mark.parametrize("program", ["input()", "import sys; sys.stdin.readline()"])
+def test_a_command_that_asks_a_question_is_said_to_wait_for_its_input(program: str) -> None:
+    shell = ["sh", "-c", f"{sys.executable} -c '{program}' | tee /dev/null"]
+    child = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: "standard input, as by input()" in stacks(descendants(child.pid))[1])
+    finally:
+        child.communicate(b"y\n")
+
+
+def test_a_command_that_sleeps_before_a_pipe_is_not_said_to_wait_for_its_input() -> None:
+    program = "import time; print(1, flush=True); time.sleep(60)"
+    shell = ["sh", "-c", f"{sys.executable} -c '{program}' | tee /dev/stderr"]
+    child = subprocess.Popen(shell, stderr=subprocess.PIPE, start_new_session=True)
+    assert child.stderr is not None
+    child.stderr.readline()
+    place = stacks(descendants(child.pid))[1]
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+    assert "standard input" not in place

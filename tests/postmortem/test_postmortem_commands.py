@@ -165,3 +165,26 @@ def test_a_death_fails_also_under_rules_that_do_not_know_of_it(tmp_path: Path) -
 
     assert "DIED" in done.stdout
     assert done.returncode == 1
+
+
+def test_a_secret_that_a_program_printed_as_it_died_is_not_in_the_report(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    secret = "sk-live-abcdef0123456789abcdef0123456789"
+    lines = [f"step {step} loss {2.0 - step / 100}" for step in range(30)]
+    trace = ["Traceback (most recent call last):", f"KeyError: 'not there; api_key={secret}'"]
+    log.write_text("\n".join([*lines, *trace]) + "\n")
+
+    shown = invoked("postmortem", log).stdout + invoked("postmortem", log, "--json").stdout
+
+    assert "KeyError" in shown
+    assert secret[8:] not in shown
+
+
+def test_a_log_without_a_reading_is_not_said_to_be_bad_from_its_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("Traceback (most recent call last):\nKeyError: 'x'\n")
+
+    report = invoked("postmortem", log).stdout
+
+    assert "the newest checkpoint that verifies" in report
+    assert "begin anew" not in report

@@ -104,7 +104,8 @@ def inspect_arrays(arrays: Arrays, exempt: Sequence[str] = ()) -> Finiteness:
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt)
     }
     bad = next((name for name, count in counts.items() if count), None)
-    return Finiteness(len(arrays), bad, sum(counts.values()))
+    bad_tensors = sum(count > 0 for count in counts.values())
+    return Finiteness(len(arrays), bad, sum(counts.values()), bad_tensors)
 
 
 def refilled(targets: Mapping[str, Any], saved: Arrays) -> None:

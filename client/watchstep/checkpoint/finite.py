@@ -61,7 +61,7 @@ def inspect(state: Any, exempt: Sequence[str] = (), *, most_bytes: int | None = 
         suspects = _suspects(tensors)
         bad = [(checked[i][0], count) for i in suspects if (count := _count(checked[i][1]))]
     first = bad[0][0] if bad else None
-    return Finiteness(len(named), first, sum(count for _, count in bad))
+    return Finiteness(len(named), first, sum(count for _, count in bad), len(bad))
 
 
 def named_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -37,6 +37,9 @@ SUSPECT_SUFFIX = ".suspect"
 ORPHAN_AGE_S = 3600.0
 """A file without a manifest is between two renames for microseconds, or its writer is dead."""
 
+_FORGOTTEN = 2.5
+"""Times the loss before a resume, as of the rule LossForgotten: the weights were not restored."""
+
 ENDINGS = (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX)
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
@@ -142,7 +145,7 @@ class Folder:
         return durable
 
     def pin(self, checkpoint: Checkpoint, besides: str = "") -> Checkpoint:
-        """Make a checkpoint the pin, then release all earlier ones but the one named `besides`.
+        """Make a checkpoint the pin, then release all others but the one named `besides`.
 
         Raises:
             OSError: If the file is gone or cannot be linked or copied; the old pin stays.
@@ -164,13 +167,16 @@ class Folder:
         with contextlib.suppress(OSError):
             _suspect_path(checkpoint.path).touch()
 
-    def prune(self, keep: int, protected: set[str], apart: set[str]) -> None:
+    def prune(self, keep: int, protected: set[str], apart: set[str], doubtful: set[str]) -> None:
         """Remove all but the newest `keep` and those named in `protected`; never the pin.
 
-        Those named in `apart` stay and do not count.
+        Those named in `apart` stay and do not count. Those under an alert and those named in
+        `doubtful` are counted for themselves: they must not drive out what was saved before.
         """
         counted = [c for c in _complete(self.path) if c.path.name not in apart]
-        for checkpoint in counted[:-keep]:
+        in_doubt = [c for c in counted if c.suspect or c.path.name in doubtful]
+        sound = [c for c in counted if c not in in_doubt]
+        for checkpoint in [*in_doubt[:-keep], *sound[:-keep]]:
             if checkpoint.path.name not in protected:
                 _remove(checkpoint.path)
 
@@ -268,11 +274,13 @@ class EarlierAttempt:
         reference: The pin, or without one the newest that was not under an alert.
         names: Of it and those next to it, `keep` of them at most: retention leaves these alone.
         is_resumed: Whether the new attempt was restored from the reference, or from a later one.
+        is_lower: Whether its loss is, or may be, far below that of a new pin that has come as far.
     """
 
     reference: Checkpoint
     names: set[str]
     is_resumed: bool = False
+    is_lower: bool = False
 
     @classmethod
     def in_folder(cls, folder: Folder, keep: int, attempt: str) -> EarlierAttempt | None:
@@ -288,8 +296,30 @@ class EarlierAttempt:
         return cls(reference, {c.path.name for c in nearest[:keep]})
 
     def is_surpassed(self, pin: Checkpoint) -> bool:
-        """Whether a new pin is better: it goes on from the reference, or has come as far."""
-        return self.is_resumed or pin.step >= self.reference.step
+        """Whether a new pin is better: it goes on from the reference, or has come as far.
+
+        Not where its loss shows that the weights are others than those that were saved.
+        """
+        if not (self.is_resumed or pin.step >= self.reference.step):
+            return False
+        loss, before = pin.loss, self.reference.loss
+        if before is None:
+            return True
+        lost = before.level + (_FORGOTTEN - 1) * abs(before.level)
+        # Without a level it is too early to know what was learnt.
+        self.is_lower = loss is None or (loss.is_risen_from(before) and loss.level > lost)
+        return not self.is_lower
+
+    def complaint(self, pin: Checkpoint) -> str:
+        """One sentence for whoever has restored another part of the state than was thought."""
+        loss, before = pin.loss, self.reference.loss
+        assert loss is not None
+        assert before is not None
+        return (
+            f"{loss.name} is {loss.level:.4g} at step {pin.step}; it was {before.level:.4g} in the"
+            f" checkpoint of step {self.reference.step} of an earlier start, which stays pinned:"
+            " were the weights restored?"
+        )
 
     def hint(self, directory: Path) -> str:
         """One sentence for whoever starts the new attempt."""

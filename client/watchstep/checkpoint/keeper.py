@@ -30,6 +30,7 @@ from watchstep.checkpoint.record import (
     SUFFIX,
     Checkpoint,
     Finiteness,
+    LossLevel,
     PassedOver,
 )
 from watchstep.errors import CheckpointError
@@ -39,16 +40,22 @@ if TYPE_CHECKING:
     from watchstep.checkpoint.snapshot import HostBuffers
 
 
+RISE_UPDATES = 100
+"""As far back as a warning counts as a sign of what came (`watchstep.core.stages`)."""
+
+
 class CheckpointKeeper:
     """Saves, pins and restores the state of one training run in one directory.
 
     A save that returned is on the disk, whole and finite; one that was killed leaves earlier
     ones untouched. The newest `keep` are kept, and besides them the pin: the newest finite
-    checkpoint after which `good_after` healthy updates were seen with no alert open. Last
-    finite is not last good, which is why a save alone never moves the pin.
+    checkpoint after which `good_after` healthy updates were seen with no alert open, and whose
+    loss had not risen in the `RISE_UPDATES` before it. Last finite is not last good, which is
+    why a save alone never moves the pin.
 
     What an earlier attempt left in the directory, its pin and the checkpoints next to it, stays
-    until this one has a better pin: one of a step as far, or any after it was restored from.
+    until this one has a better pin: one of a step as far, or any after it was restored from,
+    and with a loss that shows that the weights were not lost on the way.
 
     State without torch (JAX's pytrees, numpy's arrays) is kept as it is, and torch is not needed.
 
@@ -105,6 +112,7 @@ class CheckpointKeeper:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._pending: list[_Pending] = []
+        self._losses: list[tuple[int, LossLevel]] = []
         self._alert_open = False
         self._finished: list[Checkpoint] = []
         self._writer: threading.Thread | None = None
@@ -119,8 +127,17 @@ class CheckpointKeeper:
 
     @property
     def pinned(self) -> Checkpoint | None:
-        """The last good checkpoint of this attempt, or else of an earlier one; None without."""
+        """The last good one of this attempt; of an earlier one without, or where this forgot it."""
+        if self._earlier is not None and self._earlier.is_lower:
+            return self._folder.pinned()
         return self._folder.pinned(self._attempt) or self._folder.pinned()
+
+    def forgotten_hint(self) -> str | None:
+        """One sentence where this attempt's pin has lost what an earlier one had learnt."""
+        pin = self._folder.pinned(self._attempt)
+        if self._earlier is None or not self._earlier.is_lower or pin is None or not pin.loss:
+            return None
+        return self._earlier.complaint(pin)
 
     def resume_hint(self) -> str | None:
         """One sentence about what an earlier attempt left and how to go on; None if nothing."""
@@ -131,7 +148,13 @@ class CheckpointKeeper:
         return self._folder.checkpoints()
 
     def save(
-        self, state: Mapping[str, Any], *, step: int, update: int = 0, wait: bool = False
+        self,
+        state: Mapping[str, Any],
+        *,
+        step: int,
+        update: int = 0,
+        wait: bool = False,
+        loss: LossLevel | None = None,
     ) -> Checkpoint | None:
         """Save a state if all its numbers are finite.
 
@@ -143,6 +166,7 @@ class CheckpointKeeper:
             step: The trainer's own step counter.
             update: The update it belongs to; only later updates can prove it good.
             wait: Asynchronous only: wait for a save in flight instead of skipping this one.
+            loss: Of the updates before.
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if the state is
@@ -160,7 +184,7 @@ class CheckpointKeeper:
             from watchstep.checkpoint.shards import save_together
 
             ranks = self._ranks = call.sharded(self._ranks)
-            draft = self._draft(step, update, SHARDED_SUFFIX)
+            draft = self._draft(step, update, SHARDED_SUFFIX, loss)
             return self._concluded(
                 lambda: save_together(state, draft, self._folder, ranks), leads=ranks.leads
             )
@@ -174,7 +198,7 @@ class CheckpointKeeper:
         if is_of_arrays(state):
             arrays = copied_arrays(state)
             return self._write(
-                self._draft(step, update, ARRAYS_SUFFIX),
+                self._draft(step, update, ARRAYS_SUFFIX, loss),
                 lambda stream: write_arrays(stream, arrays, step=step, update=update),
                 lambda: inspect_arrays(arrays, self._exempt),
             )
@@ -183,7 +207,7 @@ class CheckpointKeeper:
 
         content = {name: plain.plain(value, name) for name, value in state.items()}
         whole = {"step": step, "update": update, "state": content, "rng": plain.rng_state()}
-        draft = self._draft(step, update, SUFFIX)
+        draft = self._draft(step, update, SUFFIX, loss)
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
@@ -236,11 +260,11 @@ class CheckpointKeeper:
                 if checkpoint.suspect or self._alert_open:
                     self._folder.suspect(checkpoint)
                 else:
-                    self._pending.append(_Pending(checkpoint))
+                    self._pending.append(_Pending(checkpoint, self._is_risen(checkpoint)))
                 self._prune()
         return checkpoint
 
-    def _draft(self, step: int, update: int, suffix: str) -> Checkpoint:
+    def _draft(self, step: int, update: int, suffix: str, loss: LossLevel | None) -> Checkpoint:
         """What is known of a checkpoint before anybody has looked at its numbers."""
         return Checkpoint(
             path=self.directory / f"step-{step:012d}-{secrets.token_hex(4)}{suffix}",
@@ -250,9 +274,12 @@ class CheckpointKeeper:
             suspect=self._alert_open,
             unchecked=self._exempt,
             attempt=self._attempt,
+            loss=loss,
         )
 
-    def observe(self, *, healthy: bool, update: int, settled: bool = True) -> Checkpoint | None:
+    def observe(
+        self, *, healthy: bool, update: int, settled: bool = True, first_bad: int | None = None
+    ) -> Checkpoint | None:
         """Tell what an update showed of the state that was saved before it; may move the pin.
 
         A checkpoint saved while an alert is open or pending, or before one opens that it was not
@@ -263,6 +290,8 @@ class CheckpointKeeper:
             update: Number of the update; calls must come in order.
             settled: Whether none is pending either. Until it is known what becomes of it,
                 nothing is proven.
+            first_bad: Where a critical alert has begun, the update from which on it is bad: what
+                was saved from then on is no good, and the pin goes back before it if it can.
 
         Returns:
             The newly pinned checkpoint, or None if the pin stays.
@@ -274,7 +303,7 @@ class CheckpointKeeper:
                 for candidate in self._pending:
                     self._folder.suspect(candidate.checkpoint)
                 self._pending.clear()
-                return None
+                return None if first_bad is None else self._retreat(first_bad)
             if not settled:
                 return None
             for candidate in self._pending:
@@ -373,28 +402,61 @@ class CheckpointKeeper:
     def _prune(self) -> None:
         # The oldest candidate is the next pin: were it pruned whenever saves come faster
         # than proofs, there would never be one.
-        protected = {candidate.checkpoint.path.name for candidate in self._pending[:1]}
+        names = {c.checkpoint.path.name: c.is_risen for c in self._pending}
+        risen = {name for name, is_risen in names.items() if is_risen}
+        protected = set([name for name in names if name not in risen][:1])
         apart = set() if self._earlier is None else self._earlier.names
         with contextlib.suppress(OSError):
-            self._folder.prune(self._keep, protected, apart)
+            self._folder.prune(self._keep, protected, apart, risen)
         self._pending = [c for c in self._pending if c.checkpoint.path.exists()]
 
     def _advance_pin(self) -> Checkpoint | None:
-        good = [c for c in self._pending if c.healthy_updates >= self._good_after]
+        proven = [c for c in self._pending if c.healthy_updates >= self._good_after]
+        good = [c for c in proven if not c.is_risen]
         for candidate in reversed(good):
             serial = candidate.checkpoint.serial
             self._pending = [c for c in self._pending if c.checkpoint.serial > serial]
             if self._earlier is not None and self._earlier.is_surpassed(candidate.checkpoint):
                 self._earlier = None
-            best = "" if self._earlier is None else self._earlier.reference.path.name
-            try:
-                return self._folder.pin(candidate.checkpoint, best)
-            except OSError as error:
-                # Another process may have pruned it; anything else is worth knowing.
-                if error.errno != errno.ENOENT:
-                    self.failures += 1
-                    self.last_error = error
+            if (pinned := self._pin(candidate.checkpoint)) is not None:
+                return pinned
         return None
+
+    def _pin(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        best = "" if self._earlier is None else self._earlier.reference.path.name
+        try:
+            return self._folder.pin(checkpoint, best)
+        except OSError as error:
+            # Another process may have pruned it; anything else is worth knowing.
+            if error.errno != errno.ENOENT:
+                self.failures += 1
+                self.last_error = error
+        return None
+
+    def _retreat(self, first_bad: int) -> Checkpoint | None:
+        """Mark what was saved from an update on, and pin the newest from before it."""
+        ours = [c for c in self._folder.checkpoints() if c.attempt == self._attempt]
+        for checkpoint in ours:
+            if checkpoint.update >= first_bad:
+                self._folder.suspect(checkpoint)
+        pin = self._folder.pinned(self._attempt)
+        before = [c for c in ours if c.update < first_bad and not c.suspect]
+        if pin is None or pin.update < first_bad:
+            return None
+        if not before:
+            self._folder.suspect(pin)
+            return None
+        return self._pin(before[0])
+
+    def _is_risen(self, checkpoint: Checkpoint) -> bool:
+        """Whether the loss is above what it was shortly before; it is remembered for the next."""
+        loss, update = checkpoint.loss, checkpoint.update
+        if loss is None:
+            return False
+        near = [pair for pair in self._losses if pair[0] >= update - RISE_UPDATES]
+        near = near or self._losses[-1:]
+        self._losses = [*near, (update, loss)]
+        return any(loss.is_risen_from(before) for _, before in near)
 
     def _candidates(self, step: int | None, *, unproven: bool, own: bool) -> Sequence[Checkpoint]:
         if step is not None:
@@ -420,6 +482,7 @@ class _Pending:
     """A checkpoint waiting to be proven good."""
 
     checkpoint: Checkpoint
+    is_risen: bool
     healthy_updates: int = 0
 
 

@@ -32,11 +32,24 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finiteness:
-    """Tensors of any dtype, the first that is not finite, and such elements over all of them."""
+    """Tensors of any dtype, the first that is not finite, such elements, and such tensors."""
 
     tensors: int
     bad_tensor: str | None = None
     nonfinite: int = 0
+    bad_tensors: int = 0
+
+
+class LossLevel(NamedTuple):
+    """The loss before a save: its name, its level, and up to where its last reports usually go."""
+
+    name: str
+    level: float
+    usual: float
+
+    def is_risen_from(self, before: LossLevel | None) -> bool:
+        """Whether it is out of what was usual before; two losses of other names do not compare."""
+        return before is not None and before.name == self.name and self.level > before.usual
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Checkpoint:
         created: Seconds since the epoch, for people; order is `serial`.
         bad_tensor: Dotted name of the first non-finite tensor, None if all are finite.
         nonfinite: Elements that are NaN or infinite, over all tensors.
+        bad_tensors: Tensors with such elements.
         serial: Position among all saves in the directory, from 1; 0 if refused or foreign.
         suspect: Whether an alert was open at the save, or opened before it was proven good.
         tensors: Tensors in it.
@@ -61,6 +75,7 @@ class Checkpoint:
         parts: The files of a sharded checkpoint, whose path is a folder; empty for a file. Its
             `sha256` is that of the listing of theirs.
         attempt: Alike for all that one keeper saved; "" where a version before this one did.
+        loss: At the save; None where it was not known.
     """
 
     path: Path
@@ -73,12 +88,14 @@ class Checkpoint:
     created: float = 0.0
     bad_tensor: str | None = None
     nonfinite: int = 0
+    bad_tensors: int = 0
     serial: int = 0
     suspect: bool = False
     tensors: int = 0
     unchecked: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     attempt: str = ""
+    loss: LossLevel | None = None
 
     def judged(self, finiteness: Finiteness) -> Checkpoint:
         """The same, after a look at its numbers."""
@@ -120,6 +137,8 @@ def manifest_bytes(checkpoint: Checkpoint) -> bytes:
     }
     if checkpoint.parts:
         fields["parts"] = [list(part) for part in checkpoint.parts]
+    if checkpoint.loss:
+        fields["loss"] = list(checkpoint.loss)
     return _sealed(fields)
 
 
@@ -140,6 +159,7 @@ def read_manifest(path: Path) -> Checkpoint:
         return Checkpoint(
             path=path,
             parts=tuple(Part(*part) for part in fields.get("parts", ())),
+            loss=LossLevel(*fields["loss"]) if "loss" in fields else None,
             **{name: vouched[name] for name in _VOUCHED},
         )
 

@@ -78,6 +78,7 @@ def save_together(
             tensors=max(finiteness.tensors for finiteness in looks),
             bad_tensor=bad[0] if bad else None,
             nonfinite=sum(finiteness.nonfinite for finiteness in looks),
+            bad_tensors=max(finiteness.bad_tensors for finiteness in looks),
         )
     )
     if bad:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from watchstep.errors import SettingsError, UnreachableError, WatchstepError
+from watchstep.wire import legal_run_name
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 10.0
@@ -102,8 +103,8 @@ def answers(url: str, token: str) -> Iterator[Service]:
 
 
 def run_path(run: str) -> str:
-    """Where the API has a run."""
-    return f"/runs/{quote(run, safe='')}"
+    """Where the API has a run, also by the name that its trainer was started with."""
+    return f"/runs/{quote(legal_run_name(run), safe='')}"
 
 
 def _document(content: bytes) -> Any:

@@ -29,6 +29,10 @@ _FEWEST_STEPS = 16
 _PATIENCE_S = 20.0
 """How long a halt waits for the other processes to hear of it."""
 
+_STANDING_S = 10.0
+"""How long a process that hangs waits to hear where the others stand."""
+_MOST_APART = 4
+
 _numbers = itertools.count()
 
 
@@ -158,6 +162,39 @@ class OtherRanks:
         """Which rank is slowest and how much slower than the others, where that is new."""
         slowest, self._slowest = self._slowest, {}
         return slowest
+
+    def elsewhere(self, place: str) -> str:
+        """Of a training that hangs: which processes stand at another line, in words.
+
+        Called beside the trainer's thread in each of them; the first one hears where all stand.
+
+        Args:
+            place: The training's own line in which this process stands.
+        """
+        others = self._peers
+        if others is None or self._ended.is_set():
+            return ""
+        keys = [f"{self._base}/stands/{rank}" for rank in range(others.world)]
+        try:
+            store = others.store.clone()
+            store.set(keys[others.rank], json.dumps([self._steps, place]))
+            deadline = time.monotonic() + _STANDING_S
+            while not others.rank and not store.check(keys) and time.monotonic() < deadline:
+                self._ended.wait(_LOOK_S)
+            if others.rank:
+                return ""
+            answers = [json.loads(store.get(key)) if store.check([key]) else None for key in keys]
+        except RuntimeError:
+            return ""
+        # A place of an earlier hang is none of this one.
+        places = [a[1] if a and abs(a[0] - self._steps) <= 1 else None for a in answers]
+        apart = [
+            f"rank {rank} is at {there}" if there else f"rank {rank} does not answer"
+            for rank, there in enumerate(places)
+            if there != place
+        ]
+        more = f" and {len(apart) - _MOST_APART} more" if len(apart) > _MOST_APART else ""
+        return ", ".join(apart[:_MOST_APART]) + more
 
     def tell_terminated(self, name: str) -> None:
         """Tell the others that this process ends by a signal."""

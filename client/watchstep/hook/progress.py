@@ -103,11 +103,12 @@ class Progress:
         phase = self._within[-1] if self._within else None
         if phase is not None:
             since_s = self._awake_s(phase.begun_s, now_s)
-            return Silence(since_s, self._late_s(list(phase.took_s), PHASE_LEAST_S), phase.name)
+            late_s = self._late_s(list(phase.took_s), PHASE_LEAST_S, enough=2)
+            return Silence(since_s, late_s, phase.name)
         calls_s = [call / 1e9 for call in list(self.calls_ns)]
         heard_s = max([self._begun_s, *calls_s[-1:], *(ended for _, ended in self._marked)])
         since_s = self._awake_s(heard_s, now_s)
-        return Silence(since_s, self._late_s(self._gaps_s(calls_s), LEAST_S), "")
+        return Silence(since_s, self._late_s(self._gaps_s(calls_s), LEAST_S, enough=3), "")
 
     def _gaps_s(self, calls_s: list[float]) -> list[float]:
         """Times between updates, without what was marked or slept in between."""
@@ -121,11 +122,11 @@ class Progress:
     def _awake_s(self, begun_s: float, ended_s: float) -> float:
         return ended_s - begun_s - _overlap_s(list(self._asleep), begun_s, ended_s)
 
-    def _late_s(self, times_s: list[float], least_s: float) -> float:
+    def _late_s(self, times_s: list[float], least_s: float, *, enough: int) -> float:
         if not times_s:
             return max(self._first_s, LEAST_S)
-        # One time alone says little of the next.
-        few = self._first_s / len(times_s) if len(times_s) < 3 else 0.0
+        # One time alone says little of the next: an evaluation may begin with a short trial.
+        few = self._first_s / len(times_s) if len(times_s) < enough else 0.0
         median_s = statistics.median(times_s)
         return max(least_s, few, MEDIANS * median_s, LONGEST * max(times_s))
 

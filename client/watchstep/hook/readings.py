@@ -18,7 +18,9 @@ MOST_NAMES = 2_000
 # Our own names and those that rules look at may come late.
 _NAMES_LOGGED = MOST_NAMES - 50
 _NAMES_FOR_OTHERS = MOST_NAMES - 200
-_MOST_NOTICES = 40
+_MOST_NOTICED = 2_000
+_SHOWN = 5
+"""Metrics that are named of each reason; of the others their number is told."""
 _MOST_SHAPES = 1_024
 _DEEPEST = 8
 MOST_UPDATES_BEHIND = 2
@@ -44,6 +46,7 @@ class Coercer:
         self.notices: list[str] = []
         self._looks_at = looks_at
         self._noticed: set[tuple[str, str]] = set()
+        self._alike: dict[str, int] = {}
         self._names: dict[str, str] = {}
         self._other_names = 0
         self._good_shapes: set[tuple[Any, ...]] = set()
@@ -107,6 +110,10 @@ class Coercer:
 
     def take_notices(self) -> list[str]:
         notices, self.notices = self.notices, []
+        for reason, alike in self._alike.items() if notices else ():
+            if alike > _SHOWN:
+                notices.append(f"does so with {alike - _SHOWN} more ({reason})")
+                self._alike[reason] = _SHOWN
         return notices
 
     def _as_dict(self, metrics: Any) -> dict[Any, Any]:
@@ -162,7 +169,7 @@ class Coercer:
         return name if name == raw else self._renamed(raw, name)
 
     def _renamed(self, raw: str, name: str) -> str:
-        self._notice("renamed", raw, f"calls the metric {raw[:140]!r} {name!r}")
+        self._notice("renamed", raw, f"calls the metric {raw[:60]!r} {name!r}")
         return name
 
     def _refuse(self, reason: str, name: str, why: str) -> None:
@@ -170,9 +177,11 @@ class Coercer:
         self._notice(reason, name, f"leaves out the metric {name[:140]!r}, which {why}")
 
     def _notice(self, reason: str, name: str, text: str) -> None:
-        if len(self._noticed) < _MOST_NOTICES and (reason, name) not in self._noticed:
+        if len(self._noticed) < _MOST_NOTICED and (reason, name) not in self._noticed:
             self._noticed.add((reason, name))
-            self.notices.append(text)
+            self._alike[reason] = self._alike.get(reason, 0) + 1
+            if self._alike[reason] <= _SHOWN:
+                self.notices.append(text)
 
 
 def _flattened(

@@ -58,7 +58,8 @@ class RunEnd:
         self.close()
         text = f"watchstep halted training at step {self._stream.step}: {why}"
         if pin is not None:
-            text += f" (good checkpoint: {pin.path.name}, step {pin.step})"
+            kind = "saved after it began" if pin.suspect else "good checkpoint"
+            text += f" ({kind}: {pin.path.name}, step {pin.step})"
         print(text, file=sys.stderr)  # noqa: T201 - a halt is silent where nobody catches it
         return TrainingHalted(text, rule=rule, update=self._stream.seq)
 

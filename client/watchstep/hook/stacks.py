@@ -18,6 +18,8 @@ _GOLDEN = 0.618
 _OURS = "watchstep-"
 # A loop that polls (`queue.get` with a timeout) is seen in two places at most.
 _STANDING_PLACES = 2
+_WORKING_SHARE = 0.05
+"""Of one core: one that polls uses less of it than one that works between short waits."""
 _LIBRARY = ("<", os.__file__.removesuffix("os.py"))
 
 
@@ -56,15 +58,27 @@ def own_line(thread: int) -> str:
 
 
 def moves(thread: int) -> bool:
-    """Whether a thread is seen at several places within a moment; takes that moment."""
+    """Whether a thread is seen at several places within a moment; takes that moment.
+
+    Two places are work where it uses the processor: it may wait a little after each piece.
+    """
     places: set[tuple[tuple[int, int], ...]] = set()
+    begun_s, used_s = time.monotonic(), _cpu_s(thread)
     for number in range(_SAMPLES):
         places.add(_whole_place(sys._current_frames().get(thread)))
         if len(places) > _STANDING_PLACES:
             return True
         # Unevenly, or work that repeats in step with the looks would seem to stand.
         time.sleep(_APART_S * (0.5 + number * _GOLDEN % 1))
-    return False
+    share = (_cpu_s(thread) - used_s) / (time.monotonic() - begun_s)
+    return len(places) == _STANDING_PLACES and share > _WORKING_SHARE
+
+
+def _cpu_s(thread: int) -> float:
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread))
+    except (OSError, AttributeError):
+        return 0.0  # It is gone, or the system cannot tell.
 
 
 def _whole_place(frame: FrameType | None) -> tuple[tuple[int, int], ...]:

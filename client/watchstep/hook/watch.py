@@ -79,7 +79,13 @@ class Watch:
         self._termination = Termination() if options.catch_sigterm else None
         if self._termination is not None:
             self._ranks.on_terminated = self._termination.forward
-        self._watchdog = Watchdog(self._stream, self._progress, self._termination, self._run_end)
+        self._watchdog = Watchdog(
+            self._stream,
+            self._progress,
+            self._termination,
+            self._run_end,
+            self._ranks.elsewhere,
+        )
         self._logging = False
         if not self._disabled:
             self._boundary.survive(self._begin, reports=reports)
@@ -193,8 +199,8 @@ class Watch:
         """Mark what is no update and may take its time: an evaluation, a save, a compilation.
 
         Meanwhile nobody is told that no update comes, unless it takes much longer than such a
-        phase used to: the first one may take `first_update_s`, later ones ten times their
-        median.
+        phase used to: the first two may take `first_update_s`, later ones ten times their
+        median, twice the longest, and two minutes at least.
 
         Args:
             reason: What it is, such as "evaluating"; one word for one kind of phase.

@@ -30,6 +30,7 @@ class WatchCheckpoints:
         self._options, self._stream, self._ranks, self._boundary = context
         self._keeper: CheckpointKeeper | None = None
         self._failures = 0
+        self._complained = False
         self._refused: list[Checkpoint] = []
 
     @property
@@ -71,7 +72,11 @@ class WatchCheckpoints:
             assert self._options.checkpoints is not None
             CollectiveCheck(self._options.checkpoints, "save", step).whole()
             return None
-        saved = self.keeper.save(state, step=step, update=self._stream.seq)
+        from watchstep.checkpoint.record import LossLevel
+
+        level = self._boundary.survive(self._stream.judgement.loss_level)
+        loss = None if level is None else LossLevel(*level)
+        saved = self.keeper.save(state, step=step, update=self._stream.seq, loss=loss)
         if saved is not None and saved.finite:
             self._stream.events.checkpoint(saved)
         return saved
@@ -107,11 +112,16 @@ class WatchCheckpoints:
             healthy=not judgement.open_alerts(),
             settled=judgement.is_settled(),
             update=self._stream.seq,
+            first_bad=judgement.take_first_bad(),
         )
         # Saves in the background that were refused are an update of their own.
         self._refused.extend(self.finished())
         if pinned is not None:
-            self._stream.events.checkpoint(pinned)
+            self._stream.events.checkpoint(self._keeper.pinned or pinned)
+            hint = None if self._complained else self._keeper.forgotten_hint()
+            if hint is not None:
+                self._complained = True
+                self._stream.alert(hint)
 
     def event_of_update(self) -> Mapping[str, Any] | None:
         """As `observe`; what the update itself can tell of it."""
@@ -137,7 +147,7 @@ class WatchCheckpoints:
 
     def tell_refused(self, refused: Checkpoint) -> Verdict:
         """Tell of a state that is not finite; what the rules make of it."""
-        readings = {"checkpoint/nonfinite_tensors": float(max(refused.nonfinite, 1))}
+        readings = {"checkpoint/nonfinite_tensors": float(max(refused.bad_tensors, 1))}
         return self._stream.put(readings, checkpoint_event(refused), refused.step)
 
     def flush(self, timeout_s: float) -> bool:

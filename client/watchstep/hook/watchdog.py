@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from watchstep.hook import stacks
@@ -37,11 +38,13 @@ class Watchdog:
         progress: Progress,
         termination: Termination | None,
         run_end: RunEnd,
+        elsewhere: Callable[[str], str],
     ) -> None:
         self._stream = stream
         self._progress = progress
         self._termination = termination
         self._run_end = run_end
+        self._elsewhere = elsewhere
         self.started = False
         self._trainer = threading.get_ident()
         self._reported: Severity | None = None
@@ -112,15 +115,21 @@ class Watchdog:
         severity = silence.severity(moving=moving)
         if _RANK[severity] <= _RANK[self._reported] or self._newest_call() != newest:
             return
+        all_stacks = stacks.stacks(self._trainer)
+        own_line = stacks.own_line(self._trainer)
+        innermost = stacks.innermost(self._trainer)
+        apart = self._elsewhere(own_line or innermost)
+        if self._newest_call() != newest:
+            return
         event = {
             "kind": "hung",
             "severity": severity,
             "since_s": round(silence.since_s, 1),
             "moving": moving,
             "phase": silence.phase,
-            "innermost": stacks.innermost(self._trainer),
-            "own_line": stacks.own_line(self._trainer),
-            "stacks": stacks.stacks(self._trainer),
+            "innermost": innermost,
+            "own_line": f"{own_line}; {apart}" if apart else own_line,
+            "stacks": f"{apart}\n{all_stacks}" if apart else all_stacks,
         }
         self._reported = severity
         self._tell(event)

@@ -72,6 +72,16 @@ def waits_in(pid: int) -> str:
     return "" if name == "0" else name
 
 
+def reads_input(pid: int) -> bool:
+    """Whether a process waits in a read of its standard input; False where nobody says."""
+    try:
+        call = (_PROC / str(pid) / "syscall").read_text().split()
+    except OSError:
+        return False
+    # The number of `read`, on x86-64 and on 64-bit ARM.
+    return call[:2] in (["0", "0x0"], ["63", "0x0"])
+
+
 def files_written(pid: int) -> Iterator[Path]:
     """The regular files that a process holds open for writing."""
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from watchstep.machine.processes import Process, command_line, waits_in
+from watchstep.machine.processes import Process, command_line, reads_input, waits_in
 from watchstep.masking import masked
 
 LEAST_S = 600.0
@@ -97,6 +97,9 @@ def stacks(processes: Sequence[Process]) -> tuple[str, str]:
     python = [process for process in processes if "python" in process.name][:_DUMPED]
     texts = [text for process in python if spy and (text := _dumped(spy, process.pid))]
     innermost = _innermost(texts[0]) if texts else ""
+    # What stands behind a pipe, as `tee` does, always waits for its input.
+    if any(reads_input(process.pid) for process in python[:1]):
+        innermost = f"a read of its standard input, as by input() {innermost}".rstrip()
     texts += [
         f"{process.pid} {process.state} {waits_in(process.pid)}"
         f" {masked(command_line(process.pid))[:160]}"

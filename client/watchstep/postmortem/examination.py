@@ -13,7 +13,8 @@ from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, 
 from watchstep.core.engine import RuleSet
 from watchstep.core.error_texts import failure_title
 from watchstep.core.stages import Mark, Story, story
-from watchstep.core.updates import Transition
+from watchstep.core.updates import Transition, Update
+from watchstep.masking import masked_event
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
@@ -171,7 +172,7 @@ def examine(
     packs, compiled = chosen_rules(log, rules)
     downsampled = DownsampledSeries(compiled) if draw else None
     watching = [*observers, *([downsampled.observe] if downsampled else [])]
-    summary = fold(compiled, log.updates, watching)
+    summary = fold(compiled, map(_masked, log.updates), watching)
     bad = summary.first_bad()
     lost_at = None if bad else summary.lost_at()
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
@@ -219,6 +220,11 @@ def examine(
             Path(examination.path), _good(summary, examination), summary.saved
         )
     return examination
+
+
+def _masked(update: Update) -> Update:
+    # The report is passed on; what the program printed was not meant for that.
+    return update._replace(event=masked_event(update.event)) if update.event else update
 
 
 def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: Log) -> int | None:

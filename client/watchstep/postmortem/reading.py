@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,9 @@ from watchstep.errors import LogUnreadableError, RuleError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from watchstep.core.updates import Update
     from watchstep.postmortem.examination import Examination
+    from watchstep.postmortem.readers import Log
 
 READ, REACHED, UNREADABLE, NOTHING = 0, 1, 2, 3
 """Exit codes: all read; an alert reached --fail-on; usage or unreadable; nothing in it."""
@@ -59,7 +62,7 @@ class Reading:
         from watchstep.postmortem.examination import examine
         from watchstep.postmortem.readers import open_logs
 
-        for log in open_logs(self.paths, unreadable=self.refuse):
+        for log in with_attempts(open_logs(self.paths, unreadable=self.refuse)):
             try:
                 yield examine(log, self.rules, draw=self.draw)
             except (LogUnreadableError, OSError) as error:
@@ -80,6 +83,39 @@ class Reading:
             return READ
         empty = all(isinstance(error, NothingReadableError) for error in self.refused.values())
         return NOTHING if empty and not runs else UNREADABLE
+
+
+def with_attempts(logs: Iterator[Log]) -> Iterator[Log]:
+    """Logs, of which sessions of one spool that follow each other under one name are one run."""
+    ahead: list[Log] = []
+    while (log := ahead.pop() if ahead else next(logs, None)) is not None:
+        if log.format == "watchstep_spool":
+            log.updates = _with_later_sessions(log, log.updates, logs, ahead)
+        yield log
+
+
+def _with_later_sessions(
+    log: Log, updates: Iterator[Update], logs: Iterator[Log], ahead: list[Log]
+) -> Iterator[Update]:
+    """A session's updates, and those of the sessions after it, each as the next attempt."""
+    place, attempt, newest = log.path.parent, 1, 0.0
+    while True:
+        for update in updates:
+            newest = update.time
+            yield update._replace(attempt=attempt)
+        later = next(logs, None)
+        if later is None:
+            return
+        first = next(later.updates)  # What has none is no log.
+        updates = later.updates = chain([first], later.updates)
+        same = (later.format, later.run, later.path.parent) == (log.format, log.run, place)
+        if not same or first.time < newest:
+            # Another run, or another process of that name at the same time.
+            ahead.append(later)
+            return
+        log.path = place
+        log.names |= later.names
+        attempt += 1
 
 
 def console() -> Console:

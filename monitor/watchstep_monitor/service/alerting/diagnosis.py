@@ -143,6 +143,7 @@ def _with_story(
     first_bad = story.first_bad_update
     if first_bad is None:
         return incident
+    good = incident.last_good if story.last_good_update is None else story.last_good_update
     step = next((update.step for update in history if update.seq == first_bad), None)
     phases = tuple(
         {
@@ -158,7 +159,8 @@ def _with_story(
         stage=max(stage, incident.stage, key=STAGES.index),
         first_bad=first_bad,
         first_bad_step=incident.first_bad_step if step is None else step,
-        last_good=incident.last_good if story.last_good_update is None else story.last_good_update,
+        # Where the first update was bad already, none was good.
+        last_good=good if good is not None and good < first_bad else None,
         damage=story.damage_update,
         phases=phases,
     )

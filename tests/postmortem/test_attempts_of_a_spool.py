@@ -1,0 +1,44 @@
+"""Sessions that one folder of an offline run holds: attempts of one run, or several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import watchstep
+from watchstep.postmortem.reading import Reading
+
+
+def trained(spool: Path, steps: range, loss: float, run: str = "r") -> None:
+    with watchstep.init(run=run, directory=spool, mode="offline", rules="pretrain") as watch:
+        for step in steps:
+            watch.log({"train/loss": loss + 0.001 * (step % 5)}, step=step)
+
+
+def test_an_offline_run_that_was_started_twice_is_one_run_of_two_attempts(tmp_path: Path) -> None:
+    trained(tmp_path, range(60), 0.08)
+    trained(tmp_path, range(60, 120), 1.1)
+
+    (examination,) = Reading([tmp_path]).examinations()
+
+    assert (examination.run, examination.attempts) == ("r", 2)
+    assert "LossForgotten" in {alert.rule for alert in examination.alerts}
+
+
+def test_runs_of_other_names_in_one_folder_stay_apart(tmp_path: Path) -> None:
+    for run in ("a", "a", "b"):
+        trained(tmp_path, range(30), 1.0, run)
+
+    examinations = list(Reading([tmp_path]).examinations())
+
+    assert [(e.run, e.attempts, e.updates) for e in examinations] == [("a", 2, 60), ("b", 1, 30)]
+
+
+def test_two_processes_of_one_name_at_the_same_time_are_two_runs(tmp_path: Path) -> None:
+    both = [watchstep.init(run="r", directory=tmp_path, mode="offline") for _ in range(2)]
+    for step in range(30):
+        for watch in both:
+            watch.log({"train/loss": 1.0}, step=step)
+    for watch in both:
+        watch.finish()
+
+    assert [e.attempts for e in Reading([tmp_path]).examinations()] == [1, 1]
