@@ -362,3 +362,21 @@ def test_names_may_look_like_expressions_without_being_taken_for_them() -> None:
 def test_two_rules_of_one_name_are_refused() -> None:
     with pytest.raises(RuleError, match="two rules are called 'R'"):
         RuleSet([Rule("R", "a > 1"), Rule("R", "a > 2")])
+
+
+@pytest.mark.parametrize(
+    ("readings", "metric", "reason"),
+    [
+        ({"a": 0.0, "b": 0.0, "c": 1.0}, "a", "a = 0, b = 0, c = 1"),
+        ({"a": 9.0, "b": 2.0, "c": 1.0}, "b", "b = 2, a = 9, c = 1"),
+        ({"b": 2.0, "c": 1.0}, "b", "b = 2, c = 1"),
+    ],
+)
+def test_of_several_conditions_the_alert_names_the_one_that_holds(
+    readings: dict[str, float], metric: str, reason: str
+) -> None:
+    rules = RuleSet([Rule("Idle", "(a == 0 or b > 1) and c > 0")])
+
+    (transition,) = fold(rules, [Update(1, 1, 0.0, readings)])
+
+    assert (transition.metric, transition.reason) == (metric, reason)

@@ -150,6 +150,8 @@ class Program:
         watched: Slots whose reports are counted.
         sighted: Positions in `watched` of those that some rule may find missing.
         metrics: For every instance, the slots it reads, in order of appearance.
+        alternatives: For every instance that is not for one metric, the conditions of which one
+            is enough, each with the slots it reads.
         looked_over: For every instance, the indices in `globs` of its `nonfinite` calls.
         paces: For every instance, the slot without which an update does not concern it; -1 where
             every update does.
@@ -161,6 +163,7 @@ class Program:
     watched: tuple[int, ...]
     sighted: frozenset[int]
     metrics: tuple[tuple[int, ...], ...]
+    alternatives: tuple[tuple[tuple[Node, tuple[int, ...]], ...], ...]
     looked_over: tuple[tuple[int, ...], ...]
     paces: tuple[int, ...]
     evaluator: Evaluator
@@ -194,6 +197,10 @@ def compile_rules(
             compiler.slots_of(tree, instance.subject)
             for tree, instance in zip(trees, instances, strict=True)
         ),
+        alternatives=tuple(
+            () if instance.subject else compiler.alternatives(tree)
+            for tree, instance in zip(trees, instances, strict=True)
+        ),
         looked_over=tuple(_looked_over(tree, compiler.globs) for tree in trees),
         paces=tuple(compiler.paces),
         evaluator=Evaluator(judged, Steps(compiler.before, compiler.after)),
@@ -208,6 +215,16 @@ def tree_of(expr: str, subject: str) -> Syntax:
     """
     tree = parse(expr)
     return _about(tree, subject) if subject else tree
+
+
+def _alternatives(tree: Syntax) -> list[Syntax]:
+    """The parts of the first `or` of a condition; none where asking one again would count twice."""
+    if tree.op == "and":
+        return next((parts for part in tree.parts if (parts := _alternatives(part))), [])
+    counts = any(part.op == "call" and part.value == "count" for part in tree.walk())
+    if tree.op != "or" or counts:
+        return []
+    return [each for part in tree.parts for each in (_alternatives(part) or [part])]
 
 
 def _about(tree: Syntax, subject: str) -> Syntax:
@@ -288,6 +305,11 @@ class _Compiler:
         """Slots that a tree looks at, the subject's first, then in order of appearance."""
         names = [str(part.value) for part in tree.walk() if part.op == "metric"]
         return tuple(self._slot(name) for name in dict.fromkeys([subject, *names]) if name)
+
+    def alternatives(self, tree: Syntax) -> tuple[tuple[Node, tuple[int, ...]], ...]:
+        """The conditions of a tree of which one is enough, and what they look at."""
+        self._subject, self._pace = "", -1
+        return tuple((self.node(part), self.slots_of(part, "")) for part in _alternatives(tree))
 
     def node(self, tree: Syntax) -> Node:
         """The node of a tree; equal trees have one, where they count the same reports."""

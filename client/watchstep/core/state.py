@@ -368,7 +368,12 @@ class State(Context):
             if offender is not None:
                 name, value = self._plan.names[offender], self._raw[offender]
                 return name, value, f"{name} = {value:.6g}"
-        slots = [slot for slot in program.metrics[at] if slot in self.present]
+        # Of several conditions the one that holds is what the alert is about.
+        holding = (own for node, own in program.alternatives[at] if node.value(self) == YES)
+        own = next(holding, ())
+        slots = [
+            slot for slot in dict.fromkeys((*own, *program.metrics[at])) if slot in self.present
+        ]
         if not slots:
             instance = self.rules.instances[at]
             return instance.subject, math.nan, instance.rule.expr

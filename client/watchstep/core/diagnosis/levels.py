@@ -80,7 +80,8 @@ def _leap_at(points: Points, sizes: Sequence[float], at: int, factor: float) -> 
     following = sizes[at : at + AFTER]
     before, after = median(window), median(following)
     needed = factor if len(following) >= 3 else 2.0 * factor
-    if not after > needed * before > 0.0:
+    # The report before a leap may stick out a little by chance, and is not where it leapt.
+    if not min(after, sizes[at] * needed / factor) > needed * before > 0.0:
         return None
     spread = median([abs(size - before) for size in window])
     # Three reports of five above all that was: in noise without a trend that is one chance

@@ -49,9 +49,12 @@ def _policy(columns: Columns) -> Signs:
         signs["deviation_ran_away"] = (
             f"{DEVIATION} grew from {widths[0][1]:.3g} to {widths[-1][1]:.3g}"
         )
+    value_jump = leap(columns.finite(VALUE_LOSS), 5.0)
     for name in columns.of_role("signed_loss"):
         jump = leap(columns.finite(name), 5.0)
-        if jump is not None and columns.family != "supervised":
+        # A sum of losses leaps with that of the critic.
+        is_critics = value_jump is not None and columns.name(LOSS) == name
+        if jump is not None and columns.family != "supervised" and not is_critics:
             signs["policy_loss_leapt"] = (
                 f"the size of {name} rose from {jump.before:.3g} to {jump.first:.3g} at"
                 f" {columns.where(jump.row)}"

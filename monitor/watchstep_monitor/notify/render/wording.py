@@ -262,7 +262,8 @@ def _advice(notice: Notice) -> str:
     if notice.edge == "resolved":
         return "nothing now; the run's timeline shows what happened"
     if notice.edge == "preempted":
-        return "nothing if the scheduler starts it again; watch.restore() takes the pin"
+        then = "; watch.restore() takes the pin" if notice.checkpoint is not None else ""
+        return f"nothing if the scheduler starts it again{then}"
     if notice.edge == "test" or notice.edge in _OF_THE_RUN:
         return "nothing"
     event = notice.oom if notice.status == "failed" and notice.oom else notice.status
@@ -283,6 +284,8 @@ def _resume(notice: Notice) -> str:
     bad = [alert.first_update for alert in notice.alerts if alert.metric]
     if not bad:
         return "start again from the newest checkpoint"
+    if notice.first_step == 0:
+        return "start again from the beginning"
     if notice.first_step is not None:
         return f"start again from a checkpoint of before step {notice.first_step:,}"
     return f"start again from a checkpoint older than update {min(bad):,}"
