@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from watchstep.core.grammar import Node, parse
+from watchstep.core.grammar import Syntax, parse
 from watchstep.postmortem.readers import open_logs
 from watchstep.rules import load
 from watchstep.rules.backtest import backtest
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"{path.relative_to(ROOT)}: {len(document['rules'])} rules over {counted}")  # noqa: T201
 
 
-def needed(tree: Node) -> Iterator[frozenset[str]]:
+def needed(tree: Syntax) -> Iterator[frozenset[str]]:
     """Sets of metrics of which one must be reported for a condition to be told at all."""
     if tree.op == "metric":
         yield frozenset({str(tree.value)})
