@@ -24,6 +24,8 @@ OTHER_PROJECTS = Path(__file__).with_name("other_projects.csv")
         ("agent_3/policy/loss", "signed_loss"),
         ("Loss/Actor", "signed_loss"),
         ("Loss/Critic_1", "loss"),
+        ("best_val_loss", "unknown"),
+        ("val/best_acc", "unknown"),
         ("val/iou", "eval_score"),
         ("val/mIoU", "eval_score"),
         ("metrics/mAP@0.5", "eval_score"),

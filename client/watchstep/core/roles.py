@@ -201,6 +201,8 @@ _KNOWN = frozenset().union(
 _PATH = re.compile(r"[/:]+")
 _PIECE = re.compile(r"[A-Za-z]+[0-9]*")
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+_REPEATED_AS_BEST = frozenset({"loss", "eval_loss", "eval_score"})
+"""Roles in which the best so far, which repeats until a better one comes, is no measurement."""
 _LONGEST_COMPOUND = 24
 """Letters of the longest word that is taken apart, so that a name costs linear time."""
 
@@ -229,7 +231,10 @@ def role_of(name: str, family: str = "") -> Role:
     if context.words & _MACHINE and quantity in {"weight", "share", "count"}:
         return "unknown"  # a GPU's temperature, the memory's use
     refine = _REFINED.get(quantity)
-    return refine(context) if refine else _AS_NAMED[quantity]
+    role = refine(context) if refine else _AS_NAMED[quantity]
+    if role in _REPEATED_AS_BEST and any("best" in segment for segment in path):
+        return "unknown"
+    return role
 
 
 def is_core(name: str, role: str) -> bool:

@@ -133,11 +133,12 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
     signs: Signs = {}
     if row == 0 and columns.is_whole:
         return {"nonfinite_at_once": f"and so from {columns.where(0)}, the first update, on"}
+    factor = 3.0 if columns.family == "supervised" else 10.0
     for metric in columns.core:
         points = [point for point in columns.finite(metric) if point[0] < row]
         if not points:
             continue
-        jump = leap(points, 3.0 if columns.family == "supervised" else 10.0)
+        jump = leap(points, factor)
         sizes = [abs(value) for _, value in points]
         calm = median(sizes[-30:-SUDDEN] or sizes)
         late = max(sizes[-SUDDEN:])
@@ -160,7 +161,8 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
         reports = min(SUDDEN, max((len(rows) for rows in earlier), default=0))
         if reports >= LEAST_CALM:
             signs["nonfinite_out_of_nothing"] = (
-                f"no loss had left its level in the {reports} reports before {columns.where(row)}"
+                f"no loss had grown {factor:g}-fold in the {reports} reports before"
+                f" {columns.where(row)}"
             )
     return signs
 
