@@ -39,6 +39,8 @@ ORPHAN_AGE_S = 3600.0
 
 _FORGOTTEN = 2.5
 """Times the loss before a resume, as of the rule LossForgotten: the weights were not restored."""
+_LOST_AT_RESUME = 1.25
+"""The same of the rule LossLostAtResume: something was not restored."""
 
 ENDINGS = (SUFFIX, SHARDED_SUFFIX, ARRAYS_SUFFIX)
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
@@ -298,14 +300,16 @@ class EarlierAttempt:
     def is_surpassed(self, pin: Checkpoint) -> bool:
         """Whether a new pin is better: it goes on from the reference, or has come as far.
 
-        Not where its loss shows that the weights are others than those that were saved.
+        By its loss as well: one that was restored from the reference may have met harder data,
+        any other has to come down to a quarter above it.
         """
         if not (self.is_resumed or pin.step >= self.reference.step):
             return False
         loss, before = pin.loss, self.reference.loss
         if before is None:
             return True
-        lost = before.level + (_FORGOTTEN - 1) * abs(before.level)
+        factor = _FORGOTTEN if self.is_resumed else _LOST_AT_RESUME
+        lost = before.level + (factor - 1) * abs(before.level)
         # Without a level it is too early to know what was learnt.
         self.is_lower = loss is None or (loss.is_risen_from(before) and loss.level > lost)
         return not self.is_lower
