@@ -62,6 +62,17 @@ def test_a_device_out_of_memory_is_told_so() -> None:
     assert event["error"].startswith("torch.OutOfMemoryError: CUDA out of memory.")
 
 
+def test_an_allocator_of_the_machine_that_fails_is_told_so() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "train.py", line 3, in <module>',
+        "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"
+        " allocate 400000000000 bytes.",
+    ]
+
+    assert Ending(256, lines=lines).event()["oom"] == "host"
+
+
 def test_a_core_dump_is_told() -> None:
     event = Ending(CRASHED).event()
 

@@ -15,15 +15,17 @@ SAYS_NONFINITE = re.compile(
 """An error that only numbers cause which are lost. Words of PyTorch's distributions and
 samplers, fairseq, DeepSpeed and Apex."""
 
+DEVICE_MEMORY, HOST_MEMORY = "A GPU ran out of memory", "The machine ran out of memory"
 FAILURES: Mapping[str, re.Pattern[str]] = {
-    "A GPU ran out of memory": re.compile(
+    DEVICE_MEMORY: re.compile(
         r"(?:cuda|hip|xpu|mps)\b.{0,40}out of memory|\boutofmemoryerror|resource_?\s?exhausted|"
         r"cublas_status_alloc_failed",
         re.IGNORECASE,
     ),
-    "The machine ran out of memory": re.compile(
+    HOST_MEMORY: re.compile(
         r"out of memory|exceeded (?:job |step )?memory limit|"
-        r"oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b",
+        r"oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b|"
+        r"not enough memory: you tried to allocate|killed by signal: killed",
         re.IGNORECASE,
     ),
     "The disk is full": re.compile(
@@ -64,6 +66,11 @@ SAYS_SCALE_EXHAUSTED = re.compile(
 def failure_title(text: str) -> str:
     """What kind of failure an error's text tells of, in a few words; "" where it is none known."""
     return next((title for title, words in FAILURES.items() if words.search(text)), "")
+
+
+def memory_of(text: str) -> str:
+    """Whose memory ran out by an error's text, "device" or "host"; "" for neither."""
+    return {DEVICE_MEMORY: "device", HOST_MEMORY: "host"}.get(failure_title(text), "")
 
 
 def failure_rank(text: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from watchstep.boundary import of_stranger, text_of
+from watchstep.core.error_texts import memory_of
 from watchstep.hook.environment import process_facts
 from watchstep.masking import masked
 
@@ -16,11 +17,6 @@ _TRACEBACK_LINES = 20
 _LONGEST_LINE = 300
 _LONGEST_ERROR = 2_000
 _LAST_LINES = 20
-_DEVICE_WORDS = ("CUDA out of memory", "HIP out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
-                 "RESOURCE_EXHAUSTED", "MPS backend out of memory", "XPU out of memory",
-                 "CUDA error: out of memory")  # fmt: skip
-_HOST_WORDS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough",
-               "Cannot allocate memory", "std::bad_alloc", "killed by signal: Killed")  # fmt: skip
 
 
 def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, Any]:
@@ -47,12 +43,8 @@ def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, A
 
 def _memory(error: BaseException, text: str) -> str:
     """Whose memory ran out, "device" or "host"; "" where that is not the cause."""
-    if "OutOfMemory" in type(error).__name__ or any(word in text for word in _DEVICE_WORDS):
-        return "device"
     no_room = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if isinstance(error, MemoryError) or no_room or any(word in text for word in _HOST_WORDS):
-        return "host"
-    return ""
+    return "host" if isinstance(error, MemoryError) or no_room else memory_of(text)
 
 
 def _last_lines_of(error: BaseException) -> str:

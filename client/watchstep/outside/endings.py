@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from watchstep.core.error_texts import memory_of
 from watchstep.outside.last_lines import traceback_end
 
 _ROOT_CAUSE = re.compile(
@@ -17,7 +18,6 @@ _ROOT_CAUSE = re.compile(
 )
 """What torch.distributed.elastic prints of the rank that died first."""
 
-_DEVICE_MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|RESOURCE_EXHAUSTED|HIP out of")
 ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 """Kinds of event that end a run."""
 
@@ -83,7 +83,7 @@ class Ending:
             event["signal"] = self.signal
         if os.WIFSIGNALED(self.status) and os.WCOREDUMP(self.status):
             event["core_dumped"] = True
-        if (memory := self._out_of_memory()) is not None:
+        if memory := self._out_of_memory(event["error"]):
             event["oom"] = memory
         if (rank := _ROOT_CAUSE.search("\n".join(self.lines))) is not None:
             event["rank"] = int(rank["rank"])
@@ -100,8 +100,7 @@ class Ending:
             left += f", {_signal_name(self.exit_code - 128)}"
         if self.hung:
             left = "hung, and was ended"
-        memory = self._out_of_memory()
-        if memory == "host":
+        if self.killed_for_memory:
             left += ", out of memory"
         rank = _ROOT_CAUSE.search("\n".join(self.lines))
         if rank is not None:
@@ -110,10 +109,12 @@ class Ending:
             return f"{traceback[-1].strip()} ({left})"
         return left
 
-    def _out_of_memory(self) -> str | None:
+    def _out_of_memory(self, error: str) -> str:
         if self.killed_for_memory:
             return "host"
-        return "device" if _DEVICE_MEMORY.search("\n".join(self.lines)) else None
+        # A launcher's own error may stand below that of the process which died.
+        in_lines = memory_of("\n".join(self.lines))
+        return memory_of(error) or (in_lines if in_lines == "device" else "")
 
 
 def memory_kills() -> int:

@@ -207,3 +207,13 @@ def test_another_programs_database_is_no_log(tmp_path: Path) -> None:
 
     with pytest.raises(NothingReadableError, match="without any run of ours"):
         open_log(tmp_path / "other.db")
+
+
+def test_what_is_written_beside_a_checkpoint_is_no_log(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows(2.0, 1.5, 1.2))
+    write(tmp_path / "ckpt" / "step-3.pt.json", json.dumps({"step": 3, "update": 3, "bytes": 99.0}))
+    write(tmp_path / "ckpt" / "step-3.safetensors.json", json.dumps({"step": 3, "loss": 1.2}))
+
+    logs = list(open_logs([tmp_path]))
+
+    assert [log.path.name for log in logs] == ["train.jsonl"]

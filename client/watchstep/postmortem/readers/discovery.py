@@ -28,10 +28,11 @@ Unreadable = Callable[[Path, LogUnreadableError], None]
 
 _NO_LOG = re.compile(
     r"\.(?:pt|pth|ckpt|bin|safetensors|zip|tar|npz|npy|pkl|pickle|onnx|h5|so|png|jpe?g|gif|mp4|"
-    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|arrow|sh)$",
+    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|arrow|sh)(?:\.json)?$",
     re.IGNORECASE,
 )
-"""Endings under which no training log is looked for in a folder: a checkpoint takes seconds."""
+"""Endings under which no training log is looked for in a folder: a checkpoint takes seconds, and
+what is written beside one describes it."""
 
 _NO_LOG_NAMES = frozenset(
     ("truth.json", "manifest.json", "config.json", "tokenizer.json", "vocab.json", "args.json")
