@@ -229,7 +229,9 @@ def role_of(name: str, family: str = "") -> Role:
     if context.words & _MACHINE and quantity in {"weight", "share", "count"}:
         return "unknown"  # a GPU's temperature, the memory's use
     refine = _REFINED.get(quantity)
-    return refine(context) if refine else _AS_NAMED[quantity]
+    role = refine(context) if refine else _AS_NAMED[quantity]
+    # A running best stands still while training goes on, and is no evaluation.
+    return "unknown" if "best" in context.words and role in {"eval_loss", "eval_score"} else role
 
 
 def is_core(name: str, role: str) -> bool:
