@@ -380,7 +380,7 @@ hello
         # An old CatBoost, which leaves out the blank.
         (
             "start\n0:\tlearn 0.635passed: 17.4 sec\ttotal: 3m 13s\tremaining: 3h 42m 6s\n",
-            [(0, {"train_loss": 0.635, "passed": 17.4, "total": 3, "remaining": 3})],
+            [(0, {"train_loss": 0.635, "passed": 17.4})],
         ),
         # Epochs within an iteration of PPO do not hide its number.
         (

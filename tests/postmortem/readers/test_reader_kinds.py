@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from watchstep.core.roles import role_of
 from watchstep.core.updates import Update
 from watchstep.postmortem.readers import open_logs
 
@@ -174,3 +175,170 @@ def test_a_traceback_in_a_margin_goes_on_as_long_as_the_margin_is_followed_by_bl
     (*_, last) = updates_of(tmp_path, "step 1 loss 2\n" + text)
 
     assert last.event == {"kind": "failed", "error": "KeyError: 7"}
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("[7/90] loss 2.5\n[8/90] loss 2.4\n", [(7, {"loss": 2.5}), (8, {"loss": 2.4})]),
+        ("Train [0070/0900] loss: 2.5 gnorm: 1\n", [(70, {"loss": 2.5, "gnorm": 1})]),
+        (
+            "[1/9][40/50] Loss: 3\n[2/9][10/50] Loss: 2\n",
+            [(40, {"loss": 3}), (60, {"loss": 2})],
+        ),
+        ("[7/90] loss 2.5\nval [1/3] loss 2.4\n", [(7, {"loss": 2.5, "val_loss": 2.4})]),
+    ],
+)
+def test_a_place_in_brackets_before_readings_is_the_step(
+    text: str, rows: Rows, tmp_path: Path
+) -> None:
+    check(tmp_path, text, rows)
+
+
+UNITS = "step {0} | loss 2.{0} | kl 0.1 | gnorm 1.5 | 73.{0} img/s"
+
+
+@pytest.mark.parametrize(
+    ("last", "readings", "partial"),
+    [
+        (UNITS.format(4), {"loss": 2.4, "kl": 0.1, "gnorm": 1.5}, False),
+        ("step 4 | loss 2.4 | kl 0.", {"loss": 2.4}, True),
+        ("step 4 | loss 2.4 | kl 0.1 | gnorm 1.5 | im", {"loss": 2.4}, True),
+        ("step 4 | loss 2.4 | kl:", {"loss": 2.4}, True),
+        # The loss did not vanish, and a NaN is never cut away.
+        ("step 4 | loss:", None, True),
+        ("step 4 | kl nan | loss:", {"kl": NAN}, True),
+    ],
+)
+def test_only_the_last_line_of_a_log_can_be_torn(
+    last: str, readings: dict[str, float] | None, partial: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text("\n".join([*(UNITS.format(step) for step in (1, 2, 3)), last]))
+    (log,) = open_logs([path])
+
+    rows = [(update.step, dict(update.readings)) for update in log.updates]
+
+    assert log.partial is partial
+    assert len(rows) == (3 if readings is None else 4)
+    if readings is not None:
+        assert rows[-1][0] == 4
+        assert {name: repr(rows[-1][1][name]) for name in readings} == {
+            name: repr(float(value)) for name, value in readings.items()
+        }
+
+
+@pytest.mark.parametrize("last", ["lr: 0.00", "lr: 0.000", "lr: 0"])
+def test_a_number_with_fewer_decimals_than_before_is_torn(last: str, tmp_path: Path) -> None:
+    lines = [*(f"step {n} - loss 0.5 - lr: 0.000031" for n in (1, 2, 3)), "step 4 - loss 0.4 - "]
+    updates = updates_of(tmp_path, "\n".join(lines) + last)
+
+    assert dict(updates[-1].readings) == {"loss": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("table", "losses"),
+    [
+        ("step;loss;lr\n1;0,250;1e-3\n2;0,125;1e-3\n", [0.25, 0.125]),
+        ("step\tloss\n1\t12,5\n2\tnan\n", [12.5, NAN]),
+        ("step;loss\n1;1,250e-01\n2;2,000\n", [0.125, 2.0]),
+        # Thousands, and numbers with a point.
+        ("step;loss\n1;1,250\n2;2,000\n", [1250, 2000]),
+        ("step;loss;kl\n1;1,250;0.5\n2;2,000;0.25\n", [1250, 2000]),
+    ],
+)
+def test_decimals_may_stand_behind_a_comma(table: str, losses: list[float], tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text(table)
+    (log,) = open_logs([path])
+
+    assert [repr(update.readings["loss"]) for update in log.updates] == [
+        repr(float(loss)) for loss in losses
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        # Durations are no numbers, darknet's means over nothing no NaNs.
+        ("5: loss: 0.5 left: 2h 3m 4s\n", [(5, {"loss": 0.5})]),
+        ("step 5 loss 0.5 passed 3m 4s kl 2\n", [(5, {"loss": 0.5, "kl": 2})]),
+        ("start\nstep 5, loss 0.5, IOU: -nan, count: 0\n", [(5, {"loss": 0.5, "count": 0})]),
+        (
+            "start\nstep 5, loss 0.5, IOU: -nan, count: 2\n",
+            [(5, {"loss": 0.5, "iou": NAN, "count": 2})],
+        ),
+        ("epoch 5 nll_train 0.5\n", [(5, {"nll_train": 0.5})]),
+        (
+            "score. mean: 2.5 +- 3 [0, 9]\nscore. mean: 3.5 +- 3 [0, 9]\n",
+            [(1, {"score_mean": 2.5}), (2, {"score_mean": 3.5})],
+        ),
+    ],
+)
+def test_numbers_are_what_was_measured(text: str, rows: Rows, tmp_path: Path) -> None:
+    check(tmp_path, text, rows)
+
+
+HEAD = "start\nINFO [a/Main] history : Step\tTrain loss\tValid loss\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "rows"),
+    [
+        (
+            "5\tnan\t1.5|9\t1.25\tnan",
+            [(5, {"Valid_loss": 1.5}), (9, {"Train_loss": 1.25})],
+        ),
+        # Once both were measured at a time, a NaN is one; so it is alone in its row.
+        (
+            "5\t1\t1.5|9\tnan\t2",
+            [(5, {"Train_loss": 1, "Valid_loss": 1.5}), (9, {"Train_loss": NAN, "Valid_loss": 2})],
+        ),
+        ("5\tnan\tnan", [(5, {"Train_loss": NAN, "Valid_loss": NAN})]),
+    ],
+)
+def test_a_table_behind_a_loggers_prefix_is_read(cells: str, rows: Rows, tmp_path: Path) -> None:
+    lines = (f"INFO [a/Main] history : {row}\n" for row in cells.split("|"))
+
+    check(tmp_path, HEAD + "".join(lines), rows)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sample: Traceback (most recent call last): shows where a program failed",
+        "output: RuntimeError: CUDA out of memory is what you saw",
+        "Traceback (most recent call last):\n  File 'a.py'\nOSError: reset",
+    ],
+)
+@pytest.mark.parametrize("goes_on", ["{'loss': 0.4, 'epoch': 0.3}\n", "Training finished\n"])
+def test_an_exception_that_training_survives_is_no_failure(
+    words: str, goes_on: str, tmp_path: Path
+) -> None:
+    rows = "{'loss': 0.6, 'epoch': 0.1}\n{'loss': 0.5, 'epoch': 0.2}\n"
+
+    updates = updates_of(tmp_path, f"{rows}{words}\n{goes_on}")
+
+    assert "failed" not in [update.event["kind"] for update in updates if update.event]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Epoch 7: early stopping", "finished"),
+        ("Epoch 00007: early stopping", "finished"),
+        ("callbacks: early stopping after 5 epochs", None),
+        ("  what():  Encountered NaN.", "failed"),
+        ("Traceback (most recent call last):\n  File 'a.py'\nOSError: reset", "failed"),
+    ],
+)
+def test_last_words_end_a_run_as_they_say(words: str, kind: str | None, tmp_path: Path) -> None:
+    updates = updates_of(tmp_path, f"step 1 loss 0.5\nstep 2 loss 0.4\n{words}\n")
+
+    assert (updates[-1].event or {}).get("kind") == kind
+
+
+@pytest.mark.parametrize("name", ["best_test_loss", "best_val_loss", "eval/best_accuracy"])
+def test_a_running_best_is_no_evaluation(name: str) -> None:
+    assert role_of(name) == "unknown"
+    assert role_of(name.replace("best_", "")) in {"eval_loss", "eval_score"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
 from watchstep.postmortem.readers.naming import metric_name, number
-from watchstep.postmortem.readers.vocabulary import EPOCHS, ITERATIONS, STEPS, TRAINING
+from watchstep.postmortem.readers.vocabulary import EPOCHS, EVALUATED, ITERATIONS, STEPS, TRAINING
 
 SIDES = str.maketrans("│┃║¦", "||||")
 """Turns the sides of drawn tables into plain bars."""
@@ -18,6 +19,8 @@ _DETECTOR = frozenset(("box", "obj", "cls", "dfl", "GIoU", "total"))
 _RULE = frozenset(" \t|:+-=─━┼╇")
 _CELL = re.compile(r"\[[^\[\]]{0,2000}\]|\S+")
 _SEPARATOR = re.compile(r"[,\s]\s{0,9}")
+_MOST_ALIKE = 1_000
+"""Rows of training in a row that fill the columns of evaluations."""
 _LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
 
 
@@ -41,7 +44,9 @@ class Columns:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._bars = False
+        self._bars = self._both = False
+        self._kinds: set[bool] = set()
+        self._alike = 0
         self._counter = 0
 
     def begin(self, text: str) -> None:
@@ -78,7 +83,27 @@ class Columns:
             for part, text in _parts(name, cell)
             if (value := number(text.rstrip(":%GMK"))) is not None
         }
+        readings = self._measured(readings)
         return (int(counted.group(1)), readings) if counted and readings else None
+
+    def _measured(self, readings: dict[str, float]) -> dict[str, float]:
+        """Readings but for the NaNs with which rows of training fill the columns of evaluations.
+
+        And the other way round. A NaN is one where a row once had numbers in both, or where so
+        many rows of one kind have followed each other that those of the other kind would have come.
+        """
+        numbers = [name for name, value in readings.items() if not math.isnan(value)]
+        kinds = {EVALUATED.match(name) is None for name in numbers}
+        self._alike = self._alike + 1 if kinds == self._kinds else 1
+        self._both = self._both or len(kinds) > 1
+        self._kinds = kinds
+        if self._both or not kinds or self._alike > _MOST_ALIKE:
+            return readings
+        return {
+            name: value
+            for name, value in readings.items()
+            if (EVALUATED.match(name) is None) in kinds
+        }
 
 
 def _parts(name: str, cell: str) -> Iterator[tuple[str, str]]:
@@ -95,7 +120,8 @@ def _cells(text: str, *, bars: bool) -> list[str]:
     if bars:
         return [cell.strip() for cell in text.strip().strip("|").split("|")]
     if "\t" in text:
-        return [cell.strip() for cell in text.strip().split("\t")]
+        first, *rest = (cell.strip() for cell in text.strip().split("\t"))
+        return [first.split()[-1] if first else "", *rest]  # What a logger set before it is cut.
     cells = re.split(r"\s{2,}", text.strip())
     # Some heads are set so tightly that only one space is left between two names.
     return cells if len(cells) > 2 else text.split()

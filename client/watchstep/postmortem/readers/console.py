@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections import deque
@@ -16,7 +15,7 @@ from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name, whole
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
-from watchstep.postmortem.readers.sentences import Sentence
+from watchstep.postmortem.readers.sentences import Sentence, rsl_name
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
 
@@ -42,17 +41,6 @@ _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
 _BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
 
-_RSL_LOSS = re.compile(r"(?:mean_)?(\w+?(?:_function)?)_loss$")
-_RSL_NAMES = {
-    "mean_reward": "Train/mean_reward",
-    "mean_total_reward": "Train/mean_reward",
-    "mean_episode_length": "Train/mean_episode_length",
-    "mean_action_noise_std": "Policy/mean_noise_std",
-    # Its descendants print the losses by shorter names.
-    "value": "Loss/value_function",
-    "surrogate": "Loss/surrogate",
-}
-
 
 class ConsoleLines:
     """Turns console lines into rows; tables and blocks are gathered until they end.
@@ -68,6 +56,8 @@ class ConsoleLines:
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._shapes: dict[bytes, Shape] = {}
         self._number = 0
+        self._cut = False
+        self._torn_at = 0
         self._table: dict[str, float] = {}
         self._section = ""
         self._table_unit: Unit = "row"
@@ -114,6 +104,11 @@ class ConsoleLines:
             self._unshaped(text, mask)
             self._bars.cleared = False
 
+    def cut(self, text: str, number: int) -> None:
+        """Read what stands behind the log's last line feed, where it may be cut off."""
+        self._cut = True
+        self.line(text, number)
+
     def _unshaped(self, line: str, mask: bytes) -> None:
         """Read a line of a shape that was not seen yet."""
         *records, text = prefixes.records(line)
@@ -136,6 +131,7 @@ class ConsoleLines:
             mask: The line's, where the text is all of it; empty otherwise.
         """
         pieces = split(joined)
+        before = self._plans.get(tuple(pieces[::2]))
         plan = self._plan(joined, pieces)
         if (self._traceback or plan.speaks) and self._said(joined, plan):
             return
@@ -145,6 +141,9 @@ class ConsoleLines:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             self._shapes[mask] = plans.shape_of(plan, pieces)
+        if self._cut and plans.is_torn(plan, pieces, before, self._plans):
+            self._torn_at = self._number
+            plan = plans.torn(plan, pieces)
         self._read(joined, pieces[1::2], plan)
 
     def taken(self) -> list[Row]:
@@ -162,6 +161,8 @@ class ConsoleLines:
         """Complete what was still being gathered when the log ended."""
         for text in self._braces.rest():
             self._joined(text, b"")
+        if self._torn_at == self._number > 0:
+            self._log.tear("the last line is torn: its last reading is left out")
         self._emit_unfinished()
         self._flush_block(repeated=False, ends=True)
         self.settle()
@@ -180,6 +181,9 @@ class ConsoleLines:
         return plan
 
     def _read(self, text: str, numbers: list[str], plan: Plan) -> None:
+        if plan.row and plan.sentence.torn and not plan.numbers:
+            self._torn_at = self._number
+        plan.numbers = numbers
         if plan.kind == "silent":
             return
         if plan.kind == "border":
@@ -218,6 +222,9 @@ class ConsoleLines:
 
     def _row(self, sentence: Sentence, numbers: list[str]) -> None:
         readings = plans.readings(sentence, numbers)
+        if readings.get("count") == 0:
+            # A mean over nothing was not measured, as darknet's without an object.
+            readings = {name: value for name, value in readings.items() if not math.isnan(value)}
         if sentence.quoted and "train_runtime" in readings:
             self._flush()
             self._event({"kind": "finished"})
@@ -227,8 +234,6 @@ class ConsoleLines:
             return
         number = self._block_number if self._headed and not self._block else None
         self._flush()
-        if sentence.torn:
-            self._log.tear("a line is torn: its last reading is left out")
         row = Row(readings, line=self._number, time=plans.clock(sentence, numbers), rank=self._rank)
         unit: Unit = sentence.unit
         if sentence.position is not None:
@@ -325,7 +330,7 @@ class ConsoleLines:
     def _gather(self, readings: dict[str, float]) -> None:
         """Add a line's readings to the block, which ends where a name comes again."""
         if self._learning:
-            readings = {_rsl_name(name): value for name, value in readings.items()}
+            readings = {rsl_name(name): value for name, value in readings.items()}
         if self._evaluating:
             readings = {
                 name if EVALUATED.match(name) else f"val_{name}": value
@@ -418,8 +423,8 @@ class ConsoleLines:
 
     def _said(self, text: str, plan: Plan) -> bool:
         """Note what a line tells of the run's course; whether it tells nothing else."""
-        before = text.partition(endings.TRACEBACK)[0]
-        if len(before) < len(text):
+        before, _, after = text.partition(endings.TRACEBACK)
+        if len(before) < len(text) and not any(map(str.isalpha, after)):  # Else it is quoted.
             self._traceback, self._margin = True, before
             return True
         if self._traceback and text.startswith(self._margin):
@@ -498,10 +503,3 @@ def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
     """What a table says about where it stands: the iteration, else the time steps."""
     key, unit = numbered_by(table, by_epoch=True)
     return whole(table.get(key)), unit
-
-
-@functools.lru_cache(maxsize=1_000)
-def _rsl_name(name: str) -> str:
-    """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
-    loss = _RSL_LOSS.match(name)
-    return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)

@@ -45,6 +45,7 @@ _EXCEPTION_INSIDE = re.compile(
     r"\b(?:Value|Runtime|FloatingPoint|Assertion|ZeroDivision|Overflow|Memory|OS|Index)Error: "
     r".{0,400}"
 )
+_STOPPED_EARLY = re.compile(r"epoch \d{1,9}: early stopping\.?")
 _EXIT_CODE = re.compile(r"exit ?(?:code|status)\s{0,4}[:=]?\s{0,4}(-?\d{1,4})")
 _SCALE = re.compile(
     r"(?:overflow|reducing)\b.{0,200}?\b(?:reducing|setting)(?: dynamic)?(?: loss scale)?"
@@ -55,7 +56,7 @@ _FIRST_PIECES = tuple(
     {
         *(pieces[0].rstrip("0123456789") for group in _PIECES.values() for pieces in group),
         *("error", "exception", "exit", "interrupt", "nan", "inf", "^c", "killed", "aborted"),
-        *("terminated", "preempted", "hangup", "loss scale", "reducing"),
+        *("terminated", "preempted", "hangup", "loss scale", "reducing", ": early stopping"),
     }
 )
 
@@ -143,4 +144,4 @@ def _finishes(small: str) -> bool:
         if _holds(small, pieces):
             before = _WORD.findall(small[: small.find(pieces[0])])
             return len(before) <= _MOST_WORDS_BEFORE and not _WORDS["not yet"].intersection(before)
-    return False
+    return _STOPPED_EARLY.fullmatch(small) is not None

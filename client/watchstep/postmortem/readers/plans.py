@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from watchstep.postmortem.readers import endings, prefixes, sentence_reader
@@ -11,14 +13,14 @@ from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
-from watchstep.postmortem.readers.vocabulary import TRAINING
+from watchstep.postmortem.readers.vocabulary import EVALUATED, TRAINING
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
-    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|explained_variance|"
+    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
     r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
     r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
     re.IGNORECASE,
@@ -42,6 +44,7 @@ class Plan:
         key: The name in a table's cell, where the line's only number is its value.
         title: The line itself, where it may stand over the readings of a block.
         indented: Whether it begins with blanks.
+        numbers: Of the last such line.
     """
 
     kind: Kind
@@ -51,6 +54,7 @@ class Plan:
     key: str | None = None
     title: str = ""
     indented: bool = False
+    numbers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
         key, value = bare[1:-1].split("|")
         plain = len(pieces) == 3 and value.strip() == pieces[1]
         return Plan("cell", speaks, Sentence(), key=key if plain else None)
-    if len(pieces) == 1 and is_header(bare):
+    if (len(pieces) == 1 or "\t" in bare) and is_header(bare):
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
@@ -120,6 +124,52 @@ def planned(text: str, pieces: list[str]) -> Plan:
     indented = text[:1].isspace()
     titles = len(pieces) == 1 and not indented and len(text.split()) <= _LONGEST_TITLE
     return Plan("prose", speaks, sentence, row, title=text if titles else "", indented=indented)
+
+
+def is_torn(
+    plan: Plan, pieces: Sequence[str], before: Plan | None, plans: Mapping[tuple[str, ...], Plan]
+) -> bool:
+    """Whether a log's last line stops in a number, or behind a name.
+
+    Args:
+        plan: The line's.
+        pieces: Of the line, as `tokens.split` gives them.
+        before: The plan of the same kind of lines, where there were some.
+        plans: Of all kinds of lines before.
+    """
+    if before is not None:
+        ends = before.row and not pieces[-1] and bool(before.numbers)
+        return ends and len(_decimals(pieces[-2])) < len(_decimals(before.numbers[-1]))
+    key = tuple(pieces[::2])
+    if not _stops_in_number(pieces):
+        return plan.sentence.torn
+    # Lines that begin alike go on.
+    return any(
+        other.row and kind != key and kind[: len(key) - 1] == key[:-1]
+        for kind, other in plans.items()
+    )
+
+
+def torn(plan: Plan, pieces: Sequence[str]) -> Plan:
+    """How a torn line is read: without the number that it stops in.
+
+    A line of which the loss is cut off is not read at all, for the loss did not vanish.
+    """
+    numbers, stops = pieces[1::2], _stops_in_number(pieces)
+    pairs = [pair for pair in plan.sentence.pairs if not stops or pair.slot < len(numbers) - 1]
+    losses = any("loss" in pair.name and not EVALUATED.match(pair.name) for pair in pairs)
+    broken = any(not math.isfinite(float(numbers[pair.slot].replace(",", ""))) for pair in pairs)
+    if not (losses or broken):
+        return Plan("silent", speaks=False, sentence=Sentence())
+    return replace(plan, sentence=replace(plan.sentence, pairs=pairs))
+
+
+def _stops_in_number(pieces: Sequence[str]) -> bool:
+    return len(pieces) > 1 and not pieces[-1].strip(".eE+-")
+
+
+def _decimals(printed: str) -> str:
+    return printed.partition(".")[2]
 
 
 def _is_border(text: str) -> bool:

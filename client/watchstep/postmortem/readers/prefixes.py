@@ -35,7 +35,7 @@ _PARTS = tuple(
         r"[\[(]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[\])]",
         rf"\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?=[\s\[|-]{{1,4}}{_LEVEL}\b)",
         # absl and glog: I0301 10:00:00.123456 140123456789 logging_writer.py:48].
-        r"[IWEFD]\d{3,4} \d\d:\d\d:\d\d\.\d{1,9} +\d{1,20} [\w./-]{1,80}:\d{1,6}\]",
+        r"[IWEFD]\d{3,4} \d\d:\d\d:\d\d\.\d{1,9}(?: +\d{1,20})? [\w./-]{1,80}:\d{1,6}\]",
         # Levels, as logging, loguru, rich and structlog set them; with the logger's name after.
         rf"[\[(<]?{_LEVEL}[\])>]?(?:[ :|-]{{1,12}}{_PLACE})?",
         # Kaldi: `LOG (nnet3-train[5.5]:Train():nnet-training.cc:12)`.

@@ -61,22 +61,13 @@ def read(line: str, pieces: Sequence[str]) -> Sentence:
         rest, slots, start = list(pieces), len(pieces) // 2, 0  # The cut went through a number.
     skipped = len(pieces) // 2 - slots
     sentence = _Reader(Line(tokens(rest))).sentence()
-    _shift(sentence, skipped)
+    sentence.shift(skipped)
     sentence.placed()
     if sentence.position is not None:
         sentence.learning = "earning" in pieces[2 * sentence.position.slot]
     if skipped and _DATE.match(pieces[1]):
         sentence.clock = 0
     return sentence
-
-
-def _shift(sentence: Sentence, by: int) -> None:
-    for pair in sentence.pairs:
-        pair.slot += by
-    for counted in (sentence.position, sentence.epoch, sentence.bar):
-        if counted is not None:
-            counted.slot += by
-            counted.length += by if counted.length >= 0 else 0
 
 
 class _Reader:
@@ -320,6 +311,7 @@ class _Reader:
             printed = printed.lower()
         if printed in STATISTICS and self._context and not self._braces:
             joint = "/" if "/" in self._context else " "
+            self._loose -= len(self._context.split())
             printed = f"{self._context if joint == '/' else self._context.lower()}{joint}{printed}"
         names = {pair.name for pair in self._sentence.pairs}
         name = metric_name(printed)
@@ -335,6 +327,7 @@ class _Reader:
         """A number without a name: the batch of an epoch, or nothing of interest."""
         if not is_whole(token):
             return
+        bracketed = self._line.text(self._at - 2) == "["
         length = self._length()
         pairs = self._sentence.pairs
         if length >= 0 and len(pairs) == 1 and not self._counted and pairs[0].name == "train":
@@ -342,6 +335,17 @@ class _Reader:
         last = self._counted[-1] if self._counted else None
         if last is not None and last.word in EPOCHS and length >= 0 and not self._sentence.pairs:
             self._counted.append(Counted("batch", token.slot, length))
+        elif length >= 0 and bracketed and self._line.text(self._at) == "]" and not pairs:
+            self._bracketed(Counted("step", token.slot, length))
+
+    def _bracketed(self, counted: Counted) -> None:
+        """`[10/1500] loss 5.1` counts steps, `[1/25][300/3183] loss 5.1` the batches of epochs."""
+        if self._counted or self._sentence.evaluates:
+            return
+        if self._leading is not None:
+            counted.word = "batch"
+            self._counted = [Counted("epoch", self._leading.slot), counted]
+        self._leading = counted
 
     def _length(self) -> int:
         """The place of the number after a slash or "of", which is then passed over."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -83,6 +85,15 @@ class Sentence:
     by_epoch: bool = False
     unit: Unit = "row"
 
+    def shift(self, by: int) -> None:
+        """Count the line's numbers from so many earlier."""
+        for pair in self.pairs:
+            pair.slot += by
+        for counted in (self.position, self.epoch, self.bar):
+            if counted is not None:
+                counted.slot += by
+                counted.length += by if counted.length >= 0 else 0
+
     def placed(self) -> None:
         """Note what the position counts, once it is settled."""
         if self.position is not None:
@@ -90,6 +101,17 @@ class Sentence:
             self.by_epoch = word in EPOCHS
             self.unit = "iteration" if word in ITERATIONS | EPOCHS else "step"
 
+
+_RSL_LOSS = re.compile(r"(?:mean_)?(\w+?(?:_function)?)_loss$")
+_RSL_NAMES = {
+    "mean_reward": "Train/mean_reward",
+    "mean_total_reward": "Train/mean_reward",
+    "mean_episode_length": "Train/mean_episode_length",
+    "mean_action_noise_std": "Policy/mean_noise_std",
+    # Its descendants print the losses by shorter names.
+    "value": "Loss/value_function",
+    "surrogate": "Loss/surrogate",
+}
 
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
 _ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
@@ -107,7 +129,7 @@ def name_as_known(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
-    elif {"learn", "total"} <= names:
+    elif "learn" in names and sentence.position is not None:
         table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
         table = {} if first.strong else _BARE_SETS
@@ -151,3 +173,10 @@ def choose_position(
         sentence.position = sentence.bar or epoch
     elif epoch is not None:
         sentence.position = epoch
+
+
+@functools.lru_cache(maxsize=1_000)
+def rsl_name(name: str) -> str:
+    """The name that rsl_rl writes to TensorBoard for what it prints under its heading."""
+    loss = _RSL_LOSS.match(name)
+    return f"Loss/{loss.group(1)}" if loss else _RSL_NAMES.get(name, name)

@@ -72,7 +72,7 @@ class ConsoleReader:
         """The rows that were still being gathered; feed nothing afterwards."""
         self._take(self._decoded(b"", final=True))
         if self._rest and not self._dropping:
-            self._lines.line(self._rest, self._number)
+            self._lines.cut(self._rest, self._number)
         self._rest = ""
         self._lines.end()
         return self._lines.taken()
@@ -124,7 +124,7 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
     """Rows with what was said after each of them put on it."""
     held: Row | None = None
     begun = False
-    farthest = (0, -1)
+    farthest: tuple[float, int] = (0, -1)
     for row in rows:
         if held is not None and not row.readings:
             if not begun and _failed(held) and _failed(row):
@@ -137,8 +137,10 @@ def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:
         if held is not None and not begun and row.readings:
             _take_over(held, row, log)
         elif held is not None:
-            yield _survived(held) if _place(row) > farthest else held
-        farthest = farthest if _place(row)[1] < 0 else _place(row)
+            goes_on = _place(row) > farthest or _finished(row)
+            yield _survived(held) if goes_on else held
+        if row.readings and (_place(row)[1] >= 0 or farthest[1] < 0):
+            farthest = _place(row)
         begun = begun or bool(row.readings)
         held = row
     if held is not None:
@@ -173,8 +175,15 @@ def _failed(row: Row) -> bool:
     return row.event is not None and row.event["kind"] == "failed"
 
 
-def _place(row: Row) -> tuple[int, int]:
-    return (row.epoch or 0, row.step if row.readings and row.step is not None else -1)
+def _finished(row: Row) -> bool:
+    return row.event is not None and row.event["kind"] == "finished"
+
+
+def _place(row: Row) -> tuple[float, int]:
+    """Where a row stands: without a number, as Hugging Face's, in which part of an epoch."""
+    if row.step is None:
+        return (row.readings.get("epoch", 0), -1)
+    return (row.epoch or 0, row.step if row.readings else -1)
 
 
 def _survived(row: Row) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import heapq
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,10 @@ _MONITOR_NAMES = {"r": "rollout/ep_rew", "l": "rollout/ep_len"}
 _EXPORTED = re.compile(r"-tag-(.+)\.csv", re.IGNORECASE)
 _SECTION = re.compile(r"^(train|rollout|time|eval|val|losses|charts|loss|rewards)_", re.IGNORECASE)
 _DELIMITERS = ",\t;"
+_BY_COMMA = re.compile(r"[-+]?\d{1,40},\d{1,40}(?:[eE][-+]?\d{1,4})?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_BY_POINT = re.compile(r"[-+]?\d{0,40}\.\d{1,40}(?:[eE][-+]?\d{1,4})?")
+_HEAD_ROWS = 200
 _EXTREMES = ("__MIN", "__MAX")
 _MOST_JOINED = 1_000
 """Lines of one quoted cell; RLlib prints arrays over dozens."""
@@ -39,7 +44,9 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
     header = cells(header_line, delimiter) or []
     columns = columns_of(header, log.files[0].name, run)
     counter = Counter(log, columns)
-    for text in source:
+    head = list(itertools.islice(source, _HEAD_ROWS))
+    commas = delimiter != "," and _by_comma(cells(text, delimiter) or [] for text in head)
+    for text in itertools.chain(head, source):
         row = cells(text, delimiter)
         if row is None:
             log.tear("a line that is no CSV is left out")
@@ -53,9 +60,22 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
             row.pop()
         elif len(row) > len(columns):
             log.note("cells beyond the header are left out")
+        if commas:
+            row = [cell.replace(",", ".") if _BY_COMMA.fullmatch(cell) else cell for cell in row]
         made = table_row(columns, row, counter)
         if made.readings or not run:
             yield made
+
+
+def _by_comma(rows: Iterable[list[str]]) -> bool:
+    """Whether a table sets commas before decimals.
+
+    No number then has a point, and not each comma can be one of thousands.
+    """
+    numbers = [cell.strip() for row in rows for cell in row]
+    commas = [cell for cell in numbers if _BY_COMMA.fullmatch(cell)]
+    points = any(map(_BY_POINT.fullmatch, numbers))
+    return not points and not all(map(_THOUSANDS.fullmatch, commas))
 
 
 def records(source: Iterable[str]) -> Iterator[str]:

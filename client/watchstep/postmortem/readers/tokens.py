@@ -20,6 +20,7 @@ _AFTER_DIGIT = (
     r"\d{3}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
     r"|\d?/\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})?"
     r"|\d{0,4}:\d\d(?::\d\d){0,2}(?:[.,]\d{1,9})?(?![\d.])"
+    r"|\d{0,3}[dhm] ?\d{1,2}[hms](?: ?\d{1,2}[ms])?(?![\w.])"
     r"|\d{0,2}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
@@ -38,7 +39,7 @@ SLOTS = re.compile(
 )
 """Every printed number and clock of a line. One inside a word, as in `rank0`, is part of it."""
 
-_CLOCK_ONLY = re.compile(r"\d[^:]{0,15}:\d[\d:.,]*|\d{4}[-/]\d\d[-/]\d\d.*")
+_CLOCK_ONLY = re.compile(r"\d[^:]{0,15}:\d[\d:.,]*|\d{4}[-/]\d\d[-/]\d\d.*|\d{1,4}[dhm].*")
 _PIECE = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<word>[^\W\d](?:[\w./@%+*^~-]|'(?=[a-z]))*)"

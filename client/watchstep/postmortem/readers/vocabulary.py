@@ -38,7 +38,7 @@ _UNIT = re.compile(
     r"|[TGMP]?FLOPS?|Hz|[WCm])(?:/[A-Za-z]{1,10})?"
 )
 TRAINING = re.compile(
-    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|acc|"
+    r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|nll|acc|"
     r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
