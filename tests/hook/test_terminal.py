@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,3 +148,16 @@ def test_a_run_that_is_over_before_says_so_too(
     watch.finish()
 
     assert len(lines(capsys)) == 1
+
+
+def test_without_a_spool_nobody_is_told_that_updates_stay_in_one(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    url, directory = f"http://127.0.0.1:{closed_port()}", tmp_path / "file" / "spool"
+    with pytest.warns(RuntimeWarning, match="updates stay in memory only"):
+        watch = make(url=url, directory=directory, exit_s=0.5)
+    watch.log({"train/loss": 1.0})
+    watch.finish()
+
+    assert "updates stay in memory until the training ends, and" in lines(capsys)[0]

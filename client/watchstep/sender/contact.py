@@ -54,9 +54,11 @@ class Contact:
                 return
             self._answers = False
             held, self._held = self._held, []
+        folder = self._config.directory
+        where = f"the spool {folder}" if folder.is_dir() else "memory until the training ends,"
         self._say(
-            f"no service at {self._config.url} ({self.problem}); updates stay in the spool"
-            f" {self._config.directory} and are sent when it answers. Check WATCHSTEP_URL"
+            f"no service at {self._config.url} ({self.problem}); updates stay in {where} and are"
+            " sent when it answers. Check WATCHSTEP_URL"
         )
         for text in held:
             self._say(text)
