@@ -35,12 +35,18 @@ def main() -> None:
         logs = list(open_logs([Path(sys.argv[1])], unreadable=_say))
         report = backtest(rules, labelled(iter(logs)))
         reported = [{rules.canonical(name) for name in log.names} for log in logs]
+        roles = [{rules.role(name) for name in log.names} for log in logs]
         document["logs"] = dict(sorted(report.runs.items()))
         document["healthy_updates"] = report.healthy_updates
         for rule, row in zip(rules.rules, report.rows(), strict=True):
-            ways = list(needed(parse(rule.expr)))
+            # Where a rule is for each metric of a role, one of that role stands for `metric`.
+            ways = [way - {"metric"} for way in needed(parse(rule.expr))]
             counts = {name: row[name] for name in TOLD}
-            counts["tried"] = sum(any(way <= names for way in ways) for names in reported)
+            counts["tried"] = sum(
+                any(way <= names for way in ways)
+                and (not rule.each or bool(own.intersection(rule.each)))
+                for names, own in zip(reported, roles, strict=True)
+            )
             document["rules"].setdefault(mark_of(rule), {"rule": rule.name, **counts})
     path = ROOT / "monitor" / "watchstep_monitor" / "web" / FIGURES
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
@@ -59,7 +65,7 @@ def needed(tree: Syntax) -> Iterator[frozenset[str]]:
         # The first that is reported counts; a number at the end always is.
         for part in tree.parts:
             yield from needed(part)
-    elif tree.op == "call" and tree.value in {"present", "missing"}:
+    elif tree.op == "call" and tree.value in {"present", "missing", "fired"}:
         yield frozenset()
     else:
         for ways in itertools.product(*(list(needed(part)) for part in tree.parts)):
