@@ -391,6 +391,11 @@ def revision_in(connection: Connection) -> str | None:
     return version
 
 
+_MIGRATION_TRIES = 5
+_DEADLOCK = "40P01"
+"""PostgreSQL's deadlock_detected."""
+
+
 def _run_migrations(connection: Connection) -> None:
     # Imported here: it takes a second, and a store that is up to date needs none of it.
     from alembic import command
@@ -403,16 +408,21 @@ def _run_migrations(connection: Connection) -> None:
     oldest = oldest_after(config)
     if is_shared:
         wait_for_no_older(connection, oldest)
-    connection.exec_driver_sql("BEGIN" if is_shared else "BEGIN IMMEDIATE")
-    try:
-        if is_shared and revision_in(connection) is not None:
-            # As every writer does, the runs first: in another order the two could wait for
-            # each other.
-            connection.exec_driver_sql("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
-        command.upgrade(config, schema.HEAD)
-        if is_shared:
-            note_oldest(connection, oldest)
-        connection.exec_driver_sql("COMMIT")
-    except DBAPIError:
-        connection.exec_driver_sql("ROLLBACK")
-        raise
+    for tries_left in reversed(range(_MIGRATION_TRIES)):
+        connection.exec_driver_sql("BEGIN" if is_shared else "BEGIN IMMEDIATE")
+        try:
+            if is_shared and revision_in(connection) is not None:
+                # As every writer does, the runs first: in another order the two could wait for
+                # each other.
+                connection.exec_driver_sql("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
+            command.upgrade(config, schema.HEAD)
+            if is_shared:
+                note_oldest(connection, oldest)
+            connection.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            connection.exec_driver_sql("ROLLBACK")
+            # Who reads has an order of its own, and PostgreSQL ends one of two that wait.
+            if not tries_left or getattr(error.orig, "sqlstate", "") != _DEADLOCK:
+                raise
+        else:
+            return
