@@ -106,6 +106,27 @@ def test_a_loop_that_hangs_says_where_every_thread_stands(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_usual_update_that_stands_after_long_work_is_no_hang(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "_APART_S", 0.004)
+
+    def works_then_stands(go_on: threading.Event) -> None:
+        end = time.monotonic() + 0.9
+        while time.monotonic() < end:
+            time.sleep(0.006)
+            time.sleep(0.005)
+            time.sleep(0.007)
+        time.sleep(0.2)
+
+    trainer = Trainer(make(), works_then_stands)
+    trainer.thread.join(60)
+
+    assert not trainer.thread.is_alive()
+    assert trainer.told.empty()
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_hang_inside_log_is_told_too(make: Any) -> None:
     class Reading:
         def __init__(self, go_on: threading.Event) -> None:

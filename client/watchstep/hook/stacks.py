@@ -23,6 +23,27 @@ _WORKING_SHARE = 0.05
 _LIBRARY = ("<", os.__file__.removesuffix("os.py"))
 
 
+class Standing:
+    """Since when a thread was seen at one place, or two that take turns, by looks far apart."""
+
+    def __init__(self) -> None:
+        self._places: set[tuple[tuple[int, int], ...]] = set()
+        self._since_s: float | None = None
+
+    def seconds(self, thread: int, now_s: float) -> float:
+        """Look once more, and say how long the thread has stood so.
+
+        Args:
+            thread: Its identifier.
+            now_s: On the monotonic clock.
+        """
+        place = _whole_place(sys._current_frames().get(thread))
+        self._places.add(place)
+        if self._since_s is None or len(self._places) > _STANDING_PLACES:
+            self._places, self._since_s = {place}, now_s
+        return now_s - self._since_s
+
+
 def stacks(first: int) -> str:
     """The innermost frames of every thread, innermost first, within `STACKS_BYTES`.
 

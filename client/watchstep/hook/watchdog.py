@@ -17,6 +17,9 @@ _LOOK_S = 5.0
 """Between looks at most; a silence is told so much later at most."""
 _SOONEST_S = 0.05
 _LOCK_S = 2.0
+_STANDS_SHARE = 0.5
+"""Of what is late, the time in which the trainer must have been seen at one place: a late silence
+is at least twice the longest update, so that no update stands as long."""
 _STOLEN_S = 5.0
 """Later than planned by more, this thread was stopped with all others, or the machine asleep."""
 
@@ -49,6 +52,7 @@ class Watchdog:
         self._trainer = threading.get_ident()
         self._reported: Severity | None = None
         self._calls_then = 0
+        self._standing = stacks.Standing()
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -109,9 +113,12 @@ class Watchdog:
         newest = self._newest_call()
         if newest != self._calls_then:
             self._calls_then, self._reported = newest, None
+            self._standing = stacks.Standing()
+        stands_s = self._standing.seconds(self._trainer, now_s)
         if _RANK[silence.severity(moving=False)] <= _RANK[self._reported]:
             return
-        moving = stacks.moves(self._trainer)
+        # Right after long work, one usual update may stand still at the moment of this look.
+        moving = stands_s < silence.late_s * _STANDS_SHARE or stacks.moves(self._trainer)
         severity = silence.severity(moving=moving)
         if _RANK[severity] <= _RANK[self._reported] or self._newest_call() != newest:
             return
