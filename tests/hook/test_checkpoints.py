@@ -219,8 +219,32 @@ def test_a_save_that_fails_in_the_background_is_warned_of_and_counted(
         with pytest.warns(UserWarning, match="not saved: No space left"):
             watch.log(HEALTHY, step=1)
         watch.log(HEALTHY, step=2)
+        assert watch.firing == ("CheckpointNotSaved",)
 
         assert watch.errors == {"CheckpointError": 1}
+
+
+def test_a_save_that_fails_is_an_alert_until_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    model, _ = _trainer()
+    with _watch(tmp_path) as watch:
+        updates = updates_of(watch)
+        with monkeypatch.context() as disk:
+            disk.setattr("watchstep.checkpoint.durable.os.fsync", full)
+            with pytest.warns(UserWarning, match="not saved: No space left"):
+                assert watch.save({"model": model}, step=1) is None
+        watch.log(HEALTHY, step=1)
+        assert watch.firing == ("CheckpointNotSaved",)
+
+        watch.save({"model": model}, step=2)
+        watch.log(HEALTHY, step=2)
+        assert not watch.firing
+    said = [update.event["text"] for update in updates if update.event and "text" in update.event]
+    assert any("No space left on device" in text for text in said)
 
 
 def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_next_update(

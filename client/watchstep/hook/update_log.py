@@ -93,6 +93,7 @@ class UpdateLog:
         if self.phases_ns:
             readings.update(self._phase_shares())
         readings.update(self._actions.ranks.readings())
+        readings.update(self._checkpoints.readings())
         if self.sampler is not None:
             readings.update(self.sampler.take())
 

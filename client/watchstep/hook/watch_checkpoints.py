@@ -30,6 +30,7 @@ class WatchCheckpoints:
         self._options, self._stream, self._ranks, self._boundary = context
         self._keeper: CheckpointKeeper | None = None
         self._failures = 0
+        self._unsaved: int | None = None
         self._complained = False
         self._refused: list[Checkpoint] = []
 
@@ -76,10 +77,30 @@ class WatchCheckpoints:
 
         level = self._boundary.survive(self._stream.judgement.loss_level)
         loss = None if level is None else LossLevel(*level)
-        saved = self.keeper.save(state, step=step, update=self._stream.seq, loss=loss)
-        if saved is not None and saved.finite:
-            self._stream.events.checkpoint(saved)
+        try:
+            saved = self.keeper.save(state, step=step, update=self._stream.seq, loss=loss)
+        except Exception as error:
+            self._failed(error)
+            raise
+        if saved is not None:
+            self._saved()
+            if saved.finite:
+                self._stream.events.checkpoint(saved)
         return saved
+
+    def _failed(self, error: Exception) -> None:
+        """The next updates say how many saves in a row have failed, and the first says why."""
+        self._unsaved = (self._unsaved or 0) + 1
+        why = f"a checkpoint was not saved: {type(error).__name__}: {text_of(error.__str__)}"
+        self._stream.events.captured.hear("error", why)
+
+    def _saved(self) -> None:
+        if self._unsaved is not None:
+            self._unsaved = 0
+
+    def readings(self) -> Mapping[str, float]:
+        """`checkpoint/failed`, saves in a row that failed, from the first such on."""
+        return {} if self._unsaved is None else {"checkpoint/failed": float(self._unsaved)}
 
     def restore(
         self, targets: Mapping[str, Any] | None, step: int | None, *, own: bool = False
@@ -137,12 +158,15 @@ class WatchCheckpoints:
         if self._keeper is None:
             return ()
         finished = self._keeper.finished()
+        if finished:
+            self._saved()
         for saved in finished:
             if saved.finite:
                 self._stream.events.checkpoint(saved)
         if self._keeper.failures > self._failures and self._keeper.last_error is not None:
             self._failures = self._keeper.failures
             self._boundary.count(self._keeper.last_error)
+            self._failed(self._keeper.last_error)
         return [saved for saved in finished if not saved.finite]
 
     def tell_refused(self, refused: Checkpoint) -> Verdict:
