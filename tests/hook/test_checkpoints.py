@@ -243,8 +243,8 @@ def test_a_save_that_fails_is_an_alert_until_one_is_written(
         watch.save({"model": model}, step=2)
         watch.log(HEALTHY, step=2)
         assert not watch.firing
-    said = [update.event["text"] for update in updates if update.event and "text" in update.event]
-    assert any("No space left on device" in text for text in said)
+    texts = [update.event["text"] for update in updates if update.event and "text" in update.event]
+    assert any("No space left on device" in text for text in texts)
 
 
 def test_a_state_that_is_refused_in_the_background_is_told_and_judged_at_the_next_update(

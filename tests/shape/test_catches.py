@@ -21,6 +21,7 @@ REASONS = {
     "checkpoint/untrusted.refused": "a stranger's bytes: told by the file's name",
     "checkpoint/targets.load_all": "all targets are put back, then CheckpointError",
     "hook/options.from_environment": "an argument is a stranger's code; it costs that argument",
+    "hook/watch_checkpoints.save": "told to people whatever it is, and raised again",
     "hook/watch_checkpoints.restore": "CheckpointError, the only one that a restore may raise",
     "integrations/callback_base.told": "told as the run's end, and raised again",
     "integrations/rllib.told": "told as the run's end, and raised again",
