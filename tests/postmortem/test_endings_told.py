@@ -98,7 +98,7 @@ def test_the_first_line_tells_which_meaning_of_the_verdict_holds(tmp_path: Path)
     rows = [f"step {at} | loss: {3 - at / 100 if at < 40 else 'nan'}\n" for at in range(1, 61)]
     path.write_text("".join(rows))
 
-    assert examined(path).verdict_because == "loss has not been finite since update 40"
+    assert examined(path).verdict_because == "loss has not been finite since step 40"
     assert "an alert or the trainer says so" not in invoked("postmortem", path).stdout
 
 

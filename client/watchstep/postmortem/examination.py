@@ -178,7 +178,7 @@ def examine(
     # Where the row carries no number, which update it was is unknown: none beats a wrong one.
     unnumbered = log.unnumbered | set(log.unnumbered_first)
     numbered = bad is None or summary.before + bad.row not in unnumbered
-    verdict, because = verdict_of(summary, "row" if log.unit == "row" else "update")
+    verdict, because = verdict_of(summary, log.unit)
     examination = Examination(
         path=str(log.path),
         format=log.format,

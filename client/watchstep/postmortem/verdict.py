@@ -89,7 +89,7 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
         return "died", hung if summary.failure is None else VERDICTS["died"]
     if critical:
         return "suspicious", _not_exploded(critical[0], summary, unit)
-    suspicion = _suspicious_because(summary)
+    suspicion = _suspicious_because(summary, unit)
     if suspicion:
         return "suspicious", suspicion
     word = summary.health
@@ -116,13 +116,13 @@ def _not_exploded(episode: Episode, summary: LogSummary, unit: str) -> str:
     return f"{episode.rule} fired: nothing is learnt"
 
 
-def _suspicious_because(summary: LogSummary) -> str:
+def _suspicious_because(summary: LogSummary, unit: str) -> str:
     """Why a run that nothing ruined is not well, "" where it is."""
     if summary.said_lost is not None:
         return "the trainer said that the loss was not finite, and went on"
     leap = summary.leap()
     if leap is not None:
-        return f"{leap[0]} leaps at update {leap[1].step} to over a hundred times all that it was"
+        return f"{leap[0]} leaps at {unit} {leap[1].step} to over a hundred times all that it was"
     return VERDICTS["suspicious"] if summary.warned() else ""
 
 

@@ -22,6 +22,11 @@ export function number(value) {
   return String(Number(x.toPrecision(4)));
 }
 
+/** A sentence with a capital; the name of a metric at its beginning stays as it was logged. */
+export function sentence(text) {
+  return /^[a-z]+( |$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+}
+
 /** The number of an axis's tick, short. */
 export function tick(value) {
   const size = Math.abs(value);

@@ -3,7 +3,7 @@
 import { save } from "./chart.js";
 import { Charts } from "./charts.js";
 import { el } from "./dom.js";
-import { level, number, reading, whole } from "./format.js";
+import { level, number, reading, sentence, whole } from "./format.js";
 import { ranked, reasons } from "./incident.js";
 
 const ZONES = { healthy: "ok", suspicious: "warning", exploded: "critical", diverged: "critical", died: "critical" };
@@ -23,7 +23,7 @@ function article(run, page) {
       "section",
       { class: `panel incident ${zone === "ok" ? "calm" : zone === "warning" ? "" : "critical"}`, "aria-label": "Verdict" },
       el("div", { class: "head" }, el("h2", {}, run.run), el("span", { class: `pill zone-${zone}` }, run.verdict), el("span", { class: "grow" }), download("Save as one page", `${run.run}.html`, page, "text/html"), download("JSON", `${run.run}.json`, JSON.stringify(run, null, 1), "application/json")),
-      el("p", { class: "diagnosis" }, run.means[0].toUpperCase() + run.means.slice(1), ". ", begun(run)),
+      el("p", { class: "diagnosis" }, sentence(run.means), ". ", begun(run)),
       stages(run),
       run.failure && el("p", { class: "mono" }, run.failure),
       figures(run),
