@@ -180,6 +180,7 @@ def test_readings_are_those_of_one_update_and_begin_anew() -> None:
         "guard/skipped": 0.0,
         "guard/nonfinite_gradients": 0.0,
         "guard/learning_rate": 0.1,
+        "guard/weight_norm": 1.0,
         "train/grad_norm": pytest.approx(2.0),
         "train/grad_norm_max": pytest.approx(3.0),
     }
@@ -232,8 +233,28 @@ def test_the_update_ratio_is_the_size_of_the_step_beside_the_weights() -> None:
     guard = Guard(torch.optim.SGD([parameter], lr=1.0), pass_all, slow_every=1)
 
     guard.optimizer.step()
+    first = guard.readings()
+    guard.optimizer.step()
+    second = guard.readings()
 
-    assert guard.readings()["guard/update_ratio"] == pytest.approx(0.5 / math.sqrt(2))
+    assert first["guard/weight_norm"] == pytest.approx(math.sqrt(2))
+    assert "guard/update_ratio" not in first
+    assert second["guard/update_ratio"] == pytest.approx(0.5 / math.sqrt(0.7**2 + 0.6**2))
+
+
+def test_what_is_frozen_from_the_start_is_reported_as_a_share_until_it_is_thawed() -> None:
+    frozen, trained = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    frozen.requires_grad = False
+    guard = Guard(torch.optim.SGD([frozen, trained], lr=0.1), pass_all, slow_every=1)
+
+    shares = []
+    for thawed in (False, True):
+        frozen.requires_grad = thawed
+        trained.grad = torch.ones(3)
+        guard.optimizer.step()
+        shares.append(guard.readings()["guard/parameters_not_trained"])
+
+    assert shares == [0.5, 0.0]
 
 
 def test_readings_of_several_guards_become_one_update() -> None:

@@ -26,6 +26,7 @@ from watchstep.guard.measure import (
     largest_learning_rate,
     measure,
     measure_share,
+    not_trained,
     without_gradient,
 )
 from watchstep.guard.optimizers import (
@@ -44,6 +45,7 @@ from watchstep.guard.tally import (
     SKIPPED,
     STEPS,
     UPDATE_RATIO,
+    WEIGHT_NORM,
     Tally,
 )
 
@@ -212,11 +214,14 @@ class Guard:
         `guard/steps`, `guard/skipped`, `guard/nonfinite_gradients` (tensors, summed over
         steps); if a step was judged, `train/grad_norm` (mean of pre-clip norms; NaN or
         +Inf if one was) and `train/grad_norm_max`; `guard/learning_rate` (the largest of the
-        groups); every `slow_every` steps, and at steps 10, 50 and 100, `guard/frozen_parameters`
-        (elements whose second moment is infinite) and `guard/update_ratio` (size of a step over
-        size of the weights). From its first time on: `guard/parameters_without_gradient` (share of
-        the trained parameters that no step of the update found with one, 0 to 1) and
-        `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the guard sees them).
+        groups); every `slow_every` steps, and at steps 1, 10, 20, 50, 100 and 150,
+        `guard/frozen_parameters` (elements whose second moment is infinite), `guard/weight_norm`
+        (of a sample of each tensor, before the step) and, but at step 1, `guard/update_ratio`
+        (size of the step over it). From its first time on: `guard/parameters_without_gradient`
+        (share of the trained parameters that no step of the update found with one, 0 to 1), at
+        those steps `guard/parameters_not_trained` (share of the optimizer's parameters that are
+        frozen), and `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the
+        guard sees them).
         """
         return self._tally.take()
 
@@ -263,8 +268,11 @@ class Guard:
     def _after_step(self, *_: Any) -> None:
         with self._boundary:
             self._release()
-            if self._step_size is not None and not self._skipping:
-                self._report_slowly(UPDATE_RATIO, self._step_size())
+            sizes = None if self._step_size is None or self._skipping else self._step_size()
+            if sizes is not None:
+                self._report_slowly(WEIGHT_NORM, sizes[0])
+                if self.steps > 1:  # Weights may begin at zero, which has no ratio.
+                    self._report_slowly(UPDATE_RATIO, sizes[1])
         self._forget_step()
 
     def _forget_step(self) -> None:
@@ -274,7 +282,7 @@ class Guard:
         self._skipping = False
         self._withheld: WithheldGradients | None = None
         self._snapshot: Snapshot | None = None
-        self._step_size: Callable[[], torch.Tensor | None] | None = None
+        self._step_size: Callable[[], tuple[torch.Tensor, torch.Tensor] | None] | None = None
 
     def _release(self) -> None:
         if self._snapshot is not None and self._skipping:
@@ -462,6 +470,7 @@ class Guard:
         due = self.steps % self._slow_every == 0 or self.steps in EARLY_STEPS
         if not due or self._step_size is not None:
             return
+        self._tally.not_trained(not_trained(parameters_of(self.optimizer)))
         self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
         self._step_size = begin_step(self.optimizer)
 

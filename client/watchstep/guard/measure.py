@@ -34,9 +34,9 @@ SECOND_MOMENTS = frozenset(
 SAMPLE_ELEMENTS = 65_536
 """Elements per tensor that a step's size is measured on: bounds the copy to 256 KiB each."""
 
-EARLY_STEPS = frozenset({10, 50, 100})
+EARLY_STEPS = frozenset({1, 10, 20, 50, 100, 150})
 """Steps at which slow readings are taken besides those of their cadence: a run that moves nothing
-shall not need 200 steps to say so."""
+shall not need 200 steps to say so, and the first step may be the one that ruins the weights."""
 
 SMALL_ELEMENTS = 65_536
 """Below it one norm of a copy beats a norm of each tensor: 9 us against 41 for 9,000 elements in
@@ -219,6 +219,11 @@ def without_gradient(parameters: Sequence[torch.Tensor], gradients: int, most: i
     return missing / (gradients + missing) if missing else 0.0
 
 
+def not_trained(parameters: Sequence[torch.Tensor]) -> float:
+    """Share of an optimizer's parameters that are frozen (`requires_grad` is False), 0 to 1."""
+    return sum(not p.requires_grad for p in parameters) / max(len(parameters), 1)
+
+
 def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     """How many parameter elements have an infinite second moment, as a scalar on their device.
 
@@ -238,29 +243,30 @@ def frozen_parameters(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
         return torch.stack([count.to(home, non_blocking=True) for count in counts]).sum()
 
 
-def begin_step(optimizer: torch.optim.Optimizer) -> Callable[[], torch.Tensor | None]:
+def begin_step(
+    optimizer: torch.optim.Optimizer,
+) -> Callable[[], tuple[torch.Tensor, torch.Tensor] | None]:
     """Sample parameters before a step; what is returned measures after it how far they moved.
 
-    That is the L2 norm of the step over that of the weights before it, a scalar on their device:
-    NaN where all sampled weights were zero and did not move, None without parameters. Holds at
-    most `SAMPLE_ELEMENTS` of each tensor, until it is dropped.
+    That is the L2 norm of the weights before the step, and that of the step over it, both scalars
+    on their device; the latter is NaN where all sampled weights were zero and did not move. None
+    without parameters. Holds at most `SAMPLE_ELEMENTS` of each tensor, until it is dropped.
     """
     with torch.no_grad():
         parameters = parameters_of(optimizer)
         samples = [_sample(p) for p in parameters if p.numel() and p.is_floating_point()]
         before = [sample.clone() for sample in samples]
 
-    def ratio() -> torch.Tensor | None:
+    def sizes() -> tuple[torch.Tensor, torch.Tensor] | None:
         if not samples:
             return None
         with torch.no_grad():
             moved = [now.float() - then.float() for now, then in zip(samples, before, strict=True)]
             norms = tensor_norms(moved), tensor_norms(before)
             moved_norm, norm = map(torch.linalg.vector_norm, norms)
-            size: torch.Tensor = moved_norm / norm
-            return size
+            return norm, moved_norm / norm
 
-    return ratio
+    return sizes
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,11 @@ STEPS = "guard/steps"
 SKIPPED = "guard/skipped"
 SCALER_SKIPPED = "guard/scaler_skipped"
 WITHOUT_GRADIENT = "guard/parameters_without_gradient"
+NOT_TRAINED = "guard/parameters_not_trained"
 LEARNING_RATE = "guard/learning_rate"
 FROZEN = "guard/frozen_parameters"
 UPDATE_RATIO = "guard/update_ratio"
+WEIGHT_NORM = "guard/weight_norm"
 
 _SUMMED = (STEPS, SKIPPED, SCALER_SKIPPED, NONFINITE, FROZEN)
 
@@ -24,7 +26,7 @@ class Tally:
 
     def __init__(self) -> None:
         # What most runs never have is reported from the first time on, until it is over too.
-        self._has_scaler = self._has_missed = False
+        self._has_scaler = self._has_missed = self._has_frozen = False
         self._begin()
 
     def count(self, name: str, number: float = 1.0) -> None:
@@ -45,6 +47,12 @@ class Tally:
         self._missing.append(without_gradient)
         if rate is not None:
             self._latest[LEARNING_RATE] = rate
+
+    def not_trained(self, share: float) -> None:
+        """Add the share of the optimizer's parameters that are frozen, 0 to 1."""
+        self._has_frozen = self._has_frozen or share > 0
+        if self._has_frozen:
+            self._latest[NOT_TRAINED] = share
 
     def norm(self, norm: float, nonfinite: int) -> None:
         """Add one step's pre-clip norm and its number of non-finite gradient tensors."""
