@@ -111,7 +111,8 @@ class Columns:
         roles = {self._rules.role(name) for name in self.names}
         policy = any(self._columns.get(metric) for metric in OF_A_POLICY)
         critic = any(self._columns.get(metric) for metric in OF_A_CRITIC)
-        if not roles & {"reward", "entropy"} and not policy and not critic:
+        # An entropy alone may be that of a language model's next word.
+        if "reward" not in roles and not policy and not critic:
             return "supervised"
         return "on_policy" if policy or roles & {"kl", "entropy"} else "off_policy"
 

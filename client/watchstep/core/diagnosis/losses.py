@@ -394,7 +394,7 @@ def _speed(columns: Columns) -> Signs:
 
 
 def _gradient(columns: Columns) -> Signs:
-    signs = _missing_gradients(columns)
+    signs = _parameters(columns)
     for name in columns.of_role("grad_norm"):
         points = columns.finite(name)
         zeros = repeats(points, 3)
@@ -422,13 +422,24 @@ def _gradient(columns: Columns) -> Signs:
     return signs
 
 
-def _missing_gradients(columns: Columns) -> Signs:
-    """What the guard saw of parameters that got no gradient in the last reports."""
+def _parameters(columns: Columns) -> Signs:
+    """What the guard saw of the parameters: without a gradient, frozen, growing, never stepped."""
     points = columns.finite("guard/parameters_without_gradient")[-3:]
     share = min((value for _, value in points), default=0.0)
     if share == 1.0:
         return {"gradient_none": "no parameter that the optimizer holds gets a gradient"}
-    if share >= 0.5:
-        text = f"{100 * share:.0f} % of the parameter tensors get no gradient"
-        return {"gradient_missing": text}
-    return {}
+    signs: Signs = {}
+    if share >= 0.2:
+        signs["gradient_missing"] = f"{100 * share:.0f} % of the parameter tensors get no gradient"
+    frozen = [value for _, value in columns.finite("guard/parameters_not_trained")]
+    if frozen and frozen[-1] >= 0.5:
+        signs["frozen_mostly"] = f"{100 * frozen[-1]:.0f} % of what the optimizer holds is frozen"
+    norms = [value for _, value in columns.finite("guard/weight_norm")]
+    if len(norms) > 2 and any(
+        now > 3.0 * before and now > 4.0 * norms[0] > 0.0 for before, now in pairwise(norms)
+    ):
+        signs["weights_grew"] = f"the weights grew from {norms[0]:.3g} to {norms[-1]:.3g}"
+    steps = [value for _, value in columns.finite("guard/steps")][-20:]
+    if len(steps) == 20 and not any(steps):
+        signs["no_step"] = "the optimizer made no step in the last 20 reports"
+    return signs
