@@ -43,7 +43,10 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _gradient(columns) | _zero(columns) | _evaluations(columns) | _speed(columns)
     if not name:
         return signs
-    wild = columns.family != "supervised" or is_adversarial(name)
+    adversarial = is_adversarial(name)
+    if adversarial:
+        signs["adversarial"] = ""
+    wild = columns.family != "supervised" or adversarial
     jump = leap(columns.finite(name), WILD if wild else 1.25)
     signs |= _start(columns, name) | _spikes(columns, name)
     if jump is not None:

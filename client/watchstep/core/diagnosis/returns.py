@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import SPREAD, Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import Points, leap, stood_still
-from watchstep.core.diagnosis.losses import main_loss
+from watchstep.core.diagnosis.losses import VALUE_LOSS, main_loss
 
 REWARD = "rollout/ep_rew_mean"
 EXPLAINED = "train/explained_variance"
@@ -18,6 +19,8 @@ STILL = 8
 """Updates for which a reward must stand still: the mean over 100 episodes hides less."""
 BEYOND = 4.0
 """An estimate this many times the largest return of an episode is not one of returns any more."""
+ERROR_BEYOND = 100.0
+"""The same of a critic's error, which early estimates and a scaled reward make large, too."""
 
 
 def return_signs(columns: Columns) -> Signs:
@@ -240,6 +243,16 @@ def _estimates(columns: Columns) -> Signs:
     reward = reward_name(columns)
     paid_range = [value for _, value in columns.finite(reward)] if reward else []
     paid = [abs(value) for value in paid_range]
+    losses = [value for _, value in columns.finite(columns.name(VALUE_LOSS))]
+    if paid and columns.family == "on_policy" and len(losses) >= 10:
+        error = math.sqrt(max(median(losses), 0.0))
+        if error > ERROR_BEYOND * max(paid) > 0.0:
+            signs["values_beyond_returns"] = (
+                f"the critic errs by {error:.3g}, the root of {columns.name(VALUE_LOSS)}, and no"
+                f" episode paid more than {max(paid):.4g}"
+            )
+            if columns.is_whole and min(losses[:5]) > (ERROR_BEYOND * max(paid)) ** 2:
+                signs["error_beyond_from_start"] = "it has done so since the start"
     for name in estimates(columns):
         points = columns.finite(name)
         sizes = [abs(value) for _, value in points]
