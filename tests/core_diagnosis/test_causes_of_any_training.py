@@ -87,6 +87,59 @@ def test_a_schedule_that_ends_at_zero_is_no_rate_of_zero(rules: RuleSet) -> None
     assert cause.name == NOT_ENOUGH
 
 
+def frozen_from_the_start(at: int) -> Readings:
+    return {"loss": 2.3 + 0.02 * noise(at), "guard/parameters_not_trained": 0.8}
+
+
+def never_stepped(at: int) -> Readings:
+    return {"loss": 2.3 + 0.02 * noise(at), "guard/steps": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("readings", "kind"), [(frozen_from_the_start, "frozen"), (never_stepped, "no-step")]
+)
+def test_what_the_guard_saw_says_why_nothing_is_trained(
+    rules: RuleSet, readings: Callable[[int], Readings], kind: str
+) -> None:
+    cause = first(rules, history(readings))
+
+    assert (cause.name, cause.kind) == ("nothing-trained", kind)
+
+
+def test_weights_that_grow_by_themselves_are_named(rules: RuleSet) -> None:
+    def growing(at: int) -> Readings:
+        readings = {"loss": 1.0 + 0.01 * noise(at), "lr": 1e-3}
+        return readings | ({"guard/weight_norm": 5.0 * 4.0 ** (at // 20)} if at % 20 == 1 else {})
+
+    assert first(rules, history(growing)).name == "unstable-dynamics"
+
+
+def test_an_entropy_alone_makes_no_agent_and_its_resume_is_looked_at(rules: RuleSet) -> None:
+    before = history(lambda at: {"loss": falling(at), "entropy": 1.5})
+    after = history(lambda _: {"loss": 3.2, "entropy": 3.0}, 20, attempt=2)
+
+    assert first(rules, before + after).name == "lost-at-resume"
+
+
+def test_the_loss_of_a_generator_that_rises_is_not_climbed(rules: RuleSet) -> None:
+    def adversaries(at: int) -> Readings:
+        return {"Loss_D": 1.4 * 0.97**at, "Loss_G": 0.8 + 0.05 * at}
+
+    assert first(rules, history(adversaries)).name != "loss-sign"
+
+
+def test_a_critic_beyond_all_returns_since_the_start_is_a_discount(rules: RuleSet) -> None:
+    def agent(at: int) -> Readings:
+        return {
+            "rollout/ep_rew_mean": 20.0 + noise(at),
+            "train/value_loss": 1e14 * (2.0 + noise(at)),
+            "train/approx_kl": 1e-8,
+            "train/explained_variance": 0.0,
+        }
+
+    assert first(rules, history(agent)).name == "discount"
+
+
 @pytest.mark.parametrize(
     ("readings", "kind"),
     [
