@@ -52,7 +52,7 @@ def settle(futures: list[asyncio.Future[None]]) -> None:
 def application(commits: GroupCommit) -> Any:
     """The ASGI application."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(_: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
         while more:
             message = await receive()

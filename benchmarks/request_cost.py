@@ -82,7 +82,9 @@ class Load:
         with selectors.DefaultSelector() as selector, ExitStack() as open_sockets:
             begun = time.perf_counter()
             for at in range(self.connections):
-                line = open_sockets.enter_context(socket.create_connection(("127.0.0.1", self.port)))
+                line = open_sockets.enter_context(
+                    socket.create_connection(("127.0.0.1", self.port))
+                )
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 selector.register(line, selectors.EVENT_READ, [at, 0, time.perf_counter()])
                 line.sendall(self.make(at, 0))
@@ -186,7 +188,10 @@ SHARES = (
     ("run, alerts, incidents", ("watchstep_monitor/service/",)),
     ("hand-over between threads", ("concurrent/futures", "asyncio/futures", "threading.py")),
     ("gauges", ("prometheus_client", "watchstep_monitor/gauges/")),
-    ("HTTP, ours and the framework", ("watchstep_monitor/http/", "starlette/", "fastapi/", "pydantic")),
+    (
+        "HTTP, ours and the framework",
+        ("watchstep_monitor/http/", "starlette/", "fastapi/", "pydantic"),
+    ),
     ("HTTP, the server", ("uvicorn/", "asyncio/")),
 )
 """What a stack belongs to: its innermost frame in a file that is named here."""
@@ -205,7 +210,16 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
     """Print the shares of one load, the largest first."""
     with served(name) as (port, pid), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stacks"
-        command = ["py-spy", "record", "--gil", "--full-filenames", "--format", "raw", "--rate", "250"]
+        command = [
+            "py-spy",
+            "record",
+            "--gil",
+            "--full-filenames",
+            "--format",
+            "raw",
+            "--rate",
+            "250",
+        ]
         command += ["--duration", str(int(chosen.seconds)), "--output", str(out), "--pid", str(pid)]
         spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = cpu_of(pid)

@@ -168,13 +168,13 @@ def require_json(request: Request) -> None:
     Raises:
         ProblemError: 415.
     """
-    if media_type(request) != "application/json":
+    if media_type(request.headers) != "application/json":
         raise ProblemError(415, "The body must be application/json.")
 
 
-def media_type(request: Request) -> str:
-    """What the request says that its body is, without parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def media_type(headers: Mapping[str, str]) -> str:
+    """What a request says that its body is, without parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def fitting(document: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any], int]:

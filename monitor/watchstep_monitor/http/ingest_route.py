@@ -1,33 +1,32 @@
 """`POST /runs/{run}/updates`, ahead of the framework.
 
 For small requests the framework's layers, validation and serialisation cost several times what
-storing an update does. It is declared to the framework too, which describes it and serves whatever
-comes another way.
+storing an update does. It is declared to the framework too, which describes it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from watchstep.wire import ROWS_TYPE, RUN_NAME
 from watchstep_monitor.http.bodies import BatchBody, media_type
 from watchstep_monitor.http.calls import CheckedRoute, call, context_of
-from watchstep_monitor.http.context import Context, caller
+from watchstep_monitor.http.context import Context, caller_by
+from watchstep_monitor.http.envelope import Direct
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.run_models import Receipt
+from watchstep_monitor.service.ingest import batch as batches
 
 _PLACE = re.compile(r"/api/v1/runs/([^/]+)/updates")
-
-Accept = Callable[[Request, str], Awaitable[Response]]
 
 _ROWS = (
     "The same updates as rows of little-endian doubles, a fifth of the size: the magic `WSR1` and "
@@ -60,46 +59,50 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 )
 async def accept_updates(request: Request, run: str) -> Response:
     """See `accept`."""
-    return await accept(request, context_of(request), run)
+    answer = await accept(context_of(request), run, request.headers, await request.body())
+    return Response(answer, 202, media_type="application/json")
 
 
-async def accept(request: Request, context: Context, run: str) -> Response:
-    """Answer a request to store updates of the run that is named."""
+async def accept(context: Context, run: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Store the updates in a body; the 202's own body once they are durable."""
     began = time.perf_counter()
-    who = caller(request, context, "ingest")
+    who = caller_by(headers, "POST", context, "ingest")
     if not RUN_NAME.match(run):
         flaw = Flaw(("path", "run"), "pattern", "is no name for a run")
         raise ProblemError(422, "The run cannot be called that.", flaws=[flaw])
-    kind = media_type(request)
+    kind = media_type(headers)
     if kind not in {"application/json", ROWS_TYPE}:
         raise ProblemError(415, f"The body must be application/json or {ROWS_TYPE}.")
     # Before the body is looked at: turning away must cost less than serving.
     context.run_service.admit()
-    body = await request.body()
     read = context.batches.read_rows if kind == ROWS_TYPE else context.batches.read
-    batch = read(run, body, who.projects)
-    async with asyncio.timeout(context.limits.commit_wait_s):
-        receipt = await asyncio.wrap_future(context.run_service.accept(batch))
+    receipt = await _durable(context, read(run, body, who.projects))
     if context.metrics is not None:
         context.metrics.updates_stored(receipt.accepted, receipt.duplicates, len(receipt.rejected))
         context.metrics.ingest_took(time.perf_counter() - began)
-    answer = Receipt.model_validate(receipt).model_dump_json()
-    return Response(answer, 202, media_type="application/json")
+    if receipt.rejected or receipt.commands:
+        return Receipt.model_validate(receipt).model_dump_json().encode()
+    # The same document, without its model.
+    return msgspec.json.encode(receipt)
 
 
-def ingest_first(context: Context, app: ASGIApp) -> ASGIApp:
-    """The application, with updates taken before it looks for a route.
+async def _durable(context: Context, batch: batches.Batch) -> batches.Receipt:
+    outcome = context.outcomes.new()
+    context.run_service.hand_over(batch, outcome)
+    try:
+        with context.commit_wait:
+            receipt: batches.Receipt = await outcome.future
+    finally:
+        context.run_service.left()
+    return receipt
 
-    What `accept` raises is for whoever is in front.
-    """
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            place = _PLACE.fullmatch(scope["path"])
-            if place is not None:
-                response = await accept(Request(scope, receive), context, place[1])
-                await response(scope, receive, send)
-                return
-        await app(scope, receive, send)
+def direct(context: Context) -> Direct:
+    """What answers batches before the framework looks for a route."""
 
-    return answered
+    async def answer(scope: Scope, headers: Mapping[str, str], body: bytes) -> bytes:
+        return await accept(context, scope["path"].split("/")[4], headers, body)
+
+    return lambda scope: (
+        answer if scope["method"] == "POST" and _PLACE.fullmatch(scope["path"]) else None
+    )

@@ -30,6 +30,7 @@ from watchstep_monitor.service.events import (
 )
 from watchstep_monitor.service.ingest.batch import Batch, Beginning, Begun, Receipt, RunEdit
 from watchstep_monitor.service.ingest.ingest import Ingest, IngestPolicy
+from watchstep_monitor.service.outcomes import Outcome
 from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
@@ -118,6 +119,19 @@ class RunService:
         Raises:
             OverCapError: See `admit`.
         """
+        future: Future[Receipt] = Future()
+        self.hand_over(batch, future)
+        future.add_done_callback(self.left)
+        return future
+
+    def hand_over(self, batch: Batch, outcome: Outcome[Receipt]) -> None:
+        """Queue a batch; what comes of it is put into `outcome` once that is durable.
+
+        Whoever calls this calls `left` when nobody waits for the batch any more.
+
+        Raises:
+            OverCapError: See `admit`; then there is nothing to leave.
+        """
         with self._waiting_lock:
             self.admit()
             self._waiting += 1
@@ -126,9 +140,12 @@ class RunService:
         def job(transaction: SqlTransaction) -> Receipt:
             return self.ingest.accept(transaction, batch, now)
 
-        future = self.store.write(batch.run, job, len(batch.updates))
-        future.add_done_callback(self._taken)
-        return future
+        self.store.hand_over(batch.run, job, len(batch.updates), outcome)
+
+    def left(self, _: object = None) -> None:
+        """One batch fewer waits."""
+        with self._waiting_lock:
+            self._waiting -= 1
 
     def begin(self, beginning: Beginning) -> tuple[Begun, float | None]:
         """Begin or resume an attempt; see `Ingest.begin`.
@@ -495,10 +512,6 @@ class RunService:
             return self.fleet.publish(live)
 
         return self.store.write(run, job).result(WRITE_TIMEOUT_S)
-
-    def _taken(self, _: Future[Receipt]) -> None:
-        with self._waiting_lock:
-            self._waiting -= 1
 
     def _committed(self, change: UnitOfWork) -> None:
         """In the writing thread, after a commit: publish what it changed."""

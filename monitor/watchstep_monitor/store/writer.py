@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
+from watchstep_monitor.service.outcomes import Outcome
 from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.store.circuit_breaker import Reach
 from watchstep_monitor.store.metric_sets import Shapes
@@ -51,7 +52,7 @@ _ALL_FAIL = (OperationalError, OSError)
 class _Task:
     job: Job[Any]
     updates: int
-    future: Future[Any]
+    future: Outcome[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,18 @@ class Writer:
 
     def submit(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(StorageTroubleError("the store is closing"))
-            return future
-        if self._reach is not None and self._reach.is_away:
-            future.set_exception(StorageTroubleError("the database cannot be reached"))
-            return future
-        at = run_key(run) % len(self._queues) if run else 0
-        self._queues[at].put(_Task(job, updates, future))
+        self.hand_over(run, job, updates, future)
         return future
+
+    def hand_over(self, run: str, job: Job[T], updates: int, outcome: Outcome[T]) -> None:
+        """Queue a job; what comes of it is put into `outcome`."""
+        if self._closed:
+            outcome.set_exception(StorageTroubleError("the store is closing"))
+        elif self._reach is not None and self._reach.is_away:
+            outcome.set_exception(StorageTroubleError("the database cannot be reached"))
+        else:
+            at = run_key(run) % len(self._queues) if run else 0
+            self._queues[at].put(_Task(job, updates, outcome))
 
     def waiting(self) -> int:
         return sum(tasks.qsize() for tasks in self._queues)
@@ -321,7 +325,7 @@ def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
             return task
 
 
-def _refuse(future: Future[Any], error: BaseException) -> None:
+def _refuse(future: Outcome[Any], error: BaseException) -> None:
     if not future.done():
         trouble = StorageTroubleError(_reason(error))
         trouble.__cause__ = error
