@@ -92,6 +92,16 @@ class SqlTransaction:
         self._unsent.append(("COMMIT", ()))
         self._send()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the database knows of it already; on PostgreSQL, from the first read on."""
+        return not self._unsent or self._unsent[0][0] != "BEGIN"
+
+    def whole(self) -> list[Statement]:
+        """All statements of one that is not open, with its end; whoever takes them sends them."""
+        waiting, self._unsent = self._unsent, []
+        return [*waiting, ("COMMIT", ())]
+
     def _send(self) -> None:
         waiting, self._unsent = self._unsent, []
         if waiting:
