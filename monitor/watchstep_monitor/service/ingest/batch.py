@@ -149,6 +149,8 @@ def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
     Names that are known stay, so that the same batch is cut in the same way again.
     """
     reported = live.readings().keys()
+    if all(update.readings.keys() <= reported for _, update in batch.updates):
+        return batch
     new = dict.fromkeys(
         name for _, update in batch.updates for name in update.readings if name not in reported
     )
