@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from service.kit import bench, grad, update
 from watchstep_monitor.service.errors import ConflictError, NotFoundError
@@ -232,3 +234,43 @@ def _told(entries) -> list[tuple]:
         for entry in entries
         if entry.kind in {"transition", "stage"}
     ]
+
+
+def test_the_newest_update_again_is_a_duplicate_without_a_read_or_a_write(tmp_path: Path) -> None:
+    executed: list[str] = []
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0), grad(2, math.nan))
+        event.listen(
+            at.opened._engines[0],
+            "before_cursor_execute",
+            lambda _, __, statement, *___: executed.append(statement),
+        )
+
+        again = at.send(grad(2, math.nan))
+
+        assert (again.accepted, again.duplicates, again.last_seq) == (0, 1, 2)
+        assert executed == ["BEGIN IMMEDIATE", "SAVEPOINT job", "RELEASE job", "COMMIT"]
+        with pytest.raises(ConflictError):
+            at.send(grad(2, 3.0))
+
+
+def test_a_sign_of_life_is_known_at_once_and_written_a_tenth_of_the_timeout_later(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+        first = at.clock.now()
+        at.clock.move(29)
+        at.send()
+        known = at.run_service.view("a", None).record.heard_at
+        unwritten = at.opened.store.run("a")
+        at.clock.move(1)
+        at.send()
+        written = at.opened.store.run("a")
+
+        assert known == first + timedelta(seconds=29)
+        assert unwritten is not None
+        assert unwritten.heard_at == first
+        assert written is not None
+        assert written.heard_at == at.clock.now()
+        assert at.send(grad(2, 1.0)).accepted == 1

@@ -93,6 +93,11 @@ class SqlTransaction:
         self._send()
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes write to the store too."""
+        return self._is_postgres
+
+    @property
     def is_open(self) -> bool:
         """Whether the database knows of it already; on PostgreSQL, from the first read on."""
         return not self._unsent or self._unsent[0][0] != "BEGIN"
