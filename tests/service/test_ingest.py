@@ -262,13 +262,13 @@ def test_a_sign_of_life_is_known_at_once_and_written_a_tenth_of_the_timeout_late
         first = at.clock.now()
         at.clock.move(29)
         at.send()
-        known = at.run_service.view("a", None).record.heard_at
+        remembered = at.run_service.view("a", None).record.heard_at
         unwritten = at.opened.store.run("a")
         at.clock.move(1)
         at.send()
         written = at.opened.store.run("a")
 
-        assert known == first + timedelta(seconds=29)
+        assert remembered == first + timedelta(seconds=29)
         assert unwritten is not None
         assert unwritten.heard_at == first
         assert written is not None

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from starlette.requests import Request
 
 from watchstep.core.updates import TRAINING
 from watchstep.wire.names import SOURCE_NAME, legal_project_name, legal_tag_name
@@ -162,13 +161,13 @@ class BatchBody(Body):
         return schema
 
 
-def require_json(request: Request) -> None:
+def require_json(headers: Mapping[str, str]) -> None:
     """Refuse other media types.
 
     Raises:
         ProblemError: 415.
     """
-    if media_type(request.headers) != "application/json":
+    if media_type(headers) != "application/json":
         raise ProblemError(415, "The body must be application/json.")
 
 

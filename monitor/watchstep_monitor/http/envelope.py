@@ -42,8 +42,8 @@ _SAFE_HEADERS = (
 )
 """Of every answer that does not say otherwise."""
 
-Answering = Callable[[Scope, Mapping[str, str], bytes], Awaitable[bytes]]
-"""From a request, its headers and its body to the JSON of a 202; what it raises is a problem."""
+Answering = Callable[[Scope, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]
+"""From a request, its headers and its body to a status and JSON; what it raises is a problem."""
 
 Direct = Callable[[Scope], Answering | None]
 """What answers a request without the application, if anything does."""
@@ -104,7 +104,7 @@ class Envelope:
             answering = self._direct(scope)
             if answering is not None:
                 body = await self._body(headers, receive)
-                await _accepted(await answering(scope, headers, body), send_safely)
+                await _answer(*await answering(scope, headers, body), send_safely)
                 return
             if scope["method"] != "POST" or scope["path"] not in self._streamed:
                 receive = _replay(await self._body(headers, receive), receive)
@@ -215,12 +215,12 @@ def _safely(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tup
     return own
 
 
-async def _accepted(content: bytes, send: Send) -> None:
+async def _answer(status: int, content: bytes, send: Send) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),
     ]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 

@@ -154,6 +154,14 @@ class RunService:
             What it came to, and, where a new attempt takes the place of one that has told no end,
             how many seconds ago that one was heard.
         """
+        future: Future[tuple[Begun, float | None]] = Future()
+        self.hand_over_beginning(beginning, future)
+        return future.result(WRITE_TIMEOUT_S)
+
+    def hand_over_beginning(
+        self, beginning: Beginning, outcome: Outcome[tuple[Begun, float | None]]
+    ) -> None:
+        """Queue an announcement; what comes of it is put into `outcome`."""
         now = self.clock.now()
 
         def job(transaction: SqlTransaction) -> tuple[Begun, float | None]:
@@ -165,7 +173,7 @@ class RunService:
             heard = earlier.heard_at or earlier.created_at
             return begun, max((now - heard).total_seconds(), 0.0)
 
-        return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
+        self.store.hand_over(beginning.run, job, 0, outcome)
 
     # Questions.
 

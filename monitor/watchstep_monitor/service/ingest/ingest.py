@@ -328,8 +328,10 @@ class Ingest:
         if tags == live.record.tags:
             return
         change.alter(tags=dict(tags))
-        live.judge_by(self._book.for_tags(tags))
-        change.needs_snapshot = True
+        rules = self._book.for_tags(tags)
+        if rules is not live.rules:
+            live.judge_by(rules)
+            change.needs_snapshot = True
 
     def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
