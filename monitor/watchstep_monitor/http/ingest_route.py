@@ -102,7 +102,7 @@ async def begin(context: Context, who: Caller, run: str, body: BeginBody) -> byt
         sent["config"], left_out = fitting(sent["config"], context.limits.config_bytes)
     beginning = batches.Beginning(run=run, projects=who.projects, **sent)
     outcome = context.outcomes.new()
-    context.run_service.hand_over_beginning(beginning, outcome)
+    context.run_service.begin(beginning, outcome)
     with context.commit_wait:
         begun, earlier_heard_s = await outcome.future
     rules = RunRules.of(context.run_service.book, begun.record.tags)

@@ -114,11 +114,7 @@ class RunService:
             raise OverCapError(CROWDED, retry_after_s=1)
 
     def accept(self, batch: Batch) -> Future[Receipt]:
-        """Queue a batch; the future is done once it is durable.
-
-        Raises:
-            OverCapError: See `admit`.
-        """
+        """Queue a batch; the future is done once it is durable. Raises as `admit` does."""
         future: Future[Receipt] = Future()
         self.hand_over(batch, future)
         future.add_done_callback(self.left)
@@ -136,32 +132,24 @@ class RunService:
             self.admit()
             self._waiting += 1
         now = self.clock.now()
-
-        def job(transaction: SqlTransaction) -> Receipt:
-            return self.ingest.accept(transaction, batch, now)
-
-        self.store.hand_over(batch.run, job, len(batch.updates), outcome)
+        self.store.hand_over(
+            batch.run,
+            lambda transaction: self.ingest.accept(transaction, batch, now),
+            len(batch.updates),
+            outcome,
+        )
 
     def left(self, _: object = None) -> None:
         """One batch fewer waits."""
         with self._waiting_lock:
             self._waiting -= 1
 
-    def begin(self, beginning: Beginning) -> tuple[Begun, float | None]:
-        """Begin or resume an attempt; see `Ingest.begin`.
+    def begin(self, beginning: Beginning, outcome: Outcome[tuple[Begun, float | None]]) -> None:
+        """Have an attempt begun or resumed; see `Ingest.begin`.
 
-        Returns:
-            What it came to, and, where a new attempt takes the place of one that has told no end,
-            how many seconds ago that one was heard.
+        What it came to is put into `outcome`, and, where a new attempt takes the place of one that
+        has told no end, how many seconds ago that one was heard.
         """
-        future: Future[tuple[Begun, float | None]] = Future()
-        self.hand_over_beginning(beginning, future)
-        return future.result(WRITE_TIMEOUT_S)
-
-    def hand_over_beginning(
-        self, beginning: Beginning, outcome: Outcome[tuple[Begun, float | None]]
-    ) -> None:
-        """Queue an announcement; what comes of it is put into `outcome`."""
         now = self.clock.now()
 
         def job(transaction: SqlTransaction) -> tuple[Begun, float | None]:
