@@ -123,10 +123,7 @@ class RunService:
     def hand_over(self, batch: Batch, outcome: Outcome[Receipt]) -> None:
         """Queue a batch; what comes of it is put into `outcome` once that is durable.
 
-        Whoever calls this calls `left` when nobody waits for the batch any more.
-
-        Raises:
-            OverCapError: See `admit`; then there is nothing to leave.
+        Raises as `admit` does; else `left` is called when nobody waits for the batch any more.
         """
         with self._waiting_lock:
             self.admit()
@@ -147,8 +144,7 @@ class RunService:
     def begin(self, beginning: Beginning, outcome: Outcome[tuple[Begun, float | None]]) -> None:
         """Have an attempt begun or resumed; see `Ingest.begin`.
 
-        What it came to is put into `outcome`, and, where a new attempt takes the place of one that
-        has told no end, how many seconds ago that one was heard.
+        With what it came to: seconds since an attempt that it ends without a word was heard.
         """
         now = self.clock.now()
 
@@ -162,8 +158,6 @@ class RunService:
             return begun, max((now - heard).total_seconds(), 0.0)
 
         self.store.hand_over(beginning.run, job, 0, outcome)
-
-    # Questions.
 
     def view(self, run: str, projects: Projects) -> RunView:
         """One run as of its newest commit.
