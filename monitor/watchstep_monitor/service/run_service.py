@@ -102,8 +102,6 @@ class RunService:
         self._waiting = 0
         self._waiting_lock = threading.Lock()
 
-    # Trainers.
-
     def admit(self) -> None:
         """Ask whether one more batch may come, before anything is done for it.
 
@@ -215,8 +213,6 @@ class RunService:
         if view is None or view.record.attempt != alert.attempt:
             return None
         return view.record.last_seq
-
-    # Orders.
 
     def command(
         self, run: str, kind: Literal["halt", "checkpoint"], reason: str, projects: Projects
@@ -428,8 +424,6 @@ class RunService:
         self.bus.publish(RulesRead(ok=True, asked_here=asked_here))
         log.info("rules loaded", extra={"rules": len(self.book.rules.rules)})
 
-    # The clock.
-
     def tick(self, run: str) -> None:
         """Let the clock speak to one run; see `Ingest.tick`."""
         now = self.clock.now()
@@ -438,8 +432,6 @@ class RunService:
             future.result(WRITE_TIMEOUT_S)
         except ServiceError as error:
             log.warning("a tick failed", extra={"run": run, "reason": str(error)})
-
-    # Gauges.
 
     def iter_runs(self) -> Iterator[RunGauge]:
         """The runs in memory, most recently heard of first, as they are now."""
