@@ -2,13 +2,15 @@
 
     python benchmarks/request_cost.py [--seconds 5] [--rounds 3] [--connections 64]
     python benchmarks/request_cost.py --profile      # needs py-spy
+    python benchmarks/request_cost.py --replicas
 
 Single updates of 20 metrics as the real client sends them, each connection a run of its own; the
 same update again and again; a run's first `PUT`. The embedded store, PostgreSQL (a database of
 its own on the server that the tests use) and a bare ASGI application that appends to a file and
 syncs once a group, in turns: each served by one core, with client and database on the other. The
 default packs judge every update. `--profile` prints the shares of the service's processor time,
-for single updates and for batches of a hundred.
+for single updates and for batches of a hundred; `--replicas` what it costs two of them when a
+run's updates go to both in turn.
 """
 
 from __future__ import annotations
@@ -70,24 +72,33 @@ KINDS: dict[str, Make] = {
 
 @dataclass
 class Load:
-    """Many connections in one thread, each with one request under way."""
+    """Many trainers in one thread, each with one request under way.
 
-    port: int
+    Attributes:
+        ports: Of the replicas; a trainer stays at one of them, or goes to each in turn.
+    """
+
+    ports: tuple[int, ...]
     make: Make
-    connections: int
+    trainers: int
+    alternates: bool = False
     took_s: list[float] = field(default_factory=list)
 
     def run(self, seconds: float) -> float:
         """Requests a second."""
         with selectors.DefaultSelector() as selector, ExitStack() as open_sockets:
             begun = time.perf_counter()
-            for at in range(self.connections):
-                line = open_sockets.enter_context(
-                    socket.create_connection(("127.0.0.1", self.port))
-                )
-                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                selector.register(line, selectors.EVENT_READ, [at, 0, time.perf_counter()])
-                line.sendall(self.make(at, 0))
+            for at in range(self.trainers):
+                ports = self.ports if self.alternates else [self.ports[at % len(self.ports)]]
+                lines = [
+                    open_sockets.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    for port in ports
+                ]
+                state = [at, 0, time.perf_counter(), lines]
+                for line in lines:
+                    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    selector.register(line, selectors.EVENT_READ, state)
+                lines[0].sendall(self.make(at, 0))
             while time.perf_counter() - begun < seconds:
                 for key, _ in selector.select(1.0):
                     self._answered(key.fileobj, key.data)
@@ -104,8 +115,9 @@ class Load:
             raise SystemExit(f"{head.decode()}\n{content.decode()}")
         now = time.perf_counter()
         self.took_s.append(now - state[2])
-        state[1:] = state[1] + 1, now
-        line.sendall(self.make(state[0], state[1]))
+        state[1:3] = state[1] + 1, now
+        lines = state[3]
+        lines[state[1] % len(lines)].sendall(self.make(state[0], state[1]))
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,7 @@ def served(name: str) -> Iterator[tuple[int, int]]:
 def measured(name: str, make: Make, chosen: argparse.Namespace) -> Figure:
     """One load on a fresh server."""
     with served(name) as (port, pid):
-        load = Load(port, make, chosen.connections)
+        load = Load((port,), make, chosen.connections)
         before = cpu_of(pid)
         rate = load.run(chosen.seconds)
         cpu_us = (cpu_of(pid) - before) / len(load.took_s) * 1e6
@@ -223,7 +235,7 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
         command += ["--duration", str(int(chosen.seconds)), "--output", str(out), "--pid", str(pid)]
         spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = cpu_of(pid)
-        load = Load(port, posted(updates), chosen.connections)
+        load = Load((port,), posted(updates), chosen.connections)
         rate = load.run(chosen.seconds)
         cpu_us = (cpu_of(pid) - before) / len(load.took_s) * 1e6
         spy.wait(60)
@@ -239,6 +251,25 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
         print(f"  {share:<30} {part:6.1%} {part * cpu_us:8.0f} us")
 
 
+def alternation(chosen: argparse.Namespace) -> None:
+    """Print what it costs two replicas when runs do not stay at one of them."""
+    for alternates in (False, True) * chosen.rounds:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            url = stack.enter_context(postgres_database())
+            replicas = [
+                stack.enter_context(serving(Path(folder) / name, WATCHSTEP_DATABASE_URL=url))
+                for name in ("one", "two")
+            ]
+            load = Load(
+                tuple(each.port for each in replicas), posted(1), chosen.connections, alternates
+            )
+            before = sum(each.cpu_s() for each in replicas)
+            rate = load.run(chosen.seconds)
+            spent = (sum(each.cpu_s() for each in replicas) - before) / len(load.took_s)
+        way = "each run in turn at both" if alternates else "each run at one of them"
+        print(f"two replicas, {way}: {rate:,.0f} requests/s, {spent * 1e6:,.0f} us of a core each")
+
+
 def main() -> None:
     """Print rates and ratios, medians over the rounds; or the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -246,9 +277,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--replicas", action="store_true")
     parser.add_argument("--stacks", help="Where to keep what py-spy wrote.")
     chosen = parser.parse_args()
     allow_files(chosen.connections + 256)
+    if chosen.replicas:
+        alternation(chosen)
+        return
     if chosen.profile:
         for name in ("embedded", "PostgreSQL"):
             for updates in (1, 100):
