@@ -198,8 +198,8 @@ SHARES = (
     ("reading the body", ("http/batches", "http/strict_json", "watchstep/wire/")),
     ("database driver", ("sqlalchemy/", "psycopg", "sqlite3")),
     ("store", ("watchstep_monitor/store/",)),
+    ("hand-over between threads", ("service/outcomes", "concurrent/futures", "threading.py")),
     ("run, alerts, incidents", ("watchstep_monitor/service/",)),
-    ("hand-over between threads", ("concurrent/futures", "asyncio/futures", "threading.py")),
     ("gauges", ("prometheus_client", "watchstep_monitor/gauges/")),
     (
         "HTTP, ours and the framework",
@@ -246,7 +246,7 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
             counts[share_of(stack)] += int(count)
         if chosen.stacks:
             Path(f"{chosen.stacks}-{name}-{updates}").write_text(out.read_text())
-    print(f"{name}, {updates} an update request: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
+    print(f"{name}, {updates} updates a request: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
     for share, count in counts.most_common():
         part = count / counts.total()
         print(f"  {share:<30} {part:6.1%} {part * cpu_us:8.0f} us")
