@@ -23,6 +23,7 @@ from watchstep_monitor.gauges import (
 from watchstep_monitor.http.application import build_application
 from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.context import Context, caller
+from watchstep_monitor.http.deadlines import Deadline
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.notify import NotifyConfig, ReceiverConfig, Worker, chart
@@ -33,6 +34,7 @@ from watchstep_monitor.service.clock import SharedClock, SystemClock
 from watchstep_monitor.service.errors import InvalidError
 from watchstep_monitor.service.events import EventBus, RulesRead, SilencesChanged
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
+from watchstep_monitor.service.outcomes import LoopOutcomes
 from watchstep_monitor.service.ports import Clock, Notice
 from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.retention import Retention
@@ -234,6 +236,8 @@ def _context(
         rates=RateCap(limits.requests_per_s),
         stopping=asyncio.Event(),
         postmortems=Postmortems(opened.store, limits),
+        outcomes=LoopOutcomes(),
+        commit_wait=Deadline(limits.commit_wait_s),
         otlp_run_attribute=settings.otlp.run_attribute,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from watchstep.core.updates import Update
 from watchstep_monitor.service.alerting.notifications import Route, TellingPolicy
 from watchstep_monitor.service.alerting.silences import SilenceCache
 from watchstep_monitor.service.events import EventBus, SilencesChanged
-from watchstep_monitor.service.ingest.batch import Batch, Receipt
+from watchstep_monitor.service.ingest.batch import Batch, Beginning, Begun, Receipt
 from watchstep_monitor.service.ingest.ingest import IngestPolicy
 from watchstep_monitor.service.run_service import RunService, RunServiceOptions
 from watchstep_monitor.service.run_state.rulebook import RuleBook
@@ -106,6 +107,11 @@ class Bench:
     def send(self, *updates: Update, run: str = "a", attempt: int = 1) -> Receipt:
         batch = Batch(run, attempt, list(enumerate(updates)))
         return self.run_service.accept(batch).result(10)
+
+    def begin(self, beginning: Beginning) -> tuple[Begun, float | None]:
+        begun: Future[tuple[Begun, float | None]] = Future()
+        self.run_service.begin(beginning, begun)
+        return begun.result(10)
 
     def alerts(self, run: str = "a") -> dict[str, str]:
         return {alert.rule: alert.state for alert in self.run_service.view(run, None).alerts}

@@ -234,7 +234,7 @@ def test_the_pinned_checkpoint_and_what_the_trainer_did_are_in_the_message(
     tmp_path: Path,
 ) -> None:
     with bench(tmp_path) as at:
-        at.run_service.begin(Beginning("a", project="p"))
+        at.begin(Beginning("a", project="p"))
         kept = {"kind": "checkpoint", "path": "ckpt/1", "step": 10, "finite": True, "pinned": True}
         at.send(update(1, event=kept))
         at.send(
@@ -354,7 +354,7 @@ def test_a_message_of_a_death_says_where_it_ran_at_which_step_and_its_last_words
     failed = {"kind": "failed", "error": "E: x", "oom": "host", "traceback": "T", "host": "gpu-9"}
     with bench(tmp_path) as at:
         config = {"environment": {"host": "gpu-1", "user": "ann"}}
-        at.run_service.begin(Beginning(run="a", config=config))
+        at.begin(Beginning(run="a", config=config))
         at.send(grad(1, 1.0), update(2, event=failed))
         (delivery,) = at.opened.outbox.claim(at.clock.now(), 10, 60, [])
 

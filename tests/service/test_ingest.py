@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from service.kit import bench, grad, update
 from watchstep_monitor.service.errors import ConflictError, NotFoundError
@@ -118,7 +120,7 @@ def test_a_new_attempt_resolves_nothing_but_its_healthy_updates_do(tmp_path: Pat
     with bench(tmp_path) as at:
         at.send(grad(1, 50.0))
 
-        at.run_service.begin(Beginning("a"))
+        at.begin(Beginning("a"))
         begun = at.alerts()
         at.send(grad(1, 1.0, attempt=2), attempt=2)
 
@@ -128,10 +130,10 @@ def test_a_new_attempt_resolves_nothing_but_its_healthy_updates_do(tmp_path: Pat
 
 def test_the_same_session_is_the_same_attempt_and_another_one_the_next(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        first, _ = at.run_service.begin(Beginning("a", session="one"))
+        first, _ = at.begin(Beginning("a", session="one"))
         at.send(grad(1, 1.0))
-        again, _ = at.run_service.begin(Beginning("a", session="one"))
-        other, _ = at.run_service.begin(Beginning("a", session="two"))
+        again, _ = at.begin(Beginning("a", session="one"))
+        other, _ = at.begin(Beginning("a", session="two"))
 
         assert (first.record.attempt, first.record.last_seq) == (1, 0)
         assert (again.record.attempt, again.record.last_seq) == (1, 1)
@@ -142,12 +144,12 @@ def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
     tmp_path: Path,
 ) -> None:
     with bench(tmp_path) as at:
-        at.run_service.begin(Beginning("a", session="one"))
+        at.begin(Beginning("a", session="one"))
         at.send(grad(1, 1.0))
-        at.run_service.begin(Beginning("a", session="two"))
+        at.begin(Beginning("a", session="two"))
         at.send(grad(1, 9.0, attempt=2), attempt=2)
 
-        resumed, _ = at.run_service.begin(Beginning("a", session="one"))
+        resumed, _ = at.begin(Beginning("a", session="one"))
         late = at.send(grad(1, 1.0), grad(2, 2.0), attempt=1)
 
         assert (resumed.record.attempt, resumed.record.last_seq) == (1, 1)
@@ -159,15 +161,15 @@ def test_what_an_earlier_session_still_holds_is_kept_although_the_run_went_on(
 
 def test_asking_for_an_attempt_that_is_over_is_a_conflict(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        at.run_service.begin(Beginning("a", attempt=3))
+        at.begin(Beginning("a", attempt=3))
 
         with pytest.raises(ConflictError):
-            at.run_service.begin(Beginning("a", attempt=2))
+            at.begin(Beginning("a", attempt=2))
 
 
 def test_a_run_of_another_project_does_not_exist_for_a_limited_caller(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
-        at.run_service.begin(Beginning("a", project="theirs"))
+        at.begin(Beginning("a", project="theirs"))
 
         with pytest.raises(NotFoundError):
             at.run_service.accept(Batch("a", 1, [(0, grad(1, 1.0))], (), ("mine",))).result(10)
@@ -209,7 +211,7 @@ def test_a_command_is_void_for_the_next_attempt_and_after_it_expired(tmp_path: P
     with bench(tmp_path) as at:
         at.send(grad(1, 1.0))
         at.run_service.command("a", "halt", "", None)
-        at.run_service.begin(Beginning("a"))
+        at.begin(Beginning("a"))
         assert at.send(attempt=2).commands == ()
 
         at.send(grad(1, 1.0, attempt=2), attempt=2)
@@ -232,3 +234,43 @@ def _told(entries) -> list[tuple]:
         for entry in entries
         if entry.kind in {"transition", "stage"}
     ]
+
+
+def test_the_newest_update_again_is_a_duplicate_without_a_read_or_a_write(tmp_path: Path) -> None:
+    executed: list[str] = []
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0), grad(2, math.nan))
+        event.listen(
+            at.opened._engines[0],
+            "before_cursor_execute",
+            lambda _, __, statement, *___: executed.append(statement),
+        )
+
+        again = at.send(grad(2, math.nan))
+
+        assert (again.accepted, again.duplicates, again.last_seq) == (0, 1, 2)
+        assert executed == ["BEGIN IMMEDIATE", "SAVEPOINT job", "RELEASE job", "COMMIT"]
+        with pytest.raises(ConflictError):
+            at.send(grad(2, 3.0))
+
+
+def test_a_sign_of_life_is_known_at_once_and_written_a_tenth_of_the_timeout_later(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 1.0))
+        first = at.clock.now()
+        at.clock.move(29)
+        at.send()
+        remembered = at.run_service.view("a", None).record.heard_at
+        unwritten = at.opened.store.run("a")
+        at.clock.move(1)
+        at.send()
+        written = at.opened.store.run("a")
+
+        assert remembered == first + timedelta(seconds=29)
+        assert unwritten is not None
+        assert unwritten.heard_at == first
+        assert written is not None
+        assert written.heard_at == at.clock.now()
+        assert at.send(grad(2, 1.0)).accepted == 1

@@ -193,8 +193,8 @@ def test_until_its_training_speaks_a_run_lives_by_the_others(at: Bench) -> None:
     assert shown_status(record(at), at.clock.now(), hearing) == "running"
     assert (record(at).attempt, record(at).last_seq, record(at).step) == (1, 0, 0)
 
-    begun, _ = at.run_service.begin(Beginning("a", session="hook"))
-    again, _ = at.run_service.begin(Beginning("a", session="hook"))
+    begun, _ = at.begin(Beginning("a", session="hook"))
+    again, _ = at.begin(Beginning("a", session="hook"))
 
     assert (begun.record.attempt, again.record.attempt) == (1, 1)
     assert begun.last_seqs == {"otlp": 2}
@@ -267,7 +267,7 @@ def test_with_the_next_attempt_other_sources_begin_anew(stored: Bench) -> None:
     stored.send(grad(1, 1.0), otlp(7, gpu=60.0))
     stored.send(failed(error="gone"))
 
-    begun, _ = stored.run_service.begin(Beginning("a", session="two"))
+    begun, _ = stored.begin(Beginning("a", session="two"))
     receipt = stored.send(
         replace_attempt(grad(1, 1.0)), replace_attempt(otlp(1, gpu=70.0)), attempt=2
     )
@@ -327,7 +327,7 @@ def test_a_deleted_run_takes_its_sources_with_it(stored: Bench) -> None:
     stored.send(grad(1, 1.0), otlp(1, gpu=60.0), update(2, event={"kind": "finished"}))
 
     stored.run_service.delete("a", None)
-    stored.run_service.begin(Beginning("a", session="anew"))
+    stored.begin(Beginning("a", session="anew"))
     stored.send(grad(1, 1.0))
 
     assert values(stored, "gpu") == []

@@ -321,7 +321,9 @@ class RuleSet:
         one that the rule had formerly: where that rule named a metric in its reason, the
         instance for it takes it, else the first instance.
         """
-        by_instance = {}
+        by_instance: dict[int, tuple[int, _Life]] = {}
+        if not lives:
+            return by_instance
         for (name, subject), at in self.places.items():
             formers = (name, *self._old_names(self.rules[self.index[name]]))
             for own in (f"{former}{{{subject}}}" if subject else former for former in formers):
@@ -345,6 +347,8 @@ class RuleSet:
 
     def for_tags(self, tags: Mapping[str, str]) -> RuleSet:
         """The rules whose `where` the tags satisfy; the set itself when that is all."""
+        if not self._has_where:
+            return self
         chosen_names = tuple(
             rule.name
             for rule in self.rules
@@ -364,6 +368,10 @@ class RuleSet:
                 self.names.vocabulary,
             )
         return self._by_tags[chosen_names]
+
+    @cached_property
+    def _has_where(self) -> bool:
+        return any(rule.where for rule in self.rules)
 
     def names_of(self, name: str) -> tuple[str, ...]:
         """The rules that a name means: itself, or those that were called so before."""

@@ -48,9 +48,13 @@ def build_application(
     """
     app = framework(version, pages)
     app.state.context = context
-    first = ingest_route.ingest_first(context, app)
-    streamed = [postmortem_routes.LOG_PATH]
-    return Envelope(first, context.limits, keyring=context.keyring, streamed=streamed)
+    return Envelope(
+        app,
+        context.limits,
+        keyring=context.keyring,
+        streamed=[postmortem_routes.LOG_PATH],
+        direct=ingest_route.direct(context),
+    )
 
 
 def framework(version: str, pages: Sequence[APIRouter] = ()) -> FastAPI:

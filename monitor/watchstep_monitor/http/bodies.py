@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from starlette.requests import Request
 
 from watchstep.core.updates import TRAINING
 from watchstep.wire.names import SOURCE_NAME, legal_project_name, legal_tag_name
@@ -162,19 +161,19 @@ class BatchBody(Body):
         return schema
 
 
-def require_json(request: Request) -> None:
+def require_json(headers: Mapping[str, str]) -> None:
     """Refuse other media types.
 
     Raises:
         ProblemError: 415.
     """
-    if media_type(request) != "application/json":
+    if media_type(headers) != "application/json":
         raise ProblemError(415, "The body must be application/json.")
 
 
-def media_type(request: Request) -> str:
-    """What the request says that its body is, without parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def media_type(headers: Mapping[str, str]) -> str:
+    """What a request says that its body is, without parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def fitting(document: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any], int]:

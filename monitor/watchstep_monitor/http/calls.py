@@ -104,7 +104,7 @@ async def _read_strictly(request: Request) -> Request:
     raw = await request.body()
     if not raw:
         return _ReadRequest(request, raw, None)
-    require_json(request)
+    require_json(request.headers)
     # Here, since the framework has an answer of its own to malformed bytes.
     return _ReadRequest(request, raw, read_json(raw))
 

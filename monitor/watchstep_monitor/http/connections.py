@@ -43,6 +43,7 @@ class SlowClientGuard(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._head_bytes = 0
+        self._is_in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._await_head()
@@ -62,13 +63,16 @@ class SlowClientGuard(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._is_in_head:
+            # Nearly every head comes in one piece, and needs no timer.
+            self._await_head()
         if self._head_timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._cut()
 
     def on_message_begin(self) -> None:
-        self._await_head()
+        self._is_in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -90,6 +94,7 @@ class SlowClientGuard(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(self.head_read_s, self._cut)
 
     def _head_is_here(self) -> None:
+        self._is_in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

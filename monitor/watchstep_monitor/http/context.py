@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from watchstep_monitor.http.batches import BatchReader
+from watchstep_monitor.http.deadlines import Deadline
 from watchstep_monitor.http.problems import ProblemError
 from watchstep_monitor.http.rates import RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring, bearer, session
+from watchstep_monitor.service.outcomes import LoopOutcomes
 from watchstep_monitor.service.postmortem.runner import Postmortems
 from watchstep_monitor.service.run_service import RunService
 from watchstep_monitor.settings.schema import LimitSettings
@@ -33,6 +35,8 @@ class Context:
         rates: How often a token may call.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
+        outcomes: Of the batches that are under way.
+        commit_wait: See the setting `limits.commit_wait_s`.
         otlp_run_attribute: See the setting `otlp.run_attribute`.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
             media type.
@@ -49,18 +53,25 @@ class Context:
     rates: RateCap
     stopping: asyncio.Event
     postmortems: Postmortems
+    outcomes: LoopOutcomes
+    commit_wait: Deadline
     otlp_run_attribute: str
 
 
 def caller(request: Request, context: Context, scope: str) -> Caller:
-    """Who calls; see `Keyring.caller`.
+    """Who calls; see `caller_by`."""
+    return caller_by(request.headers, request.method, context, scope)
+
+
+def caller_by(headers: Mapping[str, str], method: str, context: Context, scope: str) -> Caller:
+    """Who calls, by the headers of the request; see `Keyring.caller`.
 
     Raises:
         ProblemError: 401 or 403; 429 for a token that calls too often.
     """
-    who = context.keyring.caller(request.headers, scope)
-    by_cookie = not bearer(request.headers) and session(request.headers)
-    if by_cookie and request.method not in _SAFE and "origin" not in request.headers:
+    who = context.keyring.caller(headers, scope)
+    by_cookie = "cookie" in headers and not bearer(headers) and session(headers)
+    if by_cookie and method not in _SAFE and "origin" not in headers:
         # Browsers name the origin of whatever changes something, and the envelope compares it:
         # what does not say where it comes from may be another site's.
         raise ProblemError(403, "A call that changes something must name its origin.")

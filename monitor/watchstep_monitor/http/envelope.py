@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import zlib
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchstep_monitor.http.connections import CROWDED_RETRY_S, PROBES
+from watchstep_monitor.http.deadlines import Deadline
 from watchstep_monitor.http.problems import Flaw, ProblemError, problem_of
 from watchstep_monitor.http.tokens import Keyring
 from watchstep_monitor.settings.schema import LimitSettings
@@ -23,14 +23,30 @@ TIMES_THE_LIMIT_THROWN_AWAY = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'self'; object-src 'none'",
-}
+_POLICY = b"; ".join(
+    (
+        b"default-src 'self'",
+        b"frame-ancestors 'none'",
+        b"base-uri 'none'",
+        b"form-action 'self'",
+        b"object-src 'none'",
+    )
+)
+_SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", _POLICY),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that does not say otherwise."""
+
+Answering = Callable[[Scope, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]
+"""From a request, its headers and its body to a status and JSON; what it raises is a problem."""
+
+Direct = Callable[[Scope], Answering | None]
+"""What answers a request without the application, if anything does."""
 
 
 class Envelope:
@@ -41,6 +57,7 @@ class Envelope:
         limits: Of bodies, and of requests at work at a time.
         streamed: Paths whose routes read, and bound, bodies of POST themselves: logs, which are
             too large to be held.
+        direct: See `Direct`.
         keyring: While it holds no tokens, only requests that name this machine as their
             host are answered: a page of another site must not reach the service by a name
             that its owner points here.
@@ -53,18 +70,21 @@ class Envelope:
         *,
         keyring: Keyring,
         streamed: Collection[str] = (),
+        direct: Direct = lambda _: None,
     ) -> None:
         self._app = app
         self._limits = limits
         self._at_work = 0
         self._keyring = keyring
         self._streamed = frozenset(streamed)
+        self._direct = direct
+        self._body_wait = Deadline(limits.body_read_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = _first_headers(scope)
         header = headers.get("x-request-id", "")
         request_id = header if _REQUEST_ID.fullmatch(header) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
@@ -74,17 +94,18 @@ class Envelope:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
-                added = MutableHeaders(scope=message)
-                added["X-Request-ID"] = request_id
-                for name, value in _SECURITY_HEADERS.items():
-                    added.setdefault(name, value)
-                added.setdefault("Cache-Control", "no-store")
+                message["headers"] = _safely(message["headers"], request_id)
             await send(message)
 
         self._at_work += 1
         try:
             self._check_origin(scope, headers)
             self._check_crowd(scope["path"])
+            answering = self._direct(scope)
+            if answering is not None:
+                body = await self._body(headers, receive)
+                await _answer(*await answering(scope, headers, body), send_safely)
+                return
             if scope["method"] != "POST" or scope["path"] not in self._streamed:
                 receive = _replay(await self._body(headers, receive), receive)
             await self._app(_as_get(scope), receive, send_safely)
@@ -104,7 +125,7 @@ class Envelope:
                 headers={"Retry-After": str(CROWDED_RETRY_S)},
             )
 
-    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
         if _host_name(host) not in _LOCAL_HOSTS and not self._keyring.required():
             raise ProblemError(
@@ -114,7 +135,7 @@ class Envelope:
         if scope["method"] in _UNSAFE and origin is not None and urlsplit(origin).netloc != host:
             raise ProblemError(403, "Requests from other sites are not served.")
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
             raise ProblemError(
@@ -123,7 +144,7 @@ class Envelope:
         declared = headers.get("content-length", "0")
         declared_bytes = int(declared[:20]) if declared.isdigit() else 0
         try:
-            async with asyncio.timeout(self._limits.body_read_s):
+            with self._body_wait:
                 if declared_bytes > self._limits.body_bytes:
                     raise await self._refused(receive, 0)
                 body = await self._stream(receive)
@@ -178,6 +199,31 @@ class Envelope:
         return plain
 
 
+def _first_headers(scope: Scope) -> dict[str, str]:
+    """The headers by name; of those that come twice the first."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in reversed(scope["headers"])
+    }
+
+
+def _safely(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    own = list(headers)
+    names = {name for name, _ in own}
+    own += [header for header in _SAFE_HEADERS if header[0] not in names]
+    own.append((b"x-request-id", request_id.encode()))
+    return own
+
+
+async def _answer(status: int, content: bytes, send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
 def _as_get(scope: Scope) -> Scope:
     """HEAD is answered as GET is; the server below leaves the body out. A stream has no end."""
     if scope["method"] != "HEAD" or scope["path"].endswith("/events"):
@@ -199,6 +245,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
+@lru_cache(maxsize=64)
 def _host_name(host: str) -> str:
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()

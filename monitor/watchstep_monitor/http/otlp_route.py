@@ -68,7 +68,7 @@ class _Point(NamedTuple):
 )
 async def accept_metrics(request: Request, context: Shared, who: Who) -> Response:
     """A run is the resource attribute that the setting `otlp.run_attribute` names."""
-    kind = media_type(request)
+    kind = media_type(request.headers)
     if kind not in {"application/json", PROTOBUF}:
         raise ProblemError(415, f"The body must be application/json or {PROTOBUF}.")
     context.run_service.admit()

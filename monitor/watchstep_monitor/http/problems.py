@@ -144,13 +144,7 @@ def install_handlers(app: FastAPI) -> None:
         if any(flaw["loc"][0] == "path" and flaw["loc"][1] != "run" for flaw in error.errors()):
             # An id that can be no id names nothing; a run's name is the caller's own to choose.
             return problem_response(ProblemError(404, "no such thing"))
-        return problem_response(
-            ProblemError(
-                422,
-                "The request has content that cannot be used.",
-                flaws=flaws_of(error.errors()),
-            )
-        )
+        return problem_response(unusable(error.errors()))
 
     async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -178,6 +172,12 @@ def install_handlers(app: FastAPI) -> None:
         TimeoutError,
     ):
         app.add_exception_handler(kind, on_any)
+
+
+def unusable(errors: Iterable[Mapping[str, Any]]) -> ProblemError:
+    """The refusal of what pydantic found wrong."""
+    detail = "The request has content that cannot be used."
+    return ProblemError(422, detail, flaws=flaws_of(errors))
 
 
 def flaws_of(errors: Iterable[Mapping[str, Any]]) -> list[Flaw]:

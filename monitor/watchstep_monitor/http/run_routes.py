@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
 
 from watchstep.core.health import Health
 from watchstep_monitor.http.bodies import (
@@ -14,13 +15,13 @@ from watchstep_monitor.http.bodies import (
     BeginBody,
     CommandBody,
     EditBody,
-    fitting,
 )
 from watchstep_monitor.http.calls import CheckedRoute, Service, Shared, Who, call
+from watchstep_monitor.http.ingest_route import begin
 from watchstep_monitor.http.models import Alert, Command, Listed, listed
 from watchstep_monitor.http.run_models import Begun, Entry, Run, RunDetail, RunRules, Series
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.ingest.batch import Beginning, RunEdit
+from watchstep_monitor.service.ingest.batch import RunEdit
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_state.records import TimelineEntry
 from watchstep_monitor.service.run_state.status import shown_status
@@ -37,18 +38,13 @@ Limit = Annotated[int, Query(ge=1, le=100_000, description="Items of a page; cap
 routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 
 
-@routes.put("/runs/{run}", **call("Begin or resume an attempt.", "ingest"))
-def begin_run(context: Shared, who: Who, run: RunName, body: BeginBody | None = None) -> Begun:
-    """See the summary."""
-    description = dict(body or BeginBody())
-    left_out = 0
-    if description["config"] is not None:
-        most = context.limits.config_bytes
-        description["config"], left_out = fitting(description["config"], most)
-    beginning = Beginning(run=run, projects=who.projects, **description)
-    begun, earlier_heard_s = context.run_service.begin(beginning)
-    rules = RunRules.of(context.run_service.book, begun.record.tags)
-    return Begun.of(begun, rules, left_out, earlier_heard_s)
+@routes.put("/runs/{run}", **call("Begin or resume an attempt.", "ingest", response_model=Begun))
+async def begin_run(
+    context: Shared, who: Who, run: RunName, body: BeginBody | None = None
+) -> Response:
+    """See `begin`."""
+    answer = await begin(context, who, run, body or BeginBody())
+    return Response(answer, media_type="application/json")
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))

@@ -30,6 +30,7 @@ from watchstep_monitor.service.events import (
 )
 from watchstep_monitor.service.ingest.batch import Batch, Beginning, Begun, Receipt, RunEdit
 from watchstep_monitor.service.ingest.ingest import Ingest, IngestPolicy
+from watchstep_monitor.service.outcomes import Outcome
 from watchstep_monitor.service.ports import Clock, FiringAlert, RunGauge
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
@@ -101,8 +102,6 @@ class RunService:
         self._waiting = 0
         self._waiting_lock = threading.Lock()
 
-    # Trainers.
-
     def admit(self) -> None:
         """Ask whether one more batch may come, before anything is done for it.
 
@@ -113,29 +112,37 @@ class RunService:
             raise OverCapError(CROWDED, retry_after_s=1)
 
     def accept(self, batch: Batch) -> Future[Receipt]:
-        """Queue a batch; the future is done once it is durable.
+        """Queue a batch; the future is done once it is durable. Raises as `admit` does."""
+        future: Future[Receipt] = Future()
+        self.hand_over(batch, future)
+        future.add_done_callback(self.left)
+        return future
 
-        Raises:
-            OverCapError: See `admit`.
+    def hand_over(self, batch: Batch, outcome: Outcome[Receipt]) -> None:
+        """Queue a batch; what comes of it is put into `outcome` once that is durable.
+
+        Raises as `admit` does; else `left` is called when nobody waits for the batch any more.
         """
         with self._waiting_lock:
             self.admit()
             self._waiting += 1
         now = self.clock.now()
+        self.store.hand_over(
+            batch.run,
+            lambda transaction: self.ingest.accept(transaction, batch, now),
+            len(batch.updates),
+            outcome,
+        )
 
-        def job(transaction: SqlTransaction) -> Receipt:
-            return self.ingest.accept(transaction, batch, now)
+    def left(self, _: object = None) -> None:
+        """One batch fewer waits."""
+        with self._waiting_lock:
+            self._waiting -= 1
 
-        future = self.store.write(batch.run, job, len(batch.updates))
-        future.add_done_callback(self._taken)
-        return future
+    def begin(self, beginning: Beginning, outcome: Outcome[tuple[Begun, float | None]]) -> None:
+        """Have an attempt begun or resumed; see `Ingest.begin`.
 
-    def begin(self, beginning: Beginning) -> tuple[Begun, float | None]:
-        """Begin or resume an attempt; see `Ingest.begin`.
-
-        Returns:
-            What it came to, and, where a new attempt takes the place of one that has told no end,
-            how many seconds ago that one was heard.
+        With what it came to: seconds since an attempt that it ends without a word was heard.
         """
         now = self.clock.now()
 
@@ -148,9 +155,7 @@ class RunService:
             heard = earlier.heard_at or earlier.created_at
             return begun, max((now - heard).total_seconds(), 0.0)
 
-        return self.store.write(beginning.run, job).result(WRITE_TIMEOUT_S)
-
-    # Questions.
+        self.store.hand_over(beginning.run, job, 0, outcome)
 
     def view(self, run: str, projects: Projects) -> RunView:
         """One run as of its newest commit.
@@ -208,8 +213,6 @@ class RunService:
         if view is None or view.record.attempt != alert.attempt:
             return None
         return view.record.last_seq
-
-    # Orders.
 
     def command(
         self, run: str, kind: Literal["halt", "checkpoint"], reason: str, projects: Projects
@@ -421,8 +424,6 @@ class RunService:
         self.bus.publish(RulesRead(ok=True, asked_here=asked_here))
         log.info("rules loaded", extra={"rules": len(self.book.rules.rules)})
 
-    # The clock.
-
     def tick(self, run: str) -> None:
         """Let the clock speak to one run; see `Ingest.tick`."""
         now = self.clock.now()
@@ -431,8 +432,6 @@ class RunService:
             future.result(WRITE_TIMEOUT_S)
         except ServiceError as error:
             log.warning("a tick failed", extra={"run": run, "reason": str(error)})
-
-    # Gauges.
 
     def iter_runs(self) -> Iterator[RunGauge]:
         """The runs in memory, most recently heard of first, as they are now."""
@@ -495,10 +494,6 @@ class RunService:
             return self.fleet.publish(live)
 
         return self.store.write(run, job).result(WRITE_TIMEOUT_S)
-
-    def _taken(self, _: Future[Receipt]) -> None:
-        with self._waiting_lock:
-            self._waiting -= 1
 
     def _committed(self, change: UnitOfWork) -> None:
         """In the writing thread, after a commit: publish what it changed."""

@@ -32,8 +32,11 @@ def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
 
     Rows of older code have no checksum, and are believed.
     """
+    rolled: bool | None = None
     for row in rows:
-        rolled = hasattr(row, "points")
+        if rolled is None:
+            # All are of one table, and it takes long to ask a row for what it has not.
+            rolled = hasattr(row, "points")
         content = (row.points,) if rolled else (row.steps, row.times, row.readings, row.events)
         place = [getattr(row, name) for name in _PLACE]
         if row.crc is None or row.crc == checksum(*place, *content):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 from watchstep_monitor.service.series import Readings, worth_keeping
@@ -52,11 +52,35 @@ def is_due(before_seq: int, last_seq: int) -> bool:
 def gathered(stretches: Iterable[Stretch]) -> Iterator[list[Stretch]]:
     """The stretches in groups for one roll-up each; what is left over waits for the next."""
     group: list[Stretch] = []
+    updates = 0
     for stretch in stretches:
         group.append(stretch)
-        if sum(len(part.steps) for part in group) >= UPDATES_A_ROLLUP:
-            yield group
-            group = []
+        updates += len(stretch.steps)
+        if updates >= UPDATES_A_ROLLUP:
+            yield list(_joined(group))
+            group, updates = [], 0
+
+
+def _joined(group: Sequence[Stretch]) -> Iterator[Stretch]:
+    """Those of the same names that follow each other as one: single updates are one each."""
+    start = 0
+    for end in range(1, len(group) + 1):
+        before = group[end - 1]
+        goes_on = (
+            end < len(group)
+            and group[end].names == before.names
+            and group[end].first_seq == before.first_seq + len(before.steps)
+        )
+        if not goes_on:
+            parts = group[start:end]
+            steps, times, values = (
+                list(chain.from_iterable(column))
+                for column in zip(
+                    *((each.steps, each.times, each.values) for each in parts), strict=True
+                )
+            )
+            yield Stretch(before.names, parts[0].first_seq, steps, times, values)
+            start = end
 
 
 def rolled_up(group: Sequence[Stretch]) -> tuple[tuple[str, ...], bytes]:
@@ -107,7 +131,7 @@ def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) ->
         if name in stretch.names:
             width = len(stretch.names)
             column = stretch.values[stretch.names.index(name) :: width]
-            worthy += [(base + at, column[at]) for at in worth_keeping(column)]
+            worthy += [(base + at, column[at]) for at in sorted(worth_keeping(column))]
     finite = [pair for pair in worthy if pair[1] - pair[1] == 0.0]
     strange: dict[str, tuple[int, float]] = {}
     for pair in worthy:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Table
@@ -66,6 +67,24 @@ _RUN_COLUMNS: Mapping[str, tuple[str, _Turn, _Turn]] = {
     "is_archived": ("archived", int, bool),
 }
 """Field of a run to its column, how it is written there and how it is read."""
+
+_FIXED = {"run", "project", "tags", "config", "created_at"}
+ADVANCED = tuple(field for field in _RUN_COLUMNS if field not in _FIXED)
+"""Fields of a run that its updates may change."""
+
+PROGRESS = (
+    "last_seq",
+    "version",
+    "step",
+    "time",
+    "updates",
+    "lost",
+    "heard_at",
+    "updated_at",
+)
+"""Those that each of them does change; where no other one differs only they are written."""
+
+_rest = attrgetter(*(field for field in ADVANCED if field not in PROGRESS))
 
 
 def document(record: R) -> str:
@@ -129,6 +148,25 @@ def run_row(record: RunRecord) -> dict[str, Any]:
         value = getattr(record, field)
         row[column] = None if value is None else write(value)
     return row
+
+
+def column_of(field: str) -> str:
+    """The column in which a field of a run is kept."""
+    return _RUN_COLUMNS[field][0]
+
+
+def has_only_progressed(record: RunRecord, seen: RunRecord) -> bool:
+    """Whether the two differ in nothing but `PROGRESS`."""
+    return bool(_rest(record) == _rest(seen))
+
+
+def advanced(record: RunRecord, fields: Sequence[str]) -> list[Any]:
+    """What is written of these fields of a run, in their order."""
+    made: list[Any] = []
+    for field in fields:
+        value = getattr(record, field)
+        made.append(None if value is None else _RUN_COLUMNS[field][1](value))
+    return made
 
 
 def run_record(row: Mapping[str, Any]) -> RunRecord:

@@ -33,6 +33,7 @@ from sqlalchemy import (
 from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.clock import to_us
 from watchstep_monitor.service.errors import InvalidError, StorageTroubleError
+from watchstep_monitor.service.outcomes import Outcome
 from watchstep_monitor.service.ports import RunStatus
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
@@ -112,6 +113,10 @@ class SqlStore:
             StorageTroubleError: Nothing was kept.
         """
         return self._writer.submit(run, job, updates)
+
+    def hand_over(self, run: str, job: Job[T], updates: int, outcome: Outcome[T]) -> None:
+        """The same, with what comes of it put into `outcome`."""
+        self._writer.hand_over(run, job, updates, outcome)
 
     def run(self, run: str) -> RunRecord | None:
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))

@@ -5,15 +5,15 @@ Building them anew each time took longer than running them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Dialect, Table
 
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.pipeline import guarded
+from watchstep_monitor.store.row_mapping import ADVANCED, PROGRESS, column_of
 
-_FIXED = {"run_key", "run", "project", "tags", "config", "created_us", "thinned"}
-ADVANCED_COLUMNS = tuple(column.name for column in schema.runs.columns if column.name not in _FIXED)
-"""Columns of a run that change with its updates."""
-
+_GUARD = ("run_key", "attempt", "last_seq", "version")
 _FILLS_ITSELF = frozenset({"thinned", "week"})
 
 
@@ -25,7 +25,8 @@ class Statements:
         replace: By table, what adds a row or puts it in the place of the one with its key;
             its parameters are the columns in order.
         forget_deleted: Takes away what is remembered of a deleted run; its parameter is the key.
-        advance_run: On PostgreSQL it fails where it finds no row, see `pipeline.guarded`.
+        advance_run: By the fields that it changes; its parameters are these, then `_GUARD`'s. On
+            PostgreSQL it fails where it finds no row, see `pipeline.guarded`.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -34,13 +35,18 @@ class Statements:
         self.insert = {table.name: _inserting(table, mark) for table in tables}
         self.replace = {table.name: _replacing(table, mark) for table in tables}
         self.forget_deleted = f"DELETE FROM deleted_runs WHERE run_key = {mark}"
-        settings = ", ".join(f"{name} = {mark}" for name in ADVANCED_COLUMNS)
-        guard = " AND ".join(
-            f"{name} = {mark}" for name in ("run_key", "attempt", "last_seq", "version")
-        )
-        # The names are the schema's own.
-        advance = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"
-        self.advance_run = guarded(advance) if dialect.name == "postgresql" else advance
+        self.advance_run = {
+            fields: _advancing(fields, mark, guards=dialect.name == "postgresql")
+            for fields in (ADVANCED, PROGRESS)
+        }
+
+
+def _advancing(fields: Sequence[str], mark: str, *, guards: bool) -> str:
+    settings = ", ".join(f"{column_of(field)} = {mark}" for field in fields)
+    guard = " AND ".join(f"{name} = {mark}" for name in _GUARD)
+    # The names are the schema's own.
+    advance = f"UPDATE runs SET {settings}, thinned = 0 WHERE {guard}"
+    return guarded(advance) if guards else advance
 
 
 def columns(table: Table) -> list[str]:

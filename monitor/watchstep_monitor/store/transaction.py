@@ -44,7 +44,7 @@ from watchstep_monitor.store.postgres.compatibility import older_at_work
 from watchstep_monitor.store.postgres.notify import tell_of_entries
 from watchstep_monitor.store.postgres.pipeline import StaleGuardError, Statement, send_together
 from watchstep_monitor.store.source_numbers import MOST_STORED, stored_attempt
-from watchstep_monitor.store.statements import ADVANCED_COLUMNS, Statements, columns
+from watchstep_monitor.store.statements import Statements, columns
 
 _OF_A_RUN = tuple(
     table
@@ -92,6 +92,21 @@ class SqlTransaction:
         self._unsent.append(("COMMIT", ()))
         self._send()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes write to the store too."""
+        return self._is_postgres
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database knows of it already; on PostgreSQL, from the first read on."""
+        return not self._unsent or self._unsent[0][0] != "BEGIN"
+
+    def whole(self) -> list[Statement]:
+        """All statements of one that is not open, with its end; whoever takes them sends them."""
+        waiting, self._unsent = self._unsent, []
+        return [*waiting, ("COMMIT", ())]
+
     def _send(self) -> None:
         waiting, self._unsent = self._unsent, []
         if waiting:
@@ -130,21 +145,24 @@ class SqlTransaction:
 
     def advance(self, record: RunRecord, seen: RunRecord) -> None:
         """Replace the row if it still is at `seen`'s (attempt, last_seq, version)."""
-        row = packing.run_row(record)
         if record.tags is not seen.tags or record.config is not seen.config:
             # Long, and hardly ever changed: written on their own.
+            row = packing.run_row(record)
             self.connection.execute(
                 update(schema.runs)
                 .where(schema.runs.c.run_key == seen.key)
                 .values(tags=row["tags"], config=row["config"])
             )
-        values = [row[name] for name in ADVANCED_COLUMNS]
+        progressed = packing.has_only_progressed(record, seen)
+        fields = packing.PROGRESS if progressed else packing.ADVANCED
+        values = packing.advanced(record, fields)
         parameters = (*values, seen.key, seen.attempt, seen.last_seq, seen.version)
+        statement = self._statements.advance_run[fields]
         if self._is_postgres:
             # The statement itself fails where it finds no row.
-            self._write(self._statements.advance_run, [parameters])
+            self._write(statement, [parameters])
             return
-        changed = self._connection.exec_driver_sql(self._statements.advance_run, parameters)
+        changed = self._connection.exec_driver_sql(statement, parameters)
         if changed.rowcount != 1:
             raise StaleRunError(record.run)
 

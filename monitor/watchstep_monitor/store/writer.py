@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,11 +15,18 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchstep_monitor.service.errors import StaleRunError, StorageTroubleError
+from watchstep_monitor.service.outcomes import Outcome
 from watchstep_monitor.service.run_state.records import run_key
 from watchstep_monitor.store.circuit_breaker import Reach
 from watchstep_monitor.store.metric_sets import Shapes
 from watchstep_monitor.store.postgres.partitions import make_partitions
-from watchstep_monitor.store.postgres.pipeline import NoPartitionError, roll_back
+from watchstep_monitor.store.postgres.pipeline import (
+    NoPartitionError,
+    StaleGuardError,
+    is_lost,
+    roll_back,
+    send_flight,
+)
 from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
@@ -36,6 +43,9 @@ Job = Callable[[SqlTransaction], T]
 MOST_TRIES = 20
 """Tries of a job that other replicas keep overtaking; each success of theirs is progress."""
 
+MOST_IN_FLIGHT = 16
+"""Transactions that one writer sends to PostgreSQL together; each is one run's."""
+
 TIDY_INTERVAL_S = 30.0
 """Between truncations of the write-ahead log, which else keeps its greatest size."""
 
@@ -49,9 +59,19 @@ _ALL_FAIL = (OperationalError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    run: str
     job: Job[Any]
     updates: int
-    future: Future[Any]
+    future: Outcome[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A job that was done in a transaction that is to be committed."""
+
+    task: _Task
+    result: Any
+    transaction: SqlTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +90,9 @@ class GroupCommit:
 class Writer:
     """Threads that own the writing connections; a run always has the same one.
 
-    With one thread, jobs that wait are committed together: none waits for company, since the
-    queue fills while the commit before is being synced.
+    Jobs that wait are committed together: none waits for company, since the queue fills while
+    the commit before is being synced. On SQLite they share one transaction; on PostgreSQL each has
+    its own, and they share a round trip.
     """
 
     def __init__(
@@ -107,15 +128,18 @@ class Writer:
 
     def submit(self, run: str, job: Job[T], updates: int = 0) -> Future[T]:
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(StorageTroubleError("the store is closing"))
-            return future
-        if self._reach is not None and self._reach.is_away:
-            future.set_exception(StorageTroubleError("the database cannot be reached"))
-            return future
-        at = run_key(run) % len(self._queues) if run else 0
-        self._queues[at].put(_Task(job, updates, future))
+        self.hand_over(run, job, updates, future)
         return future
+
+    def hand_over(self, run: str, job: Job[T], updates: int, outcome: Outcome[T]) -> None:
+        """Queue a job; what comes of it is put into `outcome`."""
+        if self._closed:
+            outcome.set_exception(StorageTroubleError("the store is closing"))
+        elif self._reach is not None and self._reach.is_away:
+            outcome.set_exception(StorageTroubleError("the database cannot be reached"))
+        else:
+            at = run_key(run) % len(self._queues) if run else 0
+            self._queues[at].put(_Task(run, job, updates, outcome))
 
     def waiting(self) -> int:
         return sum(tasks.qsize() for tasks in self._queues)
@@ -140,13 +164,11 @@ class Writer:
     def _serve(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
         connection: Connection | None = None
         tidied = time.monotonic()
+        held: _Task | None = None
         while True:
-            task = tasks.get()
+            task, held = held or _awaited(tasks), None
             if task is None:
                 break
-            if not task.future.set_running_or_notify_cancel():
-                # Whoever asked has given up; what is sent again waits behind it.
-                continue
             trouble = None
             if self._footing is not None:
                 trouble = self._footing.trouble(is_open=connection is not None)
@@ -161,7 +183,8 @@ class Writer:
                 if self._is_sqlite:
                     self._commit_group(connection, task, tasks)
                 else:
-                    self._commit_one(connection, task)
+                    flight, held = _flight(task, tasks)
+                    self._commit_flight(connection, flight)
                 if self._is_sqlite and time.monotonic() - tidied > TIDY_INTERVAL_S:
                     tidied = time.monotonic()
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -219,12 +242,59 @@ class Writer:
             return
         self._settle(done, calls, time.monotonic() - began, updates)
 
-    def _commit_one(self, connection: Connection, task: _Task) -> None:
+    def _commit_flight(self, connection: Connection, tasks: Sequence[_Task]) -> None:
+        """Do jobs of different runs, and commit them in one flight; a job that reads goes alone."""
+        began = time.monotonic()
+        unsent: list[_Done] = []
+        try:
+            for task in tasks:
+                self._commit_one(connection, task, unsent if len(tasks) > 1 else None)
+            statements = [each.transaction.whole() for each in unsent]
+            while unsent:
+                count, failure = send_flight(connection, statements)
+                if count:
+                    self._settle_flight(unsent[:count], time.monotonic() - began)
+                statements, unsent = statements[count + 1 :], unsent[count:]
+                if failure is not None:
+                    # It stopped those behind it too, which are none the worse for it.
+                    self._commit_again(connection, unsent.pop(0), failure)
+        except (SQLAlchemyError, OSError) as error:
+            for each in unsent:
+                _call(each.transaction.rolled_back)
+            for task in tasks:
+                _refuse(task.future, error)
+            raise
+
+    def _settle_flight(self, done: Sequence[_Done], took_s: float) -> None:
+        outcomes = [(each.task, each.result, None) for each in done]
+        transactions = [each.transaction for each in done]
+        self._settle(outcomes, transactions, took_s, sum(each.task.updates for each in done))
+
+    def _commit_again(self, connection: Connection, failed: _Done, failure: Exception) -> None:
+        """Do alone what failed in a flight, if that can help."""
+        _undo(connection, failed.transaction)
+        if isinstance(failure, NoPartitionError):
+            make_partitions(connection)
+        elif not isinstance(failure, StaleGuardError):
+            self._note_failure(_reason(failure))
+            _refuse(failed.task.future, failure)
+            if is_lost(connection):
+                raise failure
+            return
+        self._commit_one(connection, failed.task)
+
+    def _commit_one(
+        self, connection: Connection, task: _Task, unsent: list[_Done] | None = None
+    ) -> None:
+        """Do a job and commit it; one that has read nothing is added to `unsent` instead."""
         for _ in range(MOST_TRIES):
             began = time.monotonic()
             transaction = SqlTransaction(connection, self._statements, self._shapes)
             try:
                 result = task.job(transaction)
+                if unsent is not None and not transaction.is_open:
+                    unsent.append(_Done(task, result, transaction))
+                    return
                 transaction.commit()
             except NoPartitionError:
                 _undo(connection, transaction)
@@ -280,8 +350,8 @@ class Writer:
 
     def _settle(
         self,
-        done: list[tuple[_Task, Any, BaseException | None]],
-        calls: list[SqlTransaction],
+        done: Sequence[tuple[_Task, Any, BaseException | None]],
+        calls: Sequence[SqlTransaction],
         took_s: float,
         updates: int,
     ) -> None:
@@ -306,6 +376,15 @@ def _own_failure(error: Exception) -> BaseException:
     return StorageTroubleError(_reason(error))
 
 
+def _awaited(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
+    """The next task, once there is one; None to stop."""
+    while (task := tasks.get()) is not None:
+        if task.future.set_running_or_notify_cancel():
+            return task
+        # Whoever asked has given up; what is sent again waits behind it.
+    return None
+
+
 def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
     """The next task that someone still waits for, if there is one already."""
     while True:
@@ -321,7 +400,24 @@ def _next(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
             return task
 
 
-def _refuse(future: Future[Any], error: BaseException) -> None:
+def _flight(
+    first: _Task, tasks: queue.SimpleQueue[_Task | None]
+) -> tuple[list[_Task], _Task | None]:
+    """Tasks of different runs that can go together, and one that was taken and has to wait."""
+    flight = [first]
+    runs = {first.run, ""}
+    while first.run and len(flight) < MOST_IN_FLIGHT:
+        task = _next(tasks)
+        if task is None:
+            break
+        if task.run in runs:
+            return flight, task
+        runs.add(task.run)
+        flight.append(task)
+    return flight, None
+
+
+def _refuse(future: Outcome[Any], error: BaseException) -> None:
     if not future.done():
         trouble = StorageTroubleError(_reason(error))
         trouble.__cause__ = error

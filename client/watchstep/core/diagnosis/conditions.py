@@ -40,6 +40,8 @@ DAMAGE = frozenset(
     }
 )
 """With one of these the run has a cause of its own, and no condition is named beside it."""
+_OF_REWARDS = frozenset({"reward_zero_long", "reward_at_best", "reward_still"})
+"""Of which each condition but a change of regime needs one."""
 CONDITIONS = (
     "no-trade",
     "near-optimal-low-entropy",
@@ -82,15 +84,19 @@ def conditions(rules: RuleSet, history: Sequence[Update]) -> tuple[Condition, ..
     columns = Columns(rules, history, ())
     if columns.family == "supervised" or not reward_name(columns):
         return ()
-    seen = advantage_signs(columns) | return_signs(columns)
-    seen |= loss_signs(columns) | rate_signs(columns)
+    seen = return_signs(columns)
+    moved = _moved_signs(columns)
+    if not (seen.keys() & _OF_REWARDS or moved):
+        # Without these there is no condition; the other signs take three times as long.
+        return ()
+    seen |= advantage_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= step_signs(columns, seen)
     if DAMAGE & seen.keys():
         return ()
     for condition in (_no_trade(seen), _near_optimal(seen), _deterministic(seen)):
         if condition is not None:
             return (condition,)
-    changed = _regime(columns, seen)
+    changed = _regime({**seen, **moved})
     return () if changed is None else (changed,)
 
 
@@ -131,18 +137,22 @@ def _deterministic(seen: Mapping[str, str]) -> Condition | None:
     )
 
 
-def _regime(columns: Columns, seen: Mapping[str, str]) -> Condition | None:
-    """A change of level of the advantages, or of rewards and critic at once."""
+def _moved_signs(columns: Columns) -> Signs:
     reward = reward_name(columns)
     spread = _moved(columns, SPREAD, columns.finite(SPREAD), 3.0)
     paid = _moved(columns, reward, columns.finite(reward), 0.0)
-    if not spread and not (paid and "loss_leapt" in seen):
+    signs = {"spread_moved": spread, "reward_moved": paid}
+    return {sign: text for sign, text in signs.items() if text}
+
+
+def _regime(seen: Mapping[str, str]) -> Condition | None:
+    """A change of level of the advantages, or of rewards and critic at once."""
+    if "spread_moved" not in seen and not {"reward_moved", "loss_leapt"} <= seen.keys():
         return None
-    signs: Signs = {"spread_moved": spread, "reward_moved": paid}
     return _condition(
         "regime-change",
         "The environment has changed its regime",
-        {**seen, **signs},
+        seen,
         "spread_moved reward_moved loss_leapt loss_jumped_along",
         "Watch whether the critic catches up: explained variance and value loss. ",
     )

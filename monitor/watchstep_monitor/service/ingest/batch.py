@@ -149,6 +149,8 @@ def within_names(live: LiveRun, batch: Batch, most: int) -> Batch:
     Names that are known stay, so that the same batch is cut in the same way again.
     """
     reported = live.readings().keys()
+    if all(update.readings.keys() <= reported for _, update in batch.updates):
+        return batch
     new = dict.fromkeys(
         name for _, update in batch.updates for name in update.readings if name not in reported
     )
@@ -199,7 +201,10 @@ def resumed(
 
 
 def sort_batch(
-    transaction: SqlTransaction, batch: Batch, last_seqs: Mapping[str, int]
+    transaction: SqlTransaction,
+    batch: Batch,
+    last_seqs: Mapping[str, int],
+    newest: Update | None = None,
 ) -> SortedBatch:
     """Split a batch into new updates, duplicates and latecomers, each source by itself.
 
@@ -207,6 +212,8 @@ def sort_batch(
         transaction: To read what is stored.
         batch: As it arrived.
         last_seqs: The newest number of each source in the batch's attempt.
+        newest: The newest update of the training that is stored, if it is known: what is sent
+            again is mostly that one, and then nothing needs to be read.
 
     Raises:
         ConflictError: One number, two contents.
@@ -220,7 +227,7 @@ def sort_batch(
         sorted_.fresh[source] = fresh = [update for _, update in updates]
         seqs = [last_seq, *(update.seq for update in fresh)]
         if not all(map(lt, seqs, islice(seqs, 1, None))):
-            sorted_.fresh[source] = _sift(transaction, batch, updates, last_seq, sorted_)
+            sorted_.fresh[source] = _sift(transaction, batch, updates, last_seq, sorted_, newest)
     return sorted_
 
 
@@ -230,12 +237,17 @@ def _sift(
     updates: Sequence[tuple[int, Update]],
     last_seq: int,
     sorted_: SortedBatch,
+    newest: Update | None,
 ) -> list[Update]:
     """The new ones among a source's updates, where some are not; counts the others."""
     first: dict[int, Update] = {}
     behind = [update.seq for _, update in updates if update.seq <= last_seq]
     source = updates[0][1].source
-    stored = transaction.stored(batch.run, source, batch.attempt, behind) if behind else {}
+    stored: Mapping[int, Update] = {}
+    if newest is not None and (newest.source, newest.attempt) == (source, batch.attempt):
+        stored = {newest.seq: newest}
+    if not stored.keys() >= set(behind):
+        stored = transaction.stored(batch.run, source, batch.attempt, behind)
     for index, update in sorted(updates, key=lambda pair: pair[1].seq):
         seq = update.seq
         twin = stored.get(seq) if seq <= last_seq else first.get(seq)

@@ -63,6 +63,10 @@ if TYPE_CHECKING:
 ROOM_SHARE = 16
 """Of the runs that may still be added, one in so many is added before they are counted again."""
 
+HEARD_SHARE = 10
+"""Of the silence after which a run is lost, the part after which a sign of life that brings nothing
+else is written down."""
+
 _WAITING = frozenset({"pending", "cancelled"})
 """Changes that neither begin nor end anything that people are told of."""
 
@@ -122,7 +126,7 @@ class Ingest:
             return self._accept_late(transaction, live, batch, now)
         is_new = batch.attempt > live.record.attempt
         last_seqs = {TRAINING: live.record.last_seq, **live.last_seqs}
-        sorted_ = sort_batch(transaction, batch, {} if is_new else last_seqs)
+        sorted_ = sort_batch(transaction, batch, {} if is_new else last_seqs, live.newest)
         if not sorted_.fresh.keys() <= {TRAINING}:
             transaction.check_sources()
         change = self._change(transaction, live, now)
@@ -270,7 +274,8 @@ class Ingest:
         seen, now = change.seen, live.record
         if seen is None or (seen.status, seen.health) != (now.status, now.health):
             change.tell("status", {"status": now.status, "health": now.health})
-        change.write(transaction, self._policy.snapshot_every)
+        if not change.is_only_heard(self._policy.hearing.timeout_s / HEARD_SHARE):
+            change.write(transaction, self._policy.snapshot_every)
         transaction.on_commit(lambda: self._publish(live, change))
 
     def _publish(self, live: LiveRun, change: UnitOfWork) -> None:
@@ -323,8 +328,10 @@ class Ingest:
         if tags == live.record.tags:
             return
         change.alter(tags=dict(tags))
-        live.judge_by(self._book.for_tags(tags))
-        change.needs_snapshot = True
+        rules = self._book.for_tags(tags)
+        if rules is not live.rules:
+            live.judge_by(rules)
+            change.needs_snapshot = True
 
     def _take_rules(self, change: UnitOfWork) -> bool:
         live = change.live
@@ -384,6 +391,7 @@ class Ingest:
         if not fresh:
             return
         record, newest = live.record, fresh[-1]
+        live.newest = newest
         change.alter(
             last_seq=newest.seq,
             step=newest.step,

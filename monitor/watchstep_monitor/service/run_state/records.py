@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from watchstep.core.health import Health
@@ -13,6 +14,9 @@ from watchstep.core.updates import TRAINING, Severity
 from watchstep_monitor.service.ports import DeliveryState
 
 DEFAULT_PROJECT = "default"
+
+MOST_KEYS = 16_384
+"""Names whose keys are remembered: writing one update asks four times for its run's."""
 
 T = TypeVar("T")
 
@@ -45,6 +49,7 @@ TimelineKind = Literal[
 ]
 
 
+@lru_cache(maxsize=MOST_KEYS)
 def run_key(run: str) -> int:
     """The number under which a run's rows are kept: 63 bits of a hash of its name.
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from watchstep.core.engine import RuleSet, State, step
@@ -81,6 +82,9 @@ class LiveRun:
         since_snapshot: Updates since the rule state was last saved.
         condition: What may turn into an incident, as noted last; forgotten with the process.
         condition_seq: The update at which that was looked for.
+        newest: The newest update of the training, of any attempt, once one came.
+        heard_stored_at: What the stored row says of `record.heard_at`, where a duplicate or a
+            pulse has moved that and nothing else.
     """
 
     record: RunRecord
@@ -97,6 +101,8 @@ class LiveRun:
     diagnosed: IncidentRecord | None = None
     condition: str = ""
     condition_seq: int = 0
+    newest: Update | None = None
+    heard_stored_at: datetime | None = None
 
     def last_seq(self, source: str) -> int:
         """The newest number of a source in the present attempt."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from watchstep.core.health import (
@@ -57,6 +58,9 @@ def shown_status(record: RunRecord, now: datetime, hearing: Liveness) -> RunStat
     return "running" if record.hung is None else "stalled"
 
 
+_ALL_FINITE = "1" * REPORTS_KEPT
+
+
 @dataclass(slots=True)
 class Reports:
     """Of one attempt, what health is judged by beside alerts; see `watchstep.core.health`.
@@ -88,18 +92,29 @@ class Reports:
 
     def _flush(self, rules: RuleSet, quiet: Counter[tuple[str, ...]]) -> None:
         for names, count in quiet.items():
-            for name in names:
-                self._count(rules, name, "1", count)
+            core, judging = _weighty(rules, names)
+            for name in core:
+                if self.finite.get(name) != _ALL_FINITE:
+                    self._report(name, "1", count)
+            if not self.is_enough:
+                for name in judging:
+                    self._judge_by(name, count)
         quiet.clear()
 
     def _count(self, rules: RuleSet, name: str, mark: str, count: int) -> None:
         is_core_reading, can_judge = _weight(rules, name)
         if is_core_reading:
-            row = self.finite.get(name, "") + mark * min(count, REPORTS_KEPT)
-            self.finite[name] = row[-REPORTS_KEPT:]
+            self._report(name, mark, count)
         if can_judge and not self.is_enough:
-            self.judged[name] = self.judged.get(name, 0) + count
-            self.is_enough = self.judged[name] >= REPORTS_TO_JUDGE
+            self._judge_by(name, count)
+
+    def _report(self, name: str, mark: str, count: int) -> None:
+        row = self.finite.get(name, "") + mark * min(count, REPORTS_KEPT)
+        self.finite[name] = row[-REPORTS_KEPT:]
+
+    def _judge_by(self, name: str, count: int) -> None:
+        self.judged[name] = self.judged.get(name, 0) + count
+        self.is_enough = self.is_enough or self.judged[name] >= REPORTS_TO_JUDGE
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain JSON."""
@@ -117,12 +132,25 @@ def health_now(sources: Iterable[Reports], firing: Iterable[AlertRecord]) -> Hea
     alerts = [
         FiringAlert(alert.severity, alert.metric, alert.labels.get("stage", "")) for alert in firing
     ]
-    rows = ([mark == "1" for mark in row] for each in reports for row in each.finite.values())
+    # Rows of finite reports alone, which nearly all are, say nothing against a run.
+    rows = (
+        [mark == "1" for mark in row]
+        for each in reports
+        for row in each.finite.values()
+        if "0" in row
+    )
     return health_of(alerts, rows, judged=any(each.is_enough for each in reports))
 
 
 def _copied(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
+
+
+@lru_cache(maxsize=256)
+def _weighty(rules: RuleSet, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Of the names of an update those of core readings, and those a run can be judged by."""
+    weights = [(name, *_weight(rules, name)) for name in names]
+    return [name for name, core, _ in weights if core], [name for name, _, can in weights if can]
 
 
 def _weight(rules: RuleSet, name: str) -> tuple[bool, bool]:

@@ -120,6 +120,35 @@ class UnitOfWork:
         else:
             self.live.incident = incident
 
+    def is_only_heard(self, most_s: float) -> bool:
+        """Whether all that is to be written is that the trainer lives, soon after the last time.
+
+        What the process remembers of that is exact; the stored row is behind by less than this.
+        Where others write too, the row has to be looked at anyhow.
+        """
+        live, seen = self.live, self.seen
+        written = (
+            self.updates,
+            self.alerts,
+            self.cancelled,
+            self.incidents,
+            self.timeline,
+            self.commands,
+            self.attempts,
+            self.deliveries,
+            self.needs_snapshot,
+            self.others_spoke,
+        )
+        if self.transaction.is_shared or seen is None or seen.heard_at is None or any(written):
+            return False
+        if replace(live.record, heard_at=seen.heard_at) != seen:
+            return False
+        stored_at = live.heard_stored_at or seen.heard_at
+        if (self.now - stored_at).total_seconds() >= most_s:
+            return False
+        live.heard_stored_at = stored_at
+        return True
+
     def write(self, transaction: SqlTransaction, snapshot_every: int) -> None:
         """Write everything. The row comes first: it decides whether this change still fits.
 
@@ -127,6 +156,7 @@ class UnitOfWork:
             StaleRunError: Another process changed the run; nothing of this may stay.
         """
         run = self.live.record.run
+        self.live.heard_stored_at = None
         self.alter(version=self.live.record.version + 1)
         if self.seen is None:
             transaction.create_run(self.live.record)

@@ -32,26 +32,35 @@ def send_together(connection: Connection, statements: Sequence[Statement]) -> No
         NoPartitionError: See there.
         OperationalError: Anything else.
     """
+    _, failure = send_flight(connection, [statements])
+    if failure is not None:
+        raise failure
+
+
+def send_flight(
+    connection: Connection, transactions: Sequence[Sequence[Statement]]
+) -> tuple[int, Exception | None]:
+    """Send the statements of several transactions one after the other, and wait once.
+
+    The first that fails stops its transaction and, without a trace, those behind it.
+
+    Returns:
+        How many came to the end of their statements, and, where it is not all of them, why the
+        next one did not: see `send_together`.
+    """
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
-    try:
-        _send(raw, statements)
-    except (psycopg.errors.DivisionByZero, psycopg.errors.UniqueViolation):
-        raise StaleGuardError from None
-    except psycopg.errors.CheckViolation as error:
-        # What PostgreSQL calls a row that no partition takes.
-        raise NoPartitionError from error
-    except psycopg.Error as error:
-        raise OperationalError("a pipeline", None, error) from error
-
-
-def _send(raw: psycopg.Connection[Any], statements: Sequence[Statement]) -> None:
+    ends: list[psycopg.Cursor[Any]] = []
     failures: list[psycopg.Error] = []
     try:
         with raw.pipeline() as pipeline, raw.cursor() as cursor:
             try:
-                for text, values in statements:
-                    cursor.execute(text, values or None)
+                for statements in transactions:
+                    for text, values in statements[:-1]:
+                        cursor.execute(text, values or None)
+                    # One of its own: what it holds in the end tells whether it came so far.
+                    ends.append(raw.cursor())
+                    ends[-1].execute(statements[-1][0], statements[-1][1] or None)
                 pipeline.sync()
             except psycopg.Error as error:
                 # Raised in here the driver would log a warning as well, once for each time that
@@ -59,8 +68,19 @@ def _send(raw: psycopg.Connection[Any], statements: Sequence[Statement]) -> None
                 failures.append(error)
     except psycopg.Error as error:
         failures.append(error)
-    if failures:
-        raise failures[0]
+    if not failures:
+        return len(transactions), None
+    return sum(end.statusmessage is not None for end in ends), _meaning(failures[0])
+
+
+def _meaning(error: psycopg.Error) -> Exception:
+    if isinstance(error, psycopg.errors.DivisionByZero | psycopg.errors.UniqueViolation):
+        return StaleGuardError()
+    # What PostgreSQL calls a row that no partition takes is a violated check.
+    kind = NoPartitionError() if isinstance(error, psycopg.errors.CheckViolation) else None
+    failure = kind or OperationalError("a pipeline", None, error)
+    failure.__cause__ = error
+    return failure
 
 
 def roll_back(connection: Connection) -> None:
@@ -78,6 +98,13 @@ def roll_back(connection: Connection) -> None:
         raw.rollback()
     except psycopg.Error as error:
         raise OperationalError("a rollback", None, error) from error
+
+
+def is_lost(connection: Connection) -> bool:
+    """Whether nothing can be sent any more."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return bool(raw.closed)
 
 
 def guarded(change: str) -> str:
