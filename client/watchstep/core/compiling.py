@@ -362,6 +362,8 @@ class _Compiler:
         if name == "flat" and spans[0].updates and not any(constants):
             # Equal to the bit over updates needs no more than a counter.
             name, constant = "stuck", float(spans[0].updates)
+        elif name == "level":
+            constant = float(spans[0].updates or 0)
         elif name == "eta":
             constant = math.log10(constant)
         use = _WINDOW_USES[name]

@@ -61,11 +61,12 @@ class PushReading(Push):
         self.slot = reading.slot
 
     def do(self, now: Context) -> None:
-        value = now.values[self.slot]
+        reading = now.values[self.slot]
+        value: float = reading
         if value - value == 0.0:
             if self.magnitude and value < 0.0:
-                value = -value
-            now.windows[self.place].push(value, now.time)
+                reading = -value
+            now.windows[self.place].push(reading, now.time)
 
 
 class Tally(Advance):
@@ -166,12 +167,17 @@ class Steps:
 
 
 class Guard:
-    """Rules that cannot begin to hold while a reading stays within a range."""
+    """Rules that cannot begin to hold while a reading stays within a range.
 
-    def __init__(self, slot: int, low: float, high: float, rules: list[int]) -> None:
+    Args:
+        reach: Updates for which a reading beyond it may make them hold, after its own.
+    """
+
+    def __init__(self, slot: int, low: float, high: float, reach: int, rules: list[int]) -> None:
         self.slot = slot
         self.low = low
         self.high = high
+        self.reach = reach
         self.rules = rules
 
 
@@ -207,14 +213,21 @@ class Schedule:
         elif not now.rested and not any(now.counters[at].queue for at in self.resting):
             now.rested = True
             now.counts = list(self.counts)
+            now.wary = [guard.reach for guard in self.guards]
         return now.rested
 
     def to_judge(self, now: Context) -> list[int]:
         """The rules that may hold, or are not idle."""
-        judged = self.judged
-        for guard in self.guards:
-            if not guard.low <= now.values[guard.slot] <= guard.high:
-                judged = judged + guard.rules
+        judged, wary = self.judged, now.wary
+        for at, guard in enumerate(self.guards):
+            value: float = now.values[guard.slot]
+            if not guard.low <= value <= guard.high:
+                wary[at] = guard.reach
+            elif wary[at]:
+                wary[at] -= 1
+            else:
+                continue
+            judged = judged + guard.rules
         if now.busy:
             judged = judged + [at for at in now.judged if now.active[at]]
         return judged if judged is self.judged else sorted(set(judged))

@@ -41,6 +41,7 @@ class Context:
         judged: Instances of rules that are judged at this update.
         calm: Whether the trainer logged it, without an event, and every reading is finite.
         rested: Whether nothing was counted of late that does not happen at calm updates.
+        wary: For every guard of the schedule, calm updates until its rules may sleep.
         watched: Positions of the watched slots that this update reports.
         sighted: Those of them that some rule may find missing.
         reports: For every watched slot, how often it was reported in this attempt.
@@ -53,7 +54,7 @@ class Context:
     """
 
     def __init__(self) -> None:
-        self.values: tuple[float, ...] = ()
+        self.values: tuple[Any, ...] = ()
         self.present: frozenset[int] = frozenset()
         self.hold([])
         self.counts: list[float] = []
@@ -62,6 +63,7 @@ class Context:
         self.judged: list[int] = []
         self.calm = False
         self.rested = False
+        self.wary: list[int] = []
         self.watched: list[int] = []
         self.sighted: list[int] = []
         self.seen: list[int] = []
@@ -357,11 +359,13 @@ class Changed(WindowNodeOfNow):
 
 
 class Level(WindowNodeOfNow):
+    """Its constant is the number of values that it is the median of."""
+
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return now.levels[self.place].level
+        return now.levels[self.place].current()
 
 
 class Settled(WindowNode):
@@ -381,7 +385,7 @@ class Growth(WindowNodeOfNow):
 
 class First(WindowNode):
     def value(self, now: Context) -> float:
-        return now.levels[self.place].first
+        return now.levels[self.place].of_first()
 
 
 class Before(WindowNode):

@@ -20,8 +20,11 @@ class Window:
 
     __slots__ = ()
 
-    def push(self, value: float, time: float) -> None:
-        """Take a finite value of an update at that time."""
+    def push(self, reading: Any, time: float) -> None:
+        """Take a finite value of an update at that time.
+
+        To mypyc a float is a number, which every list that keeps it would make an object of.
+        """
         raise NotImplementedError
 
     def expire(self, now: float) -> None:
@@ -62,44 +65,87 @@ NO_TIMES: deque[float] = deque(maxlen=0)
 """Shared by windows of updates: an empty deque takes 600 bytes."""
 
 
+PATIENCE: Final = 16
+"""Values that wait in a window that nobody asks."""
+_LONGEST_PATIENT: Final = 500
+"""Longer windows take in every value at once: to sort one anew would hold a step up."""
+
+
 class SortedWindow(Window):
-    """The last values, in order of time and of size.
+    """The last values, in order of time, and in order of size where somebody asks.
+
+    Rules ask little while a run is calm. What comes then waits, and where nobody asked for a
+    while the order of size is given up, until it is made anew for the one who asks.
 
     Attributes:
-        values: A ring when it is full; holds the same objects as `ordered`, which a list of
-            floats would not, compiled.
-        oldest: Where the ring begins.
+        values: The newest last; older ones than the window holds are dropped now and then.
+        waiting: How many of the newest are not in `ordered` yet.
+        ordered: The last `limit` of the others; holds the same objects as `values`.
+        is_ordered: Whether it does.
+        patience: Values that may wait.
     """
 
-    __slots__ = ("least", "limit", "oldest", "ordered", "values")
+    __slots__ = ("is_ordered", "least", "limit", "ordered", "patience", "values", "waiting")
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.least = fewest(span)
+        self.patience = PATIENCE if self.limit <= _LONGEST_PATIENT else 1
         self.empty()
 
     def empty(self) -> None:
         self.values: list[Any] = []
         self.ordered: list[Any] = []
-        self.oldest = 0
+        self.waiting = 0
+        self.is_ordered = True
 
-    def admit(self, value: float) -> int:
-        """Take a value in place of the oldest of a full window; gives how many there are now."""
-        values, ordered, size = self.values, self.ordered, len(self.values)
-        boxed: Any = value
-        if size < self.limit:
-            values.append(boxed)
-            size += 1
+    def admit(self, value: Any) -> None:
+        """Let a value wait, in place of the oldest of a full window."""
+        self.values.append(value)
+        self.waiting += 1
+        if self.waiting >= self.patience:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self.patience > 1 and self.may_rest():
+            self.waiting = 0
+            self.ordered = []
+            self.is_ordered = False
         else:
-            oldest = self.oldest
-            ordered.pop(place_of(ordered, values[oldest]))
-            values[oldest] = boxed
-            self.oldest = oldest + 1 if oldest + 1 < size else 0
-        ordered.insert(place_of(ordered, value), boxed)
-        return size
+            self.take_in()
+        surplus = len(self.values) - self.limit
+        if surplus > 0 and (self.patience > 1 or surplus * 4 > self.limit):
+            del self.values[:surplus]
+
+    def may_rest(self) -> bool:
+        """Whether what waits changes nothing but the values."""
+        return True
+
+    def take_in(self) -> None:
+        """Put what waits in order of size; to be called before anything is asked."""
+        values, limit = self.values, self.limit
+        at = len(values) - self.waiting
+        if not self.is_ordered:
+            self.ordered = [*sorted(values[max(at - limit, 0) : at])]
+            self.is_ordered = True
+            self.after_sorting()
+        ordered = self.ordered
+        while at < len(values):
+            if at >= limit:
+                ordered.pop(place_of(ordered, values[at - limit]))
+            ordered.insert(place_of(ordered, values[at]), values[at])
+            at += 1
+            self.after_value()
+        self.waiting = 0
+
+    def after_sorting(self) -> None:
+        """Called when the values are in order again."""
+
+    def after_value(self) -> None:
+        """Called for each value that was taken in, in their order."""
 
     def middle(self) -> float:
-        """Median of what it holds; UNKNOWN of too few."""
+        """Median of what is in order; UNKNOWN of too few."""
         size = len(self.ordered)
         if size < self.least:
             return UNKNOWN
@@ -110,10 +156,12 @@ class SortedWindow(Window):
         return lower * 0.5 + upper * 0.5
 
     def in_order(self) -> list[Any]:
-        return self.values[self.oldest :] + self.values[: self.oldest]
+        return self.values[-self.limit :]
 
     def fill(self, values: list[float]) -> None:
-        self.values, self.ordered, self.oldest = [*values], [*sorted(values)], 0
+        self.empty()
+        self.values = [*values]
+        self.is_ordered = False
 
 
 class MedianWindow(SortedWindow):
@@ -126,17 +174,18 @@ class MedianWindow(SortedWindow):
         self.seconds = span.seconds
         self.times: deque[float] = NO_TIMES if span.seconds is None else deque()
 
-    def push(self, value: float, time: float) -> None:
+    def push(self, reading: Any, time: float) -> None:
         if self.seconds is None:
-            self.admit(value)
+            self.admit(reading)
             return
         self.times.append(time)
         self.expire(time)
         if len(self.values) == self.limit:
             self._forget()
-        self.admit(value)
+        self.admit(reading)
 
     def _forget(self) -> None:
+        self.take_in()
         self.times.popleft()
         self.ordered.pop(place_of(self.ordered, self.values.pop(0)))
 
@@ -146,6 +195,7 @@ class MedianWindow(SortedWindow):
                 self._forget()
 
     def median(self) -> float:
+        self.take_in()
         return self.middle()
 
     def dump(self) -> Any:
@@ -168,7 +218,8 @@ class RecordWindow(Window):
         self.low = math.inf
         self.last = UNKNOWN
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        value: float = reading
         self.seen += 1
         self.last = value
         if not self.low <= value <= self.largest:
@@ -206,7 +257,8 @@ class RepeatWindow(Window):
         self.repeats = 0
         self.last = UNKNOWN
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        value: float = reading
         self.seen += 1
         if value == self.last:
             self.repeats += 1
@@ -282,6 +334,7 @@ grows from there to a thousandth of where it began has not grown.
 """
 
 
+_SMALLEST: Final = 1e-300
 _PER_DECADE: Final = 1.0 / math.log(10.0)
 
 
@@ -310,15 +363,38 @@ class LevelWindow(SortedWindow):
 
     def begin_attempt(self) -> None:
         """Keep the level, and forget everything else."""
-        if self.level == self.level:
-            self.before = self.level
+        level = self.current()
+        if level == level:
+            self.before = level
         self.empty()
         self._begin()
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        self.admit(reading)
+
+    def may_rest(self) -> bool:
+        """Whether too few values are below the lowest level for any level to be."""
+        low = self.low
+        # Halves of the smallest numbers there are would be rounded down.
+        if self.seen < self.limit or self.scale == 0.0 or 0.0 < low < _SMALLEST:
+            return False
+        spare = (self.limit - 1) >> 1
+        for boxed in self.values:
+            value: float = boxed
+            if value < low:
+                spare -= 1
+                if spare < 0:
+                    return False
+        self.seen += self.waiting
+        return True
+
+    def after_sorting(self) -> None:
+        if len(self.ordered) >= self.least:
+            self.level = self.middle()
+
+    def after_value(self) -> None:
         self.seen += 1
-        size = self.admit(value)
-        if size < self.least:
+        if len(self.ordered) < self.least:
             return
         level = self.level = self.middle()
         if self.seen == self.limit:
@@ -328,9 +404,18 @@ class LevelWindow(SortedWindow):
         elif level < self.low:
             self.low = level
 
+    def current(self) -> float:
+        self.take_in()
+        return self.level
+
+    def of_first(self) -> float:
+        self.take_in()
+        return self.first
+
     def settled(self) -> float:
         """The lowest level so far, and at least `LEAST_OF_SCALE` of the first above zero."""
-        if self.level != self.level:
+        level = self.current()
+        if level != level:
             return UNKNOWN
         least = LEAST_OF_SCALE * self.scale
         return self.low if self.low > least else least
@@ -345,7 +430,8 @@ class LevelWindow(SortedWindow):
         return (math.log(self.level) - math.log(base)) * _PER_DECADE if base else math.inf
 
     def dump(self) -> Any:
-        parts = [part if part == part else None for part in (self.level, self.first, self.before)]
+        level = self.current()
+        parts = [part if part == part else None for part in (level, self.first, self.before)]
         return [self.in_order(), parts, self.low, self.scale, self.seen]
 
     def load(self, dumped: Any) -> None:
