@@ -73,9 +73,10 @@ class Calm:
         asleep: dict[tuple[int, Range], Guard] = {}
         for at in judged:
             ranges = self.ranges(evaluator.rules[at].condition)
-            if ranges is None:
+            if ranges is None or not _can_stay(ranges):
                 awake.append(at)
-            for slot, limits in (ranges or {}).items():
+                continue
+            for slot, limits in ranges.items():
                 asleep.setdefault((slot, limits), Guard(slot, *limits, [])).rules.append(at)
         after = [*evaluator.steps.readings, *evaluator.steps.derived]
         steps = Steps(before, [push for push in after if self._moves(push.x)])
@@ -141,7 +142,7 @@ class Calm:
             case nodes.And():
                 either = (self.ranges(node.a), self.ranges(node.b))
                 parts = (part for part in either if part is not None)
-                ranges = min(parts, key=_likely_left, default=None)
+                ranges = min(parts, key=_preferred, default=None)
             case nodes.Or():
                 a, b = self.ranges(node.a), self.ranges(node.b)
                 ranges = None if a is None or b is None else _joined(a, b)
@@ -245,8 +246,15 @@ def _joined(a: Ranges, b: Ranges) -> Ranges:
     return {**a, **b, **both}
 
 
-def _likely_left(ranges: Ranges) -> tuple[bool, int, float]:
-    """Of two, the one with no positive number within, with more readings, or the narrower one."""
-    narrowest = min((limits.high - limits.low for limits in ranges.values()), default=math.inf)
-    is_negative = any(not max(limits.low, 0.0) < limits.high for limits in ranges.values())
-    return is_negative, len(ranges), -narrowest
+_LEAST_WIDTH = 1e-3
+"""Readings that are about zero or below it are seldom within a narrower range."""
+
+
+def _can_stay(ranges: Ranges) -> bool:
+    """Whether readings are likely to stay there: most are positive, and none is infinite."""
+    return all(max(limits.low, 0.0) + _LEAST_WIDTH < limits.high for limits in ranges.values())
+
+
+def _preferred(ranges: Ranges) -> tuple[bool, int]:
+    """Of two, where readings are likely to stay, and fewer of them are looked at."""
+    return not _can_stay(ranges), len(ranges)

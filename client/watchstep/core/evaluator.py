@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.nodes import NO, YES, Abs, Context, Metric, Node
+from watchstep.core.windows import Feed
 
 Judged = tuple[int, bool | None, bool | None]
 """Index of a rule, its condition, and its `clear` condition."""
@@ -234,11 +235,17 @@ class Schedule:
 
 
 class Evaluator:
-    """All rules of a set, in order, and all that they remember."""
+    """All rules of a set, in order, and all that they remember.
 
-    def __init__(self, rules: list[RuleNode], steps: Steps) -> None:
+    Args:
+        steps: What is done with windows that do not follow readings by themselves.
+        feeds: What the others follow.
+    """
+
+    def __init__(self, rules: list[RuleNode], steps: Steps, feeds: list[Feed]) -> None:
         self.rules = rules
         self.steps = steps
+        self.feeds = feeds
         self.counts = sum(isinstance(advance, Tally) for advance in steps.before)
 
     def advance(self, now: Context, schedule: Schedule | None) -> list[Judged]:
@@ -258,9 +265,13 @@ class Evaluator:
             steps, candidates = schedule.steps, schedule.to_judge(now)
         elif len(now.counts) != self.counts or not now.logged:
             now.counts = [UNKNOWN] * self.counts
+        if now.logged:
+            now.with_present.add(now.values)
         steps.prepare(now)
         judged = self._judged(now, candidates)
         steps.push(now)
+        if now.logged:
+            now.before_present.add(now.values)
         return judged
 
     def _judged(self, now: Context, candidates: list[int]) -> list[Judged]:

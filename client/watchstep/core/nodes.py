@@ -15,11 +15,14 @@ from watchstep.core.arithmetic import UNKNOWN, greatest, known, least, ratio
 from watchstep.core.extremes import ExtremeWindow
 from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.windows import (
+    Backlog,
     CountWindow,
+    Feed,
     LevelWindow,
     MedianWindow,
     RecordWindow,
     RepeatWindow,
+    SortedWindow,
     Window,
 )
 
@@ -35,6 +38,8 @@ class Context:
         present: Slots that are reported.
         windows: Of the run, in the order of the program, see `hold`.
         medians, moments, trends, extremes, repeats, records, levels, counters: The same by kind.
+        with_present, before_present: What windows follow that are read with the present value in
+            them, or without.
         counts: Of this update, one for each `count` node.
         active: For every instance of a rule whether it is idle (0), pending or firing.
         busy: Whether any is pending or firing.
@@ -56,7 +61,7 @@ class Context:
     def __init__(self) -> None:
         self.values: tuple[Any, ...] = ()
         self.present: frozenset[int] = frozenset()
-        self.hold([])
+        self.hold([], [])
         self.counts: list[float] = []
         self.active: list[int] = []
         self.busy = False
@@ -77,9 +82,14 @@ class Context:
         self.silence = 0.0
         self.stalled = False
 
-    def hold(self, windows: list[Window]) -> None:
+    def hold(self, windows: list[Window], feeds: list[Feed]) -> None:
         """Have these windows; each kind is a list, so that nodes need not ask what a window is."""
         self.windows = windows
+        self.with_present, self.before_present = Backlog(), Backlog()
+        for feed in feeds:
+            window = windows[feed.place]
+            assert isinstance(window, SortedWindow)
+            window.follow(self.with_present if feed.now else self.before_present, feed)
         self.medians = [window for window in windows if isinstance(window, MedianWindow)]
         self.moments = [window for window in windows if isinstance(window, MomentWindow)]
         self.trends = [window for window in windows if isinstance(window, TrendWindow)]

@@ -126,7 +126,8 @@ class State(Context):
             [
                 _resumed(window, slot.make(slot.span))
                 for window, slot in zip(self.windows, program.windows, strict=True)
-            ]
+            ],
+            self.evaluator.feeds,
         )
         self.rested = False
         for counts in (self.seen, self.reports, self.gaps):
@@ -248,7 +249,7 @@ class State(Context):
             if window is None and spare:
                 window = spare.pop(rules.former_key(slot.key, spare), None)
             windows.append(_window(slot, window))
-        self.hold(windows)
+        self.hold(windows, self.evaluator.feeds)
         metrics = [program.slots[slot] for slot in program.watched]
         counts = [memory.reports.get(name, (0, memory.before, 0)) for name in metrics]
         self.seen = [seen for seen, _, _ in counts]

@@ -66,9 +66,70 @@ NO_TIMES: deque[float] = deque(maxlen=0)
 
 
 PATIENCE: Final = 16
-"""Values that wait in a window that nobody asks."""
-_LONGEST_PATIENT: Final = 500
+"""Updates that wait for windows that nobody asks."""
+LONGEST_PATIENT: Final = 500
 """Longer windows take in every value at once: to sort one anew would hold a step up."""
+
+
+def admit_rows(
+    values: list[Any], rows: list[tuple[Any, ...]], begin: int, slot: int, magnitude: bool
+) -> int:
+    """Append the finite readings in a slot of the rows from `begin` on, or their magnitudes.
+
+    Interpreted, `compiling` puts a faster one here.
+
+    Returns:
+        How many they were.
+    """
+    size = len(values)
+    for at in range(begin, len(rows)):
+        reading = rows[at][slot]
+        value: float = reading
+        if value - value == 0.0:
+            values.append(-value if magnitude and value < 0.0 else reading)
+    return len(values) - size
+
+
+class Backlog:
+    """The readings of the newest updates, for the windows that follow them.
+
+    Attributes:
+        rows: In slot order.
+        begin, end: Numbers of the first row and of the one after the last.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.begin = 0
+        self.end = 0
+        self.followers: list[SortedWindow] = []
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Add an update; with the sixteenth, all who follow have to take what waits."""
+        if not self.followers:
+            return
+        self.rows.append(row)
+        self.end += 1
+        if len(self.rows) == PATIENCE:
+            for window in self.followers:
+                window.catch_up()
+            self.begin = self.end
+            self.rows = []
+
+
+class Feed:
+    """Which readings a window follows.
+
+    Args:
+        place: Of the window among those of the run.
+        now: Whether the present value is in it when it is read.
+    """
+
+    def __init__(self, place: int, slot: int, magnitude: bool, now: bool) -> None:
+        self.place = place
+        self.slot = slot
+        self.magnitude = magnitude
+        self.now = now
 
 
 class SortedWindow(Window):
@@ -83,14 +144,32 @@ class SortedWindow(Window):
         ordered: The last `limit` of the others; holds the same objects as `values`.
         is_ordered: Whether it does.
         patience: Values that may wait.
+        backlog: Of the readings that it follows; None where it is pushed each value.
+        taken: Number of the first row in it that was not taken yet.
     """
 
-    __slots__ = ("is_ordered", "least", "limit", "ordered", "patience", "values", "waiting")
+    __slots__ = (
+        "backlog",
+        "is_ordered",
+        "least",
+        "limit",
+        "magnitude",
+        "ordered",
+        "patience",
+        "slot",
+        "taken",
+        "values",
+        "waiting",
+    )
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.least = fewest(span)
-        self.patience = PATIENCE if self.limit <= _LONGEST_PATIENT else 1
+        self.patience = PATIENCE if self.limit <= LONGEST_PATIENT else 1
+        self.backlog: Backlog | None = None
+        self.taken = 0
+        self.slot = 0
+        self.magnitude = False
         self.empty()
 
     def empty(self) -> None:
@@ -98,6 +177,23 @@ class SortedWindow(Window):
         self.ordered: list[Any] = []
         self.waiting = 0
         self.is_ordered = True
+
+    def follow(self, backlog: Backlog, feed: Feed) -> None:
+        """Take the values from there from now on, and no more from where they came before."""
+        self.catch_up()
+        self.backlog, self.taken = backlog, backlog.end
+        self.slot, self.magnitude = feed.slot, feed.magnitude
+        backlog.followers.append(self)
+
+    def catch_up(self) -> None:
+        """Let what has come in the backlog wait here."""
+        backlog = self.backlog
+        if backlog is None or self.taken == backlog.end:
+            return
+        begin, self.taken = self.taken - backlog.begin, backlog.end
+        self.waiting += admit_rows(self.values, backlog.rows, begin, self.slot, self.magnitude)
+        if self.waiting >= self.patience:
+            self._settle()
 
     def admit(self, value: Any) -> None:
         """Let a value wait, in place of the oldest of a full window."""
@@ -123,6 +219,7 @@ class SortedWindow(Window):
 
     def take_in(self) -> None:
         """Put what waits in order of size; to be called before anything is asked."""
+        self.catch_up()
         values, limit = self.values, self.limit
         at = len(values) - self.waiting
         if not self.is_ordered:
@@ -156,6 +253,7 @@ class SortedWindow(Window):
         return lower * 0.5 + upper * 0.5
 
     def in_order(self) -> list[Any]:
+        self.catch_up()
         return self.values[-self.limit :]
 
     def fill(self, values: list[float]) -> None:
