@@ -18,7 +18,11 @@ from watchstep.core.running_stats import MomentWindow, TrendWindow
 from watchstep.core.spans import Span
 from watchstep.core.updates import Update
 from watchstep.core.windows import (
+    PATIENCE,
+    Backlog,
     CountWindow,
+    Feed,
+    LevelWindow,
     MedianWindow,
     RecordWindow,
     RepeatWindow,
@@ -117,6 +121,32 @@ def test_a_slope_is_the_same_however_seldom_it_was_asked_for(length: int, stream
             assert repr(seldom.slope()) == repr(always.slope())
 
     assert seldom.dump() == always.dump()
+
+
+levels = st.one_of(st.floats(-9, 9), st.sampled_from([0.0, 0.5, 1e300, 5e-324, math.nan]))
+
+
+@pytest.mark.parametrize("kind", [LevelWindow, MedianWindow])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.lists(st.tuples(levels, st.booleans()), max_size=150))
+def test_a_window_that_is_seldom_asked_says_what_one_that_is_always_asked_says(
+    kind, length: int, stream
+) -> None:
+    seldom, always = kind(Span(updates=length)), kind(Span(updates=length))
+    backlog = Backlog()
+    seldom.follow(backlog, Feed(0, 1, magnitude=True, now=True))
+
+    for value, compared in stream:
+        backlog.add((7.0, value))
+        if math.isfinite(value):
+            always.push(abs(value), 0.0)
+        always.dump()
+        if compared:
+            assert repr(seldom.dump()) == repr(always.dump())
+        assert len(seldom.values) <= length + PATIENCE
+        assert len(always.values) <= length + PATIENCE
+
+    assert repr(seldom.dump()) == repr(always.dump())
 
 
 @pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow])

@@ -19,7 +19,6 @@ from watchstep.core.evaluator import Advance, Evaluator, Expire, Guard, Schedule
 from watchstep.core.nodes import NO, YES, Context, Node, Number
 
 
-
 class Range(NamedTuple):
     """Where a reading stays; one beyond matters for `reach` updates more."""
 

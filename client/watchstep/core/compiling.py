@@ -29,7 +29,6 @@ from watchstep.core.windows import (
 from watchstep.errors import RuleError
 
 
-
 def _admit_rows(
     values: list[float], rows: list[tuple[float, ...]], begin: int, slot: int, magnitude: bool
 ) -> int:
@@ -405,7 +404,7 @@ class _Compiler:
             if span.seconds is not None:
                 self.before.append(evaluator.Expire(place, x, of_guard))
             push = _push(place, x if use.push is None else use.push(x), of_guard)
-            if _can_wait(slot, push):
+            if _can_wait(push, slot):
                 self.feeds.append(Feed(place, push.slot, push.magnitude, use.now))
             else:
                 (self.before if use.now else self.after).append(push)
@@ -469,7 +468,7 @@ def _push(place: int, x: Node, of_guard: bool) -> Push:
     return kind(place, x, of_guard)
 
 
-def _can_wait(slot: WindowSlot, push: Push) -> TypeGuard[PushReading]:
+def _can_wait(push: Push, slot: WindowSlot) -> TypeGuard[PushReading]:
     """Whether a window can take what is pushed into it when it is asked."""
     is_patient = slot.make in (LevelWindow, MedianWindow) and slot.span.seconds is None
     is_short = (slot.span.updates or LONGEST_WINDOW) <= LONGEST_PATIENT

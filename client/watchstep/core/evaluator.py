@@ -211,7 +211,7 @@ class Schedule:
         """Whether nothing else can have an effect at this update."""
         if not now.calm:
             now.rested = False
-        elif not now.rested and not any(now.counters[at].queue for at in self.resting):
+        elif not now.rested and all(now.counters[at].is_empty() for at in self.resting):
             now.rested = True
             now.counts = list(self.counts)
             now.wary = [guard.reach for guard in self.guards]

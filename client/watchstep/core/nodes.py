@@ -140,7 +140,8 @@ class Metric(Node):
         self.slot = slot
 
     def value(self, now: Context) -> float:
-        return now.values[self.slot]
+        reading: float = now.values[self.slot]
+        return reading
 
 
 class Unary(Node):

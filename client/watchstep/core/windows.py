@@ -65,7 +65,7 @@ NO_TIMES: deque[float] = deque(maxlen=0)
 """Shared by windows of updates: an empty deque takes 600 bytes."""
 
 
-PATIENCE: Final = 16
+PATIENCE: Final = 8
 """Updates that wait for windows that nobody asks."""
 LONGEST_PATIENT: Final = 500
 """Longer windows take in every value at once: to sort one anew would hold a step up."""
@@ -105,7 +105,7 @@ class Backlog:
         self.followers: list[SortedWindow] = []
 
     def add(self, row: tuple[Any, ...]) -> None:
-        """Add an update; with the sixteenth, all who follow have to take what waits."""
+        """Add an update; once there are `PATIENCE`, all who follow take what waits."""
         if not self.followers:
             return
         self.rows.append(row)
@@ -207,8 +207,11 @@ class SortedWindow(Window):
             self.waiting = 0
             self.ordered = []
             self.is_ordered = False
+            self._drop_surplus()
         else:
             self.take_in()
+
+    def _drop_surplus(self) -> None:
         surplus = len(self.values) - self.limit
         if surplus > 0 and (self.patience > 1 or surplus * 4 > self.limit):
             del self.values[:surplus]
@@ -228,12 +231,17 @@ class SortedWindow(Window):
             self.after_sorting()
         ordered = self.ordered
         while at < len(values):
-            if at >= limit:
+            if at == limit and self.patience > 1:
+                ordered.pop(place_of(ordered, values.pop(0)))
+                at -= 1
+            elif at >= limit:
                 ordered.pop(place_of(ordered, values[at - limit]))
             ordered.insert(place_of(ordered, values[at]), values[at])
             at += 1
             self.after_value()
-        self.waiting = 0
+        if self.waiting:
+            self.waiting = 0
+            self._drop_surplus()
 
     def after_sorting(self) -> None:
         """Called when the values are in order again."""
@@ -386,25 +394,53 @@ class CountWindow(Window):
         count: Updates at which it held.
     """
 
-    __slots__ = ("count", "limit", "queue", "seconds")
+    __slots__ = ("count", "limit", "oldest", "queue", "ring", "seconds")
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         # None is empty: most conditions hold nowhere in most runs.
         self.queue: deque[tuple[bool, float]] | None = None
+        self.ring: list[Any] | None = None
+        self.oldest = 0
         self.count = 0.0
+
+    def is_empty(self) -> bool:
+        return self.ring is None and not self.queue
 
     def tally(self, held: float, time: float) -> float:
         """The count with the present condition (1.0 or 0.0); UNKNOWN where that is."""
-        queue = self.queue
-        if queue is not None and self.seconds is not None:
-            while queue and queue[0][1] < time - self.seconds:
+        if self.seconds is not None:
+            return self._tally_timed(held, time)
+        if held != held:
+            return UNKNOWN
+        ring = self.ring
+        if held == 0.0 and self.count == 0.0:
+            # Where nothing held, what did not hold has nothing to push out.
+            self.ring = None
+            return 0.0
+        if ring is None:
+            ring = self.ring = []
+            self.oldest = 0
+        if len(ring) < self.limit:
+            ring.append(held == 1.0)
+        else:
+            oldest = self.oldest
+            if ring[oldest]:
+                self.count -= 1.0
+            ring[oldest] = held == 1.0
+            self.oldest = oldest + 1 if oldest + 1 < self.limit else 0
+        self.count += held
+        return self.count
+
+    def _tally_timed(self, held: float, time: float) -> float:
+        queue, seconds = self.queue, self.seconds
+        if queue is not None and seconds is not None:
+            while queue and queue[0][1] < time - seconds:
                 self.count -= queue.popleft()[0]
         if held != held:
             return UNKNOWN
         if held == 0.0 and self.count == 0.0:
-            # Where nothing held, what did not hold has nothing to push out.
             self.queue = None
             return 0.0
         if queue is None:
@@ -416,11 +452,17 @@ class CountWindow(Window):
         return self.count
 
     def dump(self) -> Any:
-        return [[int(held), time] for held, time in self.queue or ()]
+        """Conditions and their times, which only a window of seconds has."""
+        ring = self.ring or []
+        in_order = ring[self.oldest :] + ring[: self.oldest]
+        timed = [[int(held), time] for held, time in self.queue or ()]
+        return timed or [[int(held), 0.0] for held in in_order]
 
     def load(self, dumped: Any) -> None:
-        queue = deque((bool(held), float(time)) for held, time in dumped)
-        self.queue = queue or None
+        queue = [(bool(held), float(time)) for held, time in dumped]
+        self.queue = deque(queue) if queue and self.seconds is not None else None
+        self.ring = [held for held, _ in queue] if queue and self.seconds is None else None
+        self.oldest = 0
         self.count = float(sum(held for held, _ in queue))
 
 
