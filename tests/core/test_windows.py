@@ -15,19 +15,10 @@ from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
+from watchstep.core.sorted_windows import PATIENCE, Backlog, Feed, LevelWindow, MedianWindow
 from watchstep.core.spans import Span
 from watchstep.core.updates import Update
-from watchstep.core.windows import (
-    PATIENCE,
-    Backlog,
-    CountWindow,
-    Feed,
-    LevelWindow,
-    MedianWindow,
-    RecordWindow,
-    RepeatWindow,
-    fewest,
-)
+from watchstep.core.windows import CountWindow, RecordWindow, RepeatWindow, fewest
 
 numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1e30, -1e30, 1e-30, 7.0]))
 spans = st.one_of(

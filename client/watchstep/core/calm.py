@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from watchstep.core import nodes
 from watchstep.core.arithmetic import UNKNOWN
+from watchstep.core.context import Context
 from watchstep.core.evaluator import Advance, Evaluator, Expire, Guard, Schedule, Steps, Tally
-from watchstep.core.nodes import NO, YES, Context, Node, Number
+from watchstep.core.nodes import NO, YES, Node, Number
 
 
 class Range(NamedTuple):

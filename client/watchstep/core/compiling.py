@@ -8,24 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeGuard
 
-from watchstep.core import arithmetic, evaluator, nodes, windows
+from watchstep.core import arithmetic, evaluator, nodes, sorted_windows
 from watchstep.core.evaluator import Advance, Evaluator, Push, PushReading, RuleNode, Steps
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.nodes import Node
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
+from watchstep.core.sorted_windows import LONGEST_PATIENT, Feed, LevelWindow, MedianWindow
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import (
-    LONGEST_PATIENT,
-    CountWindow,
-    Feed,
-    LevelWindow,
-    MedianWindow,
-    RecordWindow,
-    RepeatWindow,
-    Window,
-)
+from watchstep.core.windows import CountWindow, RecordWindow, RepeatWindow, Window
 from watchstep.errors import RuleError
 
 
@@ -49,8 +41,8 @@ def _admit_rows(
 
 if not evaluator.__file__.endswith(".so"):
     # Interpreted, the library's C is five times as fast as the loops.
-    setattr(windows, "place_of", bisect_left)  # noqa: B010 - to mypy a function is no variable
-    setattr(windows, "admit_rows", _admit_rows)  # noqa: B010
+    setattr(sorted_windows, "place_of", bisect_left)  # noqa: B010 - to mypy a function is no variable
+    setattr(sorted_windows, "admit_rows", _admit_rows)  # noqa: B010
 
 _UNARY: dict[str, Callable[[Node], Node]] = {
     "negate": nodes.Negate,

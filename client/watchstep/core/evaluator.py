@@ -6,8 +6,9 @@ mypyc compiles this module where a compiler is, see hatch_build.py.
 from __future__ import annotations
 
 from watchstep.core.arithmetic import UNKNOWN
-from watchstep.core.nodes import NO, YES, Abs, Context, Metric, Node
-from watchstep.core.windows import Feed
+from watchstep.core.context import Context
+from watchstep.core.nodes import NO, YES, Abs, Metric, Node
+from watchstep.core.sorted_windows import Feed
 
 Judged = tuple[int, bool | None, bool | None]
 """Index of a rule, its condition, and its `clear` condition."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.compiling import Instance, WindowSlot
+from watchstep.core.context import Context
 from watchstep.core.evaluator import Schedule
-from watchstep.core.nodes import YES, Context
+from watchstep.core.nodes import YES
 from watchstep.core.ruleset import Plan, RuleSet
+from watchstep.core.sorted_windows import LevelWindow
 from watchstep.core.updates import Update
-from watchstep.core.windows import LevelWindow, Window
+from watchstep.core.windows import Window
 
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
