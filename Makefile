@@ -53,7 +53,7 @@ test-compiled: $(COMPILED)
 	PYTHONPATH=$(COMPILED) $(BIN)/python -c "from watchstep.core import engine_kind; assert engine_kind() == 'compiled'"
 	PYTHONPATH=$(COMPILED) $(BIN)/python -m pytest tests/core tests/core_diagnosis tests/rules
 
-$(COMPILED): $(STAMP) hatch_build.py $(wildcard client/watchstep/core/*.py client/watchstep/rules/*.py client/watchstep/rules/packs/*)
+$(COMPILED): $(STAMP) hatch_build.py pyproject.toml $(shell find client monitor -name "*.py" -o -path "*/packs/*" -type f)
 	rm -rf build/wheels $(COMPILED)
 	WATCHSTEP_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheels .
 	$(BIN)/python -m pip install --quiet --no-deps --target $(COMPILED) build/wheels/*.whl

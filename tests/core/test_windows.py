@@ -302,7 +302,7 @@ def test_values_repeat_exactly_where_a_window_without_tolerance_is_flat(values, 
 
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
-    for module in ("windows", "extremes", "running_stats"):
+    for module in ("sorted_windows", "extremes", "running_stats"):
         monkeypatch.setattr(f"watchstep.core.{module}.LONGEST_WINDOW", 20)
     kinds = (MedianWindow, ExtremeWindow, MomentWindow, TrendWindow)
     windows = [kind(Span(seconds=1e6)) for kind in kinds]
