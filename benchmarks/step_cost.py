@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 
 import watchstep
+from watchstep.core import engine_kind
 
 
 def cpu_us(work: Callable[[], object], count: int = 1_500) -> float:
@@ -67,6 +68,7 @@ def main() -> None:
 
     costs["guard and log of 2 floats"] = cpu_us(watched) - bare
     watch.finish()
+    print(f"engine {engine_kind()}")
     print(f"{'the step itself':<28}{bare:8.0f} us")
     for name, cost in costs.items():
         print(f"{name:<28}{cost:8.0f} us")
