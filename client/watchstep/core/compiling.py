@@ -28,13 +28,13 @@ def _admit_rows(
     if begin == len(rows) - 1:
         value = rows[begin][slot]
         if value - value == 0.0:
-            values.append(-value if magnitude and value < 0.0 else value)
+            values.append(abs(value) if magnitude else value)
         return len(values) - size
     values += [row[slot] for row in rows[begin:]]
     total = sum(values[size:])
     if total - total != 0.0:
         values[size:] = [value for value in values[size:] if value - value == 0.0]
-    if magnitude and size < len(values) and min(values[size:]) < 0.0:
+    if magnitude and size < len(values) and min(values[size:]) <= 0.0:
         values[size:] = map(abs, values[size:])
     return len(values) - size
 

@@ -66,8 +66,8 @@ class PushReading(Push):
         reading = now.values[self.slot]
         value: float = reading
         if value - value == 0.0:
-            if self.magnitude and value < 0.0:
-                reading = -value
+            if self.magnitude and value <= 0.0:
+                reading = abs(value)
             now.windows[self.place].push(reading, now.time)
 
 

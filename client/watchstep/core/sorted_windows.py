@@ -49,7 +49,7 @@ def admit_rows(
         reading = rows[at][slot]
         value: float = reading
         if value - value == 0.0:
-            values.append(-value if magnitude and value < 0.0 else reading)
+            values.append(abs(value) if magnitude and value <= 0.0 else reading)
     return len(values) - size
 
 
