@@ -25,11 +25,6 @@ def _admit_rows(
     values: list[float], rows: list[tuple[float, ...]], begin: int, slot: int, magnitude: bool
 ) -> int:
     size = len(values)
-    if begin == len(rows) - 1:
-        value = rows[begin][slot]
-        if value - value == 0.0:
-            values.append(abs(value) if magnitude else value)
-        return len(values) - size
     values += [row[slot] for row in rows[begin:]]
     total = sum(values[size:])
     if total - total != 0.0:

@@ -154,6 +154,15 @@ class SortedWindow(Window):
         if backlog is None or self.taken == backlog.end:
             return
         begin, self.taken = self.taken - backlog.begin, backlog.end
+        if begin + 1 == len(backlog.rows):
+            # Somebody asks at every update.
+            reading = backlog.rows[begin][self.slot]
+            value: float = reading
+            if value - value == 0.0:
+                boxed = abs(value) if self.magnitude and value <= 0.0 else reading
+                self.values.append(boxed)
+                self.waiting += 1
+            return
         self.waiting += admit_rows(self.values, backlog.rows, begin, self.slot, self.magnitude)
         if self.waiting >= self.patience:
             self._settle()
@@ -185,7 +194,11 @@ class SortedWindow(Window):
 
     def take_in(self) -> None:
         """Put what waits in order of size; to be called before anything is asked."""
-        self.catch_up()
+        backlog = self.backlog
+        if backlog is not None and self.taken != backlog.end:
+            self.catch_up()
+        if self.is_ordered and not self.waiting:
+            return
         values, limit = self.values, self.limit
         at = len(values) - self.waiting
         if not self.is_ordered:
@@ -202,8 +215,8 @@ class SortedWindow(Window):
             ordered.insert(place_of(ordered, values[at]), values[at])
             at += 1
             self.after_value()
-        if self.waiting:
-            self.waiting = 0
+        self.waiting = 0
+        if len(values) > limit:
             self._drop_surplus()
 
     def after_sorting(self) -> None:
