@@ -14,7 +14,6 @@ import tracemalloc
 from collections.abc import Callable
 
 from watchstep.core import engine_kind
-from watchstep.core.compiling import compile_rules
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.rules import Rule
 from watchstep.core.updates import Update
@@ -169,10 +168,11 @@ def main() -> None:
     seconds = best(folded(rules, stream), chosen.repetitions)
     per_update = seconds / len(stream) * 1e6
     began = time.process_time()
-    load(PACKS)
+    fresh = load(PACKS)
     loading = time.process_time() - began
     began = time.process_time()
-    compile_rules(rules.instances)
+    # As at a run's first update.
+    fresh.expanded(HEALTHY, fresh.family_for(HEALTHY))
     compiling = time.process_time() - began
     long = windows()
     few = [
@@ -197,7 +197,7 @@ def main() -> None:
         ),
         "bytes_a_run_of_those": bytes_a_run(roles),
         "ms_to_load": round(loading * 1e3, 1),
-        "ms_to_compile_anew": round(compiling * 1e3, 1),
+        "ms_to_expand_for_a_run": round(compiling * 1e3, 1),
         "ms_anchor": round(best(anchor, chosen.repetitions) * 1e3, 3),
     }
     if chosen.json:

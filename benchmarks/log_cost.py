@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import watchstep
+from watchstep.core import engine_kind
 
 NAMES = [
     "train/policy_loss", "train/value_loss", "train/entropy_loss", "train/approx_kl",
@@ -249,6 +250,7 @@ def main() -> None:
     chosen = parser.parse_args()
     for key in [key for key in os.environ if key.startswith("WATCHSTEP_")]:
         del os.environ[key]
+    print(f"engine {engine_kind()}")
     print(f"tight loop, {chosen.updates} updates of 20 floats, microseconds:")
     measure(chosen.updates, 0.0)
     print(f"paced at 5 ms, {chosen.paced} updates:")

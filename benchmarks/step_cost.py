@@ -9,6 +9,8 @@ the update with the guard's readings in it, so that both together are more than 
 
 from __future__ import annotations
 
+import itertools
+import random
 import statistics
 import tempfile
 import time
@@ -17,6 +19,7 @@ from collections.abc import Callable
 import torch
 
 import watchstep
+from watchstep.core import engine_kind
 
 
 def cpu_us(work: Callable[[], object], count: int = 1_500) -> float:
@@ -43,19 +46,29 @@ def main() -> None:
 
     bare = cpu_us(step)
     watch = watchstep.init(run="cost", directory=tempfile.mkdtemp(), mode="offline")
-    few = {"train/loss": 0.5, "train/accuracy": 0.9}
-    many = few | {f"train/metric{at}": float(at) for at in range(18)}
-    alone = {"log of 2 floats": lambda: watch.log(few), "log of 20 floats": lambda: watch.log(many)}
+    chance, updates = random.Random(1), itertools.count(1)
+
+    def few() -> dict[str, float]:
+        # One that does not fall would have rules fire at every update.
+        loss = (1.0 + 0.1 * chance.random()) / next(updates) ** 0.5
+        return {"train/loss": loss, "train/accuracy": 0.9}
+
+    many = {f"train/metric{at}": float(at) for at in range(18)}
+    alone = {
+        "log of 2 floats": lambda: watch.log(few()),
+        "log of 20 floats": lambda: watch.log(few() | many),
+    }
     costs = {name: cpu_us(log) for name, log in alone.items()}
     watch.guard(optimizer)
     costs["guard"] = cpu_us(step) - bare
 
     def watched() -> None:
         step()
-        watch.log(few)
+        watch.log(few())
 
     costs["guard and log of 2 floats"] = cpu_us(watched) - bare
     watch.finish()
+    print(f"engine {engine_kind()}")
     print(f"{'the step itself':<28}{bare:8.0f} us")
     for name, cost in costs.items():
         print(f"{name:<28}{cost:8.0f} us")

@@ -73,10 +73,14 @@ EXPRS = (
     "count(not nonfinite(a), 5) >= 3", "count(a > 5, 6) >= 2", "count(gone > 5, 6) < 2",
     "count(nonfinite(a), 5) < 2 and a > 5", "present(a) and b > 5", "not present(a)",
     "missing(a, 2)", "spike(a, 10) > 4", "median(gone, 10) > 1 or a > 5", 'event("log")',
+    "level(a, 3) > 4.5", "level(a, 4) >= 5", "level(a, 2) < 0.1", "level(scaled, 2) > 5",
+    "level(a, 3) > 2 * greatest(1, known(level(gone, 2), 1.5))", "level(a, 2) - level(b, 2) > 1",
+    "abs(a) > 2 * greatest(level(b, 2), 1)", "level(a, 3) > 4 and spike(a, 10) > 4",
     "nonfinite_reports(a, 4) >= 2", "a - gone < 3", "scaled > 5", "nonfinite(scaled) or a > 5",
 )  # fmt: skip
 
 
+ALL_VALUES = (0.0, -0.0, 0.05, 0.1, 0.5, 1.0, 4.9, 5.0, 5.1, -5.0, -7.0, 60.0)
 ALIASES = [Alias("percent", "scaled", 1e307)]
 
 
@@ -86,9 +90,9 @@ def test_every_way_to_write_a_condition_holds_where_it_holds_with_nothing_left_o
 ) -> None:
     chance = random.Random(seed)
     rules = RuleSet([Rule(f"R{at}", expr) for at, expr in enumerate(EXPRS)], aliases=ALIASES)
-    values = (0.0, -0.0, 0.05, 0.1, 0.5, 1.0, 4.9, 5.0, 5.1, -5.0, -7.0, 60.0)
     updates = []
     for number in range(1, 300):
+        values = ALL_VALUES if number % 50 < 25 else (0.05, 0.5, 1.0, 4.4)
         names = ("a", "b") if chance.random() < 0.9 else ("a",)
         readings = {name: chance.choice(values) for name in (*names, "percent")}
         if chance.random() < 0.1:
@@ -114,3 +118,17 @@ def test_a_rule_about_a_metric_that_is_not_reported_costs_nothing_at_calm_update
     state, _ = step(rules, state, Update(6, 6, 0.0, {"a": 6.0, "b": 9.0}))
     assert schedule.to_judge(state) == [1, 2]
     assert state.firing() == ("Far",)
+
+
+def test_a_rule_about_a_level_sleeps_once_no_reading_beyond_its_limit_is_in_it() -> None:
+    state = State(rules := RuleSet([Rule("High", "level(a, 3) > 2 * greatest(5, level(b, 3))")]))
+
+    left, fired = [], []
+    for number, reading in enumerate([1.0] * 6 + [90.0, 90.0] + [1.0] * 4, start=1):
+        update = Update(number, number, 0.0, {"a": reading, "b": 1.0})
+        state, _ = step(rules, state, update)
+        left.append(list(state.wary))
+        fired.append(state.firing() == ("High",))
+
+    assert left[4:] == [[0], [0], [2], [2], [1], [0], [0], [0]]
+    assert fired[4:] == [False, False, False, True, True, False, False, False]

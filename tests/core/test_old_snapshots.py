@@ -48,8 +48,9 @@ def test_an_old_snapshot_goes_on_with_the_same_transitions_and_ends_in_the_same_
         for rule, change, seq, _, reason in WRITTEN["transitions"]
     ]
     end = json.loads(json.dumps(state.snapshot(), allow_nan=False))
-    assert end["windows"].keys() == WRITTEN["end"]["windows"].keys()
-    for key, window in WRITTEN["end"]["windows"].items():
+    written = without_idle_times(WRITTEN["end"])
+    assert end["windows"].keys() == written["windows"].keys()
+    for key, window in written["windows"].items():
         # Sums may differ in the last digits, by the order in which they were made.
         assert json.dumps(rounded(end["windows"][key])) == json.dumps(rounded(window)), key
     assert in_order(
@@ -58,9 +59,21 @@ def test_an_old_snapshot_goes_on_with_the_same_transitions_and_ends_in_the_same_
 
 
 def test_an_old_snapshot_read_and_written_again_says_the_same() -> None:
-    again = json.loads(json.dumps(State.restore(rules(), WRITTEN["snapshot"]).snapshot()))
+    snapshot = WRITTEN["snapshot"]
 
-    assert {key: again[key] for key in WRITTEN["snapshot"]} == WRITTEN["snapshot"]
+    again = json.loads(json.dumps(State.restore(rules(), snapshot).snapshot()))
+
+    assert {key: again[key] for key in snapshot} == without_idle_times(snapshot)
+
+
+def without_idle_times(snapshot):
+    """A snapshot without times of conditions that are counted in updates: nothing needs them."""
+    counted = {
+        key: [[held, 0.0] for held, _ in window]
+        for key, window in snapshot["windows"].items()
+        if key.startswith("CountWindow") and "s)" not in key
+    }
+    return {**snapshot, "windows": {**snapshot["windows"], **counted}}
 
 
 def in_order(value):

@@ -15,15 +15,10 @@ from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
+from watchstep.core.sorted_windows import PATIENCE, Backlog, Feed, LevelWindow, MedianWindow
 from watchstep.core.spans import Span
 from watchstep.core.updates import Update
-from watchstep.core.windows import (
-    CountWindow,
-    MedianWindow,
-    RecordWindow,
-    RepeatWindow,
-    fewest,
-)
+from watchstep.core.windows import CountWindow, RecordWindow, RepeatWindow, fewest
 
 numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1e30, -1e30, 1e-30, 7.0]))
 spans = st.one_of(
@@ -117,6 +112,32 @@ def test_a_slope_is_the_same_however_seldom_it_was_asked_for(length: int, stream
             assert repr(seldom.slope()) == repr(always.slope())
 
     assert seldom.dump() == always.dump()
+
+
+levels = st.one_of(st.floats(-9, 9), st.sampled_from([0.0, 0.5, 1e300, 5e-324, math.nan]))
+
+
+@pytest.mark.parametrize("kind", [LevelWindow, MedianWindow])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.lists(st.tuples(levels, st.booleans()), max_size=150))
+def test_a_window_that_is_seldom_asked_says_what_one_that_is_always_asked_says(
+    kind, length: int, stream
+) -> None:
+    seldom, always = kind(Span(updates=length)), kind(Span(updates=length))
+    backlog = Backlog()
+    seldom.follow(backlog, Feed(0, 1, magnitude=True, now=True))
+
+    for value, compared in stream:
+        backlog.add((7.0, value))
+        if math.isfinite(value):
+            always.push(abs(value), 0.0)
+        always.dump()
+        if compared:
+            assert repr(seldom.dump()) == repr(always.dump())
+        assert len(seldom.values) <= length + PATIENCE
+        assert len(always.values) <= length + PATIENCE
+
+    assert repr(seldom.dump()) == repr(always.dump())
 
 
 @pytest.mark.parametrize("kind", [MedianWindow, ExtremeWindow, MomentWindow, TrendWindow])
@@ -281,7 +302,7 @@ def test_values_repeat_exactly_where_a_window_without_tolerance_is_flat(values, 
 
 
 def test_a_window_of_seconds_never_outgrows_the_longest_window(monkeypatch) -> None:
-    for module in ("windows", "extremes", "running_stats"):
+    for module in ("sorted_windows", "extremes", "running_stats"):
         monkeypatch.setattr(f"watchstep.core.{module}.LONGEST_WINDOW", 20)
     kinds = (MedianWindow, ExtremeWindow, MomentWindow, TrendWindow)
     windows = [kind(Span(seconds=1e6)) for kind in kinds]

@@ -11,14 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchstep.core import nodes
 from watchstep.core.arithmetic import UNKNOWN
+from watchstep.core.context import Context
 from watchstep.core.evaluator import Advance, Evaluator, Expire, Guard, Schedule, Steps, Tally
-from watchstep.core.nodes import NO, YES, Context, Node, Number
+from watchstep.core.nodes import NO, YES, Node, Number
 
-Ranges = dict[int, tuple[float, float]]
+
+class Range(NamedTuple):
+    """Where a reading stays; one beyond matters for `reach` updates more."""
+
+    low: float
+    high: float
+    reach: int = 0
+
+    def and_of(self, other: Range) -> Range:
+        """What lies in both."""
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        return Range(low, high, max(self.reach, other.reach))
+
+
+Ranges = dict[int, Range]
 _NOTHING = Context()
 
 
@@ -55,15 +70,14 @@ class Calm:
                 counts[advance.at] = NO
                 resting.append(advance.place)
         awake: list[int] = []
-        asleep: dict[int, Guard] = {}
+        asleep: dict[tuple[int, Range], Guard] = {}
         for at in judged:
             ranges = self.ranges(evaluator.rules[at].condition)
-            if ranges is None:
+            if ranges is None or not _can_stay(ranges):
                 awake.append(at)
-            for slot, (low, high) in (ranges or {}).items():
-                guard = asleep.setdefault(slot, Guard(slot, -math.inf, math.inf, []))
-                guard.low, guard.high = max(guard.low, low), min(guard.high, high)
-                guard.rules.append(at)
+                continue
+            for slot, limits in ranges.items():
+                asleep.setdefault((slot, limits), Guard(slot, *limits, [])).rules.append(at)
         after = [*evaluator.steps.readings, *evaluator.steps.derived]
         steps = Steps(before, [push for push in after if self._moves(push.x)])
         return Schedule(steps, awake, list(asleep.values()), counts, resting)
@@ -127,7 +141,8 @@ class Calm:
         match node:
             case nodes.And():
                 either = (self.ranges(node.a), self.ranges(node.b))
-                ranges = min((part for part in either if part is not None), key=len, default=None)
+                parts = (part for part in either if part is not None)
+                ranges = min(parts, key=_preferred, default=None)
             case nodes.Or():
                 a, b = self.ranges(node.a), self.ranges(node.b)
                 ranges = None if a is None or b is None else _joined(a, b)
@@ -142,22 +157,54 @@ class Calm:
         return ranges
 
     def _below(self, x: Node, limit: Node, toward: float | None = None) -> Ranges | None:
-        """Where a reading is not below a number, or the next number in a direction."""
-        number, reading = self.value(limit), self._reading(x)
-        if number is None or number != number or not isinstance(reading, nodes.Metric):
-            return None
-        return {reading.slot: (_next(number, toward), math.inf)}
-
-    def _above(self, x: Node, limit: Node, toward: float | None = None) -> Ranges | None:
-        """Where a reading, or its magnitude, is not above a number or the next one."""
+        """Where a reading, or a level, is not below a number, or the next one in a direction."""
         number, reading = self.value(limit), self._reading(x)
         if number is None or number != number:
             return None
+        low = _next(number, toward)
+        if isinstance(reading, nodes.Metric):
+            return {reading.slot: Range(low, math.inf)}
+        return self._of_level(reading, low, math.inf)
+
+    def _above(self, x: Node, limit: Node, toward: float | None = None) -> Ranges | None:
+        """Where a reading, its magnitude or its level is not above a number or the next one."""
+        number, reading = self.least(limit), self._reading(x)
+        if number == -math.inf:
+            return None
         high = _next(number, toward)
         if isinstance(reading, nodes.Metric):
-            return {reading.slot: (-math.inf, high)}
+            return {reading.slot: Range(-math.inf, high)}
+        if isinstance(reading, nodes.Difference) and self.least(reading.b) >= 0.0:
+            return self._above(reading.a, limit, toward)
         inner = self._reading(reading.a) if isinstance(reading, nodes.Abs) else None
-        return {inner.slot: (-high, high)} if isinstance(inner, nodes.Metric) else None
+        if isinstance(inner, nodes.Metric):
+            return {inner.slot: Range(-high, high)}
+        return self._of_level(reading, -high, high) if high > 0.0 else None
+
+    def _of_level(self, x: Node, low: float, high: float) -> Ranges | None:
+        """A level is not beyond what none of its values is beyond."""
+        inner = self._reading(x.x) if isinstance(x, nodes.Level) else None
+        if not isinstance(x, nodes.Level) or not isinstance(inner, nodes.Metric):
+            return None
+        return {inner.slot: Range(low, high, int(x.constant) - 1)}
+
+    def least(self, node: Node) -> float:
+        """What a node is at least, wherever it is known; -inf where that is not told."""
+        value = self.value(node)
+        if value is not None:
+            return value if value == value else -math.inf
+        least = -math.inf
+        if isinstance(node, _SIZES):
+            least = 0.0
+        elif isinstance(node, nodes.Binary):
+            a, b = self.least(node.a), self.least(node.b)
+            if isinstance(node, nodes.Greatest):
+                least = max(a, b)
+            elif isinstance(node, nodes.Known):
+                least = min(a, b)
+            elif isinstance(node, nodes.Product) and min(a, b) >= 0.0:
+                least = a * b
+        return least
 
     def _reading(self, x: Node) -> Node:
         """What an `x` of several names comes to."""
@@ -172,6 +219,8 @@ class Calm:
         return x
 
 
+_SIZES = (nodes.Abs, nodes.Level, nodes.Settled, nodes.First, nodes.Before, nodes.Std)
+"""Nodes that are never below zero."""
 _LEAVES: dict[type[Node], Callable[[Calm, Any], float | None]] = {
     Number: lambda _, node: float(node.number),
     nodes.Metric: lambda calm, node: calm.reading(node.slot),
@@ -193,8 +242,19 @@ def _next(number: float, toward: float | None) -> float:
 
 
 def _joined(a: Ranges, b: Ranges) -> Ranges:
-    joined = dict(a)
-    for slot, (low, high) in b.items():
-        least, most = joined.get(slot, (-math.inf, math.inf))
-        joined[slot] = (max(low, least), min(high, most))
-    return joined
+    both = {slot: limits.and_of(b[slot]) for slot, limits in a.items() if slot in b}
+    return {**a, **b, **both}
+
+
+_LEAST_WIDTH = 1e-3
+"""Readings that are about zero or below it are seldom within a narrower range."""
+
+
+def _can_stay(ranges: Ranges) -> bool:
+    """Whether readings are likely to stay there: most are positive, and none is infinite."""
+    return all(max(limits.low, 0.0) + _LEAST_WIDTH < limits.high for limits in ranges.values())
+
+
+def _preferred(ranges: Ranges) -> tuple[bool, int]:
+    """Of two, where readings are likely to stay, and fewer of them are looked at."""
+    return not _can_stay(ranges), len(ranges)

@@ -6,29 +6,38 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-from watchstep.core import arithmetic, evaluator, nodes, windows
-from watchstep.core.evaluator import Advance, Evaluator, Push, RuleNode, Steps
+from watchstep.core import arithmetic, evaluator, nodes, sorted_windows
+from watchstep.core.evaluator import Advance, Evaluator, Push, PushReading, RuleNode, Steps
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
 from watchstep.core.nodes import Node
 from watchstep.core.rules import Rule
 from watchstep.core.running_stats import MomentWindow, TrendWindow
+from watchstep.core.sorted_windows import LONGEST_PATIENT, Feed, LevelWindow, MedianWindow
 from watchstep.core.spans import LONGEST_WINDOW, Span
-from watchstep.core.windows import (
-    CountWindow,
-    LevelWindow,
-    MedianWindow,
-    RecordWindow,
-    RepeatWindow,
-    Window,
-)
+from watchstep.core.windows import CountWindow, RecordWindow, RepeatWindow, Window
 from watchstep.errors import RuleError
 
+
+def _admit_rows(
+    values: list[float], rows: list[tuple[float, ...]], begin: int, slot: int, magnitude: bool
+) -> int:
+    size = len(values)
+    values += [row[slot] for row in rows[begin:]]
+    total = sum(values[size:])
+    if total - total != 0.0:
+        values[size:] = [value for value in values[size:] if value - value == 0.0]
+    if magnitude and size < len(values) and min(values[size:]) <= 0.0:
+        values[size:] = map(abs, values[size:])
+    return len(values) - size
+
+
 if not evaluator.__file__.endswith(".so"):
-    # Interpreted, the library's C is five times as fast as the loop.
-    setattr(windows, "place_of", bisect_left)  # noqa: B010 - to mypy a function is no variable
+    # Interpreted, the library's C is five times as fast as the loops.
+    setattr(sorted_windows, "place_of", bisect_left)  # noqa: B010 - to mypy a function is no variable
+    setattr(sorted_windows, "admit_rows", _admit_rows)  # noqa: B010
 
 _UNARY: dict[str, Callable[[Node], Node]] = {
     "negate": nodes.Negate,
@@ -203,7 +212,7 @@ def compile_rules(
         ),
         looked_over=tuple(_looked_over(tree, compiler.globs) for tree in trees),
         paces=tuple(compiler.paces),
-        evaluator=Evaluator(judged, Steps(compiler.before, compiler.after)),
+        evaluator=Evaluator(judged, Steps(compiler.before, compiler.after), compiler.feeds),
     )
 
 
@@ -258,6 +267,7 @@ class _Compiler:
         self.paces: list[int] = []
         self.before: list[Advance] = []
         self.after: list[Push] = []
+        self.feeds: list[Feed] = []
         self._places: dict[str, int] = {}
         self._counts = 0
         self._instances: dict[str, list[int]] = {}
@@ -362,6 +372,8 @@ class _Compiler:
         if name == "flat" and spans[0].updates and not any(constants):
             # Equal to the bit over updates needs no more than a counter.
             name, constant = "stuck", float(spans[0].updates)
+        elif name == "level":
+            constant = float(spans[0].updates or 0)
         elif name == "eta":
             constant = math.log10(constant)
         use = _WINDOW_USES[name]
@@ -379,7 +391,10 @@ class _Compiler:
             if span.seconds is not None:
                 self.before.append(evaluator.Expire(place, x, of_guard))
             push = _push(place, x if use.push is None else use.push(x), of_guard)
-            (self.before if use.now else self.after).append(push)
+            if _can_wait(push, slot):
+                self.feeds.append(Feed(place, push.slot, push.magnitude, use.now))
+            else:
+                (self.before if use.now else self.after).append(push)
         return use.node(self._place(slot), x, constant)
 
     def _place(self, window: WindowSlot) -> int:
@@ -438,6 +453,13 @@ def _push(place: int, x: Node, of_guard: bool) -> Push:
     reading = x.a if isinstance(x, nodes.Abs) else x
     kind = evaluator.PushReading if isinstance(reading, nodes.Metric) else Push
     return kind(place, x, of_guard)
+
+
+def _can_wait(push: Push, slot: WindowSlot) -> TypeGuard[PushReading]:
+    """Whether a window can take what is pushed into it when it is asked."""
+    is_patient = slot.make in (LevelWindow, MedianWindow) and slot.span.seconds is None
+    is_short = (slot.span.updates or LONGEST_WINDOW) <= LONGEST_PATIENT
+    return is_patient and is_short and isinstance(push, PushReading) and not push.of_guard
 
 
 def _counts_reports(tree: Syntax) -> bool:

@@ -6,7 +6,9 @@ mypyc compiles this module where a compiler is, see hatch_build.py.
 from __future__ import annotations
 
 from watchstep.core.arithmetic import UNKNOWN
-from watchstep.core.nodes import NO, YES, Abs, Context, Metric, Node
+from watchstep.core.context import Context
+from watchstep.core.nodes import NO, YES, Abs, Metric, Node
+from watchstep.core.sorted_windows import Feed
 
 Judged = tuple[int, bool | None, bool | None]
 """Index of a rule, its condition, and its `clear` condition."""
@@ -61,11 +63,12 @@ class PushReading(Push):
         self.slot = reading.slot
 
     def do(self, now: Context) -> None:
-        value = now.values[self.slot]
+        reading = now.values[self.slot]
+        value: float = reading
         if value - value == 0.0:
-            if self.magnitude and value < 0.0:
-                value = -value
-            now.windows[self.place].push(value, now.time)
+            if self.magnitude and value <= 0.0:
+                reading = abs(value)
+            now.windows[self.place].push(reading, now.time)
 
 
 class Tally(Advance):
@@ -166,12 +169,17 @@ class Steps:
 
 
 class Guard:
-    """Rules that cannot begin to hold while a reading stays within a range."""
+    """Rules that cannot begin to hold while a reading stays within a range.
 
-    def __init__(self, slot: int, low: float, high: float, rules: list[int]) -> None:
+    Args:
+        reach: Updates for which a reading beyond it may make them hold, after its own.
+    """
+
+    def __init__(self, slot: int, low: float, high: float, reach: int, rules: list[int]) -> None:
         self.slot = slot
         self.low = low
         self.high = high
+        self.reach = reach
         self.rules = rules
 
 
@@ -204,28 +212,41 @@ class Schedule:
         """Whether nothing else can have an effect at this update."""
         if not now.calm:
             now.rested = False
-        elif not now.rested and not any(now.counters[at].queue for at in self.resting):
+        elif not now.rested and all(now.counters[at].is_empty() for at in self.resting):
             now.rested = True
             now.counts = list(self.counts)
+            now.wary = [guard.reach for guard in self.guards]
         return now.rested
 
     def to_judge(self, now: Context) -> list[int]:
         """The rules that may hold, or are not idle."""
-        judged = self.judged
-        for guard in self.guards:
-            if not guard.low <= now.values[guard.slot] <= guard.high:
-                judged = judged + guard.rules
+        judged, wary = self.judged, now.wary
+        for at, guard in enumerate(self.guards):
+            value: float = now.values[guard.slot]
+            if not guard.low <= value <= guard.high:
+                wary[at] = guard.reach
+            elif wary[at]:
+                wary[at] -= 1
+            else:
+                continue
+            judged = judged + guard.rules
         if now.busy:
             judged = judged + [at for at in now.judged if now.active[at]]
         return judged if judged is self.judged else sorted(set(judged))
 
 
 class Evaluator:
-    """All rules of a set, in order, and all that they remember."""
+    """All rules of a set, in order, and all that they remember.
 
-    def __init__(self, rules: list[RuleNode], steps: Steps) -> None:
+    Args:
+        steps: What is done with windows that do not follow readings by themselves.
+        feeds: What the others follow.
+    """
+
+    def __init__(self, rules: list[RuleNode], steps: Steps, feeds: list[Feed]) -> None:
         self.rules = rules
         self.steps = steps
+        self.feeds = feeds
         self.counts = sum(isinstance(advance, Tally) for advance in steps.before)
 
     def advance(self, now: Context, schedule: Schedule | None) -> list[Judged]:
@@ -245,9 +266,13 @@ class Evaluator:
             steps, candidates = schedule.steps, schedule.to_judge(now)
         elif len(now.counts) != self.counts or not now.logged:
             now.counts = [UNKNOWN] * self.counts
+        if now.logged:
+            now.with_present.add(now.values)
         steps.prepare(now)
         judged = self._judged(now, candidates)
         steps.push(now)
+        if now.logged:
+            now.before_present.add(now.values)
         return judged
 
     def _judged(self, now: Context, candidates: list[int]) -> list[Judged]:

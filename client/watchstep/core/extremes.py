@@ -55,7 +55,8 @@ class ExtremeWindow(Window):
         self.low = math.inf
         self.room = span.updates or 0
 
-    def push(self, value: float, time: float) -> None:
+    def push(self, reading: Any, time: float) -> None:
+        value: float = reading
         if self.room > 0:
             self.room -= 1
         elif self.limit is not None:
@@ -133,7 +134,8 @@ class AttemptExtremes(ExtremeWindow):
         super().__init__(span)
         self.size = 0
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        value: float = reading
         self.size += 1
         self.high = max(value, self.high)
         self.low = min(value, self.low)

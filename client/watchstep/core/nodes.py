@@ -8,103 +8,14 @@ compiler is, see hatch_build.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from watchstep.core.arithmetic import UNKNOWN, greatest, known, least, ratio
-from watchstep.core.extremes import ExtremeWindow
-from watchstep.core.running_stats import MomentWindow, TrendWindow
-from watchstep.core.windows import (
-    CountWindow,
-    LevelWindow,
-    MedianWindow,
-    RecordWindow,
-    RepeatWindow,
-    Window,
-)
+from watchstep.core.context import Context
 
 YES: Final = 1.0
 NO: Final = 0.0
-
-
-class Context:
-    """One update as nodes see it, and what its run remembers.
-
-    Attributes:
-        values: In slot order, NaN where nothing was reported.
-        present: Slots that are reported.
-        windows: Of the run, in the order of the program, see `hold`.
-        medians, moments, trends, extremes, repeats, records, levels, counters: The same by kind.
-        counts: Of this update, one for each `count` node.
-        active: For every instance of a rule whether it is idle (0), pending or firing.
-        busy: Whether any is pending or firing.
-        judged: Instances of rules that are judged at this update.
-        calm: Whether the trainer logged it, without an event, and every reading is finite.
-        rested: Whether nothing was counted of late that does not happen at calm updates.
-        watched: Positions of the watched slots that this update reports.
-        sighted: Those of them that some rule may find missing.
-        reports: For every watched slot, how often it was reported in this attempt.
-        seen: For those that may be missing, the age at the last report; 0 before.
-        gaps: For those, the most updates from one report to the next.
-        logged: Whether the trainer logged this update, and not the guard alone.
-        age: Updates of this attempt so far that the trainer logged.
-        training_step, time, event: Of the update.
-        silence, stalled: At a tick of the service's clock; 0 and False at updates.
-    """
-
-    def __init__(self) -> None:
-        self.values: tuple[float, ...] = ()
-        self.present: frozenset[int] = frozenset()
-        self.hold([])
-        self.counts: list[float] = []
-        self.active: list[int] = []
-        self.busy = False
-        self.judged: list[int] = []
-        self.calm = False
-        self.rested = False
-        self.watched: list[int] = []
-        self.sighted: list[int] = []
-        self.seen: list[int] = []
-        self.reports: list[int] = []
-        self.gaps: list[int] = []
-        self.logged = True
-        self.age = 0
-        self.training_step: Any = 0
-        self.time = 0.0
-        self.event: Mapping[str, Any] | None = None
-        self.silence = 0.0
-        self.stalled = False
-
-    def hold(self, windows: list[Window]) -> None:
-        """Have these windows; each kind is a list, so that nodes need not ask what a window is."""
-        self.windows = windows
-        self.medians = [window for window in windows if isinstance(window, MedianWindow)]
-        self.moments = [window for window in windows if isinstance(window, MomentWindow)]
-        self.trends = [window for window in windows if isinstance(window, TrendWindow)]
-        self.extremes = [window for window in windows if isinstance(window, ExtremeWindow)]
-        self.repeats = [window for window in windows if isinstance(window, RepeatWindow)]
-        self.records = [window for window in windows if isinstance(window, RecordWindow)]
-        self.levels = [window for window in windows if isinstance(window, LevelWindow)]
-        self.counters = [window for window in windows if isinstance(window, CountWindow)]
-
-    def nonfinite(self, index: int) -> float:
-        """Whether a reading that matches glob list `index` is not finite; unknown of none."""
-        raise NotImplementedError
-
-    def fired_within(self, index: int, updates: float) -> bool:
-        """Whether a rule fired in the last updates, as of the previous one."""
-        raise NotImplementedError
-
-    def has_event(self, kind: str) -> bool:
-        raise NotImplementedError
-
-    def has_logged(self, glob: str) -> bool:
-        """Whether the update carries a text that matches, ignoring case."""
-        raise NotImplementedError
-
-    def saw_nan(self, slots: tuple[int, ...]) -> bool:
-        """Whether any of these slots was reported and is NaN."""
-        raise NotImplementedError
 
 
 class Node:
@@ -128,7 +39,8 @@ class Metric(Node):
         self.slot = slot
 
     def value(self, now: Context) -> float:
-        return now.values[self.slot]
+        reading: float = now.values[self.slot]
+        return reading
 
 
 class Unary(Node):
@@ -357,11 +269,13 @@ class Changed(WindowNodeOfNow):
 
 
 class Level(WindowNodeOfNow):
+    """Its constant is the number of values that it is the median of."""
+
     def value(self, now: Context) -> float:
         x = self.x.value(now)
         if x - x != 0.0:
             return UNKNOWN
-        return now.levels[self.place].level
+        return now.levels[self.place].current()
 
 
 class Settled(WindowNode):
@@ -381,7 +295,7 @@ class Growth(WindowNodeOfNow):
 
 class First(WindowNode):
     def value(self, now: Context) -> float:
-        return now.levels[self.place].first
+        return now.levels[self.place].of_first()
 
 
 class Before(WindowNode):

@@ -60,7 +60,8 @@ class MomentWindow(Window):
         self.shift = self.total = self.squares = self.peak = 0.0
         self.left = 0
 
-    def push(self, value: float, time: float) -> None:
+    def push(self, reading: Any, time: float) -> None:
+        value: float = reading
         values = self.values
         if not values:
             self.shift, self.total, self.squares, self.peak, self.left = value, 0.0, 0.0, 0.0, 0
@@ -191,7 +192,8 @@ class TrendWindow(Window):
         self.back: list[tuple[float, float, float]] = []
         self.sums = _NOTHING
 
-    def push(self, value: float, time: float) -> None:
+    def push(self, reading: Any, time: float) -> None:
+        value: float = reading
         self.newest += 1.0
         if self.limit is not None:
             self.waiting.append(value)

@@ -12,11 +12,13 @@ from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN
 from watchstep.core.compiling import Instance, WindowSlot
+from watchstep.core.context import Context
 from watchstep.core.evaluator import Schedule
-from watchstep.core.nodes import YES, Context
+from watchstep.core.nodes import YES
 from watchstep.core.ruleset import Plan, RuleSet
+from watchstep.core.sorted_windows import LevelWindow
 from watchstep.core.updates import Update
-from watchstep.core.windows import LevelWindow, Window
+from watchstep.core.windows import Window
 
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
@@ -126,7 +128,8 @@ class State(Context):
             [
                 _resumed(window, slot.make(slot.span))
                 for window, slot in zip(self.windows, program.windows, strict=True)
-            ]
+            ],
+            self.evaluator.feeds,
         )
         self.rested = False
         for counts in (self.seen, self.reports, self.gaps):
@@ -248,7 +251,7 @@ class State(Context):
             if window is None and spare:
                 window = spare.pop(rules.former_key(slot.key, spare), None)
             windows.append(_window(slot, window))
-        self.hold(windows)
+        self.hold(windows, self.evaluator.feeds)
         metrics = [program.slots[slot] for slot in program.watched]
         counts = [memory.reports.get(name, (0, memory.before, 0)) for name in metrics]
         self.seen = [seen for seen, _, _ in counts]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from itertools import repeat
-from typing import Any, Final
+from typing import Any
 
 from watchstep.core.arithmetic import UNKNOWN, ratio
 from watchstep.core.spans import LONGEST_WINDOW, SMALLEST_BASELINE, Span
@@ -20,8 +19,11 @@ class Window:
 
     __slots__ = ()
 
-    def push(self, value: float, time: float) -> None:
-        """Take a finite value of an update at that time."""
+    def push(self, reading: Any, time: float) -> None:
+        """Take a finite value of an update at that time.
+
+        To mypyc a float is a number, which every list that keeps it would make an object of.
+        """
         raise NotImplementedError
 
     def expire(self, now: float) -> None:
@@ -42,119 +44,8 @@ def fewest(span: Span) -> int:
     return min(span.updates or SMALLEST_BASELINE, SMALLEST_BASELINE)
 
 
-def place_of(ordered: list[Any], value: float) -> int:
-    """Where a value stands in an ascending list, or belongs: before its equals.
-
-    Compiled, this is a third of a call of `bisect`; interpreted, `compiling` puts that here.
-    """
-    low, high = 0, len(ordered)
-    while low < high:
-        middle = (low + high) >> 1
-        there: float = ordered[middle]
-        if there < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 NO_TIMES: deque[float] = deque(maxlen=0)
 """Shared by windows of updates: an empty deque takes 600 bytes."""
-
-
-class SortedWindow(Window):
-    """The last values, in order of time and of size.
-
-    Attributes:
-        values: A ring when it is full; holds the same objects as `ordered`, which a list of
-            floats would not, compiled.
-        oldest: Where the ring begins.
-    """
-
-    __slots__ = ("least", "limit", "oldest", "ordered", "values")
-
-    def __init__(self, span: Span) -> None:
-        self.limit = span.updates or LONGEST_WINDOW
-        self.least = fewest(span)
-        self.empty()
-
-    def empty(self) -> None:
-        self.values: list[Any] = []
-        self.ordered: list[Any] = []
-        self.oldest = 0
-
-    def admit(self, value: float) -> int:
-        """Take a value in place of the oldest of a full window; gives how many there are now."""
-        values, ordered, size = self.values, self.ordered, len(self.values)
-        boxed: Any = value
-        if size < self.limit:
-            values.append(boxed)
-            size += 1
-        else:
-            oldest = self.oldest
-            ordered.pop(place_of(ordered, values[oldest]))
-            values[oldest] = boxed
-            self.oldest = oldest + 1 if oldest + 1 < size else 0
-        ordered.insert(place_of(ordered, value), boxed)
-        return size
-
-    def middle(self) -> float:
-        """Median of what it holds; UNKNOWN of too few."""
-        size = len(self.ordered)
-        if size < self.least:
-            return UNKNOWN
-        upper: float = self.ordered[size >> 1]
-        if size & 1:
-            return upper
-        lower: float = self.ordered[(size >> 1) - 1]
-        return lower * 0.5 + upper * 0.5
-
-    def in_order(self) -> list[Any]:
-        return self.values[self.oldest :] + self.values[: self.oldest]
-
-    def fill(self, values: list[float]) -> None:
-        self.values, self.ordered, self.oldest = [*values], [*sorted(values)], 0
-
-
-class MedianWindow(SortedWindow):
-    """Median of the last values; O(log n) comparisons and one short memory move a value."""
-
-    __slots__ = ("seconds", "times")
-
-    def __init__(self, span: Span) -> None:
-        super().__init__(span)
-        self.seconds = span.seconds
-        self.times: deque[float] = NO_TIMES if span.seconds is None else deque()
-
-    def push(self, value: float, time: float) -> None:
-        if self.seconds is None:
-            self.admit(value)
-            return
-        self.times.append(time)
-        self.expire(time)
-        if len(self.values) == self.limit:
-            self._forget()
-        self.admit(value)
-
-    def _forget(self) -> None:
-        self.times.popleft()
-        self.ordered.pop(place_of(self.ordered, self.values.pop(0)))
-
-    def expire(self, now: float) -> None:
-        if self.seconds is not None:
-            while self.times and self.times[0] < now - self.seconds:
-                self._forget()
-
-    def median(self) -> float:
-        return self.middle()
-
-    def dump(self) -> Any:
-        return list(zip(self.in_order(), self.times or repeat(0.0), strict=False))
-
-    def load(self, dumped: Any) -> None:
-        self.fill([float(value) for value, _ in dumped])
-        if self.seconds is not None:
-            self.times = deque(float(time) for _, time in dumped)
 
 
 class RecordWindow(Window):
@@ -168,7 +59,8 @@ class RecordWindow(Window):
         self.low = math.inf
         self.last = UNKNOWN
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        value: float = reading
         self.seen += 1
         self.last = value
         if not self.low <= value <= self.largest:
@@ -206,7 +98,8 @@ class RepeatWindow(Window):
         self.repeats = 0
         self.last = UNKNOWN
 
-    def push(self, value: float, _time: float) -> None:
+    def push(self, reading: Any, _time: float) -> None:
+        value: float = reading
         self.seen += 1
         if value == self.last:
             self.repeats += 1
@@ -236,25 +129,53 @@ class CountWindow(Window):
         count: Updates at which it held.
     """
 
-    __slots__ = ("count", "limit", "queue", "seconds")
+    __slots__ = ("count", "limit", "oldest", "queue", "ring", "seconds")
 
     def __init__(self, span: Span) -> None:
         self.limit = span.updates or LONGEST_WINDOW
         self.seconds = span.seconds
         # None is empty: most conditions hold nowhere in most runs.
         self.queue: deque[tuple[bool, float]] | None = None
+        self.ring: list[Any] | None = None
+        self.oldest = 0
         self.count = 0.0
+
+    def is_empty(self) -> bool:
+        return self.ring is None and not self.queue
 
     def tally(self, held: float, time: float) -> float:
         """The count with the present condition (1.0 or 0.0); UNKNOWN where that is."""
-        queue = self.queue
-        if queue is not None and self.seconds is not None:
-            while queue and queue[0][1] < time - self.seconds:
+        if self.seconds is not None:
+            return self._tally_timed(held, time)
+        if held != held:
+            return UNKNOWN
+        ring = self.ring
+        if held == 0.0 and self.count == 0.0:
+            # Where nothing held, what did not hold has nothing to push out.
+            self.ring = None
+            return 0.0
+        if ring is None:
+            ring = self.ring = []
+            self.oldest = 0
+        if len(ring) < self.limit:
+            ring.append(held == 1.0)
+        else:
+            oldest = self.oldest
+            if ring[oldest]:
+                self.count -= 1.0
+            ring[oldest] = held == 1.0
+            self.oldest = oldest + 1 if oldest + 1 < self.limit else 0
+        self.count += held
+        return self.count
+
+    def _tally_timed(self, held: float, time: float) -> float:
+        queue, seconds = self.queue, self.seconds
+        if queue is not None and seconds is not None:
+            while queue and queue[0][1] < time - seconds:
                 self.count -= queue.popleft()[0]
         if held != held:
             return UNKNOWN
         if held == 0.0 and self.count == 0.0:
-            # Where nothing held, what did not hold has nothing to push out.
             self.queue = None
             return 0.0
         if queue is None:
@@ -266,92 +187,15 @@ class CountWindow(Window):
         return self.count
 
     def dump(self) -> Any:
-        return [[int(held), time] for held, time in self.queue or ()]
+        """Conditions and their times, which only a window of seconds has."""
+        ring = self.ring or []
+        in_order = ring[self.oldest :] + ring[: self.oldest]
+        timed = [[int(held), time] for held, time in self.queue or ()]
+        return timed or [[int(held), 0.0] for held in in_order]
 
     def load(self, dumped: Any) -> None:
-        queue = deque((bool(held), float(time)) for held, time in dumped)
-        self.queue = queue or None
+        queue = [(bool(held), float(time)) for held, time in dumped]
+        self.queue = deque(queue) if queue and self.seconds is not None else None
+        self.ring = [held for held, _ in queue] if queue and self.seconds is None else None
+        self.oldest = 0
         self.count = float(sum(held for held, _ in queue))
-
-
-LEAST_OF_SCALE: Final = 1e-3
-"""A settled level is at least this share of the first level that was not zero.
-
-A signed loss crosses zero, and a run that has learnt its data by heart has losses of 1e-6: what
-grows from there to a thousandth of where it began has not grown.
-"""
-
-
-_PER_DECADE: Final = 1.0 / math.log(10.0)
-
-
-class LevelWindow(SortedWindow):
-    """The level of a magnitude: the median of its last values, and what that has been.
-
-    Attributes:
-        level: Of the last values; UNKNOWN of too few.
-        first: Of the first full window of this attempt.
-        before: At the end of the attempt before.
-        low: The lowest since the level was first above zero.
-        scale: The first level above zero; 0.0 before.
-    """
-
-    __slots__ = ("before", "first", "level", "low", "scale", "seen")
-
-    def __init__(self, span: Span) -> None:
-        super().__init__(span)
-        self.before = UNKNOWN
-        self._begin()
-
-    def _begin(self) -> None:
-        self.seen = 0
-        self.level = self.first = UNKNOWN
-        self.low = self.scale = 0.0
-
-    def begin_attempt(self) -> None:
-        """Keep the level, and forget everything else."""
-        if self.level == self.level:
-            self.before = self.level
-        self.empty()
-        self._begin()
-
-    def push(self, value: float, _time: float) -> None:
-        self.seen += 1
-        size = self.admit(value)
-        if size < self.least:
-            return
-        level = self.level = self.middle()
-        if self.seen == self.limit:
-            self.first = level
-        if self.scale == 0.0:
-            self.scale = self.low = level
-        elif level < self.low:
-            self.low = level
-
-    def settled(self) -> float:
-        """The lowest level so far, and at least `LEAST_OF_SCALE` of the first above zero."""
-        if self.level != self.level:
-            return UNKNOWN
-        least = LEAST_OF_SCALE * self.scale
-        return self.low if self.low > least else least
-
-    def growth(self, floor: float) -> float:
-        """Decades that the level is above the settled one, or above the floor if that is more."""
-        base = self.settled()
-        base = max(base, floor)
-        if not self.level > base:
-            return 0.0 if self.level == self.level else UNKNOWN
-        # Apart, since their ratio may be beyond all floats.
-        return (math.log(self.level) - math.log(base)) * _PER_DECADE if base else math.inf
-
-    def dump(self) -> Any:
-        parts = [part if part == part else None for part in (self.level, self.first, self.before)]
-        return [self.in_order(), parts, self.low, self.scale, self.seen]
-
-    def load(self, dumped: Any) -> None:
-        values, parts, low, scale, seen = dumped
-        self.fill([float(value) for value in values])
-        self.level, self.first, self.before = (
-            UNKNOWN if part is None else float(part) for part in parts
-        )
-        self.low, self.scale, self.seen = float(low), float(scale), int(seen)

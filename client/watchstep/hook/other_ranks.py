@@ -19,6 +19,7 @@ from watchstep.boundary import Boundary
 from watchstep.core.updates import Action, Verdict
 from watchstep.peers import Peers, peers
 
+_HEALTHY = Verdict()
 _LOOK_S = 0.5
 _LOOKS_A_SECOND = 4_000
 """Of all processes together: a store answers tens of thousands of requests a second."""
@@ -118,15 +119,15 @@ class OtherRanks:
             guarded: Whether it is an optimizer's step, and not a call of `log`.
         """
         if not guarded and self._guards:
-            return Verdict()
+            return _HEALTHY
         self._steps += 1
         if self._request is None or self._peers is None:
-            return Verdict()
+            return _HEALTHY
         with self._lock:
             request = self._request
             try:
                 if not self._is_due(self._peers):
-                    return Verdict()
+                    return _HEALTHY
             except RuntimeError:
                 self._ended.set()
             self._request = None

@@ -90,8 +90,9 @@ class Stream:
         update = Update(self.seq, where, time.time(), readings, event)
         try:
             verdict, transitions = self.judgement.update(update)
-            if late_event is not None and event is None:
-                update = Update(self.seq, where, update.time, readings, late_event())
+            late = late_event() if late_event is not None and event is None else None
+            if late is not None:
+                update = update._replace(event=late)
         finally:
             # Whatever a rule stumbles over, the update is no hole in the stream.
             if self.outbound is not None:

@@ -55,12 +55,11 @@ class SpoolWriter:
 
     def write(self, seq: int, framed: bytes, names: bytes, *, keep_when_full: bool) -> None:
         """Write one update, or hold it after those that are held already."""
-        update = _Held(seq, framed, names, keep_when_full)
         if not self._held:
-            if not self._wrote(update):
-                self._held.append(update._replace(names=b""))
+            if not self._wrote(seq, framed, names, keep_when_full):
+                self._held.append(_Held(seq, framed, b"", keep_when_full))
             return
-        self._held.append(update)
+        self._held.append(_Held(seq, framed, names, keep_when_full))
         if len(self._held) > self._most_held:
             self._on_lost(self._held.popleft().seq)
         if time.monotonic() >= self._not_before_s:
@@ -76,7 +75,7 @@ class SpoolWriter:
     def _catch_up(self, most: int) -> None:
         for _ in range(min(most, len(self._held))):
             update = self._held[0]
-            if not self._wrote(update):
+            if not self._wrote(*update):
                 # The spool remembers the names, and writes them into its next segment.
                 self._held[0] = update._replace(names=b"")
                 return
@@ -84,10 +83,10 @@ class SpoolWriter:
         if not self._held:
             self._pause_s = _FIRST_PAUSE_S
 
-    def _wrote(self, update: _Held) -> bool:
+    def _wrote(self, seq: int, framed: bytes, names: bytes, keep_when_full: bool) -> bool:
         begun_s = time.monotonic()
         try:
-            self._spool.append(*update[:3], keep_when_full=update.keep_when_full)
+            self._spool.append(seq, framed, names, keep_when_full=keep_when_full)
         except SpoolBrokenError as error:
             now_s = time.monotonic()
             pause_s = max(self._pause_s, _PAUSE_SHARE * (now_s - begun_s))
