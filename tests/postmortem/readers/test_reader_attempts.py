@@ -130,3 +130,57 @@ def test_a_log_that_begins_in_the_trouble_does_not_send_to_the_beginning(
     path.write_text("".join(f"step {n} loss nan\n" for n in range(first, first + 4)))
 
     assert any(line.startswith(f"Go back to: {where}") for line in headline(examined(path)))
+
+
+TRAINED = "Train | epoch {epoch} | {at}/400 | loss {loss:.3f} | lr 0.1\n"
+SETTINGS = "Namespace(epochs=9, lr=0.1, dropout=0.2, loss_weight=1.0)\n"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        # What an epoch comes to, by the epoch's number.
+        "| end of epoch {epoch} | time: 9.5s | valid loss 1.5 | valid ppl 4.48\n",
+        "Train Summary | Epoch {epoch} | loss=0.5 | lr=0.1\n",
+        # An evaluation counts its own batches, several times over where it has several parts.
+        "Valid | epoch {epoch} | 1/3 | loss 1.5\nValid | epoch {epoch} | 2/3 | loss 1.4\n" * 3,
+        "Eval: step 1/8 loss 1.5\nEval: step 8/8 loss 1.4\n" * 2,
+        "Validation:  50%|##  | 2/4 [00:01<00:02, loss=1.5]\n",
+        # And another pass over the data counts epochs of its own, without a loss of training.
+        "infer | epoch 0 | 0/400 | auc 0.8 | acc 0.7\n",
+    ],
+)
+def test_what_counts_for_itself_between_the_rows_of_training_is_no_resume(
+    between: str, tmp_path: Path
+) -> None:
+    text = SETTINGS + "".join(
+        TRAINED.format(epoch=epoch, at=at, loss=3 / (epoch + at / 400))
+        + (between.format(epoch=epoch) if at == 400 else "")
+        for epoch in range(1, 5)
+        for at in range(100, 401, 100)
+    )
+    path = tmp_path / "out.log"
+    path.write_text(text)
+    updates = updates_of(tmp_path, text)
+    trained = [update.step for update in updates if "loss" in update.readings]
+
+    assert {update.attempt for update in updates} == {1}
+    assert sorted(set(trained)) == list(range(100, 1601, 100))
+    assert examined(path).verdict == "healthy"
+
+
+def test_rows_of_training_that_go_back_are_a_resume_whatever_stands_between(tmp_path: Path) -> None:
+    text = "".join(
+        TRAINED.format(epoch=epoch, at=at, loss=3 / epoch) + "Valid | epoch 1 | 1/3 | loss 1.5\n"
+        for epoch in (1, 2, 3, 2, 3)
+        for at in (200, 400)
+    )
+
+    assert [u.attempt for u in updates_of(tmp_path, text) if "loss" in u.readings][-4:] == [2] * 4
+
+
+def test_a_bar_without_an_end_does_not_make_the_row_behind_it_an_evaluation(tmp_path: Path) -> None:
+    bar = "Validation: |          | 0/? [00:00<?, ?it/s]"
+    updates = updates_of(tmp_path, "".join(f"{bar}Epoch {n}: loss 2.5 acc 0.5\n" for n in range(4)))
+
+    assert [(u.step, u.readings["loss"]) for u in updates] == [(n, 2.5) for n in range(4)]

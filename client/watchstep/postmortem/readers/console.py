@@ -39,7 +39,7 @@ _WIPED = 10
 
 _LONGEST_TEXT = 500
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
-_BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
+_BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
 
 
 class ConsoleLines:
@@ -70,6 +70,7 @@ class ConsoleLines:
         self._evaluating = False
         self._learning = False
         self._counts = False
+        self._counted: tuple[int | None, int | None, int | None] | None = None
         self._columns = Columns()
         self._bars = Bars()
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
@@ -114,7 +115,7 @@ class ConsoleLines:
         *records, text = prefixes.records(line)
         for record in records:
             self._unshaped(record, b"")
-        if "%|" in text and (bar := _BAR.search(text)):
+        if ("%|" in text or "/? [" in text) and (bar := _BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
             self._braces.cut()
@@ -277,10 +278,12 @@ class ConsoleLines:
                 row.epoch = self._epoch
             if sentence.epoch is None:
                 row.length = None
+            if not sentence.evaluates:
+                self._counted = row.step, row.epoch, row.length
             return unit
         row.length = None
-        if self._counts and self._last is not None:
-            row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
+        if self._counts and self._counted is not None:
+            (row.step, row.epoch, row.length), unit = self._counted, self._log.unit  # It sums up.
         return unit
 
     def _emit_counted(self, row: Row) -> None:

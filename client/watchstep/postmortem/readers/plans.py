@@ -183,6 +183,8 @@ def _is_titled_border(text: str) -> bool:
 
 def _is_row(sentence: Sentence) -> bool:
     """Whether a line's readings make a row, and are no settings."""
+    if sentence.settings:
+        return False
     names = [pair.name for pair in sentence.pairs]
     counted = any(measured(name) for name in names)
     trained = any(TRAINING.search(name) for name in names)
@@ -193,7 +195,7 @@ def _is_row(sentence: Sentence) -> bool:
         return trained or (bool(names) and sentence.position.word == "episode")
     if sentence.stated:
         return False
-    return len(names) >= 2 and counted and not sentence.settings
+    return len(names) >= 2 and counted
 
 
 def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:

@@ -44,7 +44,7 @@ TRAINING = re.compile(
 )
 """Names of which training logs one at least, beside whatever else."""
 
-EVALUATED = re.compile(r"^(?:val|valid|eval|test|best)", re.IGNORECASE)
+EVALUATED = re.compile(r"^(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
 
 _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", "params")
