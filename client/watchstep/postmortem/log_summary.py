@@ -259,6 +259,7 @@ def fold(
         if update.attempt > summary.attempts:
             if _starts_over(summary, update):
                 state, summary.tracker = State(rules), _tracker(rules)
+                summary.history.clear()
             _begin_attempt(summary, update.attempt)
         state, transitions = step(rules, state, update)
         _count(summary, update)
@@ -288,12 +289,15 @@ def _tracker(rules: RuleSet) -> HealthTracker:
 
 
 def _starts_over(summary: LogSummary, update: Update) -> bool:
-    """Whether a run that went wrong was begun anew from its first number, and not resumed.
+    """Whether a run was begun anew from its first number, and not resumed.
 
-    What it was like before then is no measure of it.
+    What it was like before then is no measure of it. Where numbers do not begin at 0 or 1, or at
+    the first report, the first one may be that of a checkpoint.
     """
     if summary.first is None or update.step > summary.first:
         return False
+    if update.step <= max(summary.stride, 1):
+        return True
     return summary.failure is not None or summary.health in ("exploded", "diverged")
 
 

@@ -79,6 +79,7 @@ class ConsoleLines:
         self._traceback = False
         self._margin = ""
         self._failure: dict[str, object] | None = None
+        self._resumed = False
         self._named = False
         self._rank = ""
         self._braces = Braces()
@@ -446,6 +447,9 @@ class ConsoleLines:
         if event is not None:
             self._ended(event)
             return True
+        if not plan.row and endings.resumes(bare):
+            self._resumed = True
+            return True
         if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False
         self._scaled(endings.loss_scale(text))
@@ -493,7 +497,9 @@ class ConsoleLines:
         # Where rows are counted, for want of numbers, more of them would falsify the count.
         for scale in scales if row.step is not None else ():
             self._rows.append(replace(row, readings={"loss_scale": scale}))
-        self._last = row if row.readings else self._last
+        if row.readings:
+            self._last = row
+            row.resumed, self._resumed = self._resumed, False
         self._rows.append(row)
 
     def _recognised(self, name: str) -> None:

@@ -20,7 +20,7 @@ _LONGEST_TEXT = 500
 _WORDS = word_lists("endings.txt")
 _PIECES = {
     heading: [tuple(entry.split("…")) for entry in sorted(_WORDS[heading])]
-    for heading in ("failed", "preempted", "interrupted", "finished", "warning")
+    for heading in ("failed", "preempted", "interrupted", "finished", "resumed", "warning")
 }
 _WHOLE_LINES: Mapping[str, Ending] = {
     **dict.fromkeys(("killed", "aborted", "aborted (core dumped)"), "failed"),
@@ -112,6 +112,12 @@ def warning(text: str) -> bool:
         return True
     words = set(_WORD.findall(small))
     return bool(words & _WORDS["not finite"]) and bool(words & _WORDS["beside not finite"])
+
+
+def resumes(text: str) -> bool:
+    """Whether a line says that training goes on from a checkpoint."""
+    small = text[:_LONGEST_TEXT].lower()
+    return any(_holds(small, pieces) for pieces in _PIECES["resumed"])
 
 
 def loss_scale(text: str) -> float | None:

@@ -56,6 +56,7 @@ class Row:
         length: Up to where `step` counts in one epoch, None when the log does not say.
         line: The line of the text that it ends in, from 1; 0 where there are no lines.
         rank: Which of several processes printed it, "" where its line does not say.
+        resumed: Whether the log says before it that training goes on from a checkpoint.
     """
 
     readings: dict[str, float]
@@ -68,6 +69,7 @@ class Row:
     length: int | None = None
     line: int = 0
     rank: str = ""
+    resumed: bool = False
 
 
 @dataclass
@@ -232,7 +234,7 @@ class Joiner:
     unless a reading would be lost. So are the rows of several ranks, of which what is not finite
     counts, and else what the first rank says. A row without a number keeps none. Batches that are
     counted anew in each epoch count on. A number that goes back tells of a resume only if it is
-    lower than those of its own kind: an evaluation counts its own batches.
+    lower than those of its own kind: an evaluation counts its own batches. So do words of one.
     """
 
     def __init__(self) -> None:
@@ -240,6 +242,7 @@ class Joiner:
         self._before: Row | None = None
         self._attempt = 1
         self._last: dict[tuple[str, int], int] = {}
+        self._resumed = False
         self._clock: float | None = None
         self._epochs = _Epochs()
 
@@ -260,9 +263,12 @@ class Joiner:
             _put_on(pending, row)
             return None
         fell = row.step is not None and last is not None and row.step < last + again
-        if fell and not row.attempt and not _epoch_grew(row, self._before):
+        self._resumed = self._resumed or row.resumed
+        resumed = self._resumed and last is not None and trained is None
+        if (resumed or (fell and not _epoch_grew(row, self._before))) and not row.attempt:
             self._attempt += 1
             self._last.clear()
+            self._resumed = False
         elif row.step is not None and trained is not None and row.step < trained:
             row.step = None
         if row.step is not None:
