@@ -98,7 +98,7 @@ def test_a_run_that_never_learnt_has_not_exploded_and_was_never_good(tmp_path: P
     examination = examined(run_of(tmp_path / "idle.jsonl", rows))
 
     assert examination.verdict == "suspicious"
-    assert "nothing is learnt" in examination.verdict_because
+    assert "Nothing has been learnt since the start" in examination.verdict_because
     assert {span.severity for span in examination.alerts} == {"warning", "critical"}
     assert (examination.first_bad_update, examination.last_good_update) == (1, None)
 

@@ -184,3 +184,59 @@ def test_a_bar_without_an_end_does_not_make_the_row_behind_it_an_evaluation(tmp_
     updates = updates_of(tmp_path, "".join(f"{bar}Epoch {n}: loss 2.5 acc 0.5\n" for n in range(4)))
 
     assert [(u.step, u.readings["loss"]) for u in updates] == [(n, 2.5) for n in range(4)]
+
+
+EPOCH = "Train Epoch: {epoch} [{at}/6400 (10%)]\tLoss: {loss:.6f}\n"
+WORDS = "=> loaded checkpoint 'ckpt/checkpoint.pth.tar' (epoch 4)\n"
+
+
+def epochs(first: int, last: int, loss_at: float) -> str:
+    return "".join(
+        EPOCH.format(epoch=epoch, at=at, loss=loss_at / (epoch - first + at / 6400 + 1))
+        for epoch in range(first, last + 1)
+        for at in range(0, 6400, 640)
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [WORDS, "Resuming from checkpoint-4\n", "INFO: Continuing training from epoch 5\n"]
+)
+def test_words_of_a_resume_begin_an_attempt_and_a_loss_at_its_start_was_lost_there(
+    words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(epochs(1, 4, 2.3) + words + epochs(5, 7, 2.3))
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (2, "suspicious")
+    assert (examination.first_bad_update, examination.last_good_update) == (
+        4 * 6400,
+        4 * 6400 - 640,
+    )
+    assert examination.causes[0].name == "lost-at-resume"
+
+
+@pytest.mark.parametrize("first", [0, 1, 50])
+def test_a_count_that_goes_back_to_its_beginning_is_a_run_begun_anew(
+    first: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.csv"
+    row = "{n},{loss:.4f}\n"
+    table = "".join(
+        row.format(n=first + at * max(first, 1), loss=2 / (1 + at / 5)) for at in range(40)
+    )
+    path.write_text(f"step,loss\n{table}step,loss\n{table}")
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (2, "healthy")
+
+
+def test_a_count_that_goes_back_to_where_the_log_began_may_be_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    attempts = [
+        "".join(f"step {n} | loss {top / (1 + n / 50 - 100):.4f}\n" for n in range(5000, 5400, 10))
+        for top in (2, 9)
+    ]
+    path.write_text("".join(attempts))
+
+    assert "LossLostAtResume" in {alert.rule for alert in examined(path).alerts}
