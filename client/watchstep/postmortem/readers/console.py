@@ -38,7 +38,14 @@ _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
 _LONGEST_TEXT = 500
-_ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
+_ESCAPE = r"(?:\x1b|\^\[|ESC|␛)"
+"""The byte, or what viewers and web pages show in its place."""
+
+_ANSI = re.compile(
+    rf"{_ESCAPE}\[[0-9;?]{{0,40}}[ -/]{{0,4}}[@-~]"
+    rf"|{_ESCAPE}\]\d{{1,4}};[^\x07\x1b\n^]{{0,400}}(?:\x07|\x1b\\|\^G)?"
+    r"|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?"
+)
 _BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
 
 
@@ -87,7 +94,7 @@ class ConsoleLines:
     def line(self, text: str, number: int) -> None:
         """Read one line, without its line feed; what it completes waits in `taken`."""
         self._number = number
-        if "\x1b" in text:
+        if "\x1b" in text or "^[" in text or "ESC" in text or "␛" in text:
             text = _ANSI.sub("", text)
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
@@ -371,7 +378,7 @@ class ConsoleLines:
         if not self._headed:
             self._block_number = None
         measurements = sum(map(plans.measured, block))
-        if not measurements:
+        if not measurements or plans.are_settings(block):
             return
         if number is not None:
             self._log.unit = "iteration"

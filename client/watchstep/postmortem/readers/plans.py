@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,11 +18,16 @@ from watchstep.postmortem.readers.vocabulary import EVALUATED, TRAINING
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 _MEASURED = re.compile(
-    r"(?:loss|entropy|(?:^|[/_])kl|reward)"
+    r"(?:loss|entropy|(?:^|[/_])(?<!target_)(?<!max_)(?<!desired_)kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
-    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
+    r"(?:^|[/_])return|(?<!max_)(?<!clip_)grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
     r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
     r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
+    re.IGNORECASE,
+)
+_SETTING = re.compile(
+    r"batch_?size|(?:^|_)seed$|warm_?up|weight_?decay|dropout|accumulation"
+    r"|max_(?:grad|len|seq|steps|epochs)|num_(?:workers|epochs|layers|train)",
     re.IGNORECASE,
 )
 _LONGEST_TITLE = 4
@@ -32,6 +37,12 @@ Kind = Literal["border", "cell", "prose", "columns", "silent"]
 def measured(name: str) -> bool:
     """Whether a name is of something that only training measures, and no setting."""
     return _MEASURED.search(name) is not None
+
+
+def are_settings(names: Iterable[str]) -> bool:
+    """Whether more of the names are of settings than of what training measures."""
+    names = list(names)
+    return sum(map(measured, names)) < sum(_SETTING.search(name) is not None for name in names)
 
 
 @dataclass(slots=True)

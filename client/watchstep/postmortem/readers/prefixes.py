@@ -43,7 +43,7 @@ _PARTS = tuple(
         # Python's own default: INFO:root:message.
         rf"{_LEVEL}:[A-Za-z_][\w.]{{0,60}}:",
         # Places in the code, and the logger's name between two dashes or in brackets.
-        r"[\[(]?[\w./-]{1,80}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
+        r"[\[(]?[\w./-]{1,250}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
         r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
         rf"[A-Za-z][\w.-]{{0,60}}(?::\d{{1,6}})?(?=[\s|:-]{{1,4}}[\[(]?{_LEVEL}\b)",
         r"\(\d{1,5}/\d{1,5}\)(?= )",

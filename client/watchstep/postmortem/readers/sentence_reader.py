@@ -43,6 +43,9 @@ _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _ROUNDED = frozenset("kKMB")
+_SOURCE = re.compile(r"\.(?:py|ipynb|c|cc|cpp|cu|h|hpp|rs|go|java|jl|lua)", re.IGNORECASE)
+"""What a file of code ends in, of which a number behind a colon is the line."""
+
 _BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -299,7 +302,9 @@ class _Reader:
             words, separator = words[:-1] or self._context.split(), words[-1]
             words = words[: -1 if words[-1:] and words[-1] in PREPOSITIONS else None]
             self._sentence.stated = True
-        name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
+        place = separator == ":" and _SOURCE.search(words[-1][-6:]) is not None
+        nameless = place or (bool(words) and words[-1] in PREPOSITIONS)
+        name = "" if nameless else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
             self._sentence.pairs.append(Pair(name, token.slot, bool(separator)))
 
@@ -505,6 +510,8 @@ class _Reader:
         cut_name = leftover and len(sentence.pairs) >= 3 and self._after == "|"
         sentence.torn = bool(self._separator) or cut_name
         self._drop()
+        if self._line.text(1) == "|" and not sentence.pairs:
+            self._leading = None  # The index of a table of words, such as a model's layers.
         choose_position(sentence, self._counted, self._leading)
         name_as_known(sentence)
         only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar
