@@ -403,3 +403,24 @@ def test_zeros_at_the_beginning_are_skipped_with_a_word(zeros: int, tmp_path: Pa
     assert [update.step for update in log.updates] == [1, 2, 3, 4, 5]
     assert log.partial
     assert "zeros" in log.notes[0]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "22:12:56.867\tfine-work-03:0\tsome.train:990\tINFO\t",
+        "2025-12-27 22:12:56.867\tnode-7:3\tmy_trainer.loop:12\tWARNING\t",
+        "2025-12-27 22:12:56\thost.example.org\t4711\tINFO\t",
+    ],
+)
+def test_columns_between_tabs_in_front_hide_no_heading(prefix: str, tmp_path: Path) -> None:
+    text = "".join(
+        f"{prefix}[step={n}/900,epoch=0]\n    train/loss={4 - n / 10}\n    optim/lr=0.1\n"
+        for n in range(10, 40, 10)
+    )
+
+    assert [(u.step, u.readings["train/loss"]) for u in updates_of(tmp_path, text)] == [
+        (10, 3),
+        (20, 2),
+        (30, 1),
+    ]

@@ -451,11 +451,11 @@ class ConsoleLines:
             return True
         sentence = plan.sentence
         event = endings.event(bare.strip())
+        resumes = event is None and not plan.row and endings.resumes(bare)
+        self._resumed = self._resumed or resumes
         if event is not None:
             self._ended(event)
-            return True
-        if not plan.row and endings.resumes(bare):
-            self._resumed = True
+        if event is not None or resumes:
             return True
         if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False

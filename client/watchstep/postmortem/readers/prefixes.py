@@ -46,6 +46,8 @@ _PARTS = tuple(
         r"[\[(]?[\w./-]{1,250}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
         r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
         rf"[A-Za-z][\w.-]{{0,60}}(?::\d{{1,6}})?(?=[\s|:-]{{1,4}}[\[(]?{_LEVEL}\b)",
+        # Columns between tabs, such as the host and its rank, as far as that of the level.
+        rf"[\w./:-]{{1,80}}(?=(?:\t[\w./:-]{{1,80}}){{0,3}}\t{_LEVEL}\b)",
         r"\(\d{1,5}/\d{1,5}\)(?= )",
         r"\([A-Za-z_][\w.]{0,60}:\d{1,6}\)",
         r"\[Rank \d{1,5}\]",
