@@ -266,3 +266,16 @@ def test_a_kill_for_memory_is_told_although_the_scheduler_says_cancelled(tmp_pat
 
     assert (examination.verdict, examination.ended) == ("died", "failed")
     assert examination.why() == "The machine ran out of memory"
+
+
+def test_a_loss_that_leapt_in_the_report_before_words_of_nan_is_bad_from_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(
+        "step 1310, loss = 6.65\nstep 1320, loss = 284377.50\nModel diverged with loss = NaN.\n"
+    )
+    examination = examined(path)
+
+    assert (examination.verdict, examination.causes[0].name) == ("diverged", "learning-rate")
+    assert (examination.first_bad_update, examination.last_good_update) == (1320, 1310)

@@ -199,7 +199,8 @@ class LogSummary:
             series = [
                 (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
             ]
-            place = _leaps_at([value for _, value in series])
+            lost = self.lost_at() is not None
+            place = _leaps_at([value for _, value in series], 1 if lost else FEW)
             if place is not None:
                 at = series[place][0]
                 update, before = rows[at], rows[at - 1]
@@ -230,12 +231,17 @@ class LogSummary:
         return self.said_lost[1] if self.said_lost else None
 
 
-def _leaps_at(values: Sequence[float]) -> int | None:
-    """From where on all values are a hundredfold of those before; the last alone needs more."""
+def _leaps_at(values: Sequence[float], few: int) -> int | None:
+    """From where on all values are a hundredfold of those before; the last alone needs more.
+
+    Args:
+        values: Oldest first.
+        few: How many must stand before the last one.
+    """
     least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
     for at in range(len(values) - 1, 0, -1):
         least, largest = min(least, values[at]), largest_until[at - 1]
-        enough = at >= FEW or at <= len(values) - 2
+        enough = at >= few or at <= len(values) - 2
         if enough and 0.0 < LEAP * largest < least < math.inf:
             return at
         if not least > 0.0:

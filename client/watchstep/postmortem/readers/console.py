@@ -32,6 +32,9 @@ _MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
 """Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
 numbers."""
 
+_BEFORE_LOST = 3
+"""Bars of an epoch that tell how it came to a NaN; those of one that went well say nothing new."""
+
 _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 
 _WIPED = 10
@@ -306,7 +309,10 @@ class ConsoleLines:
         at, length = plans.place(sentence.bar, numbers)
         readings = plans.readings(sentence, numbers)
         row = Row(readings, step=self._block_number, line=self._number)
-        if at == length or not all(map(math.isfinite, readings.values())):
+        lost = not all(map(math.isfinite, readings.values()))
+        if at == length or lost:
+            for _, before in list(self._unfinished)[-_BEFORE_LOST:] if lost else ():
+                self._emit_epoch(before)
             self._unfinished.clear()
             if readings:
                 self._emit_epoch(row)
