@@ -509,3 +509,11 @@ def test_an_explosion_comes_before_the_zero_that_hides_it(rules: RuleSet) -> Non
     )
 
     assert first(rules, updates).name == "learning-rate"
+
+
+def test_a_part_of_the_loss_that_is_switched_off_does_not_mean_that_nothing_is_trained(
+    rules: RuleSet,
+) -> None:
+    cause = first(rules, history(lambda at: {"total_loss": falling(at), "l1_loss": 0.0}))
+
+    assert cause.name == NOT_ENOUGH

@@ -24,6 +24,8 @@ of the attempt was good."""
 NONFINITE = "nonfinite"
 """Label `stage` of rules that say that a core reading is not finite: once it is finite again, the
 weights are sound, and nothing has exploded."""
+PASSING = "passing"
+"""Label `stage` of rules about what may pass without harm: once it has, the run is well."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100

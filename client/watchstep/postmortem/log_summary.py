@@ -13,7 +13,7 @@ from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
-from watchstep.core.stages import NONFINITE, STANDSTILL, Mark
+from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -158,11 +158,19 @@ class LogSummary:
         return [name for name in self.names if name in rules.metrics or rules.targets(name)]
 
     def warned(self) -> bool:
-        """Whether a warning or critical alert about a reading fired in the last attempt."""
+        """Whether the last attempt had an alert about a reading that did not merely pass."""
         return any(
-            span.severity != "info" and span.attempt == self.attempts and span.rule not in DEATHS
+            span.severity != "info"
+            and span.attempt == self.attempts
+            and span.rule not in DEATHS
+            and (self.stage_of(span.rule) != PASSING or self.tracker.fires(span.rule))
             for span in self.spans.values()
         )
+
+    def stage_of(self, rule: str) -> str:
+        """The label `stage` of the rule of that name, "" without."""
+        at = self.rules.index.get(rule)
+        return "" if at is None else self.rules.rules[at].labels.get("stage", "")
 
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
@@ -410,8 +418,7 @@ def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
     if len(summary.fired) < MOST_EPISODES:
         summary.fired.append(transition)
         if transition.severity == "critical":
-            at = summary.rules.index.get(transition.rule)
-            stage = "" if at is None else summary.rules.rules[at].labels.get("stage", "")
+            stage = summary.stage_of(transition.rule)
             explodes = stage not in STANDSTILL and stage != NONFINITE
             episode = Episode(transition.rule, transition.action, max(summary.count, 1), explodes)
             summary.critical.append(episode)
