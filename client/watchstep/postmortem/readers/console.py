@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from dataclasses import replace
 
 from watchstep.postmortem.readers import endings, plans, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
-from watchstep.postmortem.readers.counters import numbered_by
-from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Titles
+from watchstep.postmortem.readers.counters import table_number
+from watchstep.postmortem.readers.gathering import BAR, LONGEST_ROW, Bars, Braces, Progress, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.naming import metric_name, whole
+from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence, rsl_name
@@ -41,15 +40,6 @@ _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
 _LONGEST_TEXT = 500
-_ESCAPE = r"(?:\x1b|\^\[|ESC|␛)"
-"""The byte, or what viewers and web pages show in its place."""
-
-_ANSI = re.compile(
-    rf"{_ESCAPE}\[[0-9;?]{{0,40}}[ -/]{{0,4}}[@-~]"
-    rf"|{_ESCAPE}\]\d{{1,4}};[^\x07\x1b\n^]{{0,400}}(?:\x07|\x1b\\|\^G)?"
-    r"|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?"
-)
-_BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
 
 
 class ConsoleLines:
@@ -86,8 +76,9 @@ class ConsoleLines:
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
         self._scales: list[float] = []
         self._last: Row | None = None
-        self._traceback = False
+        self._traceback = self._of_worker = False
         self._margin = ""
+        self._progress = Progress()
         self._failure: dict[str, object] | None = None
         self._resumed = False
         self._named = False
@@ -97,8 +88,7 @@ class ConsoleLines:
     def line(self, text: str, number: int) -> None:
         """Read one line, without its line feed; what it completes waits in `taken`."""
         self._number = number
-        if "\x1b" in text or "^[" in text or "ESC" in text or "␛" in text:
-            text = _ANSI.sub("", text)
+        text = prefixes.without_escapes(text)
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
             return
@@ -126,7 +116,7 @@ class ConsoleLines:
         *records, text = prefixes.records(line)
         for record in records:
             self._unshaped(record, b"")
-        if ("%|" in text or "/? [" in text) and (bar := _BAR.search(text)):
+        if ("%|" in text or "/? [" in text) and (bar := BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
             self._braces.cut()
@@ -218,6 +208,8 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
+        if sentence.position is not None and sentence.epoch is None and not sentence.evaluates:
+            self._progress.passed(*plans.place(sentence.position, numbers))
         if plan.title or sentence.pairs:
             self._titles.passed(plan.title.strip(), indented=plan.indented)
         if sentence.keras:
@@ -420,7 +412,7 @@ class ConsoleLines:
         table, self._table = self._table, {}
         if table:
             self._recognised("sb3_table")
-            number, unit = _table_number(table)
+            number, unit = table_number(table)
             if unit == "step" and self._table_unit == "iteration" and self._last is not None:
                 number = self._last.step
             elif number is not None:
@@ -442,7 +434,7 @@ class ConsoleLines:
         """Note what a line tells of the run's course; whether it tells nothing else."""
         before, _, after = text.partition(endings.TRACEBACK)
         if len(before) < len(text) and not any(map(str.isalpha, after)):  # Else it is quoted.
-            self._traceback, self._margin = True, before
+            self._traceback, self._margin, self._of_worker = True, before, False
             return True
         if self._traceback and text.startswith(self._margin):
             bare = text[len(self._margin) :]
@@ -450,10 +442,15 @@ class ConsoleLines:
             bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
         if self._traceback:
             if bare[:1].isspace() or not bare:
+                self._of_worker = self._of_worker or endings.WORKER in bare
                 return True
             # The first line at the margin names the exception, whatever its class is called.
             self._traceback = False
-            self._ended(endings.event(bare.strip()) or endings.failure(bare.strip()))
+            error = bare.strip()
+            if self._of_worker and self._progress.is_done and endings.loses_parent(error):
+                self._event({"kind": "log", "level": "warning", "text": error[:_LONGEST_TEXT]})
+            else:
+                self._ended(endings.event(error) or endings.failure(error))
             return True
         sentence = plan.sentence
         event = endings.event(bare.strip())
@@ -519,9 +516,3 @@ class ConsoleLines:
         if not self._named:
             self._named = True
             self._log.format = name
-
-
-def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
-    """What a table says about where it stands: the iteration, else the time steps."""
-    key, unit = numbered_by(table, by_epoch=True)
-    return whole(table.get(key)), unit

@@ -118,6 +118,12 @@ def numbered_by(names: Container[str], *, by_epoch: bool = False) -> tuple[str, 
     return next(((name, unit) for name, unit in candidates if name in names), ("", "row"))
 
 
+def table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
+    """What a table says about where it stands: the iteration, else the time steps."""
+    key, unit = numbered_by(table, by_epoch=True)
+    return whole(table.get(key)), unit
+
+
 def epoch_seconds(text: str) -> float | None:
     """An ISO 8601 time as seconds since the epoch (UTC when it names no zone), or None."""
     try:

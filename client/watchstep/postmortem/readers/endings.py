@@ -15,6 +15,10 @@ from watchstep.postmortem.readers.vocabulary import word_lists
 Ending = Literal["failed", "preempted", "interrupted", "finished"]
 
 TRACEBACK = "Traceback (most recent call last)"
+WORKER = "multiprocessing/process.py"
+"""Stands in the traceback of a process that another one has started."""
+
+_PARENT_GONE = ("EOFError", "BrokenPipeError", "ConnectionResetError", "KeyboardInterrupt")
 _LONGEST_TEXT = 500
 
 _WORDS = word_lists("endings.txt")
@@ -112,6 +116,11 @@ def warning(text: str) -> bool:
         return True
     words = set(_WORD.findall(small))
     return bool(words & _WORDS["not finite"]) and bool(words & _WORDS["beside not finite"])
+
+
+def loses_parent(error: str) -> bool:
+    """Whether a worker's last words say no more than that its parent has ended."""
+    return error.startswith(_PARENT_GONE)
 
 
 def resumes(text: str) -> bool:

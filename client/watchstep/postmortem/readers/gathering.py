@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from watchstep.postmortem.readers.logs import Row
@@ -10,6 +11,8 @@ from watchstep.postmortem.readers.vocabulary import EVALUATED
 
 LONGEST_ROW = 20_000
 """Characters of a line that can be a row; a dumped tensor is longer."""
+
+BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
 
 
 class Bars:
@@ -83,6 +86,24 @@ class Bars:
         if "epoch" in first:
             return first["epoch"] == row.readings.get("epoch")
         return all(EVALUATED.match(name) for name in row.readings)
+
+
+class Progress:
+    """Whether a counter that is printed with its end has come there.
+
+    Attributes:
+        is_done: Whether its next report would be the end or lie beyond it.
+    """
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._at = 0
+
+    def passed(self, at: int, length: int | None) -> None:
+        """Take note of a place on the way."""
+        if length:
+            self.is_done = at + max(at - self._at, 0) >= length
+            self._at = at
 
 
 class Braces:

@@ -147,7 +147,7 @@ def head_of(path: Path) -> bytes:
         LogUnreadableError: It cannot be read at all.
     """
     with open_stream(path) as stream:
-        pieces = []
+        pieces: list[bytes] = []
         missing, skipped = HEAD_BYTES, 0
         try:
             while missing > 0 and (piece := stream.read1(missing)):  # type: ignore[attr-defined]

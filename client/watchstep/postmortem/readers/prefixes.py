@@ -1,8 +1,17 @@
-"""What loggers and launchers put in front of a line: clocks, ranks, levels, places in the code."""
+"""What stands about a line's text: colours, clocks, ranks, levels, places in the code."""
 
 from __future__ import annotations
 
 import re
+
+_ESCAPE = r"(?:\x1b|\^\[|ESC|␛)"
+"""The byte, or what viewers and web pages show in its place."""
+
+_ANSI = re.compile(
+    rf"{_ESCAPE}\[[0-9;?]{{0,40}}[ -/]{{0,4}}[@-~]"
+    rf"|{_ESCAPE}\]\d{{1,4}};[^\x07\x1b\n^]{{0,400}}(?:\x07|\x1b\\|\^G)?"
+    r"|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?"
+)
 
 _CLOCK = (
     r"\d{4}[-/]\d\d[-/]\d\d[T ,_]?(?:\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)?"
@@ -63,6 +72,13 @@ _RECORD = re.compile(
 )
 _MOST_PARTS = 24
 _LONGEST = 300
+
+
+def without_escapes(line: str) -> str:
+    """A line without colours and window titles."""
+    if "\x1b" in line or "^[" in line or "ESC" in line or "␛" in line:
+        return _ANSI.sub("", line)
+    return line
 
 
 def length(line: str) -> int:

@@ -31,6 +31,7 @@ from watchstep.postmortem.readers.vocabulary import (
     counter_of,
     is_evaluation,
     is_settings,
+    is_source,
     is_unit,
 )
 
@@ -43,9 +44,6 @@ _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _ROUNDED = frozenset("kKMB")
-_SOURCE = re.compile(r"\.(?:py|ipynb|c|cc|cpp|cu|h|hpp|rs|go|java|jl|lua)", re.IGNORECASE)
-"""What a file of code ends in, of which a number behind a colon is the line."""
-
 _BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -302,9 +300,8 @@ class _Reader:
             words, separator = words[:-1] or self._context.split(), words[-1]
             words = words[: -1 if words[-1:] and words[-1] in PREPOSITIONS else None]
             self._sentence.stated = True
-        place = separator == ":" and _SOURCE.search(words[-1][-6:]) is not None
-        nameless = place or (bool(words) and words[-1] in PREPOSITIONS)
-        name = "" if nameless else self._name(" ".join(words))
+        is_line = separator == ":" and is_source(words[-1])
+        name = "" if is_line or {*words[-1:]} & PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
             self._sentence.pairs.append(Pair(name, token.slot, bool(separator)))
 
