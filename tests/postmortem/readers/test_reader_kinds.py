@@ -424,3 +424,23 @@ def test_columns_between_tabs_in_front_hide_no_heading(prefix: str, tmp_path: Pa
         (20, 2),
         (30, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "bar",
+    [
+        "Epoch {epoch}/9  ━━━━━━━ {at}/40 0:00:01 • 0:00:00 31.81it/s train_loss: {loss}\n",
+        "Epoch {epoch}:  82%|████ | {at}/40 [00:01<00:00, 31.8it/s, v_num=0, train_loss={loss}]\n",
+    ],
+)
+@pytest.mark.parametrize("first", [0, 5])
+def test_lightnings_bar_tells_the_update_although_epochs_before_are_not_in_the_log(
+    bar: str, first: int, tmp_path: Path
+) -> None:
+    text = "".join(
+        bar.format(epoch=epoch, at=at, loss=2.5) for epoch in (first, first + 1) for at in (20, 33)
+    )
+
+    assert [update.step for update in updates_of(tmp_path, text)] == [
+        40 * first + at for at in (20, 33, 60, 73)
+    ]

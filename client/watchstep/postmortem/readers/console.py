@@ -279,6 +279,8 @@ class ConsoleLines:
                 row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
+            if sentence.from_zero and row.epoch is not None and row.length:
+                row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
             if sentence.epoch is None:
                 row.length = None
             if not sentence.evaluates:

@@ -129,6 +129,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
+    sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     row = _is_row(sentence)
     # A row whose names speak, as "number of nan iterations" does, says nothing else.
     speaks = trace or (speaks and not (row or sentence.keras))

@@ -60,6 +60,7 @@ class Sentence:
         keras: Whether it begins with Keras' bar, which then is `bar`.
         stated: Whether it is a sentence in words, such as "loss is nan".
         learning: Whether the position is rsl_rl's `Learning iteration`.
+        from_zero: Whether it is a bar of Lightning's, which counts epochs from 0.
         by_epoch: Whether the position is that of an epoch, for want of any other.
         unit: What the position counts.
     """
@@ -81,7 +82,7 @@ class Sentence:
     keras: bool = False
     stated: bool = False
     learning: bool = False
-
+    from_zero: bool = False
     by_epoch: bool = False
     unit: Unit = "row"
 
