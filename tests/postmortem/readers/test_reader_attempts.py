@@ -146,6 +146,8 @@ SETTINGS = "Namespace(epochs=9, lr=0.1, dropout=0.2, loss_weight=1.0)\n"
         "Valid | epoch {epoch} | 1/3 | loss 1.5\nValid | epoch {epoch} | 2/3 | loss 1.4\n" * 3,
         "Eval: step 1/8 loss 1.5\nEval: step 8/8 loss 1.4\n" * 2,
         "Validation:  50%|##  | 2/4 [00:01<00:02, loss=1.5]\n",
+        # So it does under a title, where its rows look like those of training.
+        "Validation\nTrain | epoch {epoch} | 1/3 | loss 1.5\nTrain | epoch {epoch} | 3/3 | loss 1.4\n",
         # And another pass over the data counts epochs of its own, without a loss of training.
         "infer | epoch 0 | 0/400 | auc 0.8 | acc 0.7\n",
     ],
@@ -177,6 +179,29 @@ def test_rows_of_training_that_go_back_are_a_resume_whatever_stands_between(tmp_
     )
 
     assert [u.attempt for u in updates_of(tmp_path, text) if "loss" in u.readings][-4:] == [2] * 4
+
+
+def test_rows_that_say_in_json_that_they_are_of_an_evaluation_are_no_resume(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    row = '{{"split": "{split}", "step": {n}, "loss": {loss:.3f}}}\n'
+    path.write_text(
+        "".join(
+            row.format(split="train", n=10 * n, loss=3 / n)
+            + row.format(split="valid", n=3, loss=1.5)
+            for n in range(1, 30)
+        )
+    )
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (1, "healthy")
+
+
+def test_a_checkpoint_of_another_model_is_no_resume(tmp_path: Path) -> None:
+    text = "".join(
+        f"step {n} loss 2.5\nloaded checkpoint of opponent (epoch 3)\n" for n in range(9)
+    )
+
+    assert {update.attempt for update in updates_of(tmp_path, text)} == {1}
 
 
 def test_a_bar_without_an_end_does_not_make_the_row_behind_it_an_evaluation(tmp_path: Path) -> None:

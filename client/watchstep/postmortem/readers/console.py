@@ -6,17 +6,17 @@ import math
 from collections import deque
 from dataclasses import replace
 
-from watchstep.postmortem.readers import endings, plans, prefixes
+from watchstep.postmortem.readers import endings, gathering, plans, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
 from watchstep.postmortem.readers.counters import table_number
-from watchstep.postmortem.readers.gathering import BAR, LONGEST_ROW, Bars, Braces, Progress, Titles
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Progress, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
 from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence, rsl_name
 from watchstep.postmortem.readers.tokens import split
-from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
+from watchstep.postmortem.readers.vocabulary import GLOBAL
 
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
@@ -70,7 +70,7 @@ class ConsoleLines:
         self._evaluating = False
         self._learning = False
         self._counts = False
-        self._counted: tuple[int | None, int | None, int | None] | None = None
+        self._counted: gathering.Place | None = None
         self._columns = Columns()
         self._bars = Bars()
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
@@ -116,7 +116,7 @@ class ConsoleLines:
         *records, text = prefixes.records(line)
         for record in records:
             self._unshaped(record, b"")
-        if ("%|" in text or "/? [" in text) and (bar := BAR.search(text)):
+        if ("%|" in text or "/? [" in text) and (bar := gathering.BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
             self._braces.cut()
@@ -283,7 +283,7 @@ class ConsoleLines:
                 row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
             if sentence.epoch is None:
                 row.length = None
-            if not sentence.evaluates:
+            if not (sentence.evaluates or self._titles.cover(row, self._counted)):
                 self._counted = row.step, row.epoch, row.length
             return unit
         row.length = None
@@ -343,10 +343,7 @@ class ConsoleLines:
         if self._learning:
             readings = {rsl_name(name): value for name, value in readings.items()}
         if self._evaluating:
-            readings = {
-                name if EVALUATED.match(name) else f"val_{name}": value
-                for name, value in readings.items()
-            }
+            readings = gathering.evaluated(readings)
         readings = self._titles.told_apart(readings, self._block)
         if any(name in self._block for name in readings):
             self._flush_block(repeated=True)
@@ -495,6 +492,7 @@ class ConsoleLines:
         self._flush()
         self._emit_scales()
         self._failure = event if event["kind"] == "failed" else None
+        self._titles.evaluates = False
         self._event(event)
 
     def _event(self, event: dict[str, object]) -> None:

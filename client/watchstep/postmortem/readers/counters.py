@@ -24,8 +24,9 @@ _STEPS = (
 )
 _NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")
-_EVALUATIONS = ("val", "test", "eval", "valid")
-"""What a row's "mode" is in the JSON logs of mmdetection and its kin when it is no training."""
+_EVALUATIONS = ("val", "test", "eval", "valid", "validation", "dev")
+_PARTS = ("mode", "split", "phase", "stage", "subset")
+"""Keys of JSON logs under which a row says what it is about, and what it says if not training."""
 _NULLED = re.compile(r"loss|grad_?norm", re.IGNORECASE)
 _ENOUGH_ROWS = 3
 _FRACTION = "global_step/max_steps"
@@ -74,7 +75,7 @@ class Counter:
         if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
         row = Row(readings, step=whole(value), time=_clock(readings, raw))
-        if raw.get("mode") in _EVALUATIONS:
+        if any(raw.get(key) in _EVALUATIONS for key in _PARTS):
             # It counts the batches of the evaluation, which say nothing about training.
             row.readings = {f"val_{name}": reading for name, reading in readings.items()}
             row.step = self._last
