@@ -147,7 +147,7 @@ SETTINGS = "Namespace(epochs=9, lr=0.1, dropout=0.2, loss_weight=1.0)\n"
         "Eval: step 1/8 loss 1.5\nEval: step 8/8 loss 1.4\n" * 2,
         "Validation:  50%|##  | 2/4 [00:01<00:02, loss=1.5]\n",
         # So it does under a title, where its rows look like those of training.
-        "Validation\nTrain | epoch {epoch} | 1/3 | loss 1.5\nTrain | epoch {epoch} | 3/3 | loss 1.4\n",
+        "Eval\nTrain | epoch {epoch} | 1/3 | loss 1.5\nTrain | epoch {epoch} | 3/3 | loss 1\n",
         # And another pass over the data counts epochs of its own, without a loss of training.
         "infer | epoch 0 | 0/400 | auc 0.8 | acc 0.7\n",
     ],
