@@ -208,7 +208,7 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
-        if sentence.position is not None and sentence.epoch is None and not sentence.evaluates:
+        if sentence.has_end and sentence.position is not None:
             self._progress.passed(*plans.place(sentence.position, numbers))
         if plan.title or sentence.pairs:
             self._titles.passed(plan.title.strip(), indented=plan.indented)

@@ -250,7 +250,10 @@ class Joiner:
         """Take the next row; the update before it, where this row is none of it."""
         kind = _kind(tuple(row.readings))
         pending, last = self._pending, self._last.get((row.rank, kind))
-        trained = max((at for (_, other), at in self._last.items() if other > kind), default=None)
+        trained = None
+        if kind != _LOSS:
+            above = (at for (_, other), at in self._last.items() if other > kind)
+            trained = max(above, default=None)
         if kind == _EVALUATION and trained is not None:
             last = None
             if row.epoch is not None:
