@@ -532,3 +532,41 @@ def test_rules_made_for_another_kind_of_training_do_not_hide_the_loss() -> None:
     updates = history(lambda at: {"train/loss": falling(at) if at < 60 else 0.0, "lr": 1e-3})
 
     assert first(load(["ppo", "generic"]), updates).name == "nothing-trained"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "event"),
+    [
+        # In the loss or in the gradient, and lost in readings or in words.
+        ("train/loss", [2.0] * 20 + [900.0, 4e6, NAN], None),
+        ("train/loss", [6.7, 2.8e5], {"kind": "failed", "error": "NaN loss during training"}),
+        ("train/grad_norm", [3.1, 2.9, 41.5], {"kind": "failed", "error": "loss became NaN"}),
+    ],
+)
+def test_what_leaps_right_before_the_numbers_are_lost_is_an_explosion(
+    name: str, values: Sequence[float], event: Mapping[str, str] | None, rules: RuleSet
+) -> None:
+    def readings(at: int) -> Readings:
+        return {"train/loss": 2.0, name: values[at - 1]}
+
+    cause = first(rules, history(readings, len(values), event=event))
+
+    assert cause.name == "learning-rate"
+    assert "right before the numbers were lost" in " ".join(cause.evidence)
+
+
+def test_an_explosion_comes_before_the_zero_that_hides_it(rules: RuleSet) -> None:
+    losses, norms = [9e6, 6e10, 0.0, 0.0, 0.0], [8e4, NAN, NAN, NAN, NAN]
+    updates = history(
+        lambda at: {"train/loss": losses[at - 1], "train/grad_norm": norms[at - 1]}, len(losses)
+    )
+
+    assert first(rules, updates).name == "learning-rate"
+
+
+def test_a_part_of_the_loss_that_is_switched_off_does_not_mean_that_nothing_is_trained(
+    rules: RuleSet,
+) -> None:
+    cause = first(rules, history(lambda at: {"total_loss": falling(at), "l1_loss": 0.0}))
+
+    assert cause.name == NOT_ENOUGH

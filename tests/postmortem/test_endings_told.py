@@ -142,3 +142,26 @@ def test_a_log_that_ends_in_a_hang_is_not_healthy_and_one_that_goes_on_is() -> N
 
     assert verdict == ("died", "the trainer hung: no update for 192.6 s, in acquire (train.py:9)")
     assert verdict_of(fold(load(["auto"]), [*updates, stands, goes_on]))[0] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("last", "frame", "error", "verdict"),
+    [
+        (1900, "/usr/lib/python3.10/multiprocessing/process.py", "EOFError", "healthy"),
+        (2000, "/usr/lib/python3.10/multiprocessing/process.py", "BrokenPipeError: x", "healthy"),
+        # In the middle it tells that the trainer is gone, and other errors are errors.
+        (1000, "/usr/lib/python3.10/multiprocessing/process.py", "EOFError", "died"),
+        (2000, "/usr/lib/python3.10/multiprocessing/process.py", "ValueError: x", "died"),
+        (2000, "train.py", "EOFError", "died"),
+    ],
+)
+def test_a_worker_that_loses_its_parent_after_the_last_step_is_no_death(
+    last: int, frame: str, error: str, verdict: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(
+        "".join(f"Step {n}/2000: loss {3 - n / 900:.3f} lr 0.1\n" for n in range(0, last + 1, 100))
+        + f'Traceback (most recent call last):\n  File "{frame}", line 314, in run\n{error}\n'
+    )
+
+    assert examined(path).verdict == verdict

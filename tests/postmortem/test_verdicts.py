@@ -98,7 +98,7 @@ def test_a_run_that_never_learnt_has_not_exploded_and_was_never_good(tmp_path: P
     examination = examined(run_of(tmp_path / "idle.jsonl", rows))
 
     assert examination.verdict == "suspicious"
-    assert "nothing is learnt" in examination.verdict_because
+    assert "Nothing has been learnt since the start" in examination.verdict_because
     assert {span.severity for span in examination.alerts} == {"warning", "critical"}
     assert (examination.first_bad_update, examination.last_good_update) == (1, None)
 
@@ -266,3 +266,41 @@ def test_a_kill_for_memory_is_told_although_the_scheduler_says_cancelled(tmp_pat
 
     assert (examination.verdict, examination.ended) == ("died", "failed")
     assert examination.why() == "The machine ran out of memory"
+
+
+def test_a_loss_that_leapt_in_the_report_before_words_of_nan_is_bad_from_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(
+        "step 1310, loss = 6.65\nstep 1320, loss = 284377.50\nModel diverged with loss = NaN.\n"
+    )
+    examination = examined(path)
+
+    assert (examination.verdict, examination.causes[0].name) == ("diverged", "learning-rate")
+    assert (examination.first_bad_update, examination.last_good_update) == (1320, 1310)
+
+
+def test_spikes_of_the_gradient_that_passed_leave_a_run_healthy(tmp_path: Path) -> None:
+    def rows(*spikes: int) -> list[dict[str, float]]:
+        return [
+            {"loss": 3 - 0.02 * n, "grad_norm": 90.0 if n in spikes else 2 + 0.1 * (n % 5)}
+            for n in range(100)
+        ]
+
+    passed = examined(run_of(tmp_path / "a.jsonl", rows(60, 64)))
+    at_the_end = examined(run_of(tmp_path / "b.jsonl", rows(94, 98)))
+
+    assert "GradientSpikesRepeat" in {alert.rule for alert in passed.alerts}
+    assert (passed.verdict, passed.first_bad_update) == ("healthy", None)
+    assert at_the_end.verdict == "suspicious"
+
+
+def test_what_an_earlier_attempt_died_of_is_not_why_the_last_one_is_well(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    rows = "".join(f"step {n}: loss {3 - n / 30:.3f} lr 0.1\n" for n in range(1, 60))
+    error = "Traceback (most recent call last):\n  File 'a.py', line 1\nKeyError: 'x'\n"
+    path.write_text(rows[: len(rows) // 2] + error + rows)
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict, examination.why()) == (2, "healthy", "")

@@ -201,8 +201,8 @@ _KNOWN = frozenset().union(
 _PATH = re.compile(r"[/:]+")
 _PIECE = re.compile(r"[A-Za-z]+[0-9]*")
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
-_REPEATED_AS_BEST = frozenset({"loss", "eval_loss", "eval_score"})
-"""Roles in which the best so far, which repeats until a better one comes, is no measurement."""
+_BEST_SO_FAR: Mapping[Role, str] = {"loss": "min", "eval_loss": "min", "eval_score": "max"}
+"""Roles in which the best so far, which repeats, is no measurement; and how such names begin."""
 _LONGEST_COMPOUND = 24
 """Letters of the longest word that is taken apart, so that a name costs linear time."""
 
@@ -232,9 +232,9 @@ def role_of(name: str, family: str = "") -> Role:
         return "unknown"  # a GPU's temperature, the memory's use
     refine = _REFINED.get(quantity)
     role = refine(context) if refine else _AS_NAMED[quantity]
-    if role in _REPEATED_AS_BEST and any("best" in segment for segment in path):
-        return "unknown"
-    return role
+    begins = path[-1][0] if path and len(path[-1]) > 1 else ""
+    is_best = begins == _BEST_SO_FAR.get(role) or any("best" in segment for segment in path)
+    return "unknown" if role in _BEST_SO_FAR and is_best else role
 
 
 def is_core(name: str, role: str) -> bool:

@@ -18,11 +18,14 @@ EXPLOSION_UPDATES = 5
 """An explosion that has lasted this long is aftermath: the seed document's downstream effects
 set in 5 updates after it."""
 STANDSTILL = frozenset({"standstill", "unlearnt"})
-"""Labels `stage` of rules that say that nothing is learnt any more, or ever was. No number of such
-a run has exploded, however critical it is to know of; of the second kind no update was good."""
+"""Labels `stage` of rules that say that nothing is learnt any more, or ever was in this attempt. No
+number of such a run has exploded, however critical it is to know of; of the second kind no update
+of the attempt was good."""
 NONFINITE = "nonfinite"
 """Label `stage` of rules that say that a core reading is not finite: once it is finite again, the
 weights are sound, and nothing has exploded."""
+PASSING = "passing"
+"""Label `stage` of rules about what may pass without harm: once it has, the run is well."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100

@@ -114,7 +114,7 @@ class Examination:
             return f"{self.causes[0].title} ({self.causes[0].confidence:.0%})"
         for severity in ("critical", "warning"):
             for alert in self.alerts:
-                if alert.severity == severity:
+                if alert.severity == severity and alert.attempt == self.attempts:
                     return in_words(alert, self.rule_set)
         return self.failure or ""
 

@@ -13,7 +13,7 @@ from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
-from watchstep.core.stages import NONFINITE, STANDSTILL, Mark
+from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -158,11 +158,19 @@ class LogSummary:
         return [name for name in self.names if name in rules.metrics or rules.targets(name)]
 
     def warned(self) -> bool:
-        """Whether a warning or critical alert about a reading fired in the last attempt."""
+        """Whether the last attempt had an alert about a reading that did not merely pass."""
         return any(
-            span.severity != "info" and span.attempt == self.attempts and span.rule not in DEATHS
+            span.severity != "info"
+            and span.attempt == self.attempts
+            and span.rule not in DEATHS
+            and (self.stage_of(span.rule) != PASSING or self.tracker.fires(span.rule))
             for span in self.spans.values()
         )
+
+    def stage_of(self, rule: str) -> str:
+        """The label `stage` of the rule of that name, "" without."""
+        at = self.rules.index.get(rule)
+        return "" if at is None else self.rules.rules[at].labels.get("stage", "")
 
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
@@ -199,7 +207,8 @@ class LogSummary:
             series = [
                 (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
             ]
-            place = _leaps_at([value for _, value in series])
+            lost = self.lost_at() is not None
+            place = _leaps_at([value for _, value in series], 1 if lost else FEW)
             if place is not None:
                 at = series[place][0]
                 update, before = rows[at], rows[at - 1]
@@ -230,12 +239,17 @@ class LogSummary:
         return self.said_lost[1] if self.said_lost else None
 
 
-def _leaps_at(values: Sequence[float]) -> int | None:
-    """From where on all values are a hundredfold of those before; the last alone needs more."""
+def _leaps_at(values: Sequence[float], few: int) -> int | None:
+    """From where on all values are a hundredfold of those before; the last alone needs more.
+
+    Args:
+        values: Oldest first.
+        few: How many must stand before the last one.
+    """
     least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
     for at in range(len(values) - 1, 0, -1):
         least, largest = min(least, values[at]), largest_until[at - 1]
-        enough = at >= FEW or at <= len(values) - 2
+        enough = at >= few or at <= len(values) - 2
         if enough and 0.0 < LEAP * largest < least < math.inf:
             return at
         if not least > 0.0:
@@ -259,6 +273,7 @@ def fold(
         if update.attempt > summary.attempts:
             if _starts_over(summary, update):
                 state, summary.tracker = State(rules), _tracker(rules)
+                summary.history.clear()
             _begin_attempt(summary, update.attempt)
         state, transitions = step(rules, state, update)
         _count(summary, update)
@@ -288,12 +303,15 @@ def _tracker(rules: RuleSet) -> HealthTracker:
 
 
 def _starts_over(summary: LogSummary, update: Update) -> bool:
-    """Whether a run that went wrong was begun anew from its first number, and not resumed.
+    """Whether a run was begun anew from its first number, and not resumed.
 
-    What it was like before then is no measure of it.
+    What it was like before then is no measure of it. Where numbers do not begin at 0 or 1, or at
+    the first report, the first one may be that of a checkpoint.
     """
     if summary.first is None or update.step > summary.first:
         return False
+    if update.step <= max(summary.stride, 1):
+        return True
     return summary.failure is not None or summary.health in ("exploded", "diverged")
 
 
@@ -400,8 +418,7 @@ def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
     if len(summary.fired) < MOST_EPISODES:
         summary.fired.append(transition)
         if transition.severity == "critical":
-            at = summary.rules.index.get(transition.rule)
-            stage = "" if at is None else summary.rules.rules[at].labels.get("stage", "")
+            stage = summary.stage_of(transition.rule)
             explodes = stage not in STANDSTILL and stage != NONFINITE
             episode = Episode(transition.rule, transition.action, max(summary.count, 1), explodes)
             summary.critical.append(episode)

@@ -113,7 +113,7 @@ def _not_exploded(episode: Episode, summary: LogSummary, unit: str) -> str:
         return f"a core reading was not finite {began}and is finite again"
     if episode.explodes:
         return f"{episode.rule} fired {began}and the level has come back since"
-    return f"{episode.rule} fired: nothing is learnt"
+    return in_words(spans[0], summary.rules) if spans else f"{episode.rule} fired"
 
 
 def _suspicious_because(summary: LogSummary, unit: str) -> str:

@@ -130,3 +130,138 @@ def test_a_log_that_begins_in_the_trouble_does_not_send_to_the_beginning(
     path.write_text("".join(f"step {n} loss nan\n" for n in range(first, first + 4)))
 
     assert any(line.startswith(f"Go back to: {where}") for line in headline(examined(path)))
+
+
+TRAINED = "Train | epoch {epoch} | {at}/400 | loss {loss:.3f} | lr 0.1\n"
+SETTINGS = "Namespace(epochs=9, lr=0.1, dropout=0.2, loss_weight=1.0)\n"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        # What an epoch comes to, by the epoch's number.
+        "| end of epoch {epoch} | time: 9.5s | valid loss 1.5 | valid ppl 4.48\n",
+        "Train Summary | Epoch {epoch} | loss=0.5 | lr=0.1\n",
+        # An evaluation counts its own batches, several times over where it has several parts.
+        "Valid | epoch {epoch} | 1/3 | loss 1.5\nValid | epoch {epoch} | 2/3 | loss 1.4\n" * 3,
+        "Eval: step 1/8 loss 1.5\nEval: step 8/8 loss 1.4\n" * 2,
+        "Validation:  50%|##  | 2/4 [00:01<00:02, loss=1.5]\n",
+        # So it does under a title, where its rows look like those of training.
+        "Eval\nTrain | epoch {epoch} | 1/3 | loss 1.5\nTrain | epoch {epoch} | 3/3 | loss 1\n",
+        # And another pass over the data counts epochs of its own, without a loss of training.
+        "infer | epoch 0 | 0/400 | auc 0.8 | acc 0.7\n",
+    ],
+)
+def test_what_counts_for_itself_between_the_rows_of_training_is_no_resume(
+    between: str, tmp_path: Path
+) -> None:
+    text = SETTINGS + "".join(
+        TRAINED.format(epoch=epoch, at=at, loss=3 / (epoch + at / 400))
+        + (between.format(epoch=epoch) if at == 400 else "")
+        for epoch in range(1, 5)
+        for at in range(100, 401, 100)
+    )
+    path = tmp_path / "out.log"
+    path.write_text(text)
+    updates = updates_of(tmp_path, text)
+    trained = [update.step for update in updates if "loss" in update.readings]
+
+    assert {update.attempt for update in updates} == {1}
+    assert sorted(set(trained)) == list(range(100, 1601, 100))
+    assert examined(path).verdict == "healthy"
+
+
+def test_rows_of_training_that_go_back_are_a_resume_whatever_stands_between(tmp_path: Path) -> None:
+    text = "".join(
+        TRAINED.format(epoch=epoch, at=at, loss=3 / epoch) + "Valid | epoch 1 | 1/3 | loss 1.5\n"
+        for epoch in (1, 2, 3, 2, 3)
+        for at in (200, 400)
+    )
+
+    assert [u.attempt for u in updates_of(tmp_path, text) if "loss" in u.readings][-4:] == [2] * 4
+
+
+def test_rows_that_say_in_json_that_they_are_of_an_evaluation_are_no_resume(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    row = '{{"split": "{split}", "step": {n}, "loss": {loss:.3f}}}\n'
+    path.write_text(
+        "".join(
+            row.format(split="train", n=10 * n, loss=3 / n)
+            + row.format(split="valid", n=3, loss=1.5)
+            for n in range(1, 30)
+        )
+    )
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (1, "healthy")
+
+
+def test_a_checkpoint_of_another_model_is_no_resume(tmp_path: Path) -> None:
+    text = "".join(
+        f"step {n} loss 2.5\nloaded checkpoint of opponent (epoch 3)\n" for n in range(9)
+    )
+
+    assert {update.attempt for update in updates_of(tmp_path, text)} == {1}
+
+
+def test_a_bar_without_an_end_does_not_make_the_row_behind_it_an_evaluation(tmp_path: Path) -> None:
+    bar = "Validation: |          | 0/? [00:00<?, ?it/s]"
+    updates = updates_of(tmp_path, "".join(f"{bar}Epoch {n}: loss 2.5 acc 0.5\n" for n in range(4)))
+
+    assert [(u.step, u.readings["loss"]) for u in updates] == [(n, 2.5) for n in range(4)]
+
+
+EPOCH = "Train Epoch: {epoch} [{at}/6400 (10%)]\tLoss: {loss:.6f}\n"
+WORDS = "=> loaded checkpoint 'ckpt/checkpoint.pth.tar' (epoch 4)\n"
+
+
+def epochs(first: int, last: int, loss_at: float) -> str:
+    return "".join(
+        EPOCH.format(epoch=epoch, at=at, loss=loss_at / (epoch - first + at / 6400 + 1))
+        for epoch in range(first, last + 1)
+        for at in range(0, 6400, 640)
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [WORDS, "Resuming from checkpoint-4\n", "INFO: Continuing training from epoch 5\n"]
+)
+def test_words_of_a_resume_begin_an_attempt_and_a_loss_at_its_start_was_lost_there(
+    words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(epochs(1, 4, 2.3) + words + epochs(5, 7, 2.3))
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (2, "suspicious")
+    assert (examination.first_bad_update, examination.last_good_update) == (
+        4 * 6400,
+        4 * 6400 - 640,
+    )
+    assert examination.causes[0].name == "lost-at-resume"
+
+
+@pytest.mark.parametrize("first", [0, 1, 50])
+def test_a_count_that_goes_back_to_its_beginning_is_a_run_begun_anew(
+    first: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.csv"
+    row = "{n},{loss:.4f}\n"
+    table = "".join(
+        row.format(n=first + at * max(first, 1), loss=2 / (1 + at / 5)) for at in range(40)
+    )
+    path.write_text(f"step,loss\n{table}step,loss\n{table}")
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (2, "healthy")
+
+
+def test_a_count_that_goes_back_to_where_the_log_began_may_be_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    attempts = [
+        "".join(f"step {n} | loss {top / (1 + n / 50 - 100):.4f}\n" for n in range(5000, 5400, 10))
+        for top in (2, 9)
+    ]
+    path.write_text("".join(attempts))
+
+    assert "LossLostAtResume" in {alert.rule for alert in examined(path).alerts}

@@ -572,3 +572,15 @@ def test_a_loss_scale_whose_digits_are_damaged_is_read_as_far_as_it_goes(tmp_pat
     _, updates = console(tmp_path, f"step 1 loss 2\n{words}\nstep 2 loss 1\n")
 
     assert updates[-1].readings == {"loss": 1, "loss_scale": 1.5}
+
+
+def test_bars_of_an_epoch_tell_how_it_came_to_a_nan(tmp_path: Path) -> None:
+    bar = " {at}/20 \u2501\u2501\u2501\u2501 1s 9ms/step - loss: {loss} - mae: 1.5\r"
+    losses = ["2.5", "2.4", "16335.5", "2.4e7", "1e22", "inf", "nan"]
+    text = "Epoch 1/9\n" + "".join(bar.format(at=n, loss=loss) for n, loss in enumerate(losses, 1))
+
+    _, updates = console(tmp_path, text + "\n")
+
+    shown = [update.readings["loss"] for update in updates]
+    assert shown[:4] == [16335.5, 2.4e7, 1e22, math.inf]
+    assert {(update.attempt, update.step) for update in updates} == {(1, 1)}

@@ -342,3 +342,105 @@ def test_last_words_end_a_run_as_they_say(words: str, kind: str | None, tmp_path
 def test_a_running_best_is_no_evaluation(name: str) -> None:
     assert role_of(name) == "unknown"
     assert role_of(name.replace("best_", "")) in {"eval_loss", "eval_score"}
+
+
+STEPS = "".join(f"step {n}: loss {3 - n / 10:.1f} lr 0.1\n" for n in range(1, 6))
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        # Window titles and colours, as bytes or as viewers show them.
+        "\x1b]2;70/6000: loss=9.5 hours left=717.2\x07\n",
+        "ESC]0;70/6000: loss=9.5 hours left=717.2^G\n",
+        "^[]2;70/6000: loss=9.5 hours left=717.2^G\n",
+        # Places in code, after a bar too.
+        "/a" * 60 + "/lib/python3.11/reward_trainer.py:105: FutureWarning: x.ndim == 1\n",
+        "  1%|1  | 9/1400 [00:10<00:50]/opt/reward_loss.py:256: UserWarning: x\n",
+        "[W a.cpp:3] Warning: x (Triggered internally at ../aten/loss/Shape.cpp:3614.)\n",
+        "Namespace(epochs=9, lr=0.1, dropout=0.2, kl_loss=1.0)\n",
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_what_is_no_reading_makes_no_row(stray: str, before: bool, tmp_path: Path) -> None:
+    updates = updates_of(tmp_path, stray + STEPS if before else STEPS + stray)
+
+    assert [(u.step, u.readings["loss"]) for u in updates if u.readings] == [
+        (n, pytest.approx(3 - n / 10)) for n in range(1, 6)
+    ]
+
+
+def test_a_table_of_a_models_layers_numbers_nothing(tmp_path: Path) -> None:
+    layers = "  | Name | Type | Params\n---------------\n0 | encoder | Encoder | 4.8 M\n"
+    layers += "1 | rec_loss_fn | SmoothL1Loss | 0\n---------------\n16.1 M  Trainable params\n"
+    blocks = "".join(f"Epoch {n}\nloss: {3 - n}\nacc: 0.5\n" for n in range(3))
+    rows = "".join(f"Epoch {n}: loss {3 - n} acc 0.5\n" for n in range(3))
+
+    for epochs in (blocks, rows):
+        assert [u.step for u in updates_of(tmp_path, layers + epochs)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "learning_rate: 2.0e-5\nwarmup_ratio: 0.0\nmax_grad_norm: 0.0\nbatch_size: 4\n",
+        "target_kl: 0.01\nloss_weight: 1.0\nseed: 3\n",
+        "num_train_epochs: 3\nbatch_size: 8\nentropy: 0.01\n",
+    ],
+)
+def test_settings_behind_the_rows_are_no_row(settings: str, tmp_path: Path) -> None:
+    rows = "".join(f"{{'loss': {3 - n}, 'grad_norm': 0.5, 'epoch': 0.{n}}}\n" for n in range(3))
+
+    assert [u.readings["loss"] for u in updates_of(tmp_path, rows + settings)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("zeros", [4, 70_000])
+def test_zeros_at_the_beginning_are_skipped_with_a_word(zeros: int, tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    path.write_bytes(bytes(zeros) + STEPS.encode())
+    (log,) = open_logs([path])
+
+    assert [update.step for update in log.updates] == [1, 2, 3, 4, 5]
+    assert log.partial
+    assert "zeros" in log.notes[0]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "22:12:56.867\tfine-work-03:0\tsome.train:990\tINFO\t",
+        "2025-12-27 22:12:56.867\tnode-7:3\tmy_trainer.loop:12\tWARNING\t",
+        "2025-12-27 22:12:56\thost.example.org\t4711\tINFO\t",
+    ],
+)
+def test_columns_between_tabs_in_front_hide_no_heading(prefix: str, tmp_path: Path) -> None:
+    text = "".join(
+        f"{prefix}[step={n}/900,epoch=0]\n    train/loss={4 - n / 10}\n    optim/lr=0.1\n"
+        for n in range(10, 40, 10)
+    )
+
+    assert [(u.step, u.readings["train/loss"]) for u in updates_of(tmp_path, text)] == [
+        (10, 3),
+        (20, 2),
+        (30, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bar",
+    [
+        "Epoch {epoch}/9  ━━━━━━━ {at}/40 0:00:01 • 0:00:00 31.81it/s train_loss: {loss}\n",
+        "Epoch {epoch}:  82%|████ | {at}/40 [00:01<00:00, 31.8it/s, v_num=0, train_loss={loss}]\n",
+    ],
+)
+@pytest.mark.parametrize("first", [0, 5])
+def test_lightnings_bar_tells_the_update_although_epochs_before_are_not_in_the_log(
+    bar: str, first: int, tmp_path: Path
+) -> None:
+    text = "".join(
+        bar.format(epoch=epoch, at=at, loss=2.5) for epoch in (first, first + 1) for at in (20, 33)
+    )
+
+    assert [update.step for update in updates_of(tmp_path, text)] == [
+        40 * first + at for at in (20, 33, 60, 73)
+    ]

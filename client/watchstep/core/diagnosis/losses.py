@@ -323,11 +323,15 @@ def _unmoved(columns: Columns) -> Signs:
 
 
 def _zero(columns: Columns) -> Signs:
-    for name in columns.of_role("loss"):
+    names = columns.of_role("loss")
+    one_is_not = any(columns.last(name, 1) not in ([], [0.0]) for name in names)
+    for name in names:
         points = columns.finite(name)
         zeros = repeats(points, 3)
         if not zeros or points[-1][1] != 0.0:
             continue
+        if zeros == len(points) and one_is_not:
+            continue  # A part that is switched off.
         before = [abs(value) for _, value in points[:-zeros]]
         text = f"{name} is exactly 0 from {columns.where(points[-zeros][0])} on"
         if not before:

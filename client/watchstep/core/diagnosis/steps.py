@@ -29,6 +29,8 @@ ASTRONOMIC = 1e6
 """No batch and no step does that to a loss; one giant weight does."""
 SUDDEN = 5
 """Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
+LEAPT, LEAPT_WITHIN = 10.0, 2
+"""Times all reports before, in one of the last few before the numbers were lost: an explosion."""
 LEAST_CALM = 3
 """Reports before a NaN that show a level at all."""
 UNREST = frozenset(
@@ -57,9 +59,14 @@ def step_signs(columns: Columns, seen: Signs) -> Signs:
     signs = policy_signs(columns)
     signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
     signs |= _hidden(columns)
+    ending = _ending(columns, seen | signs)
+    leapt = _leapt_before_lost(columns, signs | ending)
+    if leapt:
+        signs.pop("nonfinite_out_of_nothing", None)
+    signs |= leapt
     if "all_finite" in signs and "gradient_nonfinite" in signs:
         signs["all_finite"] = f"but for gradients, {signs['all_finite']}"
-    return signs | _ending(columns, seen | signs)
+    return signs | ending
 
 
 def _spike(columns: Columns) -> Signs:
@@ -140,9 +147,9 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             continue
         jump = leap(points, factor)
         sizes = [abs(value) for _, value in points]
-        calm = median(sizes[-30:-SUDDEN] or sizes)
+        calm = median(sizes[-30:-SUDDEN] or sizes[:-1] or sizes)
         late = max(sizes[-SUDDEN:])
-        still = len(sizes) >= 3 and sizes[-2] < 5.0 * calm
+        still = len(sizes) >= 3 and sizes[-2] < 5.0 * min(calm, max(sizes[:-2]))
         if still and sizes[-1] > ASTRONOMIC * max(sizes[-2], calm, 1e-12):
             signs["astronomic_before_nonfinite"] = (
                 f"{metric} had leapt from {sizes[-2]:.4g} to {sizes[-1]:.4g} in one report"
@@ -165,6 +172,37 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
                 f" {columns.where(row)}"
             )
     return signs
+
+
+def _leapt_before_lost(columns: Columns, seen: Signs) -> Signs:
+    """Whether a loss or a gradient leapt in the last reports before the numbers were lost."""
+    lost = _lost_at(columns, seen)
+    if lost is None or columns.family != "supervised" or "astronomic_before_nonfinite" in seen:
+        return {}
+    for metric in (*columns.core, *GRADIENTS, *columns.of_role("grad_norm")):
+        points = [(row, abs(value)) for row, value in columns.finite(metric) if row < lost]
+        for last in range(1, min(LEAPT_WITHIN, len(points) - 1) + 1):
+            highest = max(size for _, size in points[:-last])
+            row, size = points[-last]
+            if 0.0 < LEAPT * highest < size:
+                return {
+                    "leapt_before_lost": (
+                        f"{columns.name(metric)} had leapt from at most {highest:.4g} to"
+                        f" {size:.4g} at {columns.where(row)}, right before the numbers were lost"
+                    )
+                }
+    return {}
+
+
+def _lost_at(columns: Columns, seen: Signs) -> int | None:
+    """The row at which the numbers were lost, by readings, by a loss of 0 or by last words."""
+    first = columns.nonfinite()
+    if first is not None:
+        return first[0]
+    if "loss_hidden" in seen:
+        losses = columns.column(LOSS)
+        return next(row for row, loss in enumerate(losses) if loss == 0.0)
+    return len(columns) if "died_of_nan" in seen else None
 
 
 def _rollout(columns: Columns, row: int, metric: str) -> Signs:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from dataclasses import replace
 
-from watchstep.postmortem.readers import endings, plans, prefixes
+from watchstep.postmortem.readers import endings, gathering, plans, prefixes
 from watchstep.postmortem.readers.columns import SIDES, Columns
-from watchstep.postmortem.readers.counters import numbered_by
-from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Titles
+from watchstep.postmortem.readers.counters import table_number
+from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Progress, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.naming import metric_name, whole
+from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence, rsl_name
 from watchstep.postmortem.readers.tokens import split
-from watchstep.postmortem.readers.vocabulary import EVALUATED, GLOBAL
+from watchstep.postmortem.readers.vocabulary import GLOBAL
 
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
@@ -32,14 +31,15 @@ _MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
 """Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
 numbers."""
 
+_BEFORE_LOST = 3
+"""Bars of an epoch that tell how it came to a NaN; those of one that went well say nothing new."""
+
 _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 
 _WIPED = 10
 """Blanks with which a progress bar is wiped out; shorter ones are spaces between lines."""
 
 _LONGEST_TEXT = 500
-_ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
-_BAR = re.compile(r"\d{1,3}%\|[^|]{0,400}\|\s{0,9}\d{1,12}/\d{1,12} \[[^\]]{0,400}\]")
 
 
 class ConsoleLines:
@@ -70,14 +70,17 @@ class ConsoleLines:
         self._evaluating = False
         self._learning = False
         self._counts = False
+        self._counted: gathering.Place | None = None
         self._columns = Columns()
         self._bars = Bars()
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
         self._scales: list[float] = []
         self._last: Row | None = None
-        self._traceback = False
+        self._traceback = self._of_worker = False
         self._margin = ""
+        self._progress = Progress()
         self._failure: dict[str, object] | None = None
+        self._resumed = False
         self._named = False
         self._rank = ""
         self._braces = Braces()
@@ -85,8 +88,7 @@ class ConsoleLines:
     def line(self, text: str, number: int) -> None:
         """Read one line, without its line feed; what it completes waits in `taken`."""
         self._number = number
-        if "\x1b" in text:
-            text = _ANSI.sub("", text)
+        text = prefixes.without_escapes(text)
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
             return
@@ -114,7 +116,7 @@ class ConsoleLines:
         *records, text = prefixes.records(line)
         for record in records:
             self._unshaped(record, b"")
-        if "%|" in text and (bar := _BAR.search(text)):
+        if ("%|" in text or "/? [" in text) and (bar := gathering.BAR.search(text)):
             # Two streams in one file: what follows a bar may be the end of a row it cut in two.
             self._joined(text[: bar.end()], mask if text[bar.end() :].isspace() else b"")
             self._braces.cut()
@@ -206,6 +208,8 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
+        if sentence.has_end and sentence.position is not None:
+            self._progress.passed(*plans.place(sentence.position, numbers))
         if plan.title or sentence.pairs:
             self._titles.passed(plan.title.strip(), indented=plan.indented)
         if sentence.keras:
@@ -275,12 +279,16 @@ class ConsoleLines:
                 row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
+            if sentence.from_zero and row.epoch is not None and row.length:
+                row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
             if sentence.epoch is None:
                 row.length = None
+            if not (sentence.evaluates or self._titles.cover(row, self._counted)):
+                self._counted = row.step, row.epoch, row.length
             return unit
         row.length = None
-        if self._counts and self._last is not None:
-            row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
+        if self._counts and self._counted is not None:
+            (row.step, row.epoch, row.length), unit = self._counted, self._log.unit  # It sums up.
         return unit
 
     def _emit_counted(self, row: Row) -> None:
@@ -295,7 +303,10 @@ class ConsoleLines:
         at, length = plans.place(sentence.bar, numbers)
         readings = plans.readings(sentence, numbers)
         row = Row(readings, step=self._block_number, line=self._number)
-        if at == length or not all(map(math.isfinite, readings.values())):
+        lost = not all(map(math.isfinite, readings.values()))
+        if at == length or lost:
+            for _, before in list(self._unfinished)[-_BEFORE_LOST:] if lost else ():
+                self._emit_epoch(before)
             self._unfinished.clear()
             if readings:
                 self._emit_epoch(row)
@@ -332,10 +343,7 @@ class ConsoleLines:
         if self._learning:
             readings = {rsl_name(name): value for name, value in readings.items()}
         if self._evaluating:
-            readings = {
-                name if EVALUATED.match(name) else f"val_{name}": value
-                for name, value in readings.items()
-            }
+            readings = gathering.evaluated(readings)
         readings = self._titles.told_apart(readings, self._block)
         if any(name in self._block for name in readings):
             self._flush_block(repeated=True)
@@ -367,7 +375,7 @@ class ConsoleLines:
         if not self._headed:
             self._block_number = None
         measurements = sum(map(plans.measured, block))
-        if not measurements:
+        if not measurements or plans.are_settings(block):
             return
         if number is not None:
             self._log.unit = "iteration"
@@ -403,7 +411,7 @@ class ConsoleLines:
         table, self._table = self._table, {}
         if table:
             self._recognised("sb3_table")
-            number, unit = _table_number(table)
+            number, unit = table_number(table)
             if unit == "step" and self._table_unit == "iteration" and self._last is not None:
                 number = self._last.step
             elif number is not None:
@@ -425,7 +433,7 @@ class ConsoleLines:
         """Note what a line tells of the run's course; whether it tells nothing else."""
         before, _, after = text.partition(endings.TRACEBACK)
         if len(before) < len(text) and not any(map(str.isalpha, after)):  # Else it is quoted.
-            self._traceback, self._margin = True, before
+            self._traceback, self._margin, self._of_worker = True, before, False
             return True
         if self._traceback and text.startswith(self._margin):
             bare = text[len(self._margin) :]
@@ -433,15 +441,23 @@ class ConsoleLines:
             bare = text[prefixes.length(text) :] if not text[:1].isspace() else text
         if self._traceback:
             if bare[:1].isspace() or not bare:
+                self._of_worker = self._of_worker or endings.WORKER in bare
                 return True
             # The first line at the margin names the exception, whatever its class is called.
             self._traceback = False
-            self._ended(endings.event(bare.strip()) or endings.failure(bare.strip()))
+            error = bare.strip()
+            if self._of_worker and self._progress.is_done and endings.loses_parent(error):
+                self._event({"kind": "log", "level": "warning", "text": error[:_LONGEST_TEXT]})
+            else:
+                self._ended(endings.event(error) or endings.failure(error))
             return True
         sentence = plan.sentence
         event = endings.event(bare.strip())
+        resumes = event is None and not plan.row and endings.resumes(bare)
+        self._resumed = self._resumed or resumes
         if event is not None:
             self._ended(event)
+        if event is not None or resumes:
             return True
         if (sentence.lone and not sentence.stated) or not endings.warning(text):
             return False
@@ -476,6 +492,7 @@ class ConsoleLines:
         self._flush()
         self._emit_scales()
         self._failure = event if event["kind"] == "failed" else None
+        self._titles.evaluates = False
         self._event(event)
 
     def _event(self, event: dict[str, object]) -> None:
@@ -490,16 +507,12 @@ class ConsoleLines:
         # Where rows are counted, for want of numbers, more of them would falsify the count.
         for scale in scales if row.step is not None else ():
             self._rows.append(replace(row, readings={"loss_scale": scale}))
-        self._last = row if row.readings else self._last
+        if row.readings:
+            self._last = row
+            row.resumed, self._resumed = self._resumed, False
         self._rows.append(row)
 
     def _recognised(self, name: str) -> None:
         if not self._named:
             self._named = True
             self._log.format = name
-
-
-def _table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
-    """What a table says about where it stands: the iteration, else the time steps."""
-    key, unit = numbered_by(table, by_epoch=True)
-    return whole(table.get(key)), unit

@@ -24,8 +24,9 @@ _STEPS = (
 )
 _NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")
-_EVALUATIONS = ("val", "test", "eval", "valid")
-"""What a row's "mode" is in the JSON logs of mmdetection and its kin when it is no training."""
+_EVALUATIONS = ("val", "test", "eval", "valid", "validation", "dev")
+_PARTS = ("mode", "split", "phase", "stage", "subset")
+"""Keys of JSON logs under which a row says what it is about, and what it says if not training."""
 _NULLED = re.compile(r"loss|grad_?norm", re.IGNORECASE)
 _ENOUGH_ROWS = 3
 _FRACTION = "global_step/max_steps"
@@ -74,7 +75,7 @@ class Counter:
         if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
         row = Row(readings, step=whole(value), time=_clock(readings, raw))
-        if raw.get("mode") in _EVALUATIONS:
+        if any(raw.get(key) in _EVALUATIONS for key in _PARTS):
             # It counts the batches of the evaluation, which say nothing about training.
             row.readings = {f"val_{name}": reading for name, reading in readings.items()}
             row.step = self._last
@@ -116,6 +117,12 @@ def numbered_by(names: Container[str], *, by_epoch: bool = False) -> tuple[str, 
         *((name, "step") for name in _STEPS),
     )
     return next(((name, unit) for name, unit in candidates if name in names), ("", "row"))
+
+
+def table_number(table: dict[str, float]) -> tuple[int | None, Unit]:
+    """What a table says about where it stands: the iteration, else the time steps."""
+    key, unit = numbered_by(table, by_epoch=True)
+    return whole(table.get(key)), unit
 
 
 def epoch_seconds(text: str) -> float | None:

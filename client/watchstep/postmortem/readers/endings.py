@@ -15,12 +15,16 @@ from watchstep.postmortem.readers.vocabulary import word_lists
 Ending = Literal["failed", "preempted", "interrupted", "finished"]
 
 TRACEBACK = "Traceback (most recent call last)"
+WORKER = "multiprocessing/process.py"
+"""Stands in the traceback of a process that another one has started."""
+
+_PARENT_GONE = ("EOFError", "BrokenPipeError", "ConnectionResetError", "KeyboardInterrupt")
 _LONGEST_TEXT = 500
 
 _WORDS = word_lists("endings.txt")
 _PIECES = {
     heading: [tuple(entry.split("…")) for entry in sorted(_WORDS[heading])]
-    for heading in ("failed", "preempted", "interrupted", "finished", "warning")
+    for heading in ("failed", "preempted", "interrupted", "finished", "resumed", "warning")
 }
 _WHOLE_LINES: Mapping[str, Ending] = {
     **dict.fromkeys(("killed", "aborted", "aborted (core dumped)"), "failed"),
@@ -112,6 +116,17 @@ def warning(text: str) -> bool:
         return True
     words = set(_WORD.findall(small))
     return bool(words & _WORDS["not finite"]) and bool(words & _WORDS["beside not finite"])
+
+
+def loses_parent(error: str) -> bool:
+    """Whether a worker's last words say no more than that its parent has ended."""
+    return error.startswith(_PARENT_GONE)
+
+
+def resumes(text: str) -> bool:
+    """Whether a line says that training goes on from a checkpoint."""
+    small = text[:_LONGEST_TEXT].lower()
+    return any(_holds(small, pieces) for pieces in _PIECES["resumed"])
 
 
 def loss_scale(text: str) -> float | None:

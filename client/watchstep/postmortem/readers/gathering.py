@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from watchstep.postmortem.readers.logs import Row
 from watchstep.postmortem.readers.naming import metric_name
-from watchstep.postmortem.readers.vocabulary import EVALUATED
+from watchstep.postmortem.readers.vocabulary import EVALUATED, is_evaluation
+
+_MOST_COVERED = 1_000
+"""Rows that an evaluation may print; after more, training was begun again."""
 
 LONGEST_ROW = 20_000
 """Characters of a line that can be a row; a dumped tensor is longer."""
+
+BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
+
+
+Place = tuple[int | None, int | None, int | None]
+"""The step, epoch and length of a row."""
 
 
 class Bars:
@@ -85,6 +95,24 @@ class Bars:
         return all(EVALUATED.match(name) for name in row.readings)
 
 
+class Progress:
+    """Whether a counter that is printed with its end has come there.
+
+    Attributes:
+        is_done: Whether its next report would be the end or lie beyond it.
+    """
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._at = 0
+
+    def passed(self, at: int, length: int | None) -> None:
+        """Take note of a place on the way."""
+        if length:
+            self.is_done = at + max(at - self._at, 0) >= length
+            self._at = at
+
+
 class Braces:
     """Joins the lines of a dictionary that is printed over several.
 
@@ -150,17 +178,39 @@ class Titles:
     Attributes:
         title: Over the lines that come.
         of_names: Under which title each name of the block stands.
+        evaluates: Whether the last title spoke of an evaluation, and no row of training came.
     """
 
     def __init__(self) -> None:
         self.title = ""
         self.of_names: dict[str, str] = {}
         self._ambiguous: set[str] = set()
+        self.evaluates = False
+        self._covered = 0
 
     def passed(self, title: str, *, indented: bool) -> None:
         """Take note of a title, or of a line of readings, over which a bare word is none."""
+        if title:
+            self.evaluates = is_evaluation(re.findall(r"[A-Za-z]+", title))
+            self._covered = 0
         if title or not (indented or self.title.endswith((":", "]"))):
             self.title = title
+
+    def cover(self, row: Row, trained: Place | None) -> bool:
+        """Whether a row is of the evaluation that the title spoke of, for it counts anew.
+
+        Its readings are then named so.
+        """
+        if self.evaluates and trained is not None:
+            step, epoch, _ = trained
+            anew = row.step is not None and step is not None and row.step < step
+            self.evaluates = anew and row.epoch == epoch and self._covered < _MOST_COVERED
+            self._covered += 1
+        else:
+            self.evaluates = False
+        if self.evaluates:
+            row.readings = evaluated(row.readings)
+        return self.evaluates
 
     def told_apart(self, readings: dict[str, float], block: dict[str, float]) -> dict[str, float]:
         """The readings; names that came under another title before get theirs, there as well."""
@@ -175,3 +225,10 @@ class Titles:
         if not title or name not in self._ambiguous:
             return name
         return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")
+
+
+def evaluated(readings: dict[str, float]) -> dict[str, float]:
+    """The readings by names that say that they are of an evaluation."""
+    return {
+        name if EVALUATED.match(name) else f"val_{name}": value for name, value in readings.items()
+    }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Literal
 
 from watchstep.core.updates import Update
 from watchstep.postmortem.readers.endings import tells
+from watchstep.postmortem.readers.vocabulary import TRAINING
 
 Unit = Literal["iteration", "step", "row"]
 
@@ -28,6 +31,9 @@ _ROUNDED = 0.005
 _LOOKAHEAD = 8
 """Updates read on opening, from which `kind` and `unit` are known before iteration."""
 
+
+_OF_EVALUATION = re.compile(r"(?:^|[/_.])(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
+"""In names that are not of training, wherever in a path the word stands."""
 
 _LONG_RUN = 20
 """Numbered rows after which a few that go back are no new attempt."""
@@ -50,6 +56,7 @@ class Row:
         length: Up to where `step` counts in one epoch, None when the log does not say.
         line: The line of the text that it ends in, from 1; 0 where there are no lines.
         rank: Which of several processes printed it, "" where its line does not say.
+        resumed: Whether the log says before it that training goes on from a checkpoint.
     """
 
     readings: dict[str, float]
@@ -62,6 +69,7 @@ class Row:
     length: int | None = None
     line: int = 0
     rank: str = ""
+    resumed: bool = False
 
 
 @dataclass
@@ -225,32 +233,49 @@ class Joiner:
     A training row and the evaluation row after it carry the same number; they are one update
     unless a reading would be lost. So are the rows of several ranks, of which what is not finite
     counts, and else what the first rank says. A row without a number keeps none. Batches that are
-    counted anew in each epoch count on.
+    counted anew in each epoch count on. A number that goes back tells of a resume only if it is
+    lower than those of its own kind: an evaluation counts its own batches. So do words of one.
     """
 
     def __init__(self) -> None:
         self._pending: Row | None = None
         self._before: Row | None = None
         self._attempt = 1
-        self._last: dict[str, int] = {}
+        self._last: dict[tuple[str, int], int] = {}
+        self._resumed = False
         self._clock: float | None = None
         self._epochs = _Epochs()
 
     def add(self, row: Row) -> Row | None:
         """Take the next row; the update before it, where this row is none of it."""
+        kind = _kind(tuple(row.readings))
+        pending, last = self._pending, self._last.get((row.rank, kind))
+        trained = None
+        if kind != _LOSS:
+            above = (at for (_, other), at in self._last.items() if other > kind)
+            trained = max(above, default=None)
+        if kind == _EVALUATION and trained is not None:
+            last = None
+            if row.epoch is not None:
+                row.step, row.epoch = trained, None  # It counts the batches of an evaluation.
+        elif trained is not None and self._epochs.before(row):
+            row.step = row.epoch = None  # Another pass over the data has epochs of its own.
         self._epochs.count_on(row)
-        pending = self._pending
-        last = self._last.get(row.rank)
-        if row.step is not None:
-            self._last[row.rank] = row.step
         again = pending is not None and _stops(pending) and _shares_names(row, pending)
         if pending is not None and not again and _belongs(row, pending):
             _put_on(pending, row)
             return None
         fell = row.step is not None and last is not None and row.step < last + again
-        if fell and not row.attempt and not _epoch_grew(row, self._before):
+        self._resumed = self._resumed or row.resumed
+        resumed = self._resumed and last is not None and trained is None
+        if (resumed or (fell and not _epoch_grew(row, self._before))) and not row.attempt:
             self._attempt += 1
-            self._last = {row.rank: row.step or 0}
+            self._last.clear()
+            self._resumed = False
+        elif row.step is not None and trained is not None and row.step < trained:
+            row.step = None
+        if row.step is not None:
+            self._last[row.rank, kind] = row.step
         row.attempt = self._attempt = row.attempt or self._attempt
         row.time = self._clock = self._clock if row.time is None else row.time
         self._pending = self._before = row
@@ -262,12 +287,28 @@ class Joiner:
         return pending
 
 
+_EVALUATION, _OTHER, _LOSS = range(3)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _kind(names: tuple[str, ...]) -> int:
+    """What a row with these readings is of: training most surely where it has a loss of it."""
+    trained = [name for name in names if not _OF_EVALUATION.search(name)]
+    if any("loss" in name.lower() for name in trained):
+        return _LOSS
+    return _OTHER if any(map(TRAINING.search, trained)) or not names else _EVALUATION
+
+
 class _Epochs:
     """Lets numbers that start anew in each epoch go on; the first epoch seen keeps its own."""
 
     def __init__(self) -> None:
         self._epoch: int | None = None
         self._ahead = self._farthest = 0
+
+    def before(self, row: Row) -> bool:
+        """Whether a row is of an earlier epoch than the last one."""
+        return row.epoch is not None and self._epoch is not None and row.epoch < self._epoch
 
     def count_on(self, row: Row) -> None:
         """Change a row's step to one that counts over the run."""

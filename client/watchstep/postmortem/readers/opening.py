@@ -26,6 +26,10 @@ _LONGEST_LINE = 1 << 20
 """Characters of a line that are kept; beyond it there is no training log."""
 
 _CHUNK_BYTES = 1 << 18
+_ZEROS = bytes(4)
+"""UTF-16 and UTF-32 begin with three zeros at most."""
+
+_MOST_ZEROS = 64 << 20
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _MOST_XZ_BYTES = 128 << 20
 """Memory that unpacking xz may take: `xz -9` needs 65 MB, a hostile file asks for 4 GB."""
@@ -143,10 +147,16 @@ def head_of(path: Path) -> bytes:
         LogUnreadableError: It cannot be read at all.
     """
     with open_stream(path) as stream:
-        pieces = []
-        missing = HEAD_BYTES
+        pieces: list[bytes] = []
+        missing, skipped = HEAD_BYTES, 0
         try:
             while missing > 0 and (piece := stream.read1(missing)):  # type: ignore[attr-defined]
+                if not pieces and piece.startswith(_ZEROS):
+                    # A log that was emptied while its writer kept its place begins in zeros.
+                    piece = piece.lstrip(b"\0")
+                    skipped += HEAD_BYTES
+                    if not piece and skipped < _MOST_ZEROS:
+                        continue
                 pieces.append(piece)
                 missing -= len(piece)
         except _DAMAGE as error:

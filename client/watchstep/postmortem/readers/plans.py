@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,11 +18,16 @@ from watchstep.postmortem.readers.vocabulary import EVALUATED, TRAINING
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
 _MEASURED = re.compile(
-    r"(?:loss|entropy|(?:^|[/_])kl|reward)"
+    r"(?:loss|entropy|(?:^|[/_])(?<!target_)(?<!max_)(?<!desired_)kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
-    r"(?:^|[/_])return|grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
+    r"(?:^|[/_])return|(?<!max_)(?<!clip_)grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
     r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
     r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
+    re.IGNORECASE,
+)
+_SETTING = re.compile(
+    r"batch_?size|(?:^|_)seed$|warm_?up|weight_?decay|dropout|accumulation"
+    r"|max_(?:grad|len|seq|steps|epochs)|num_(?:workers|epochs|layers|train)",
     re.IGNORECASE,
 )
 _LONGEST_TITLE = 4
@@ -32,6 +37,12 @@ Kind = Literal["border", "cell", "prose", "columns", "silent"]
 def measured(name: str) -> bool:
     """Whether a name is of something that only training measures, and no setting."""
     return _MEASURED.search(name) is not None
+
+
+def are_settings(names: Iterable[str]) -> bool:
+    """Whether more of the names are of settings than of what training measures."""
+    names = list(names)
+    return sum(map(measured, names)) < sum(_SETTING.search(name) is not None for name in names)
 
 
 @dataclass(slots=True)
@@ -118,6 +129,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
         return Plan("columns", speaks, Sentence())
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
+    sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     row = _is_row(sentence)
     # A row whose names speak, as "number of nan iterations" does, says nothing else.
     speaks = trace or (speaks and not (row or sentence.keras))
@@ -183,6 +195,8 @@ def _is_titled_border(text: str) -> bool:
 
 def _is_row(sentence: Sentence) -> bool:
     """Whether a line's readings make a row, and are no settings."""
+    if sentence.settings:
+        return False
     names = [pair.name for pair in sentence.pairs]
     counted = any(measured(name) for name in names)
     trained = any(TRAINING.search(name) for name in names)
@@ -193,7 +207,7 @@ def _is_row(sentence: Sentence) -> bool:
         return trained or (bool(names) and sentence.position.word == "episode")
     if sentence.stated:
         return False
-    return len(names) >= 2 and counted and not sentence.settings
+    return len(names) >= 2 and counted
 
 
 def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:

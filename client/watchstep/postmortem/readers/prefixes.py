@@ -1,8 +1,17 @@
-"""What loggers and launchers put in front of a line: clocks, ranks, levels, places in the code."""
+"""What stands about a line's text: colours, clocks, ranks, levels, places in the code."""
 
 from __future__ import annotations
 
 import re
+
+_ESCAPE = r"(?:\x1b|\^\[|ESC|␛)"
+"""The byte, or what viewers and web pages show in its place."""
+
+_ANSI = re.compile(
+    rf"{_ESCAPE}\[[0-9;?]{{0,40}}[ -/]{{0,4}}[@-~]"
+    rf"|{_ESCAPE}\]\d{{1,4}};[^\x07\x1b\n^]{{0,400}}(?:\x07|\x1b\\|\^G)?"
+    r"|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?"
+)
 
 _CLOCK = (
     r"\d{4}[-/]\d\d[-/]\d\d[T ,_]?(?:\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)?"
@@ -43,9 +52,11 @@ _PARTS = tuple(
         # Python's own default: INFO:root:message.
         rf"{_LEVEL}:[A-Za-z_][\w.]{{0,60}}:",
         # Places in the code, and the logger's name between two dashes or in brackets.
-        r"[\[(]?[\w./-]{1,80}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
+        r"[\[(]?[\w./-]{1,250}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
         r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
         rf"[A-Za-z][\w.-]{{0,60}}(?::\d{{1,6}})?(?=[\s|:-]{{1,4}}[\[(]?{_LEVEL}\b)",
+        # Columns between tabs, such as the host and its rank, as far as that of the level.
+        rf"[\w./:-]{{1,80}}(?=(?:\t[\w./:-]{{1,80}}){{0,3}}\t{_LEVEL}\b)",
         r"\(\d{1,5}/\d{1,5}\)(?= )",
         r"\([A-Za-z_][\w.]{0,60}:\d{1,6}\)",
         r"\[Rank \d{1,5}\]",
@@ -61,6 +72,13 @@ _RECORD = re.compile(
 )
 _MOST_PARTS = 24
 _LONGEST = 300
+
+
+def without_escapes(line: str) -> str:
+    """A line without colours and window titles."""
+    if "\x1b" in line or "^[" in line or "ESC" in line or "␛" in line:
+        return _ANSI.sub("", line)
+    return line
 
 
 def length(line: str) -> int:

@@ -31,6 +31,7 @@ from watchstep.postmortem.readers.vocabulary import (
     counter_of,
     is_evaluation,
     is_settings,
+    is_source,
     is_unit,
 )
 
@@ -299,7 +300,8 @@ class _Reader:
             words, separator = words[:-1] or self._context.split(), words[-1]
             words = words[: -1 if words[-1:] and words[-1] in PREPOSITIONS else None]
             self._sentence.stated = True
-        name = "" if words[-1:] and words[-1] in PREPOSITIONS else self._name(" ".join(words))
+        is_line = separator == ":" and is_source(words[-1])
+        name = "" if is_line or {*words[-1:]} & PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
             self._sentence.pairs.append(Pair(name, token.slot, bool(separator)))
 
@@ -505,6 +507,8 @@ class _Reader:
         cut_name = leftover and len(sentence.pairs) >= 3 and self._after == "|"
         sentence.torn = bool(self._separator) or cut_name
         self._drop()
+        if self._line.text(1) == "|" and not sentence.pairs:
+            self._leading = None  # The index of a table of words, such as a model's layers.
         choose_position(sentence, self._counted, self._leading)
         name_as_known(sentence)
         only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar

@@ -60,8 +60,10 @@ class Sentence:
         keras: Whether it begins with Keras' bar, which then is `bar`.
         stated: Whether it is a sentence in words, such as "loss is nan".
         learning: Whether the position is rsl_rl's `Learning iteration`.
+        from_zero: Whether it is a bar of Lightning's, which counts epochs from 0.
         by_epoch: Whether the position is that of an epoch, for want of any other.
         unit: What the position counts.
+        has_end: Whether the position counts over the run, up to an end.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -81,9 +83,10 @@ class Sentence:
     keras: bool = False
     stated: bool = False
     learning: bool = False
-
+    from_zero: bool = False
     by_epoch: bool = False
     unit: Unit = "row"
+    has_end: bool = False
 
     def shift(self, by: int) -> None:
         """Count the line's numbers from so many earlier."""
@@ -99,6 +102,7 @@ class Sentence:
         if self.position is not None:
             word = self.position.word
             self.by_epoch = word in EPOCHS
+            self.has_end = self.position.length >= 0 and self.epoch is None and not self.evaluates
             self.unit = "iteration" if word in ITERATIONS | EPOCHS else "step"
 
 

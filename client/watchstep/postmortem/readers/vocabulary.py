@@ -44,9 +44,10 @@ TRAINING = re.compile(
 )
 """Names of which training logs one at least, beside whatever else."""
 
-EVALUATED = re.compile(r"^(?:val|valid|eval|test|best)", re.IGNORECASE)
+EVALUATED = re.compile(r"^(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
 
+_SOURCES = (".py", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".rs", ".go", ".java", ".jl")
 _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", "params")
 
 
@@ -69,6 +70,11 @@ def counter_of(words: Sequence[str]) -> str:
 def is_unit(word: str) -> bool:
     """Whether a word after a number is its unit."""
     return _UNIT.fullmatch(word) is not None
+
+
+def is_source(word: str) -> bool:
+    """Whether a word is a file of code, of which the number behind a colon is the line."""
+    return word.lower().endswith(_SOURCES)
 
 
 def is_evaluation(words: Sequence[str]) -> bool:
