@@ -285,7 +285,9 @@ class ConsoleLines:
             return unit
         row.length = None
         if self._counts and self._last is not None:
-            row.step, unit = self._last.step, self._log.unit  # It sums up an epoch.
+            # It sums up an epoch.
+            row.step, row.epoch, row.length = self._last.step, self._last.epoch, self._last.length
+            unit = self._log.unit
         return unit
 
     def _emit_counted(self, row: Row) -> None:
@@ -499,7 +501,8 @@ class ConsoleLines:
         # Where rows are counted, for want of numbers, more of them would falsify the count.
         for scale in scales if row.step is not None else ():
             self._rows.append(replace(row, readings={"loss_scale": scale}))
-        self._last = row if row.readings else self._last
+        # A copy, since who takes the row counts its number on over epochs.
+        self._last = replace(row) if row.readings else self._last
         self._rows.append(row)
 
     def _recognised(self, name: str) -> None:
