@@ -23,6 +23,8 @@ a run has exploded, however critical it is to know of; of the second kind no upd
 NONFINITE = "nonfinite"
 """Label `stage` of rules that say that a core reading is not finite: once it is finite again, the
 weights are sound, and nothing has exploded."""
+UNMOVED = "unmoved"
+"""Label `stage` of rules that say that it cannot be told yet whether anything is learnt."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100
