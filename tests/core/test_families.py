@@ -96,6 +96,16 @@ def test_after_twenty_updates_the_kind_stays() -> None:
     assert judged(*rows).rules.family == "supervised"
 
 
+def test_a_kind_that_nothing_has_told_is_told_by_names_that_come_later() -> None:
+    printed = [{"episodic_return": 9.0}] * 200
+    # `losses/approx_kl` alone is a distance from a reference.
+    written = [{"losses/approx_kl": 76.0}] * 5 + [{"losses/value_loss": 1.0, "losses/entropy": 0.0}]
+
+    assert judged(*printed).rules.family == ""
+    assert judged(*printed, *written[:1]).rules.family == "grpo"
+    assert judged(*printed, *written).rules.family == "on_policy"
+
+
 def test_the_kind_is_in_a_snapshot() -> None:
     state = judged(*({"loss": 2.0} for _ in range(30)))
     written = json.loads(json.dumps(state.snapshot(), allow_nan=False))

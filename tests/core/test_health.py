@@ -190,3 +190,11 @@ def test_a_halt_that_was_resumed_leaves_no_aftermath() -> None:
 )
 def test_only_what_training_cannot_do_without_is_a_core_reading(name, role, core) -> None:
     assert is_core(name, role) is core
+
+
+def test_a_loss_that_has_not_moved_yet_leaves_a_run_unjudged() -> None:
+    unmoved = FiringAlert("info", "train/loss", "unmoved")
+    warned = FiringAlert("warning", "train/loss")
+
+    assert health_of([unmoved], [[True] * 5], judged=True) == "unjudged"
+    assert health_of([unmoved, warned], [[True] * 5], judged=True) == "suspicious"

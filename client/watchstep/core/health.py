@@ -17,6 +17,7 @@ from watchstep.core.stages import (
     NONFINITE,
     ONSET_UPDATES,
     STANDSTILL,
+    UNMOVED,
     Holding,
     Lead,
     Mark,
@@ -34,7 +35,7 @@ HEALTHS: Mapping[Health, str] = {
     "suspicious": "a warning fires, nothing is learnt, or a core reading is often not finite",
     "exploded": "a critical alert fires, of more than a standstill; core readings are finite",
     "diverged": "a core reading is no finite number any more, or an alert says that all is lost",
-    "unjudged": "nothing fires, and too little was reported to call the run healthy",
+    "unjudged": "no warning fires; too little was reported, or no loss has moved beyond its noise",
 }
 """Every word and what it means."""
 
@@ -54,7 +55,8 @@ class FiringAlert(NamedTuple):
     Attributes:
         metric: The reading that it is about; "" for alerts about events, texts and silence, which
             are the run's status and not its health.
-        stage: Its rule's label `stage`: "divergence", `NONFINITE`, one of `STANDSTILL`, or none.
+        stage: Its rule's label `stage`: "divergence", `NONFINITE`, `UNMOVED`, one of
+            `STANDSTILL`, or none.
     """
 
     severity: Severity
@@ -91,7 +93,8 @@ def health_of(
         return "diverged" if is_lost_now else "exploded"
     if often or any(alert.severity != "info" for alert in counted):
         return "suspicious"
-    return "healthy" if judged else "unjudged"
+    unmoved = any(alert.stage == UNMOVED for alert in counted)
+    return "healthy" if judged and not unmoved else "unjudged"
 
 
 _NOTHING = Mark(0, 0, 0)
@@ -182,6 +185,11 @@ class HealthTracker:
     def fires(self, rule: str) -> bool:
         """Whether an alert of this rule fires."""
         return any(name == rule for name, _ in self._alerts)
+
+    @property
+    def unmoved_metric(self) -> str:
+        """A loss that has not moved beyond its noise yet, by a rule that fires; "" without."""
+        return next((alert.metric for alert in self._alerts.values() if alert.stage == UNMOVED), "")
 
     @property
     def diverging_rule(self) -> str:

@@ -26,6 +26,8 @@ NONFINITE = "nonfinite"
 weights are sound, and nothing has exploded."""
 PASSING = "passing"
 """Label `stage` of rules about what may pass without harm: once it has, the run is well."""
+UNMOVED = "unmoved"
+"""Label `stage` of rules that say that it cannot be told yet whether anything is learnt."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100

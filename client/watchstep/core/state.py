@@ -23,7 +23,11 @@ from watchstep.core.windows import Window
 IDLE, PENDING, FIRING = 0, 1, 2
 SNAPSHOT_VERSION = 1
 OPENING_UPDATES = 20
-"""Updates of an attempt whose metric names tell what kind of training the run is."""
+"""Updates of an attempt whose metric names tell what kind of training the run is.
+
+They are counted from the first that tells anything: a console may print returns for minutes
+before a file says of what.
+"""
 LEFT_UPDATES = 100
 """Updates for which a restored state keeps what no rule has a place for yet."""
 NEVER = -1
@@ -110,6 +114,7 @@ class State(Context):
         self._left: _Memory | None = None
         self._left_until = 0
         self._opening: set[str] = set()
+        self._opening_until = OPENING_UPDATES
         self.lives: dict[int, Life] = {}
         self._become(rules, _Memory())
 
@@ -123,6 +128,7 @@ class State(Context):
         self.attempt = attempt
         self.age = 0
         self._opening.clear()
+        self._opening_until = OPENING_UPDATES
         program = self.rules.program
         self.hold(
             [
@@ -184,6 +190,7 @@ class State(Context):
             "metrics": list(self.rules.metrics),
             "family": self.rules.family,
             "opening": sorted(self._opening),
+            "opening_until": self._opening_until,
             "left_until": 0 if left is None else self._left_until,
         }
 
@@ -217,6 +224,7 @@ class State(Context):
         memory.before = 0 if "reports" in snapshot else state.age
         state._left_until = snapshot.get("left_until", 0) or state.age + LEFT_UPDATES
         state._opening = set(snapshot.get("opening", ()))
+        state._opening_until = snapshot.get("opening_until", OPENING_UPDATES)
         family = snapshot.get("family") or None
         of_family = family if family in (None, rules.family) or family in rules.families else None
         state._become(rules.expanded(snapshot.get("metrics", ()), of_family), memory)
@@ -268,6 +276,10 @@ class State(Context):
 
     def _choose_family(self, names: tuple[str, ...]) -> None:
         """Judge by the rules for the kind of training that the metrics so far speak for."""
+        if not self.rules.family:
+            self._opening_until = self.age + OPENING_UPDATES
+        if self.age >= self._opening_until:
+            return
         self._opening.update(names)
         family = self.rules.family_for(self._opening)
         if family and family != self.rules.family:
@@ -288,7 +300,7 @@ class State(Context):
         names = tuple(readings)
         plan = self._plan
         if plan is None or plan.names != names:
-            if self.rules.families and self.age < OPENING_UPDATES:
+            if self.rules.families and not self._opening.issuperset(names):
                 self._choose_family(names)
             plan = self.rules.plan(names)
             if plan.newcomers:

@@ -17,7 +17,7 @@ from watchstep.postmortem.log_summary import DEATHS, AlertSpan, Episode, LogSumm
 VerdictWord = Literal["unjudged", "healthy", "suspicious", "exploded", "diverged", "died"]
 
 VERDICTS: Mapping[VerdictWord, str] = {
-    "unjudged": "nothing fired, and too little was logged to call the run healthy",
+    "unjudged": "no warning fired, and too little was logged to call the run healthy",
     "healthy": "no rule of severity warning or critical fired",
     "suspicious": "warnings, or a run that learns nothing; no number that has exploded",
     "exploded": "a critical alert while every number stayed finite",
@@ -187,6 +187,8 @@ def unjudged_because(summary: LogSummary) -> str:
     """What is missing before the last attempt can be called healthy; "" when nothing is."""
     if summary.health != "unjudged":
         return "" if summary.known_names() or not summary.names else _unknown(summary.names)
+    if summary.tracker.unmoved_metric:
+        return f"{summary.tracker.unmoved_metric} has not moved beyond its own noise yet"
     if not summary.reports:
         return "no loss, reward, value, KL or entropy was logged"
     name = max(summary.reports, key=lambda metric: summary.reports[metric])

@@ -265,3 +265,21 @@ def test_a_count_that_goes_back_to_where_the_log_began_may_be_a_resume(tmp_path:
     path.write_text("".join(attempts))
 
     assert "LossLostAtResume" in {alert.rule for alert in examined(path).alerts}
+
+
+def test_an_evaluation_after_each_epoch_of_numbered_batches_opens_no_attempt(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.log"
+    batch = "| epoch {e:3d} | {n:5d}/  210 batches | lr 20.00 | loss {loss:5.2f} | ppl 500.00\n"
+    summary = "| end of epoch {e:3d} | time: 10.86s | valid loss  {loss:5.2f} | valid ppl 300.00\n"
+    text = ""
+    for epoch in (1, 2, 3):
+        for number in range(20, 220, 20):
+            text += batch.format(e=epoch, n=number, loss=7 - epoch)
+        text += summary.format(e=epoch, loss=8 - epoch)
+    path.write_text(text)
+
+    examination = examined(path)
+
+    assert (examination.attempts, examination.last_update) == (1, 620)

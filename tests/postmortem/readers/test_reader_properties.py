@@ -138,6 +138,21 @@ def test_rows_do_not_depend_on_how_the_bytes_were_cut(text: str, cuts: list[int]
     assert repr(rows) == repr(read_bytes(data))
 
 
+@pytest.mark.parametrize("heading", ["", "STEP:  0\n", "learning rate: 0.1\n"])
+def test_a_loop_that_prints_its_loss_alone_is_read_however_slowly_it_prints(heading: str) -> None:
+    lines = [heading, *(f"loss: {1 / number}\n" for number in range(1, 6))]
+    reader = ConsoleReader()
+    rows: list[Row] = []
+
+    for line in lines:
+        rows += reader.feed(line.encode())
+        rows += reader.settle()  # As after a silence.
+
+    losses = [row.readings["loss"] for row in rows]
+    assert losses == [row.readings["loss"] for row in read("".join(lines))]
+    assert len(losses) == 5
+
+
 def read_bytes(data: bytes) -> list[Row]:
     reader = ConsoleReader()
     return reader.feed(data) + reader.close()

@@ -154,8 +154,13 @@ class ConsoleLines:
         return rows
 
     def settle(self) -> None:
-        """Complete what is being gathered, after a silence: a live trainer goes on later."""
-        self._flush()
+        """Complete what is being gathered, after a silence: a live trainer goes on later.
+
+        A heading that nothing stands under yet, and a first block that nothing shows to be one,
+        wait for what comes, however slowly: a loop may print its loss alone.
+        """
+        if self._table or self._is_row(self._block, repeated=False, ends=False):
+            self._flush()
         for row in self._bars.rest():
             self._emit_counted(row)
 
@@ -372,21 +377,25 @@ class ConsoleLines:
             # The heading stands over several rows, and numbers none of them.
             self._headings_count, self._block_number = False, None
         number = self._block_number
+        is_row = self._is_row(block, repeated=repeated, ends=ends)
         if not self._headed:
             self._block_number = None
-        measurements = sum(map(plans.measured, block))
-        if not measurements or plans.are_settings(block):
+        if not is_row or plans.are_settings(block):
             return
         if number is not None:
             self._log.unit = "iteration"
         elif self._last is not None and not self._blocks:
             number = self._last.step  # It goes on about the row before it.
-        elif not (repeated or self._blocks or (ends and measurements >= _MANY)):
-            return
         if self._last is None or self._blocks:
             self._blocks += 1
             self._recognised("rsl_rl" if self._learning else "block")
         self._emit(Row(block, step=number, line=self._number))
+
+    def _is_row(self, block: dict[str, float], *, repeated: bool, ends: bool) -> bool:
+        """Whether a block measures something, and is a row and no settings."""
+        measurements = sum(map(plans.measured, block))
+        shown = self._block_number is not None or self._last is not None or repeated or self._blocks
+        return bool(measurements and (shown or ends and measurements >= _MANY))
 
     def _cell(self, key: str, reading: float | None) -> None:
         """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
@@ -508,7 +517,8 @@ class ConsoleLines:
         for scale in scales if row.step is not None else ():
             self._rows.append(replace(row, readings={"loss_scale": scale}))
         if row.readings:
-            self._last = row
+            # A copy, since who takes the row counts its number on over epochs.
+            self._last = replace(row)
             row.resumed, self._resumed = self._resumed, False
         self._rows.append(row)
 
