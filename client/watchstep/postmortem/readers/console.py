@@ -21,18 +21,12 @@ from watchstep.postmortem.readers.vocabulary import GLOBAL
 _MOST_BLOCK = 1_000
 """Lines gathered as one block; no trainer prints more for one update."""
 
-_MANY = 3
-"""Measurements of a block that no settings hold."""
-
 _MOST_PLANS = 2_048
 """Kinds of lines remembered; a trainer prints a few dozen."""
 
 _MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
 """Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
 numbers."""
-
-_BEFORE_LOST = 3
-"""Bars of an epoch that tell how it came to a NaN; those of one that went well say nothing new."""
 
 _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 
@@ -159,7 +153,7 @@ class ConsoleLines:
         A heading that nothing stands under yet, and a first block that nothing shows to be one,
         wait for what comes, however slowly: a loop may print its loss alone.
         """
-        if self._table or self._is_row(self._block, repeated=False, ends=False):
+        if self._table or plans.is_row(self._block, shown=self._is_shown):
             self._flush()
         for row in self._bars.rest():
             self._emit_counted(row)
@@ -310,7 +304,7 @@ class ConsoleLines:
         row = Row(readings, step=self._block_number, line=self._number)
         lost = not all(map(math.isfinite, readings.values()))
         if at == length or lost:
-            for _, before in list(self._unfinished)[-_BEFORE_LOST:] if lost else ():
+            for _, before in list(self._unfinished)[-gathering.BEFORE_LOST :] if lost else ():
                 self._emit_epoch(before)
             self._unfinished.clear()
             if readings:
@@ -377,10 +371,10 @@ class ConsoleLines:
             # The heading stands over several rows, and numbers none of them.
             self._headings_count, self._block_number = False, None
         number = self._block_number
-        is_row = self._is_row(block, repeated=repeated, ends=ends)
+        is_row = plans.is_row(block, shown=repeated or self._is_shown, ends=ends)
         if not self._headed:
             self._block_number = None
-        if not is_row or plans.are_settings(block):
+        if not is_row:
             return
         if number is not None:
             self._log.unit = "iteration"
@@ -391,11 +385,9 @@ class ConsoleLines:
             self._recognised("rsl_rl" if self._learning else "block")
         self._emit(Row(block, step=number, line=self._number))
 
-    def _is_row(self, block: dict[str, float], *, repeated: bool, ends: bool) -> bool:
-        """Whether a block measures something, and is a row and no settings."""
-        measurements = sum(map(plans.measured, block))
-        shown = self._block_number is not None or self._last is not None or repeated or self._blocks
-        return bool(measurements and (shown or ends and measurements >= _MANY))
+    @property
+    def _is_shown(self) -> bool:
+        return self._block_number is not None or self._last is not None or self._blocks > 0
 
     def _cell(self, key: str, reading: float | None) -> None:
         """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""

@@ -18,6 +18,9 @@ LONGEST_ROW = 20_000
 BAR = re.compile(r"(?:\d{1,3}%| )\|[^|]{0,400}\|\s{0,9}\d{1,12}/(?:\d{1,12}|\?) \[[^\]]{0,400}\]")
 
 
+BEFORE_LOST = 3
+"""Bars of an epoch that tell how it came to a NaN; those of one that went well say nothing new."""
+
 Place = tuple[int | None, int | None, int | None]
 """The step, epoch and length of a row."""
 

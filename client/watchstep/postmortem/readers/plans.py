@@ -25,6 +25,9 @@ _MEASURED = re.compile(
     r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
     re.IGNORECASE,
 )
+_MANY = 3
+"""Measurements of a block that no settings hold."""
+
 _SETTING = re.compile(
     r"batch_?size|(?:^|_)seed$|warm_?up|weight_?decay|dropout|accumulation"
     r"|max_(?:grad|len|seq|steps|epochs)|num_(?:workers|epochs|layers|train)",
@@ -37,6 +40,20 @@ Kind = Literal["border", "cell", "prose", "columns", "silent"]
 def measured(name: str) -> bool:
     """Whether a name is of something that only training measures, and no setting."""
     return _MEASURED.search(name) is not None
+
+
+def is_row(block: Iterable[str], *, shown: bool, ends: bool = False) -> bool:
+    """Whether a block of these names measures something, and is a row and no settings.
+
+    Args:
+        block: Its names.
+        shown: Whether something shows that it is a row.
+        ends: Whether the log ends here; a lone block that measures much is then the whole log.
+    """
+    names = list(block)
+    measurements = sum(map(measured, names))
+    enough = measurements > 0 and (shown or (ends and measurements >= _MANY))
+    return enough and not are_settings(names)
 
 
 def are_settings(names: Iterable[str]) -> bool:
