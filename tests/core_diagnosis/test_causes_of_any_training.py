@@ -114,6 +114,19 @@ def test_weights_that_grow_by_themselves_are_named(rules: RuleSet) -> None:
     assert first(rules, history(growing)).name == "unstable-dynamics"
 
 
+def test_a_loss_that_falls_far_below_zero_has_the_wrong_sign(rules: RuleSet) -> None:
+    cause = first(rules, history(lambda at: {"bce_loss": 0.69 - 0.05 * at * at}))
+
+    assert cause.name == "loss-sign"
+
+
+def test_gradients_that_are_mostly_zero_are_no_training(rules: RuleSet) -> None:
+    def dead(at: int) -> Readings:
+        return {"loss": 2.3 + 0.02 * noise(at), "guard/zero_gradients": 0.7}
+
+    assert first(rules, history(dead)).name == "nothing-trained"
+
+
 def test_an_entropy_alone_makes_no_agent_and_its_resume_is_looked_at(rules: RuleSet) -> None:
     before = history(lambda at: {"loss": falling(at), "entropy": 1.5})
     after = history(lambda _: {"loss": 3.2, "entropy": 3.0}, 20, attempt=2)

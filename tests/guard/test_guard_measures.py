@@ -181,6 +181,7 @@ def test_readings_are_those_of_one_update_and_begin_anew() -> None:
         "guard/nonfinite_gradients": 0.0,
         "guard/learning_rate": 0.1,
         "guard/weight_norm": 1.0,
+        "guard/zero_gradients": 0.0,
         "train/grad_norm": pytest.approx(2.0),
         "train/grad_norm_max": pytest.approx(3.0),
     }
@@ -240,6 +241,16 @@ def test_the_update_ratio_is_the_size_of_the_step_beside_the_weights() -> None:
     assert first["guard/weight_norm"] == pytest.approx(math.sqrt(2))
     assert "guard/update_ratio" not in first
     assert second["guard/update_ratio"] == pytest.approx(0.5 / math.sqrt(0.7**2 + 0.6**2))
+
+
+def test_gradients_that_are_zero_throughout_are_reported_as_a_share() -> None:
+    dead, alive = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    guard = Guard(torch.optim.SGD([dead, alive], lr=0.1), pass_all)
+    dead.grad, alive.grad = torch.zeros(3), torch.tensor([0.0, 1e-9, 0.0])
+
+    guard.optimizer.step()
+
+    assert guard.readings()["guard/zero_gradients"] == 0.5
 
 
 def test_what_is_frozen_from_the_start_is_reported_as_a_share_until_it_is_thawed() -> None:

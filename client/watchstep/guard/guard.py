@@ -28,6 +28,7 @@ from watchstep.guard.measure import (
     measure_share,
     not_trained,
     without_gradient,
+    zero_gradients,
 )
 from watchstep.guard.optimizers import (
     gradients_of,
@@ -46,6 +47,7 @@ from watchstep.guard.tally import (
     STEPS,
     UPDATE_RATIO,
     WEIGHT_NORM,
+    ZERO,
     Tally,
 )
 
@@ -215,11 +217,12 @@ class Guard:
         steps); if a step was judged, `train/grad_norm` (mean of pre-clip norms; NaN or
         +Inf if one was) and `train/grad_norm_max`; `guard/learning_rate` (the largest of the
         groups); every `slow_every` steps, and at steps 1, 10, 20, 50, 100 and 150,
-        `guard/frozen_parameters` (elements whose second moment is infinite), `guard/weight_norm`
-        (of a sample of each tensor, before the step) and, but at step 1, `guard/update_ratio`
-        (size of the step over it). From its first time on: `guard/parameters_without_gradient`
-        (share of the trained parameters that no step of the update found with one, 0 to 1), at
-        those steps `guard/parameters_not_trained` (share of the optimizer's parameters that are
+        `guard/frozen_parameters` (elements whose second moment is infinite), `guard/zero_gradients`
+        (share of gradient tensors that are zero throughout, 0 to 1), `guard/weight_norm` (of a
+        sample of each tensor, before the step) and, but at step 1, `guard/update_ratio` (size of
+        the step over it). From its first time on: `guard/parameters_without_gradient` (share of
+        the trained parameters that no step of the update found with one, 0 to 1), at those steps
+        `guard/parameters_not_trained` (share of the optimizer's parameters that are
         frozen), and `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the
         guard sees them).
         """
@@ -340,7 +343,7 @@ class Guard:
             self._count_scaler_skip()
             return
         measured = self._measured(gradients, unclipped)
-        self._look_slowly()
+        self._look_slowly(gradients)
         self._act(self._verdict(measured, self._take_notes()))
 
     def _count_scaler_skip(self) -> None:
@@ -365,7 +368,7 @@ class Guard:
             return
         notes = self._take_notes()
         lane.watch(self.optimizer, gradients, lambda arrived: self._late.append((arrived, notes)))
-        self._look_slowly()
+        self._look_slowly(gradients)
 
     def _act_late(self, verdict: Verdict, arrived: Arrived) -> None:
         budget = self._skip_budget
@@ -466,12 +469,13 @@ class Guard:
                 " does not put back",
             )
 
-    def _look_slowly(self) -> None:
+    def _look_slowly(self, gradients: Sequence[torch.Tensor]) -> None:
         due = self.steps % self._slow_every == 0 or self.steps in EARLY_STEPS
         if not due or self._step_size is not None:
             return
         self._tally.not_trained(not_trained(parameters_of(self.optimizer)))
         self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
+        self._report_slowly(ZERO, zero_gradients(gradients))
         self._step_size = begin_step(self.optimizer)
 
     def _report_slowly(self, name: str, value: torch.Tensor | None) -> None:

@@ -221,6 +221,13 @@ def without_gradient(parameters: Sequence[torch.Tensor], gradients: int, most: i
     return missing / (gradients + missing) if missing else 0.0
 
 
+def zero_gradients(gradients: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Share of gradient tensors that are zero throughout, 0 to 1, as a scalar on their device."""
+    with torch.no_grad():
+        values = dense_values(gradients, exact=False)
+        return (tensor_norms(values, math.inf) == 0).double().mean() if values else None
+
+
 def not_trained(parameters: Sequence[torch.Tensor]) -> float:
     """Share of an optimizer's parameters that are frozen (`requires_grad` is False), 0 to 1."""
     return sum(not p.requires_grad for p in parameters) / max(len(parameters), 1)

@@ -51,7 +51,16 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _start(columns, name) | _spikes(columns, name)
     if jump is not None:
         signs |= _leap(columns, name, jump) | _beside(columns, jump)
-    return signs | _climbs(columns, name) | _still(columns, name)
+    return signs | _below_zero(columns, name) | _climbs(columns, name) | _still(columns, name)
+
+
+def _below_zero(columns: Columns, name: str) -> Signs:
+    """Whether a loss fell through zero and on, far beyond its own size at the start."""
+    values = [value for _, value in columns.finite(name)]
+    if columns.family != "supervised" or len(values) < 10 or not 0.0 < values[0] < -values[-1] / 10:
+        return {}
+    text = f"{name} began at {values[0]:.3g} and fell through zero to {values[-1]:.3g}"
+    return {"loss_far_below_zero": text}
 
 
 def main_loss(columns: Columns) -> str:
@@ -438,12 +447,16 @@ def _parameters(columns: Columns) -> Signs:
     signs: Signs = {}
     if share >= 0.2:
         signs["gradient_missing"] = f"{100 * share:.0f} % of the parameter tensors get no gradient"
+    zero = [value for _, value in columns.finite("guard/zero_gradients")][-2:]
+    if len(zero) == 2 and min(zero) >= 0.5:
+        signs["gradient_mostly_zero"] = f"{100 * min(zero):.0f} % of the gradients are exactly zero"
     frozen = [value for _, value in columns.finite("guard/parameters_not_trained")]
     if frozen and frozen[-1] >= 0.5:
         signs["frozen_mostly"] = f"{100 * frozen[-1]:.0f} % of what the optimizer holds is frozen"
     norms = [value for _, value in columns.finite("guard/weight_norm")]
     if len(norms) > 2 and any(
-        now > 3.0 * before and now > 4.0 * norms[0] > 0.0 for before, now in pairwise(norms)
+        (now > 3.0 * before and now > 4.0 * norms[0] > 0.0) or now > 30.0 * norms[0] > 0.0
+        for before, now in pairwise(norms)
     ):
         signs["weights_grew"] = f"the weights grew from {norms[0]:.3g} to {norms[-1]:.3g}"
     steps = [value for _, value in columns.finite("guard/steps")][-20:]
