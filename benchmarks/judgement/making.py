@@ -20,7 +20,7 @@ from benchmarks.judgement.faults import FAULTS, drawn
 from benchmarks.judgement.guards import guarded
 from benchmarks.judgement.truths import truth_of
 
-SEEDS = {"small": 3, "full": 30}
+SEEDS = {"small": 9, "full": 30}
 """Seeds of each trainer by size."""
 FAULTS_EVERY, VARIANTS_EVERY = 6, 2
 """A seed gets every sixth of the faults and every other variant, each in its turn."""
