@@ -197,6 +197,15 @@ def test_what_is_told_of_a_run_is_what_a_person_asks(service: Running) -> None:
     assert "pinned checkpoint" not in status
 
 
+@pytest.mark.parametrize("listing", ["alerts", "deliveries"])
+def test_a_run_is_found_by_the_name_that_its_trainer_was_started_with(
+    service: Running, listing: str
+) -> None:
+    done = command(service, listing, "--run", "ALE/Pong-v5 @2")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 def test_a_halt_a_silence_and_an_acknowledgement_take_effect(service: Running) -> None:
     client = service.client
     client.send("busy", upd(1, train__grad_norm=50.0))

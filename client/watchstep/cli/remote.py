@@ -20,6 +20,7 @@ from watchstep.cli.tables import (
     print_table,
     width,
 )
+from watchstep.wire import legal_run_name
 
 Url = Annotated[str, typer.Option("--url", help="The service; default WATCHSTEP_URL.")]
 Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCHSTEP_TOKEN.")]
@@ -249,7 +250,8 @@ def alerts(
 ) -> None:
     """List alerts, newest first; --state '' shows all."""
     with answers(url, token) as service:
-        page = service.get("/alerts", state=state, run=run, severity=severity, limit=limit)
+        name = run and legal_run_name(run)
+        page = service.get("/alerts", state=state, run=name, severity=severity, limit=limit)
     _print_alerts(page, as_json=as_json)
 
 
@@ -274,7 +276,8 @@ def acknowledged(service: Service, alert_or_run: str, by: str) -> list[Any]:
     """
     ids = [alert_or_run]
     if not alert_or_run.startswith("al_"):
-        firing = service.get("/alerts", state="firing", run=alert_or_run, limit=500)["items"]
+        name = legal_run_name(alert_or_run)
+        firing = service.get("/alerts", state="firing", run=name, limit=500)["items"]
         ids = [alert["id"] for alert in firing]
         if not ids:
             raise RefusedError(f"no alert fires for a run named {alert_or_run}")
@@ -371,6 +374,7 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """List messages to receivers, newest first, or send dead ones again."""
+    run = run and legal_run_name(run)
     with answers(url, token) as service:
         if resend == "all":
             dead = service.get("/deliveries", state="dead", run=run, limit=500)["items"]

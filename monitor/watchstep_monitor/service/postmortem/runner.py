@@ -145,6 +145,12 @@ class Postmortems:
                     "last": complaint[-300:].decode("utf-8", "replace"),
                 },
             )
+            if process.returncode == 1 and b"MemoryError" not in complaint:
+                raise InvalidError(
+                    "the log could not be examined; the service's own log says why",
+                    loc=("body",),
+                    kind="failed",
+                )
             raise InvalidError(
                 "examining the log took too long or too much memory", loc=("body",), kind="too_much"
             )
