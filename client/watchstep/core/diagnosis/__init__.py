@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 NOT_ENOUGH = "not-enough-evidence"
+OUTSIDE = "outside"
+"""Label `stage` of rules about what lies outside of the training, such as a disk: what they tell
+has no cause in the readings."""
 LEAST_CONFIDENCE = 0.05
 """Causes below this are not told."""
 
@@ -79,6 +82,8 @@ def diagnose(
         Most likely first, at least one. Where it is likelier that none of them is so,
         "not-enough-evidence" comes first.
     """
+    if alerts and all(rules.stage_label(alert.rule) == OUTSIDE for alert in alerts):
+        return (_not_of_training(alerts),)
     seen = signs(rules, history, alerts)
     shares, nothing = _shares(scores(seen))
     causes = [
@@ -160,6 +165,17 @@ def _kind(entry: Entry, seen: Mapping[str, str]) -> tuple[str, str]:
     if best is None or weighed[best] <= 0.0:
         return "", ""
     return best.name, best.title
+
+
+def _not_of_training(alerts: Sequence[Transition]) -> Cause:
+    return Cause(
+        name=NOT_ENOUGH,
+        title="The machine or its disk, not what is trained",
+        confidence=0.0,
+        evidence=(f"all that was told is {', '.join(sorted({each.rule for each in alerts}))}",),
+        against=(),
+        page=f"causes/{NOT_ENOUGH}",
+    )
 
 
 def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
