@@ -274,8 +274,7 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
         for at, run in enumerate(told):
             row = {name: values[at] for name, values in columns.items()}
             run.quiets += begun[at]
-            if row["train/advantages_std_raw"] < run.smallest_std:
-                run.smallest_std = row["train/advantages_std_raw"]
+            run.smallest_std = min(run.smallest_std, row["train/advantages_std_raw"])
             run.largest = max(run.largest, row["train/advantages_norm_max_abs"])
             _judge(run, judges[at], Update(update, update, float(update), row))
         if update % 500 == 0:
