@@ -1,6 +1,6 @@
 """Why a run went wrong: ranked causes, with evidence for and against, and what it is worth.
 
-`diagnose` looks for signs (`losses`, `rates`, `returns`, `steps`, `batches`) in the last updates
+`diagnose` looks for signs (`losses`, `parameters`, `rates`, `returns`, `steps`, `batches`) in the last updates
 and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
 `docs/judgement.md`. `conditions` names what may turn into an incident while all is well.
 """
@@ -15,6 +15,7 @@ from watchstep.core.diagnosis.batches import advantage_signs
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.diagnosis.conditions import CONDITIONS, Condition, conditions
 from watchstep.core.diagnosis.losses import loss_signs, rate_or_data
+from watchstep.core.diagnosis.parameters import parameter_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
@@ -103,7 +104,7 @@ def signs(
     """Every sign that is seen, with the sentence that says where; "" where it needs none."""
     columns = Columns(rules, history, alerts)
     seen = advantage_signs(columns) | return_signs(columns)
-    seen |= loss_signs(columns) | rate_signs(columns)
+    seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= step_signs(columns, seen)
     return seen | rate_or_data(columns, seen)
 
