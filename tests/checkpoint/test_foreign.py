@@ -132,6 +132,17 @@ def test_a_torn_zip_is_found(tmp_path: Path) -> None:
         verify(path)
 
 
+def test_a_flipped_bit_in_a_plain_torch_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"w": torch.full((1_000,), 1.5)}, path)
+    body = bytearray(path.read_bytes())
+    body[body.index(torch.full((1_000,), 1.5).numpy().tobytes()) + 4] ^= 1
+    path.write_bytes(body)
+
+    with pytest.raises(CheckpointError, match="fails its checksum"):
+        verify(path)
+
+
 def test_a_zip_without_weights_is_no_checkpoint(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("readme", "hello")
