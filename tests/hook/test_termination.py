@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import watchstep
 from hook.kit_hook import updates_of
 from watchstep.postmortem.readers import open_logs
+from watchstep.wire import event_to_json
 
 BEGIN = """
 import math, os, signal, subprocess, sys, threading, time
@@ -212,7 +214,8 @@ def failed(make: Any, error: BaseException) -> dict[str, Any]:
     sent = updates_of(watch)
     watch._stream.events.captured.hear("warning", "token=abcdefgh low on memory")
     watch.finish(error)
-    return dict(sent[-1].event)
+    written: dict[str, Any] = json.loads(event_to_json(sent[-1].event))
+    return written
 
 
 def test_a_failure_says_what_where_and_who(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from watchstep.boundary import of_stranger, text_of
 from watchstep.core.error_texts import memory_of
 from watchstep.hook.environment import process_facts
-from watchstep.masking import masked
 
 _TRACEBACK_LINES = 20
 _LONGEST_LINE = 300
@@ -28,14 +27,14 @@ def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, A
     """
     kind = type(error).__name__
     text = text_of(lambda: f"{kind}: {error}" if str(error) else kind, kind)
-    event: dict[str, Any] = {"kind": "failed", "error": masked(text[:_LONGEST_ERROR])}
+    event: dict[str, Any] = {"kind": "failed", "error": text[:_LONGEST_ERROR]}
     memory = _memory(error, text)
     if memory:
         event["oom"] = memory
     event["traceback"] = _last_lines_of(error)
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
     event |= {"rank": rank, **process_facts()}
-    lines = [masked(line[:_LONGEST_LINE]) for line in list(last_lines)[-_LAST_LINES:]]
+    lines = [line[:_LONGEST_LINE] for line in list(last_lines)[-_LAST_LINES:]]
     if lines:
         event["last_lines"] = lines
     return event
@@ -51,4 +50,4 @@ def _last_lines_of(error: BaseException) -> str:
     nothing: list[str] = []
     parts = of_stranger(lambda: traceback.format_exception(error, limit=-_TRACEBACK_LINES), nothing)
     split = [line[:_LONGEST_LINE] for part in parts for line in part.rstrip().split("\n")]
-    return masked("\n".join(split[-_TRACEBACK_LINES:]))
+    return "\n".join(split[-_TRACEBACK_LINES:])

@@ -9,7 +9,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from watchstep.boundary import of_stranger, text_of
-from watchstep.masking import HIDDEN, masked, names_a_password, names_a_secret
+from watchstep.masking import (
+    HIDDEN,
+    masked,
+    names_a_password,
+    names_a_secret,
+    names_an_option_with_a_secret,
+)
 from watchstep.wire import legal_tag_name, number_to_json
 
 CONFIG_BYTES = 48 * 1024
@@ -158,11 +164,15 @@ def _scalar(value: Any) -> Any:
 
 def _plain_members(members: Collection[Any], room: _Room, *, depth: int, hide: bool) -> list[Any]:
     plain: list[Any] = []
+    hide_next = False
     for member in members:
         if room.left_bytes <= 8:
             room.left_out += len(members) - len(plain)
             break
-        plain.append(_plain(member, room, depth=depth + 1, hide=hide))
+        text = member if isinstance(member, str) else ""
+        hide_next = hide_next and not text.startswith("-")
+        plain.append(_plain(member, room, depth=depth + 1, hide=hide or hide_next))
+        hide_next = names_an_option_with_a_secret(text)
     return plain
 
 

@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 from watchstep.machine.processes import Process, command_line, reads_input, waits_in
-from watchstep.masking import masked
 
 LEAST_S = 600.0
 """Silence below which nothing is called a hang: checkpoints and evaluations take minutes."""
@@ -103,8 +102,7 @@ def stacks(processes: Sequence[Process]) -> tuple[str, str]:
     if not innermost and processes and (place := waits_in((python or processes)[0].pid)):
         innermost = f"the kernel's {place}"
     texts += [
-        f"{process.pid} {process.state} {waits_in(process.pid)}"
-        f" {masked(command_line(process.pid))[:160]}"
+        f"{process.pid} {process.state} {waits_in(process.pid)} {command_line(process.pid)[:160]}"
         for process in processes
     ]
     return "\n".join(texts)[:_MOST_STACKS_BYTES], innermost

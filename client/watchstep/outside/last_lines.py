@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from watchstep.masking import masked
-
 MOST_LINES = 50
 _LONGEST_LINE = 400
 _LONGEST_TEXT = 8_000
@@ -58,4 +56,4 @@ def traceback_end(lines: list[str]) -> list[str]:
 def _shown(line: bytes) -> str:
     text = _ANSI.sub("", line.decode("utf-8", "replace")).rstrip("\r")
     text = text.rpartition("\r")[2][:_LONGEST_LINE]
-    return masked("".join(char if char.isprintable() else " " for char in text).rstrip())
+    return "".join(char if char.isprintable() else " " for char in text).rstrip()

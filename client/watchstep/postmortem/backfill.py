@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from watchstep.core.updates import Update
 from watchstep.errors import UnreachableError, WatchstepError, WireError
-from watchstep.masking import masked_event
 from watchstep.postmortem.readers import Log
 from watchstep.rules import AUTO, loaded
 from watchstep.sender.config import Patience
@@ -192,7 +191,6 @@ def _renumbered(updates: Iterator[Update], fallback: float) -> Iterator[Update]:
             real, attempt, seq = update.attempt, attempt + 1, 0
         seq += 1
         moment = update.time if update.time > _CLOCKLESS else fallback
-        update = update._replace(event=masked_event(update.event))  # noqa: PLW2901 - as it is sent
         yield update._replace(seq=seq, attempt=attempt, step=max(update.step, 0), time=moment)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from watchstep.core.updates import EVENT_KINDS, TRAINING, Update
 from watchstep.errors import WireError
+from watchstep.masking import masked_event
 from watchstep.wire.names import METRIC_NAME, SOURCE_NAME
 
 MAX_COUNTER = 2**63 - 1
@@ -107,17 +108,22 @@ def number_from_json(value: Any) -> float:
 
 
 def event_to_json(event: Mapping[str, Any]) -> bytes:
-    """An event as a JSON object, whatever a user put into it.
+    """An event as a JSON object, whatever a user put into it, with its secrets masked.
 
-    Non-finite numbers become their words, text that is not Unicode gets question marks, and
-    objects that JSON cannot hold become their `str`.
+    This is the one place that every event passes on its way to spool and service. Non-finite
+    numbers become their words, text that is not Unicode gets question marks, and objects that
+    JSON cannot hold become their `str`.
 
     Raises:
         WireError: It has no legal "kind", or refers to itself.
     """
     if event.get("kind") not in EVENT_KINDS:
         raise WireError(f"event.kind: must be one of {', '.join(EVENT_KINDS)}")
-    return to_json(event)
+    try:
+        shown = masked_event(event)
+    except RecursionError as error:
+        raise WireError("event: cannot be written as JSON") from error
+    return to_json(shown)
 
 
 def to_json(value: Any) -> bytes:
