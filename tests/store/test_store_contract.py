@@ -376,3 +376,15 @@ def test_roll_ups_leave_no_hole_where_updates_were_lost_or_attempts_changed(at: 
     assert places == sorted(set(places))
     assert {(1, 1), (1, 1_997), (2, 1), (2, 899)} <= set(places)
     assert at.opened.store.run("a").lost > 0
+
+
+def test_singles_among_many_non_finite_points_survive_a_long_series(at: Bench) -> None:
+    for first in range(1, 20_001, 500):
+        seqs = range(first, first + 500)
+        values = {n: math.nan if 5_000 < n < 5_600 and n % 2 else float(n) for n in seqs}
+        at.send(*[update(n, x=values[n]) for n in seqs])
+
+    kept, _ = at.run_service.series("a", "x", (None, None), 60)
+
+    nan = [point.seq for point in kept if math.isnan(point.value)]
+    assert nan == list(range(5_001, 5_600, 2))

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 LEAST_POINTS = 7
-"""What one bucket may need: first, last, least, greatest, and one of each non-finite kind."""
+"""Fewer than these are not asked for: the ends, the extremes, and some that are not finite."""
+
+MOST_STRETCHES = 10_000
+"""Ends of stretches of non-finite points in one answer; a screen shows 2,000 points."""
 
 _FINITE_KINDS = 4
+_CHUNK = 4_096
 
 
 class Point(NamedTuple):
@@ -89,9 +93,12 @@ class Line:
 
 
 def thin(line: Line, most: int) -> tuple[list[Point], bool]:
-    """At most `most` of the readings, in order, and whether any was left out.
+    """About `most` of the readings, in order, and whether any was left out.
 
-    They are split into buckets of equal length, of each of which `worth_keeping` survives.
+    Non-finite points all survive where they are at most half of `most`, else the first and last
+    of every stretch of the same kind, even where that is more than `most`. Of stretches beyond
+    `MOST_STRETCHES` evenly spaced ones survive. The rest is split into buckets of equal length,
+    of each of which the first, last, least and greatest survive.
 
     Args:
         line: In order.
@@ -100,40 +107,73 @@ def thin(line: Line, most: int) -> tuple[list[Point], bool]:
     most = max(most, LEAST_POINTS)
     if len(line) <= most:
         return line.points(range(len(line))), False
-    kept_places = _thin(line.values, max(1, most // _FINITE_KINDS))
-    if len(kept_places) > most:
-        kept_places = _thin(line.values, max(1, most // LEAST_POINTS))
-    return line.points(kept_places), True
+    strange = _nonfinite_places(line.values)
+    if len(strange) > most // 2:
+        strange = _stretch_ends(line.values, strange)
+        strange = strange[:: len(strange) // MOST_STRETCHES + 1]
+    buckets = max(1, (most - len(strange)) // _FINITE_KINDS)
+    kept_places = sorted({*strange, *_of_buckets(line.values, buckets)})
+    return line.points(kept_places), len(kept_places) < len(line)
 
 
 def worth_keeping(column: Sequence[float]) -> set[int]:
-    """Where the first, last, least and greatest value are, and the first of each non-finite kind.
+    """Where the first, last, least and greatest value are, and the ends of non-finite stretches.
+
+    What follows a stretch is kept too, so that of two points of the same kind that are neighbours
+    in what is kept, nothing else lay between.
 
     Args:
         column: At least one value.
     """
+    ends = _stretch_ends(column, _nonfinite_places(column))
+    behind = {
+        at + 1 for at in ends if at + 1 < len(column) and column[at + 1] - column[at + 1] == 0
+    }
+    return _finite_shape(column) | set(ends) | behind
+
+
+def is_same_kind(one: float, other: float) -> bool:
+    """Whether both are NaN, or the same infinity."""
+    return one == other or (one != one and other != other)
+
+
+def _finite_shape(column: Sequence[float]) -> set[int]:
     ends = {0, len(column) - 1}
     total = sum(column)
     if total - total == 0.0:
         return ends | {column.index(min(column)), column.index(max(column))}
     # One of them is no finite number, or they are large enough to add up to none.
-    strange: dict[str, int] = {}
-    finite: list[int] = []
-    for at, value in enumerate(column):
-        if value - value == 0.0:
-            finite.append(at)
-        else:
-            strange.setdefault(repr(value), at)
+    finite = [at for at, value in enumerate(column) if value - value == 0.0]
     if finite:
         ends |= {min(finite, key=column.__getitem__), max(finite, key=column.__getitem__)}
-    return ends | set(strange.values())
+    return ends
 
 
-def _thin(values: array[float], buckets: int) -> list[int]:
-    kept_places: list[int] = []
+def _nonfinite_places(values: Sequence[float]) -> list[int]:
+    places: list[int] = []
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        total = sum(chunk)
+        if total - total != 0.0:
+            places += [start + at for at, value in enumerate(chunk) if value - value != 0.0]
+    return places
+
+
+def _stretch_ends(values: Sequence[float], places: Iterable[int]) -> list[int]:
+    """Of places of non-finite values those that begin or end a stretch of the same kind."""
+    last = len(values) - 1
+    return [
+        at
+        for at in places
+        if at in (0, last)
+        or not is_same_kind(values[at - 1], values[at])
+        or not is_same_kind(values[at + 1], values[at])
+    ]
+
+
+def _of_buckets(values: array[float], buckets: int) -> Iterator[int]:
     for bucket in range(buckets):
         start = len(values) * bucket // buckets
         end = len(values) * (bucket + 1) // buckets
         if start < end:
-            kept_places.extend(start + at for at in sorted(worth_keeping(values[start:end])))
-    return kept_places
+            yield from (start + at for at in _finite_shape(values[start:end]))

@@ -1,8 +1,9 @@
 """Roll-ups: of some hundred updates the few points of each metric that a chart must show.
 
-Of every metric the first, last, least and greatest point and the first NaN, Infinity and
--Infinity, which are the ones that `service.series.worth_keeping` names. A run of a million
-updates is drawn from 4,000 roll-ups instead of from 160 MB.
+Of every metric the points that `service.series.worth_keeping` names: the first, last, least and
+greatest, and the ends of every stretch of non-finite ones. A run of a million updates is drawn
+from 4,000 roll-ups instead of from 160 MB. Roll-ups of versions before hold the first NaN,
+Infinity and -Infinity alone.
 
 A roll-up's bytes, little-endian: the count u16 of updates that any metric has a point in, of
 each its number, its step (i64) and its time (f64); then for every name of the shape a count u8
@@ -16,13 +17,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
-from watchstep_monitor.service.series import Readings, worth_keeping
+from watchstep_monitor.service.series import Readings, is_same_kind, worth_keeping
 
 UPDATES_A_ROLLUP = 256
 """Updates that a roll-up waits for; it holds fewer than twice as many."""
 
 MOST_BEHIND = 4_096
 """Updates that one append rolls up at most: a store from before there were roll-ups has more."""
+
+MOST_POINTS = 255
+"""Points of a metric that a roll-up has room for; where it holds as many, there were more."""
 
 _COUNT = struct.Struct("<H")
 _PLACE = struct.Struct("<qqd")
@@ -133,11 +137,21 @@ def _worth_keeping(group: Sequence[Stretch], bases: Sequence[int], name: str) ->
             column = stretch.values[stretch.names.index(name) :: width]
             worthy += [(base + at, column[at]) for at in sorted(worth_keeping(column))]
     finite = [pair for pair in worthy if pair[1] - pair[1] == 0.0]
-    strange: dict[str, tuple[int, float]] = {}
-    for pair in worthy:
-        if pair[1] - pair[1] != 0.0:
-            strange.setdefault(repr(pair[1]), pair)
-    ends = [worthy[0], worthy[-1], *strange.values()]
+    ends = [worthy[0], worthy[-1]]
     if finite:
         ends += [min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])]
-    return dict(ends)
+    kept = dict([*ends, *_around_stretches(worthy)])
+    return dict(list(kept.items())[:MOST_POINTS])
+
+
+def _around_stretches(worthy: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """The ends of non-finite stretches, which may go over several blocks, and what follows."""
+    values = dict(worthy)
+    behind = False
+    for at, value in worthy:
+        is_finite = value - value == 0.0
+        neighbours = (values.get(at - 1, 0.0), values.get(at + 1, 0.0))
+        inside = not is_finite and all(is_same_kind(value, each) for each in neighbours)
+        if behind if is_finite else not inside:
+            yield at, value
+        behind = not is_finite

@@ -14,7 +14,7 @@ from watchstep_monitor.store import schema
 from watchstep_monitor.store.blocks import block_readings
 from watchstep_monitor.store.damage import whole
 from watchstep_monitor.store.read_connection import reading
-from watchstep_monitor.store.rollups import rollup_readings
+from watchstep_monitor.store.rollups import MOST_POINTS, rollup_readings
 from watchstep_monitor.store.source_numbers import MOST_STORED, source_and_attempt, stored_attempt
 
 ROWS_A_READ = 500
@@ -71,9 +71,10 @@ class SeriesWalk:
             first, last = (row.attempt, row.first_seq), (row.attempt, row.last_seq)
             if first != (after[0], after[1] + 1):
                 yield from self._raw(after, first)
-            if self._is_inside(row):
-                _, attempt = source_and_attempt(row.attempt)
-                yield rollup_readings(row, attempt, self.places[row.shape])
+            _, attempt = source_and_attempt(row.attempt)
+            rolled = rollup_readings(row, attempt, self.places[row.shape])
+            if self._is_inside(row) and len(rolled.values) < MOST_POINTS:
+                yield rolled
             else:
                 yield from self._raw((first[0], first[1] - 1), (last[0], last[1] + 1))
             after = last
