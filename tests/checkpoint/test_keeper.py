@@ -589,7 +589,31 @@ def test_an_asynchronous_save_keeps_what_was_there_at_the_call(
     assert keeper.finished() == []
 
 
-def test_at_most_one_save_is_in_flight(
+def test_of_saves_that_come_too_fast_the_newest_is_written_and_the_others_are_counted(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    keeper = CheckpointKeeper(tmp_path, keep=5, asynchronous=True)
+
+    keeper.save(run.state, step=1)
+    assert gate.entered.wait(30)
+    for step in (2, 3, 4):
+        run.train()
+        keeper.save(run.state, step=step)
+    newest = run.copy()
+    run.train()
+    gate.open.set()
+    flushed = keeper.flush(30)
+    other = Run(seed=9)
+    keeper.restore(other.state, step=4)
+
+    assert flushed
+    assert keeper.passed_over == 2
+    assert [c.step for c in keeper.list()] == [4, 1]
+    assert other.equals(newest)
+
+
+def test_a_save_that_waits_for_those_before_it_passes_none_over(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
@@ -602,8 +626,8 @@ def test_at_most_one_save_is_in_flight(
     keeper.save(run.state, step=3, wait=True)
     keeper.close(30)
 
-    assert keeper.skipped_saves == 1
-    assert [c.step for c in keeper.list()] == [3, 1]
+    assert keeper.passed_over == 0
+    assert [c.step for c in keeper.list()] == [3, 2, 1]
 
 
 def test_a_failed_asynchronous_save_is_counted_and_not_raised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import threading
 import time
@@ -278,6 +279,29 @@ def test_the_end_of_a_run_waits_for_the_save_in_flight_and_tells_of_it(tmp_path:
 
     kinds = [update.event["kind"] for update in updates if update.event]
     assert kinds == ["started", "checkpoint", "finished"]
+
+
+def test_the_end_of_a_run_writes_the_newest_of_many_saves_and_says_what_was_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    real, model = os.fsync, torch.nn.Linear(4, 1)
+    monkeypatch.setattr(
+        "watchstep.checkpoint.durable.os.fsync", lambda fd: released.wait(30) and real(fd)
+    )
+    watch = _watch(tmp_path, async_checkpoints=True, exit_s=30.0, keep=9)
+    updates = updates_of(watch)
+    for step in range(3):
+        watch.save({"model": model}, step=step)
+    with pytest.warns(UserWarning, match="passes over saves"):
+        watch.log(HEALTHY, step=4)
+    watch.save({"model": model}, step=4)
+    released.set()
+    watch.finish()
+
+    assert watch.keeper is not None
+    assert [checkpoint.step for checkpoint in watch.keeper.list()] == [4, 0]
+    assert updates[0].readings["checkpoint/passed_over"] == 1.0
 
 
 def test_the_end_of_a_run_has_one_budget_for_a_hung_disk_and_a_silent_service(

@@ -74,3 +74,41 @@ def test_the_addresses_that_the_page_names_are_known_to_apprise(url):
     import apprise
 
     assert apprise.Apprise().add(url)
+
+
+@pytest.mark.usefixtures("_apprise")
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [("ntfy", "ntfy://topic"), ("ntfy", "https://ntfy.example/topic"),
+     ("telegram", "tgram://123456789:abcdefg_hijklmnop/12315544/"),
+     ("pushover", "pover://" + "u" * 30 + "@" + "a" * 30)],
+)  # fmt: skip
+def test_an_address_of_its_kind_is_one_that_apprise_knows(kind, url):
+    import apprise
+
+    receiver = ReceiverConfig("phone", kind, url)
+
+    assert receiver.through_apprise
+    assert apprise.Apprise().add(receiver.url)
+
+
+@pytest.mark.usefixtures("_apprise")
+def test_ntfy_is_delivered_through_apprise():
+    with http_receiver() as server:
+        outbox = MemoryOutbox()
+        outbox.put("phone", notice())
+        phone = ReceiverConfig("phone", "ntfy", f"ntfy://127.0.0.1:{server.port}/topic")
+        manners = config(phone, retry_base_s=60.0, timeout_s=15.0)
+        with running(Worker(outbox, manners, ManualClock())):
+            outbox.until_settled(1)
+
+        assert outbox.outcomes() == [Delivered()]
+        assert b"halted at update 1100" in server.requests[0].body
+
+
+@pytest.mark.parametrize("kind", ["ntfy", "telegram", "pushover"])
+def test_an_address_of_another_kind_is_refused_without_being_quoted(kind):
+    with pytest.raises(ValueError, match="must look like") as caught:
+        ReceiverConfig("phone", kind, "slack://hidden")
+
+    assert "hidden" not in str(caught.value)

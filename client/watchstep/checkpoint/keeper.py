@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchstep.checkpoint.arrays import (
     copied_arrays,
@@ -20,6 +20,7 @@ from watchstep.checkpoint.arrays import (
     refilled,
     write_arrays,
 )
+from watchstep.checkpoint.background import BackgroundWriter
 from watchstep.checkpoint.collective import CollectiveCheck, Ranks, is_sharded
 from watchstep.checkpoint.durable import HashedFile
 from watchstep.checkpoint.folder import EarlierAttempt, Folder
@@ -36,10 +37,6 @@ from watchstep.checkpoint.record import (
 from watchstep.errors import CheckpointError
 
 # What needs torch is imported where it is used: state of arrays is kept without it.
-if TYPE_CHECKING:
-    from watchstep.checkpoint.snapshot import HostBuffers
-
-
 RISE_UPDATES = 100
 """As far back as a warning counts as a sign of what came (`watchstep.core.stages`)."""
 
@@ -67,7 +64,7 @@ class CheckpointKeeper:
     Attributes:
         directory: Where the files are.
         refused: States that were not finite and so not saved.
-        skipped_saves: Asynchronous saves not begun because one was still in flight.
+        passed_over: Asynchronous saves that a newer one took the place of while they waited.
         failures: Asynchronous saves that failed; see `last_error`.
         last_error: The newest failure of an asynchronous save, or None.
         quarantined: Bad files set aside by `restore`.
@@ -90,7 +87,9 @@ class CheckpointKeeper:
             keep: Newest checkpoints that retention leaves, at least 1; the pin is extra.
             good_after: Healthy updates that must follow a save before it may be pinned.
             asynchronous: Whether `save` returns once the state is copied to host memory,
-                and a thread writes it: costs the memory of one copy.
+                and a thread writes it: costs the memory of one copy, of two where saves come
+                faster than they are written. Then the newest waits, and older ones that wait
+                are passed over.
             exempt: Glob patterns of dotted tensor names, such as `model.*.mask`, which hold
                 infinities on purpose.
             attempt: Alike in all processes of one training; None invents one.
@@ -98,7 +97,7 @@ class CheckpointKeeper:
         if keep < 1 or good_after < 1:
             raise ValueError(f"keep and good_after must be at least 1, not {keep}, {good_after}")
         self.directory = Path(directory)
-        self.refused = self.skipped_saves = self.failures = self.quarantined = 0
+        self.refused = self.failures = self.quarantined = 0
         self.last_error: Exception | None = None
         self._folder = Folder(self.directory)
         self._folder.sweep()
@@ -108,14 +107,13 @@ class CheckpointKeeper:
         self._good_after = good_after
         self._asynchronous = asynchronous
         self._exempt = tuple(exempt)
-        self._buffers: HostBuffers | None = None
+        self._background = BackgroundWriter()
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._pending: list[_Pending] = []
         self._losses: list[tuple[int, LossLevel]] = []
         self._alert_open = False
         self._finished: list[Checkpoint] = []
-        self._writer: threading.Thread | None = None
         self._ranks: Ranks | None = None
         self._restores = 0
 
@@ -165,13 +163,13 @@ class CheckpointKeeper:
                 `state_dict()`, random generator, or plain values.
             step: The trainer's own step counter.
             update: The update it belongs to; only later updates can prove it good.
-            wait: Asynchronous only: wait for a save in flight instead of skipping this one.
+            wait: Asynchronous only: wait for saves in flight first.
             loss: Of the updates before.
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if the state is
             not finite. None if it is being looked at and written in the background (see
-            `finished`), or was skipped because one is.
+            `finished`).
 
         Raises:
             CheckpointError: If something in the state cannot be kept, the disk refuses, or of
@@ -189,12 +187,8 @@ class CheckpointKeeper:
                 lambda: save_together(state, draft, self._folder, ranks), leads=ranks.leads
             )
         call.whole()
-        if self._asynchronous:
-            if wait:
-                self.flush()
-            if self._in_flight():
-                self.skipped_saves += 1
-                return None
+        if wait:
+            self.flush()
         if is_of_arrays(state):
             arrays = copied_arrays(state)
             return self._write(
@@ -203,7 +197,6 @@ class CheckpointKeeper:
                 lambda: inspect_arrays(arrays, self._exempt),
             )
         from watchstep.checkpoint import finite, plain
-        from watchstep.checkpoint.snapshot import HostBuffers
 
         content = {name: plain.plain(value, name) for name, value in state.items()}
         whole = {"step": step, "update": update, "state": content, "rng": plain.rng_state()}
@@ -211,8 +204,7 @@ class CheckpointKeeper:
         if self._asynchronous:
             # Also the look at the numbers is the thread's: it reads the copy, whose bytes are
             # the ones that are written.
-            self._buffers = self._buffers or HostBuffers()
-            whole = self._buffers.copy(whole)
+            whole = self._background.copied(whole)
         return self._write(
             draft,
             lambda stream: plain.save_into(stream, whole),
@@ -242,8 +234,7 @@ class CheckpointKeeper:
 
         if not self._asynchronous:
             return write_now()
-        self._writer = threading.Thread(target=write, name="watchstep-checkpoint", daemon=True)
-        self._writer.start()
+        self._background.write(write)
         return None
 
     def _concluded(self, write: Callable[[], Checkpoint], *, leads: bool = True) -> Checkpoint:
@@ -371,18 +362,19 @@ class CheckpointKeeper:
             finished, self._finished = self._finished, []
         return finished
 
+    @property
+    def passed_over(self) -> int:
+        return self._background.passed_over
+
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait for the save in flight; returns whether none is any more."""
-        writer = self._writer
-        if writer is not None and writer.is_alive():
-            writer.join(timeout_s)
-        return not self._in_flight()
+        """Wait for the save in flight and one that waits; returns whether none is left."""
+        return self._background.flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Wait for the save in flight and release its buffers; saving again is allowed."""
+        """As `flush`, and release the buffers; saving again is allowed."""
         flushed = self.flush(timeout_s)
         if flushed:
-            self._buffers = None
+            self._background.release()
         return flushed
 
     def _own_process(self) -> None:
@@ -392,12 +384,8 @@ class CheckpointKeeper:
         self._process = os.getpid()
         # A thread that is not here may hold the lock there was, and the writer is not here.
         self._lock = threading.RLock()
-        self._writer = self._ranks = self._buffers = None
+        self._background, self._ranks = BackgroundWriter(), None
         self._pending, self._finished = [], []
-
-    def _in_flight(self) -> bool:
-        # After a fork the thread is not alive in the child, so nothing waits for it there.
-        return self._writer is not None and self._writer.is_alive()
 
     def _prune(self) -> None:
         # The oldest candidate is the next pin: were it pruned whenever saves come faster

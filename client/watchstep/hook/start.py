@@ -75,7 +75,9 @@ def init(  # noqa: PLR0913 - one argument a choice; all have defaults
         report: Whether this process reports. Default: rank 0 of a distributed job does.
         keep: Checkpoints that retention leaves, besides the pin; 3 by default.
         good_after: Healthy updates after a save before it may become the pin; 1 by default.
-        async_checkpoints: Whether saves are written in the background.
+        async_checkpoints: Whether saves are written in the background, one at a time. Of saves
+            that come meanwhile the newest waits and is written, also by `flush` and `finish`;
+            older ones are passed over, which a warning and `checkpoint/passed_over` say.
         max_rollbacks: Rollbacks before the next one halts instead; 3 by default.
         rollback_lr_factor: What learning rates are multiplied with after a rollback.
         strict: Read device tensors at once, at the price of a synchronisation each update.

@@ -289,7 +289,7 @@ class Watch:
 
         Returns:
             The checkpoint; with `finite` False if it was refused; None without a folder
-            (`checkpoints=`), while one is being written in the background, where another
+            (`checkpoints=`), where it is written in the background, where another
             process writes it, or when disabled.
         """
         if self._disabled or not self._checkpoints.wanted:
@@ -319,7 +319,14 @@ class Watch:
         return restored
 
     def flush(self, timeout_s: float = 2.0) -> bool:
-        """Wait until saves are on disk and updates are acknowledged, or the time is over."""
+        """Wait until saves are on disk and updates are acknowledged, or the time is over.
+
+        Saves in the background are written, the one that waits too.
+
+        Returns:
+            Whether all of it was done in time. False where updates are still in the spool alone:
+            at once without a service, and at the end of the time where it does not answer.
+        """
         deadline = time.monotonic() + timeout_s
         saved = bool(self._boundary.survive(self._checkpoints.flush, timeout_s))
         outbound = self._stream.outbound

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchstep.boundary import text_of
 from watchstep.core.updates import Verdict
-from watchstep.errors import CheckpointError
+from watchstep.errors import CheckpointError, warn
 from watchstep.hook.context import Context
 from watchstep.hook.events import checkpoint_event
 
@@ -31,7 +31,7 @@ class WatchCheckpoints:
         self._keeper: CheckpointKeeper | None = None
         self._failures = 0
         self._unsaved: int | None = None
-        self._complained = False
+        self._complained = self._said_passed_over = False
         self._refused: list[Checkpoint] = []
 
     @property
@@ -99,8 +99,14 @@ class WatchCheckpoints:
             self._unsaved = 0
 
     def readings(self) -> Mapping[str, float]:
-        """`checkpoint/failed`, saves in a row that failed, from the first such on."""
-        return {} if self._unsaved is None else {"checkpoint/failed": float(self._unsaved)}
+        """What is worth a reading, each from the first such on.
+
+        `checkpoint/failed`: saves in a row that failed; `checkpoint/passed_over`: saves in all
+        that a newer one took the place of before they were written.
+        """
+        readings = {} if self._unsaved is None else {"checkpoint/failed": float(self._unsaved)}
+        passed_over = 0 if self._keeper is None else self._keeper.passed_over
+        return readings | ({"checkpoint/passed_over": float(passed_over)} if passed_over else {})
 
     def restore(
         self, targets: Mapping[str, Any] | None, step: int | None, *, own: bool = False
@@ -160,6 +166,12 @@ class WatchCheckpoints:
         finished = self._keeper.finished()
         if finished:
             self._saved()
+        if self._keeper.passed_over and not self._said_passed_over:
+            self._said_passed_over = True
+            warn(
+                "watchstep passes over saves that come faster than they are written, and keeps"
+                " the newest (reading checkpoint/passed_over); save less often to keep each",
+            )
         for saved in finished:
             if saved.finite:
                 self._stream.events.checkpoint(saved)

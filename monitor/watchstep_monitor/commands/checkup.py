@@ -168,7 +168,7 @@ def _each_receiver(settings: Settings) -> Iterator[Finding]:
 
 def _way_to(receiver: ReceiverConfig, config: NotifyConfig, _: Settings) -> str:
     """Whether its address takes a connection; nothing is sent."""
-    if receiver.kind == "apprise":
+    if receiver.through_apprise:
         return "apprise, which connects only to send; `watchstep receivers test NAME` does so"
     if receiver.kind == "script":
         return "script, it can be run"

@@ -18,6 +18,12 @@ PAGERDUTY_EVENTS = "https://events.pagerduty.com/v2/enqueue"
 
 _ALERTMANAGER_PATH = "/api/v2/alerts"
 _SCHEMES: Mapping[str, tuple[str, ...]] = {"email": ("smtp", "smtps")}
+_FORMS = {
+    "ntfy": "ntfy://TOPIC, ntfys://HOST/TOPIC or https://HOST/TOPIC",
+    "telegram": "tgram://BOT_TOKEN/CHAT_ID",
+    "pushover": "pover://USER_KEY@APP_TOKEN",
+}
+"""Addresses of the kinds that are sent through apprise, in its own form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class ReceiverConfig:
         url: For `email` it is `smtp://[user@]host[:port]?from=A&to=B,C` (`smtps` for TLS from
             the first byte); for `alertmanager` the server's base address; for `pagerduty` it
             may be empty; for `github` that of an issue's comments in GitHub's API; for `script`
-            a program's path. Else where to POST, or apprise's own form of address.
+            a program's path; for `ntfy`, `telegram`, `pushover` and `apprise` apprise's own form
+            of address. Else where to POST.
         secret: Signing keys of a webhook, separated by spaces while they are rotated; bearer
             token of an Alertmanager or of GitHub; PagerDuty's routing key; password of a mail
             account.
@@ -58,12 +65,17 @@ class ReceiverConfig:
             base = self.url.rstrip("/").removesuffix(_ALERTMANAGER_PATH)
             object.__setattr__(self, "url", base + _ALERTMANAGER_PATH)
 
+    @property
+    def through_apprise(self) -> bool:
+        return self.kind == "apprise" or self.kind in _FORMS
+
     def _check_url(self) -> None:
         if self.kind == "script":
             if not os.access(self.url, os.X_OK) or not Path(self.url).is_absolute():
                 raise ValueError(f"receivers.{self.name}.url: is no absolute path of a program")
             return
-        if self.kind == "apprise":
+        if self.through_apprise:
+            self._check_form()
             return
         schemes = _SCHEMES.get(self.kind, ("http", "https"))
         try:
@@ -75,6 +87,14 @@ class ReceiverConfig:
             allowed = " or ".join(f"{scheme}://HOST/…" for scheme in schemes)
             # From None: urlsplit's own message quotes the address.
             raise ValueError(f"receivers.{self.name}.url: must look like {allowed}") from None
+
+    def _check_form(self) -> None:
+        if self.kind == "ntfy" and self.url.startswith("https://"):
+            object.__setattr__(self, "url", f"ntfys{self.url.removeprefix('https')}")
+        form = _FORMS.get(self.kind, "")
+        scheme, _, rest = self.url.partition("://")
+        if form and (f"{scheme}://" not in form or not rest.strip("/")):
+            raise ValueError(f"receivers.{self.name}.url: must look like {form}")
 
 
 @dataclass(frozen=True, slots=True)

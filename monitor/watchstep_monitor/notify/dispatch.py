@@ -81,7 +81,7 @@ class Carriers:
             return await mail.send(
                 receiver, message, self._resolve, self._allowed, self._config.timeout_s
             )
-        if receiver.kind == "apprise":
+        if receiver.through_apprise:
             return await bridge.send(receiver, notice)
         if receiver.kind == "script":
             return await script.run(receiver.url, webhook.body(notice, receiver))

@@ -22,6 +22,9 @@ ReceiverKind = Literal[
     "email",
     "github",
     "script",
+    "ntfy",
+    "telegram",
+    "pushover",
     "apprise",
 ]
 
