@@ -260,6 +260,34 @@ def test_another_content_under_a_stored_number_is_a_conflict(client: Client) -> 
     assert (answer.status, answer.json["last_seq"]) == (409, 1)
 
 
+def test_a_time_that_is_no_date_is_rejected_by_its_place(client: Client) -> None:
+    answer = client.send("when", upd(1, a=1.0), {**upd(2, a=1.0), "time": 1e18}, upd(3, a=1.0))
+
+    (rejected,) = answer.json["rejected"]
+    assert (answer.status, answer.json["accepted"], rejected["index"]) == (202, 2, 1)
+    assert rejected["errors"][0]["loc"] == ["time"]
+    assert "years 1 to 9999" in rejected["errors"][0]["msg"]
+
+
+def test_points_above_the_limit_are_cut_to_it(client: Client) -> None:
+    client.send("pts", *[upd(n, a=1.0) for n in range(1, 4)])
+
+    assert client.get("/runs/pts/series?metric=a&points=99999999").status == 200
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("k" * 100, "k" * 63 + "…"), ("ghp_" + "a" * 36, "?"), ("surplus", "surplus")],
+)
+def test_unknown_keys_are_told_cut_and_without_secrets(
+    client: Client, key: str, shown: str
+) -> None:
+    answer = client.post("/runs/keys/commands", {"kind": "halt", key: 1})
+
+    assert answer.status == 422
+    assert answer.json["errors"][0]["loc"][-1] == shown
+
+
 def test_limits_hold_for_declared_streamed_and_unpacked_bodies(client: Client) -> None:
     declared = client.post("/runs/big/updates", b" " * 1_048_577)
     bomb = client.post(

@@ -64,6 +64,20 @@ def test_a_token_that_calls_too_often_is_told_when_to_come_back(
     assert Client(running.client.port, tokens["mine"]).get("/runs").status == 200
 
 
+def test_without_tokens_an_address_that_calls_too_often_is_told_when_to_come_back(
+    tmp_path: Path,
+) -> None:
+    with served(tmp_path, WATCHSTEP_LIMITS__REQUESTS_PER_S="2") as running:
+        answers = [running.client.send("a", upd(n, x=1.0)) for n in range(1, 25)]
+        health = running.client.ask("GET", "/healthz")
+
+    refused = [answer for answer in answers if answer.status == 429]
+    assert answers[0].status == 202
+    assert refused
+    assert all(int(each.headers["retry-after"]) >= 1 for each in refused)
+    assert health.status == 200
+
+
 def test_a_limited_token_sees_and_ends_its_own_silences_only(
     guarded: tuple[Running, dict[str, str]],
 ) -> None:
@@ -126,6 +140,23 @@ def test_a_body_that_trickles_is_answered_408(guarded: tuple[Running, dict[str, 
             b"Authorization: Bearer %s\r\n\r\n{" % tokens["mine"].encode()
         )
         assert slow.recv(64).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
+    service: Running,
+) -> None:
+    with socket.create_connection(("127.0.0.1", service.client.port), timeout=5) as sender:
+        sender.sendall(
+            b"POST /api/v1/runs/a/updates HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 2000000\r\n\r\n"
+        )
+        answer = sender.recv(4_096)
+        while b"too_long" not in answer:
+            answer += sender.recv(4_096)
+        # The whole answer is there; whoever goes on sending is not cut off meanwhile.
+        sender.sendall(b"x" * 2_000_000)
+
+    assert answer.startswith(b"HTTP/1.1 413")
 
 
 def test_giant_bodies_and_bombs_cost_no_memory(service: Running) -> None:

@@ -25,7 +25,7 @@ def updates(draw):
     return Update(
         seq=draw(st.integers(1, 2**63 - 1)),
         step=draw(st.integers(0, 2**63 - 1)),
-        time=draw(st.floats(allow_nan=False, allow_infinity=False)),
+        time=draw(st.floats(min_value=-6e10, max_value=2.5e11)),
         readings=readings,
         event=draw(EVENTS),
         attempt=3,

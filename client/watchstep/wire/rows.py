@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
-from watchstep.wire.text import check_counters, template
+from watchstep.wire.text import check_counters, check_date, template
 
 ROWS_TYPE = "application/vnd.watchstep.rows"
 """Content type of a body that `encode_rows` made."""
@@ -151,4 +151,5 @@ def _updates(block: Block, rows: bytes, attempt: int) -> Iterator[Update]:
         raise WireError("metrics: has the same name twice")
     for seq, step, time, *values in struct.iter_unpack(f"<Qqd{len(names)}d", rows):
         check_counters(seq, step, time)
+        check_date(time)
         yield Update(seq, step, time, dict(zip(names, values, strict=True)), None, attempt)

@@ -20,6 +20,7 @@ from watchstep.wire.names import METRIC_NAME, SOURCE_NAME
 MAX_COUNTER = 2**63 - 1
 """Largest `seq` and `step`: what a signed 64-bit column holds."""
 
+_FIRST_TIME, _LAST_TIME = -62_135_596_800.0, 253_402_300_799.0
 _FIELDS = frozenset({"seq", "step", "time", "metrics", "event", "source"})
 _REQUIRED = ("seq", "step", "time", "metrics")
 
@@ -222,7 +223,7 @@ def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise WireError("time: must be epoch seconds or RFC 3339")
     try:
-        return _finite_time(float(value))
+        return check_date(float(value))
     except OverflowError:
         raise WireError("time: must be epoch seconds or RFC 3339") from None
 
@@ -235,6 +236,17 @@ def _rfc3339(text: str) -> float:
         return moment.timestamp()
     except (ValueError, OverflowError):
         raise WireError("time: must be epoch seconds or RFC 3339") from None
+
+
+def check_date(time: float) -> float:
+    """The time, where it is one that can be written as a date.
+
+    Raises:
+        WireError: It is not finite, or outside the years 1 to 9999: milliseconds, perhaps.
+    """
+    if not _FIRST_TIME <= _finite_time(time) <= _LAST_TIME:
+        raise WireError("time: must be in the years 1 to 9999, as seconds since 1970")
+    return time
 
 
 def _finite_time(value: float) -> float:

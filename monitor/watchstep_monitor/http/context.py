@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from watchstep_monitor.http.batches import BatchReader
 from watchstep_monitor.http.deadlines import Deadline
 from watchstep_monitor.http.problems import ProblemError
-from watchstep_monitor.http.rates import RateCap
+from watchstep_monitor.http.rates import ADDRESS, RateCap
 from watchstep_monitor.http.tokens import EVERYONE, Caller, Keyring, bearer, session
 from watchstep_monitor.service.outcomes import LoopOutcomes
 from watchstep_monitor.service.postmortem.runner import Postmortems
@@ -32,7 +33,7 @@ class Context:
     """Made once by the application.
 
     Attributes:
-        rates: How often a token may call.
+        rates: How often a token may call, or without tokens an address.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
         outcomes: Of the batches that are under way.
@@ -60,21 +61,24 @@ class Context:
 
 def caller(request: Request, context: Context, scope: str) -> Caller:
     """Who calls; see `caller_by`."""
-    return caller_by(request.headers, request.method, context, scope)
+    return caller_by(request.headers, request.scope, context, scope)
 
 
-def caller_by(headers: Mapping[str, str], method: str, context: Context, scope: str) -> Caller:
+def caller_by(headers: Mapping[str, str], request: Scope, context: Context, scope: str) -> Caller:
     """Who calls, by the headers of the request; see `Keyring.caller`.
 
     Raises:
-        ProblemError: 401 or 403; 429 for a token that calls too often.
+        ProblemError: 401 or 403; 429 for a token, or without tokens an address, that calls too
+            often.
     """
     who = context.keyring.caller(headers, scope)
     by_cookie = "cookie" in headers and not bearer(headers) and session(headers)
-    if by_cookie and method not in _SAFE and "origin" not in headers:
+    if by_cookie and request["method"] not in _SAFE and "origin" not in headers:
         # Browsers name the origin of whatever changes something, and the envelope compares it:
         # what does not say where it comes from may be another site's.
         raise ProblemError(403, "A call that changes something must name its origin.")
-    if who is not EVERYONE:
+    if who is EVERYONE:
+        context.rates.take(f"{ADDRESS}{(request.get('client') or ('',))[0]}")
+    else:
         context.rates.take(who.name)
     return who

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import zlib
@@ -113,7 +114,11 @@ class Envelope:
             if began:
                 raise
             # The outermost place: whatever went wrong, the answer is a problem.
-            await problem_of(error).response()(scope, receive, send_safely)
+            answer = problem_of(error).response()
+            if isinstance(error, _StillComingError):
+                await answer(scope, receive, self._draining(receive, send_safely))
+            else:
+                await answer(scope, receive, send_safely)
         finally:
             self._at_work -= 1
 
@@ -146,7 +151,7 @@ class Envelope:
         try:
             with self._body_wait:
                 if declared_bytes > self._limits.body_bytes:
-                    raise await self._refused(receive, 0)
+                    raise _StillComingError(self._limits.body_bytes)
                 body = await self._stream(receive)
         except TimeoutError:
             raise ProblemError(
@@ -166,24 +171,37 @@ class Envelope:
             if size > self._limits.body_bytes:
                 parts.clear()
                 if not message.get("more_body", False):
-                    raise _too_large(self._limits.body_bytes)
-                raise await self._refused(receive, size)
+                    raise _TooLargeError(self._limits.body_bytes)
+                raise _StillComingError(self._limits.body_bytes)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _refused(self, receive: Receive, size: int) -> ProblemError:
-        """The refusal of a body that is too large, after some more of it was thrown away.
+    def _draining(self, receive: Receive, send: Send) -> Send:
+        """Sends an answer whole at once, and ends it when what still comes was thrown away.
 
         A client that is still sending when the connection closes sees a broken pipe instead of
         the answer, so a body of a few times the limit is let run out first.
         """
+
+        async def send_and_drain(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError), self._body_wait:
+                await self._throw_away(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+        return send_and_drain
+
+    async def _throw_away(self, receive: Receive) -> None:
+        size = 0
         while size <= self._limits.body_bytes * TIMES_THE_LIMIT_THROWN_AWAY:
             message = await receive()
             size += len(message.get("body", b""))
             if message["type"] == "http.disconnect" or not message.get("more_body", False):
                 break
-        return _too_large(self._limits.body_bytes)
 
     def _inflated(self, body: bytes) -> bytes:
         """The body of one gzip member; a bomb is cut off at the limit."""
@@ -193,7 +211,7 @@ class Envelope:
         except zlib.error:
             raise _not_gzip() from None
         if len(plain) > self._limits.decompressed_bytes:
-            raise _too_large(self._limits.decompressed_bytes, "after decompression")
+            raise _TooLargeError(self._limits.decompressed_bytes, "after decompression")
         if not inflater.eof or inflater.unused_data:
             raise _not_gzip()
         return plain
@@ -253,14 +271,21 @@ def _host_name(host: str) -> str:
         return ""
 
 
-def _too_large(most: int, when: str = "") -> ProblemError:
-    reason = f"at most {most} bytes {when}".strip()
-    return ProblemError(
-        413,
-        "The body is too large.",
-        flaws=[Flaw(("body",), "too_long", reason)],
-        headers={"Connection": "close"},
-    )
+class _TooLargeError(ProblemError):
+    """A body that is larger than it may be."""
+
+    def __init__(self, most: int, when: str = "") -> None:
+        reason = f"at most {most} bytes {when}".strip()
+        super().__init__(
+            413,
+            "The body is too large.",
+            flaws=[Flaw(("body",), "too_long", reason)],
+            headers={"Connection": "close"},
+        )
+
+
+class _StillComingError(_TooLargeError):
+    """One of which not all has been read."""
 
 
 def _not_gzip() -> ProblemError:

@@ -69,14 +69,18 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 )
 async def accept_updates(request: Request, run: str) -> Response:
     """See `accept`."""
-    answer = await accept(context_of(request), run, request.headers, await request.body())
+    answer = await accept(
+        context_of(request), request.scope, run, request.headers, await request.body()
+    )
     return Response(answer, 202, media_type="application/json")
 
 
-async def accept(context: Context, run: str, headers: Mapping[str, str], body: bytes) -> bytes:
+async def accept(
+    context: Context, scope: Scope, run: str, headers: Mapping[str, str], body: bytes
+) -> bytes:
     """Store the updates in a body; the 202's own body once they are durable."""
     began = time.perf_counter()
-    who = caller_by(headers, "POST", context, "ingest")
+    who = caller_by(headers, scope, context, "ingest")
     _check_name(run)
     kind = media_type(headers)
     if kind not in {"application/json", ROWS_TYPE}:
@@ -145,12 +149,12 @@ def direct(context: Context) -> Direct:
     async def answer_updates(
         scope: Scope, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        return 202, await accept(context, _run_in(scope), headers, body)
+        return 202, await accept(context, scope, _run_in(scope), headers, body)
 
     async def answer_run(
         scope: Scope, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        who, run = caller_by(headers, "PUT", context, "ingest"), _run_in(scope)
+        who, run = caller_by(headers, scope, context, "ingest"), _run_in(scope)
         _check_name(run)
         return 200, await begin(context, who, run, _description(headers, body))
 

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchstep.errors import RuleError
+from watchstep.masking import masked
 from watchstep_monitor.service.errors import (
     ConflictError,
     GoneError,
@@ -32,6 +33,7 @@ MEDIA_TYPE = "application/problem+json"
 MOST_BYTES = 2_048
 MOST_ERRORS = 10
 MOST_TEXT = 160
+MOST_KEY = 64
 _NAME = re.compile(r"[A-Za-z0-9_./:-]{1,128}\Z")
 STORAGE_RETRY_S = 5
 
@@ -45,9 +47,16 @@ class Flaw:
     reason: str
 
     def shown(self) -> dict[str, Any]:
-        """As the contract writes it; keys that the caller made up are shown if they are names."""
-        loc = [part if isinstance(part, int) or _NAME.match(part) else "?" for part in self.loc[:8]]
+        """As the contract writes it; see `_key_shown` for keys that the caller made up."""
+        loc = [part if isinstance(part, int) else _key_shown(part) for part in self.loc[:8]]
         return {"loc": loc, "type": self.kind, "msg": _clean(self.reason)[:MOST_TEXT]}
+
+
+def _key_shown(key: str) -> str:
+    """A key if it is a name, cut where it is long; "?" for what is none or looks like a secret."""
+    if _NAME.match(key) is None or masked(key) != key:
+        return "?"
+    return key if len(key) <= MOST_KEY else f"{key[: MOST_KEY - 1]}…"
 
 
 class ProblemError(Exception):

@@ -1,4 +1,4 @@
-"""How often one token may call: a bucket that fills with time."""
+"""How often one token or, without tokens, one address may call: a bucket that fills with time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ BURST_S = 5.0
 with a full spool sends as fast as it can."""
 
 
+ADDRESS = "address "
+"""Begins the name of a caller without a token; the address comes after it."""
+
+MOST_BUCKETS = 10_000
+"""Tokens are few; of addresses a loopback has millions, and forgetting them lets more in."""
+
+_WHO = ("This token", "This address")
+
+
 @dataclass(slots=True)
 class _Bucket:
     left: float
@@ -21,7 +30,7 @@ class _Bucket:
 
 
 class RateCap:
-    """One bucket a token. Used from the event loop and its thread pool alike.
+    """One bucket a caller. Used from the event loop and its thread pool alike.
 
     A call that is lost between two threads' arithmetic is one call too many let in.
     """
@@ -30,7 +39,7 @@ class RateCap:
         """Begin with full buckets.
 
         Args:
-            per_s: Calls a second and token.
+            per_s: Calls a second and caller.
             clock: Seconds that only rise.
         """
         self._per_s = per_s
@@ -39,7 +48,7 @@ class RateCap:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, name: str) -> None:
-        """Count one call.
+        """Count one call of a token's name, or of an address.
 
         Raises:
             ProblemError: 429, with Retry-After.
@@ -47,7 +56,8 @@ class RateCap:
         now = self._clock()
         bucket = self._buckets.get(name)
         if bucket is None:
-            # Names are those of configured tokens, so this stays small.
+            if len(self._buckets) >= MOST_BUCKETS:
+                self._buckets.clear()
             bucket = self._buckets[name] = _Bucket(self._most, now)
         bucket.left = min(self._most, bucket.left + (now - bucket.at) * self._per_s)
         bucket.at = now
@@ -55,7 +65,7 @@ class RateCap:
             wait_s = max(1, math.ceil((1.0 - bucket.left) / self._per_s))
             raise ProblemError(
                 429,
-                "This token calls more often than it may.",
+                f"{_WHO[name.startswith(ADDRESS)]} calls more often than it may.",
                 headers={"Retry-After": str(wait_s)},
             )
         bucket.left -= 1.0

@@ -123,7 +123,8 @@ def run_series(
     from_step: Step = None,
     to_step: Step = None,
     points: Annotated[
-        int, Query(ge=1, le=1_000_000, description=f"At least {LEAST_POINTS} are kept.")
+        int,
+        Query(ge=1, description=f"At least {LEAST_POINTS}, at most `limits.series_points`."),
     ] = 1_000,
 ) -> Series:
     """See the summary."""

@@ -14,7 +14,7 @@ import pytest
 
 from postmortem.kit_postmortem import open_log
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers import NothingReadableError, open_logs
+from watchstep.postmortem.readers import NothingReadableError, open_logs, opening
 
 LOGS = Path(__file__).parents[1] / "logs"
 
@@ -247,3 +247,36 @@ def test_one_bad_path_does_not_keep_the_others_from_being_read(tmp_path: Path) -
 def test_without_a_listener_a_bad_path_is_raised(tmp_path: Path) -> None:
     with pytest.raises(NothingReadableError, match="no training log"):
         list(open_logs([tmp_path]))
+
+
+def test_a_packed_log_is_read_up_to_a_limit_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_UNPACKED_BYTES", 1 << 20)
+    rows = "".join(f"step {n} loss: {1 / n:.3f}\n" for n in range(1, 2_001))
+    path = tmp_path / "train.log.gz"
+    path.write_bytes(gzip.compress((rows + "\n" * 40_000_000).encode()))
+
+    log = open_log(path)
+    updates = list(log.updates)
+
+    assert len(updates) == 2_000
+    assert log.partial
+    assert any("it unpacks to more than" in note for note in log.notes)
+
+
+def test_a_packed_log_has_a_limit_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "train.log.gz"
+    path.write_bytes(
+        gzip.compress("".join(f"step {n} loss: {1 / n:.3f}\n" for n in range(1, 90_000)).encode())
+    )
+    log = open_log(path)
+    ticks = iter(range(0, 1_000_000, 40))
+    monkeypatch.setattr(opening.time, "monotonic", lambda: float(next(ticks)))
+
+    updates = list(log.updates)
+
+    assert 0 < len(updates) < 89_999
+    assert any("s are over" in note for note in log.notes)

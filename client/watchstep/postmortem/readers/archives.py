@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from watchstep.errors import LogUnreadableError
-from watchstep.postmortem.readers.opening import open_stream
+from watchstep.postmortem.readers.opening import most_unpacked, open_stream
 
 LARGEST_BYTES = 8 << 30
-"""What an archive may unpack to; a bomb is larger."""
+"""What an archive may unpack to at most, however large it is; see also `most_unpacked`."""
 
 LARGEST_BESIDE_BYTES = 1 << 30
 """The same for an archive that merely lies in a folder which is read."""
@@ -60,13 +60,13 @@ def unpacked(path: Path) -> Iterator[Path]:
     devices and names that lead outside are left out.
 
     Raises:
-        LogUnreadableError: It is damaged, encrypted, or unpacks to more than `LARGEST_BYTES`.
+        LogUnreadableError: It is damaged, encrypted, or unpacks to too much for its size.
     """
     with tempfile.TemporaryDirectory(prefix="watchstep-") as temporary:
         folder = Path(temporary) / path.name.split(".")[0]
         folder.mkdir()
         try:
-            room = LARGEST_BYTES
+            room = min(LARGEST_BYTES, most_unpacked(path.stat().st_size))
             for name, stream in _members(path):
                 target = _inside(folder, name)
                 if target is not None:
@@ -111,6 +111,9 @@ def _copied(stream: BinaryIO, target: Path, room: int) -> int:
         while chunk := stream.read(_CHUNK_BYTES):
             copied += len(chunk)
             if copied > room:
-                raise LogUnreadableError(f"{target.name}: the archive unpacks to too much")
+                raise LogUnreadableError(
+                    f"{target.name}: the archive unpacks to more than 50 times its size and 64 MiB,"
+                    " or 8 GiB; unpack it yourself, plain logs may be of any size"
+                )
             file.write(chunk)
     return copied

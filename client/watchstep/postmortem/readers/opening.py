@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,12 @@ _ZEROS = bytes(4)
 
 _MOST_ZEROS = 64 << 20
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_UNPACKED_TIMES, _UNPACKED_BYTES = 50, 64 << 20
+"""Logs pack to a tenth or a twentieth of their size, a bomb to a thousandth."""
+
+_LEAST_S, _PACKED_BYTES_A_SECOND = 60.0, 50_000
+"""About 1 MB of text is read a second, which is as much as 50 kB of a packed log."""
+
 _MOST_XZ_BYTES = 128 << 20
 """Memory that unpacking xz may take: `xz -9` needs 65 MB, a hostile file asks for 4 GB."""
 
@@ -76,6 +83,41 @@ def _open_xz(path: Path) -> io.BufferedReader:
     return io.BufferedReader(_XzReader(path))
 
 
+class _Bounded(io.RawIOBase):
+    """What a packed file unpacks to, up to the limits in bytes and seconds."""
+
+    def __init__(self, unpacked: BinaryIO, packed_bytes: int) -> None:
+        self._unpacked = unpacked
+        self._most_bytes = most_unpacked(packed_bytes)
+        self._left_bytes = self._most_bytes
+        self._most_s = _LEAST_S + packed_bytes / _PACKED_BYTES_A_SECOND
+        self._ends = time.monotonic() + self._most_s
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._unpacked.close()
+        super().close()
+
+    def readinto(self, buffer: Buffer) -> int:
+        if self._left_bytes <= 0:
+            raise OSError(f"it unpacks to more than {self._most_bytes >> 20} MiB; those were read")
+        if time.monotonic() > self._ends:
+            read_bytes = self._most_bytes - self._left_bytes
+            raise OSError(f"{self._most_s:.0f} s are over; {read_bytes >> 20} MiB were read")
+        view = memoryview(buffer)[: self._left_bytes]
+        data = self._unpacked.read1(len(view))  # type: ignore[attr-defined]
+        view[: len(data)] = data
+        self._left_bytes -= len(data)
+        return len(data)
+
+
+def most_unpacked(packed_bytes: int) -> int:
+    """How many bytes a packed file of this size is unpacked to."""
+    return _UNPACKED_TIMES * packed_bytes + _UNPACKED_BYTES
+
+
 _PACKERS: dict[bytes, Callable[..., object]] = {
     b"\x1f\x8b": gzip.open,
     b"\xfd7zXZ\x00": _open_xz,
@@ -108,7 +150,7 @@ def check_regular(path: Path) -> None:
 
 
 def open_stream(path: Path) -> BinaryIO:
-    """A file's bytes, unpacked when they are gzip, xz or bzip2.
+    """A file's bytes, unpacked within limits when they are gzip, xz or bzip2.
 
     Raises:
         LogUnreadableError: It cannot be opened, or is no regular file.
@@ -121,7 +163,8 @@ def open_stream(path: Path) -> BinaryIO:
         for magic, unpack in _PACKERS.items():
             if begin.startswith(magic):
                 raw.close()
-                return cast("BinaryIO", unpack(path))
+                unpacked = cast("BinaryIO", unpack(path))
+                return io.BufferedReader(_Bounded(unpacked, path.stat().st_size))
     except OSError as error:
         raise LogUnreadableError(f"{path}: {error.strerror or error}") from error
     return raw
