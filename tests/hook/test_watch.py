@@ -155,9 +155,10 @@ def test_one_environment_variable_turns_everything_off(
 ) -> None:
     monkeypatch.setenv("WATCHSTEP_MODE", "disabled")
 
-    watch = make(on_critical="halt", mode="online")
+    watch = make(on_critical="halt", mode="online", checkpoints=tmp_path / "ckpt")
 
     assert watch.log({"train/loss": math.nan}).healthy
+    assert watch.restore({"model": {}}) is None
     assert not (tmp_path / "spool").exists()
 
 

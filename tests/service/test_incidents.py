@@ -133,6 +133,19 @@ def test_a_reminder_comes_after_the_repeat_interval_until_someone_acknowledges(
         assert at.notices() == reminded
 
 
+def test_a_halt_of_the_trainer_is_told_although_the_alert_was_acknowledged(tmp_path: Path) -> None:
+    with bench(tmp_path) as at:
+        at.send(grad(1, 50.0))
+        opened = at.notices()
+        at.run_service.acknowledge(at.run_service.view("a", None).alerts[0].id, "ada", None)
+        at.send(update(2, event={"kind": "halted", "rule": "GradHigh", "reason": "r"}))
+        at.clock.move(60)
+        at.run_service.tick("a")
+
+        assert opened == [("ops", "opened")]
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]
+
+
 def test_silenced_alerts_tell_no_one_until_the_silence_ends(tmp_path: Path) -> None:
     with bench(tmp_path) as at:
         until = at.clock.now() + timedelta(seconds=100)

@@ -36,11 +36,15 @@ def environment() -> dict[str, Any]:
 
 def process_facts() -> dict[str, Any]:
     """Which process this is: host, user, number and command line, without secrets."""
+    command = " ".join(masked_arguments(sys.orig_argv))[:_LONGEST_COMMAND]
+    return {"command": command, **place_facts(), "pid": os.getpid()}
+
+
+def place_facts() -> dict[str, str]:
+    """On which host, and as whom."""
     return {
-        "command": " ".join(masked_arguments(sys.orig_argv))[:_LONGEST_COMMAND],
         "host": socket.gethostname()[:80],
         "user": of_stranger(getpass.getuser, "")[:80],
-        "pid": os.getpid(),
     }
 
 

@@ -175,12 +175,15 @@ def _chosen(choices: Sequence[str], otherwise: str) -> Callable[[Any], _Mended]:
 
 
 def _on_critical(value: Any) -> _Mended:
-    if value is False or str(value).lower() in ("none", "off", "warn", "warning", "log", "tell"):
-        return _Mended(
-            "alert", [f"must be one of {_ON_CRITICAL}, not {value!r}; taken for 'alert'"]
-        )
-    # Whoever names something else than the default wants more than the default.
-    return _chosen(get_args(OnCritical), "halt")(value)
+    word = text_of(value.__str__).strip().lower()
+    choices = get_args(OnCritical)
+    if value in choices:
+        return _Mended(value)
+    # A halt that nobody asked for by its name costs a training; a typo is told.
+    choice = word if word in choices else "alert"
+    return _Mended(
+        choice, [f"must be one of {_ON_CRITICAL}, not {value!r:.80}; taken for {choice!r}"]
+    )
 
 
 def _rules(value: Any) -> tuple[str, ...]:

@@ -300,7 +300,7 @@ class Watch:
 
     def restore(
         self, targets: Mapping[str, Any] | None = None, *, step: int | None = None
-    ) -> Checkpoint:
+    ) -> Checkpoint | None:
         """Load the newest intact, finite and good checkpoint into `targets`, or nothing at all.
 
         Args:
@@ -308,9 +308,14 @@ class Watch:
                 sharded over another number of processes than at the save; each of them calls.
             step: A certain checkpoint instead of the newest good one.
 
+        Returns:
+            The checkpoint; None, and nothing done, in the mode "disabled".
+
         Raises:
             CheckpointError: There is none, or it does not fit the targets; nothing else raises.
         """
+        if self.options.mode == "disabled":
+            return None
         restored = self._checkpoints.restore(targets, step)
         with self._boundary, self._stream.lock:
             self._stream.judgement.forget_steps()

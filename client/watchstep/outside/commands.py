@@ -80,6 +80,7 @@ def run(
     Output passes through unchanged. The exit code is the command's own, 128 and the signal's
     number where a signal killed it, 76 where watchstep stopped it.
     """
+    from watchstep.hook.environment import place_facts
     from watchstep.masking import masked_arguments
     from watchstep.outside.command import CannotStartError
     from watchstep.outside.observer import Watching
@@ -88,7 +89,8 @@ def run(
     check_rules(rules)
     command = " ".join(masked_arguments(words))
     arguments = {"run": run_name, "project": project, "rules": rules, "trainer": "watchstep run"}
-    options = _options({**arguments, "config": {"command": command}})
+    config = {"command": command, "environment": place_facts()}
+    options = _options({**arguments, "config": config})
     settings = RunSettings(
         words=words,
         watching=Watching(options, watch or [], hang_after),
@@ -118,12 +120,13 @@ def follow(
     Where it has read to is kept in the spool's folder: started again it tells nothing twice.
     Exit 0 when logs were read, 3 when there were none.
     """
+    from watchstep.hook.environment import place_facts
     from watchstep.outside.follow import Follower, FollowSettings
 
     check_rules(rules)
     settings = FollowSettings(
         paths=paths,
-        options=_options({"project": project}),
+        options=_options({"project": project, "config": {"environment": place_facts()}}),
         run_name=run_name,
         rules=rules,
         until_idle_s=until_idle,

@@ -88,6 +88,7 @@ class Uplink:
         body = {
             "project": self._options.project,
             "tags": {"packs": session.packs, **self._options.tags},
+            "config": self._options.config,
             "trainer": session.trainer,
             "session": session.name,
         }

@@ -272,9 +272,9 @@ def test_a_packed_log_has_a_limit_in_seconds(
     path.write_bytes(
         gzip.compress("".join(f"step {n} loss: {1 / n:.3f}\n" for n in range(1, 90_000)).encode())
     )
-    log = open_log(path)
     ticks = iter(range(0, 1_000_000, 40))
     monkeypatch.setattr(opening.time, "monotonic", lambda: float(next(ticks)))
+    log = open_log(path)
 
     updates = list(log.updates)
 

@@ -145,7 +145,7 @@ def tell_if_due(change: UnitOfWork, policy: TellingPolicy) -> None:
         # Nobody needs reminding of a run that nobody can stop any more.
         change.keep_incident(replace(incident, due_at=None))
         return
-    loud, wait_until = _loud(change, policy)
+    loud, wait_until = _loud(change, policy, is_reminder=incident.due_edge == "repeat")
     if not any(counts(alert) for alert in loud):
         change.keep_incident(replace(incident, due_at=wait_until))
         return
@@ -219,8 +219,13 @@ def tell_resolved(
     )
 
 
-def _loud(change: UnitOfWork, policy: TellingPolicy) -> tuple[list[AlertRecord], datetime | None]:
-    """Firing alerts that someone should hear of; if none, when that may change."""
+def _loud(
+    change: UnitOfWork, policy: TellingPolicy, *, is_reminder: bool
+) -> tuple[list[AlertRecord], datetime | None]:
+    """Firing alerts that someone should hear of; if none, when that may change.
+
+    Whoever acknowledges an alert wants no reminders, but wants to hear of a halt.
+    """
     silences = list(policy.silences())
     loud: list[AlertRecord] = []
     ends: list[datetime] = []
@@ -230,7 +235,7 @@ def _loud(change: UnitOfWork, policy: TellingPolicy) -> tuple[list[AlertRecord],
         silence = silencing(silences, alert, change.now, change.live.rules)
         if silence is not None:
             ends.append(silence.ends_at)
-        elif alert.acknowledged_at is None:
+        elif alert.acknowledged_at is None or not is_reminder:
             loud.append(alert)
     return loud, min(ends, default=None)
 
