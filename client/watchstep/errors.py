@@ -57,10 +57,14 @@ class RuleError(WatchstepError):
         line: 1-based line in the file, or 0 where there is no file.
         column: 1-based column in the expression or file, or 0.
         source: Name of the file, or "" for an expression given in code.
+        key: That it is about, or "".
     """
 
-    def __init__(self, reason: str, *, line: int = 0, column: int = 0, source: str = "") -> None:
+    def __init__(
+        self, reason: str, *, line: int = 0, column: int = 0, source: str = "", key: str = ""
+    ) -> None:
         super().__init__(reason)
+        self.key = key
         self.reason = reason
         self.line = line
         self.column = column

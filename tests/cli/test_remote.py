@@ -20,6 +20,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+import watchstep
 from service.http_kit import Running, environment, served, until, upd
 from watchstep.cli.main import build
 
@@ -154,6 +155,58 @@ def test_runs_are_put_away_one_by_one_and_by_pattern(service: Running) -> None:
     goes_on = command(service, "delete", "bad", "--yes")
     assert (goes_on.exit_code, "has not ended" in goes_on.stderr) == (1, True)
     command(service, "delete", "away-2", "away-3", "--yes")
+
+
+def test_what_is_put_away_is_told_as_json_too(service: Running) -> None:
+    service.client.send("json-1", {**upd(1), "event": {"kind": "finished"}})
+
+    shown = {
+        words[0]: json.loads(command(service, *words, "--json").stdout)
+        for words in (
+            ("close", "json-1"),
+            ("archive", "json-1"),
+            ("unarchive", "json-1"),
+            ("delete", "json-1", "--yes"),
+        )
+    }
+    tested = command(service, "receivers", "test", "ops", "--json")
+
+    assert shown == {
+        "close": {"closed": ["json-1"]},
+        "archive": {"archived": ["json-1"]},
+        "unarchive": {"unarchived": ["json-1"]},
+        "delete": {"deleted": ["json-1"]},
+    }
+    assert (tested.exit_code, json.loads(tested.stdout)["delivered"]) == (1, False)
+
+
+@pytest.mark.parametrize(
+    "words", [("runs", "--nope"), ("postmortem",), ("nonsense",), ("serve", "--port", "abc")]
+)
+def test_wrong_usage_is_one_line(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "watchstep", *words], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("watchstep: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_replaying_to_nobody_is_exit_3(tmp_path: Path) -> None:
+    watch = watchstep.init(run="r", directory=tmp_path, mode="offline")
+    watch.log({"train/loss": 1.0})
+    watch.finish()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "watchstep", "replay", tmp_path, "--url", "http://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert "replaying ended early" in done.stderr
 
 
 def test_deleting_asks_first(service: Running) -> None:

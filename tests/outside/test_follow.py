@@ -293,3 +293,27 @@ def test_a_row_that_tensorboard_has_half_written_is_told_whole_by_the_next_follo
 
     (run,) = {name for name, _ in service.stored}
     assert told(service, run)[-1] == (3, {"train/loss": 7.0, "train/grad_norm": 8.0})
+
+
+def test_what_is_missing_or_no_log_is_said(tmp_path: Path) -> None:
+    (tmp_path / "junk.bin").write_bytes(bytes(range(256)) * 20)
+
+    done = subprocess.run(
+        [*WATCHSTEP, "follow", "--once", tmp_path / "none.log", tmp_path / "junk.bin"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 3
+    assert "none.log: there is nothing" in done.stderr
+    assert "junk.bin: no training log" in done.stderr
+
+
+def test_a_followed_run_says_on_which_host_and_as_whom(
+    follow: Follow, service: FakeService, tmp_path: Path
+) -> None:
+    two_rows(tmp_path / "a.log", "step 1 loss: 0.5\nstep 2 loss: 0.4\n", follow, service)
+
+    assert service.begun[0]["config"]["environment"].keys() >= {"host", "user"}

@@ -235,3 +235,21 @@ def test_a_unit_test_may_name_the_metric_that_a_rule_fires_for(tmp_path) -> None
     ]
     with pytest.raises(RuleError, match="Plain has no `each`"):
         unit_tests.read_tests(str(tmp_path / "wrong.yaml"))
+
+
+def test_checking_tells_every_mistake_of_a_rule(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "groups:\n"
+        "  - name: g\n"
+        "    rules:\n"
+        "      - alert: A\n"
+        "        expr: loss >\n"
+        "        for: banana\n"
+        "        bogus: 1\n"
+        "        labels: {severity: nope}\n"
+    )
+
+    lines = call("check", file).output.splitlines()
+
+    assert [line.removeprefix(f"{file}:").partition(":")[0] for line in lines] == list("5678")

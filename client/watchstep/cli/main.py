@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import watchstep
-from watchstep.errors import WatchstepError
+from watchstep.errors import SettingsError, WatchstepError
 
 GROUP = "watchstep.commands"
 EXTRAS = {
@@ -36,6 +36,9 @@ EXTRAS = {
     "numpy": "torch",
 }
 """Which extra brings a package that is missing."""
+
+# By its version, typer brings the class itself or takes click's.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def build() -> typer.Typer:
@@ -80,7 +83,7 @@ def _root(
 def main(app: typer.Typer | None = None) -> None:
     """Run the command line; mistakes of the user are one line on stderr and exit code 2."""
     try:
-        (app or build())()
+        _run(app or build())
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in EXTRAS:
@@ -91,6 +94,23 @@ def main(app: typer.Typer | None = None) -> None:
         raise  # A halt is one, and a WatchstepError too.
     except WatchstepError as error:
         _fail(str(error))
+
+
+def _run(app: typer.Typer) -> None:
+    """Run a command, and exit with its code; wrong usage is a `SettingsError`."""
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(2) from None
+        path = "watchstep" if error.ctx is None else error.ctx.command_path
+        message = error.format_message().rstrip(".")
+        raise SettingsError(f"{message}; see `{path} --help`") from None
+    except typer.Abort:
+        sys.stderr.write("Aborted.\n")
+        raise SystemExit(1) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> None:

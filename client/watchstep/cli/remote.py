@@ -84,11 +84,17 @@ def _changing(
         project: OnlyProject = "",
         url: Url = "",
         token: Token = "",
+        as_json: AsJson = False,
     ) -> None:
+        changed: list[str] = []
         with answers(url, token) as service:
             for run in _matching(service, names, state, project, archived=archived):
                 service.send("PATCH", run_path(run), fields)
-                typer.echo(f"{done} {run}")
+                changed.append(run)
+                if not as_json:
+                    typer.echo(f"{done} {run}")
+        if as_json:
+            print_json({done: changed})
 
     return command
 
@@ -116,15 +122,19 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     url: Url = "",
     token: Token = "",
+    as_json: AsJson = False,
 ) -> None:
     """Delete runs that have ended, with all that is kept of them."""
     with answers(url, token) as service:
         matching = _matching(service, names, state, project)
         if not yes:
-            typer.confirm(f"Delete {', '.join(matching)} for good?", abort=True)
+            typer.confirm(f"Delete {', '.join(matching)} for good?", abort=True, err=True)
         for run in matching:
             service.send("DELETE", run_path(run), None)
-            typer.echo(f"deleted {run}")
+            if not as_json:
+                typer.echo(f"deleted {run}")
+    if as_json:
+        print_json({"deleted": matching})
 
 
 def _matching(
@@ -174,10 +184,14 @@ def try_out(
     name: Annotated[str, typer.Argument(help="The receiver's name in the settings.")],
     url: Url = "",
     token: Token = "",
+    as_json: AsJson = False,
 ) -> None:
     """Have the service send a test message now; exit 1 if it does not arrive."""
     with answers(url, token) as service:
         result = service.send("POST", f"/receivers/{quote(name, safe='')}/test", {})
+        if as_json:
+            print_json(result)
+            raise typer.Exit(0 if result["delivered"] else 1)
         if not result["delivered"]:
             raise RefusedError(f"{name} did not take the message: {result['reason']}")
     typer.echo(f"{name} took the message in {result['took_s']:.1f} s")

@@ -38,4 +38,5 @@ def _replay(
             typer.echo(f"refused, and kept: {session}: {why}")
     if result.failure is not None:
         typer.echo(f"watchstep: replaying ended early: {result.failure}", err=True)
-    raise typer.Exit(1 if result.failure or result.refused or result.unreadable else 0)
+        raise typer.Exit(3)
+    raise typer.Exit(1 if result.refused or result.unreadable else 0)

@@ -78,7 +78,8 @@ def run(
     """Run a training and watch it from outside: its output, its log files, its end.
 
     Output passes through unchanged. The exit code is the command's own, 128 and the signal's
-    number where a signal killed it, 76 where watchstep stopped it.
+    number where a signal killed it, also where watchstep sent it because the command hung, and 76
+    where watchstep halted it.
     """
     from watchstep.hook.environment import place_facts
     from watchstep.masking import masked_arguments

@@ -98,7 +98,17 @@ class Follower:
             self._stopping.wait(min(max(_TURN_S, took_s / _TURN_SHARE), _LONGEST_TURN_S))
         if self._uplink is not None:
             self._uplink.close()
-        return 0 if self._runs else 3
+        if self._runs:
+            return 0
+        self._say_why_nothing()
+        return 3
+
+    def _say_why_nothing(self) -> None:
+        for path in self._settings.paths:
+            if not path.exists():
+                say(f"{path}: there is nothing")
+            else:
+                say(f"{path}: no training log {'in it' if path.is_dir() else 'in a known format'}")
 
     def _turn(self, now: float) -> bool:
         if now >= self._next_scan:

@@ -6,7 +6,6 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -42,6 +41,9 @@ _RULE_KEYS = (
 _ZONE_KEYS = ("metric", "edges", "names", "of", "beside", "fallback", "by_rules")
 _ALIAS_KEYS = ("metric", "names", "factor")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_ANY = {"alert": "Any", "expr": "any > 0"}
+"""What no rule can be without, to read on behind a mistake in it."""
+
 MOST_RULES = 1_000
 _Read = TypeVar("_Read")
 
@@ -76,9 +78,10 @@ def examine(
         root = parsed or read(text, source)
         for group in root.mappings("groups"):
             each(_check_group, [group])
-            rules += each(
-                partial(_rule, group=str(group.values.get("name"))), group.mappings("rules")
-            )
+            for entry in group.mappings("rules"):
+                rule, errors = _examined(entry, str(group.values.get("name")))
+                rules += [] if rule is None else [rule]
+                mistakes += errors
         bands = each(_bands, root.mappings("zones"))
         aliases = each(_aliases, root.mappings("aliases"))
         roles = _roles(root)
@@ -108,6 +111,24 @@ def _repeated(rules: list[Rule], source: str) -> list[RuleError]:
             repeated.append(RuleError(reason, line=rule.line, source=source))
         seen[rule.name] = rule
     return repeated
+
+
+def _examined(entry: Mapped, group: str) -> tuple[Rule | None, list[RuleError]]:
+    """A rule, or every mistake in it: what is wrong is left out, and the rest read again."""
+    errors: list[RuleError] = []
+    while True:
+        try:
+            rule = _rule(entry, group)
+        except RuleError as error:
+            if any((error.line, error.reason) == (each.line, each.reason) for each in errors):
+                return None, errors
+            errors.append(error)
+            if error.key == "expr":
+                # What it must look at cannot be said of another expression.
+                entry = entry.without("each", {})
+            entry = entry.without(error.key, _ANY)
+        else:
+            return (None if errors else rule), errors
 
 
 def _rule(entry: Mapped, group: str) -> Rule:

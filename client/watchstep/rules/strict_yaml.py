@@ -44,15 +44,21 @@ class Mapped:
                 hint = (
                     f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(allowed)}"
                 )
-                raise RuleError(
-                    f"unknown key {key!r} in {what}{hint}", line=line, source=self.source
-                )
+                reason = f"unknown key {key!r} in {what}{hint}"
+                raise RuleError(reason, line=line, source=self.source, key=key)
 
     def wrong(self, key: str, reason: str) -> RuleError:
         """An error at the line of a key."""
-        return RuleError(
-            f"{key}: {reason}", line=self.lines.get(key, self.line), source=self.source
-        )
+        line = self.lines.get(key, self.line)
+        return RuleError(f"{key}: {reason}", line=line, source=self.source, key=key)
+
+    def without(self, key: str, instead: Mapping[str, Any]) -> Mapped:
+        """The same without a key, or with another value of it."""
+        values = {name: value for name, value in self.values.items() if name != key}
+        lines = {name: line for name, line in self.lines.items() if name != key}
+        if key in instead:
+            values[key], lines[key] = instead[key], self.lines.get(key, self.line)
+        return Mapped(values, lines, self.line, self.source)
 
     def text(self, key: str, default: str | None = None) -> str | None:
         """A text; numbers that YAML made of it are refused rather than guessed back."""

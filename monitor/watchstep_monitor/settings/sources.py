@@ -244,8 +244,20 @@ def _section_of(annotation: object) -> type[BaseModel] | None:
 def _one_line(error: ValidationError, origins: Mapping[str, str]) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     dotted = ".".join(str(part) for part in first["loc"])
+    # A name of the user's own is told as `receivers.TEAM.[key]`.
+    place = dotted.removesuffix(".[key]")
     origin = next(
-        (origin for key, origin in origins.items() if key == dotted or dotted.startswith(key)),
-        "default",
-    )
+        (
+            origin
+            for key, origin in origins.items()
+            if f"{place}.".startswith(f"{key}.") or key.startswith(f"{place}.")
+        ),
+        "",
+    ) or _origin_of_neighbours(place, origins)
     return f"{dotted}: {first['msg'][0].lower()}{first['msg'][1:]} (from the {origin})"
+
+
+def _origin_of_neighbours(place: str, origins: Mapping[str, str]) -> str:
+    """Where what stands beside a missing value came from: that is where it is missing."""
+    beside = place.rpartition(".")[0] + "."
+    return next((origin for key, origin in origins.items() if key.startswith(beside)), "default")
