@@ -242,7 +242,7 @@ class RuleSet:
 
     def family_for(self, names: Collection[str]) -> str:
         """The kind of training that the names of a run's metrics speak for, "" where none does."""
-        names_of_any = self._unexpanded.names
+        names_of_any = self._names_for("")
         return family_of(names, names_of_any.role, names_of_any.vocabulary.families)
 
     def expanded(self, metrics: Iterable[str], family: str | None = None) -> RuleSet:
