@@ -5,12 +5,12 @@
     python benchmarks/request_cost.py --replicas
 
 Single updates of 20 metrics as the real client sends them, each connection a run of its own; the
-same update again and again; a run's first `PUT`. The embedded store, PostgreSQL (a database of
-its own on the server that the tests use) and a bare ASGI application that appends to a file and
-syncs once a group, in turns: each served by one core, with client and database on the other. The
-default packs judge every update. `--profile` prints the shares of the service's processor time,
-for single updates and for batches of a hundred; `--replicas` what it costs two of them when a
-run's updates go to both in turn.
+same update again and again; a run's first `PUT`; that and the run's first update. The embedded
+store, PostgreSQL (a database of its own on the server that the tests use) and a bare ASGI
+application that appends to a file and syncs once a group, in turns: each served by one core, with
+client and database on the other. The default packs judge every update. `--profile` prints the
+shares of the service's processor time, for single updates, batches of a hundred and first
+contacts; `--replicas` what it costs two of them when a run's updates go to both in turn.
 """
 
 from __future__ import annotations
@@ -63,10 +63,28 @@ def put(connection: int, number: int) -> bytes:
     return head.encode() + content
 
 
+def first_contact(connection: int, number: int) -> bytes:
+    """The `PUT` of one run after the other, each followed by its first update."""
+    run, of_the_run = divmod(number, 2)
+    if not of_the_run:
+        return put(connection, run)
+    content = body(1, 1, connection)
+    head = f"POST /api/v1/runs/run-{connection}-{run}/updates HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Type: {ROWS_TYPE}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
 KINDS: dict[str, Make] = {
     "single updates": posted(1),
     "the same update again": posted(1, again=True),
     "runs begun": put,
+    "runs begun, each with its first update": first_contact,
+}
+
+PROFILED: dict[str, Make] = {
+    "single updates": posted(1),
+    "batches of 100": posted(100),
+    "runs begun, each with its first update": first_contact,
 }
 
 
@@ -219,7 +237,7 @@ def share_of(stack: str) -> str:
     return "other"
 
 
-def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
+def profile(name: str, kind: str, make: Make, chosen: argparse.Namespace) -> None:
     """Print the shares of one load, the largest first."""
     with served(name) as (port, pid), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stacks"
@@ -236,7 +254,7 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
         command += ["--duration", str(int(chosen.seconds)), "--output", str(out), "--pid", str(pid)]
         spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = cpu_of(pid)
-        load = Load((port,), posted(updates), chosen.connections)
+        load = Load((port,), make, chosen.connections)
         rate = load.run(chosen.seconds)
         cpu_us = (cpu_of(pid) - before) / len(load.took_s) * 1e6
         spy.wait(60)
@@ -245,8 +263,8 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
             stack, _, count = line.rpartition(" ")
             counts[share_of(stack)] += int(count)
         if chosen.stacks:
-            Path(f"{chosen.stacks}-{name}-{updates}").write_text(out.read_text())
-    print(f"{name}, {updates} updates a request: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
+            Path(f"{chosen.stacks}-{name}-{kind}").write_text(out.read_text())
+    print(f"{name}, {kind}: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
     for share, count in counts.most_common():
         part = count / counts.total()
         print(f"  {share:<30} {part:6.1%} {part * cpu_us:8.0f} us")
@@ -271,6 +289,24 @@ def alternation(chosen: argparse.Namespace) -> None:
         print(f"two replicas, {way}: {rate:,.0f} requests/s, {spent * 1e6:,.0f} us of a core each")
 
 
+def compare(kind: str, make: Make, chosen: argparse.Namespace) -> None:
+    """Print what each server does of one kind of request, beside the bare one."""
+    figures: dict[str, list[Figure]] = {}
+    for _ in range(chosen.rounds):
+        for name in SERVERS:
+            figures.setdefault(name, []).append(measured(name, make, chosen))
+    print(f"{kind}, {chosen.connections} connections:")
+    peer = statistics.median(each.rate for each in figures["bare ASGI, fsync"])
+    for name, rounds in figures.items():
+        rate = statistics.median(each.rate for each in rounds)
+        cpu_us = statistics.median(each.cpu_us for each in rounds)
+        late = statistics.median(each.p99_ms for each in rounds)
+        print(
+            f"  {name:<18} {rate:>8,.0f} requests/s {rate / peer:5.2f}x"
+            f" {cpu_us:6.0f} us of a core each   p99 {late:6.1f} ms"
+        )
+
+
 def main() -> None:
     """Print rates and ratios, medians over the rounds; or the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -279,32 +315,20 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--replicas", action="store_true")
+    parser.add_argument("--only", default="", help="A word of the kinds of requests wanted.")
     parser.add_argument("--stacks", help="Where to keep what py-spy wrote.")
     chosen = parser.parse_args()
     allow_files(chosen.connections + 256)
     if chosen.replicas:
         alternation(chosen)
         return
-    if chosen.profile:
-        for name in ("embedded", "PostgreSQL"):
-            for updates in (1, 100):
-                profile(name, updates, chosen)
-        return
-    for kind, make in KINDS.items():
-        figures: dict[str, list[Figure]] = {}
-        for _ in range(chosen.rounds):
-            for name in SERVERS:
-                figures.setdefault(name, []).append(measured(name, make, chosen))
-        print(f"{kind}, {chosen.connections} connections:")
-        peer = statistics.median(each.rate for each in figures["bare ASGI, fsync"])
-        for name, rounds in figures.items():
-            rate = statistics.median(each.rate for each in rounds)
-            cpu_us = statistics.median(each.cpu_us for each in rounds)
-            late = statistics.median(each.p99_ms for each in rounds)
-            print(
-                f"  {name:<18} {rate:>8,.0f} requests/s {rate / peer:5.2f}x"
-                f" {cpu_us:6.0f} us of a core each   p99 {late:6.1f} ms"
-            )
+    kinds = PROFILED if chosen.profile else KINDS
+    for kind, make in kinds.items():
+        if chosen.only in kind and chosen.profile:
+            for name in ("embedded", "PostgreSQL"):
+                profile(name, kind, make, chosen)
+        elif chosen.only in kind:
+            compare(kind, make, chosen)
 
 
 if __name__ == "__main__":
