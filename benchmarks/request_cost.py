@@ -3,6 +3,7 @@
     python benchmarks/request_cost.py [--seconds 5] [--rounds 3] [--connections 64]
     python benchmarks/request_cost.py --profile      # needs py-spy
     python benchmarks/request_cost.py --replicas
+    python benchmarks/request_cost.py --crowd 20000
 
 Single updates of 20 metrics as the real client sends them, each connection a run of its own; the
 same update again and again; a run's first `PUT`; that and the run's first update. The embedded
@@ -10,12 +11,14 @@ store, PostgreSQL (a database of its own on the server that the tests use) and a
 application that appends to a file and syncs once a group, in turns: each served by one core, with
 client and database on the other. The default packs judge every update. `--profile` prints the
 shares of the service's processor time, for single updates, batches of a hundred and first
-contacts; `--replicas` what it costs two of them when a run's updates go to both in turn.
+contacts; `--replicas` what it costs two of them when a run's updates go to both in turn;
+`--crowd` how long so many new runs take two replicas, each with its first update, and counts them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import selectors
 import socket
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet import allow_files, body, cpu_of, free_port, serving
+from sqlalchemy import create_engine
 
 from watchstep.wire import ROWS_TYPE
 
@@ -102,8 +106,8 @@ class Load:
     alternates: bool = False
     took_s: list[float] = field(default_factory=list)
 
-    def run(self, seconds: float) -> float:
-        """Requests a second."""
+    def run(self, seconds: float, most: int | None = None) -> float:
+        """Requests a second, until so many were answered or the time is over."""
         with selectors.DefaultSelector() as selector, ExitStack() as open_sockets:
             begun = time.perf_counter()
             for at in range(self.trainers):
@@ -117,7 +121,7 @@ class Load:
                     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     selector.register(line, selectors.EVENT_READ, state)
                 lines[0].sendall(self.make(at, 0))
-            while time.perf_counter() - begun < seconds:
+            while time.perf_counter() - begun < seconds and len(self.took_s) < (most or math.inf):
                 for key, _ in selector.select(1.0):
                     self._answered(key.fileobj, key.data)
             return len(self.took_s) / (time.perf_counter() - begun)
@@ -289,6 +293,31 @@ def alternation(chosen: argparse.Namespace) -> None:
         print(f"two replicas, {way}: {rate:,.0f} requests/s, {spent * 1e6:,.0f} us of a core each")
 
 
+def crowd(chosen: argparse.Namespace) -> None:
+    """Print how long a crowd of new runs takes two replicas; exit where one is not there."""
+    limit = {"WATCHSTEP_LIMITS__RUNS": "1000000"}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        url = stack.enter_context(postgres_database())
+        replicas = [
+            stack.enter_context(serving(Path(folder) / name, WATCHSTEP_DATABASE_URL=url, **limit))
+            for name in ("one", "two")
+        ]
+        load = Load(tuple(each.port for each in replicas), first_contact, chosen.connections)
+        before = sum(each.cpu_s() for each in replicas)
+        rate = load.run(600.0, 2 * chosen.crowd)
+        spent = (sum(each.cpu_s() for each in replicas) - before) / len(load.took_s)
+        with create_engine(url).connect() as connection:
+            runs, begun = connection.exec_driver_sql(
+                "SELECT count(*), count(*) FILTER (WHERE last_seq = 1) FROM runs"
+            ).one()
+    print(
+        f"two replicas: {runs:,} runs in {len(load.took_s) / rate:.0f} s, {begun:,} with an update"
+    )
+    print(f"  {rate / 2:,.0f} runs/s, {spent * 2e6:,.0f} us of the services' cores each")
+    if begun < chosen.crowd - chosen.connections:
+        raise SystemExit("some are missing")
+
+
 def compare(kind: str, make: Make, chosen: argparse.Namespace) -> None:
     """Print what each server does of one kind of request, beside the bare one."""
     figures: dict[str, list[Figure]] = {}
@@ -315,10 +344,14 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--replicas", action="store_true")
+    parser.add_argument("--crowd", type=int, help="How many new runs.")
     parser.add_argument("--only", default="", help="A word of the kinds of requests wanted.")
     parser.add_argument("--stacks", help="Where to keep what py-spy wrote.")
     chosen = parser.parse_args()
     allow_files(chosen.connections + 256)
+    if chosen.crowd:
+        crowd(chosen)
+        return
     if chosen.replicas:
         alternation(chosen)
         return
