@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -358,9 +359,12 @@ class SqlTransaction:
                 table.first_seq > last_seq - count - blocks.MOST_UPDATES,
                 table.first_seq <= last_seq,
             )
-            .order_by(table.first_seq)
+            # Each row holds one or more.
+            .order_by(table.first_seq.desc())
+            .limit(count)
         )
         newest = [each for each in self._updates(run, query) if each.seq <= last_seq]
+        newest.sort(key=attrgetter("seq"))
         return newest[-count:]
 
     def _updates(self, run: str, query: Any) -> Iterator[Update]:
