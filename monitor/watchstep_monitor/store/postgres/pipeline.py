@@ -74,7 +74,7 @@ def send_flight(
 
 
 def find_absent(connection: Connection, trace: str, keys: Mapping[str, int]) -> frozenset[str]:
-    """The runs of which there is no trace, each looked for by a statement of its own.
+    """The runs of which there is no trace, each looked for in a transaction of its own.
 
     Args:
         connection: Without an open transaction.
@@ -87,8 +87,12 @@ def find_absent(connection: Connection, trace: str, keys: Mapping[str, int]) -> 
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     try:
-        with raw.pipeline():
-            looks = [(run, raw.execute(trace, (key, key))) for run, key in keys.items()]
+        looks: list[tuple[str, psycopg.Cursor[Any]]] = []
+        with raw.pipeline() as pipeline:
+            for run, key in keys.items():
+                looks.append((run, raw.execute(trace, (key, key))))
+                # Without it all that is sent is one transaction.
+                pipeline.sync()
         return frozenset(run for run, look in looks if look.fetchone() is None)
     except psycopg.Error as error:
         raise OperationalError("a pipeline", None, error) from error
