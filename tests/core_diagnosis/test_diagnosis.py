@@ -82,6 +82,18 @@ def test_no_history_at_all_is_not_enough_evidence(rules: RuleSet) -> None:
     assert [cause.name for cause in causes] == [NOT_ENOUGH]
 
 
+def test_what_is_about_the_disk_alone_has_no_cause_in_the_readings(rules: RuleSet) -> None:
+    def change(_: int) -> Readings:
+        return {"train/learning_rate": 0.5}
+
+    of_a_disk = diagnosed(rules, change, fired=("CheckpointNotSaved",))
+    of_both = diagnosed(rules, change, fired=("CheckpointNotSaved", "RateExtreme"))
+
+    assert [cause.name for cause in of_a_disk] == [NOT_ENOUGH]
+    assert "CheckpointNotSaved" in of_a_disk[0].evidence[0]
+    assert "learning-rate" in [cause.name for cause in of_both]
+
+
 def test_a_value_beyond_its_bound_names_another_samples_statistics(rules: RuleSet) -> None:
     def stale(at: int) -> Readings:
         previous = healthy(at - 1)["train/advantages_std_raw"]

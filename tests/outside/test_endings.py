@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outside.kit_outside import until
-from watchstep.machine.processes import Process, descendants
+from watchstep.machine.processes import Process, descendants, waits_in
 from watchstep.outside import endings
 from watchstep.outside.endings import Ending, memory_kills
 from watchstep.outside.hangs import HangWatch, stacks
@@ -210,8 +210,11 @@ def test_a_command_that_sleeps_before_a_pipe_is_not_said_to_wait_for_its_input()
     child = subprocess.Popen(shell, stderr=subprocess.PIPE, start_new_session=True)
     assert child.stderr is not None
     child.stderr.readline()
-    place = stacks(descendants(child.pid))[1]
+    sleeper = next(process for process in descendants(child.pid) if "python" in process.name)
+    until(lambda: waits_in(sleeper.pid) != "" or not Path("/proc/self/wchan").exists())
+    text, place = stacks(descendants(child.pid))
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate()
 
     assert "standard input" not in place
+    assert place == "the kernel's hrtimer_nanosleep" or f"{sleeper.pid} S  " in text

@@ -80,6 +80,15 @@ def test_a_nan_that_is_printed_is_told_while_the_command_still_runs(
     assert last_event(service)["kind"] == "finished"
 
 
+def test_where_the_service_does_not_answer_the_terminal_is_told(tmp_path: Path) -> None:
+    program = "print('step 1: loss 2.0'); print('step 2: loss nan')"
+
+    # Nobody listens there.
+    done = piped(wrapped(python(program)), tmp_path, {"WATCHSTEP_URL": "http://127.0.0.1:1"})
+
+    assert b"critical at step 2: LossNonFinite" in done.stderr
+
+
 def test_a_crash_is_told_with_its_exception_and_the_last_lines(
     begin: Begin, service: FakeService
 ) -> None:

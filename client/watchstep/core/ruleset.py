@@ -236,6 +236,11 @@ class RuleSet:
         """Kinds of training that some rules are for and others are not."""
         return frozenset(family for rule in self.rules for family in rule.families)
 
+    def stage_label(self, rule: str) -> str:
+        """The label `stage` of the rule of that name, "" where there is none."""
+        at = self.index.get(rule)
+        return "" if at is None else self.rules[at].labels.get("stage", "")
+
     def family_for(self, names: Collection[str]) -> str:
         """The kind of training that the names of a run's metrics speak for, "" where none does."""
         key = frozenset(names)

@@ -279,7 +279,7 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     critical = [
         alert.seq
         for alert in mine
-        if alert.severity == "critical" and _stage_label(rules, alert) not in STANDSTILL
+        if alert.severity == "critical" and rules.stage_label(alert.rule) not in STANDSTILL
     ]
     damage, ended = _damage(columns, history)
     holdings = _holdings(rules, columns, mine)
@@ -326,7 +326,7 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
     for alert in alerts:
         at = rules.index.get(alert.rule)
         waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
-        if _stage_label(rules, alert) == "unlearnt":
+        if rules.stage_label(alert.rule) == "unlearnt":
             waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
@@ -338,11 +338,6 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
         first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
         holdings.append(Holding(alert.rule, "", alert.severity, mark, first))
     return holdings
-
-
-def _stage_label(rules: RuleSet, alert: Transition) -> str:
-    at = rules.index.get(alert.rule)
-    return "" if at is None else rules.rules[at].labels.get("stage", "")
 
 
 def _phases(

@@ -24,6 +24,7 @@ from watchstep.guard.measure import (
     begin_step,
     frozen_parameters,
     largest_learning_rate,
+    largest_weight,
     measure,
     measure_share,
     not_trained,
@@ -41,6 +42,7 @@ from watchstep.guard.optimizers import (
 from watchstep.guard.skipping import Snapshot, WithheldGradients, ZeroedGradients, refusal
 from watchstep.guard.tally import (
     FROZEN,
+    LARGEST_WEIGHT,
     NONFINITE,
     NORM,
     SKIPPED,
@@ -52,6 +54,10 @@ from watchstep.guard.tally import (
 )
 
 Judge = Callable[[Mapping[str, float]], Verdict]
+
+SUDDEN, LOOK_AGAIN = 10.0, 20
+"""A gradient norm so many times the last one is reason to look at the weights, which costs as much
+as the norm did; but no more often than after so many steps."""
 
 log = logging.getLogger("watchstep.guard")
 
@@ -172,7 +178,7 @@ class Guard:
         self._tally = Tally()
         self._boundary = Boundary(f"watchstep's guard of {self.name}")
         self._notes: dict[str, float] = {}
-        self._skipped_in_a_row = self._most_gradients = 0
+        self._skipped_in_a_row = self._most_gradients = self._weighs_next = 0
         self._unclipped: Measured | None = None
         self._clipped: set[int] = set()
         self._skip_on_device = skip_on_device
@@ -218,9 +224,10 @@ class Guard:
         +Inf if one was) and `train/grad_norm_max`; `guard/learning_rate` (the largest of the
         groups); every `slow_every` steps, and at steps 1, 10, 20, 50, 100 and 150,
         `guard/frozen_parameters` (elements whose second moment is infinite), `guard/zero_gradients`
-        (share of gradient tensors that are zero throughout, 0 to 1), `guard/weight_norm` (of a
-        sample of each tensor, before the step) and, but at step 1, `guard/update_ratio` (size of
-        the step over it). From its first time on: `guard/parameters_without_gradient` (share of
+        (share of gradient tensors that are zero throughout, 0 to 1), `guard/largest_weight`
+        (magnitude, before the step; also where the gradient is suddenly ten times as large or not
+        finite), `guard/weight_norm` (of a sample of each tensor, before the step) and, but at
+        step 1, `guard/update_ratio` (size of the step over it). From its first time on: `guard/parameters_without_gradient` (share of
         the trained parameters that no step of the update found with one, 0 to 1), at those steps
         `guard/parameters_not_trained` (share of the optimizer's parameters that are
         frozen), and `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the
@@ -414,6 +421,8 @@ class Guard:
         return measure_share(gradients, self._agreement.processes)
 
     def _verdict(self, measured: Measured, notes: Mapping[str, float]) -> Verdict:
+        if self.steps > 1 and not measured.norm <= SUDDEN * self.last_norm:
+            self._weigh_again()
         self.last_norm = measured.norm
         self.nonfinite += measured.nonfinite > 0
         self._tally.norm(measured.norm, measured.nonfinite)
@@ -476,7 +485,17 @@ class Guard:
         self._tally.not_trained(not_trained(parameters_of(self.optimizer)))
         self._report_slowly(FROZEN, frozen_parameters(self.optimizer))
         self._report_slowly(ZERO, zero_gradients(gradients))
+        self._weigh()
         self._step_size = begin_step(self.optimizer)
+
+    def _weigh(self) -> None:
+        self._report_slowly(LARGEST_WEIGHT, largest_weight(parameters_of(self.optimizer)))
+
+    def _weigh_again(self) -> None:
+        """Where a gradient is suddenly large: it may be so because of one weight."""
+        if self.steps >= self._weighs_next:
+            self._weighs_next = self.steps + LOOK_AGAIN
+            self._weigh()
 
     def _report_slowly(self, name: str, value: torch.Tensor | None) -> None:
         if value is None:

@@ -228,6 +228,13 @@ def zero_gradients(gradients: Sequence[torch.Tensor]) -> torch.Tensor | None:
         return (tensor_norms(values, math.inf) == 0).double().mean() if values else None
 
 
+def largest_weight(parameters: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """The largest magnitude of all parameters, as a scalar on their device; None without any."""
+    with torch.no_grad():
+        values = dense_values([p for p in parameters if p.is_floating_point()], exact=False)
+        return tensor_norms(values, math.inf).max() if values else None
+
+
 def not_trained(parameters: Sequence[torch.Tensor]) -> float:
     """Share of an optimizer's parameters that are frozen (`requires_grad` is False), 0 to 1."""
     return sum(not p.requires_grad for p in parameters) / max(len(parameters), 1)

@@ -18,6 +18,7 @@ LEARNING_RATE = "guard/learning_rate"
 FROZEN = "guard/frozen_parameters"
 UPDATE_RATIO = "guard/update_ratio"
 WEIGHT_NORM = "guard/weight_norm"
+LARGEST_WEIGHT = "guard/largest_weight"
 
 _SUMMED = (STEPS, SKIPPED, SCALER_SKIPPED, NONFINITE, FROZEN)
 
@@ -62,6 +63,8 @@ class Tally:
 
     def slow(self, name: str, value: float) -> None:
         """Add a reading of the slow cadence; a later one of the same update replaces it."""
+        if name == LARGEST_WEIGHT:
+            value = max(self._latest.get(name, value), value)
         self._latest[name] = value
 
     def take(self) -> dict[str, float]:

@@ -91,7 +91,7 @@ def stacks(processes: Sequence[Process]) -> tuple[str, str]:
     """Where processes stand, as text, and the innermost line of the first main thread.
 
     Python's stacks by `py-spy dump`, where that is installed and allowed; else what the kernel
-    shows of each.
+    shows of each, and its function that the first one waits in.
     """
     spy = shutil.which("py-spy")
     python = [process for process in processes if "python" in process.name][:_DUMPED]
@@ -100,6 +100,8 @@ def stacks(processes: Sequence[Process]) -> tuple[str, str]:
     # What stands behind a pipe, as `tee` does, always waits for its input.
     if any(reads_input(process.pid) for process in python[:1]):
         innermost = f"a read of its standard input, as by input() {innermost}".rstrip()
+    if not innermost and processes and (place := waits_in((python or processes)[0].pid)):
+        innermost = f"the kernel's {place}"
     texts += [
         f"{process.pid} {process.state} {waits_in(process.pid)}"
         f" {masked(command_line(process.pid))[:160]}"

@@ -51,8 +51,7 @@ class RunStream:
     def begin(self) -> None:
         judgement = Judgement(self._rules(), most=Action.ROLLBACK)
         self._coercer = Coercer(judgement.looks_at)
-        # Without a service the terminal is all there is to tell of a critical alert.
-        self._stream = Stream(judgement, terminal=self._options.url is None)
+        self._stream = Stream(judgement, terminal=True)
         self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 
@@ -112,6 +111,9 @@ class RunStream:
             directory=options.directory,
             mode="offline" if options.mode == "offline" else "online",
             exit_s=options.exit_s,
+            terminal=True,
+            # What the command prints stands alone there as long as all is well.
+            link=False,
         )
 
     def _on_command(self, command: Mapping[str, Any]) -> None:

@@ -165,14 +165,9 @@ class LogSummary:
             span.severity != "info"
             and span.attempt == self.attempts
             and span.rule not in DEATHS
-            and (self.stage_of(span.rule) != PASSING or self.tracker.fires(span.rule))
+            and (self.rules.stage_label(span.rule) != PASSING or self.tracker.fires(span.rule))
             for span in self.spans.values()
         )
-
-    def stage_of(self, rule: str) -> str:
-        """The label `stage` of the rule of that name, "" without."""
-        at = self.rules.index.get(rule)
-        return "" if at is None else self.rules.rules[at].labels.get("stage", "")
 
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
@@ -300,8 +295,7 @@ def fold(
 
 
 def _tracker(rules: RuleSet) -> HealthTracker:
-    labels = {rule.name: rule.labels.get("stage", "") for rule in rules.rules}
-    return HealthTracker(rules.role, rules.canonical, lambda name: labels.get(name, ""))
+    return HealthTracker(rules.role, rules.canonical, rules.stage_label)
 
 
 def _starts_over(summary: LogSummary, update: Update) -> bool:
@@ -420,7 +414,7 @@ def _note(summary: LogSummary, transition: Transition, update: Update) -> None:
     if len(summary.fired) < MOST_EPISODES:
         summary.fired.append(transition)
         if transition.severity == "critical":
-            stage = summary.stage_of(transition.rule)
+            stage = summary.rules.stage_label(transition.rule)
             explodes = stage not in STANDSTILL and stage != NONFINITE
             episode = Episode(transition.rule, transition.action, max(summary.count, 1), explodes)
             summary.critical.append(episode)

@@ -50,7 +50,9 @@ class OutboundConfig:
             sent at once, those that come fast share a request. At 200 updates a second the
             sender's thread took 8 us of CPU an update so, and 26 us at 0.2 s.
         poll_s: After this long without a request an empty one asks for commands.
-        terminal: Whether the run's link, or that the service does not answer, is said on stderr.
+        terminal: Whether it is said on stderr that the service does not answer, and then of
+            which critical alerts it cannot tell.
+        link: Whether the run's link is said there, too.
         source: As whom the updates come; another than the training joins an attempt of its.
         session: Of the training whose attempt it joins; None for a session of its own.
         trust_env: Whether proxies named in the environment are used.
@@ -75,3 +77,4 @@ class OutboundConfig:
     session: str | None = None
     trust_env: bool = False
     terminal: bool = False
+    link: bool = True

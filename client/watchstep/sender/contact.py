@@ -44,7 +44,8 @@ class Contact:
             self._held.clear()
         url = (self._config.url or "").rstrip("/")
         run = urllib.parse.quote(self._config.run, safe=":")
-        self._say(f"{self._config.run} is at {url}/runs/{run}")
+        if self._config.link:
+            self._say(f"{self._config.run} is at {url}/runs/{run}")
 
     def failed(self) -> None:
         """The service has not answered so far."""

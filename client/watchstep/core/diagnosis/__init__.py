@@ -1,6 +1,6 @@
 """Why a run went wrong: ranked causes, with evidence for and against, and what it is worth.
 
-`diagnose` looks for signs (`losses`, `rates`, `returns`, `steps`, `batches`) in the last updates
+`diagnose` looks for signs (`losses`, `parameters`, `rates`, `returns`, `steps`, `batches`) in the last updates
 and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
 `docs/judgement.md`. `conditions` names what may turn into an incident while all is well.
 """
@@ -15,6 +15,7 @@ from watchstep.core.diagnosis.batches import advantage_signs
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.diagnosis.conditions import CONDITIONS, Condition, conditions
 from watchstep.core.diagnosis.losses import loss_signs, rate_or_data
+from watchstep.core.diagnosis.parameters import parameter_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 NOT_ENOUGH = "not-enough-evidence"
+OUTSIDE = "outside"
+"""Label `stage` of rules about what lies outside of the training, such as a disk: what they tell
+has no cause in the readings."""
 LEAST_CONFIDENCE = 0.05
 """Causes below this are not told."""
 
@@ -79,6 +83,8 @@ def diagnose(
         Most likely first, at least one. Where it is likelier that none of them is so,
         "not-enough-evidence" comes first.
     """
+    if alerts and all(rules.stage_label(alert.rule) == OUTSIDE for alert in alerts):
+        return (_not_of_training(alerts),)
     seen = signs(rules, history, alerts)
     shares, nothing = _shares(scores(seen))
     causes = [
@@ -98,7 +104,7 @@ def signs(
     """Every sign that is seen, with the sentence that says where; "" where it needs none."""
     columns = Columns(rules, history, alerts)
     seen = advantage_signs(columns) | return_signs(columns)
-    seen |= loss_signs(columns) | rate_signs(columns)
+    seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= step_signs(columns, seen)
     return seen | rate_or_data(columns, seen)
 
@@ -160,6 +166,17 @@ def _kind(entry: Entry, seen: Mapping[str, str]) -> tuple[str, str]:
     if best is None or weighed[best] <= 0.0:
         return "", ""
     return best.name, best.title
+
+
+def _not_of_training(alerts: Sequence[Transition]) -> Cause:
+    return Cause(
+        name=NOT_ENOUGH,
+        title="The machine or its disk, not what is trained",
+        confidence=0.0,
+        evidence=(f"all that was told is {', '.join(sorted({each.rule for each in alerts}))}",),
+        against=(),
+        page=f"causes/{NOT_ENOUGH}",
+    )
 
 
 def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:

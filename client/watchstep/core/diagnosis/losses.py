@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
@@ -25,6 +26,9 @@ HUGE = 100.0
 """From this factor on no loss of a working model explains a leap."""
 FAR, ABSURD = 1e6, 1e12
 """No input has a scale of that sort; a float whose highest exponent bit is flipped has."""
+LEAST_GUESSED = 0.02
+"""Of an accuracy: below it guessing right is so rare that none in ten reports may be chance."""
+_IS_ACCURACY = re.compile(r"acc|correct|top.?1", re.IGNORECASE)
 MULTIPLIES = 0.62
 """Half-way, in logarithms, growth by a constant factor has made 0.5 of its way, and growth by a
 constant amount, if tenfold, 0.74."""
@@ -40,7 +44,7 @@ def loss_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
     name = main_loss(columns)
     signs: Signs = {columns.family: ""}
-    signs |= _gradient(columns) | _zero(columns) | _evaluations(columns) | _speed(columns)
+    signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns) | _evaluations(columns) | _speed(columns)
     if not name:
         return signs
     adversarial = is_adversarial(name)
@@ -179,6 +183,8 @@ TELLS_RATE_FROM_DATA = frozenset(
         "rate_reset_at_resume",
         "loss_lost_at_resume",
         "nonfinite",
+        "steps_ordinary",
+        "worse_than_chance",
     }
 )
 """With one of these a loss that rose is put down to the rate, to the data or to something else."""
@@ -256,6 +262,23 @@ def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
     if not has_fallen and rise.reports >= 20 and min(levels[-1], rise.high) > 1.5 * start:
         signs["loss_never_descended"] = f"{name} began at {start:.4g}, never fell and climbed on"
     return signs
+
+
+def _worse_than_chance(columns: Columns) -> Signs:
+    """Whether an accuracy fell to nothing, far below what an untrained model guesses."""
+    for name in columns.of_role("share", "eval_score"):
+        values = [value for _, value in columns.finite(name)]
+        if not _IS_ACCURACY.search(name) or not columns.is_whole or len(values) < 15:
+            continue
+        guessed, newest = median(values[:3]), values[-10:]
+        if guessed >= LEAST_GUESSED and max(newest) < guessed / 5.0:
+            return {
+                "worse_than_chance": (
+                    f"{name} began at {guessed:.3g} and is at most {max(newest):.3g} in the last"
+                    " ten reports: worse than to guess"
+                )
+            }
+    return {}
 
 
 def _start(columns: Columns, name: str) -> Signs:
@@ -410,7 +433,7 @@ def _speed(columns: Columns) -> Signs:
 
 
 def _gradient(columns: Columns) -> Signs:
-    signs = _parameters(columns)
+    signs: Signs = {}
     for name in columns.of_role("grad_norm"):
         points = columns.finite(name)
         zeros = repeats(points, 3)
@@ -435,31 +458,4 @@ def _gradient(columns: Columns) -> Signs:
                 f" {columns.where(jump.row)}"
             )
         break
-    return signs
-
-
-def _parameters(columns: Columns) -> Signs:
-    """What the guard saw of the parameters: without a gradient, frozen, growing, never stepped."""
-    points = columns.finite("guard/parameters_without_gradient")[-3:]
-    share = min((value for _, value in points), default=0.0)
-    if share == 1.0:
-        return {"gradient_none": "no parameter that the optimizer holds gets a gradient"}
-    signs: Signs = {}
-    if share >= 0.2:
-        signs["gradient_missing"] = f"{100 * share:.0f} % of the parameter tensors get no gradient"
-    zero = [value for _, value in columns.finite("guard/zero_gradients")][-2:]
-    if len(zero) == 2 and min(zero) >= 0.5:
-        signs["gradient_mostly_zero"] = f"{100 * min(zero):.0f} % of the gradients are exactly zero"
-    frozen = [value for _, value in columns.finite("guard/parameters_not_trained")]
-    if frozen and frozen[-1] >= 0.5:
-        signs["frozen_mostly"] = f"{100 * frozen[-1]:.0f} % of what the optimizer holds is frozen"
-    norms = [value for _, value in columns.finite("guard/weight_norm")]
-    if len(norms) > 2 and any(
-        (now > 3.0 * before and now > 4.0 * norms[0] > 0.0) or now > 30.0 * norms[0] > 0.0
-        for before, now in pairwise(norms)
-    ):
-        signs["weights_grew"] = f"the weights grew from {norms[0]:.3g} to {norms[-1]:.3g}"
-    steps = [value for _, value in columns.finite("guard/steps")][-20:]
-    if len(steps) == 20 and not any(steps):
-        signs["no_step"] = "the optimizer made no step in the last 20 reports"
     return signs
