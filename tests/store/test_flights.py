@@ -136,7 +136,8 @@ def test_a_batch_that_the_database_refuses_is_refused_alone_unless_the_connectio
     failures = [each.exception(10) for each in waiting]
     is_lost = "terminate" in trouble
     assert isinstance(failures[1], StorageTroubleError)
-    assert failures[0] is None
+    # Its commit came first, but the end of the connection may be noticed before its answer.
+    assert failures[0] is None or is_lost
     assert [failure is not None for failure in failures[2:]] == [is_lost] * 2
     refuse("NULL")
     again = [sent(at, run, 2).result(10) for run in RUNS[:4]]
