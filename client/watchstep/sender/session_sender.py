@@ -206,7 +206,9 @@ class SessionSender:
                     # The run matters more than its hyper-parameters.
                     self._announcement = bare
                     return
-                raise SetbackError("session", f"HTTP {reply.status} to the start of the run")
+                deleted = ": the run was deleted" if reply.status == 410 else ""
+                reason = f"HTTP {reply.status} to the start of the run{deleted}"
+                raise SetbackError("session", reason)
             raise _setback(reply)
         answer = _json(reply)
         attempt, last_seq = _integer(answer, "attempt"), self._last_seq(answer)

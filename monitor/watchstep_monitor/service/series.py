@@ -132,9 +132,9 @@ def worth_keeping(column: Sequence[float]) -> set[int]:
     return _finite_shape(column) | set(ends) | behind
 
 
-def is_same_kind(one: float, other: float) -> bool:
+def is_same_kind(value: float, other: float) -> bool:
     """Whether both are NaN, or the same infinity."""
-    return one == other or (one != one and other != other)
+    return value == other or (value != value and other != other)
 
 
 def _finite_shape(column: Sequence[float]) -> set[int]:

@@ -280,7 +280,7 @@ def _note(change: UnitOfWork, transition: Transition, alert: AlertRecord) -> Non
         "severity": transition.severity,
         "action": transition.action.word,
         "metric": transition.metric,
-        "reading": transition.reading,
+        "reading": transition.reading if transition.metric else None,
         "reason": transition.reason,
     }
     change.tell("transition", detail)
