@@ -180,6 +180,7 @@ def _way_back(teller: Teller, service: Service, folder: Path, agent: PPO) -> Non
     watch = _watch("mountaincar-drifting", service, folder)
     fixed = healthy_agent(agent.get_env(), SEED)  # type: ignore[arg-type]
     restored = watch.restore({"policy": fixed.policy, "optimizer": fixed.policy.optimizer})
+    assert restored is not None
     verify(restored.path)
     teller.fact(
         "restored", f"{restored.path.name}, step {restored.step}, after update {restored.update}"
