@@ -20,6 +20,7 @@ from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
 from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
+from watchstep.core.error_texts import failure_title
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
@@ -103,7 +104,7 @@ def signs(
 ) -> Mapping[str, str]:
     """Every sign that is seen, with the sentence that says where; "" where it needs none."""
     columns = Columns(rules, history, alerts)
-    seen = advantage_signs(columns) | return_signs(columns)
+    seen = advantage_signs(columns.until_lost) | return_signs(columns.until_lost)
     seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= step_signs(columns, seen)
     return seen | rate_or_data(columns, seen)
@@ -140,7 +141,7 @@ def _cause(entry: Entry, seen: Mapping[str, str], confidence: float) -> Cause:
     title = f"{entry.title}: {words}" if words else entry.title
     if entry.name == "silent-death" and "failed" in seen:
         # Its last words say more than that the readings say nothing.
-        title = seen["failed"][:1].upper() + seen["failed"][1:]
+        title = failure_title(seen["failed"]) or seen["failed"][:1].upper() + seen["failed"][1:]
     return Cause(
         name=entry.name,
         title=title,

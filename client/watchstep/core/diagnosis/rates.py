@@ -83,10 +83,18 @@ def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
     for at, (row, value) in enumerate(points):
         if at >= 3 and largest > 0.0 and value > LEAP * largest:
             rising = points[at - 1][1] > points[at - 2][1]
-            if not rising or value > 4.0 * LEAP * largest:
+            if (not rising or value > 4.0 * LEAP * largest) and not _is_stair(points, at):
                 return largest, (row, value)
         largest = max(largest, value)
     return None
+
+
+def _is_stair(points: Points, at: int) -> bool:
+    """Whether a rise is the first of several alike, as of a warm-up that steps once an epoch."""
+    levels = [points[at - 1][1], points[at][1]]
+    levels += [now for (_, before), (_, now) in pairwise(points[at:]) if now != before]
+    rises = [later - earlier for earlier, later in pairwise(levels[:3])]
+    return len(rises) == 2 and 0.5 * rises[0] <= rises[1] <= 2.0 * rises[0]
 
 
 def _began_anew(points: Points) -> tuple[float, tuple[int, float]] | None:
@@ -140,7 +148,8 @@ def _resume(columns: Columns) -> Signs:
         old, new = _sizes(before, name), _sizes(columns, name)
         if len(old) < 3 or len(new) < 2:
             continue
-        level, start, now = median(old[-5:]), median(old[:3]), median(new[:2])
+        # What was lost is missing from the first report on; a later one may be this attempt's own.
+        level, start, now = median(old[-5:]), median(old[:3]), min(new[:2])
         if now > 1.25 * level and now - level > 0.3 * abs(start - level):
             signs["loss_lost_at_resume"] = (
                 f"{name} was {level:.4g} when attempt {before.attempt} ended and {now:.4g} when"

@@ -111,8 +111,8 @@ def _jump(columns: Columns) -> Signs:
     signs: Signs = {}
     critic = main_loss(columns)
     spread = _widest_jump(columns, SPREAD)
-    loss = columns.first_record(critic)
-    if columns.family != "supervised" and loss is not None and loss[1] > 100.0:
+    loss = columns.first_record(critic, above=100.0)
+    if columns.family != "supervised" and loss is not None:
         signs["value_loss_jump"] = (
             f"{critic} = {loss[1]:.4g} at {columns.where(loss[0])}, after at most {loss[2]:.4g}"
         )
@@ -133,19 +133,21 @@ def _jump(columns: Columns) -> Signs:
         and rewards.before > 0.0
     ):
         signs["reward_leapt"] = (
-            f"the magnitude of {reward} rose {rewards.factor:.3g}-fold at"
-            f" {columns.where(rewards.row)}, to {rewards.after:.4g}"
+            f"the magnitude of {reward} {rewards.in_words} from {columns.where(rewards.row)} on"
         )
     return signs
 
 
 def _same_size(points: Points) -> bool:
-    """Whether rewards are as large now as they were at the start, within a factor of 2."""
-    sizes = [abs(value) for _, value in points]
-    if len(sizes) < 6:
+    """Whether rewards are as large now as they were at the start, within a factor of 2.
+
+    The newest one may be the first of a fall, and a reward that lost its sign is another one.
+    """
+    values = [value for _, value in points]
+    if len(values) < 6:
         return False
-    first, last = median(sizes[:5]), median(sizes[-5:])
-    return 0.5 * first <= last <= 2.0 * first
+    first, last = median(values[:5]), median(values[-5:])
+    return first != 0.0 and all(0.5 <= size / first <= 2.0 for size in (last, values[-1]))
 
 
 def _widest_jump(columns: Columns, metric: str) -> tuple[int, float, float] | None:

@@ -11,7 +11,7 @@ from watchstep.core.diagnosis.columns import SPIKING, Columns, median
 from watchstep.core.diagnosis.levels import leap
 from watchstep.core.diagnosis.losses import LOSS
 from watchstep.core.diagnosis.policies import CLIP, KL, policy_signs
-from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
+from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED, failure_title
 
 SCALE = "train/loss_scale"
 GRADIENTS = ("train/grad_norm", "train/grad_norm_max")
@@ -30,7 +30,8 @@ ASTRONOMIC = 1e6
 SUDDEN = 5
 """Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
 LEAPT, LEAPT_WITHIN = 10.0, 2
-"""Times all reports before, in one of the last few before the numbers were lost: an explosion."""
+"""Times all reports before the last few, in one of these, before the numbers were lost: an
+explosion."""
 LEAST_CALM = 3
 """Reports before a NaN that show a level at all."""
 UNREST = frozenset(
@@ -56,7 +57,7 @@ _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 def step_signs(columns: Columns, seen: Signs) -> Signs:
     """All signs of this file; `seen` are those of losses, rates and returns."""
-    signs = policy_signs(columns)
+    signs = policy_signs(columns.until_lost)
     signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
     signs |= _hidden(columns)
     ending = _ending(columns, seen | signs)
@@ -181,9 +182,9 @@ def _leapt_before_lost(columns: Columns, seen: Signs) -> Signs:
         return {}
     for metric in (*columns.core, *GRADIENTS, *columns.of_role("grad_norm")):
         points = [(row, abs(value)) for row, value in columns.finite(metric) if row < lost]
-        for last in range(1, min(LEAPT_WITHIN, len(points) - 1) + 1):
-            highest = max(size for _, size in points[:-last])
-            row, size = points[-last]
+        calm = points[:-LEAPT_WITHIN] or points[:1]
+        highest = max((size for _, size in calm), default=0.0)
+        for row, size in points[-LEAPT_WITHIN:]:
             if 0.0 < LEAPT * highest < size:
                 return {
                     "leapt_before_lost": (
@@ -310,26 +311,29 @@ def _hidden(columns: Columns) -> Signs:
 def _ending(columns: Columns, seen: Signs) -> Signs:
     signs: Signs = {}
     for event in columns.events:
-        text = str(event.get("error") or event.get("text") or event.get("reason") or "")
-        if event.get("kind") == "failed":
-            signs["failed"] = f"the trainer died: {text[:160]}" if text else "the trainer died"
-            if SAYS_SCALE_EXHAUSTED.search(text):
-                signs["died_of_scale"] = (
-                    "its last words are that the loss scale cannot fall further"
-                )
-            elif SAYS_NONFINITE.search(text):
-                signs["died_of_nan"] = "its last words speak of NaN or infinity"
-                signs |= _which_rows(text)
-            elif text:
-                signs["died_of_else"] = "its last words are not about NaN or infinity"
-        elif "checkpoint" in text.lower() and "corrupt" in text.lower():
+        text = str(event.get("text") or event.get("reason") or "")
+        if "checkpoint" in text.lower() and "corrupt" in text.lower():
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
-    if "died_of_nan" in signs:
-        signs.pop("died_of_else", None)
+    if columns.last_words is not None:
+        signs |= _last_words(columns.last_words)
     if columns.fired & {"RunLost", "RunStalled"}:
         signs["went_silent"] = "the run went silent without saying that it finished"
     if "all_finite" in seen and not seen.keys() & UNREST:
         signs["calm"] = "no reading was out of the ordinary before"
+    return signs
+
+
+def _last_words(text: str) -> Signs:
+    signs = {"failed": f"the trainer died: {text[:300]}" if text else "the trainer died"}
+    if SAYS_SCALE_EXHAUSTED.search(text):
+        signs["died_of_scale"] = "its last words are that the loss scale cannot fall further"
+    elif SAYS_NONFINITE.search(text):
+        signs["died_of_nan"] = "its last words speak of NaN or infinity"
+        signs |= _which_rows(text)
+    elif failure_title(text):
+        signs["died_from_outside"] = ""
+    elif text:
+        signs["died_of_else"] = "its last words are not about NaN or infinity"
     return signs
 
 
