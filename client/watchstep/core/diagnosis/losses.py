@@ -305,7 +305,8 @@ def _worse_than_chance(columns: Columns) -> Signs:
 def _start(columns: Columns, name: str) -> Signs:
     """Whether the loss went up before it ever went down."""
     points = columns.finite(name)[:20]
-    if len(points) < 4 or not columns.is_whole:
+    # An attempt that resumed a known one is known from its start as well.
+    if len(points) < 4 or not (columns.is_whole or columns.before is not None):
         return {}
     first = median([abs(value) for _, value in points[:2]])
     low = min(abs(value) for _, value in points)
