@@ -41,6 +41,7 @@ UNREST = frozenset(
         "kl_leapt",
         "loss_leapt",
         "loss_climbs",
+        "loss_rose_from_start",
         "loss_zero",
         "rate_leapt",
         "rate_zero",
