@@ -95,7 +95,8 @@ def diagnose(
     ]
     causes.sort(key=lambda cause: -cause.confidence)
     if not causes or causes[0].confidence < nothing:
-        causes.insert(0, _not_enough(seen, len(history)))
+        looked_at = sum(bool(update.readings) for update in history)
+        causes.insert(0, _not_enough(seen, looked_at))
     return tuple(causes)
 
 
@@ -180,7 +181,7 @@ def _not_of_training(alerts: Sequence[Transition]) -> Cause:
     )
 
 
-def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
+def _not_enough(seen: Mapping[str, str], reports: int) -> Cause:
     quiet = [
         seen[sign]
         for sign in ("rate_or_data", "all_finite", "within_bound", "kl_low")
@@ -190,7 +191,7 @@ def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
         name=NOT_ENOUGH,
         title="Nothing stands out enough to name a cause",
         confidence=0.0,
-        evidence=(f"{updates} updates were looked at", *quiet),
+        evidence=(f"{reports} reports were looked at", *quiet),
         against=(),
         page=f"causes/{NOT_ENOUGH}",
     )

@@ -40,7 +40,7 @@ def _policy(columns: Columns) -> Signs:
     stopped = repeats(columns.finite(CLIP), 8)
     if stopped and shares[-1] == 0.0 and any(shares) and median(shares[:-stopped]) > 0.0:
         signs["clipping_stopped"] = (
-            f"{columns.name(CLIP)} is exactly 0 in the last {stopped} updates, and was"
+            f"{columns.name(CLIP)} is exactly 0 in the last {stopped} reports, and was"
             f" {median(shares[:-stopped]):.2g}"
         )
     signs |= _policy_loss_gone(columns, shares)
@@ -84,7 +84,7 @@ def _policy_loss_gone(columns: Columns, shares: list[float]) -> Signs:
         still += 1
     if still < 10 or any(shares[-10:]) or columns.family != "on_policy":
         return {}
-    text = f"|{columns.name(POLICY_LOSS)}| is below 1e-6 in the last {still} updates"
+    text = f"|{columns.name(POLICY_LOSS)}| is below 1e-6 in the last {still} reports"
     return {"policy_loss_gone": f"{text} and nothing is clipped"}
 
 
@@ -117,10 +117,10 @@ def _kl(columns: Columns) -> Signs:
         row, value = max(high, key=lambda pair: pair[1])
         signs["kl_high"] = (
             f"{name} = {value:.3g} at {columns.where(row)}, above 0.3 in {len(high)} of"
-            f" {len(kls)} updates"
+            f" {len(kls)} reports"
         )
         if len(high) >= 0.2 * len(kls):
-            signs["kl_often_high"] = f"{name} was above 0.3 in {len(high)} of {len(kls)} updates"
+            signs["kl_often_high"] = f"{name} was above 0.3 in {len(high)} of {len(kls)} reports"
         if high[0][0] < 5:
             signs["kl_high_from_start"] = (
                 f"{name} = {high[0][1]:.3g} at {columns.where(high[0][0])}"

@@ -104,7 +104,7 @@ def _frozen(columns: Columns, since: int) -> Signs:
         return {}
     return {
         "frozen": (
-            f"{columns.name(KL)} was below 1e-6 and nothing was clipped in the last {still} updates"
+            f"{columns.name(KL)} was below 1e-6 and nothing was clipped in the last {still} reports"
         )
     }
 
@@ -128,7 +128,7 @@ def _numbers(columns: Columns) -> Signs:
     first = columns.nonfinite()
     if first is None:
         if len(columns) >= 3:
-            signs["all_finite"] = f"every core reading of {len(columns)} updates is finite"
+            signs["all_finite"] = f"every core reading of {len(columns)} reports is finite"
         return signs
     row, metric, value = first
     signs["nonfinite"] = f"{metric} = {value} at {columns.where(row)}"
@@ -245,7 +245,7 @@ def _gradients(columns: Columns) -> Signs:
     if not bad:
         return signs
     finite_losses = core is None and bool(columns.core)
-    text = f"the gradient was not finite in {len(bad)} of {len(columns)} updates"
+    text = f"the gradient was not finite in {len(bad)} of {len(columns)} reports"
     signs["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
     if finite_losses and max(bad) < len(columns) - 1:
         signs["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
@@ -253,7 +253,7 @@ def _gradients(columns: Columns) -> Signs:
         signs["gradient_only"] = "the losses were finite all the same"
     tail = range(len(columns) - 5, len(columns))
     if core is None and len(columns) >= 10 and bad.issuperset(tail):
-        signs["every_step_overflows"] = "and so it is at every one of the newest updates"
+        signs["every_step_overflows"] = "and so it is at every one of the newest reports"
     return signs
 
 
