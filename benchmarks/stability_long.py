@@ -252,7 +252,7 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
     standardise = Standardiser(condition, runs)
     rules = load([AUTO])
     judges = [Judgement(rules, most=Action.HALT) for _ in range(runs)]
-    told = [Run() for _ in range(runs)]
+    outcomes = [Run() for _ in range(runs)]
     skill: list[Tensor] = []
     began = time.perf_counter()
     for update in range(1, updates + 1):
@@ -271,7 +271,7 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
         skill.append(batch.right.float().mean(1))
         columns = {name: values.tolist() for name, values in readings.items()}
         begun = ((market.left > 0) & ~quiet_before).tolist()
-        for at, run in enumerate(told):
+        for at, run in enumerate(outcomes):
             row = {name: values[at] for name, values in columns.items()}
             run.quiets += begun[at]
             run.smallest_std = min(run.smallest_std, row["train/advantages_std_raw"])
@@ -279,8 +279,8 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
             _judge(run, judges[at], Update(update, update, float(update), row))
         if update % 500 == 0:
             print(f"{condition}: {update} updates, {time.perf_counter() - began:.0f} s", flush=True)
-    _conclude(told, net, torch.stack(skill))
-    return told
+    _conclude(outcomes, net, torch.stack(skill))
+    return outcomes
 
 
 def _judge(run: Run, judge: Judgement, update: Update) -> None:
@@ -295,10 +295,10 @@ def _judge(run: Run, judge: Judgement, update: Update) -> None:
         run.halted, run.rule = update.seq, verdict.rules[0]
 
 
-def _conclude(told: list[Run], net: Net, skill: Tensor) -> None:
+def _conclude(outcomes: list[Run], net: Net, skill: Tensor) -> None:
     """Say of every run whether, and from which update on, it was ruined for good."""
     smooth = skill.unfold(0, LOOK_BACK, 1).mean(-1) if len(skill) >= LOOK_BACK else skill
-    for at, run in enumerate(told):
+    for at, run in enumerate(outcomes):
         run.finite = all(bool(each[at].isfinite().all()) for each in net)
         mine = smooth[:, at].tolist()
         was_well = max(mine) >= WELL

@@ -114,6 +114,42 @@ def test_weights_that_grow_by_themselves_are_named(rules: RuleSet) -> None:
     assert first(rules, history(growing)).name == "unstable-dynamics"
 
 
+def leapt_weight(rate: float) -> Callable[[int], Readings]:
+    def readings(at: int) -> Readings:
+        spoilt = at >= 50
+        weight = {"guard/largest_weight": 9e30 if spoilt else 0.8} if at in {10, 20, 50} else {}
+        return {
+            "loss": math.nan if spoilt else 1.0 + 0.01 * noise(at),
+            "guard/steps": 1.0,
+            "guard/learning_rate": rate,
+            "train/grad_norm_max": math.inf if spoilt else 2.0,
+        } | weight
+
+    return readings
+
+
+def test_a_weight_that_moved_further_than_any_step_is_corrupted(rules: RuleSet) -> None:
+    cause = first(rules, history(leapt_weight(rate=1e-3)))
+    by_its_steps = first(rules, history(leapt_weight(rate=1e30)))
+
+    assert cause.name == "corrupted-parameters"
+    assert "the largest weight was 0.8 and 9e+30" in " ".join(cause.evidence)
+    assert by_its_steps.name != "corrupted-parameters"
+
+
+@pytest.mark.parametrize(("ends_at", "name"), [(0.0, "loss-sign"), (0.1, "data-fault")])
+def test_to_be_right_less_often_than_by_guessing_is_to_be_led_away(
+    rules: RuleSet, ends_at: float, name: str
+) -> None:
+    def climbing(at: int) -> Readings:
+        turned = at >= 40
+        accuracy = ends_at if turned else min(0.1 + 0.02 * at, 0.8)
+        loss = 2.3 - 0.04 * at if not turned else (4.0 + 0.3 * at if ends_at == 0.0 else 2.5)
+        return {"loss": loss + 0.01 * noise(at), "accuracy": accuracy, "lr": 1e-3}
+
+    assert first(rules, history(climbing)).name == name
+
+
 def test_a_loss_that_falls_far_below_zero_has_the_wrong_sign(rules: RuleSet) -> None:
     cause = first(rules, history(lambda at: {"bce_loss": 0.69 - 0.05 * at * at}))
 

@@ -180,6 +180,7 @@ def test_readings_are_those_of_one_update_and_begin_anew() -> None:
         "guard/skipped": 0.0,
         "guard/nonfinite_gradients": 0.0,
         "guard/learning_rate": 0.1,
+        "guard/largest_weight": 1.0,
         "guard/weight_norm": 1.0,
         "guard/zero_gradients": 0.0,
         "train/grad_norm": pytest.approx(2.0),
@@ -241,6 +242,26 @@ def test_the_update_ratio_is_the_size_of_the_step_beside_the_weights() -> None:
     assert first["guard/weight_norm"] == pytest.approx(math.sqrt(2))
     assert "guard/update_ratio" not in first
     assert second["guard/update_ratio"] == pytest.approx(0.5 / math.sqrt(0.7**2 + 0.6**2))
+
+
+def test_the_largest_weight_is_looked_at_again_where_a_gradient_leaps() -> None:
+    parameter = torch.nn.Parameter(torch.tensor([0.5, -0.25]))
+    guard = Guard(torch.optim.SGD([parameter], lr=1e-12), pass_all)
+    for _ in range(14):
+        parameter.grad = torch.tensor([1.0, 1.0])
+        guard.optimizer.step()
+    calm = guard.readings()
+    with torch.no_grad():
+        parameter[1] = -3e37
+    seen = []
+    for norm in (1e3, math.inf, 1.0, 1e6):
+        parameter.grad = torch.tensor([norm, 0.0])
+        guard.optimizer.step()
+        seen.append(guard.readings().get("guard/largest_weight"))
+
+    assert calm["guard/largest_weight"] == pytest.approx(0.5)
+    # At the leap and not at the next ones: a look costs as much as a norm.
+    assert seen == [pytest.approx(3e37), None, None, None]
 
 
 def test_gradients_that_are_zero_throughout_are_reported_as_a_share() -> None:

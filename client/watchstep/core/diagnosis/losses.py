@@ -201,6 +201,8 @@ TELLS_RATE_FROM_DATA = frozenset(
         "rate_reset_at_resume",
         "loss_lost_at_resume",
         "nonfinite",
+        "steps_ordinary",
+        "worse_than_chance",
     }
 )
 """With one of these a loss that rose is put down to the rate, to the data or to something else."""

@@ -43,6 +43,8 @@ def _not_trained(columns: Columns) -> Signs:
         for before, now in pairwise(norms)
     ):
         signs["weights_grew"] = f"the weights grew from {norms[0]:.3g} to {norms[-1]:.3g}"
+    elif len(norms) > 2 and 0.0 < max(norms) < 3.0 * norms[0]:
+        signs["weights_steady"] = f"the weights went from {norms[0]:.3g} to {norms[-1]:.3g} only"
     steps = [value for _, value in columns.finite("guard/steps")][-20:]
     if len(steps) == 20 and not any(steps):
         signs["no_step"] = "the optimizer made no step in the last 20 reports"
