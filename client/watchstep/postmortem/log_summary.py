@@ -300,8 +300,9 @@ def fold(
         if update.readings:
             for observe in observers:
                 observe(summary.count, update, state)
-    if summary.ended in ("halted", "preempted") and summary.count - summary.ended_row > GOES_ON:
-        summary.finished = False  # It was only warned of its end, or asked to stop and did not.
+    stopped = ("halted", "preempted", "finished")
+    if summary.ended in stopped and summary.count - summary.ended_row > GOES_ON:
+        summary.finished = False  # It was only warned of its end, or what was finished was a part.
         _note_end(summary, "", "")
     summary.rules = state.rules
     _add_leads(summary)

@@ -75,7 +75,7 @@ class ConsoleLines:
         self._progress = Progress()
         self._failure: dict[str, object] | None = None
         self._resumed = False
-        self._named = False
+        self._named = self._repeats = False
         self._rank = ""
         self._braces = Braces()
 
@@ -278,7 +278,9 @@ class ConsoleLines:
                 row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
-            if sentence.from_zero and row.epoch is not None and row.length:
+            if row.length and (row.step or 0) > row.length:
+                row.epoch = row.length = None  # `Iteration[520/44]` counts on from epoch to epoch.
+            elif sentence.from_zero and row.epoch is not None and row.length:
                 row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
             if sentence.epoch is None:
                 row.length = None
@@ -411,8 +413,10 @@ class ConsoleLines:
     def _flush_table(self) -> None:
         table, self._table = self._table, {}
         if table:
-            self._recognised("sb3_table")
             number, unit = table_number(table)
+            if number is None and not any(map(plans.measured, table)):
+                return  # Settings, as llm.c prints them.
+            self._recognised("sb3_table")
             if unit == "step" and self._table_unit == "iteration" and self._last is not None:
                 number = self._last.step
             elif number is not None:
@@ -456,6 +460,7 @@ class ConsoleLines:
         event = endings.event(bare.strip())
         resumes = event is None and not plan.row and endings.resumes(bare)
         self._resumed = self._resumed or resumes
+        self._repeats = event is not None and "best iteration" in bare.lower()
         if event is not None:
             self._ended(event)
         if event is not None or resumes:
@@ -502,6 +507,9 @@ class ConsoleLines:
         self._rows.append(Row({}, event=event, line=self._number))
 
     def _emit(self, row: Row) -> None:
+        if self._repeats and self._last is not None and (row.step or 0) <= (self._last.step or 0):
+            self._repeats = False
+            return  # Boosting prints the row of its best iteration once more at its end.
         scales, self._scales = self._scales, []
         if scales:
             row.readings.setdefault("loss_scale", scales.pop())
