@@ -189,8 +189,9 @@ def _leapt_before_lost(columns: Columns, seen: Signs) -> Signs:
             if 0.0 < LEAPT * highest < size:
                 return {
                     "leapt_before_lost": (
-                        f"{columns.name(metric)} had leapt from at most {highest:.4g} to"
-                        f" {size:.4g} at {columns.where(row)}, right before the numbers were lost"
+                        f"{columns.name(metric)} had leapt within {LEAPT_WITHIN} reports from at"
+                        f" most {highest:.4g} to {size:.4g} at {columns.where(row)}, right before"
+                        " the numbers were lost"
                     )
                 }
     return {}
