@@ -206,3 +206,15 @@ def test_a_loss_that_ran_away_over_three_reports_leapt_before_it_was_lost() -> N
     seen = signs(run_of({"train/loss": loss}, words=["FloatingPointError: the loss is NaN"]))
 
     assert "to 44 at step 420" in seen["leapt_before_lost"]
+
+
+def test_a_warm_up_that_ended_did_not_grow_on() -> None:
+    warmed = [2e-4 * at for at in range(1, 41)] + [8e-3] * 12
+    grows = [2e-4 * at for at in range(1, 53)]
+    loss = [5.0 - 0.05 * at for at in range(52)]
+
+    ended = signs(run_of({"train/loss": loss, "train/learning_rate": warmed}))
+    on = signs(run_of({"train/loss": loss, "train/learning_rate": grows}))
+
+    assert "rate_grew" not in ended
+    assert "rate_grew" in on

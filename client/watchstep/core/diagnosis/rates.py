@@ -64,9 +64,8 @@ def _rate(columns: Columns) -> Signs:
     elif leapt is None and 0.0 < largest <= ORDINARY[columns.family]:
         signs["rate_ordinary"] = f"{name} stayed at or below {largest:.3g}"
     began = next((value for _, value in points if value > 0.0), largest)
-    rising = max(row for row, value in points if value == largest)
-    if largest > max(10.0 * began, ORDINARY[columns.family]) and rising > len(columns) // 2 >= 10:
-        signs["rate_grew"] = f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"
+    is_uncommon = largest > max(10.0 * began, ORDINARY[columns.family])
+    signs |= _grows_on(name, points, began) if is_uncommon else {}
     if 0.0 < largest <= TINY:
         signs["rate_tiny"] = f"{name} never exceeded {largest:.3g}"
     if not signs.keys() & {
@@ -80,6 +79,15 @@ def _rate(columns: Columns) -> Signs:
     }:
         signs["rate_steady"] = f"{name} went as planned, up to {largest:.3g}"
     return signs
+
+
+def _grows_on(name: str, points: Points, began: float) -> Signs:
+    """Whether the newest reports are the first at the largest rate: a warm-up that ended stays."""
+    rates = [value for _, value in points]
+    if len(rates) < 20 or max(rates[:-5]) == max(rates):
+        return {}
+    text = f"{name} grew from {began:.3g} to {max(rates):.3g} and no warm-up ended"
+    return {"rate_grew": text}
 
 
 def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
