@@ -63,9 +63,7 @@ def _rate(columns: Columns) -> Signs:
         signs["rate_elevated"] = f"{name} = {largest:.3g}, which only SGD is commonly run with"
     elif leapt is None and 0.0 < largest <= ORDINARY[columns.family]:
         signs["rate_ordinary"] = f"{name} stayed at or below {largest:.3g}"
-    began = next((value for _, value in points if value > 0.0), largest)
-    is_uncommon = largest > max(10.0 * began, ORDINARY[columns.family])
-    signs |= _grows_on(name, points, began) if is_uncommon else {}
+    signs |= _grew(columns, name, points)
     if 0.0 < largest <= TINY:
         signs["rate_tiny"] = f"{name} never exceeded {largest:.3g}"
     if not signs.keys() & {
@@ -81,13 +79,14 @@ def _rate(columns: Columns) -> Signs:
     return signs
 
 
-def _grows_on(name: str, points: Points, began: float) -> Signs:
-    """Whether the newest reports are the first at the largest rate: a warm-up that ended stays."""
+def _grew(columns: Columns, name: str, points: Points) -> Signs:
+    """Whether the newest rates are the largest, beyond what is common: a warm-up ends and stays."""
     rates = [value for _, value in points]
-    if len(rates) < 20 or max(rates[:-5]) == max(rates):
+    largest, began = max(rates), next((rate for rate in rates if rate > 0.0), 0.0)
+    is_common = largest <= max(10.0 * began, ORDINARY[columns.family])
+    if is_common or len(rates) < 20 or max(rates[:-5]) == largest:
         return {}
-    text = f"{name} grew from {began:.3g} to {max(rates):.3g} and no warm-up ended"
-    return {"rate_grew": text}
+    return {"rate_grew": f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"}
 
 
 def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
