@@ -150,10 +150,10 @@ def test_a_leap_back_to_chance_alone_does_not_accuse_the_data() -> None:
     sound = [2.0 - 0.001 * at for at in range(len(loss))]
 
     alone = causes(run_of({"train/loss": loss}))
-    told = causes(run_of({"train/loss": loss, "val_loss": sound}))
+    beside = causes(run_of({"train/loss": loss, "val_loss": sound}))
 
     assert alone[0].name == NOT_ENOUGH
-    assert told[0].name == "data-fault"
+    assert beside[0].name == "data-fault"
 
 
 def test_a_loss_that_repeats_to_the_last_digit_after_a_leap_is_not_of_its_data() -> None:

@@ -159,7 +159,7 @@ def test_a_page_with_a_pasted_log_is_read_in_a_folder_and_one_with_a_sample_is_n
 def test_a_folder_without_logs_says_what_was_not_looked_into(tmp_path: Path) -> None:
     (tmp_path / "train.sh").write_text("python train.py\n")
 
-    said = invoked("postmortem", tmp_path)
+    answer = invoked("postmortem", tmp_path)
 
-    assert said.returncode == 3
-    assert "train.sh" in said.stderr
+    assert answer.returncode == 3
+    assert "train.sh" in answer.stderr
