@@ -225,7 +225,7 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("step", run["step"]),
         ("update", run["last_seq"]),
         ("heard", f"{ago(heard)} ago" if heard else "never"),
-        ("hangs", f"in {hung.get('innermost') or 'an unknown line'}" if hung else ""),
+        ("hangs", _hanging(hung) if hung else ""),
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),
@@ -237,6 +237,11 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("pinned checkpoint", pinned.get("path", "")),
     ]
     return [(name, text) for name, text in rows if text != ""]
+
+
+def _hanging(hung: Mapping[str, Any]) -> str:
+    place = f"in {hung['innermost']}" if hung.get("innermost") else ""
+    return ", ".join(part for part in (hung.get("seen"), place) if part) or "in an unknown line"
 
 
 def alerts(

@@ -202,7 +202,8 @@ class FollowedRun:
             self._put({}, {"kind": "finished", "imported": True}, None)
             self.ended = True
         elif (event := self._hang.hung(now)) is not None:
-            self._put({}, {**event, "stacks": "", "innermost": ""}, None)
+            seen = {"seen": "nothing new in the log", "stacks": "", "innermost": ""}
+            self._put({}, {**event, **seen}, None)
 
     def _is_old(self) -> bool:
         newest = max((file.changed for file, _ in self.files), default=0.0)

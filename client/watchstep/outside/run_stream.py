@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from watchstep.core.engine import RuleSet
@@ -18,6 +20,10 @@ from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.sender import Outbound, OutboundConfig
 
 MACHINE_PACK = "machine"
+
+LAST_WORDS_S = 10.0
+"""How long the end of a command waits to be heard: nobody trains meanwhile, and a service on a busy
+machine may answer late. The default `exit_s` is for trainers, who may be killed soon."""
 
 
 class RunStream:
@@ -84,7 +90,10 @@ class RunStream:
             self.tell(event)
         if self._stream is not None and self._stream.outbound is not None:
             self._stream.ended = True
-            self._stream.outbound.close(self._options.exit_s)
+            exit_s = self._options.exit_s
+            # An `exit_s` of 0 asks to wait for nothing.
+            wait_s = max(exit_s, LAST_WORDS_S) if exit_s else 0.0
+            close_patiently(self._stream.outbound, self._options.directory, wait_s)
 
     def _open(self) -> Stream:
         if self._stream is None:
@@ -119,3 +128,15 @@ class RunStream:
     def _on_command(self, command: Mapping[str, Any]) -> None:
         if self._options.obey_commands and command.get("kind") == "halt":
             self._on_halt(f"halted by command: {command.get('reason') or 'no reason given'}")
+
+
+def close_patiently(outbound: Outbound, spool: Path, wait_s: float) -> None:
+    """Wait for the last words to be heard, and say where they are if they were not."""
+    outbound.close(wait_s, patient=True)
+    if outbound.unsent:
+        updates = "1 update" if outbound.unsent == 1 else f"{outbound.unsent} updates"
+        folder = shlex.quote(str(spool))
+        say(
+            f"the service has not heard of {updates}, the end among them; they stay in the"
+            f" spool {folder}: `watchstep replay {folder}` sends them"
+        )

@@ -91,7 +91,7 @@ class Notice:
         error, traceback: Of a trainer that died.
         oom: Whose memory ran out, "device" or "host"; "" where that was not the cause.
         hung: What the trainer's own watch says of a loop that stands still: `since_s`,
-            `innermost`, `moving`, `phase`.
+            `innermost`, `moving`, `phase`; where it was seen from outside, what: `seen`.
     """
 
     id: str

@@ -34,6 +34,8 @@ _FIRST = {
     "lost": "see whether its process lives and reaches the service; if it does not live,",
     "stalled": "see whether it goes on by itself; if it does not, kill it and",
     "hung": "look at the stacks in the run's timeline; if it does not go on, kill it and",
+    "waits": "see in the run's timeline what its processes wait for; if it does not go on, kill it"
+    " and",
     "device": "make the batch or the sequences smaller, or accumulate gradients, then",
     "host": "give the job more memory, or use fewer loader workers, then",
 }
@@ -149,6 +151,9 @@ def _death(notice: Notice) -> str:
 
 
 def _hanging(notice: Notice, hung: Mapping[str, object]) -> str:
+    if hung.get("seen"):
+        inside = f", in {hung['innermost']}" if hung.get("innermost") else ""
+        return f"{hung['seen']} for {_span(_lasted(notice))}{inside}"
     place, _, function = str(hung.get("innermost") or "").partition(" ")
     # A person looks into the training's own file, not into the library that hangs.
     line = str(hung.get("own_line") or "").partition(" ")[0] or place
@@ -268,13 +273,21 @@ def _advice(notice: Notice) -> str:
         return "nothing"
     event = notice.oom if notice.status == "failed" and notice.oom else notice.status
     if event == "stalled" and notice.hung is not None and not notice.hung.get("moving"):
-        event = "hung"
+        event = _advised(notice.hung)
     first = _FIRST.get(event)
     if first is None and weight(notice) == "critical":
         first = f"stop it unless you expected this (watchstep halt {notice.run}), then"
     if first is None:
         return "look at the readings when you can; nothing has to stop yet"
     return f"{first} {_resume(notice)}"
+
+
+def _advised(hung: Mapping[str, object]) -> str:
+    """From outside a Python stack is rare, and where not even the kernel's function is known
+    there is nothing to look at."""
+    if not hung.get("seen"):
+        return "hung"
+    return "waits" if hung.get("innermost") else "stalled"
 
 
 def _resume(notice: Notice) -> str:

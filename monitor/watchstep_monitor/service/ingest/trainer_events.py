@@ -15,7 +15,7 @@ _ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
 """What a guard's verdict was, told as done."""
 
-_OF_A_HANG = ("since_s", "innermost", "own_line", "moving", "phase", "severity")
+_OF_A_HANG = ("since_s", "innermost", "own_line", "moving", "phase", "severity", "seen")
 
 
 def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
