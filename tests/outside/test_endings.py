@@ -151,6 +151,25 @@ def test_of_several_tracebacks_the_last_one_counts() -> None:
     assert traceback_end(lines)[1:] == ["  b", "mylib.errors.Broken: no"]
 
 
+@pytest.mark.parametrize(
+    ("status", "lines", "ended_by"),
+    [
+        (1 << 8, ["Traceback (most recent call last):", "  a", "KeyError: 'x'"], "exception"),
+        (3 << 8, ["bye"], "exit"),
+        (9, [], "kill"),
+        (137 << 8, [], "kill"),
+        (11, [], "signal"),
+        (139 << 8, [], "signal"),
+        (255 << 8, [], "exit"),
+        (127 << 8, ["sh: 1: trainer: not found"], "start"),
+    ],
+)
+def test_an_end_tells_what_a_person_has_to_look_for(
+    status: int, lines: list[str], ended_by: str
+) -> None:
+    assert Ending(status, lines=lines).event()["ended_by"] == ended_by
+
+
 def process(cpu_s: float) -> Process:
     return Process(7, 1, "python", "S", cpu_s, 0)
 

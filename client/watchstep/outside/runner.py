@@ -113,7 +113,7 @@ class Attempt:
             if self._settings.watching.options.url:
                 # Who started it may look at the service alone, as at the runs of a night.
                 event = {"kind": "failed", "error": str(error), "exit_code": error.exit_code}
-                self._observer.tell_end(event)
+                self._observer.tell_end({**event, "ended_by": "start"})
             raise
 
     def _on_halt(self, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
-_ENDS = frozenset({"finished", "failed", "halted", "preempted"})
+ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 """Events after which nothing is expected of the attempt; each is a status of that name."""
 
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
@@ -26,7 +26,7 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
     change.tell("event", event, update)
     if is_training and record.hung is not None and kind != "hung":
         change.alter(hung=None)
-    if kind in _ENDS:
+    if kind in ENDS:
         # What the training says of its end counts, unless it said that all was well.
         if is_training or record.ended_at is None or record.status == "finished" != kind:
             _end(change, event)
