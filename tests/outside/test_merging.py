@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import pytest
+
 from watchstep.outside.merging import SETTLE_S, WAIT_S, MergedUpdate, Merger, Source
+from watchstep.postmortem.readers import open_logs
 from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.stream import ConsoleReader
 
 ALIASES = {"loss": "train/loss"}
 
@@ -142,3 +149,40 @@ def test_words_of_a_stream_that_numbers_nothing_are_of_the_newest_step() -> None
     assert [(update.step, update.event) for update in merging.ready(later(30.0))] == [
         (90, {"kind": "log", "text": "Traceback"})
     ]
+
+
+def nanogpt(first: int, last: int) -> str:
+    return "".join(
+        f"iter {at}: loss {3 - at / 100:.4f}, time 9.10ms\n" for at in range(first, last)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nanogpt(0, 70) + "Resuming training from out\n" + nanogpt(50, 90),
+        nanogpt(0, 70) + "Resuming training from out\n" + nanogpt(50, 52),
+        nanogpt(0, 70) + nanogpt(50, 90),
+        nanogpt(0, 70) + nanogpt(0, 9),
+        nanogpt(0, 70) + nanogpt(50, 52) + nanogpt(70, 90),
+        nanogpt(0, 70) + nanogpt(50, 52),
+        nanogpt(0, 90),
+    ],
+)
+def test_a_console_has_the_attempts_that_the_post_mortem_of_the_same_bytes_finds(
+    text: str, tmp_path: Path
+) -> None:
+    merging, console, reader = merger(), Source("console", 12), ConsoleReader()
+    live: list[MergedUpdate] = []
+
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        merging.add(console, reader.feed(line.encode()), float(number))
+        live += merging.ready(number + 0.9)
+    merging.add(console, reader.close(), 1e6)
+    live += merging.ready(math.inf)
+
+    path = tmp_path / "out.log"
+    path.write_text(text)
+    (log,) = open_logs([path])
+    afterwards = [(update.attempt, update.step) for update in log.updates if update.readings]
+    assert [(update.attempt, update.step) for update in live if update.readings] == afterwards

@@ -48,20 +48,32 @@ class RunStream:
         self._on_halt = on_halt
         self._sampler = sampler
         self._stream: Stream | None = None
+        self._attempt = 1
         self._coercer = Coercer()
 
     @property
     def begun(self) -> bool:
         return self._stream is not None
 
-    def begin(self) -> None:
+    def begin(self, *, goes_on: bool = False) -> None:
+        """Begin an attempt.
+
+        Args:
+            goes_on: Whether the command itself has begun training again.
+        """
         judgement = Judgement(self._rules(), most=Action.ROLLBACK)
         self._coercer = Coercer(judgement.looks_at)
         self._stream = Stream(judgement, terminal=True)
-        self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
+        self._stream.outbound = Outbound(self._config(goes_on), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 
     def put(self, update: MergedUpdate) -> None:
+        if update.attempt > self._attempt:
+            self._attempt = update.attempt
+            if self._stream is not None and self._stream.outbound is not None:
+                # What is not heard by then, the next attempt's sender brings first.
+                self._stream.outbound.close()
+                self.begin(goes_on=True)
         stream = self._open()
         readings = self._coercer.fitting(dict(update.readings))
         for notice in self._coercer.take_notices():
@@ -104,7 +116,7 @@ class RunStream:
     def _rules(self) -> RuleSet:
         return load((*self._options.rules, MACHINE_PACK)).for_tags(self._options.tags)
 
-    def _config(self) -> OutboundConfig:
+    def _config(self, goes_on: bool) -> OutboundConfig:
         options = self._options
         packs = packs_named(",".join(options.rules))
         # The service judges by the same packs where the user named some.
@@ -123,6 +135,7 @@ class RunStream:
             terminal=True,
             # What the command prints stands alone there as long as all is well.
             link=False,
+            goes_on=goes_on,
         )
 
     def _on_command(self, command: Mapping[str, Any]) -> None:

@@ -365,6 +365,7 @@ class Outbound:
             on_commands=self._obey,
             on_rules=self._on_rules,
         )
+        self._sender.follows_dead = config.goes_on
         return SenderLoop(config, transport, self._sender, self._source, self._complain)
 
     def _silence_in_child(self) -> None:
