@@ -186,3 +186,55 @@ def test_a_console_has_the_attempts_that_the_post_mortem_of_the_same_bytes_finds
     (log,) = open_logs([path])
     afterwards = [(update.attempt, update.step) for update in log.updates if update.readings]
     assert [(update.attempt, update.step) for update in live if update.readings] == afterwards
+
+
+def told(*batches: tuple[Source, list[Row]]) -> dict[str, list[float]]:
+    """Metric to all values that are told of it, where the batches come half a minute apart."""
+    merging = merger()
+    values: dict[str, list[float]] = {}
+    for number, (source, batch) in enumerate(batches):
+        merging.add(source, batch, 30.0 * number)
+        for update in merging.ready(later(30.0 * number)):
+            for name, value in update.readings.items():
+                values.setdefault(name, []).append(value)
+    return values
+
+
+RETURNS = (31.0, 12.5, 47.0, 60.0)
+
+
+def returns(name: str, *values: float) -> list[Row]:
+    return rows(*((17 * at, {name: value}) for at, value in enumerate(values, 1)))
+
+
+def test_a_quantity_that_two_sources_call_by_two_names_is_told_once() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", *RETURNS)),
+    )
+
+    assert values == {"ep_return": list(RETURNS)}
+
+
+def test_names_with_one_ending_are_two_quantities_as_soon_as_their_values_differ() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", RETURNS[0], 90.0, 91.0, 92.0)),
+    )
+
+    assert values["rollouts/ep_return"] == [90.0, 91.0, 92.0]
+
+
+def test_equal_values_of_one_source_or_of_different_roles_are_two_quantities() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    both = rows((17, {"a/ep_return": 31.0, "b/ep_return": 31.0}))
+    one_source = told((console, both))
+    two_roles = told((console, returns("loss", *RETURNS)), (events, returns("eval/loss", *RETURNS)))
+
+    assert set(one_source) == {"a/ep_return", "b/ep_return"}
+    assert set(two_roles) == {"loss", "eval/loss"}

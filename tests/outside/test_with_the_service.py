@@ -100,8 +100,6 @@ def test_a_command_that_begins_training_again_is_the_next_attempt_of_the_run(
     assert (told["attempt"], told["status"], told["step"]) == (2, "finished", 59)
     # It is no rival of itself.
     assert done.stderr == b""
-    alerts = client.get("/alerts?run=resumed").json["items"]
-    assert "LossLostAtResume" in {alert["rule"] for alert in alerts}
 
 
 def test_a_process_that_dies_after_its_hook_has_told_the_end_has_failed(

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from watchstep.core.roles import role_of
+from watchstep.outside.twins import Twins
 from watchstep.postmortem.readers.logs import Joiner, Row, Strays
 
 SETTLE_S = 0.3
@@ -132,17 +134,20 @@ class Merger:
 
     Args:
         canonical: The vocabulary's name for a metric: two names for one are one metric.
+        role: What kind of quantity a name is of.
         settle_s, wait_s: See `SETTLE_S` and `WAIT_S`.
     """
 
     def __init__(
         self,
         canonical: Callable[[str], str],
+        role: Callable[[str], str] = role_of,
         *,
         settle_s: float = SETTLE_S,
         wait_s: float = WAIT_S,
     ) -> None:
         self.canonical = canonical
+        self._twins = Twins(canonical, role)
         self._settle_s = settle_s
         self._wait_s = wait_s
         self._holding: set[Source] = set()
@@ -200,6 +205,10 @@ class Merger:
         elif row.step is None:
             # Words of a stream that numbers nothing, such as a traceback: of the newest step.
             step = max(step, self._furthest)
+        row.readings = {
+            self._twins.name(source, name, row.step, value): value
+            for name, value in row.readings.items()
+        }
         update = self._update(step, source, now)
         own = self._taken(source, row, update, now)
         for name, value in own.items():

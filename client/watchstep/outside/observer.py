@@ -77,7 +77,8 @@ class Observer:
         self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._consoles: dict[int, tuple[ConsoleReader, Source]] = {}
-        self._merger = Merger(load(()).canonical)
+        names = load(())
+        self._merger = Merger(names.canonical, names.role)
         self._hook = InnerHook(options)
         self._files = LogFiles(
             Path.cwd(), watching.watched, options.directory, mark=str(self._hook.mark)

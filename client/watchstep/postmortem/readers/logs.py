@@ -366,7 +366,7 @@ def _belongs(row: Row, pending: Row) -> bool:
         return False
     readings = pending.readings
     return (row.rank != pending.rank and "" not in (row.rank, pending.rank)) or all(
-        name not in readings or _same(readings[name], value) for name, value in row.readings.items()
+        name not in readings or agree(readings[name], value) for name, value in row.readings.items()
     )
 
 
@@ -384,7 +384,7 @@ def _shares_names(row: Row, pending: Row) -> bool:
     return not pending.readings.keys().isdisjoint(row.readings)
 
 
-def _same(first: float, second: float) -> bool:
+def agree(first: float, second: float) -> bool:
     """Whether two loggers print one number, each with its digits, and one in per cent."""
     if math.isnan(first) or math.isnan(second) or first == second:
         return first == second or (math.isnan(first) and math.isnan(second))
