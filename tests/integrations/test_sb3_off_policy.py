@@ -47,7 +47,7 @@ def _one_thread() -> None:
 def make(algorithm: type[Any], **options: Any) -> Any:
     environment = "CartPole-v1" if algorithm is DQN else "Pendulum-v1"
     if algorithm is DQN:
-        options["train_freq"] = 1
+        options.setdefault("train_freq", 1)
     # SB3 writes into the dict of a policy's options.
     options["policy_kwargs"] = {"net_arch": [16]}
     return algorithm("MlpPolicy", environment, **SMALL, **options)
@@ -94,6 +94,18 @@ def test_a_healthy_training_is_followed_in_every_optimizer_and_left_as_it_is(
     } == set()
     assert watch.pinned is not None
     assert watch.errors == {}
+
+
+def test_an_agent_that_trains_seldom_and_then_long_is_logged_at_each_training(
+    tmp_path: Path,
+) -> None:
+    agent = make(DQN, train_freq=32, gradient_steps=32)
+    with watching(tmp_path) as watch:
+        callback = WatchstepCallback(watch, log_every=20)
+        agent.learn(STEPS, callback=callback)
+
+    assert 1 <= callback.updates < 20
+    assert "train/loss" in callback.readings
 
 
 @pytest.mark.parametrize("algorithm", OPTIMIZERS)

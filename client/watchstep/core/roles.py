@@ -408,8 +408,8 @@ def _context(path: Sequence[Sequence[str]], at: int, family: str) -> _Context:
 
 def _loss(name: _Context) -> Role:
     own = name.own
-    if "penalty" in own and name.words & {"reward", "rewards"}:
-        return "value"  # a term of the reward, which may honestly fall
+    if "penalty" in own and name.words & {"reward", "rewards"}:  # a term, which may honestly fall
+        return "value"
     if own & _STRONG["entropy"] and not own & _TUNED:
         return "entropy"
     if own & _STRONG["kl"]:
@@ -479,8 +479,7 @@ def _share(name: _Context) -> Role:
     if own & _STRONG["accuracy"]:
         return _accuracy(name)
     if "ratio" in own and not own & _PART and not own & _STRONG["share"] - {"ratio"}:
-        # A ratio of probabilities stands about 1 and may take any size.
-        return "unknown"
+        return "unknown"  # of probabilities, which stands about 1 and may take any size
     return "share"
 
 
@@ -494,9 +493,10 @@ def _reward(name: _Context) -> Role:
         return _loss_of_a_level(name)
     if own & {"reward", "rewards"}:
         return "reward"
-    if own & {"fake", "real"}:
-        return "unknown"  # what a discriminator gives
-    is_score = own & _STRONG["eval_score"] or (own & {"score", "scores"} and name.evaluates)
+    if own & {"fake", "real"}:  # what a discriminator gives
+        return "unknown"
+    of_data = name.evaluates or name.words & {"train", "training"}
+    is_score = own & _STRONG["eval_score"] or (own & {"score", "scores"} and of_data)
     return "eval_score" if is_score else "reward"
 
 

@@ -41,8 +41,9 @@ class WatchstepCallback(CallbackBase, BaseCallback):
     """Watches one `learn()` of a Stable-Baselines3 model.
 
     Args:
-        log_every: Calls of `train()` between logged updates, for off-policy algorithms, which
-            train every few environment steps. On-policy ones log every update.
+        log_every: Gradient steps between logged updates, at least one call of `train()`, for
+            off-policy algorithms, which train every few environment steps. On-policy ones log
+            every update.
         choices: As for every callback, see `CallbackBase`; `save_every` is 1 by default.
 
     Attributes:
@@ -66,7 +67,7 @@ class WatchstepCallback(CallbackBase, BaseCallback):
         super().__init__(watch, save_every=save_every, **choices)
         self._log_every = log_every
         self._tap: AdvantageTap | None = None
-        self.updates = 0
+        self.updates = self._gradient_steps = 0
         self.readings: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
@@ -133,6 +134,8 @@ class WatchstepCallback(CallbackBase, BaseCallback):
             raw = self._raw_advantages()
             with observe_clipping(*self._guards), self._tap or nullcontext():
                 train(*args, **kwargs)
+            # `train(gradient_steps, batch_size)` of off-policy algorithms.
+            self._gradient_steps += kwargs.get("gradient_steps", args[0] if args else 1)
             self._after_train(raw)
 
         return watched
@@ -140,8 +143,9 @@ class WatchstepCallback(CallbackBase, BaseCallback):
     def _after_train(self, raw: Mapping[str, float]) -> None:
         assert self.watch is not None
         self.updates += 1
-        if not self._on_policy and self.updates % self._log_every:
+        if not self._on_policy and self._gradient_steps < self._log_every:
             return
+        self._gradient_steps = 0
         readings = {
             name: value
             for name, value in self.logger.name_to_value.items()

@@ -63,12 +63,17 @@ def _rate(columns: Columns) -> Signs:
         signs["rate_elevated"] = f"{name} = {largest:.3g}, which only SGD is commonly run with"
     elif leapt is None and 0.0 < largest <= ORDINARY[columns.family]:
         signs["rate_ordinary"] = f"{name} stayed at or below {largest:.3g}"
+    began = next((value for _, value in points if value > 0.0), largest)
+    rising = max(row for row, value in points if value == largest)
+    if largest > max(10.0 * began, ORDINARY[columns.family]) and rising > len(columns) // 2 >= 10:
+        signs["rate_grew"] = f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"
     if 0.0 < largest <= TINY:
         signs["rate_tiny"] = f"{name} never exceeded {largest:.3g}"
     if not signs.keys() & {
         "rate_leapt",
         "rate_began_anew",
         "rate_zero",
+        "rate_grew",
         "rate_starts_high",
         "rate_high",
         "rate_elevated",
