@@ -218,6 +218,19 @@ def test_a_quantity_that_two_sources_call_by_two_names_is_told_once() -> None:
     assert values == {"ep_return": list(RETURNS)}
 
 
+def test_the_name_that_came_first_stays_whichever_source_is_ahead() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (events, returns("rollouts/ep_return", *RETURNS[:2])),
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", *RETURNS)[2:]),
+    )
+
+    assert set(values) == {"rollouts/ep_return"}
+    assert len(values["rollouts/ep_return"]) == len(RETURNS)
+
+
 def test_names_with_one_ending_are_two_quantities_as_soon_as_their_values_differ() -> None:
     console, events = Source("console", 12), Source("events", 3)
 

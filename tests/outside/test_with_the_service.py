@@ -96,8 +96,8 @@ def test_a_command_that_begins_training_again_is_the_next_attempt_of_the_run(
         {"WATCHSTEP_URL": f"http://127.0.0.1:{client.port}"},
     )
 
-    told = client.get("/runs/resumed").json
-    assert (told["attempt"], told["status"], told["step"]) == (2, "finished", 59)
+    ended = client.get("/runs/resumed").json
+    assert (ended["attempt"], ended["status"], ended["step"]) == (2, "finished", 59)
     # It is no rival of itself.
     assert done.stderr == b""
 

@@ -58,16 +58,20 @@ class Twins:
         if step is not None:
             own.note(source, step, value)
             self._compare(metric, kind, step, value)
-        twins = (told.name for other, told in kind.items() if self._are_one(metric, other))
-        return next(twins, name)
+        for earlier, twin in kind.items():
+            if earlier == metric:
+                break
+            if self._are_one(metric, earlier):
+                return twin.name
+        return name
 
     def _are_one(self, metric: str, other: str) -> bool:
         pair = frozenset((metric, other))
         return pair in self._agreed and pair not in self._differed
 
     def _compare(self, metric: str, kind: dict[str, _Told], step: int, value: float) -> None:
-        for other, told in kind.items():
-            seen = told.values.get(step)
-            if seen is not None and told.sources.isdisjoint(kind[metric].sources):
+        for other, twin in kind.items():
+            seen = twin.values.get(step)
+            if seen is not None and twin.sources.isdisjoint(kind[metric].sources):
                 same = agree(seen, value)
                 (self._agreed if same else self._differed).add(frozenset((metric, other)))

@@ -290,8 +290,7 @@ def _advice(notice: Notice) -> str:
         return "nothing"
     event = notice.status
     if event == "failed":
-        known = [notice.oom, notice.ended_by]
-        event = next((each for each in known if each in _FIRST), event)
+        event = next((why for why in (notice.oom, notice.ended_by) if why in _FIRST), event)
     if event == "stalled" and notice.hung is not None and not notice.hung.get("moving"):
         event = _advised(notice.hung)
     first = _FIRST.get(event)
