@@ -279,3 +279,17 @@ def test_a_hang_that_was_seen_from_outside_is_told_as_it_was_seen(tmp_path: Path
             "No output and no use of the CPU for 17 s; it is in the kernel's futex_wait."
         )
         assert alert.annotations["summary"] == "The command shows nothing any more."
+
+
+def test_what_a_hung_command_held_back_when_it_died_does_not_end_the_incident(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path, packs=("generic",), rules="groups: []") as at:
+        at.send(*losses(1, 3), update(4, event={"kind": "hung", "severity": "critical"}))
+        at.clock.move(60)
+        at.send(*losses(5, 5), update(6, event={"kind": "failed", "error": "killed by SIGKILL"}))
+        at.clock.move(6)
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"TrainerFailed": "firing"}
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]

@@ -368,8 +368,8 @@ class Ingest:
     def _fold(self, change: UnitOfWork, fresh: Sequence[Update]) -> None:
         """Updates of the training, which is the run's progress."""
         live, training = change.live, change.live.training
-        # The end of a run that was lost belongs to the incident of its silence, which else
-        # would be called over a moment before the run has failed.
+        # The end of a run that was lost or hung belongs to the incident of its silence, which
+        # else would be called over a moment before the run has failed.
         ends = any(update.event and update.event.get("kind") in ENDS for update in fresh)
         if not ends:
             self._hear(change)
@@ -383,7 +383,7 @@ class Ingest:
                 continue
             training.note(rules, fresh[noted:at])
             noted = at
-            if update.event is None and live.record.hung is not None:
+            if update.event is None and live.record.hung is not None and not ends:
                 change.alter(hung=None)
             elif update.event is None and all(each.change in _WAITING for each in transitions):
                 for waiting in transitions:
