@@ -78,9 +78,10 @@ map: $(STAMP)
 	$(BIN)/import-linter drawgraph watchstep | dot -Tsvg > docs/map-trainer.svg
 	$(BIN)/import-linter drawgraph watchstep_monitor | dot -Tsvg > docs/map-service.svg
 
-# Of an installed wheel: an editable installation has no compiled engine.
+# Writes docs/performance.md. Of an installed wheel: an editable installation has no compiled engine.
 bench: $(COMPILED)
-	for name in engine_cost diagnosis_cost log_cost ingest_cost alert_latency finite_cost checkpoint_cost; do \
+	PYTHONPATH=$(COMPILED) $(BIN)/python benchmarks/performance.py
+	for name in engine_cost diagnosis_cost ingest_cost; do \
 	  echo "== $$name"; PYTHONPATH=$(COMPILED) $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Trains and breaks small models (resumable: an hour or two for SIZE=small), and says how they are judged.

@@ -3,19 +3,22 @@
     python benchmarks/request_cost.py [--seconds 5] [--rounds 3] [--connections 64]
     python benchmarks/request_cost.py --profile      # needs py-spy
     python benchmarks/request_cost.py --replicas
+    python benchmarks/request_cost.py --crowd 20000
 
 Single updates of 20 metrics as the real client sends them, each connection a run of its own; the
-same update again and again; a run's first `PUT`. The embedded store, PostgreSQL (a database of
-its own on the server that the tests use) and a bare ASGI application that appends to a file and
-syncs once a group, in turns: each served by one core, with client and database on the other. The
-default packs judge every update. `--profile` prints the shares of the service's processor time,
-for single updates and for batches of a hundred; `--replicas` what it costs two of them when a
-run's updates go to both in turn.
+same update again and again; a run's first `PUT`; that and the run's first update. The embedded
+store, PostgreSQL (a database of its own on the server that the tests use) and a bare ASGI
+application that appends to a file and syncs once a group, in turns: each served by one core, with
+client and database on the other. The default packs judge every update. `--profile` prints the
+shares of the service's processor time, for single updates, batches of a hundred and first
+contacts; `--replicas` what it costs two of them when a run's updates go to both in turn;
+`--crowd` how long so many new runs take two replicas, each with its first update, and counts them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import selectors
 import socket
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet import allow_files, body, cpu_of, free_port, serving
+from sqlalchemy import create_engine
 
 from watchstep.wire import ROWS_TYPE
 
@@ -63,10 +67,28 @@ def put(connection: int, number: int) -> bytes:
     return head.encode() + content
 
 
+def first_contact(connection: int, number: int) -> bytes:
+    """The `PUT` of one run after the other, each followed by its first update."""
+    run, of_the_run = divmod(number, 2)
+    if not of_the_run:
+        return put(connection, run)
+    content = body(1, 1, connection)
+    head = f"POST /api/v1/runs/run-{connection}-{run}/updates HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Type: {ROWS_TYPE}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
 KINDS: dict[str, Make] = {
     "single updates": posted(1),
     "the same update again": posted(1, again=True),
     "runs begun": put,
+    "runs begun, each with its first update": first_contact,
+}
+
+PROFILED: dict[str, Make] = {
+    "single updates": posted(1),
+    "batches of 100": posted(100),
+    "runs begun, each with its first update": first_contact,
 }
 
 
@@ -84,8 +106,8 @@ class Load:
     alternates: bool = False
     took_s: list[float] = field(default_factory=list)
 
-    def run(self, seconds: float) -> float:
-        """Requests a second."""
+    def run(self, seconds: float, most: int | None = None) -> float:
+        """Requests a second, until so many were answered or the time is over."""
         with selectors.DefaultSelector() as selector, ExitStack() as open_sockets:
             begun = time.perf_counter()
             for at in range(self.trainers):
@@ -99,7 +121,7 @@ class Load:
                     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     selector.register(line, selectors.EVENT_READ, state)
                 lines[0].sendall(self.make(at, 0))
-            while time.perf_counter() - begun < seconds:
+            while time.perf_counter() - begun < seconds and len(self.took_s) < (most or math.inf):
                 for key, _ in selector.select(1.0):
                     self._answered(key.fileobj, key.data)
             return len(self.took_s) / (time.perf_counter() - begun)
@@ -219,7 +241,7 @@ def share_of(stack: str) -> str:
     return "other"
 
 
-def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
+def profile(name: str, kind: str, make: Make, chosen: argparse.Namespace) -> None:
     """Print the shares of one load, the largest first."""
     with served(name) as (port, pid), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stacks"
@@ -236,7 +258,7 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
         command += ["--duration", str(int(chosen.seconds)), "--output", str(out), "--pid", str(pid)]
         spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = cpu_of(pid)
-        load = Load((port,), posted(updates), chosen.connections)
+        load = Load((port,), make, chosen.connections)
         rate = load.run(chosen.seconds)
         cpu_us = (cpu_of(pid) - before) / len(load.took_s) * 1e6
         spy.wait(60)
@@ -245,8 +267,8 @@ def profile(name: str, updates: int, chosen: argparse.Namespace) -> None:
             stack, _, count = line.rpartition(" ")
             counts[share_of(stack)] += int(count)
         if chosen.stacks:
-            Path(f"{chosen.stacks}-{name}-{updates}").write_text(out.read_text())
-    print(f"{name}, {updates} updates a request: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
+            Path(f"{chosen.stacks}-{name}-{kind}").write_text(out.read_text())
+    print(f"{name}, {kind}: {rate:,.0f} requests/s, {cpu_us:.0f} us each")
     for share, count in counts.most_common():
         part = count / counts.total()
         print(f"  {share:<30} {part:6.1%} {part * cpu_us:8.0f} us")
@@ -271,6 +293,49 @@ def alternation(chosen: argparse.Namespace) -> None:
         print(f"two replicas, {way}: {rate:,.0f} requests/s, {spent * 1e6:,.0f} us of a core each")
 
 
+def crowd(chosen: argparse.Namespace) -> None:
+    """Print how long a crowd of new runs takes two replicas; exit where one is not there."""
+    limit = {"WATCHSTEP_LIMITS__RUNS": "1000000"}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        url = stack.enter_context(postgres_database())
+        replicas = [
+            stack.enter_context(serving(Path(folder) / name, WATCHSTEP_DATABASE_URL=url, **limit))
+            for name in ("one", "two")
+        ]
+        load = Load(tuple(each.port for each in replicas), first_contact, chosen.connections)
+        before = sum(each.cpu_s() for each in replicas)
+        rate = load.run(600.0, 2 * chosen.crowd)
+        spent = (sum(each.cpu_s() for each in replicas) - before) / len(load.took_s)
+        with create_engine(url).connect() as connection:
+            runs, begun = connection.exec_driver_sql(
+                "SELECT count(*), count(*) FILTER (WHERE last_seq = 1) FROM runs"
+            ).one()
+    print(
+        f"two replicas: {runs:,} runs in {len(load.took_s) / rate:.0f} s, {begun:,} with an update"
+    )
+    print(f"  {rate / 2:,.0f} runs/s, {spent * 2e6:,.0f} us of the services' cores each")
+    if begun < chosen.crowd - chosen.connections:
+        raise SystemExit("some are missing")
+
+
+def compare(kind: str, make: Make, chosen: argparse.Namespace) -> None:
+    """Print what each server does of one kind of request, beside the bare one."""
+    figures: dict[str, list[Figure]] = {}
+    for _ in range(chosen.rounds):
+        for name in SERVERS:
+            figures.setdefault(name, []).append(measured(name, make, chosen))
+    print(f"{kind}, {chosen.connections} connections:")
+    peer = statistics.median(each.rate for each in figures["bare ASGI, fsync"])
+    for name, rounds in figures.items():
+        rate = statistics.median(each.rate for each in rounds)
+        cpu_us = statistics.median(each.cpu_us for each in rounds)
+        late = statistics.median(each.p99_ms for each in rounds)
+        print(
+            f"  {name:<18} {rate:>8,.0f} requests/s {rate / peer:5.2f}x"
+            f" {cpu_us:6.0f} us of a core each   p99 {late:6.1f} ms"
+        )
+
+
 def main() -> None:
     """Print rates and ratios, medians over the rounds; or the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -279,32 +344,24 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--replicas", action="store_true")
+    parser.add_argument("--crowd", type=int, help="How many new runs.")
+    parser.add_argument("--only", default="", help="A word of the kinds of requests wanted.")
     parser.add_argument("--stacks", help="Where to keep what py-spy wrote.")
     chosen = parser.parse_args()
     allow_files(chosen.connections + 256)
+    if chosen.crowd:
+        crowd(chosen)
+        return
     if chosen.replicas:
         alternation(chosen)
         return
-    if chosen.profile:
-        for name in ("embedded", "PostgreSQL"):
-            for updates in (1, 100):
-                profile(name, updates, chosen)
-        return
-    for kind, make in KINDS.items():
-        figures: dict[str, list[Figure]] = {}
-        for _ in range(chosen.rounds):
-            for name in SERVERS:
-                figures.setdefault(name, []).append(measured(name, make, chosen))
-        print(f"{kind}, {chosen.connections} connections:")
-        peer = statistics.median(each.rate for each in figures["bare ASGI, fsync"])
-        for name, rounds in figures.items():
-            rate = statistics.median(each.rate for each in rounds)
-            cpu_us = statistics.median(each.cpu_us for each in rounds)
-            late = statistics.median(each.p99_ms for each in rounds)
-            print(
-                f"  {name:<18} {rate:>8,.0f} requests/s {rate / peer:5.2f}x"
-                f" {cpu_us:6.0f} us of a core each   p99 {late:6.1f} ms"
-            )
+    kinds = PROFILED if chosen.profile else KINDS
+    for kind, make in kinds.items():
+        if chosen.only in kind and chosen.profile:
+            for name in ("embedded", "PostgreSQL"):
+                profile(name, kind, make, chosen)
+        elif chosen.only in kind:
+            compare(kind, make, chosen)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,10 @@ class HealthTracker:
         self._alerts: dict[tuple[str, str], FiringAlert] = {}
         self._began: dict[tuple[str, str], Mark] = {}
         self._attempt = _Attempt()
-        self._core: dict[str, tuple[bool, bool]] = {}
+        # Of the names of an update, which nearly all have in common.
+        self._names: tuple[str, ...] = ()
+        self._core: list[str] = []
+        self._judging: list[str] = []
 
     @property
     def health(self) -> Health:
@@ -244,13 +247,14 @@ class HealthTracker:
 
     def _count(self, readings: Mapping[str, float], mark: Mark) -> None:
         now = self._attempt
-        for name, value in readings.items():
-            core, judged = self._core.get(name) or self._look_up(name)
-            if judged and not now.enough:
-                reports = now.judged[name] = now.judged.get(name, 0) + 1
-                now.enough = reports >= REPORTS_TO_JUDGE
-            if not core:
-                continue
+        names = tuple(readings)
+        if names != self._names:
+            self._look_up(names)
+        for name in () if now.enough else self._judging:
+            reports = now.judged[name] = now.judged.get(name, 0) + 1
+            now.enough = now.enough or reports >= REPORTS_TO_JUDGE
+        for name in self._core:
+            value = readings[name]
             finite = value - value == 0.0
             row = now.reports.get(name, "") + ("1" if finite else "0")
             now.reports[name] = row[-REPORTS_KEPT:]
@@ -259,11 +263,12 @@ class HealthTracker:
             else:
                 now.lost_since.setdefault(name, mark)
 
-    def _look_up(self, name: str) -> tuple[bool, bool]:
-        """Whether a name is a core reading, and whether a run can be judged by it."""
-        role = self._role(name)
-        entry = self._core[name] = (is_core(self._canonical(name), role), role in JUDGED_ROLES)
-        return entry
+    def _look_up(self, names: tuple[str, ...]) -> None:
+        """Which names are core readings, and by which a run can be judged."""
+        self._names = names
+        roles = {name: self._role(name) for name in names}
+        self._core = [name for name in names if is_core(self._canonical(name), roles[name])]
+        self._judging = [name for name in names if roles[name] in JUDGED_ROLES]
 
     def _note(self, transition: Transition, mark: Mark) -> None:
         now, key = self._attempt, (transition.rule, transition.subject)

@@ -171,6 +171,7 @@ class RuleSet:
         self._compile((), self.names.vocabulary.family)
         # Shared with every expansion of this set.
         self._expansions: dict[tuple[str, ...], RuleSet] = {}
+        self._families_by_names: dict[frozenset[str], str] = {}
         self._names_by_family = {self.family: self.names}
         self._unexpanded = self
 
@@ -242,8 +243,15 @@ class RuleSet:
 
     def family_for(self, names: Collection[str]) -> str:
         """The kind of training that the names of a run's metrics speak for, "" where none does."""
-        names_of_any = self._unexpanded.names
-        return family_of(names, names_of_any.role, names_of_any.vocabulary.families)
+        key = frozenset(names)
+        family = self._families_by_names.get(key)
+        if family is None:
+            if len(self._families_by_names) >= MOST_EXPANSIONS:
+                self._families_by_names.clear()
+            own = self._names_for("")
+            family = family_of(names, own.role, own.vocabulary.families)
+            self._families_by_names[key] = family
+        return family
 
     def expanded(self, metrics: Iterable[str], family: str | None = None) -> RuleSet:
         """The set with one instance of every `each` rule for every of these metrics of its role.

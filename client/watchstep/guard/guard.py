@@ -227,11 +227,11 @@ class Guard:
         (share of gradient tensors that are zero throughout, 0 to 1), `guard/largest_weight`
         (magnitude, before the step; also where the gradient is suddenly ten times as large or not
         finite), `guard/weight_norm` (of a sample of each tensor, before the step) and, but at
-        step 1, `guard/update_ratio` (size of the step over it). From its first time on: `guard/parameters_without_gradient` (share of
-        the trained parameters that no step of the update found with one, 0 to 1), at those steps
-        `guard/parameters_not_trained` (share of the optimizer's parameters that are
-        frozen), and `guard/scaler_skipped` (steps that an AMP loss scaler skipped, where the
-        guard sees them).
+        step 1, `guard/update_ratio` (size of the step over it). From its first time on:
+        `guard/parameters_without_gradient` (share of the trained parameters that no step of the
+        update found with one, 0 to 1), at those steps `guard/parameters_not_trained` (share of the
+        optimizer's parameters that are frozen), and `guard/scaler_skipped` (steps that an AMP loss
+        scaler skipped, where the guard sees them).
         """
         return self._tally.take()
 

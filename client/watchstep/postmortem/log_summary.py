@@ -104,6 +104,7 @@ class LogSummary:
         stride: By how much the last two numbers differed.
         reports: Reports in the last attempt of each metric that a run can be judged by, while
             none of them has enough.
+        looked_at: How many of `fired` were looked at for `captured`.
         names: Metrics of the last updates with readings, at most some thousands.
         rules: Those that judged, as they were expanded for the run's metrics.
     """
@@ -136,6 +137,7 @@ class LogSummary:
     around: list[tuple[int, Update]] = field(default_factory=list)
     kept_after: int = 0
     captured: str = ""
+    looked_at: int = 0
     began: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
@@ -276,7 +278,7 @@ def fold(
         _count_reports(summary, rules, update)
         for transition in transitions:
             _note(summary, transition, update)
-        if state.firing():
+        if state.busy and state.firing():
             _extend(summary, state, update)
         if summary.halt is None and summary.spans and judge(rules, state).action >= Action.HALT:
             summary.halt = (summary.count, update.step)
@@ -316,7 +318,7 @@ def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     summary.fired, summary.critical, summary.around = [], [], []
     summary.reports = {}
     summary.halt = summary.failure = summary.said_lost = None
-    summary.captured, summary.kept_after = "", 0
+    summary.captured, summary.kept_after, summary.looked_at = "", 0, 0
     summary.finished, summary.hung = False, ""
     _note_end(summary, "", "")
     summary.began.clear()
@@ -445,7 +447,8 @@ def _capture(summary: LogSummary, update: Update) -> None:
     """Keep the updates around the first warning, or better, the first critical alert."""
     summary.history.append((summary.count, update))
     grade = summary.captured
-    if grade != "critical" and summary.fired:
+    if grade != "critical" and len(summary.fired) > summary.looked_at:
+        summary.looked_at = len(summary.fired)
         severities = {transition.severity for transition in summary.fired}
         worst = next((word for word in ("critical", "warning") if word in severities), "")
         if worst and worst != grade:

@@ -132,6 +132,7 @@ class RunService:
             lambda transaction: self.ingest.accept(transaction, batch, now),
             len(batch.updates),
             outcome,
+            is_new=not self.fleet.holds(batch.run),
         )
 
     def left(self, _: object = None) -> None:
@@ -155,7 +156,8 @@ class RunService:
             heard = earlier.heard_at or earlier.created_at
             return begun, max((now - heard).total_seconds(), 0.0)
 
-        self.store.hand_over(beginning.run, job, 0, outcome)
+        is_new = not self.fleet.holds(beginning.run)
+        self.store.hand_over(beginning.run, job, 0, outcome, is_new=is_new)
 
     def view(self, run: str, projects: Projects) -> RunView:
         """One run as of its newest commit.

@@ -74,19 +74,13 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
 
 def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
     """The updates in a row, in order."""
-    stretch, width = block_stretch(row, tuple(names)), len(names)
+    (_, first, steps, times, values), width = block_stretch(row, tuple(names)), len(names)
     events = {} if row.events is None else json.loads(row.events)
     source, attempt = source_and_attempt(row.attempt)
-    for at, (step, time) in enumerate(zip(stretch.steps, stretch.times, strict=True)):
-        yield Update(
-            seq=row.first_seq + at,
-            step=step,
-            time=time,
-            readings=dict(zip(names, stretch.values[at * width : (at + 1) * width], strict=True)),
-            event=events.get(str(at)),
-            attempt=attempt,
-            source=source,
-        )
+    for at, (step, time) in enumerate(zip(steps, times, strict=True)):
+        readings = dict(zip(names, values[at * width : (at + 1) * width], strict=True))
+        event = events.get(str(at)) if events else None
+        yield Update(first + at, step, time, readings, event, attempt, source)
 
 
 def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:

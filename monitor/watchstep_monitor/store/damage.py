@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from watchstep_monitor.store.source_numbers import source_and_attempt
@@ -16,15 +17,14 @@ PLACES: set[tuple[str, str, int, int, int]] = set()
 
 _MOST_PLACES = 10_000
 
-_PLACE = ("attempt", "first_seq", "last_seq", "least_step", "greatest_step", "shape")
+_place = attrgetter("attempt", "first_seq", "last_seq", "least_step", "greatest_step", "shape")
 
 
 def checksum(*parts: int | bytes | str | None) -> int:
     """CRC-32 of values one after the other."""
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part if isinstance(part, bytes) else str(part).encode(), crc)
-    return crc
+    return zlib.crc32(
+        b"".join([part if isinstance(part, bytes) else str(part).encode() for part in parts])
+    )
 
 
 def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
@@ -38,8 +38,7 @@ def whole(run: str, rows: Iterable[Any]) -> Iterator[Any]:
             # All are of one table, and it takes long to ask a row for what it has not.
             rolled = hasattr(row, "points")
         content = (row.points,) if rolled else (row.steps, row.times, row.readings, row.events)
-        place = [getattr(row, name) for name in _PLACE]
-        if row.crc is None or row.crc == checksum(*place, *content):
+        if row.crc is None or row.crc == checksum(*_place(row), *content):
             yield row
         else:
             what = "a roll-up, read from the updates" if rolled else "updates, left out"

@@ -14,26 +14,18 @@ Codes = dict[tuple[str, ...], int]
 class Shapes:
     """What transactions remember of the shapes of runs. Thread-safe for different runs.
 
-    Where replicas share a store it may be behind: a number that is missing has to be looked for.
+    All that is stored of a run, for as long as its row is at the version that this process knows:
+    whoever adds a shape advances the row in the same transaction. Once the row is read anew it is
+    forgotten.
     """
 
     def __init__(self) -> None:
         self._codes: dict[int, Codes] = {}
-        self._created_us: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def of(self, key: int) -> Codes | None:
         """What is remembered of a run, to which its transaction may add; None if nothing is."""
         return self._codes.get(key)
-
-    def belong_to(self, key: int, created_us: int) -> None:
-        """Forget what was remembered of another run of the same name, which was deleted."""
-        with self._lock:
-            if self._created_us.get(key, created_us) != created_us:
-                self._codes.pop(key, None)
-            if len(self._created_us) >= MOST_RUNS:
-                self._created_us.clear()
-            self._created_us[key] = created_us
 
     def remember(self, key: int, codes: Codes) -> None:
         """Take over what was read, or made, of a run."""
@@ -43,6 +35,6 @@ class Shapes:
             self._codes[key] = codes
 
     def forget(self, key: int) -> None:
-        """Have the run read anew: what was remembered may never have been stored."""
+        """Have the run's read anew: there may be others, or what was made was never stored."""
         with self._lock:
             self._codes.pop(key, None)

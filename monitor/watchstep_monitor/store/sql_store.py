@@ -114,9 +114,20 @@ class SqlStore:
         """
         return self._writer.submit(run, job, updates)
 
-    def hand_over(self, run: str, job: Job[T], updates: int, outcome: Outcome[T]) -> None:
-        """The same, with what comes of it put into `outcome`."""
-        self._writer.hand_over(run, job, updates, outcome)
+    def hand_over(
+        self, run: str, job: Job[T], updates: int, outcome: Outcome[T], *, is_new: bool = False
+    ) -> None:
+        """The same, with what comes of it put into `outcome`.
+
+        Args:
+            run: See `write`.
+            job: See `write`.
+            updates: See `write`.
+            outcome: Where it is put.
+            is_new: Whether the run may be one that the store has not, which is then looked up
+                ahead of the job, together with others.
+        """
+        self._writer.hand_over(run, job, updates, outcome, is_new=is_new)
 
     def run(self, run: str) -> RunRecord | None:
         query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))

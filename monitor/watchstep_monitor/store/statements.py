@@ -14,6 +14,7 @@ from watchstep_monitor.store.postgres.pipeline import guarded
 from watchstep_monitor.store.row_mapping import ADVANCED, PROGRESS, column_of
 
 _GUARD = ("run_key", "attempt", "last_seq", "version")
+_RUN = ", ".join(column.name for column in schema.runs.columns)
 _FILLS_ITSELF = frozenset({"thinned", "week"})
 
 
@@ -25,6 +26,10 @@ class Statements:
         replace: By table, what adds a row or puts it in the place of the one with its key;
             its parameters are the columns in order.
         forget_deleted: Takes away what is remembered of a deleted run; its parameter is the key.
+        load_run: A run's row by its key; on PostgreSQL it locks it.
+        deleted_run: Name and sessions of a deleted run, by its key.
+        shapes: Names and number of every shape of a run, by its key.
+        trace_of_run: Finds a row where there is or was a run of a key, which it takes twice.
         advance_run: By the fields that it changes; its parameters are these, then `_GUARD`'s. On
             PostgreSQL it fails where it finds no row, see `pipeline.guarded`.
     """
@@ -34,10 +39,18 @@ class Statements:
         tables = schema.metadata.tables.values()
         self.insert = {table.name: _inserting(table, mark) for table in tables}
         self.replace = {table.name: _replacing(table, mark) for table in tables}
-        self.forget_deleted = f"DELETE FROM deleted_runs WHERE run_key = {mark}"
+        is_postgres = dialect.name == "postgresql"
+        keyed = f"WHERE run_key = {mark}"
+        # The names are the schema's own.
+        self.forget_deleted = f"DELETE FROM deleted_runs {keyed}"
+        self.load_run = f"SELECT {_RUN} FROM runs {keyed}{' FOR UPDATE' * is_postgres}"
+        self.deleted_run = f"SELECT run, sessions FROM deleted_runs {keyed}"
+        self.shapes = f"SELECT names, shape FROM shapes {keyed}"
+        self.trace_of_run = (
+            f"SELECT 1 FROM runs {keyed} UNION ALL SELECT 1 FROM deleted_runs {keyed}"
+        )
         self.advance_run = {
-            fields: _advancing(fields, mark, guards=dialect.name == "postgresql")
-            for fields in (ADVANCED, PROGRESS)
+            fields: _advancing(fields, mark, guards=is_postgres) for fields in (ADVANCED, PROGRESS)
         }
 
 

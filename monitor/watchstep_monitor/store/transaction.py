@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -64,12 +65,27 @@ class SqlTransaction:
     together: a batch costs one round trip.
     """
 
-    def __init__(self, connection: Connection, statements: Statements, shapes: Shapes) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        statements: Statements,
+        shapes: Shapes,
+        absent: Collection[str] = (),
+    ) -> None:
+        """Take what it works with.
+
+        Args:
+            connection: Of one writer.
+            statements: Of its database.
+            shapes: What is remembered of runs.
+            absent: Runs of which there was no trace a moment ago. Where there is one by now,
+                creating the run fails as if another replica had been faster, which it was.
+        """
         self._connection = connection
+        self._absent = absent
         self._unsent: list[Statement] = []
         self._statements = statements
         self._shapes = shapes
-        self._read: set[int] = set()
         self.committed: list[Callable[[], None]] = []
         self.rolled_back: list[Callable[[], None]] = []
         self._is_postgres = connection.dialect.name == "postgresql"
@@ -125,18 +141,19 @@ class SqlTransaction:
 
     def load_run(self, run: str) -> RunRecord | None:
         """The run's row, locked until the end of the transaction where others could write."""
-        query = select(schema.runs).where(schema.runs.c.run_key == run_key(run))
-        if self._is_postgres:
-            query = query.with_for_update()
-        row = self.connection.execute(query).mappings().first()
+        if run in self._absent:
+            return None
+        rows = self.connection.exec_driver_sql(self._statements.load_run, (run_key(run),))
+        row = rows.mappings().first()
         if row is None or row["run"] != run:
             return None
-        self._shapes.belong_to(row["run_key"], row["created_us"])
+        self._shapes.forget(row["run_key"])
         return packing.run_record(dict(row))
 
     def create_run(self, record: RunRecord) -> None:
-        # A deleted run's name may be used again.
-        self._write(self._statements.forget_deleted, [(record.key,)])
+        if record.run not in self._absent:
+            # A deleted run's name may be used again.
+            self._write(self._statements.forget_deleted, [(record.key,)])
         try:
             self._insert(schema.runs, [packing.run_row(record)])
         except IntegrityError:
@@ -182,10 +199,11 @@ class SqlTransaction:
 
     def deleted_sessions(self, run: str) -> Collection[str] | None:
         """What the trainers of a deleted run called themselves; None if none of the name was."""
-        table = schema.deleted_runs.c
-        query = select(table.sessions).where(table.run_key == run_key(run), table.run == run)
-        text = self.connection.execute(query).scalar()
-        return None if text is None else frozenset(json.loads(text))
+        if run in self._absent:
+            return None
+        rows = self.connection.exec_driver_sql(self._statements.deleted_run, (run_key(run),))
+        row = rows.first()
+        return None if row is None or row.run != run else frozenset(json.loads(row.sessions))
 
     def count_runs(self) -> int:
         return self.connection.execute(select(func.count()).select_from(schema.runs)).scalar_one()
@@ -268,16 +286,15 @@ class SqlTransaction:
 
     def _shape_of(self, key: int, names: tuple[str, ...]) -> int:
         codes = self._codes(key)
-        if names not in codes and key not in self._read:
-            # Another replica may have added it since this one looked.
-            codes = self._read_codes(key)
         if names not in codes:
             codes[names] = max(codes.values(), default=0) + 1
+            self.on_rollback(partial(self._shapes.forget, key))
             row = {"run_key": key, "shape": codes[names], "names": json.dumps(names)}
             self._insert(schema.shapes, [row])
         return codes[names]
 
     def _names_of(self, key: int, shape: int) -> tuple[str, ...]:
+        # What is read may be of another replica that was faster, and is about to be noticed.
         for look in (self._codes, self._read_codes):
             for names, number in look(key).items():
                 if number == shape:
@@ -289,17 +306,14 @@ class SqlTransaction:
         return self._read_codes(key) if codes is None else codes
 
     def _read_codes(self, key: int) -> Codes:
-        query = select(schema.shapes.c.names, schema.shapes.c.shape).where(
-            schema.shapes.c.run_key == key
-        )
-        codes = {tuple(json.loads(row.names)): row.shape for row in self.connection.execute(query)}
+        rows = self.connection.exec_driver_sql(self._statements.shapes, (key,))
+        codes = {tuple(json.loads(row.names)): row.shape for row in rows}
         self._remember(key, codes)
         return codes
 
     def _remember(self, key: int, codes: Codes) -> None:
-        self._read.add(key)
         self._shapes.remember(key, codes)
-        self.on_rollback(lambda: self._shapes.forget(key))
+        self.on_rollback(partial(self._shapes.forget, key))
 
     def stored(
         self, run: str, source: str, attempt: int, seqs: Collection[int]
@@ -345,9 +359,12 @@ class SqlTransaction:
                 table.first_seq > last_seq - count - blocks.MOST_UPDATES,
                 table.first_seq <= last_seq,
             )
-            .order_by(table.first_seq)
+            # Each row holds one or more.
+            .order_by(table.first_seq.desc())
+            .limit(count)
         )
         newest = [each for each in self._updates(run, query) if each.seq <= last_seq]
+        newest.sort(key=attrgetter("seq"))
         return newest[-count:]
 
     def _updates(self, run: str, query: Any) -> Iterator[Update]:

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from watchstep_monitor.store.postgres.partitions import make_partitions
 from watchstep_monitor.store.postgres.pipeline import (
     NoPartitionError,
     StaleGuardError,
+    find_absent,
     is_lost,
     roll_back,
     send_flight,
@@ -63,6 +64,7 @@ class _Task:
     job: Job[Any]
     updates: int
     future: Outcome[Any]
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +133,17 @@ class Writer:
         self.hand_over(run, job, updates, future)
         return future
 
-    def hand_over(self, run: str, job: Job[T], updates: int, outcome: Outcome[T]) -> None:
-        """Queue a job; what comes of it is put into `outcome`."""
+    def hand_over(
+        self, run: str, job: Job[T], updates: int, outcome: Outcome[T], *, is_new: bool = False
+    ) -> None:
+        """Queue a job; what comes of it is put into `outcome`. See `SqlStore.hand_over`."""
         if self._closed:
             outcome.set_exception(StorageTroubleError("the store is closing"))
         elif self._reach is not None and self._reach.is_away:
             outcome.set_exception(StorageTroubleError("the database cannot be reached"))
         else:
             at = run_key(run) % len(self._queues) if run else 0
-            self._queues[at].put(_Task(run, job, updates, outcome))
+            self._queues[at].put(_Task(run, job, updates, outcome, is_new))
 
     def waiting(self) -> int:
         return sum(tasks.qsize() for tasks in self._queues)
@@ -246,9 +250,11 @@ class Writer:
         """Do jobs of different runs, and commit them in one flight; a job that reads goes alone."""
         began = time.monotonic()
         unsent: list[_Done] = []
+        is_flight = len(tasks) > 1
         try:
+            absent = self._absent(connection, tasks) if is_flight else ()
             for task in tasks:
-                self._commit_one(connection, task, unsent if len(tasks) > 1 else None)
+                self._commit_one(connection, task, unsent if is_flight else None, absent)
             statements = [each.transaction.whole() for each in unsent]
             while unsent:
                 count, failure = send_flight(connection, statements)
@@ -283,13 +289,23 @@ class Writer:
             return
         self._commit_one(connection, failed.task)
 
+    def _absent(self, connection: Connection, tasks: Sequence[_Task]) -> Collection[str]:
+        """Of the runs that may be new those that are; else the job of each would read by itself."""
+        keys = {task.run: run_key(task.run) for task in tasks if task.is_new}
+        return find_absent(connection, self._statements.trace_of_run, keys) if keys else ()
+
     def _commit_one(
-        self, connection: Connection, task: _Task, unsent: list[_Done] | None = None
+        self,
+        connection: Connection,
+        task: _Task,
+        unsent: list[_Done] | None = None,
+        absent: Collection[str] = (),
     ) -> None:
         """Do a job and commit it; one that has read nothing is added to `unsent` instead."""
         for _ in range(MOST_TRIES):
             began = time.monotonic()
-            transaction = SqlTransaction(connection, self._statements, self._shapes)
+            transaction = SqlTransaction(connection, self._statements, self._shapes, absent)
+            absent = ()
             try:
                 result = task.job(transaction)
                 if unsent is not None and not transaction.is_open:

@@ -1,7 +1,7 @@
 """Why a run went wrong: ranked causes, with evidence for and against, and what it is worth.
 
-`diagnose` looks for signs (`losses`, `parameters`, `rates`, `returns`, `steps`, `batches`) in the last updates
-and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
+`diagnose` looks for signs (`losses`, `parameters`, `rates`, `returns`, `steps`, `batches`) in the
+last updates and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
 `docs/judgement.md`. `conditions` names what may turn into an incident while all is well.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -42,9 +42,14 @@ BASELINE_ROWS = 5
 RECORD = 10.0
 
 
-OF_A_POLICY = ("train/policy_loss", "train/approx_kl", "train/advantages_norm_max_abs")
-OF_A_CRITIC = ("train/value_loss", "train/explained_variance")
-"""Metrics that only the training of an agent has."""
+_AS_JUDGED: Mapping[str, Family] = {
+    "supervised": "supervised",
+    "on_policy": "on_policy",
+    "off_policy": "off_policy",
+    "": "supervised",
+    "grpo": "on_policy",
+    "preference": "off_policy",
+}
 WHOLE = 3
 """A run whose readings begin at this update at the latest is known from its start."""
 LATE = 100
@@ -107,14 +112,11 @@ class Columns:
 
     @cached_property
     def family(self) -> Family:
-        """The kind of training, by the roles of what it logs; see `watchstep.core.roles`."""
-        roles = {self._rules.role(name) for name in self.names}
-        policy = any(self._columns.get(metric) for metric in OF_A_POLICY)
-        critic = any(self._columns.get(metric) for metric in OF_A_CRITIC)
-        # An entropy alone may be that of a language model's next word.
-        if "reward" not in roles and not policy and not critic:
-            return "supervised"
-        return "on_policy" if policy or roles & {"kl", "entropy"} else "off_policy"
+        """The kind of training, as the rules are chosen by it; see `watchstep.core.families`.
+
+        One of "supervised", "on_policy" and "off_policy": an answer is an action as well.
+        """
+        return _AS_JUDGED[self._rules.family_for(self.names)]
 
     @cached_property
     def roles(self) -> dict[str, list[str]]:

@@ -44,7 +44,8 @@ def loss_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
     name = main_loss(columns)
     signs: Signs = {columns.family: ""}
-    signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns) | _evaluations(columns) | _speed(columns)
+    signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns)
+    signs |= _evaluations(columns) | _speed(columns)
     if not name:
         return signs
     adversarial = is_adversarial(name)

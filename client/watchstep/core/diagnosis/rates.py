@@ -63,10 +63,7 @@ def _rate(columns: Columns) -> Signs:
         signs["rate_elevated"] = f"{name} = {largest:.3g}, which only SGD is commonly run with"
     elif leapt is None and 0.0 < largest <= ORDINARY[columns.family]:
         signs["rate_ordinary"] = f"{name} stayed at or below {largest:.3g}"
-    began = next((value for _, value in points if value > 0.0), largest)
-    rising = max(row for row, value in points if value == largest)
-    if largest > max(10.0 * began, ORDINARY[columns.family]) and rising > len(columns) // 2 >= 10:
-        signs["rate_grew"] = f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"
+    signs |= _grew(columns, name, points)
     if 0.0 < largest <= TINY:
         signs["rate_tiny"] = f"{name} never exceeded {largest:.3g}"
     if not signs.keys() & {
@@ -80,6 +77,15 @@ def _rate(columns: Columns) -> Signs:
     }:
         signs["rate_steady"] = f"{name} went as planned, up to {largest:.3g}"
     return signs
+
+
+def _grew(columns: Columns, name: str, points: Points) -> Signs:
+    """Whether the rate rose for more than half of the log, beyond what is common."""
+    row, largest = max(points, key=lambda point: (point[1], point[0]))
+    began = next((value for _, value in points if value > 0.0), largest)
+    if largest > max(10.0 * began, ORDINARY[columns.family]) and row > len(columns) // 2 >= 10:
+        return {"rate_grew": f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"}
+    return {}
 
 
 def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:

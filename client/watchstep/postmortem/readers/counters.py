@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.naming import flat_values, number, whole
+from watchstep.postmortem.readers.naming import number, whole
 
 _ITERATIONS = (
     *("time/iterations", "update", "iteration", "iterations", "iter", "training_iteration"),
@@ -27,7 +28,6 @@ _EPOCHS = ("epoch", "Epoch")
 _EVALUATIONS = ("val", "test", "eval", "valid", "validation", "dev")
 _PARTS = ("mode", "split", "phase", "stage", "subset")
 """Keys of JSON logs under which a row says what it is about, and what it says if not training."""
-_NULLED = re.compile(r"loss|grad_?norm", re.IGNORECASE)
 _ENOUGH_ROWS = 3
 _FRACTION = "global_step/max_steps"
 """ms-swift's counter, as in "5/547"."""
@@ -75,7 +75,8 @@ class Counter:
         if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
         row = Row(readings, step=whole(value), time=_clock(readings, raw))
-        if any(raw.get(key) in _EVALUATIONS for key in _PARTS):
+        says_part = not raw.keys().isdisjoint(_PARTS)
+        if says_part and any(raw.get(key) in _EVALUATIONS for key in _PARTS):
             # It counts the batches of the evaluation, which say nothing about training.
             row.readings = {f"val_{name}": reading for name, reading in readings.items()}
             row.step = self._last
@@ -84,14 +85,18 @@ class Counter:
         self._last = row.step if row.step is not None else self._last
         return row
 
-    def fill_gaps(self, readings: dict[str, float], raw: Mapping[str, Any]) -> None:
+    def fill_gaps(self, readings: dict[str, float], values: Iterable[tuple[str, Any]]) -> None:
         """Put NaN where a loss is null that every row had until now.
 
         JSON has no NaN, and encoders that keep to the standard write null for it.
+
+        Args:
+            readings: The numbers of a row; changed.
+            values: All that it holds, by name.
         """
         self._rows += 1
-        for key, value in flat_values(raw):
-            if not _NULLED.search(key):
+        for key, value in values:
+            if not _may_be_null(key):
                 continue
             if isinstance(value, int | float) or (value is None and self._dense.get(key)):
                 self._dense[key] = self._dense.get(key, 0) + 1
@@ -136,8 +141,14 @@ def epoch_seconds(text: str) -> float | None:
     return moment.timestamp()
 
 
+@functools.lru_cache(maxsize=4_096)
+def _may_be_null(name: str) -> bool:
+    """Whether a null under this name may stand for a NaN."""
+    return re.search(r"loss|grad_?norm", name, re.IGNORECASE) is not None
+
+
 def _clock(readings: dict[str, float], raw: Mapping[str, object]) -> float | None:
-    for key in _TIMES:
+    for key in () if raw.keys().isdisjoint(_TIMES) else _TIMES:
         value = raw.get(key)
         if value is None:
             continue

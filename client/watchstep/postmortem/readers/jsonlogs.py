@@ -10,7 +10,13 @@ from typing import Any
 from watchstep.core.updates import EVENT_KINDS
 from watchstep.postmortem.readers.counters import Counter
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.naming import flat_readings, number, whole
+from watchstep.postmortem.readers.naming import (
+    flat_readings,
+    flat_values,
+    number,
+    numbers_of,
+    whole,
+)
 from watchstep.postmortem.readers.opening import lines, text_chunks
 
 _DECODER = json.JSONDecoder(parse_int=float)
@@ -87,8 +93,9 @@ def mapping_row(mapping: Mapping[str, Any], counter: Counter) -> Row:
     metrics = mapping.get("metrics")
     if isinstance(metrics, Mapping) and "seq" in mapping:
         return own_row(mapping, metrics)
-    readings = flat_readings(mapping)
-    counter.fill_gaps(readings, mapping)
+    values = list(flat_values(mapping))
+    readings = numbers_of(values)
+    counter.fill_gaps(readings, values)
     row = counter.row(readings, mapping)
     row.event = event_of(mapping.get("event"))
     return row

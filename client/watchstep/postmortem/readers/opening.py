@@ -179,7 +179,7 @@ def encoding_of(head: bytes) -> str | None:
             return encoding
     if b"\0" in head:
         return _without_mark(head)
-    controls = sum(head.count(byte) for byte in _CONTROLS)
+    controls = len(head) - len(head.translate(None, _CONTROLS))
     return "utf-8" if controls * 50 <= len(head) else None
 
 
@@ -196,7 +196,7 @@ def _without_mark(head: bytes) -> str | None:
     return encoding_of(rest) if begins_as_text else None
 
 
-_CONTROLS = [byte for byte in range(32) if chr(byte) not in "\t\n\r\f\x1b\b\x07"]
+_CONTROLS = bytes(byte for byte in range(32) if chr(byte) not in "\t\n\r\f\x1b\b\x07")
 
 
 def text_chunks(path: Path, log: Log) -> Iterator[str]:

@@ -200,6 +200,10 @@ class RunCache:
             self.hold(live)
         return live
 
+    def holds(self, run: str) -> bool:
+        """Whether a run is in memory, at this moment."""
+        return run in self._live
+
     def hold(self, live: LiveRun) -> None:
         with self._lock:
             self._live[live.record.run] = live

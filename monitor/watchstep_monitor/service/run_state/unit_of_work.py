@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -26,6 +26,9 @@ from watchstep_monitor.service.run_state.run_cache import LiveRun
 
 if TYPE_CHECKING:
     from watchstep_monitor.store.transaction import SqlTransaction
+
+_PLACE_OF = {each.name: at for at, each in enumerate(fields(RunRecord))}
+_record_values = attrgetter(*_PLACE_OF)
 
 
 @dataclass(slots=True)
@@ -68,8 +71,12 @@ class UnitOfWork:
         fresh = (each for each in self.updates if each.source == source and each.seq <= last_seq)
         return [*self._before[source], *fresh][-count:]
 
-    def alter(self, **fields: Any) -> None:
-        self.live.record = replace(self.live.record, **fields)
+    def alter(self, **changes: Any) -> None:
+        # What `replace` does, in half of its time: it is called three times an update.
+        values = list(_record_values(self.live.record))
+        for name, value in changes.items():
+            values[_PLACE_OF[name]] = value
+        self.live.record = RunRecord(*values)
 
     def tell(
         self, kind: TimelineKind, detail: Mapping[str, Any], update: Update | None = None

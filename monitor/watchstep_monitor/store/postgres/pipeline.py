@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -71,6 +71,31 @@ def send_flight(
     if not failures:
         return len(transactions), None
     return sum(end.statusmessage is not None for end in ends), _meaning(failures[0])
+
+
+def find_absent(connection: Connection, trace: str, keys: Mapping[str, int]) -> frozenset[str]:
+    """The runs of which there is no trace, each looked for in a transaction of its own.
+
+    Args:
+        connection: Without an open transaction.
+        trace: Takes the run's key twice.
+        keys: By run.
+
+    Raises:
+        OperationalError: The database did not answer.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    try:
+        looks: list[tuple[str, psycopg.Cursor[Any]]] = []
+        with raw.pipeline() as pipeline:
+            for run, key in keys.items():
+                looks.append((run, raw.execute(trace, (key, key))))
+                # Without it all that is sent is one transaction.
+                pipeline.sync()
+        return frozenset(run for run, look in looks if look.fetchone() is None)
+    except psycopg.Error as error:
+        raise OperationalError("a pipeline", None, error) from error
 
 
 def _meaning(error: psycopg.Error) -> Exception:
