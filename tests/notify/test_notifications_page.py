@@ -44,6 +44,7 @@ ON = {"host": "gpu-12", "user": "ann"}
 OPENED = notice(
     **ON,
     first_step=10_980,
+    first_update=1_098,
     last_step=11_000,
     links={
         "run": "https://watch.example.org/runs/ppo-7",
@@ -63,6 +64,7 @@ OPENED = notice(
 WARNED = notice(
     id="nt-0",
     first_step=10_990,
+    first_update=1_099,
     last_step=10_990,
     **ON,
     alerts=(SLOW,),
@@ -92,6 +94,7 @@ DIED = notice(
     trainer_did="died at update 1210",
     status="failed",
     first_step=12_100,
+    first_update=1_210,
     last_step=12_100,
     error="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB",
     oom="device",
@@ -157,6 +160,7 @@ NAN = notice(
     checkpoint={"path": "ckpt/step-2100.pt", "step": 2100, "sha256": "cd" * 32},
     trainer_did="halted at update 2138",
     first_step=2137,
+    first_update=2137,
     last_step=2138,
     **ON,
 )

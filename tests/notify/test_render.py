@@ -185,6 +185,37 @@ HUNG = {"since_s": 720.0, "innermost": "train.py:212 all_reduce", "moving": Fals
                 "last_step": 90,
             },
         ),
+        (
+            "r: no output and no change of a file for 12 min, in the kernel's futex_wait",
+            {
+                "alerts": (EVENT,),
+                "status": "stalled",
+                "hung": {
+                    **HUNG,
+                    "innermost": "the kernel's futex_wait",
+                    "seen": "no output and no change of a file",
+                },
+            },
+        ),
+        (
+            "Resolved, r: the KL is large, since step 5; the run failed",
+            {
+                "alerts": (alert(summary="The KL is large.", state="resolved"),),
+                "edge": "resolved",
+                "first_step": 5,
+                "status": "failed",
+                "error": "ValueError: bad shape",
+                "last_step": 7,
+            },
+        ),
+        (
+            "r: train/loss is NaN since step 4,480 (update 9)",
+            {"alerts": (NAN,), "first_step": 4480, "first_update": 9, "status": "running"},
+        ),
+        (
+            "r: train/loss is NaN since step 9",
+            {"alerts": (NAN,), "first_step": 9, "first_update": 9, "status": "running"},
+        ),
         ("r: preempted at step 90", {"alerts": (), "edge": "preempted", "last_step": 90}),
         ("r: finished at step 90", {"alerts": (), "edge": "finished", "last_step": 90}),
         (
@@ -223,6 +254,53 @@ def test_a_hang_is_told_from_when_it_began_and_not_from_when_it_was_told():
     words = dict(worded(notice(alerts=(EVENT,), status="stalled", hung=HUNG)).points)
 
     assert words["Since"].endswith("2026-11-23 03:59:05 UTC (12 min ago)")
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"ended_by": "exception"}, "read the trainer's error"),
+        ({"ended_by": "kill"}, "find out what killed it"),
+        ({"ended_by": "signal"}, "look at its last lines and for a core dump"),
+        ({"ended_by": "exit"}, "see its last lines"),
+        ({"ended_by": "start"}, "mend the command"),
+        ({"ended_by": "kill", "oom": "host"}, "give the job more memory"),
+        ({"ended_by": "of a later version"}, "read the trainer's error"),
+    ],
+)
+def test_the_advice_after_a_death_is_about_what_is_known_of_it(fields, advice):
+    died = notice(alerts=(EVENT,), status="failed", **fields)
+
+    assert dict(worded(died).points)["Do"].startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("innermost", "advice"),
+    [("the kernel's futex_wait", "see in the run's timeline what"), ("", "see whether it goes on")],
+)
+def test_a_hang_seen_from_outside_sends_nobody_to_stacks_that_are_not_there(innermost, advice):
+    hung = {**HUNG, "innermost": innermost, "seen": "no output"}
+
+    words = dict(worded(notice(alerts=(EVENT,), status="stalled", hung=hung)).points)
+
+    assert words["Do"].startswith(advice)
+
+
+def test_a_resolved_message_does_not_say_that_a_reading_is_well_which_nobody_knows():
+    fell = alert(metric="train/reward", reading=17.5, state="resolved")
+    over = notice(
+        edge="resolved", status="running", alerts=(fell,), readings={"train/reward": 17.25}
+    )
+
+    advice = dict(worded(over).points)["Do"]
+
+    assert advice.startswith("see that it is over: train/reward was 17.5 then and is 17.25 now")
+
+
+def test_a_resolved_message_of_a_run_that_ended_badly_says_what_is_to_be_done():
+    over = notice(edge="resolved", status="failed", alerts=(replace(EVENT, state="resolved"),))
+
+    assert dict(worded(over).points)["Do"].startswith("read the trainer's error")
 
 
 def test_the_words_of_a_death_stand_in_the_message_once():

@@ -153,6 +153,25 @@ def test_of_several_tracebacks_the_last_one_counts() -> None:
     assert traceback_end(lines)[1:] == ["  b", "mylib.errors.Broken: no"]
 
 
+@pytest.mark.parametrize(
+    ("status", "lines", "ended_by"),
+    [
+        (1 << 8, ["Traceback (most recent call last):", "  a", "KeyError: 'x'"], "exception"),
+        (3 << 8, ["bye"], "exit"),
+        (9, [], "kill"),
+        (137 << 8, [], "kill"),
+        (11, [], "signal"),
+        (139 << 8, [], "signal"),
+        (255 << 8, [], "exit"),
+        (127 << 8, ["sh: 1: trainer: not found"], "start"),
+    ],
+)
+def test_an_end_tells_what_a_person_has_to_look_for(
+    status: int, lines: list[str], ended_by: str
+) -> None:
+    assert Ending(status, lines=lines).event()["ended_by"] == ended_by
+
+
 def process(cpu_s: float) -> Process:
     return Process(7, 1, "python", "S", cpu_s, 0)
 
@@ -165,9 +184,11 @@ def test_silence_is_a_hang_after_ten_times_the_usual_gap() -> None:
     assert watch.hung(1_990.0) is None
     assert watch.hung(2_010.0) == {
         "kind": "hung",
+        "severity": "warning",
         "since_s": 1_010.0,
         "moving": False,
         "phase": "",
+        "seen": "no output and no change of a file",
     }
     assert watch.hung(2_020.0) is None
 
@@ -178,9 +199,22 @@ def test_a_command_that_computes_is_waited_for_longer_and_told_as_moving() -> No
     for turn in range(1, 200):
         watch.look(turn * 2.0, [process(turn * 1.9)])
         event = watch.hung(turn * 2.0)
-        reports += [(turn * 2.0, event["moving"])] if event else []
+        reports += [(turn * 2.0, event["severity"], event["seen"])] if event else []
 
-    assert reports == [(300.0, True)]
+    seen = "no output and no change of a file, while the CPU is used"
+    assert reports == [(300.0, "warning", seen)]
+
+
+def test_a_command_in_which_nothing_moves_is_critical_and_told_as_it_was_seen() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    watch.look(0.0, [process(1.0)])
+    watch.look(70.0, [process(1.0)])
+
+    event = watch.hung(70.0)
+
+    assert event is not None
+    assert event["severity"] == "critical"
+    assert event["seen"] == "no output, no change of a file and no use of the CPU"
 
 
 def test_time_for_which_we_were_stopped_ourselves_does_not_count() -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import pytest
+
 from watchstep.outside.merging import SETTLE_S, WAIT_S, MergedUpdate, Merger, Source
+from watchstep.postmortem.readers import open_logs
 from watchstep.postmortem.readers.logs import Row
+from watchstep.postmortem.readers.stream import ConsoleReader
 
 ALIASES = {"loss": "train/loss"}
 
@@ -142,3 +149,105 @@ def test_words_of_a_stream_that_numbers_nothing_are_of_the_newest_step() -> None
     assert [(update.step, update.event) for update in merging.ready(later(30.0))] == [
         (90, {"kind": "log", "text": "Traceback"})
     ]
+
+
+def nanogpt(first: int, last: int) -> str:
+    return "".join(
+        f"iter {at}: loss {3 - at / 100:.4f}, time 9.10ms\n" for at in range(first, last)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nanogpt(0, 70) + "Resuming training from out\n" + nanogpt(50, 90),
+        nanogpt(0, 70) + "Resuming training from out\n" + nanogpt(50, 52),
+        nanogpt(0, 70) + nanogpt(50, 90),
+        nanogpt(0, 70) + nanogpt(0, 9),
+        nanogpt(0, 70) + nanogpt(50, 52) + nanogpt(70, 90),
+        nanogpt(0, 70) + nanogpt(50, 52),
+        nanogpt(0, 90),
+    ],
+)
+def test_a_console_has_the_attempts_that_the_post_mortem_of_the_same_bytes_finds(
+    text: str, tmp_path: Path
+) -> None:
+    merging, console, reader = merger(), Source("console", 12), ConsoleReader()
+    live: list[MergedUpdate] = []
+
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        merging.add(console, reader.feed(line.encode()), float(number))
+        live += merging.ready(number + 0.9)
+    merging.add(console, reader.close(), 1e6)
+    live += merging.ready(math.inf)
+
+    path = tmp_path / "out.log"
+    path.write_text(text)
+    (log,) = open_logs([path])
+    afterwards = [(update.attempt, update.step) for update in log.updates if update.readings]
+    assert [(update.attempt, update.step) for update in live if update.readings] == afterwards
+
+
+def told(*batches: tuple[Source, list[Row]]) -> dict[str, list[float]]:
+    """Metric to all values that are told of it, where the batches come half a minute apart."""
+    merging = merger()
+    values: dict[str, list[float]] = {}
+    for number, (source, batch) in enumerate(batches):
+        merging.add(source, batch, 30.0 * number)
+        for update in merging.ready(later(30.0 * number)):
+            for name, value in update.readings.items():
+                values.setdefault(name, []).append(value)
+    return values
+
+
+RETURNS = (31.0, 12.5, 47.0, 60.0)
+
+
+def returns(name: str, *values: float) -> list[Row]:
+    return rows(*((17 * at, {name: value}) for at, value in enumerate(values, 1)))
+
+
+def test_a_quantity_that_two_sources_call_by_two_names_is_told_once() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", *RETURNS)),
+    )
+
+    assert values == {"ep_return": list(RETURNS)}
+
+
+def test_the_name_that_came_first_stays_whichever_source_is_ahead() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (events, returns("rollouts/ep_return", *RETURNS[:2])),
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", *RETURNS)[2:]),
+    )
+
+    assert set(values) == {"rollouts/ep_return"}
+    assert len(values["rollouts/ep_return"]) == len(RETURNS)
+
+
+def test_names_with_one_ending_are_two_quantities_as_soon_as_their_values_differ() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    values = told(
+        (console, returns("ep_return", *RETURNS)),
+        (events, returns("rollouts/ep_return", RETURNS[0], 90.0, 91.0, 92.0)),
+    )
+
+    assert values["rollouts/ep_return"] == [90.0, 91.0, 92.0]
+
+
+def test_equal_values_of_one_source_or_of_different_roles_are_two_quantities() -> None:
+    console, events = Source("console", 12), Source("events", 3)
+
+    both = rows((17, {"a/ep_return": 31.0, "b/ep_return": 31.0}))
+    one_source = told((console, both))
+    two_roles = told((console, returns("loss", *RETURNS)), (events, returns("eval/loss", *RETURNS)))
+
+    assert set(one_source) == {"a/ep_return", "b/ep_return"}
+    assert set(two_roles) == {"loss", "eval/loss"}

@@ -439,3 +439,52 @@ with open("%s.csv", "w", buffering=1) as file:
     for run, value in (("r", 1.5), ("s", 2.5)):
         values = {update["metrics"].get("loss") for update in service.updates(run)}
         assert values - {None} == {value}
+
+
+def test_last_words_are_waited_for_where_the_service_answers_late(
+    begin: Begin, service: FakeService, tmp_path: Path
+) -> None:
+    def late(handler: Any) -> bool:
+        # Longer than a trainer's hook would wait, and once with a refusal.
+        if not any((each.get("event") or {}).get("kind") == "failed" for each in batch(handler)):
+            return False
+        service.behaviour = None
+        service.released.wait(1.8)
+        handler.answer(503, b"busy", "text/plain")
+        return True
+
+    def batch(handler: Any) -> list[dict[str, Any]]:
+        return handler.document.get("updates", [])
+
+    process = begin(WAITS + "print('iter 1: loss 2.5', flush=True)\nwait_for('heard')\nx")
+    service.wait_for(lambda: losses(service) == [2.5], PATIENCE_S)
+    service.behaviour = late
+    (tmp_path / "heard").touch()
+
+    assert process.wait(PATIENCE_S) == 1
+
+    assert last_event(service)["kind"] == "failed"
+
+
+def test_last_words_that_nobody_heard_are_said_to_be_in_the_spool(tmp_path: Path) -> None:
+    settings = {"WATCHSTEP_URL": "http://127.0.0.1:9"}
+
+    done = piped(wrapped(python("print('iter 1: loss 2.5')"), "--run", "r"), tmp_path, settings)
+
+    last = done.stderr.decode().splitlines()[-1]
+    assert "the end among them" in last
+    assert "`watchstep replay .watchstep` sends them" in last
+
+
+@pytest.mark.parametrize(("word", "code"), [("no-such-trainer", 127), ("./plain.txt", 126)])
+def test_a_command_that_cannot_be_started_is_a_failed_run(
+    word: str, code: int, service: FakeService, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.txt").write_text("no program")
+
+    done = piped(wrapped([word], "--run", "r"), tmp_path, {"WATCHSTEP_URL": service.url})
+
+    assert done.returncode == code
+    event = last_event(service)
+    assert (event["kind"], event["exit_code"]) == ("failed", code)
+    assert event["error"].startswith(word)

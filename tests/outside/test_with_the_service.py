@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outside.kit_outside import PATIENCE_S, environment, python, until, wrapped
+from outside.kit_outside import PATIENCE_S, environment, piped, python, until, wrapped
 from service.http_kit import Client, served
 
 NAN = """
@@ -76,6 +76,30 @@ def test_a_crash_is_an_alert_and_a_failed_run(run: Any, client: Client) -> None:
     assert status(client, "crash") == "failed"
     assert "TrainerFailed" in firing(client, "crash")
     assert client.get("/runs/crash").json["attempt"] == 1
+
+
+RESUMED = """
+for step in range(40):
+    print(f"step {step}: loss {4.0 - step / 20:.3f}", flush=True)
+print("Resuming training from out/ckpt.pt", flush=True)
+for step in range(30, 60):
+    print(f"step {step}: loss {3.9 - step / 90:.3f}", flush=True)
+"""
+
+
+def test_a_command_that_begins_training_again_is_the_next_attempt_of_the_run(
+    client: Client, tmp_path: Path
+) -> None:
+    done = piped(
+        wrapped(python(RESUMED), "--run", "resumed"),
+        tmp_path,
+        {"WATCHSTEP_URL": f"http://127.0.0.1:{client.port}"},
+    )
+
+    ended = client.get("/runs/resumed").json
+    assert (ended["attempt"], ended["status"], ended["step"]) == (2, "finished", 59)
+    # It is no rival of itself.
+    assert done.stderr == b""
 
 
 def test_a_process_that_dies_after_its_hook_has_told_the_end_has_failed(

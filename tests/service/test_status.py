@@ -244,3 +244,52 @@ def test_a_hung_run_stays_stalled_when_rules_are_loaded_anew(tmp_path: Path) -> 
 
         assert at.alerts() == {"RunStalled": "firing"}
         assert at.notices() == [("ops", "opened")]
+
+
+def test_a_failure_that_is_heard_late_goes_on_with_the_incident_of_the_silence(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path, packs=("generic",), rules="groups: []") as at:
+        at.send(*losses(1, 3))
+        at.clock.move(400)
+        at.run_service.tick("a")
+        at.send(update(4, event={"kind": "failed", "error": "exit code 1"}))
+        at.clock.move(6)
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"TrainerFailed": "firing"}
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]
+
+
+def test_a_hang_that_was_seen_from_outside_is_told_as_it_was_seen(tmp_path: Path) -> None:
+    hung = {
+        "kind": "hung",
+        "severity": "critical",
+        "since_s": 17.0,
+        "moving": False,
+        "innermost": "the kernel's futex_wait",
+        "seen": "no output and no use of the CPU",
+    }
+    with bench(tmp_path) as at:
+        at.send(*losses(1, 3), update(4, event=hung))
+        (alert,) = at.run_service.view("a", None).alerts
+
+        assert alert.severity == "critical"
+        assert alert.reason == (
+            "No output and no use of the CPU for 17 s; it is in the kernel's futex_wait."
+        )
+        assert alert.annotations["summary"] == "The command shows nothing any more."
+
+
+def test_what_a_hung_command_held_back_when_it_died_does_not_end_the_incident(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path, packs=("generic",), rules="groups: []") as at:
+        at.send(*losses(1, 3), update(4, event={"kind": "hung", "severity": "critical"}))
+        at.clock.move(60)
+        at.send(*losses(5, 5), update(6, event={"kind": "failed", "error": "killed by SIGKILL"}))
+        at.clock.move(6)
+        at.run_service.tick("a")
+
+        assert at.alerts() == {"TrainerFailed": "firing"}
+        assert at.notices() == [("ops", "opened"), ("ops", "changed")]

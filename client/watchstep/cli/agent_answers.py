@@ -173,7 +173,7 @@ def examined(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cause_of(incident: Mapping[str, Any]) -> dict[str, Any]:
-    named = ("stage", "confidence", "first_bad_update", "last_good_update")
+    named = ("stage", "confidence", "first_bad_update", "first_bad_step", "last_good_update")
     return {
         "diagnosis": incident["diagnosis"] or NOT_ENOUGH,
         "enough_evidence": _is_sure(incident["causes"]),

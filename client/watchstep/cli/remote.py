@@ -239,18 +239,31 @@ def _told_of(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("step", run["step"]),
         ("update", run["last_seq"]),
         ("heard", f"{ago(heard)} ago" if heard else "never"),
-        ("hangs", f"in {hung.get('innermost') or 'an unknown line'}" if hung else ""),
+        ("hangs", _hanging(hung) if hung else ""),
         ("lost updates", run["counts"]["lost"] or ""),
         ("error", run["error"]),
         ("trainer", run["trainer_did"]),
         ("asked of it", ", ".join(commands)),
         ("stage", incident.get("stage", "")),
         ("likely cause", f"{incident.get('diagnosis', '')}{sure}"),
-        ("first bad update", incident.get("first_bad_update") or ""),
+        ("first bad update", _first_bad(incident)),
         ("last good update", incident.get("last_good_update") or ""),
         ("pinned checkpoint", pinned.get("path", "")),
     ]
     return [(name, text) for name, text in rows if text != ""]
+
+
+def _first_bad(incident: Mapping[str, Any]) -> str:
+    """The update's number, and the trainer's own step, by which messages count."""
+    update, step = incident.get("first_bad_update"), incident.get("first_bad_step")
+    if not update:
+        return ""
+    return f"{update:,}" + ("" if step in {None, update} else f" (step {step:,})")
+
+
+def _hanging(hung: Mapping[str, Any]) -> str:
+    place = f"in {hung['innermost']}" if hung.get("innermost") else ""
+    return ", ".join(part for part in (hung.get("seen"), place) if part) or "in an unknown line"
 
 
 def alerts(

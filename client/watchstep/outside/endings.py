@@ -79,6 +79,7 @@ class Ending:
         traceback = traceback_end(list(self.lines))
         event: dict[str, Any] = {"kind": "failed", "error": self._error(traceback)}
         event["exit_code"] = self.exit_code
+        event["ended_by"] = self._ended_by(traceback)
         if self.signal:
             event["signal"] = self.signal
         if os.WIFSIGNALED(self.status) and os.WCOREDUMP(self.status):
@@ -91,6 +92,18 @@ class Ending:
             event["traceback"] = "\n".join(traceback)
         event["lines"] = list(self.lines)
         return event
+
+    def _ended_by(self, traceback: Sequence[str]) -> str:
+        """What a person has to look for; each has its advice in the service's messages."""
+        if self.hung:
+            return "hang"
+        if traceback:
+            return "exception"
+        if self.exit_code == 128 + signal.SIGKILL:
+            return "kill"
+        if self.signal or self.exit_code - 128 in set(signal.Signals):
+            return "signal"
+        return "start" if self.exit_code in (126, 127) else "exit"
 
     def _error(self, traceback: Sequence[str]) -> str:
         """One line: the exception, or what killed it, and the code that it left with."""

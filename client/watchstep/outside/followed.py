@@ -82,8 +82,9 @@ class FollowedRun:
         self._judge_here = alone
         self._judgement: Judgement | None = None
         self._packs: tuple[str, ...] = ()
-        self._merger = Merger(loaded(()).canonical, settle_s=SETTLE_S, wait_s=0.0)
-        self._coercer = Coercer(loaded(()).looks_at)
+        names = loaded(())
+        self._merger = Merger(names.canonical, names.role, settle_s=SETTLE_S, wait_s=0.0)
+        self._coercer = Coercer(names.looks_at)
         self._attempt, self._seq, self._step = 1, 0, 0
         self._end: dict[str, object] | None = None
         self._grew = time.monotonic()
@@ -202,7 +203,8 @@ class FollowedRun:
             self._put({}, {"kind": "finished", "imported": True}, None)
             self.ended = True
         elif (event := self._hang.hung(now)) is not None:
-            self._put({}, {**event, "stacks": "", "innermost": ""}, None)
+            seen = {"seen": "nothing new in the log", "stacks": "", "innermost": ""}
+            self._put({}, {**event, **seen}, None)
 
     def _is_old(self) -> bool:
         newest = max((file.changed for file, _ in self.files), default=0.0)

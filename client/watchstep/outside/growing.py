@@ -364,14 +364,21 @@ class EventFile:
             self._rest + data, self._verified
         )
         verified = tfrecord.verified(payloads, checksums, self._log, self._log.path.name)
-        return self._decoder.decode(verified)
+        return _of_one_attempt(self._decoder.decode(verified))
 
     def settle(self) -> list[Row]:
         row, self._decoder.row = self._decoder.row, Row({})
-        return [row] if row.readings else []
+        return _of_one_attempt([row] if row.readings else [])
 
     def close(self) -> list[Row]:
         return self.settle()
+
+
+def _of_one_attempt(rows: list[Row]) -> list[Row]:
+    """In an event file numbers that go back tell of no resume: that begins another file."""
+    for row in rows:
+        row.attempt = 1
+    return rows
 
 
 _READERS: dict[str, Callable[[Log], Reader]] = {

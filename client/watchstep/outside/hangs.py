@@ -83,7 +83,23 @@ class HangWatch:
         if self._reported or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
             return None
         self._reported = True
-        return {"kind": "hung", "since_s": round(since_s, 1), "moving": moving, "phase": ""}
+        # Where the CPU could not be looked at, nobody knows that nothing moves.
+        stands_still = bool(self._cpu) and not moving
+        return {
+            "kind": "hung",
+            "severity": "critical" if stands_still else "warning",
+            "since_s": round(since_s, 1),
+            "moving": moving,
+            "phase": "",
+            "seen": self._seen(moving=moving),
+        }
+
+    def _seen(self, *, moving: bool) -> str:
+        if moving:
+            return "no output and no change of a file, while the CPU is used"
+        if self._cpu:
+            return "no output, no change of a file and no use of the CPU"
+        return "no output and no change of a file"
 
 
 def stacks(processes: Sequence[Process]) -> tuple[str, str]:

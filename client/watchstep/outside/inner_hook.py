@@ -16,12 +16,13 @@ from typing import Any
 from watchstep.checkpoint.folder import Folder
 from watchstep.core.updates import Update
 from watchstep.hook.options import Options
+from watchstep.outside.run_stream import close_patiently
 from watchstep.sender import Outbound, OutboundConfig
 from watchstep.sender.session import Header
 
 SOURCE = "outside"
 _SEND_S = 30.0
-"""For what the hook left and the end; a service that fails meanwhile ends the wait."""
+"""For what the hook left and the end."""
 
 
 class InnerHook:
@@ -79,4 +80,4 @@ class InnerHook:
         )
         outbound = Outbound(config)
         outbound.put(Update(1, 0, time.time(), {}, event))
-        outbound.close(_SEND_S)
+        close_patiently(outbound, self._spool, _SEND_S)

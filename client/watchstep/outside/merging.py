@@ -8,10 +8,13 @@ one once that is further on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from watchstep.postmortem.readers.logs import Joiner, Row
+from watchstep.core.roles import role_of
+from watchstep.outside.twins import Twins
+from watchstep.postmortem.readers.logs import Joiner, Row, Strays
 
 SETTLE_S = 0.3
 """How long a source's newest row waits for one that goes with it: an evaluation of its step."""
@@ -35,6 +38,7 @@ class Source:
     Attributes:
         name: For people.
         rank: As in `formats.RANKS`: the lower, the more it tells.
+        strays: Holds back rows that go back in number, until it is known what they are.
         joiner: Makes its rows updates, each by itself.
         heard: When its newest row came, on the monotonic clock.
         count: Its updates so far.
@@ -44,6 +48,7 @@ class Source:
     def __init__(self, name: str, rank: int) -> None:
         self.name = name
         self.rank = rank
+        self.strays = Strays()
         self.joiner = Joiner()
         self.heard = 0.0
         self.count = 0
@@ -56,7 +61,7 @@ class MergedUpdate:
 
     Attributes:
         time: Seconds since the epoch by the log's own clock; None where it has none.
-        attempt: By the source's count of resumes, from 1.
+        attempt: By the count of resumes of the source that has seen most of them, from 1.
         since: When its first reading came, on the monotonic clock.
         told_by: Canonical metric to the name that it has here, and its source.
     """
@@ -129,17 +134,20 @@ class Merger:
 
     Args:
         canonical: The vocabulary's name for a metric: two names for one are one metric.
+        role: What kind of quantity a name is of.
         settle_s, wait_s: See `SETTLE_S` and `WAIT_S`.
     """
 
     def __init__(
         self,
         canonical: Callable[[str], str],
+        role: Callable[[str], str] = role_of,
         *,
         settle_s: float = SETTLE_S,
         wait_s: float = WAIT_S,
     ) -> None:
         self.canonical = canonical
+        self._twins = Twins(canonical, role)
         self._settle_s = settle_s
         self._wait_s = wait_s
         self._holding: set[Source] = set()
@@ -154,14 +162,15 @@ class Merger:
         for row in rows:
             source.heard = now
             self._holding.add(source)
-            whole = source.joiner.add(row)
-            if whole is not None:
-                self._take(source, whole, now)
+            self._join(source, source.strays.add(row), now)
 
     def ready(self, now: float) -> list[MergedUpdate]:
         """Updates that have waited long enough, in the order in which their steps were begun."""
         for source in [source for source in self._holding if now - source.heard >= self._settle_s]:
-            self._holding.discard(source)
+            if now == math.inf:
+                self._join(source, source.strays.rest(), source.heard)
+            if not source.strays.holds:
+                self._holding.discard(source)
             whole = source.joiner.rest()
             if whole is not None:
                 self._take(source, whole, min(now, source.heard))
@@ -180,6 +189,12 @@ class Merger:
     def waits(self) -> bool:
         return bool(self._gathering or self._done or self._holding)
 
+    def _join(self, source: Source, rows: Iterable[Row], now: float) -> None:
+        for row in rows:
+            whole = source.joiner.add(row)
+            if whole is not None:
+                self._take(source, whole, now)
+
     def _take(self, source: Source, row: Row, now: float) -> None:
         source.count += 1
         # A row that its log prints no number for stands where the last numbered one stood.
@@ -190,12 +205,17 @@ class Merger:
         elif row.step is None:
             # Words of a stream that numbers nothing, such as a traceback: of the newest step.
             step = max(step, self._furthest)
+        row.readings = {
+            self._twins.name(source, name, row.step, value): value
+            for name, value in row.readings.items()
+        }
         update = self._update(step, source, now)
         own = self._taken(source, row, update, now)
         for name, value in own.items():
             self._put(update, source, name, value)
         update.event = update.event or row.event
-        update.attempt = row.attempt
+        # One source may not show that training was begun again: its file is another one now.
+        update.attempt = max(update.attempt, row.attempt)
         if update.time is None:
             update.time = row.time
 

@@ -77,7 +77,8 @@ class Observer:
         self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._consoles: dict[int, tuple[ConsoleReader, Source]] = {}
-        self._merger = Merger(load(()).canonical)
+        names = load(())
+        self._merger = Merger(names.canonical, names.role)
         self._hook = InnerHook(options)
         self._files = LogFiles(
             Path.cwd(), watching.watched, options.directory, mark=str(self._hook.mark)
@@ -226,11 +227,8 @@ class Observer:
         text, innermost = stacks(self._processes)
         event.update(stacks=text, innermost=innermost)
         self._stream.tell(event)
-        state = "works on" if event["moving"] else "stands still"
-        place = f" at {innermost}" if innermost else ""
-        self._stream.alert(
-            f"nothing printed or written for {event['since_s']:.0f} s; the command {state}{place}"
-        )
+        place = f"; it is in {innermost}" if innermost else ""
+        self._stream.alert(f"{event['seen']} for {event['since_s']:.0f} s{place}")
 
     def _close(self) -> None:
         """Read what was written last, and let nothing wait."""

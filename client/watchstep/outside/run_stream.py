@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from watchstep.core.engine import RuleSet
@@ -18,6 +20,10 @@ from watchstep.rules import PACKS_TAG, load, packs_named
 from watchstep.sender import Outbound, OutboundConfig
 
 MACHINE_PACK = "machine"
+
+LAST_WORDS_S = 10.0
+"""How long the end of a command waits to be heard: nobody trains meanwhile, and a service on a busy
+machine may answer late. The default `exit_s` is for trainers, who may be killed soon."""
 
 
 class RunStream:
@@ -42,20 +48,32 @@ class RunStream:
         self._on_halt = on_halt
         self._sampler = sampler
         self._stream: Stream | None = None
+        self._attempt = 1
         self._coercer = Coercer()
 
     @property
     def begun(self) -> bool:
         return self._stream is not None
 
-    def begin(self) -> None:
+    def begin(self, *, goes_on: bool = False) -> None:
+        """Begin an attempt.
+
+        Args:
+            goes_on: Whether the command itself has begun training again.
+        """
         judgement = Judgement(self._rules(), most=Action.ROLLBACK)
         self._coercer = Coercer(judgement.looks_at)
         self._stream = Stream(judgement, terminal=True)
-        self._stream.outbound = Outbound(self._config(), on_command=self._on_command)
+        self._stream.outbound = Outbound(self._config(goes_on), on_command=self._on_command)
         self._stream.put({}, {"kind": "started", "by": "watchstep run"})
 
     def put(self, update: MergedUpdate) -> None:
+        if update.attempt > self._attempt:
+            self._attempt = update.attempt
+            if self._stream is not None and self._stream.outbound is not None:
+                # What is not heard by then, the next attempt's sender brings first.
+                self._stream.outbound.close()
+                self.begin(goes_on=True)
         stream = self._open()
         readings = self._coercer.fitting(dict(update.readings))
         for notice in self._coercer.take_notices():
@@ -84,7 +102,10 @@ class RunStream:
             self.tell(event)
         if self._stream is not None and self._stream.outbound is not None:
             self._stream.ended = True
-            self._stream.outbound.close(self._options.exit_s)
+            exit_s = self._options.exit_s
+            # An `exit_s` of 0 asks to wait for nothing.
+            wait_s = max(exit_s, LAST_WORDS_S) if exit_s else 0.0
+            close_patiently(self._stream.outbound, self._options.directory, wait_s)
 
     def _open(self) -> Stream:
         if self._stream is None:
@@ -95,7 +116,7 @@ class RunStream:
     def _rules(self) -> RuleSet:
         return load((*self._options.rules, MACHINE_PACK)).for_tags(self._options.tags)
 
-    def _config(self) -> OutboundConfig:
+    def _config(self, goes_on: bool) -> OutboundConfig:
         options = self._options
         packs = packs_named(",".join(options.rules))
         # The service judges by the same packs where the user named some.
@@ -114,8 +135,21 @@ class RunStream:
             terminal=True,
             # What the command prints stands alone there as long as all is well.
             link=False,
+            goes_on=goes_on,
         )
 
     def _on_command(self, command: Mapping[str, Any]) -> None:
         if self._options.obey_commands and command.get("kind") == "halt":
             self._on_halt(f"halted by command: {command.get('reason') or 'no reason given'}")
+
+
+def close_patiently(outbound: Outbound, spool: Path, wait_s: float) -> None:
+    """Wait for the last words to be heard, and say where they are if they were not."""
+    outbound.close(wait_s, patient=True)
+    if outbound.unsent:
+        updates = "1 update" if outbound.unsent == 1 else f"{outbound.unsent} updates"
+        folder = shlex.quote(str(spool))
+        say(
+            f"the service has not heard of {updates}, the end among them; they stay in the"
+            f" spool {folder}: `watchstep replay {folder}` sends them"
+        )

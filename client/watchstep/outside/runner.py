@@ -14,7 +14,7 @@ from typing import Literal
 from watchstep.errors import HALT_EXIT_CODE, say
 from watchstep.outside import command as commands
 from watchstep.outside.channels import Channel, hold_standard_streams, open_channels
-from watchstep.outside.command import Command
+from watchstep.outside.command import CannotStartError, Command
 from watchstep.outside.endings import Ending, memory_kills
 from watchstep.outside.observer import Observer, Watching
 
@@ -91,7 +91,7 @@ class Attempt:
         """
         kills = memory_kills()
         self._channels = open_channels(self._observer.heard)
-        command = commands.start(self._settings.words, self._environment(), self._channels)
+        command = self._start()
         self._observer.start()
         hung = self._see_to_the_end(command)
         self._drain(command, stopped=hung or self._halt is not None)
@@ -105,6 +105,16 @@ class Attempt:
             hung=hung,
         )
         return self._told(ending)
+
+    def _start(self) -> Command:
+        try:
+            return commands.start(self._settings.words, self._environment(), self._channels)
+        except CannotStartError as error:
+            if self._settings.watching.options.url:
+                # Who started it may look at the service alone, as at the runs of a night.
+                event = {"kind": "failed", "error": str(error), "exit_code": error.exit_code}
+                self._observer.tell_end({**event, "ended_by": "start"})
+            raise
 
     def _on_halt(self, reason: str) -> None:
         """Any thread; the main loop acts on it."""

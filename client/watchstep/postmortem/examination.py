@@ -18,7 +18,7 @@ from watchstep.masking import masked_event
 from watchstep.postmortem.checklist import Item, checklist
 from watchstep.postmortem.checkpoints import Good, Search, search
 from watchstep.postmortem.downsampled_series import DownsampledSeries
-from watchstep.postmortem.log_summary import AlertSpan, EndWord, LogSummary, Observer, fold
+from watchstep.postmortem.log_summary import DEATHS, AlertSpan, EndWord, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.verdict import (
     WELL,
@@ -114,7 +114,8 @@ class Examination:
             return f"{self.causes[0].title} ({self.causes[0].confidence:.0%})"
         for severity in ("critical", "warning"):
             for alert in self.alerts:
-                if alert.severity == severity and alert.attempt == self.attempts:
+                is_present = alert.severity == severity and alert.attempt == self.attempts
+                if is_present and alert.rule not in DEATHS:
                     return in_words(alert, self.rule_set)
         return self.failure or ""
 

@@ -77,7 +77,7 @@ def show(fleet: Fleet, console: Console) -> None:
         console.print(_frequent(fleet))
     console.print(
         Text(
-            f"{fleet.updates:,} updates; {fleet.wasted:,} after the first sign of trouble, "
+            f"{fleet.updates:,} reports; {fleet.wasted:,} after the first sign of trouble, "
             f'of which on_critical="halt" would have spared {fleet.saved:,}'
         )
     )

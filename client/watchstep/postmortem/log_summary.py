@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from watchstep.core.diagnosis.steps import LEAPT, LEAPT_WITHIN
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
-from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark
+from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark, onset
 from watchstep.core.updates import Action, Severity, Transition, Update
 from watchstep.postmortem.readers import endings
 
@@ -194,6 +195,8 @@ class LogSummary:
     def leap(self) -> tuple[str, Mark] | None:
         """The training loss that leaves all that it was a hundredfold behind, and where it does.
 
+        Where the trainer says that the numbers were lost right after it, tenfold is enough.
+
         Rules want a longer history, since a run that goes on shows what comes of it. Not an agent's
         loss, which follows rewards that may be seldom.
         """
@@ -204,8 +207,11 @@ class LogSummary:
             series = [
                 (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
             ]
+            values = [value for _, value in series]
             lost = self.lost_at() is not None
-            place = _leaps_at([value for _, value in series], 1 if lost else FEW)
+            place = _leaps_at(values, 1 if lost else FEW)
+            if place is None and lost:
+                place = _ran_away_at(values)
             if place is not None:
                 at = series[place][0]
                 update, before = rows[at], rows[at - 1]
@@ -254,6 +260,16 @@ def _leaps_at(values: Sequence[float], few: int) -> int | None:
     return None
 
 
+def _ran_away_at(values: Sequence[float]) -> int | None:
+    """From where on a loss had left its level, if at its end it is tenfold all that it was."""
+    sizes = [abs(value) for value in values]
+    if not max(sizes[-LEAPT_WITHIN:], default=0.0) > LEAPT * max(
+        sizes[:-LEAPT_WITHIN], default=math.inf
+    ):
+        return None
+    return onset(sizes, is_loss=True)
+
+
 def fold(
     rules: RuleSet, updates: Iterable[Update], observers: Sequence[Observer] = ()
 ) -> LogSummary:
@@ -286,8 +302,9 @@ def fold(
         if update.readings:
             for observe in observers:
                 observe(summary.count, update, state)
-    if summary.ended in ("halted", "preempted") and summary.count - summary.ended_row > GOES_ON:
-        summary.finished = False  # It was only warned of its end, or asked to stop and did not.
+    stopped = ("halted", "preempted", "finished")
+    if summary.ended in stopped and summary.count - summary.ended_row > GOES_ON:
+        summary.finished = False  # It was only warned of its end, or what was finished was a part.
         _note_end(summary, "", "")
     summary.rules = state.rules
     _add_leads(summary)

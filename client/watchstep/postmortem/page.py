@@ -99,11 +99,11 @@ def _run(examination: Examination, at: int) -> Iterator[str]:
 
 def _facts(examination: Examination) -> str:
     facts = [
-        ("updates", str(examination.updates) + (" (partial)" if examination.partial else "")),
+        ("reports", str(examination.updates) + (" (partial)" if examination.partial else "")),
         ("first bad update", _cell(examination.first_bad_update)),
         ("last good update", _cell(examination.last_good_update)),
         ("would halt at", _cell(examination.halt_update)),
-        ("updates after the first bad one", str(examination.wasted_updates)),
+        ("reports after the first bad one", str(examination.wasted_updates)),
         ("format", escape(examination.format)),
         ("numbers count", escape(f"{examination.unit}s")),
         ("rules", escape(", ".join(examination.packs))),

@@ -89,15 +89,18 @@ def _facts(examination: Examination) -> Iterator[Text]:
     )
     partial = ", PARTIAL: part of the log could not be read" if examination.partial else ""
     resumed = f", {examination.attempts} attempts" if examination.attempts > 1 else ""
-    updates = "update" if examination.updates == 1 else "updates"
+    reports = "report" if examination.updates == 1 else "reports"
     yield Text(
-        f"{examination.updates} {updates}{last}{resumed}, {examination.format}, "
+        f"{examination.updates} {reports}{last}{resumed}, {examination.format}, "
         f"rules: {', '.join(examination.packs)}{partial}"
     )
     if examination.halt_update is not None:
+        unit = "row" if examination.unit == "row" else "update"
+        rest = (
+            f"; the log goes on to {examination.last_update}" if examination.saved_updates else ""
+        )
         yield Text(
-            f'on_critical="halt" would have stopped it at update {examination.halt_update}, '
-            f"{examination.saved_updates} updates before the end"
+            f'on_critical="halt" would have stopped it at {unit} {examination.halt_update}{rest}'
         )
     if examination.failure:
         yield Text(f"the trainer said: {examination.failure[:200]}", style="magenta")

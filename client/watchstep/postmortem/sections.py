@@ -16,7 +16,7 @@ _MOST_ALERTS = 30
 _MOST_CAUSES = 3
 _MOST_LINES = 20
 _SEVERITIES = ("critical", "warning", "info")
-FLEET_HEADS = ("verdict", "run", "updates", "first bad", "last good", "would halt at", "why")
+FLEET_HEADS = ("verdict", "run", "reports", "first bad", "last good", "would halt at", "why")
 
 
 class Cell(NamedTuple):
@@ -155,7 +155,7 @@ def _alerts(examination: Examination) -> Section:
         for alert in alerts[:_MOST_ALERTS]
     ]
     more = len(alerts) - len(rows)
-    note = "lead: updates before the damage (minus: after it)"
+    note = "lead: reports before the damage (minus: after it)"
     heads = ("rule", "severity", "first", "last", "lead", "why")
     return Section("Alerts", rows, heads, f"and {more} more; {note}" if more else note)
 

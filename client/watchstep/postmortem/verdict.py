@@ -135,7 +135,7 @@ def _lost_because(summary: LogSummary, unit: str) -> str:
     halting = _ended_of_it(summary)
     if halting is not None:
         return (
-            f"{halting.rule} asked for a halt, and the log ends within {_ENDS_WITHIN} updates of it"
+            f"{halting.rule} asked for a halt, and the log ends within {_ENDS_WITHIN} reports of it"
         )
     critical = any(episode.rule not in DEATHS for episode in summary.critical)
     if summary.said_lost is None or summary.finished or critical or summary.failure is not None:

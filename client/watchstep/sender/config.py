@@ -55,6 +55,8 @@ class OutboundConfig:
         link: Whether the run's link is said there, too.
         source: As whom the updates come; another than the training joins an attempt of its.
         session: Of the training whose attempt it joins; None for a session of its own.
+        goes_on: Whether it goes on where another session of this process has ended: that one is no
+            rival.
         trust_env: Whether proxies named in the environment are used.
     """
 
@@ -78,3 +80,4 @@ class OutboundConfig:
     trust_env: bool = False
     terminal: bool = False
     link: bool = True
+    goes_on: bool = False

@@ -164,7 +164,12 @@ class Outbound:
         self._loop.wake(urgent=True, everything=True)
         return self._await(target, time.monotonic() + timeout_s)
 
-    def close(self, timeout_s: float | None = None) -> None:
+    @property
+    def unsent(self) -> int:
+        """Updates that the service has not acknowledged, of those that are to be sent."""
+        return 0 if self._loop is None else self._source.newest - self._source.acked
+
+    def close(self, timeout_s: float | None = None, *, patient: bool = False) -> None:
         """Send what can be sent in the time, and let go of everything. May be called twice.
 
         What is not acknowledged stays in the spool.
@@ -172,13 +177,16 @@ class Outbound:
         Args:
             timeout_s: None for the configured exit budget. A service that fails while we
                 wait ends the wait.
+            patient: Whether a failure ends the wait only where the service counts as down, or
+                has never answered.
         """
         if self._silent:
             return
         self._silent = True
         _living.discard(self)
         try:
-            self._drain(self._config.exit_s if timeout_s is None else timeout_s)
+            exit_s = self._config.exit_s if timeout_s is None else timeout_s
+            self._drain(exit_s, patient=patient)
         except Exception:
             self._internal_errors += 1
         with self._put_lock:
@@ -255,13 +263,15 @@ class Outbound:
                 loop.changed.wait(left)
         return True
 
-    def _drain(self, timeout_s: float) -> None:
+    def _drain(self, timeout_s: float, *, patient: bool) -> None:
         loop = self._loop
         if loop is None or not loop.alive:
             return
         if timeout_s > 0 and self._source.acked < self._source.newest:
             loop.wake(urgent=True, everything=True)
-            self._await(self._source.newest, time.monotonic() + timeout_s, ends_on_failure=True)
+            may_answer = patient and loop.last_ack > 0 and not loop.pacer.is_open
+            deadline = time.monotonic() + timeout_s
+            self._await(self._source.newest, deadline, ends_on_failure=not may_answer)
         loop.stop()
 
     def _let_go(self) -> None:
@@ -355,6 +365,7 @@ class Outbound:
             on_commands=self._obey,
             on_rules=self._on_rules,
         )
+        self._sender.follows_dead = config.goes_on
         return SenderLoop(config, transport, self._sender, self._source, self._complain)
 
     def _silence_in_child(self) -> None:

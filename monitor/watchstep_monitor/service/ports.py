@@ -86,12 +86,15 @@ class Notice:
         at: When the edge happened, UTC.
         status: The run's: "running", "halted", "failed", "stalled" and so on; "" when unknown.
         first_step, last_step: The trainer's own step, of the first bad update and of the newest.
+        first_update: Number of the first bad update.
         heard_at: When the trainer was last heard, UTC.
         host, user: Where the trainer runs; "" when it did not say.
         error, traceback: Of a trainer that died.
         oom: Whose memory ran out, "device" or "host"; "" where that was not the cause.
+        ended_by: What ended a command that failed: "exception", "kill" (SIGKILL), "signal", "exit"
+            (a code alone), "hang" or "start" (it could not be started); "" when unknown.
         hung: What the trainer's own watch says of a loop that stands still: `since_s`,
-            `innermost`, `moving`, `phase`.
+            `innermost`, `moving`, `phase`; where it was seen from outside, what: `seen`.
     """
 
     id: str
@@ -112,12 +115,14 @@ class Notice:
     status: str = ""
     first_step: int | None = None
     last_step: int | None = None
+    first_update: int | None = None
     heard_at: datetime | None = None
     host: str = ""
     user: str = ""
     error: str = ""
     traceback: str = ""
     oom: str = ""
+    ended_by: str = ""
     hung: Mapping[str, object] | None = None
 
     @property

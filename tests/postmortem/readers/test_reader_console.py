@@ -66,6 +66,25 @@ def test_a_printed_row_is_read(
     }
 
 
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("Test set: Average loss: 1.2, Accuracy: 417/600 (69.5%)", 69.5),
+        ("eval accuracy = 417 / 600 [69 %], loss = 1.2", 69.0),
+        ("val_accuracy: 69.5%, val_loss: 1.2", 69.5),
+    ],
+)
+def test_a_count_with_its_percentage_is_read_as_that_share(
+    line: str, share: float, tmp_path: Path
+) -> None:
+    _, updates = console(tmp_path, f"step 1: loss 2.0\n{line}\nstep 2: loss 1.9\n")
+
+    shares = [
+        value for update in updates for name, value in update.readings.items() if "acc" in name
+    ]
+    assert shares == [share]
+
+
 def test_progress_bars_and_colours_do_not_hide_a_row(tmp_path: Path) -> None:
     text = "  1%|\r  2%|\r\x1b[32mstep=1 loss=0.5\x1b[0m\r  3%|\nstep=2 loss=0.4\r\n"
 

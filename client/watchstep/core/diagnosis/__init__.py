@@ -20,6 +20,7 @@ from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
 from watchstep.core.diagnosis.steps import step_signs
 from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
+from watchstep.core.error_texts import failure_title
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
 
@@ -94,7 +95,8 @@ def diagnose(
     ]
     causes.sort(key=lambda cause: -cause.confidence)
     if not causes or causes[0].confidence < nothing:
-        causes.insert(0, _not_enough(seen, len(history)))
+        looked_at = sum(bool(update.readings) for update in history)
+        causes.insert(0, _not_enough(seen, looked_at))
     return tuple(causes)
 
 
@@ -103,7 +105,7 @@ def signs(
 ) -> Mapping[str, str]:
     """Every sign that is seen, with the sentence that says where; "" where it needs none."""
     columns = Columns(rules, history, alerts)
-    seen = advantage_signs(columns) | return_signs(columns)
+    seen = advantage_signs(columns.until_lost) | return_signs(columns.until_lost)
     seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= step_signs(columns, seen)
     return seen | rate_or_data(columns, seen)
@@ -140,7 +142,7 @@ def _cause(entry: Entry, seen: Mapping[str, str], confidence: float) -> Cause:
     title = f"{entry.title}: {words}" if words else entry.title
     if entry.name == "silent-death" and "failed" in seen:
         # Its last words say more than that the readings say nothing.
-        title = seen["failed"][:1].upper() + seen["failed"][1:]
+        title = failure_title(seen["failed"]) or seen["failed"][:1].upper() + seen["failed"][1:]
     return Cause(
         name=entry.name,
         title=title,
@@ -179,7 +181,7 @@ def _not_of_training(alerts: Sequence[Transition]) -> Cause:
     )
 
 
-def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
+def _not_enough(seen: Mapping[str, str], reports: int) -> Cause:
     quiet = [
         seen[sign]
         for sign in ("rate_or_data", "all_finite", "within_bound", "kl_low")
@@ -189,7 +191,7 @@ def _not_enough(seen: Mapping[str, str], updates: int) -> Cause:
         name=NOT_ENOUGH,
         title="Nothing stands out enough to name a cause",
         confidence=0.0,
-        evidence=(f"{updates} updates were looked at", *quiet),
+        evidence=(f"{reports} reports were looked at", *quiet),
         against=(),
         page=f"causes/{NOT_ENOUGH}",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
+from watchstep.core.error_texts import failure_rank
 from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Transition, Update
@@ -63,6 +64,8 @@ class Columns:
         attempt: The one looked at: that of the newest alert in the history, else the last.
         rows: Updates that carried readings.
         events: Events of the attempt in order.
+        last_words: What the trainer said when it failed; of several texts in a row that which tells
+            most. None where it did not fail, or finished after all.
         fired: Names of rules that fired in the attempt.
         reported: For every canonical name the one that was reported, where they differ.
     """
@@ -78,6 +81,7 @@ class Columns:
         mine = [update for update in history if update.attempt == attempt]
         self.rows = [update for update in mine if update.readings]
         self.events = [update.event for update in mine if update.event is not None]
+        self.last_words = _last_words(mine)
         self.fired = {alert.rule for alert in alerts if alert.attempt == attempt}
         self.reported: dict[str, str] = {}
         self._columns = _lay(rules, self.rows, self.reported)
@@ -96,6 +100,22 @@ class Columns:
             if update.attempt < self.attempt and update.readings
         ]
         return Columns(self._rules, self._history, (), max(earlier)) if earlier else None
+
+    def until(self, row: int) -> Columns:
+        """The rows before that one alone."""
+        last = self.rows[row].seq if row < len(self) else math.inf
+        kept = [
+            update for update in self._history if update.attempt < self.attempt or update.seq < last
+        ]
+        return Columns(self._rules, kept, (), self.attempt)
+
+    @cached_property
+    def until_lost(self) -> Columns:
+        """The rows until a core reading was lost for good: what comes after it is an effect."""
+        lost = self.nonfinite()
+        if lost is None or any(row > lost[0] for row, _ in self.finite(lost[1])):
+            return self
+        return self.until(lost[0] + 1)
 
     @property
     def is_whole(self) -> bool:
@@ -211,12 +231,12 @@ class Columns:
             name for name in self.names if is_core(self._rules.canonical(name), self.role(name))
         ]
 
-    def first_record(self, metric: str) -> tuple[int, float, float] | None:
-        """Row, value and largest magnitude before of the first tenfold record."""
+    def first_record(self, metric: str, above: float = 0.0) -> tuple[int, float, float] | None:
+        """Row, value and largest magnitude before of the first tenfold record above a size."""
         largest = 0.0
         for seen, (row, value) in enumerate(self.finite(metric)):
             size = abs(value)
-            if seen >= BASELINE_ROWS and 0.0 < largest * RECORD < size:
+            if seen >= BASELINE_ROWS and size > above and 0.0 < largest * RECORD < size:
                 return row, value, largest
             largest = max(largest, size)
         return None
@@ -246,6 +266,20 @@ def _attempt(history: Sequence[Update], alerts: Sequence[Transition]) -> int:
     if alerted:
         return max(alerted)
     return history[-1].attempt if history else 1
+
+
+def _last_words(updates: Sequence[Update]) -> str | None:
+    texts: list[str] = []
+    goes_on = False
+    for update in updates:
+        goes_on = goes_on or bool(update.readings)
+        event = update.event or {}
+        if event.get("kind") == "finished":
+            texts = []
+        elif event.get("kind") == "failed":
+            texts = [*([] if goes_on else texts), str(event.get("error", ""))]
+            goes_on = False
+    return min(texts, key=failure_rank, default=None)
 
 
 def _lay(

@@ -48,6 +48,13 @@ class Leap:
         return min(self.after, 1e300) / max(self.before, 1e-300)
 
     @property
+    def in_words(self) -> str:
+        """How far it went, and in how many reports: its first one may lie anywhere between."""
+        reports = min(self.reports, AFTER)
+        within = "in one report" if reports == 1 else f"within {reports} reports"
+        return f"rose {self.factor:.3g}-fold {within}, to {self.after:.4g},"
+
+    @property
     def is_over(self) -> bool:
         """Whether the newest level is nearer to that before than to that after."""
         return self.reports >= 2 * AFTER and self.late < 0.5 * (self.before + self.after)

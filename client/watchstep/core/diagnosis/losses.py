@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 
@@ -40,6 +41,10 @@ WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
 
+STUCK = frozenset({"loss_stuck", "eval_stuck"})
+"""Signs that a loss or an evaluation repeats itself to the last digit."""
+
+
 def loss_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
     name = main_loss(columns)
@@ -56,7 +61,11 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _start(columns, name) | _spikes(columns, name)
     if jump is not None:
         signs |= _leap(columns, name, jump) | _beside(columns, jump)
-    return signs | _below_zero(columns, name) | _climbs(columns, name) | _still(columns, name)
+    signs |= _below_zero(columns, name) | _climbs(columns, name) | _still(columns, name)
+    if jump is None or jump.is_over:
+        return signs
+    # Where it has leapt to it may stand: that is what became of it, and not why it leapt.
+    return {sign: text for sign, text in signs.items() if sign not in STUCK}
 
 
 def _below_zero(columns: Columns, name: str) -> Signs:
@@ -91,7 +100,7 @@ def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
     text = f"{name} rose from {jump.before:.4g} to {jump.first:.4g} at {where}"
     signs: Signs = {"loss_leapt": text}
     if jump.factor >= HUGE:
-        signs["loss_leapt_far"] = f"{name} rose {jump.factor:.3g}-fold at {where}"
+        signs["loss_leapt_far"] = f"{name} {jump.in_words} from {where} on"
     if columns.is_whole:
         signs |= _against_start(columns, name, jump, text)
     if jump.is_over:
@@ -100,7 +109,8 @@ def _leap(columns: Columns, name: str, jump: Leap) -> Signs:
         # What goes on by twice the leap has climbed; a fault of the data is all there at once.
         if jump.late > min(3.0 * jump.after, 3.0 * jump.after - 2.0 * jump.before):
             signs["leap_grows_on"] = f"{name} went on to {jump.late:.4g}"
-        else:
+        elif not repeats(columns.finite(name), 5):
+            # Data differ from batch to batch; what repeats to the last digit has no use for them.
             signs["leap_stays"] = f"{name} is at {jump.late:.4g} {jump.reports} reports later"
     # What runs away gets there over several reports.
     if jump.first > ABSURD * max(jump.highest_before, 1e-12):
@@ -127,7 +137,7 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     elif jump.after > 1.5 * max(jump.start, jump.before):
         signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
     far = 10.0 if columns.family == "supervised" else 1000.0
-    if jump.after > far * max(jump.start, jump.before):
+    if jump.after > far * max(jump.start, jump.before) and not repeats(columns.finite(name), 5):
         signs["loss_far_beyond_start"] = (
             f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
         )
@@ -143,15 +153,18 @@ def _beside(columns: Columns, jump: Leap) -> Signs:
     signs: Signs = {}
     for name in columns.of_role("eval_loss"):
         points = columns.finite(name)
-        before = [abs(value) for row, value in points if row < jump.row]
-        after = [abs(value) for row, value in points if row >= jump.row]
+        before = [(row, abs(value)) for row, value in points if row < jump.row]
+        after = [(row, abs(value)) for row, value in points if row >= jump.row]
         if not before or not after:
             continue
-        level = median(before[-3:])
-        text = f"{name} was {level:.4g} before it and {after[0]:.4g} right after it"
-        if after[0] < 1.15 * level <= 1.3 * before[0]:
+        (last, level), (first, now) = before[-1], after[0]
+        text = (
+            f"{name} was {level:.4g} at {columns.where(last)}, before it, and {now:.4g} at"
+            f" {columns.where(first)}, the next time"
+        )
+        if now < 1.15 * level <= 1.3 * before[0][1]:
             signs["eval_unmoved"] = text
-        elif after[0] > 1.5 * level:
+        elif now > 1.5 * level:
             signs["eval_leapt"] = text
         break
     for name in columns.of_role("grad_norm"):
@@ -168,7 +181,6 @@ TELLS_RATE_FROM_DATA = frozenset(
     {
         "eval_unmoved",
         "loss_partly_back",
-        "loss_at_chance",
         "loss_relearnt",
         "loss_multiplies",
         "loss_climbs_beyond",
@@ -202,7 +214,7 @@ def rate_or_data(columns: Columns, seen: Signs) -> Signs:
     grew = seen.keys() & {"gradient_leapt", "gradient_rose"} or any(
         climb(columns.finite(name)) for name in columns.of_role("grad_norm")
     )
-    if not grew and seen.keys() & {"rate_ordinary", "rate_unlogged"}:
+    if not grew and "rate_ordinary" in seen:
         return {}
     text = "the loss rose, and nothing logged tells steps that are too large from wrong data"
     return {"rate_or_data": text}
@@ -267,11 +279,16 @@ def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
 
 def _worse_than_chance(columns: Columns) -> Signs:
     """Whether an accuracy fell to nothing, far below what an untrained model guesses."""
+    loss = [value for _, value in columns.finite(main_loss(columns))]
     for name in columns.of_role("share", "eval_score"):
         values = [value for _, value in columns.finite(name)]
         if not _IS_ACCURACY.search(name) or not columns.is_whole or len(values) < 15:
             continue
+        if max(values) > 1.0:
+            values = [value / 100.0 for value in values]
         guessed, newest = median(values[:3]), values[-10:]
+        if loss and math.exp(-abs(median(loss[:3]))) < guessed / 5.0:
+            continue  # By its cross-entropy it began far above its guess, and had learnt already.
         if guessed >= LEAST_GUESSED and max(newest) < guessed / 5.0:
             return {
                 "worse_than_chance": (
@@ -285,7 +302,8 @@ def _worse_than_chance(columns: Columns) -> Signs:
 def _start(columns: Columns, name: str) -> Signs:
     """Whether the loss went up before it ever went down."""
     points = columns.finite(name)[:20]
-    if len(points) < 4 or not columns.is_whole:
+    # An attempt that resumed a known one is known from its start as well.
+    if len(points) < 4 or not (columns.is_whole or columns.before is not None):
         return {}
     first = median([abs(value) for _, value in points[:2]])
     low = min(abs(value) for _, value in points)

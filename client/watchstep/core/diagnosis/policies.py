@@ -6,8 +6,8 @@ import math
 
 from watchstep.core.diagnosis.batches import NORM, Signs
 from watchstep.core.diagnosis.columns import Columns, median
-from watchstep.core.diagnosis.levels import climb, leap, repeats
-from watchstep.core.diagnosis.losses import LOSS, VALUE_LOSS
+from watchstep.core.diagnosis.levels import climb, leap, repeats, stood_still
+from watchstep.core.diagnosis.losses import HUGE, LOSS, VALUE_LOSS
 
 POLICY_LOSS = "train/policy_loss"
 CLIP_RANGE = "train/clip_range"
@@ -15,11 +15,19 @@ KL = "train/approx_kl"
 CLIP = "train/clip_fraction"
 ENTROPY = "train/entropy_loss"
 DEVIATION = "train/std"
+RANDOM = frozenset({"entropy_ran_away", "action_spread_grew"})
+"""Signs that actions became random."""
 
 
 def policy_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
-    return _policy(columns) | _kl(columns) | _entropy(columns) | _coefficients(columns)
+    signs = _policy(columns) | _kl(columns) | _entropy(columns) | _coefficients(columns)
+    hit = leap(columns.finite(VALUE_LOSS), HUGE)
+    if hit is None:
+        return signs
+    # What became random only once the critic was hit has not become so of its own coefficient.
+    before = _entropy(columns.until(hit.row + 1))
+    return {sign: text for sign, text in signs.items() if sign not in RANDOM or sign in before}
 
 
 def _policy(columns: Columns) -> Signs:
@@ -32,7 +40,7 @@ def _policy(columns: Columns) -> Signs:
     stopped = repeats(columns.finite(CLIP), 8)
     if stopped and shares[-1] == 0.0 and any(shares) and median(shares[:-stopped]) > 0.0:
         signs["clipping_stopped"] = (
-            f"{columns.name(CLIP)} is exactly 0 in the last {stopped} updates, and was"
+            f"{columns.name(CLIP)} is exactly 0 in the last {stopped} reports, and was"
             f" {median(shares[:-stopped]):.2g}"
         )
     signs |= _policy_loss_gone(columns, shares)
@@ -52,15 +60,19 @@ def _policy(columns: Columns) -> Signs:
     value_jump = leap(columns.finite(VALUE_LOSS), 5.0)
     for name in columns.of_role("signed_loss"):
         jump = leap(columns.finite(name), 5.0)
-        # A sum of losses leaps with that of the critic.
-        is_critics = value_jump is not None and columns.name(LOSS) == name
-        if jump is not None and columns.family != "supervised" and not is_critics:
+        # A sum of losses leaps with that of the critic, or with the penalty for the KL.
+        is_sum = columns.name(LOSS) == name and (value_jump is not None or _kl_leapt(columns))
+        if jump is not None and columns.family != "supervised" and not is_sum:
             signs["policy_loss_leapt"] = (
                 f"the size of {name} rose from {jump.before:.3g} to {jump.first:.3g} at"
                 f" {columns.where(jump.row)}"
             )
             break
     return signs | _value_share(columns)
+
+
+def _kl_leapt(columns: Columns) -> bool:
+    return any(leap(columns.finite(name), 5.0) for name in columns.of_role("kl"))
 
 
 def _policy_loss_gone(columns: Columns, shares: list[float]) -> Signs:
@@ -72,7 +84,7 @@ def _policy_loss_gone(columns: Columns, shares: list[float]) -> Signs:
         still += 1
     if still < 10 or any(shares[-10:]) or columns.family != "on_policy":
         return {}
-    text = f"|{columns.name(POLICY_LOSS)}| is below 1e-6 in the last {still} updates"
+    text = f"|{columns.name(POLICY_LOSS)}| is below 1e-6 in the last {still} reports"
     return {"policy_loss_gone": f"{text} and nothing is clipped"}
 
 
@@ -105,10 +117,10 @@ def _kl(columns: Columns) -> Signs:
         row, value = max(high, key=lambda pair: pair[1])
         signs["kl_high"] = (
             f"{name} = {value:.3g} at {columns.where(row)}, above 0.3 in {len(high)} of"
-            f" {len(kls)} updates"
+            f" {len(kls)} reports"
         )
         if len(high) >= 0.2 * len(kls):
-            signs["kl_often_high"] = f"{name} was above 0.3 in {len(high)} of {len(kls)} updates"
+            signs["kl_often_high"] = f"{name} was above 0.3 in {len(high)} of {len(kls)} reports"
         if high[0][0] < 5:
             signs["kl_high_from_start"] = (
                 f"{name} = {high[0][1]:.3g} at {columns.where(high[0][0])}"
@@ -124,16 +136,24 @@ def _kl(columns: Columns) -> Signs:
         signs["kl_leapt"] = (
             f"{name} rose from {jump.before:.3g} to {jump.first:.3g} at {columns.where(jump.row)}"
         )
-    for other in columns.of_role("kl"):
-        points = columns.finite(other)
-        rise = climb(points, 5.0)
-        if rise is not None and rise.high > 0.5 and other != name:
-            signs["reference_kl_ran_away"] = (
-                f"{other} climbed from {rise.low:.3g} to {rise.high:.3g}: the policy leaves its"
-                " reference"
-            )
-            break
-    return signs
+    return signs | _reference_kl(columns)
+
+
+def _reference_kl(columns: Columns) -> Signs:
+    """Whether the policy leaves the model that it is held to, little by little or at once."""
+    for name in columns.of_role("kl"):
+        points = columns.finite(name)
+        if name == columns.name(KL):
+            continue
+        rise, jump = climb(points, 5.0), leap(points, 5.0)
+        if rise is not None and rise.high > 0.5:
+            course = f"climbed from {rise.low:.3g} to {rise.high:.3g}"
+        elif jump is not None and jump.late > 0.5 and not jump.is_over:
+            course = f"went from {jump.before:.3g} to {jump.late:.3g}"
+        else:
+            continue
+        return {"reference_kl_ran_away": f"{name} {course}: the policy leaves its reference"}
+    return {}
 
 
 def _impossible_loss(columns: Columns) -> Signs:
@@ -203,9 +223,12 @@ def _certainty(name: str, values: list[float], text: str) -> Signs:
         if median(values[: max(5, len(values) // 4)][-3:]) < 0.1 * first:
             signs["entropy_gone_early"] = f"{name}: and that in the first quarter of the log"
     elif last > 0.5 * first:
-        signs["entropy_left"] = f"entropy is still {last:.2g} nats of {first:.2g}"
-        if last > 0.97 * first and len(values) >= 20:
-            signs["entropy_at_top"] = f"{name}: entropy has stayed at {last:.3g} nats, as at first"
+        signs["entropy_left"] = text
+        if stood_still(list(enumerate(values)), 0.03) and abs(last - first) <= 0.03 * first:
+            signs["entropy_at_top"] = (
+                f"{name}: entropy has stayed where it was, {first:.3g} nats at first and"
+                f" {last:.3g} now"
+            )
     elif last <= 0.2 * first:
         signs["entropy_low"] = text
     return signs

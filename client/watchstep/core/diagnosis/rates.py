@@ -80,12 +80,13 @@ def _rate(columns: Columns) -> Signs:
 
 
 def _grew(columns: Columns, name: str, points: Points) -> Signs:
-    """Whether the rate rose for more than half of the log, beyond what is common."""
-    row, largest = max(points, key=lambda point: (point[1], point[0]))
-    began = next((value for _, value in points if value > 0.0), largest)
-    if largest > max(10.0 * began, ORDINARY[columns.family]) and row > len(columns) // 2 >= 10:
-        return {"rate_grew": f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"}
-    return {}
+    """Whether the newest rates are the largest, beyond what is common: a warm-up ends and stays."""
+    rates = [value for _, value in points]
+    largest, began = max(rates), next((rate for rate in rates if rate > 0.0), 0.0)
+    is_common = largest <= max(10.0 * began, ORDINARY[columns.family])
+    if is_common or len(rates) < 20 or max(rates[:-5]) == largest:
+        return {}
+    return {"rate_grew": f"{name} grew from {began:.3g} to {largest:.3g} and no warm-up ended"}
 
 
 def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
@@ -94,10 +95,18 @@ def _leapt(points: Points) -> tuple[float, tuple[int, float]] | None:
     for at, (row, value) in enumerate(points):
         if at >= 3 and largest > 0.0 and value > LEAP * largest:
             rising = points[at - 1][1] > points[at - 2][1]
-            if not rising or value > 4.0 * LEAP * largest:
+            if (not rising or value > 4.0 * LEAP * largest) and not _is_stair(points, at):
                 return largest, (row, value)
         largest = max(largest, value)
     return None
+
+
+def _is_stair(points: Points, at: int) -> bool:
+    """Whether a rise is the first of several alike, as of a warm-up that steps once an epoch."""
+    levels = [points[at - 1][1], points[at][1]]
+    levels += [now for (_, before), (_, now) in pairwise(points[at:]) if now != before]
+    rises = [later - earlier for earlier, later in pairwise(levels[:3])]
+    return len(rises) == 2 and 0.5 * rises[0] <= rises[1] <= 2.0 * rises[0]
 
 
 def _began_anew(points: Points) -> tuple[float, tuple[int, float]] | None:
@@ -151,7 +160,8 @@ def _resume(columns: Columns) -> Signs:
         old, new = _sizes(before, name), _sizes(columns, name)
         if len(old) < 3 or len(new) < 2:
             continue
-        level, start, now = median(old[-5:]), median(old[:3]), median(new[:2])
+        # What was lost is missing from the first report on; a later one may be this attempt's own.
+        level, start, now = median(old[-5:]), median(old[:3]), min(new[:2])
         if now > 1.25 * level and now - level > 0.3 * abs(start - level):
             signs["loss_lost_at_resume"] = (
                 f"{name} was {level:.4g} when attempt {before.attempt} ended and {now:.4g} when"

@@ -56,17 +56,17 @@ def _reward(columns: Columns) -> Signs:
     tail = max(recent) - min(recent)
     if not any(recent[-ZERO:]):
         before = max(map(abs, values))
-        signs["reward_zero"] = f"{name} was exactly 0 in the last {ZERO} updates and more"
+        signs["reward_zero"] = f"{name} was exactly 0 in the last {ZERO} reports and more"
         if before > 0.0:
             signs["reward_turned_zero"] = f"{name} had been as large as {before:.4g}"
         if not any(recent):
-            signs["reward_zero_long"] = f"{name} was exactly 0 in the last {STILL} updates"
+            signs["reward_zero_long"] = f"{name} was exactly 0 in the last {STILL} reports"
     elif tail <= 1e-6 * abs(recent[-1]):
-        signs["reward_still"] = f"{name} stood at {recent[-1]:.6g} for the last {STILL} updates"
+        signs["reward_still"] = f"{name} stood at {recent[-1]:.6g} for the last {STILL} reports"
     else:
         signs["reward_varies"] = (
             f"{name} varied between {min(recent):.4g} and {max(recent):.4g} in the last"
-            f" {STILL} updates"
+            f" {STILL} reports"
         )
     return signs | _course(name, values) | _slide(name, values)
 
@@ -101,7 +101,7 @@ def _slide(name: str, values: list[float]) -> Signs:
         return {}
     return {
         "reward_slides_to_zero": (
-            f"the magnitude of {name} shrank from {recent[0]:.4g} to {recent[-1]:.4g} in 7 updates"
+            f"the magnitude of {name} shrank from {recent[0]:.4g} to {recent[-1]:.4g} in 7 reports"
         )
     }
 
@@ -111,8 +111,8 @@ def _jump(columns: Columns) -> Signs:
     signs: Signs = {}
     critic = main_loss(columns)
     spread = _widest_jump(columns, SPREAD)
-    loss = columns.first_record(critic)
-    if columns.family != "supervised" and loss is not None and loss[1] > 100.0:
+    loss = columns.first_record(critic, above=100.0)
+    if columns.family != "supervised" and loss is not None:
         signs["value_loss_jump"] = (
             f"{critic} = {loss[1]:.4g} at {columns.where(loss[0])}, after at most {loss[2]:.4g}"
         )
@@ -133,19 +133,21 @@ def _jump(columns: Columns) -> Signs:
         and rewards.before > 0.0
     ):
         signs["reward_leapt"] = (
-            f"the magnitude of {reward} rose {rewards.factor:.3g}-fold at"
-            f" {columns.where(rewards.row)}, to {rewards.after:.4g}"
+            f"the magnitude of {reward} {rewards.in_words} from {columns.where(rewards.row)} on"
         )
     return signs
 
 
 def _same_size(points: Points) -> bool:
-    """Whether rewards are as large now as they were at the start, within a factor of 2."""
-    sizes = [abs(value) for _, value in points]
-    if len(sizes) < 6:
+    """Whether rewards are as large now as they were at the start, within a factor of 2.
+
+    The newest one may be the first of a fall, and a reward that lost its sign is another one.
+    """
+    values = [value for _, value in points]
+    if len(values) < 6:
         return False
-    first, last = median(sizes[:5]), median(sizes[-5:])
-    return 0.5 * first <= last <= 2.0 * first
+    first, last = median(values[:5]), median(values[-5:])
+    return first != 0.0 and all(0.5 <= size / first <= 2.0 for size in (last, values[-1]))
 
 
 def _widest_jump(columns: Columns, metric: str) -> tuple[int, float, float] | None:
@@ -171,7 +173,7 @@ def _after_jump(columns: Columns, critic: str, row: int, ratio: float) -> Signs:
     if len(later) >= 3 and median(later[:5]) < 3.0 * before:
         signs["jump_was_brief"] = f"{SPREAD} was back below 3 times its old size soon after"
     elif len(later) >= 3:
-        signs["jump_stays"] = f"{SPREAD} stayed larger for {len(later)} updates"
+        signs["jump_stays"] = f"{SPREAD} stayed larger for {len(later)} reports"
     pair = columns.before_and_at(critic, row)
     if pair is not None and pair[0] > 0.0 and ratio / 10.0 * ratio < pair[1] / pair[0]:
         signs["loss_jumped_along"] = (
@@ -199,11 +201,11 @@ def _critic(columns: Columns) -> Signs:
     idle = zero or (len(explained) >= 15 and nothing >= 0.8 * len(explained))
     dull = sum(abs(value) < 0.01 for value in explained)
     if not idle and len(explained) == 20 and dull >= 18:
-        signs["critic_dull"] = f"|{name}| < 0.01 in {dull} of the last 20 updates"
+        signs["critic_dull"] = f"|{name}| < 0.01 in {dull} of the last 20 reports"
     # Constant returns leave nothing to explain either, but then the loss is next to nothing.
     if idle and losses and losses[-1] > (0.03 if zero else 0.3) * max(losses):
         signs["critic_blind"] = (
-            f"{name} was 0 in {nothing} of the last {len(explained)} updates, and"
+            f"{name} was 0 in {nothing} of the last {len(explained)} reports, and"
             f" {loss} = {losses[-1]:.3g} is no small one"
         )
     if len(losses) >= 8 and max(losses[-8:]) < 1e-3 * max(losses) and max(losses[-8:]) < 1e-2:

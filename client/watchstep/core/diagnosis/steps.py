@@ -11,7 +11,7 @@ from watchstep.core.diagnosis.columns import SPIKING, Columns, median
 from watchstep.core.diagnosis.levels import leap
 from watchstep.core.diagnosis.losses import LOSS
 from watchstep.core.diagnosis.policies import CLIP, KL, policy_signs
-from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED
+from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED, failure_title
 
 SCALE = "train/loss_scale"
 GRADIENTS = ("train/grad_norm", "train/grad_norm_max")
@@ -30,7 +30,8 @@ ASTRONOMIC = 1e6
 SUDDEN = 5
 """Reports before a NaN in which nothing may have climbed for it to have come out of nothing."""
 LEAPT, LEAPT_WITHIN = 10.0, 2
-"""Times all reports before, in one of the last few before the numbers were lost: an explosion."""
+"""Times all reports before the last few, in one of these, before the numbers were lost: an
+explosion."""
 LEAST_CALM = 3
 """Reports before a NaN that show a level at all."""
 UNREST = frozenset(
@@ -40,6 +41,7 @@ UNREST = frozenset(
         "kl_leapt",
         "loss_leapt",
         "loss_climbs",
+        "loss_rose_from_start",
         "loss_zero",
         "rate_leapt",
         "rate_zero",
@@ -56,7 +58,7 @@ _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 def step_signs(columns: Columns, seen: Signs) -> Signs:
     """All signs of this file; `seen` are those of losses, rates and returns."""
-    signs = policy_signs(columns)
+    signs = policy_signs(columns.until_lost)
     signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
     signs |= _hidden(columns)
     ending = _ending(columns, seen | signs)
@@ -102,7 +104,7 @@ def _frozen(columns: Columns, since: int) -> Signs:
         return {}
     return {
         "frozen": (
-            f"{columns.name(KL)} was below 1e-6 and nothing was clipped in the last {still} updates"
+            f"{columns.name(KL)} was below 1e-6 and nothing was clipped in the last {still} reports"
         )
     }
 
@@ -126,7 +128,7 @@ def _numbers(columns: Columns) -> Signs:
     first = columns.nonfinite()
     if first is None:
         if len(columns) >= 3:
-            signs["all_finite"] = f"every core reading of {len(columns)} updates is finite"
+            signs["all_finite"] = f"every core reading of {len(columns)} reports is finite"
         return signs
     row, metric, value = first
     signs["nonfinite"] = f"{metric} = {value} at {columns.where(row)}"
@@ -181,14 +183,15 @@ def _leapt_before_lost(columns: Columns, seen: Signs) -> Signs:
         return {}
     for metric in (*columns.core, *GRADIENTS, *columns.of_role("grad_norm")):
         points = [(row, abs(value)) for row, value in columns.finite(metric) if row < lost]
-        for last in range(1, min(LEAPT_WITHIN, len(points) - 1) + 1):
-            highest = max(size for _, size in points[:-last])
-            row, size = points[-last]
+        calm = points[:-LEAPT_WITHIN] or points[:1]
+        highest = max((size for _, size in calm), default=0.0)
+        for row, size in points[-LEAPT_WITHIN:]:
             if 0.0 < LEAPT * highest < size:
                 return {
                     "leapt_before_lost": (
-                        f"{columns.name(metric)} had leapt from at most {highest:.4g} to"
-                        f" {size:.4g} at {columns.where(row)}, right before the numbers were lost"
+                        f"{columns.name(metric)} had leapt within {LEAPT_WITHIN} reports from at"
+                        f" most {highest:.4g} to {size:.4g} at {columns.where(row)}, right before"
+                        " the numbers were lost"
                     )
                 }
     return {}
@@ -243,7 +246,7 @@ def _gradients(columns: Columns) -> Signs:
     if not bad:
         return signs
     finite_losses = core is None and bool(columns.core)
-    text = f"the gradient was not finite in {len(bad)} of {len(columns)} updates"
+    text = f"the gradient was not finite in {len(bad)} of {len(columns)} reports"
     signs["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
     if finite_losses and max(bad) < len(columns) - 1:
         signs["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
@@ -251,7 +254,7 @@ def _gradients(columns: Columns) -> Signs:
         signs["gradient_only"] = "the losses were finite all the same"
     tail = range(len(columns) - 5, len(columns))
     if core is None and len(columns) >= 10 and bad.issuperset(tail):
-        signs["every_step_overflows"] = "and so it is at every one of the newest updates"
+        signs["every_step_overflows"] = "and so it is at every one of the newest reports"
     return signs
 
 
@@ -310,26 +313,29 @@ def _hidden(columns: Columns) -> Signs:
 def _ending(columns: Columns, seen: Signs) -> Signs:
     signs: Signs = {}
     for event in columns.events:
-        text = str(event.get("error") or event.get("text") or event.get("reason") or "")
-        if event.get("kind") == "failed":
-            signs["failed"] = f"the trainer died: {text[:160]}" if text else "the trainer died"
-            if SAYS_SCALE_EXHAUSTED.search(text):
-                signs["died_of_scale"] = (
-                    "its last words are that the loss scale cannot fall further"
-                )
-            elif SAYS_NONFINITE.search(text):
-                signs["died_of_nan"] = "its last words speak of NaN or infinity"
-                signs |= _which_rows(text)
-            elif text:
-                signs["died_of_else"] = "its last words are not about NaN or infinity"
-        elif "checkpoint" in text.lower() and "corrupt" in text.lower():
+        text = str(event.get("text") or event.get("reason") or "")
+        if "checkpoint" in text.lower() and "corrupt" in text.lower():
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
-    if "died_of_nan" in signs:
-        signs.pop("died_of_else", None)
+    if columns.last_words is not None:
+        signs |= _last_words(columns.last_words)
     if columns.fired & {"RunLost", "RunStalled"}:
         signs["went_silent"] = "the run went silent without saying that it finished"
     if "all_finite" in seen and not seen.keys() & UNREST:
         signs["calm"] = "no reading was out of the ordinary before"
+    return signs
+
+
+def _last_words(text: str) -> Signs:
+    signs = {"failed": f"the trainer died: {text[:300]}" if text else "the trainer died"}
+    if SAYS_SCALE_EXHAUSTED.search(text):
+        signs["died_of_scale"] = "its last words are that the loss scale cannot fall further"
+    elif SAYS_NONFINITE.search(text):
+        signs["died_of_nan"] = "its last words speak of NaN or infinity"
+        signs |= _which_rows(text)
+    elif failure_title(text):
+        signs["died_from_outside"] = ""
+    elif text:
+        signs["died_of_else"] = "its last words are not about NaN or infinity"
     return signs
 
 

@@ -61,9 +61,7 @@ class ConsoleLines:
         self._headed = False
         self._headings_count = True
         self._blocks = 0
-        self._evaluating = False
-        self._learning = False
-        self._counts = False
+        self._evaluating = self._learning = self._counts = False
         self._counted: gathering.Place | None = None
         self._columns = Columns()
         self._bars = Bars()
@@ -75,7 +73,7 @@ class ConsoleLines:
         self._progress = Progress()
         self._failure: dict[str, object] | None = None
         self._resumed = False
-        self._named = False
+        self._named = self._repeats = False
         self._rank = ""
         self._braces = Braces()
 
@@ -278,10 +276,8 @@ class ConsoleLines:
                 row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
-            if sentence.from_zero and row.epoch is not None and row.length:
-                row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
-            if sentence.epoch is None:
-                row.length = None
+            gathering.count_over_epochs(row, from_zero=sentence.from_zero)
+            row.length = None if sentence.epoch is None else row.length
             if not (sentence.evaluates or self._titles.cover(row, self._counted)):
                 self._counted = row.step, row.epoch, row.length
             return unit
@@ -410,15 +406,15 @@ class ConsoleLines:
 
     def _flush_table(self) -> None:
         table, self._table = self._table, {}
-        if table:
-            self._recognised("sb3_table")
-            number, unit = table_number(table)
-            if unit == "step" and self._table_unit == "iteration" and self._last is not None:
-                number = self._last.step
-            elif number is not None:
-                self._table_unit = unit
-                self._log.unit = unit
-            self._emit(Row(table, step=number, line=self._number))
+        number, unit = table_number(table)
+        if number is None and not any(map(plans.measured, table)):
+            return  # Settings, as llm.c prints them.
+        self._recognised("sb3_table")
+        if unit == "step" and self._table_unit == "iteration" and self._last is not None:
+            number = self._last.step
+        elif number is not None:
+            self._table_unit = self._log.unit = unit
+        self._emit(Row(table, step=number, line=self._number))
 
     def _under_columns(self, text: str) -> bool:
         cells = self._columns.row(text)
@@ -456,6 +452,7 @@ class ConsoleLines:
         event = endings.event(bare.strip())
         resumes = event is None and not plan.row and endings.resumes(bare)
         self._resumed = self._resumed or resumes
+        self._repeats = event is not None and "best iteration" in bare.lower()
         if event is not None:
             self._ended(event)
         if event is not None or resumes:
@@ -502,6 +499,9 @@ class ConsoleLines:
         self._rows.append(Row({}, event=event, line=self._number))
 
     def _emit(self, row: Row) -> None:
+        if self._repeats and row.step is not None:
+            self._repeats = False  # Boosting prints the row of its best iteration once more.
+            return
         scales, self._scales = self._scales, []
         if scales:
             row.readings.setdefault("loss_scale", scales.pop())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from watchstep.core.health import REPORTS_TO_JUDGE
 from watchstep.errors import LogUnreadableError
 from watchstep.postmortem.readers import archives, database, mlflow_files, tables
 from watchstep.postmortem.readers.formats import (
@@ -28,14 +30,17 @@ Unreadable = Callable[[Path, LogUnreadableError], None]
 
 _NO_LOG = re.compile(
     r"\.(?:pt|pth|ckpt|bin|safetensors|zip|tar|npz|npy|pkl|pickle|onnx|h5|so|png|jpe?g|gif|mp4|"
-    r"pdf|py|ipynb|md|ya?ml|toml|lock|html|js|css|model|whl|arrow|sh)(?:\.json)?$",
+    r"pdf|py|ipynb|ya?ml|toml|lock|html|js|css|model|whl|arrow|sh)(?:\.json)?$",
     re.IGNORECASE,
 )
 """Endings under which no training log is looked for in a folder: a checkpoint takes seconds, and
 what is written beside one describes it."""
 
 _NO_LOG_NAMES = frozenset(
-    ("truth.json", "manifest.json", "config.json", "tokenizer.json", "vocab.json", "args.json")
+    (
+        *("truth.json", "manifest.json", "config.json", "tokenizer.json", "vocab.json"),
+        *("args.json", "readme.md", "changelog.md", "license.md", "contributing.md"),
+    )
 )
 """Files that describe a run from outside, and never are its log."""
 
@@ -52,6 +57,9 @@ MERGED = ("tensorboard", "sb3_monitor", "watchstep_spool", "mlflow")
 _PRINTED = re.compile(r"\.(?:log|txt|out|err)(?:[.-]\d+)?$|^std(?:out|err)$|^nohup", re.IGNORECASE)
 _SMALL_BYTES = 64 << 20
 """Up to this size a text in a folder is searched for rows beyond its beginning."""
+
+_SHOWN = 200
+"""Updates of a page that are read to tell whether it shows a log."""
 
 _PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
@@ -85,7 +93,9 @@ def open_logs(paths: Iterable[Path], *, unreadable: Unreadable | None = None) ->
             unreadable(Path(path), error)
         else:
             if not any_log:
-                missing = NothingReadableError(f"{path}: no training log in this folder")
+                missing = NothingReadableError(
+                    f"{path}: no training log in this folder{_left_out(Path(path))}"
+                )
                 if unreadable is None:
                     raise missing
                 unreadable(Path(path), missing)
@@ -269,9 +279,17 @@ def _groups(
     return sorted(groups, key=lambda group: group[0].rank)
 
 
+def _left_out(folder: Path) -> str:
+    """The files of a folder without logs that were not looked into, for their names."""
+    names = [
+        path for path in sorted(folder.iterdir()) if path.is_file() and not may_be_log(path.name)
+    ]
+    return f"; not looked into, for their names: {_listed(names)}" if names else ""
+
+
 def may_be_log(name: str) -> bool:
     """Whether a file of that name, found in a folder, is worth a look."""
-    return name not in _NO_LOG_NAMES and _NO_LOG.search(name) is None
+    return name.lower() not in _NO_LOG_NAMES and _NO_LOG.search(name) is None
 
 
 def _speaks_of_training(path: Path, recognised: Format) -> bool:
@@ -280,6 +298,10 @@ def _speaks_of_training(path: Path, recognised: Format) -> bool:
         log = _opened(path, "", recognised, [path])
     except LogUnreadableError:
         return False
+    if path.suffix.lower() == ".md":
+        # A page of documentation shows a row or two, who asks for help pastes a log.
+        rows = sum(bool(update.readings) for update in itertools.islice(log.updates, _SHOWN))
+        return rows >= REPORTS_TO_JUDGE and names_training(log.names)
     return names_training(log.names)
 
 

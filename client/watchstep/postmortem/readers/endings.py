@@ -29,6 +29,8 @@ _PIECES = {
 _WHOLE_LINES: Mapping[str, Ending] = {
     **dict.fromkeys(("killed", "aborted", "aborted (core dumped)"), "failed"),
     **dict.fromkeys(("terminated", "preempted", "hangup"), "preempted"),
+    # With an exclamation mark alone: without one it may be of any part of the work.
+    "done!": "finished",
 }
 _MOST_WORDS_BEFORE = 7
 _WORD = re.compile(r"[a-z]{2,30}")
@@ -60,7 +62,15 @@ _FIRST_PIECES = tuple(
     {
         *(pieces[0].rstrip("0123456789") for group in _PIECES.values() for pieces in group),
         *("error", "exception", "exit", "interrupt", "nan", "inf", "^c", "killed", "aborted"),
-        *("terminated", "preempted", "hangup", "loss scale", "reducing", ": early stopping"),
+        *(
+            "terminated",
+            "preempted",
+            "hangup",
+            "done!",
+            "loss scale",
+            "reducing",
+            ": early stopping",
+        ),
     }
 )
 
@@ -75,8 +85,9 @@ def ending(text: str) -> Ending | None:
     """How a run ended by a line's words; None where the line does not say that it did."""
     text = text[: 4 * _LONGEST_TEXT]
     small = text.lower().strip()
-    if small.strip("*_`.! ") in _WHOLE_LINES:
-        return _WHOLE_LINES[small.strip("*_`.! ")]
+    for words in (small, small.strip("*_`.! ")):
+        if words in _WHOLE_LINES:
+            return _WHOLE_LINES[words]
     if any(_holds(small, pieces) for pieces in _PIECES["interrupted"]) or small.startswith("^c"):
         return "interrupted"
     if any(_holds(small, pieces) for pieces in _PIECES["preempted"]):

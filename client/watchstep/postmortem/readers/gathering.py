@@ -230,6 +230,16 @@ class Titles:
         return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")
 
 
+def count_over_epochs(row: Row, *, from_zero: bool) -> None:
+    """Number a row within an epoch over the run, where its own line tells how."""
+    if not row.length:
+        return
+    if (row.step or 0) > row.length:
+        row.epoch = row.length = None  # `Epoch[12] Iteration[520/44]` counts on already.
+    elif from_zero and row.epoch is not None:
+        row.step, row.epoch = (row.step or 0) + row.epoch * row.length, None
+
+
 def evaluated(readings: dict[str, float]) -> dict[str, float]:
     """The readings by names that say that they are of an evaluation."""
     return {

@@ -173,37 +173,63 @@ class Log:
 
 
 def without_strays(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows, of which a few that go back in number after a long run lose theirs.
+    """Rows, of which strays have lost their number, see `Strays`."""
+    strays = Strays()
+    for row in rows:
+        yield from strays.add(row)
+    yield from strays.rest()
+
+
+class Strays:
+    """Takes the number of a few rows that go back after a long run.
 
     They sum up, as "Best model at step 59000" and "best iteration is: [571]" do, or count something
-    else. Only a run that goes on from there, begins anew, or had stopped before was begun again.
+    else. Only a run that goes on from there, begins anew, says that it resumes, or had stopped
+    before was begun again. Until that is known such rows are held back.
     """
-    strays: list[Row] = []
-    first = last = None
-    length, stopped = 0, False
-    for row in rows:
+
+    def __init__(self) -> None:
+        self._held: list[Row] = []
+        self._first: int | None = None
+        self._last: int | None = None
+        self._length = 0
+        self._stopped = False
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    def add(self, row: Row) -> list[Row]:
+        """Take the next row; those of which all is known now, in their order."""
+        if row.event is not None and not row.readings and row.step is None:
+            self._stopped = self._stopped or _stops(row)
+            return [row]
         counted_otherwise = row.attempt or row.rank or row.epoch is not None
         if row.step is None or counted_otherwise or "epoch" in row.readings:
-            yield from strays
-            strays.clear()
-            yield row
-            last, stopped = row.step if row.step is not None else last, stopped or _stops(row)
-            continue
-        falls = last is not None and row.step < last
-        again = stopped or length < _LONG_RUN or (first is not None and row.step <= first)
-        if falls and not again and len(strays) < _MOST_STRAYS:
-            strays.append(row)
-            continue
-        if strays and not falls:
-            _forget_numbers(strays)
-        yield from strays
-        yield row
-        first = row.step if first is None or falls else first
-        length = len(strays) + 1 if falls else length + 1
-        last, stopped = row.step, _stops(row)
-        strays.clear()
-    _forget_numbers(strays)
-    yield from strays
+            self._last = row.step if row.step is not None else self._last
+            self._stopped = self._stopped or _stops(row)
+            return [*self._let_go(), row]
+        falls = self._last is not None and row.step < self._last
+        again = self._stopped or row.resumed or self._length < _LONG_RUN
+        again = again or (self._first is not None and row.step <= self._first)
+        if falls and not again and len(self._held) < _MOST_STRAYS:
+            self._held.append(row)
+            return []
+        if not falls:
+            _forget_numbers(self._held)
+        self._first = row.step if self._first is None or falls else self._first
+        self._length = len(self._held) + 1 if falls else self._length + 1
+        self._last, self._stopped = row.step, _stops(row)
+        return [*self._let_go(), row]
+
+    def rest(self) -> list[Row]:
+        """What is held back, where no further row is waited for."""
+        _forget_numbers(self._held)
+        return self._let_go()
+
+    def _let_go(self) -> list[Row]:
+        held, self._held = self._held, []
+        return held
 
 
 def _forget_numbers(rows: list[Row]) -> None:
@@ -340,7 +366,7 @@ def _belongs(row: Row, pending: Row) -> bool:
         return False
     readings = pending.readings
     return (row.rank != pending.rank and "" not in (row.rank, pending.rank)) or all(
-        name not in readings or _same(readings[name], value) for name, value in row.readings.items()
+        name not in readings or agree(readings[name], value) for name, value in row.readings.items()
     )
 
 
@@ -358,7 +384,7 @@ def _shares_names(row: Row, pending: Row) -> bool:
     return not pending.readings.keys().isdisjoint(row.readings)
 
 
-def _same(first: float, second: float) -> bool:
+def agree(first: float, second: float) -> bool:
     """Whether two loggers print one number, each with its digits, and one in per cent."""
     if math.isnan(first) or math.isnan(second) or first == second:
         return first == second or (math.isnan(first) and math.isnan(second))

@@ -21,6 +21,20 @@ FOLDER = "metrics"
 _MOST_FILES = 256
 """Files of one run that are open at a time."""
 
+_FINISHED: dict[str, object] = {"kind": "finished"}
+_FAILED: dict[str, object] = {"kind": "failed", "error": "MLflow has this run as failed"}
+_KILLED: dict[str, object] = {"kind": "halted", "reason": "MLflow has this run as killed"}
+_ENDS = {
+    "3": _FINISHED,
+    "4": _FAILED,
+    "5": _KILLED,
+    "FINISHED": _FINISHED,
+    "FAILED": _FAILED,
+    "KILLED": _KILLED,
+}
+"""What the status of a run means: the numbers of MLflow's `RunStatus` in files, its words in a
+database."""
+
 _INFINITE = 1.7976931348623157e308
 """What MLflow's database holds for an infinity, which not every SQL has."""
 
@@ -31,18 +45,26 @@ def rows(log: Log) -> Iterator[Row]:
         log.note(f"{len(log.files) - _MOST_FILES} more metrics of this run are not read")
     log.unit = "step"
     files = log.files[:_MOST_FILES]
-    return heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.step or 0)
+    yield from heapq.merge(*(_points(path, log) for path in files), key=lambda row: row.step or 0)
+    status = re.search(r"^status:\s{0,4}(\w{1,12})", _meta(files[0].parent), re.MULTILINE)
+    if status and status.group(1) in _ENDS:
+        yield Row({}, event=dict(_ENDS[status.group(1)]))
 
 
 def run_of(folder: Path) -> str:
     """The run whose metrics lie in a folder: its name in `meta.yaml`, else its folder's."""
-    run = folder.resolve().parent
+    named = re.search(r"^run_name:\s*['\"]?([^'\"\n]+)", _meta(folder), re.MULTILINE)
+    return named.group(1).strip() if named else folder.resolve().parent.name
+
+
+def _meta(folder: Path) -> str:
+    """What MLflow notes of the run whose metrics lie in a folder, or below it; "" without."""
+    parts = folder.resolve().parts
+    run = Path(*parts[: len(parts) - 1 - parts[::-1].index(FOLDER)]) if FOLDER in parts else folder
     try:
-        meta = (run / "meta.yaml").read_text(encoding="utf-8", errors="replace")
+        return (run / "meta.yaml").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return run.name
-    named = re.search(r"^run_name:\s*['\"]?([^'\"\n]+)", meta, re.MULTILINE)
-    return named.group(1).strip() if named else run.name
+        return ""
 
 
 def _points(path: Path, log: Log) -> Iterator[Row]:
@@ -89,5 +111,9 @@ def stored_rows(log: Log, key: str) -> Iterator[Row]:
                     math.nan if is_nan else value * math.inf if abs(value) >= _INFINITE else value
                 )
                 yield Row({metric_name(name): reading}, step=int(step), time=moment / 1000)
+            ends = connection.execute("SELECT status FROM runs WHERE run_uuid = ?", (key,))
+            for (status,) in ends:
+                if status in _ENDS:
+                    yield Row({}, event=dict(_ENDS[status]))
     except (sqlite3.Error, TypeError, ValueError) as error:
         log.tear(f"reading the database stopped: {error}")

@@ -51,6 +51,8 @@ _PARTS = tuple(
         r"(?:V?LOG|WARNING|ERROR)(?:\[\d\])? ?\([^\s:]{1,80}:[^\s:]{1,80}:[\w.-]{1,60}:\d{1,6}\)",
         # Python's own default: INFO:root:message.
         rf"{_LEVEL}:[A-Za-z_][\w.]{{0,60}}:",
+        # A logger's name between the level and what begins with a number in brackets.
+        rf"{_LEVEL} [A-Za-z_][\w.]{{0,80}}:(?=\s{{0,4}}\[\d{{1,9}}\]\s{{1,8}}\S)",
         # Places in the code, and the logger's name between two dashes or in brackets.
         r"[\[(]?[\w./-]{1,250}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
         r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",

@@ -296,6 +296,7 @@ class _Reader:
     def _pair(self, token: Token) -> None:
         words, separator = self._words[-_LONGEST_NAME:], self._separator
         self._words, self._separator = [], ""
+        token, self._at = self._line.as_share(self._at, token)
         if words[-1:] and words[-1] in _VERBS and not separator:
             words, separator = words[:-1] or self._context.split(), words[-1]
             words = words[: -1 if words[-1:] and words[-1] in PREPOSITIONS else None]
@@ -329,8 +330,7 @@ class _Reader:
         """A number without a name: the batch of an epoch, or nothing of interest."""
         if not is_whole(token):
             return
-        bracketed = self._line.text(self._at - 2) == "["
-        length = self._length()
+        bracketed, length = self._line.text(self._at - 2) == "[", self._length()
         pairs = self._sentence.pairs
         if length >= 0 and len(pairs) == 1 and not self._counted and pairs[0].name == "train":
             self._counted.append(Counted("epoch", pairs.pop().slot))  # timm: `Train: 0 [50/1251`.

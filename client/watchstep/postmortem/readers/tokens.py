@@ -126,6 +126,19 @@ class Line(tuple[Token, ...]):
         """Whether a token stands there with no blank before it."""
         return 0 <= at < len(self) and not self[at].before
 
+    def as_share(self, at: int, part: Token) -> tuple[Token, int]:
+        """What a number says, and where the line goes on: `103/1000 (10.3%)` is that share.
+
+        Args:
+            at: The place behind the number.
+            part: The number.
+        """
+        whole = self.text(at) == "/" and self.is_number(at + 1)
+        if not (whole and self[at - 1] is part and self.text(at + 2) in {"(", "["}):
+            return part, at
+        is_share = self.is_number(at + 3) and self.text(at + 4) == "%"
+        return (self[at + 3], at + 5) if is_share else (part, at)
+
     def closing(self) -> tuple[dict[int, int], int]:
         """Where each opening bracket and quote closes, and how many braces never do."""
         places: dict[int, int] = {}

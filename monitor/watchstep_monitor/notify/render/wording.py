@@ -28,14 +28,24 @@ _PREFIXES: Mapping[Edge, str] = {
     "test": "Test",
 }
 _OF_THE_RUN = frozenset(get_args(RunEdge))
+_ENDED_BADLY = frozenset({"failed", "halted", "lost", "stalled"})
+"""Statuses in which an incident that resolves leaves somebody something to do."""
 _FIRST = {
     "failed": "read the trainer's error, then",
     "halted": "remove the cause, then",
     "lost": "see whether its process lives and reaches the service; if it does not live,",
     "stalled": "see whether it goes on by itself; if it does not, kill it and",
     "hung": "look at the stacks in the run's timeline; if it does not go on, kill it and",
+    "waits": "see in the run's timeline what its processes wait for; if it does not go on, kill it"
+    " and",
     "device": "make the batch or the sequences smaller, or accumulate gradients, then",
     "host": "give the job more memory, or use fewer loader workers, then",
+    "kill": "find out what killed it (the kernel's log shows whether memory ran out; else a"
+    " scheduler or a person), then",
+    "signal": "look at its last lines and for a core dump (a signal ended it, no exception), then",
+    "exit": "see its last lines in the run's timeline for why it left with that code, then",
+    "start": "mend the command, which could not be started, then",
+    "hang": "see in the run's timeline where it hung, then",
 }
 """What to do about an event before starting again."""
 
@@ -95,9 +105,13 @@ def title(notice: Notice) -> str:
     head = f"{prefix}, {notice.run}" if prefix else notice.run
     more = len(_worth_telling(notice)) - 1
     others = f" (and {more} more)" if more > 0 else ""
-    goes_on = notice.status != "halted" or notice.edge in {"resolved", *_OF_THE_RUN}
-    halted = "" if goes_on else ", halted"
-    return f"{head}: {_happened(notice)}{halted}{others}"
+    return f"{head}: {_happened(notice)}{_not_over(notice)}{others}"
+
+
+def _not_over(notice: Notice) -> str:
+    if notice.edge == "resolved" and notice.status in _ENDED_BADLY:
+        return f"; the run is {notice.status}" if notice.status != "failed" else "; the run failed"
+    return ", halted" if notice.status == "halted" and notice.edge not in _OF_THE_RUN else ""
 
 
 def weight(notice: Notice) -> Severity:
@@ -118,8 +132,8 @@ def _happened(notice: Notice) -> str:
     if not alerts:
         return "an incident without alerts"
     worst = alerts[0]
-    by_status = "" if notice.edge == "test" else _of_status(notice)
-    since = _at_step(notice.first_step, "since") if worst.metric else ""
+    by_status = "" if notice.edge in {"test", "resolved"} else _of_status(notice)
+    since = f" since {_first_bad(notice)}" if worst.metric and notice.first_step is not None else ""
     if worst.metric and not by_status and not math.isfinite(worst.reading):
         by_status = f"{worst.metric} is {'NaN' if math.isnan(worst.reading) else 'infinite'}{since}"
     return by_status or _summary(worst) + (since and f",{since}")
@@ -149,6 +163,9 @@ def _death(notice: Notice) -> str:
 
 
 def _hanging(notice: Notice, hung: Mapping[str, object]) -> str:
+    if hung.get("seen"):
+        inside = f", in {hung['innermost']}" if hung.get("innermost") else ""
+        return f"{hung['seen']} for {_span(_lasted(notice))}{inside}"
     place, _, function = str(hung.get("innermost") or "").partition(" ")
     # A person looks into the training's own file, not into the library that hangs.
     line = str(hung.get("own_line") or "").partition(" ")[0] or place
@@ -201,16 +218,21 @@ def _what(notice: Notice) -> str:
 def _since(notice: Notice) -> str:
     if not notice.alerts or notice.edge == "test":
         return ""
-    # Sequence numbers begin again with each attempt: compare them within one only.
-    alerts, lasted = _worth_telling(notice), _lasted(notice)
-    first = min(alerts, key=lambda alert: (alert.attempt, alert.first_update))
-    place = f"update {first.first_update:,}"
-    if notice.first_step is not None:
-        place = f"step {notice.first_step:,}"
-    text = f"{place}, {_moment(notice.at - lasted)}"
+    lasted = _lasted(notice)
+    text = f"{_first_bad(notice)}, {_moment(notice.at - lasted)}"
     if notice.edge == "resolved":
         return f"{text}, over after {_span(lasted)}"
     return f"{text} ({_span(lasted)} ago)" if lasted >= timedelta(minutes=1) else text
+
+
+def _first_bad(notice: Notice) -> str:
+    """The trainer's own step, and the update's number, by which the status counts."""
+    step, update = notice.first_step, notice.first_update
+    if step is not None:
+        return f"step {step:,}" + ("" if update in {None, step} else f" (update {update:,})")
+    # Sequence numbers begin again with each attempt: compare them within one only.
+    first = min(_worth_telling(notice), key=lambda alert: (alert.attempt, alert.first_update))
+    return f"update {first.first_update:,}"
 
 
 def _where(notice: Notice) -> str:
@@ -259,22 +281,45 @@ def _checkpoint(notice: Notice) -> str:
 
 
 def _advice(notice: Notice) -> str:
-    if notice.edge == "resolved":
-        return "nothing now; the run's timeline shows what happened"
+    if notice.edge == "resolved" and notice.status not in _ENDED_BADLY:
+        return _check(notice)
     if notice.edge == "preempted":
         then = "; watch.restore() takes the pin" if notice.checkpoint is not None else ""
         return f"nothing if the scheduler starts it again{then}"
     if notice.edge == "test" or notice.edge in _OF_THE_RUN:
         return "nothing"
-    event = notice.oom if notice.status == "failed" and notice.oom else notice.status
+    event = notice.status
+    if event == "failed":
+        event = next((why for why in (notice.oom, notice.ended_by) if why in _FIRST), event)
     if event == "stalled" and notice.hung is not None and not notice.hung.get("moving"):
-        event = "hung"
+        event = _advised(notice.hung)
     first = _FIRST.get(event)
     if first is None and weight(notice) == "critical":
         first = f"stop it unless you expected this (watchstep halt {notice.run}), then"
     if first is None:
         return "look at the readings when you can; nothing has to stop yet"
     return f"{first} {_resume(notice)}"
+
+
+def _advised(hung: Mapping[str, object]) -> str:
+    """Which advice a hang has: from outside a Python stack is rare, and there may be nothing."""
+    if not hung.get("seen"):
+        return "hung"
+    return "waits" if hung.get("innermost") else "stalled"
+
+
+def _check(notice: Notice) -> str:
+    """What is left to do once an incident is over.
+
+    A rule that ceased to fire says that its window no longer shows the fault, not that all is
+    well: of a reading a person sees whether it is back.
+    """
+    timeline = "the run's timeline shows what happened"
+    shown = next((each for each in _worth_telling(notice) if each.metric in notice.readings), None)
+    if shown is None:
+        return f"nothing while the run goes on; {timeline}"
+    then, now = number(shown.reading), number(notice.readings[shown.metric])
+    return f"see that it is over: {shown.metric} was {then} then and is {now} now; {timeline}"
 
 
 def _resume(notice: Notice) -> str:
@@ -287,7 +332,7 @@ def _resume(notice: Notice) -> str:
     if notice.first_step == 0:
         return "start again from the beginning"
     if notice.first_step is not None:
-        return f"start again from a checkpoint of before step {notice.first_step:,}"
+        return f"start again from a checkpoint of before {_first_bad(notice)}"
     return f"start again from a checkpoint older than update {min(bad):,}"
 
 

@@ -28,6 +28,7 @@ _HUNG = {
     "summary": "The training loop stands still.",
     "cause": "A deadlock, a lost rank or a lock.",
 }
+_SEEN_FROM_OUTSIDE = {**_HUNG, "summary": "The command shows nothing any more."}
 
 
 def apply_transition(change: UnitOfWork, transition: Transition) -> AlertRecord | None:
@@ -195,11 +196,13 @@ def moves_again(live: LiveRun) -> Transition:
 
 
 def _where(hung: Mapping[str, Any]) -> str:
-    since, line = hung.get("since_s"), hung.get("innermost") or "an unknown line"
+    since, line = hung.get("since_s"), hung.get("innermost")
     how_long = f" for {since:,.0f} s" if isinstance(since, int | float) else ""
+    if seen := str(hung.get("seen") or ""):
+        return f"{seen[0].upper()}{seen[1:]}{how_long}" + (f"; it is in {line}." if line else ".")
     word = "is slow" if hung.get("moving") else "hangs"
     phase = f" while {hung['phase']}" if hung.get("phase") else ""
-    return f"No update{how_long}{phase}: it {word} in {line}."
+    return f"No update{how_long}{phase}: it {word} in {line or 'an unknown line'}."
 
 
 def _made(live: LiveRun, key: AlertKey, change: Change, reason: str) -> Transition:
@@ -231,7 +234,7 @@ def _begun(
     rule = rule_named(change.live.rules, transition.rule)
     annotations = dict(rule.annotations) if rule else {}
     if record.hung is not None and transition.rule == STALLED[0]:
-        annotations = _HUNG
+        annotations = _SEEN_FROM_OUTSIDE if record.hung.get("seen") else _HUNG
     # Without a subject or another source an id is as it was before alerts had one.
     source = "" if transition.source == TRAINING else f"source {transition.source}"
     place = (*(part for part in (transition.subject, source) if part), transition.seq)

@@ -307,6 +307,7 @@ def _notice(
         readings=_readings(live.readings(), views),
         links=links,
         first_step=incident.first_bad_step,
+        first_update=incident.first_bad,
         **_about_run(change),
     )
 
@@ -341,6 +342,7 @@ def _about_run(change: UnitOfWork) -> dict[str, Any]:
         "error": record.error,
         "traceback": last_words("traceback"),
         "oom": last_words("oom"),
+        "ended_by": last_words("ended_by"),
         "hung": record.hung,
     }
 

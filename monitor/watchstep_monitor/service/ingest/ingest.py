@@ -45,7 +45,7 @@ from watchstep_monitor.service.ingest.batch import (
     sort_batch,
     within_names,
 )
-from watchstep_monitor.service.ingest.trainer_events import take_event
+from watchstep_monitor.service.ingest.trainer_events import ENDS, take_event
 from watchstep_monitor.service.run_state.records import (
     DEFAULT_PROJECT,
     AlertKey,
@@ -368,7 +368,11 @@ class Ingest:
     def _fold(self, change: UnitOfWork, fresh: Sequence[Update]) -> None:
         """Updates of the training, which is the run's progress."""
         live, training = change.live, change.live.training
-        self._hear(change)
+        # The end of a run that was lost or hung belongs to the incident of its silence, which
+        # else would be called over a moment before the run has failed.
+        ends = any(update.event and update.event.get("kind") in ENDS for update in fresh)
+        if not ends:
+            self._hear(change)
         last_seq = live.record.last_seq
         change.updates.extend(fresh)
         rules = live.rules
@@ -379,7 +383,7 @@ class Ingest:
                 continue
             training.note(rules, fresh[noted:at])
             noted = at
-            if update.event is None and live.record.hung is not None:
+            if update.event is None and live.record.hung is not None and not ends:
                 change.alter(hung=None)
             elif update.event is None and all(each.change in _WAITING for each in transitions):
                 for waiting in transitions:
@@ -387,6 +391,8 @@ class Ingest:
                 continue
             self._take(change, update, transitions)
         training.note(rules, fresh[noted:])
+        if ends:
+            self._hear(change)
         live.since_snapshot += len(fresh)
         if not fresh:
             return

@@ -9,13 +9,13 @@ from typing import Any
 from watchstep.core.updates import TRAINING, Update
 from watchstep_monitor.service.run_state.unit_of_work import UnitOfWork
 
-_ENDS = frozenset({"finished", "failed", "halted", "preempted"})
+ENDS = frozenset({"finished", "failed", "halted", "preempted"})
 """Events after which nothing is expected of the attempt; each is a status of that name."""
 
 _DID = {"skip": "skipped the optimizer step", "rollback": "rolled back", "halt": "halted"}
 """What a guard's verdict was, told as done."""
 
-_OF_A_HANG = ("since_s", "innermost", "own_line", "moving", "phase", "severity")
+_OF_A_HANG = ("since_s", "innermost", "own_line", "moving", "phase", "severity", "seen")
 
 
 def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def take_event(change: UnitOfWork, update: Update, event: Mapping[str, Any]) -> 
     change.tell("event", event, update)
     if is_training and record.hung is not None and kind != "hung":
         change.alter(hung=None)
-    if kind in _ENDS:
+    if kind in ENDS:
         # What the training says of its end counts, unless it said that all was well.
         if is_training or record.ended_at is None or record.status == "finished" != kind:
             _end(change, event)

@@ -79,7 +79,7 @@ class RunRecord:
         heard_at: When the service last heard from the trainer, on the service's clock.
         updated_at: When the newest update arrived, on the same clock; None before the first.
         hung: What the trainer's own watch said of a loop that stands still (`since_s`,
-            `innermost`, `moving`, `phase`), or None while it moves.
+            `innermost`, `moving`, `phase`, `seen`), or None while it moves.
         ended_at: None while the current attempt lives.
         timeline_us: Position of the newest timeline entry, microseconds since the epoch.
         checkpoint: The pinned checkpoint's "path", "step", "sha256", or None.

@@ -53,9 +53,14 @@ function stages(incident) {
   return el("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map(item));
 }
 
+/** As messages and `watchstep status` say it: the trainer's own step, and the update's number. */
+function firstBad({ first_bad_update: update, first_bad_step: step }) {
+  return step === update ? `step ${whole(step)}` : `step ${whole(step)} (update ${whole(update)})`;
+}
+
 function diagnosis({ incident, alerts }) {
   const last = incident.last_good_update ? `update ${whole(incident.last_good_update)} was the last good one` : "no update before it was good";
-  const begun = `It began at update ${whole(incident.first_bad_update)} (step ${whole(incident.first_bad_step)}); ${last}.`;
+  const begun = `It began at ${firstBad(incident)}; ${last}.`;
   if (!incident.diagnosis) {
     const worst = ranked(alerts)[0];
     return el("div", {}, el("p", { class: "diagnosis" }, worst?.summary || "No cause is known."), el("p", { class: "quiet" }, begun));
@@ -163,18 +168,23 @@ const FIRST = {
   failed: "Read the trainer's last words, and mend what they name.",
   stalled: "See in the timeline where it stands. If it does not go on by itself, kill it.",
   lost: "See whether its process lives and reaches the service.",
+  kill: "Find out what killed it: the kernel's log shows whether memory ran out; else a scheduler or a person did it.",
+  signal: "Look at its last lines and for a core dump: a signal ended it, no exception.",
+  exit: "See its last lines in the timeline for why it left with that code.",
+  start: "Mend the command, which could not be started.",
+  hang: "See in the timeline where it hung.",
 };
 
 function advice(story) {
   const { run, incident, alerts, timeline } = story;
   const runbook = alerts.find((alert) => alert.runbook_url)?.runbook_url;
   const spoilt = ofReadings(story);
-  const oom = timeline.findLast((entry) => entry.event === "failed" && entry.attempt === run.attempt)?.oom;
+  const death = run.status === "failed" && timeline.findLast((entry) => entry.event === "failed" && entry.attempt === run.attempt);
   const steps = [
-    FIRST[run.status === "failed" && oom] || FIRST[run.status],
+    FIRST[death?.oom] || FIRST[death?.ended_by] || FIRST[run.status],
     run.status === "running" && incident.state === "open" && spoilt && "Halt the run, unless its hook does so by itself: every further update trains on what went wrong.",
     restart(run, incident, spoilt),
-    incident.diagnosis && spoilt && ["Check the cause above against your code before you resume; the first sign was at update ", el("strong", {}, whole(incident.first_bad_update)), "."],
+    incident.diagnosis && spoilt && ["Check the cause above against your code before you resume; the first sign was at ", el("strong", {}, firstBad(incident)), "."],
     runbook && outside(runbook, "Follow the rule's runbook"),
   ].filter(Boolean);
   return el("div", {}, el("h3", {}, "What to do"), el("ol", {}, steps.map((step) => el("li", {}, step))));
@@ -182,7 +192,7 @@ function advice(story) {
 
 function restart(run, incident, spoilt) {
   if (run.checkpoint) return ["Go on from the last good checkpoint: ", el("code", {}, "watch.restore({...})"), ` takes the one of step ${whole(run.checkpoint.step)}.`];
-  const newest = spoilt ? `a checkpoint of before step ${whole(incident.first_bad_step)}` : "the newest checkpoint";
+  const newest = spoilt ? `a checkpoint of before ${firstBad(incident)}` : "the newest checkpoint";
   return `Start again from ${newest}; none is pinned. watch.save(...) pins one next time.`;
 }
 
