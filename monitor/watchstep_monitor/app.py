@@ -234,6 +234,7 @@ def _context(
         metrics=instruments,
         limits=limits,
         rates=RateCap(limits.requests_per_s),
+        caps_addresses="requests_per_s" in limits.model_fields_set,
         stopping=asyncio.Event(),
         postmortems=Postmortems(opened.store, limits),
         outcomes=LoopOutcomes(),

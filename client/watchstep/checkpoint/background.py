@@ -54,7 +54,9 @@ class BackgroundWriter:
                 self._waiting = save
                 return
             self._written = save
-        self._thread = threading.Thread(target=self._run, name="watchstep-checkpoint", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(save,), name="watchstep-checkpoint", daemon=True
+        )
         self._thread.start()
 
     def flush(self, timeout_s: float | None) -> bool:
@@ -73,11 +75,12 @@ class BackgroundWriter:
             self._waiting = None
             self.passed_over += 1
 
-    def _run(self) -> None:
-        while self._written is not None:
-            self._written.write()
+    def _run(self, save: _Save | None) -> None:
+        while save is not None:
+            save.write()
             with self._lock:
-                self._written, self._waiting = self._waiting, None
+                save = self._written = self._waiting
+                self._waiting = None
 
 
 class _Save(NamedTuple):

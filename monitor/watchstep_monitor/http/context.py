@@ -33,7 +33,9 @@ class Context:
     """Made once by the application.
 
     Attributes:
-        rates: How often a token may call, or without tokens an address.
+        rates: How often a token may call, or an address.
+        caps_addresses: Whether addresses are capped where there are no tokens. All trainers of a
+            machine, the page and Prometheus may have one address, so only where it was asked for.
         stopping: Set when the service ends, so that open streams do.
         postmortems: Makes them.
         outcomes: Of the batches that are under way.
@@ -52,6 +54,7 @@ class Context:
     metrics: Instruments | None
     limits: LimitSettings
     rates: RateCap
+    caps_addresses: bool
     stopping: asyncio.Event
     postmortems: Postmortems
     outcomes: LoopOutcomes
@@ -77,8 +80,8 @@ def caller_by(headers: Mapping[str, str], request: Scope, context: Context, scop
         # Browsers name the origin of whatever changes something, and the envelope compares it:
         # what does not say where it comes from may be another site's.
         raise ProblemError(403, "A call that changes something must name its origin.")
-    if who is EVERYONE:
-        context.rates.take(f"{ADDRESS}{(request.get('client') or ('',))[0]}")
-    else:
+    if who is not EVERYONE:
         context.rates.take(who.name)
+    elif context.caps_addresses:
+        context.rates.take(f"{ADDRESS}{(request.get('client') or ('',))[0]}")
     return who

@@ -129,8 +129,9 @@ class LimitSettings(Section):
     )
     requests_per_s: PerSecond = Field(
         default=1_000.0,
-        description="Requests a second and token, or without tokens and address, with a burst of "
-        "five seconds' worth; more are answered 429. Ten times what a hundred trainers send.",
+        description="Requests a second and token, with a burst of five seconds' worth; more are "
+        "answered 429. Ten times what a hundred trainers send. Without tokens it holds for each "
+        "address, and only where it is set.",
     )
     concurrency: Count = Field(
         default=1_000,
