@@ -103,7 +103,8 @@ extra: 1
 
     file, mistakes = examine(text, "f")
 
-    assert [error.line for error in mistakes] == [4, 6, 7, 8]
+    # The comma in braces makes a key of what follows it, too.
+    assert [error.line for error in mistakes] == [4, 6, 7, 7, 8]
     assert [rule.name for rule in file.rules] == ["B", "B"]
 
 
