@@ -49,10 +49,8 @@ class Leap:
 
     @property
     def in_words(self) -> str:
-        """How far it went, and in how many reports: its first one may lie anywhere between."""
-        reports = min(self.reports, AFTER)
-        within = "in one report" if reports == 1 else f"within {reports} reports"
-        return f"rose {self.factor:.3g}-fold {within}, to {self.after:.4g},"
+        """How far it went, from which level."""
+        return f"rose to {self.after:.4g}, {self.factor:.3g} times its level of {self.before:.4g},"
 
     @property
     def is_over(self) -> bool:

@@ -246,7 +246,7 @@ def _gradients(columns: Columns) -> Signs:
     if not bad:
         return signs
     finite_losses = core is None and bool(columns.core)
-    text = f"the gradient was not finite in {len(bad)} of {len(columns)} reports"
+    text = f"the gradient was not finite in {len(bad)} of the {len(columns)} reports looked at"
     signs["gradient_nonfinite"] = f"{text}, first at {columns.where(min(bad))}"
     if finite_losses and max(bad) < len(columns) - 1:
         signs["gradient_isolated"] = "the losses stayed finite, and finite gradients followed"
