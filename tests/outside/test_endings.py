@@ -230,6 +230,21 @@ def test_a_command_that_a_scheduler_signalled_alone_was_preempted() -> None:
     assert Ending(143 << 8).event()["kind"] == "preempted"
 
 
+def test_a_tensor_that_an_exception_prints_does_not_hide_the_exception() -> None:
+    lines = LastLines()
+    rows = b"        [nan, nan, -1.5000e+00],\n" * 300
+    lines.feed(b"step 7: loss nan\nTraceback (most recent call last):\n")
+    lines.feed(b'  File "train.py", line 3, in <module>\n    sample(logits)\n')
+    lines.feed(b"ValueError: invalid values: tensor([[nan, nan, nan],\n" + rows)
+    lines.feed(b"        [nan, nan, nan]], grad_fn=<SubBackward0>)\n")
+
+    texts = lines.texts()
+
+    assert len(texts) == 9
+    assert traceback_end(texts)[-1].startswith("ValueError: invalid values: tensor([[nan")
+    assert texts[-1].endswith("grad_fn=<SubBackward0>)")
+
+
 @pytest.mark.parametrize("program", ["input()", "import sys; sys.stdin.readline()"])
 def test_a_command_that_asks_a_question_is_said_to_wait_for_its_input(program: str) -> None:
     shell = ["sh", "-c", f"{sys.executable} -c '{program}' | tee /dev/null"]

@@ -6,6 +6,8 @@ import re
 from collections import deque
 
 MOST_LINES = 50
+_MOST_AT_ONCE = 2_000
+"""Lines of one piece of output that are looked at."""
 _LONGEST_LINE = 400
 _LONGEST_TEXT = 8_000
 """Characters of all lines together: an event may have 16 KiB."""
@@ -14,6 +16,10 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,40
 _TRACEBACK = "Traceback (most recent call last)"
 _RAISED = re.compile(r"^(?:\[?\w+\s?\d*\]?:\s?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?::\s.*)?$")
 _MOST_TRACEBACK = 20
+_ARRAY_ROW = re.compile(r"^\s{1,80}\[{1,4}[-+.,\w\s]{0,400}\]{1,4},?$")
+_MOST_ROWS = 3
+"""Rows of a printed array that are kept: an exception prints a tensor of hundreds, behind which its
+own line would be lost."""
 
 
 class LastLines:
@@ -22,11 +28,15 @@ class LastLines:
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._rests: dict[int, bytes] = {}
+        self._rows = 0
 
     def feed(self, data: bytes, of: int = 1) -> None:
         *whole, rest = (self._rests.get(of, b"") + data).split(b"\n")
-        for line in whole[-MOST_LINES:]:
-            self._lines.append(_shown(line))
+        for line in whole[-_MOST_AT_ONCE:]:
+            shown = _shown(line)
+            self._rows = self._rows + 1 if _ARRAY_ROW.match(shown) else 0
+            if self._rows <= _MOST_ROWS:
+                self._lines.append(shown)
         # A bar that is drawn over itself is as long as its last drawing.
         self._rests[of] = rest.rpartition(b"\r")[2][-4 * _LONGEST_LINE :]
 
