@@ -12,7 +12,8 @@ ten updates. Gradients are not clipped, since the report's are not.
 Every run's readings are judged by the default rules as the hook would judge them; what a halt
 would have changed is read off the same run, since up to the halt it is the same. A run is *ruined*
 where it is not finite, or chose rightly in less than 60 % of the last 100 updates' moves after it
-had in 80 %. Its checkpoint, overwritten every 50 updates, is *lost* where it holds a ruined policy.
+had in 80 %; a quiet stretch, in which no move is right, counts as what was before it. Its
+checkpoint, overwritten every 50 updates, is *lost* where it holds a ruined policy.
 
 Results are kept a file a condition, so that a run that was cut off goes on with the next one.
 """
@@ -268,7 +269,8 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
             "train/advantages_norm_max_abs": advantages.abs().amax(1),
             "train/advantages_norm_mean": advantages.mean(1),
         }
-        skill.append(batch.right.float().mean(1))
+        now = batch.right.float().mean(1)
+        skill.append(torch.where(market.left > OPENING, skill[-1], now) if skill else now)
         columns = {name: values.tolist() for name, values in readings.items()}
         begun = ((market.left > 0) & ~quiet_before).tolist()
         for at, run in enumerate(outcomes):
