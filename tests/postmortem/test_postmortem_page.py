@@ -48,7 +48,7 @@ def test_a_page_shades_zones_and_marks_events() -> None:
 
     assert 'class="zone critical"' in html
     assert "first bad update 24" in html
-    assert "would halt at 47" in html
+    assert "would halt at 9027" in _page_of(LOGS / "bloom104b_exp12" / "log.txt")
 
 
 def test_a_page_of_a_normal_run_is_small() -> None:
