@@ -271,8 +271,7 @@ def free_port() -> int:
 @contextmanager
 def serving(folder: Path, **settings: str) -> Iterator[Service]:
     """A service until the end of the block."""
-    # One address speaks for a whole fleet here.
-    service = Service(folder, {"WATCHSTEP_LIMITS__REQUESTS_PER_S": "1000000", **settings})
+    service = Service(folder, settings)
     service.start()
     try:
         yield service

@@ -268,4 +268,4 @@ def test_a_command_that_sleeps_before_a_pipe_is_not_said_to_wait_for_its_input()
     child.communicate()
 
     assert "standard input" not in place
-    assert place == "the kernel's hrtimer_nanosleep" or f"{sleeper.pid} S  " in text
+    assert place.startswith("the kernel's ") or f"{sleeper.pid} S  " in text
