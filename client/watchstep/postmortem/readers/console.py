@@ -80,7 +80,7 @@ class ConsoleLines:
     def line(self, text: str, number: int) -> None:
         """Read one line, without its line feed; what it completes waits in `taken`."""
         self._number = number
-        text = prefixes.without_escapes(text)
+        text = prefixes.plain(text)
         if len(text) > LONGEST_ROW:
             self._log.note(f"lines of over {LONGEST_ROW} characters are left out")
             return

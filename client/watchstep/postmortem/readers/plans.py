@@ -21,7 +21,7 @@ _MEASURED = re.compile(
     r"(?:loss|entropy|(?:^|[/_])(?<!target_)(?<!max_)(?<!desired_)kl|reward)"
     r"(?!_?(?:scale|weight|coef|fn|func|type|lambda|ratio|target|threshold|model))|"
     r"(?:^|[/_])return|(?<!max_)(?<!clip_)grad_?norm(?!_?(?:clip|max))|perplexity|ppl|(?:^|[/_])nll(?:$|[/_])|explained_variance|"
-    r"(?:^|[/_])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
+    r"(?:^|[/_-])(?:acc(?:uracy)?|err(?:or)?)$|rmse|epret|ep_rew|g_gan|score|^cost$|"
     r"(?:^|[/_])obj(?:ective|f?(?:$|_))",
     re.IGNORECASE,
 )

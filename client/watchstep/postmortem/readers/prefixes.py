@@ -72,14 +72,19 @@ _BRACKETED_RANK = re.compile(rf"\[(?i:{_LAUNCHED})[ _]?\d{{1,6}}")
 _RECORD = re.compile(
     r"[\[(]\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:(?<=[\w%)] .{20})|(?<=[\w%)\]].{20}))"
 )
+_YAML_NUMBER = re.compile(r"(?<=: )([-+]?)\.((?i:nan|inf))(?![\w.])")
+"""Not a number and infinity in YAML, as RLlib's results print them."""
+
 _MOST_PARTS = 24
 _LONGEST = 300
 
 
-def without_escapes(line: str) -> str:
-    """A line without colours and window titles."""
+def plain(line: str) -> str:
+    """A line without colours and window titles, its numbers as Python prints them."""
     if "\x1b" in line or "^[" in line or "ESC" in line or "␛" in line:
-        return _ANSI.sub("", line)
+        line = _ANSI.sub("", line)
+    if ": ." in line or ": -." in line or ": +." in line:
+        line = _YAML_NUMBER.sub(r"\1\2", line)
     return line
 
 
