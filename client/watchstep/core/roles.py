@@ -141,6 +141,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("loss", "scale"): "loss_scale",
     ("step", "size"): "step_size",
     ("td", "error"): "td_error",
+    ("time", "cost"): "elapsed",
     ("time", "out"): "timeout",
     ("weight", "decay"): "weight_decay",
 }

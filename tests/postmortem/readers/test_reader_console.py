@@ -431,6 +431,25 @@ hello
             "step 1 loss 0.5\nwandb: Run summary:\nwandb: loss 0.5\nwandb: kl 0.1\n",
             [(1, {"loss": 0.5})],
         ),
+        # What stands for not a number in YAML, as RLlib prints its results.
+        (
+            "Result for PPO:\n  entropy: .nan\n  kl: -.inf\n  training_iteration: 1\n"
+            "Result for PPO:\n  entropy: 0.5\n  kl: .5\n  training_iteration: 2\n",
+            [
+                (1, {"entropy": math.nan, "kl": -math.inf, "training_iteration": 1}),
+                (2, {"entropy": 0.5, "kl": 0.5, "training_iteration": 2}),
+            ],
+        ),
+        # Sides of the data without a word for what is measured.
+        (
+            "Epoch 1 | train 0.9 | valid 0.8\nEpoch 2 | train 0.7 | valid 0.75\n",
+            [(1, {"train": 0.9, "valid": 0.8}), (2, {"train": 0.7, "valid": 0.75})],
+        ),
+        # MXNet's Module.fit, whose only measure may be an accuracy.
+        (
+            "INFO:root:Epoch[0] Train-accuracy=0.1\nINFO:root:Epoch[1] Train-accuracy=0.2\n",
+            [(0, {"train-accuracy": 0.1}), (1, {"train-accuracy": 0.2})],
+        ),
         # Settings before the first row are none.
         ("learning_rate: 0.1\nkl_coef: 0.2\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
         ("Namespace(lr=0.1, target_kl=0.2, seed=3)\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
