@@ -433,8 +433,10 @@ hello
         ),
         # What stands for not a number in YAML, as RLlib prints its results.
         (
-            "Result for PPO:\n  entropy: .nan\n  kl: -.inf\n  training_iteration: 1\n"
-            "Result for PPO:\n  entropy: 0.5\n  kl: .5\n  training_iteration: 2\n",
+            (
+                "Result for PPO:\n  entropy: .nan\n  kl: -.inf\n  training_iteration: 1\n"
+                "Result for PPO:\n  entropy: 0.5\n  kl: .5\n  training_iteration: 2\n"
+            ),
             [
                 (1, {"entropy": math.nan, "kl": -math.inf, "training_iteration": 1}),
                 (2, {"entropy": 0.5, "kl": 0.5, "training_iteration": 2}),
