@@ -197,6 +197,24 @@ def test_without_a_service_critical_alerts_are_lines_on_the_terminal(tmp_path: P
     assert b"watchstep: sac7: LossNonFinite at step 2: loss = nan\n" in done.stderr
 
 
+def test_without_a_service_a_follower_that_is_started_again_says_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "sac7.log"
+    log.write_text("".join(f"step {step}: loss {2.0 / step}\n" for step in range(1, 9)))
+    piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+    with log.open("a") as file:
+        file.write("".join(f"step {step}: loss nan\n" for step in range(9, 12)))
+    first = piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+    with log.open("a") as file:
+        file.write("".join(f"step {step}: loss nan\n" for step in range(12, 15)))
+
+    again = piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+
+    assert first.stderr == b"watchstep: sac7: LossNonFinite at step 9: loss = nan\n"
+    assert again.stderr == b""
+
+
 def test_a_follower_that_is_killed_again_and_again_tells_everything_once(
     follow: Follow, service: FakeService, tmp_path: Path
 ) -> None:

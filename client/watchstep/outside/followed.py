@@ -118,8 +118,12 @@ class FollowedRun:
         if stored.get("read_out", stored["settled"]):
             rows += file.settle()
         self._take(source, rows, now)
-        # All of this was told before.
-        self._merger.ready(now + 2 * SETTLE_S if stored["settled"] else now)
+        # All of this was told before; rules that judge here go on from where they stood.
+        before = self._merger.ready(now + 2 * SETTLE_S if stored["settled"] else now)
+        for seq, each in enumerate(before if self._judge_here else (), self._seq - len(before) + 1):
+            readings = self._coercer.fitting(dict(each.readings))
+            update = Update(seq, max(each.step, 0), time.time(), readings, each.event, each.attempt)
+            self._judge(update, told=True)
 
     def poll(self, now: float, *, closing: bool = False) -> bool:
         """Read what was added; whether anything was.
@@ -256,13 +260,13 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-    def _judge(self, update: Update) -> None:
+    def _judge(self, update: Update, *, told: bool = False) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
         if self._judgement is None:
             self._judgement = Judgement(loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
-            if self._said_incidents.begins(transition):
+            if self._said_incidents.begins(transition) and not told:
                 what = f"{transition.rule} at step {transition.step}: {transition.reason}"
                 say(f"{self.name}: {what}")
         if self.ended and (more := self._said_incidents.take_more()):

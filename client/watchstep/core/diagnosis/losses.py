@@ -74,7 +74,7 @@ def _below_zero(columns: Columns, name: str) -> Signs:
     if columns.family != "supervised" or len(values) < 10:
         return {}
     first, last = values[0], values[-1]
-    if not (0.0 < first < -last / 10 or first < -0.5 and last < 10 * first):
+    if not (0.0 < first < -last / 10 or (first < -0.5 and last < 10 * first)):
         return {}
     where = "through zero" if first > 0.0 else "on below zero"
     text = f"{name} began at {first:.3g} and fell {where} to {last:.3g}"
