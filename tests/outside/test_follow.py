@@ -346,8 +346,8 @@ def hang_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str) -> t
         f"import sys, time\nlog = open({str(log)!r}, 'w')\n"
         f"print('step 1: loss 2.0\\nstep 2: loss 1.9', file=log, flush=True)\n{writer}"
     )
-    said: list[str] = []
-    monkeypatch.setattr("watchstep.outside.followed.say", said.append)
+    printed: list[str] = []
+    monkeypatch.setattr("watchstep.outside.followed.say", printed.append)
     events: list[Any] = []
     put = FollowedRun._put
     monkeypatch.setattr(
@@ -363,7 +363,7 @@ def hang_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str) -> t
             follower._turn(began + later_s)
         process.kill()
     (hang,) = [event for event in events if event and event["kind"] == "hung"]
-    assert said == [f"r: {hang['seen']} for {hang['since_s']:.0f} s"]
+    assert printed == [f"r: {hang['seen']} for {hang['since_s']:.0f} s"]
     return hang["severity"], hang["seen"]
 
 

@@ -123,7 +123,7 @@ class FollowedRun:
         for seq, each in enumerate(before if self._judge_here else (), self._seq - len(before) + 1):
             readings = self._coercer.fitting(dict(each.readings))
             update = Update(seq, max(each.step, 0), time.time(), readings, each.event, each.attempt)
-            self._judge(update, told=True)
+            self._judge(update, replayed=True)
 
     def poll(self, now: float, *, closing: bool = False) -> bool:
         """Read what was added; whether anything was.
@@ -260,13 +260,13 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-    def _judge(self, update: Update, *, told: bool = False) -> None:
+    def _judge(self, update: Update, *, replayed: bool = False) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
         if self._judgement is None:
             self._judgement = Judgement(loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
-            if self._said_incidents.begins(transition) and not told:
+            if self._said_incidents.begins(transition) and not replayed:
                 what = f"{transition.rule} at step {transition.step}: {transition.reason}"
                 say(f"{self.name}: {what}")
         if self.ended and (more := self._said_incidents.take_more()):
