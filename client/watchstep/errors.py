@@ -17,6 +17,8 @@ import contextlib
 import sys
 import warnings
 
+from watchstep.masking import masked
+
 HALT_EXIT_CODE = 76
 """Process exit code after a halt.
 
@@ -101,10 +103,14 @@ class UnreachableError(WatchstepError):
 
 
 def say(text: str) -> None:
-    """Say one line on stderr, for the person at the terminal; never through `logging`."""
+    """Say one line on stderr, for the person at the terminal; never through `logging`.
+
+    What looks like a secret is masked: a terminal's output lands in logs that others read.
+    """
     if sys.stderr is not None:
+        line = masked(" ".join(text.split()))
         with contextlib.suppress(OSError, ValueError):  # closed
-            print(f"watchstep: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"watchstep: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sender.fake_service import FakeService, status
+from watchstep.errors import say
 from watchstep.sender import contact
 
 
@@ -60,13 +61,13 @@ def test_a_service_that_never_answers_tells_nobody_so_the_alert_is_said_here(
     before = lines(capsys)
     watch._stream.outbound._loop._contact._timer.join(30)
     held = lines(capsys)
-    for step in range(1, 30):
+    for step in range(1, 200):
         watch.log({"train/loss": 1.0}, step=step)
-    watch.log({"train/loss": math.nan}, step=30)
+    watch.log({"train/loss": math.nan}, step=200)
 
     assert before == []
     assert (len(held), held[1]) == (2, critical(0))
-    assert critical(30) in lines(capsys)
+    assert critical(200) in lines(capsys)
 
 
 def test_an_alert_is_said_here_while_a_service_that_answered_is_down(
@@ -161,3 +162,26 @@ def test_without_a_spool_nobody_is_told_that_updates_stay_in_one(
     watch.finish()
 
     assert "updates stay in memory until the training ends, and" in lines(capsys)[0]
+
+
+def test_one_incident_is_one_line_and_what_else_was_critical_is_counted_at_the_end(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make()
+    for step in range(40):
+        gone = math.nan if step % 20 >= 10 else 1.0
+        watch.log({"train/loss": gone, "train/grad_norm": gone}, step=step)
+    before = lines(capsys)
+    watch.finish()
+
+    assert len(before) == 1
+    (rest,) = lines(capsys)
+    assert rest.startswith("watchstep: critical as well since then: ")
+
+
+def test_what_is_said_at_the_terminal_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    say("stops the command: halted by command: api_key=hunter2hunter2 is wrong")
+
+    assert lines(capsys) == [
+        "watchstep: stops the command: halted by command: api_key=*** is wrong"
+    ]

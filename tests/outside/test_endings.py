@@ -269,3 +269,39 @@ def test_a_command_that_sleeps_before_a_pipe_is_not_said_to_wait_for_its_input()
 
     assert "standard input" not in place
     assert place.startswith("the kernel's ") or f"{sleeper.pid} S  " in text
+
+
+def spins_after_speaking(for_s: int, every_s: int, until_s: int) -> list[tuple[float, str]]:
+    """When a command is told that spoke for so long, and then only used the CPU."""
+    watch = HangWatch(0.0, least_s=60.0)
+    reports = []
+    for now in range(0, until_s, 2):
+        watch.look(float(now), [process(now * 0.9)])
+        if now <= for_s and now % every_s == 0:
+            watch.progressed(float(now))
+        event = watch.hung(float(now))
+        reports += [(now - for_s, event["severity"])] if event else []
+    return reports
+
+
+def test_a_command_that_spoke_steadily_and_spins_is_told_at_the_limit_and_critical_at_five() -> (
+    None
+):
+    assert spins_after_speaking(1_000, 4, 2_000) == [(60, "warning"), (300, "critical")]
+
+
+def test_a_command_that_has_hardly_spoken_may_compute_for_longer() -> None:
+    assert spins_after_speaking(20, 4, 1_000) == [(300, "warning")]
+
+
+def test_silence_that_is_no_longer_than_earlier_ones_breaks_no_rhythm() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    reports = []
+    for now in range(0, 2_000, 2):
+        watch.look(float(now), [process(now * 0.9)])
+        # An evaluation of 100 s after each 200 s of training.
+        if now % 300 <= 200:
+            watch.progressed(float(now))
+        reports += [now] if watch.hung(float(now)) else []
+
+    assert reports == [260]

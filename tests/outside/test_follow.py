@@ -6,6 +6,7 @@ import json
 import math
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from outside.kit_outside import PATIENCE_S, WATCHSTEP, piped, started, until
 from sender.fake_service import FakeService
 from watchstep.hook.options import Options
 from watchstep.outside.follow import Follower, FollowSettings
+from watchstep.outside.followed import FollowedRun
 from watchstep.postmortem.readers import open_logs
 
 LOGS = Path(__file__).parents[1] / "postmortem" / "logs"
@@ -195,6 +197,24 @@ def test_without_a_service_critical_alerts_are_lines_on_the_terminal(tmp_path: P
     assert b"watchstep: sac7: LossNonFinite at step 2: loss = nan\n" in done.stderr
 
 
+def test_without_a_service_a_follower_that_is_started_again_says_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "sac7.log"
+    log.write_text("".join(f"step {step}: loss {2.0 / step}\n" for step in range(1, 9)))
+    piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+    with log.open("a") as file:
+        file.write("".join(f"step {step}: loss nan\n" for step in range(9, 12)))
+    first = piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+    with log.open("a") as file:
+        file.write("".join(f"step {step}: loss nan\n" for step in range(12, 15)))
+
+    again = piped([*WATCHSTEP, "follow", "--once", "sac7.log"], tmp_path)
+
+    assert first.stderr == b"watchstep: sac7: LossNonFinite at step 9: loss = nan\n"
+    assert again.stderr == b""
+
+
 def test_a_follower_that_is_killed_again_and_again_tells_everything_once(
     follow: Follow, service: FakeService, tmp_path: Path
 ) -> None:
@@ -317,3 +337,51 @@ def test_a_followed_run_says_on_which_host_and_as_whom(
     two_rows(tmp_path / "a.log", "step 1 loss: 0.5\nstep 2 loss: 0.4\n", follow, service)
 
     assert service.begun[0]["config"]["environment"].keys() >= {"host", "user"}
+
+
+def hang_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str) -> tuple[str, str]:
+    """Severity and words of the hang of a log that one process wrote, and holds open or not."""
+    log = tmp_path / "train.log"
+    program = (
+        f"import sys, time\nlog = open({str(log)!r}, 'w')\n"
+        f"print('step 1: loss 2.0\\nstep 2: loss 1.9', file=log, flush=True)\n{writer}"
+    )
+    printed: list[str] = []
+    monkeypatch.setattr("watchstep.outside.followed.say", printed.append)
+    events: list[Any] = []
+    put = FollowedRun._put
+    monkeypatch.setattr(
+        FollowedRun, "_put", lambda run, *what: (events.append(what[1]), put(run, *what))[1]
+    )
+    options = Options(run="r", directory=tmp_path / "spool")
+    follower = Follower(FollowSettings([log], options, run_name="r"))
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        for later_s in range(0, 1_300, 20):
+            follower._turn(began + later_s)
+        process.kill()
+    (hang,) = [event for event in events if event and event["kind"] == "hung"]
+    assert printed == [f"r: {hang['seen']} for {hang['since_s']:.0f} s"]
+    return hang["severity"], hang["seen"]
+
+
+def test_a_log_whose_writer_stands_still_is_critical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    severity, seen = hang_told(tmp_path, monkeypatch, "print(flush=True)\ntime.sleep(600)")
+
+    assert severity == "critical"
+    assert seen == ("nothing new in the log, and the process that writes it does not use the CPU")
+
+
+def test_a_log_that_nobody_holds_open_may_have_ended_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    severity, seen = hang_told(
+        tmp_path, monkeypatch, "log.close()\nprint(flush=True)\ntime.sleep(600)"
+    )
+
+    assert severity == "warning"
+    assert seen.endswith("and no process of this machine has it open for writing")

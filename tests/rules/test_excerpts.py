@@ -23,3 +23,17 @@ def test_a_loss_that_stands_in_its_noise_is_told_only_of_a_log_from_the_start(
         firing |= set(state.firing())
 
     assert ("LossNeverMoved" in firing) == is_told
+
+
+def test_a_loss_that_fell_within_its_first_reports_has_moved() -> None:
+    """A small character model on text of few words, which has learnt them after five reports."""
+    rules, noise = load(["generic", "pretrain"]), random.Random(3)
+    state, firing = State(rules), set()
+
+    for seq in range(1, 161):
+        level = {1: 2.89, 2: 1.92, 3: 1.51, 4: 1.27, 5: 1.14}.get(seq, 0.766)
+        update = Update(seq, 10 * (seq - 1), float(seq), {"loss": noise.gauss(level, 0.006)})
+        state, _ = step(rules, state, update)
+        firing |= set(state.firing())
+
+    assert "LossNeverMoved" not in firing

@@ -87,7 +87,7 @@ class RunEnd:
             deadline: On the monotonic clock, of an end that has waited for its save; default:
                 `exit_s` from now, for all of it.
         """
-        self._stream.ended = True
+        self._stream.end()
         captured_logs.stop(self._stream.events.captured)
         for let_go in self.let_go:
             self._boundary.survive(let_go)

@@ -4,16 +4,53 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from watchstep.core.stages import LEAD_UPDATES
 from watchstep.core.updates import Transition, Update, Verdict
 from watchstep.hook.events import PendingEvents
 from watchstep.hook.judgement import Judgement
 
 if TYPE_CHECKING:
     from watchstep.sender import Outbound
+
+
+class SaidIncidents:
+    """Which critical alerts are said at the terminal: the first of an incident.
+
+    An incident lasts while a critical alert fires, and `LEAD_UPDATES` updates longer.
+    """
+
+    def __init__(self) -> None:
+        self._firing: set[tuple[str, str]] = set()
+        self._newest_seq: int | None = None
+        self._more: Counter[str] = Counter()
+
+    def begins(self, transition: Transition) -> bool:
+        """Whether this is a critical alert that begins one; others are counted."""
+        alert = (transition.rule, transition.subject)
+        if transition.change != "firing":
+            if alert in self._firing:
+                self._firing.discard(alert)
+                self._newest_seq = transition.seq
+            return False
+        if transition.severity != "critical":
+            return False
+        newest, self._newest_seq = self._newest_seq, transition.seq
+        goes_on = bool(self._firing) or (
+            newest is not None and transition.seq - newest <= LEAD_UPDATES
+        )
+        self._firing.add(alert)
+        if goes_on:
+            self._more[transition.rule] += 1
+        return not goes_on
+
+    def take_more(self) -> str:
+        """One line for what was counted since; "" where nothing was."""
+        names, self._more = ", ".join(self._more), Counter()
+        return f"critical as well since then: {names}" if names else ""
 
 
 class Stream:
@@ -44,6 +81,7 @@ class Stream:
         self.step = 0
         self.ended = False
         self._terminal = terminal
+        self._said_incidents = SaidIncidents()
 
     def put(
         self,
@@ -109,11 +147,17 @@ class Stream:
         if self._terminal and self.outbound is not None:
             self.outbound.alert(text)
 
+    def end(self) -> None:
+        """The run is over for this process; nothing is put any more."""
+        self.ended = True
+        if text := self._said_incidents.take_more():
+            self.alert(text)
+
     def _remember(self, transitions: Sequence[Transition], event: Mapping[str, Any] | None) -> None:
         self.transitions.extend(transitions)
         error = None if event is None else event.get("error")
         for transition in transitions:
-            if transition.change == "firing" and transition.severity == "critical":
+            if self._said_incidents.begins(transition):
                 name = " ".join(part for part in (transition.rule, transition.subject) if part)
                 self.alert(
                     f"critical at step {transition.step}: {name}: {error or transition.reason}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from watchstep.errors import say
 from watchstep.postmortem.reading import Paths, check_rules
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def run(
     try:
         code = run_command(settings)
     except CannotStartError as error:
-        typer.echo(f"watchstep: {error}", err=True)
+        say(str(error))
         raise typer.Exit(error.exit_code) from None
     raise typer.Exit(code)
 
@@ -142,5 +143,5 @@ def _options(arguments: Mapping[str, Any]) -> Options:
 
     options, complaints = from_environment(arguments)
     for complaint in complaints:
-        typer.echo(f"watchstep: {complaint}", err=True)
+        say(complaint)
     return options

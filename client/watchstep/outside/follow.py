@@ -12,6 +12,7 @@ from pathlib import Path
 
 from watchstep.errors import LogUnreadableError, say
 from watchstep.hook.options import Options
+from watchstep.machine.processes import Process, files_written, processes
 from watchstep.outside.followed import FollowedRun
 from watchstep.outside.growing import GrowingFile
 from watchstep.outside.uplink import Uplink
@@ -38,6 +39,9 @@ _JUDGED_BYTES = 1 << 20
 
 _HEARTBEAT_S = 20.0
 """Between signs of life of a run of which nothing new is said."""
+
+_LOOK_S = 10.0
+"""Between looks at the processes that write logs which have fallen silent."""
 
 _FINAL_S = 30.0
 """How long the end of following waits for the service."""
@@ -77,7 +81,7 @@ class Follower:
         self._of_folder: dict[Path, list[FollowedRun]] = {}
         self._seen: set[Path] = set()
         self._names: set[str] = set()
-        self._next_scan = 0.0
+        self._next_scan = self._next_look = 0.0
         self._spoken: dict[str, float] = {}
         self._stopping = threading.Event()
 
@@ -116,6 +120,10 @@ class Follower:
             took_s = time.monotonic() - now
             self._next_scan = now + max(_SCAN_LEAST_S, took_s / _SCAN_SHARE)
         self._decide(now)
+        if now >= self._next_look:
+            self._look(now)
+            took_s = time.monotonic() - now
+            self._next_look = now + max(_LOOK_S, took_s / _SCAN_SHARE)
         grew = False
         for run in self._runs.values():
             grew = run.poll(now) or grew
@@ -128,6 +136,20 @@ class Follower:
                 if file not in self._seen:
                     self._seen.add(file)
                     self._undecided[file] = GrowingFile(file, printed=file == path)
+
+    def _look(self, now: float) -> None:
+        """Look who writes the logs of runs that have fallen silent."""
+        silent = [run for run in self._runs.values() if run.is_silent(now)]
+        if not silent:
+            return
+        writers: dict[Path, list[Process]] = {}
+        for process in processes():
+            for path in files_written(process.pid):
+                writers.setdefault(path, []).append(process)
+        for run in silent:
+            paths = {file.path.resolve() for file, _ in run.files}
+            by_pid = {each.pid: each for path in paths for each in writers.get(path, ())}
+            run.look(now, list(by_pid.values()))
 
     def _decide(self, now: float) -> None:
         """Give files that have shown what they are to their runs."""

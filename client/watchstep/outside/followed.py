@@ -19,9 +19,11 @@ from watchstep.core.updates import Action, Update
 from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.readings import Coercer
+from watchstep.hook.stream import SaidIncidents
+from watchstep.machine.processes import Process
 from watchstep.outside.endings import ENDS, survived
 from watchstep.outside.growing import GrowingFile
-from watchstep.outside.hangs import HangWatch
+from watchstep.outside.hangs import HangWatch, stacks
 from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
@@ -81,6 +83,7 @@ class FollowedRun:
         self._rules = rules
         self._judge_here = alone
         self._judgement: Judgement | None = None
+        self._said_incidents = SaidIncidents()
         self._packs: tuple[str, ...] = ()
         names = loaded(())
         self._merger = Merger(names.canonical, names.role, settle_s=SETTLE_S, wait_s=0.0)
@@ -89,6 +92,7 @@ class FollowedRun:
         self._end: dict[str, object] | None = None
         self._grew = time.monotonic()
         self._hang = HangWatch(self._grew)
+        self._writers: Sequence[Process] = ()
         self._stored: dict[str, Any] = {}
         self._changed = False
         self._load()
@@ -114,8 +118,12 @@ class FollowedRun:
         if stored.get("read_out", stored["settled"]):
             rows += file.settle()
         self._take(source, rows, now)
-        # All of this was told before.
-        self._merger.ready(now + 2 * SETTLE_S if stored["settled"] else now)
+        # All of this was told before; rules that judge here go on from where they stood.
+        before = self._merger.ready(now + 2 * SETTLE_S if stored["settled"] else now)
+        for seq, each in enumerate(before if self._judge_here else (), self._seq - len(before) + 1):
+            readings = self._coercer.fitting(dict(each.readings))
+            update = Update(seq, max(each.step, 0), time.time(), readings, each.event, each.attempt)
+            self._judge(update, replayed=True)
 
     def poll(self, now: float, *, closing: bool = False) -> bool:
         """Read what was added; whether anything was.
@@ -146,6 +154,16 @@ class FollowedRun:
         if self._changed or grew:
             self.save()
         return grew
+
+    def is_silent(self, now: float) -> bool:
+        """Whether it is worth a look who writes the logs: a hang may be told soon."""
+        return not self.ended and now - self._grew > self._hang.limit_s() / 2 and not self._is_old()
+
+    def look(self, now: float, writers: Sequence[Process]) -> None:
+        """Note which processes of this machine hold the logs open for writing."""
+        self._writers = writers
+        if writers:
+            self._hang.look(now, writers)
 
     def session(self, part: Unsent) -> Session:
         kind = next((file.format for file, _ in self.files if file.format), "log")
@@ -197,14 +215,28 @@ class FollowedRun:
             return
         silent_s = now - self._grew
         if self._end is not None and (closing or silent_s >= END_S):
-            self._put({}, self._end, None)
-            self._end, self.ended = None, True
-        elif self._is_old() or closing:
-            self._put({}, {"kind": "finished", "imported": True}, None)
             self.ended = True
+            self._put({}, self._end, None)
+            self._end = None
+        elif self._is_old() or closing:
+            self.ended = True
+            self._put({}, {"kind": "finished", "imported": True}, None)
         elif (event := self._hang.hung(now)) is not None:
-            seen = {"seen": "nothing new in the log", "stacks": "", "innermost": ""}
-            self._put({}, {**event, **seen}, None)
+            self._tell_hang(event)
+
+    def _tell_hang(self, event: dict[str, Any]) -> None:
+        """Say that the logs have fallen silent, and what is seen of whoever writes them."""
+        seen = "nothing new in the log"
+        if not self._writers:
+            seen += ", and no process of this machine has it open for writing"
+        elif event["moving"]:
+            seen += ", while the process that writes it uses the CPU"
+        else:
+            seen += ", and the process that writes it does not use the CPU"
+        text, innermost = stacks(self._writers)
+        self._put({}, {**event, "seen": seen, "stacks": text, "innermost": innermost}, None)
+        if self._judge_here:
+            say(f"{self.name}: {seen} for {event['since_s']:.0f} s")
 
     def _is_old(self) -> bool:
         newest = max((file.changed for file, _ in self.files), default=0.0)
@@ -228,15 +260,17 @@ class FollowedRun:
             self.unsent.append(Unsent(self._attempt, self._seq))
         self.unsent[-1].bodies.append(encode_update(update).decode())
 
-    def _judge(self, update: Update) -> None:
+    def _judge(self, update: Update, *, replayed: bool = False) -> None:
         """Without a service the terminal is all there is to tell of a critical alert."""
         if self._judgement is None:
             self._judgement = Judgement(loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
-            if transition.change == "firing" and transition.severity == "critical":
+            if self._said_incidents.begins(transition) and not replayed:
                 what = f"{transition.rule} at step {transition.step}: {transition.reason}"
                 say(f"{self.name}: {what}")
+        if self.ended and (more := self._said_incidents.take_more()):
+            say(f"{self.name}: {more}")
 
     def save(self) -> None:
         """Write down how far the logs are told, and what of it is not sent yet."""

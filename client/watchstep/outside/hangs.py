@@ -19,7 +19,11 @@ TIMES_MEDIAN = 10.0
 """Silence, in median gaps between signs of progress, from which it may be a hang."""
 
 BUSY_TIMES = 5.0
-"""How much longer one is waited for that uses the CPU: it computes, or spins in a collective."""
+"""How much longer one is waited for that uses the CPU, which computes or spins in a collective:
+with no rhythm of its own until it is told at all, with one until it is critical."""
+
+TIMES_LONGEST = 2.0
+"""Silence, in the longest gap so far, below which a rhythm is not broken: an evaluation."""
 
 _IDLE_SHARE = 0.02
 """Of one core: a process that only waits, with threads that look at the clock, uses less."""
@@ -43,25 +47,32 @@ class HangWatch:
     least_s: float = LEAST_S
     progress_seen: bool = False
     _last: float = field(init=False)
-    _reported: bool = False
+    _first: float = field(init=False)
+    _longest: float = 0.0
+    _reported: str = ""
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_GAPS))
     _cpu: dict[int, float] = field(default_factory=dict)
     _looked: float = field(init=False)
     _busy: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._last = self._looked = self._busy = self.began
+        self._last = self._first = self._looked = self._busy = self.began
 
     def progressed(self, now: float) -> None:
         if now - self._last > 1.0:
             # Lines that belong together say nothing about the rhythm.
             self._gaps.append(now - self._last)
+        if self.progress_seen:
+            self._longest = max(self._longest, now - self._last)
+        else:
+            self._first = now
         self._last = now
-        self._reported, self.progress_seen = False, True
+        self._reported, self.progress_seen = "", True
 
     def slept(self, seconds: float) -> None:
         """We ourselves were stopped for so long, and the command perhaps with us."""
         self._last += seconds
+        self._first += seconds
         self._looked += seconds
         self._busy += seconds
 
@@ -77,22 +88,42 @@ class HangWatch:
         return max(self.least_s, TIMES_MEDIAN * median(self._gaps) if self._gaps else 0.0)
 
     def hung(self, now: float) -> dict[str, Any] | None:
-        """The first fields of a hang's event, once for each hang; None where there is none."""
-        since_s, limit_s = now - self._last, self.limit_s()
+        """The first fields of a hang's event; None where there is none, or it was told.
+
+        One hang is told once as a warning at most, and once as critical.
+        """
+        since_s = now - self._last
         moving = now - self._busy < since_s / 2
-        if self._reported or since_s < limit_s * (BUSY_TIMES if moving else 1.0):
+        severity = self._severity(since_s, moving=moving)
+        if severity in ("", self._reported) or self._reported == "critical":
             return None
-        self._reported = True
-        # Where the CPU could not be looked at, nobody knows that nothing moves.
-        stands_still = bool(self._cpu) and not moving
+        self._reported = severity
         return {
             "kind": "hung",
-            "severity": "critical" if stands_still else "warning",
+            "severity": severity,
             "since_s": round(since_s, 1),
             "moving": moving,
             "phase": "",
             "seen": self._seen(moving=moving),
         }
+
+    def _severity(self, since_s: float, *, moving: bool) -> str:
+        """How sure a hang is; "" where silence is ordinary."""
+        limit_s = self.limit_s()
+        if since_s < limit_s:
+            return ""
+        if not moving:
+            # Where the CPU could not be looked at, nobody knows that nothing moves.
+            return "critical" if self._cpu else "warning"
+        much_later = since_s >= BUSY_TIMES * limit_s
+        if self._breaks_rhythm(since_s):
+            return "critical" if much_later else "warning"
+        return "warning" if much_later else ""
+
+    def _breaks_rhythm(self, since_s: float) -> bool:
+        """Whether it has spoken for half as long as it is silent, and never paused nearly so."""
+        spoke_s = self._last - self._first
+        return 2.0 * spoke_s >= since_s >= TIMES_LONGEST * self._longest
 
     def _seen(self, *, moving: bool) -> str:
         if moving:

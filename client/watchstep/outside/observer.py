@@ -221,7 +221,7 @@ class Observer:
         event = self._hang.hung(now)
         if event is None:
             return
-        self.hung = not event["moving"]
+        self.hung = event["severity"] == "critical" or not event["moving"]
         if self._hook.look():
             return  # It tells of a hang itself.
         text, innermost = stacks(self._processes)

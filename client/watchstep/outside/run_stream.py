@@ -101,7 +101,7 @@ class RunStream:
         if event is not None:
             self.tell(event)
         if self._stream is not None and self._stream.outbound is not None:
-            self._stream.ended = True
+            self._stream.end()
             exit_s = self._options.exit_s
             # An `exit_s` of 0 asks to wait for nothing.
             wait_s = max(exit_s, LAST_WORDS_S) if exit_s else 0.0

@@ -69,11 +69,15 @@ def loss_signs(columns: Columns) -> Signs:
 
 
 def _below_zero(columns: Columns, name: str) -> Signs:
-    """Whether a loss fell through zero and on, far beyond its own size at the start."""
+    """Whether a loss fell below zero, and on, far beyond its own size at the start."""
     values = [value for _, value in columns.finite(name)]
-    if columns.family != "supervised" or len(values) < 10 or not 0.0 < values[0] < -values[-1] / 10:
+    if columns.family != "supervised" or len(values) < 10:
         return {}
-    text = f"{name} began at {values[0]:.3g} and fell through zero to {values[-1]:.3g}"
+    first, last = values[0], values[-1]
+    if not (0.0 < first < -last / 10 or (first < -0.5 and last < 10 * first)):
+        return {}
+    where = "through zero" if first > 0.0 else "on below zero"
+    text = f"{name} began at {first:.3g} and fell {where} to {last:.3g}"
     return {"loss_far_below_zero": text}
 
 
