@@ -67,7 +67,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
         " error err td_error ppl perplexity bpb bpc bpd"
     ),
-    "eval_loss": _words("wer cer uer ter eer error_rate fid kid lpips"),
+    "eval_loss": _words("wer cer bwer bcer uer ter eer error_rate fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
@@ -468,10 +468,16 @@ def _scale(name: _Context) -> Role:
     return "spread" if name.own & {"noise", "action"} else "weight"
 
 
+_AIMS = _words("acc accuracy accuracies top")
+_PLAIN_AIMS = _AIMS | _TRAINING | _words("mean avg average epoch step batch mini")
+
+
 def _accuracy(name: _Context) -> Role:
     # YOLO's `metrics/precision` is of the validation data.
     is_result = "metrics" in name.words and not name.words & _TRAINING
-    return "eval_score" if name.evaluates or is_result else "share"
+    # A classifier is trained for its accuracy; the success rate of an agent is no result.
+    is_aim = name.family == "supervised" and bool(name.own & _AIMS) and name.own <= _PLAIN_AIMS
+    return "eval_score" if name.evaluates or is_result or is_aim else "share"
 
 
 def _share(name: _Context) -> Role:

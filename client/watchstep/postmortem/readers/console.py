@@ -218,6 +218,9 @@ class ConsoleLines:
             self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
             self._row(sentence, numbers)
+        elif sentence.position is not None and plan.times and not self._headed:
+            self._flush_block(repeated=False)
+            self._block_number, _ = plans.place(sentence.position, numbers)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
             self._gather(plans.readings(sentence, numbers))
 

@@ -43,6 +43,8 @@ _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
+_OWN_ERROR = re.compile(r"'s (l[12])$")
+_COUNTED_AT = frozenset(("after", "at", "for", "in", "of", "on"))
 _ROUNDED = frozenset("kKMB")
 _BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
@@ -125,7 +127,9 @@ class _Reader:
             and self._line.text(at + 3) == "|"
         ):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
-        elif not inside and (after in {"|", ":"} or self._names_one_value(at + 1)):
+        elif not inside and (
+            after in {"|", ":"} or self._names_one_value(at + 1) or self._stands_apart(at + 1)
+        ):
             self._leading, self._at = Counted("step", line[at].slot), at + 1
             self._named_behind(at + 2)
 
@@ -144,6 +148,11 @@ class _Reader:
         """Whether nothing but a word and a number follow: `250 train 6.43`."""
         rest = self._line[at:]
         return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
+
+    def _stands_apart(self, at: int) -> bool:
+        """Whether a number stands in a column of its own before a pair: `250  loss=0.5`."""
+        apart = at < len(self._line) and self._line[at].before == 2
+        return apart and self._line[at].kind == "word" and self._line.text(at + 1) in {"=", ":"}
 
     def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
@@ -199,8 +208,9 @@ class _Reader:
                 break
             if token.kind == "number":
                 values.append(token)
-        if len(values) == 1:
-            self._pair(values[0])
+        numbered = len(values) == 2 and self._line.text(begin) == "(" and is_whole(values[0])
+        if len(values) == 1 or numbered:
+            self._pair(values[-1])  # `[(0, '25.3')]` holds the value of number 0.
         else:
             self._drop()
 
@@ -277,10 +287,19 @@ class _Reader:
             self._words, self._separator = [], ""
             if self._line.text(self._at) == ",":
                 self._named_behind(self._at + 1)
+        elif not separator and is_whole(token) and self._counts_for(words):
+            self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
+            self._words = words[:-2]
         elif not separator and len(words) > 4:
             self._drop()  # A number in prose.
         else:
             self._pair(token)
+
+    def _counts_for(self, words: Sequence[str]) -> bool:
+        """Whether a number counts in the middle of a name: `Loss after epoch 5: 0.3`."""
+        if len(words) < 3 or self._line.text(self._at) not in _SEPARATORS | _VERBS:
+            return False
+        return words[-1].lower() in COUNTERS and words[-2].lower() in _COUNTED_AT
 
     def _counts_behind(self) -> bool:
         """Whether what stands here is counted by the number before it: `After 20 sequences:`."""
@@ -308,6 +327,9 @@ class _Reader:
 
     def _name(self, printed: str) -> str:
         """A printed name as a metric's, with what stands over it where it says too little."""
+        if "'s " in printed:
+            # Boosting's own two names are of errors: `valid_0's l2`.
+            printed = _OWN_ERROR.sub(r"_\1_error", printed).replace("'s ", "_")
         if self._braces:
             printed = "/".join([*(brace for brace in self._braces if brace), printed])
         elif "/" not in printed:
@@ -320,6 +342,8 @@ class _Reader:
         name = metric_name(printed)
         if name in names and self._context:
             name = metric_name(f"{self._context.lower()}/{printed}")
+        if name in names:
+            name = f"{name}_2"  # MXNet prints the losses of several heads by one name.
         if name in names:
             return ""
         if self._sentence.evaluates and not EVALUATED.match(name) and not self._braces:
@@ -381,7 +405,9 @@ class _Reader:
         if token is None or token.kind != "word" or token.before == 2:
             return
         following = self._line[self._at + 1] if self._at + 1 < len(self._line) else None
-        names = following is not None and (following.text in {":", "="} or following.kind != "mark")
+        names = following is not None and (
+            following.text in {":", "="} or (following.kind != "mark" and following.before < 2)
+        )
         fills = not token.before and self._line.text(self._at - 1)[-1:].isalpha()
         if fills or (is_unit(token.text) and (not token.before or not names)):
             self._at += 1
@@ -435,6 +461,9 @@ class _Reader:
         elif self._line.text(end + 1) in {":", "="} or self._line.text(end + 1) == "":
             self._words = ["".join(" " * min(t.before, 1) + t.text for t in inside).strip()]
         else:
+            if self._words and self._words[-1] == "for" and len(inside) == 1:
+                # `objective function for 'output' … is -0.5`: there may be one for another.
+                self._words[-1] = inside[0].text
             self._drop()
         self._at = end + 1
 

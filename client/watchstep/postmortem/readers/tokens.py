@@ -14,7 +14,10 @@ OPEN, CLOSE = "([{", ")]}"
 
 Kind = Literal["number", "clock", "word", "mark"]
 
-_EXPONENT = r"(?:\.?[eE][-+]?\d+)?"
+_EXPONENT = (
+    # Behind decimals also Fortran's `1.5D+02` and Julia's `1.5f-3`.
+    r"(?:\.?[eE][-+]?\d+|(?<=\d)(?:D[-+]\d{1,3}|f-?\d{1,2})(?![\w.]))?"
+)
 _AFTER_DIGIT = (
     # A date, with or without its time; a day and time; a time or duration.
     r"\d{3}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
@@ -24,8 +27,8 @@ _AFTER_DIGIT = (
     r"|\d{0,2}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
-_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9})?(?![A-Za-z0-9_]))"
-"""Printed to a fixed width, a NaN is filled up: `nanxxx`."""
+_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9}|32|16)?(?![A-Za-z0-9_]))"
+"""Printed to a fixed width, a NaN is filled up: `nanxxx`; Julia's is `NaN32`."""
 _AFTER_SIGN = (
     r"\d{1,3}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d+(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
