@@ -58,11 +58,13 @@ def family_of(
         families = set(families_of(name)) - {""}
         for family in families:
             scores[family] += _MOST_BY_NAMES / len(names) / len(families) ** 2
+    signed = [_words(name) for name in names if role(name) == "signed_loss"]
     # An objective or a likelihood is maximised in speech and boosting as well.
-    bounds = sum(role(name) == "signed_loss" and bool(_words(name) & _OF_ANY) for name in names)
-    roles["signed_loss"] -= bounds
-    learns_a_policy = any(roles[name] for name in _OF_A_POLICY)
-    roles["signed_loss"] += bounds
+    of_any = all(own & _OF_ANY for own in signed) and not any(
+        words & own for own in _WORDS.values()
+    )
+    speaking = _OF_A_POLICY - ({"signed_loss"} if of_any else set())
+    learns_a_policy = any(roles[name] for name in speaking)
     has_critic = any(role(name) == "loss" and _OF_A_CRITIC & _words(name) for name in names)
     if learns_a_policy:
         for family, own in _WORDS.items():
@@ -78,7 +80,7 @@ def family_of(
         if roles["signed_loss"] and not words & _OFF_POLICY_ONLY:
             scores["on_policy"] += 1
     of_a_classifier = bool(words & {"acc", "accuracy"})
-    if not learns_a_policy and (roles["loss"] or roles["eval_loss"] or bounds or of_a_classifier):
+    if not learns_a_policy and (roles["loss"] or roles["eval_loss"] or signed or of_a_classifier):
         scores["supervised"] += 3
     best, score = max(scores.items(), key=lambda entry: entry[1])
     return best if score >= LEAST_SCORE else ""

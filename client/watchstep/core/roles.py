@@ -45,12 +45,8 @@ FAMILIES = frozenset(get_args(Family)) - {""}
 
 CORE_ROLES = frozenset({"loss", "signed_loss", "kl", "entropy"})
 _CORE_NAMES = frozenset(
-    {
-        "train/std",
-        "train/advantages_mean_raw",
-        "train/advantages_std_raw",
-        "train/advantages_norm_max_abs",
-    }
+    f"train/{name}"
+    for name in ("std", "advantages_mean_raw", "advantages_std_raw", "advantages_norm_max_abs")
 )
 """What is finite as long as the training is, whatever its role."""
 
@@ -468,15 +464,13 @@ def _scale(name: _Context) -> Role:
     return "spread" if name.own & {"noise", "action"} else "weight"
 
 
-_AIMS = _words("acc accuracy accuracies top")
-_PLAIN_AIMS = _AIMS | _TRAINING | _words("mean avg average epoch step batch mini")
+_AIMS = _words("acc accuracy accuracies top mean avg average epoch step mini") | _TRAINING
 
 
 def _accuracy(name: _Context) -> Role:
-    # YOLO's `metrics/precision` is of the validation data.
+    # YOLO's `metrics/precision` is of the validation data; classifiers are trained for accuracy.
     is_result = "metrics" in name.words and not name.words & _TRAINING
-    # A classifier is trained for its accuracy; the success rate of an agent is no result.
-    is_aim = name.family == "supervised" and bool(name.own & _AIMS) and name.own <= _PLAIN_AIMS
+    is_aim = name.family == "supervised" and name.own <= _AIMS
     return "eval_score" if name.evaluates or is_result or is_aim else "share"
 
 

@@ -194,7 +194,8 @@ def _already_above(points: Sequence[tuple[int, float]], first: int) -> int:
     before = [value for at, value in points if at < first]
     length = _SETTLED if len(before) >= 2 * _SETTLED else _FEW
     stretches = [before[at : at + length] for at in range(len(before) - length + 1)]
-    highest = max(min(stretches, key=_middle, default=[math.inf]))
+    best = min(((_middle(stretch), max(stretch)) for stretch in stretches), default=None)
+    highest = math.inf if best is None else best[1]
     place = len(before)
     while place >= _FEW and _middle(before[place - _FEW : place]) > highest:
         place -= 1

@@ -187,9 +187,9 @@ def _json(text: str) -> Format | None:
 def _wrapped(text: str) -> Format | None:
     """Console output of which each line is wrapped in JSON, as Docker and loggers do."""
     rows = [jsonlogs.parsed(line) for line in text.splitlines()[:_WRAPPED_LINES]]
-    said = [text for text in map(jsonlogs.said_in, rows) if text is not None]
+    printed = [line for line in map(jsonlogs.printed_in, rows) if line is not None]
     measures = any(names_training(set(flat_readings(row))) for row in rows if isinstance(row, dict))
-    if not said or measures or _console("\n".join(said)) is None:
+    if not printed or measures or _console("\n".join(printed)) is None:
         return None
     return _format("console", stream.wrapped_rows, certain=False)
 

@@ -108,7 +108,7 @@ def mapping_row(mapping: Mapping[str, Any], counter: Counter) -> Row:
     return row
 
 
-def said_in(row: object) -> str | None:
+def printed_in(row: object) -> str | None:
     """The printed line that a logger of containers has wrapped in JSON, if it is one."""
     if not isinstance(row, Mapping):
         return None

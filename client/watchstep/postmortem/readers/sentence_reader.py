@@ -29,22 +29,20 @@ from watchstep.postmortem.readers.vocabulary import (
     PREPOSITIONS,
     STATISTICS,
     counter_of,
+    counts_at,
     is_evaluation,
     is_settings,
     is_source,
     is_unit,
 )
 
-_LONGEST_NAME = 8
-"""Words of a printed name; more are prose."""
-
+_LONGEST_NAME = 8  # Words; more are prose.
 _MOST_PAIRS = 1_000
 _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _OWN_ERROR = re.compile(r"'s (l[12])$")
-_COUNTED_AT = frozenset(("after", "at", "for", "in", "of", "on"))
 _ROUNDED = frozenset("kKMB")
 _BEHIND = {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
@@ -128,7 +126,7 @@ class _Reader:
         ):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (
-            after in {"|", ":"} or self._names_one_value(at + 1) or self._stands_apart(at + 1)
+            after in {"|", ":"} or line.names_one_value(at + 1) or line.stands_apart(at + 1)
         ):
             self._leading, self._at = Counted("step", line[at].slot), at + 1
             self._named_behind(at + 2)
@@ -143,16 +141,6 @@ class _Reader:
             following == "[" and self._line.text(at + 4)[:1] in set("=>.")
         ):
             self._sentence.keras, self._sentence.bar, self._at = True, counted, at + 3
-
-    def _names_one_value(self, at: int) -> bool:
-        """Whether nothing but a word and a number follow: `250 train 6.43`."""
-        rest = self._line[at:]
-        return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
-
-    def _stands_apart(self, at: int) -> bool:
-        """Whether a number stands in a column of its own before a pair: `250  loss=0.5`."""
-        apart = at < len(self._line) and self._line[at].before == 2
-        return apart and self._line[at].kind == "word" and self._line.text(at + 1) in {"=", ":"}
 
     def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
@@ -239,7 +227,9 @@ class _Reader:
             return
         if glued is not None and glued.text == "%" and self._barred(at + 1):
             return
-        if self._part_of_word(token):
+        if self._words and not token.before and self._line.text(at - 2) == "#":
+            return  # `Train net output #0: loss = 0.5` is an index.
+        if self._line.part_of_word(at):
             if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
                 self._at = at + 2  # `Batch [20-40]` counts up to 40.
                 self._named(self._line[at + 1])
@@ -258,25 +248,17 @@ class _Reader:
         else:
             self._words.append(token.text + word)
 
-    def _part_of_word(self, token: Token) -> bool:
-        """Whether a number is the end of a word or range, as in `gpu-0`."""
-        if (
-            self._line.text(self._at) == "-"
-            and self._line.is_glued(self._at)
-            and self._line.is_glued(self._at + 1)
-        ):
-            return True
-        before = self._line[self._at - 2] if self._at >= 2 else None
-        if before is None or token.before or before.text != "-" or before.before:
-            return False
-        return self._at >= 3 and self._line[self._at - 3].kind != "mark"
-
     def _named(self, token: Token) -> None:
         words, separator = self._words, self._separator
         if words[-1].lower() in PREPOSITIONS and token.text[-1].isalpha() and not separator:
             self._words.append(token.text)  # `number of nan iterations`.
             return
         if words == ["After"] and is_whole(token) and self._counts_behind():
+            return
+        ends = self._line.text(self._at) in _SEPARATORS | _VERBS
+        if not separator and ends and is_whole(token) and counts_at(words):
+            self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
+            self._words = words[:-2]
             return
         counter = counter_of(words)
         counts = is_whole(token) or (counter in GLOBAL and _WHOLE.fullmatch(token.text))
@@ -287,19 +269,10 @@ class _Reader:
             self._words, self._separator = [], ""
             if self._line.text(self._at) == ",":
                 self._named_behind(self._at + 1)
-        elif not separator and is_whole(token) and self._counts_for(words):
-            self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
-            self._words = words[:-2]
         elif not separator and len(words) > 4:
             self._drop()  # A number in prose.
         else:
             self._pair(token)
-
-    def _counts_for(self, words: Sequence[str]) -> bool:
-        """Whether a number counts in the middle of a name: `Loss after epoch 5: 0.3`."""
-        if len(words) < 3 or self._line.text(self._at) not in _SEPARATORS | _VERBS:
-            return False
-        return words[-1].lower() in COUNTERS and words[-2].lower() in _COUNTED_AT
 
     def _counts_behind(self) -> bool:
         """Whether what stands here is counted by the number before it: `After 20 sequences:`."""
@@ -328,7 +301,6 @@ class _Reader:
     def _name(self, printed: str) -> str:
         """A printed name as a metric's, with what stands over it where it says too little."""
         if "'s " in printed:
-            # Boosting's own two names are of errors: `valid_0's l2`.
             printed = _OWN_ERROR.sub(r"_\1_error", printed).replace("'s ", "_")
         if self._braces:
             printed = "/".join([*(brace for brace in self._braces if brace), printed])
@@ -404,10 +376,8 @@ class _Reader:
         token = self._line[self._at] if self._at < len(self._line) else None
         if token is None or token.kind != "word" or token.before == 2:
             return
-        following = self._line[self._at + 1] if self._at + 1 < len(self._line) else None
-        names = following is not None and (
-            following.text in {":", "="} or (following.kind != "mark" and following.before < 2)
-        )
+        after = self._line[self._at + 1 : self._at + 2]
+        names = any(t.text in {":", "="} or (t.kind != "mark" and t.before < 2) for t in after)
         fills = not token.before and self._line.text(self._at - 1)[-1:].isalpha()
         if fills or (is_unit(token.text) and (not token.before or not names)):
             self._at += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from watchstep.postmortem.readers.console import ConsoleLines
 from watchstep.postmortem.readers.gathering import LONGEST_ROW
-from watchstep.postmortem.readers.jsonlogs import parsed, said_in
+from watchstep.postmortem.readers.jsonlogs import parsed, printed_in
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.opening import (
     ENCODINGS,
@@ -47,9 +47,9 @@ def wrapped_rows(log: Log) -> Iterator[Row]:
 def _wrapped_rows(log: Log) -> Iterator[Row]:
     reader = ConsoleReader(log, "utf-8")
     for text in lines(log.files[0], log):
-        said = said_in(parsed(text))
-        reading = text if said is None else f"{said.rstrip()}\n"
-        yield from reader.feed(reading.encode("utf-8", "replace"))
+        printed = printed_in(parsed(text))
+        line = text if printed is None else f"{printed.rstrip()}\n"
+        yield from reader.feed(line.encode("utf-8", "replace"))
     yield from reader.close()
 
 

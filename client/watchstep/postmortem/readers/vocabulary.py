@@ -67,6 +67,12 @@ def counter_of(words: Sequence[str]) -> str:
     return ""
 
 
+def counts_at(words: Sequence[str]) -> bool:
+    """Whether the last of the words counts, in the middle of a name: `Loss after epoch 5: 0.3`."""
+    counts = len(words) > 2 and words[-1].lower() in COUNTERS
+    return counts and words[-2].lower() in ("after", "at", "for", "in", "of", "on")
+
+
 def is_unit(word: str) -> bool:
     """Whether a word after a number is its unit."""
     return _UNIT.fullmatch(word) is not None
