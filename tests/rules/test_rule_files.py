@@ -271,4 +271,5 @@ def test_an_objective_alone_is_no_policys() -> None:
     names = ["average_objective_function_output", "average_objective_function_output-xent"]
 
     assert family_of(names, role_of) == "supervised"
-    assert family_of(["objective", "value_loss", "explained_variance", "clip_fraction"], role_of) == "on_policy"
+    names = ["objective", "value_loss", "explained_variance", "clip_fraction"]
+    assert family_of(names, role_of) == "on_policy"

@@ -43,8 +43,7 @@ _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
 _OWN_ERROR = re.compile(r"'s (l[12])$")
-_ROUNDED = frozenset("kKMB")
-_BEHIND = {"rate": "learning rate"}
+_ROUNDED, _BEHIND = frozenset("kKMB"), {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
 
@@ -107,9 +106,7 @@ class _Reader:
     def _begin(self) -> None:
         """A number at the beginning that the line's own position may be."""
         line = self._line
-        if not line:
-            return
-        inside = line[0].text == "["
+        inside = line.text(0) == "["
         at = int(inside)
         if at >= len(line) or not is_whole(line[at]):
             return
@@ -227,8 +224,9 @@ class _Reader:
             return
         if glued is not None and glued.text == "%" and self._barred(at + 1):
             return
-        if self._words and not token.before and self._line.text(at - 2) == "#":
-            return  # `Train net output #0: loss = 0.5` is an index.
+        indexed = self._words and not token.before and self._line.text(at - 2) == "#"
+        if indexed and not counter_of(self._words):
+            return  # `Train net output #0: loss = 0.5`
         if self._line.part_of_word(at):
             if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
                 self._at = at + 2  # `Batch [20-40]` counts up to 40.
@@ -255,8 +253,10 @@ class _Reader:
             return
         if words == ["After"] and is_whole(token) and self._counts_behind():
             return
-        ends = self._line.text(self._at) in _SEPARATORS | _VERBS
-        if not separator and ends and is_whole(token) and counts_at(words):
+        goes_on = self._line.text(self._at) in _SEPARATORS | _VERBS and self._line.text(
+            self._at + 1
+        )
+        if not separator and goes_on and is_whole(token) and counts_at(words):
             self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
             self._words = words[:-2]
             return
