@@ -76,6 +76,8 @@ def step_signs(columns: Columns, seen: Signs) -> Signs:
 
 def _far_apart(columns: Columns) -> Signs:
     """Whether many steps lie between two reports: what came suddenly may have come by and by."""
+    if columns.family != "supervised":
+        return {}  # An agent's steps are those of its environment, thousands an update.
     steps = [row.step for row in columns.rows[-LEAST_APART:]]
     apart = sorted(after - before for before, after in itertools.pairwise(steps))
     if len(apart) < LEAST_CALM or apart[len(apart) // 2] < FAR_APART:
