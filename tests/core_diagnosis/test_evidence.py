@@ -218,3 +218,15 @@ def test_a_warm_up_that_ended_did_not_grow_on() -> None:
 
     assert "rate_grew" not in ended
     assert "rate_grew" in on
+
+
+def test_how_far_reports_lie_apart_takes_from_what_came_suddenly() -> None:
+    rules = load(["generic", "pretrain"])
+    losses = [3.0 - 0.05 * at + 0.01 * wobble(at) for at in range(40)] + [NAN] * 10
+    near = [update._replace(step=update.seq) for update in run_of({"train/loss": losses})]
+    far = [update._replace(step=50 * update.seq) for update in near]
+
+    sure, less_sure = (diagnose(rules, updates, [])[0] for updates in (near, far))
+
+    assert sure.name == "nonfinite-input"
+    assert less_sure.confidence < sure.confidence - 0.1

@@ -169,6 +169,12 @@ def test_a_level_was_bad_from_where_it_last_left_the_one_before() -> None:
     assert onset([*SETTLED, *falling_again]) == 60
 
 
+def test_a_loss_whose_noise_grows_with_it_was_bad_from_its_first_step_above_its_best() -> None:
+    rising = [1.0 + 0.04 * at * (1.0 + 0.8 * math.sin(at)) for at in range(1, 60)]
+
+    assert onset([*SETTLED, *rising], is_loss=True) <= 66
+
+
 def test_a_climb_is_bad_from_its_first_step_out_of_the_level() -> None:
     assert onset([*SETTLED, 1.02, 2.5, 7.0, math.nan, math.nan]) == 61
 

@@ -120,9 +120,9 @@ def test_a_run_that_says_that_it_is_done_has_its_end_checked(tmp_path: Path) -> 
 
 def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    path.write_text("step,accuracy\n" + "".join(f"{at},0.5\n" for at in range(20)))
+    path.write_text("step,cls_accuracy\n" + "".join(f"{at},0.5\n" for at in range(20)))
 
     examination = examined(path)
 
     assert examination.verdict == "unjudged"
-    assert examination.not_checked[0] == "no rule knows any of the log's readings (accuracy)"
+    assert examination.not_checked[0] == "no rule knows any of the log's readings (cls_accuracy)"

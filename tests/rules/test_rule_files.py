@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchstep.core.families import family_of
+from watchstep.core.roles import role_of
 from watchstep.core.updates import Action
 from watchstep.errors import RuleError
 from watchstep.rules import combine, load, packs, read_source, read_text
@@ -263,3 +265,11 @@ def test_names_without_brackets_are_metrics_also_where_a_function_is_called_so()
     file = read_text(rule_file("expr: level > 1 and reports > 2 and first < 3"), "t")
 
     assert file.rules[0].expr == "level > 1 and reports > 2 and first < 3"
+
+
+def test_an_objective_alone_is_no_policys() -> None:
+    names = ["average_objective_function_output", "average_objective_function_output-xent"]
+
+    assert family_of(names, role_of) == "supervised"
+    names = ["objective", "value_loss", "explained_variance", "clip_fraction"]
+    assert family_of(names, role_of) == "on_policy"

@@ -33,6 +33,7 @@ _WORDS: dict[str, frozenset[str]] = {
 _ON_POLICY_ONLY = frozenset({"explained", "vf", "surrogate", "gae"})
 _OFF_POLICY_ONLY = _WORDS["off_policy"] - {"target", "buffer", "critics"}
 _OF_A_CRITIC = frozenset({"value", "vf", "critic", "cri", "baseline"})
+_OF_ANY = frozenset({"objective", "obj", "likelihood", "elbo"})
 _OF_A_POLICY = frozenset({"reward", "signed_loss", "value"})
 _SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])")
 
@@ -57,7 +58,13 @@ def family_of(
         families = set(families_of(name)) - {""}
         for family in families:
             scores[family] += _MOST_BY_NAMES / len(names) / len(families) ** 2
-    learns_a_policy = any(roles[name] for name in _OF_A_POLICY)
+    signed = [_words(name) for name in names if role(name) == "signed_loss"]
+    # An objective or a likelihood is maximised in speech and boosting as well.
+    of_any = all(own & _OF_ANY for own in signed) and not any(
+        words & own for own in _WORDS.values()
+    )
+    speaking = _OF_A_POLICY - ({"signed_loss"} if of_any else set())
+    learns_a_policy = any(roles[name] for name in speaking)
     has_critic = any(role(name) == "loss" and _OF_A_CRITIC & _words(name) for name in names)
     if learns_a_policy:
         for family, own in _WORDS.items():
@@ -72,7 +79,8 @@ def family_of(
             scores["off_policy"] += 4
         if roles["signed_loss"] and not words & _OFF_POLICY_ONLY:
             scores["on_policy"] += 1
-    if not learns_a_policy and (roles["loss"] or roles["eval_loss"]):
+    of_a_classifier = bool(words & {"acc", "accuracy"})
+    if not learns_a_policy and (roles["loss"] or roles["eval_loss"] or signed or of_a_classifier):
         scores["supervised"] += 3
     best, score = max(scores.items(), key=lambda entry: entry[1])
     return best if score >= LEAST_SCORE else ""

@@ -45,12 +45,8 @@ FAMILIES = frozenset(get_args(Family)) - {""}
 
 CORE_ROLES = frozenset({"loss", "signed_loss", "kl", "entropy"})
 _CORE_NAMES = frozenset(
-    {
-        "train/std",
-        "train/advantages_mean_raw",
-        "train/advantages_std_raw",
-        "train/advantages_norm_max_abs",
-    }
+    f"train/{name}"
+    for name in ("std", "advantages_mean_raw", "advantages_std_raw", "advantages_norm_max_abs")
 )
 """What is finite as long as the training is, whatever its role."""
 
@@ -67,7 +63,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
         " error err td_error ppl perplexity bpb bpc bpd"
     ),
-    "eval_loss": _words("wer cer uer ter eer error_rate fid kid lpips"),
+    "eval_loss": _words("wer cer bwer bcer uer ter eer error_rate fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
@@ -469,10 +465,14 @@ def _scale(name: _Context) -> Role:
     return "spread" if name.own & {"noise", "action"} else "weight"
 
 
+_AIMS = _words("acc accuracy accuracies top mean avg average epoch step mini") | _TRAINING
+
+
 def _accuracy(name: _Context) -> Role:
-    # YOLO's `metrics/precision` is of the validation data.
+    # YOLO's `metrics/precision` is of the validation data; classifiers are trained for accuracy.
     is_result = "metrics" in name.words and not name.words & _TRAINING
-    return "eval_score" if name.evaluates or is_result else "share"
+    is_aim = name.family == "supervised" and name.own <= _AIMS
+    return "eval_score" if name.evaluates or is_result or is_aim else "share"
 
 
 def _share(name: _Context) -> Role:

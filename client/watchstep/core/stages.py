@@ -36,6 +36,8 @@ ONSET_UPDATES = 150
 """Updates that `onset` can make use of."""
 _SETTLED = 20
 """Reports before an update that tell the level that its metric had."""
+_FEW = 5
+"""Reports of which the middle one tells where a loss stands."""
 _DEVIATIONS = 6.0
 _FAR_ABOVE = 3.0
 """Times the largest of the first few losses."""
@@ -165,7 +167,9 @@ def onset(values: Sequence[float | None], *, is_loss: bool = False, is_whole: bo
             level = -math.inf, _FAR_ABOVE * max(map(abs, earlier))
         if level is not None and (low > level[1] or high < level[0]):
             first = at
-    return _above_best(points, first) if is_loss and first == len(values) - 1 else first
+    if is_loss and first == len(values) - 1:
+        first = _above_best(points, first)
+    return _already_above(points, first) if is_loss else first
 
 
 def _above_best(points: Sequence[tuple[int, float]], last: int) -> int:
@@ -180,6 +184,28 @@ def _above_best(points: Sequence[tuple[int, float]], last: int) -> int:
     highest = min(levels, key=sum, default=(0.0, math.inf))[1]
     place = next((at for at in range(len(points) - 1, -1, -1) if points[at][1] <= highest), None)
     return last if place is None else points[min(place + 1, len(points) - 1)][0]
+
+
+def _already_above(points: Sequence[tuple[int, float]], first: int) -> int:
+    """From where on a loss that left its level at `first` was worse than all of its best stretch.
+
+    Noise that grows with the loss hides that for single reports, so of five the middle one counts.
+    """
+    before = [value for at, value in points if at < first]
+    length = _SETTLED if len(before) >= 2 * _SETTLED else _FEW
+    stretches = [before[at : at + length] for at in range(len(before) - length + 1)]
+    best = min(((_middle(stretch), max(stretch)) for stretch in stretches), default=None)
+    highest = math.inf if best is None else best[1]
+    place = len(before)
+    while place >= _FEW and _middle(before[place - _FEW : place]) > highest:
+        place -= 1
+    while place > 0 and before[place - 1] > highest:
+        place -= 1
+    return points[place][0] if place < len(before) else first
+
+
+def _middle(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 def _level(values: Sequence[float]) -> tuple[float, float] | None:

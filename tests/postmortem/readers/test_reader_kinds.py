@@ -67,7 +67,7 @@ def test_a_nan_that_is_filled_up_to_a_width_is_one(text: str, rows: Rows, tmp_pa
         ("After 40 utterances: objf = -0.5, loss 2\n", [(40, {"objf": -0.5, "loss": 2})]),
         (
             "LOG (tr[5.5]:Go():tr.cc:9) Mean objective for 'x' for minibatches 20-29 is -0.25.\n",
-            [(29, {"mean_objective": -0.25})],
+            [(29, {"mean_objective_x": -0.25})],
         ),
         (
             "Episode 8\tLast length: 13\tAverage length: 9.5\nEpisode 9\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from itertools import pairwise
@@ -32,6 +33,8 @@ SUDDEN = 5
 LEAPT, LEAPT_WITHIN = 10.0, 2
 """Times all reports before the last few, in one of these, before the numbers were lost: an
 explosion."""
+FAR_APART, LEAST_APART = 10, 50
+"""Steps between reports in which a training can come apart unseen, and reports looked at."""
 LEAST_CALM = 3
 """Reports before a NaN that show a level at all."""
 UNREST = frozenset(
@@ -65,10 +68,21 @@ def step_signs(columns: Columns, seen: Signs) -> Signs:
     leapt = _leapt_before_lost(columns, signs | ending)
     if leapt:
         signs.pop("nonfinite_out_of_nothing", None)
-    signs |= leapt
+    signs |= leapt | _far_apart(columns)
     if "all_finite" in signs and "gradient_nonfinite" in signs:
         signs["all_finite"] = f"but for gradients, {signs['all_finite']}"
     return signs | ending
+
+
+def _far_apart(columns: Columns) -> Signs:
+    """Whether many steps lie between two reports: what came suddenly may have come by and by."""
+    if columns.family != "supervised":
+        return {}  # An agent's steps are those of its environment, thousands an update.
+    steps = [row.step for row in columns.rows[-LEAST_APART:]]
+    apart = sorted(after - before for before, after in itertools.pairwise(steps))
+    if len(apart) < LEAST_CALM or apart[len(apart) // 2] < FAR_APART:
+        return {}
+    return {"reports_far_apart": f"{apart[len(apart) // 2]} steps lie between two reports"}
 
 
 def _spike(columns: Columns) -> Signs:

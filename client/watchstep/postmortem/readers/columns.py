@@ -26,13 +26,21 @@ _LEADING_INT = re.compile(r"(\d{1,15})(?:/\d{1,15})?$")
 
 def is_header(text: str) -> bool:
     """Whether a line is the head of a table, whose rows then come under it."""
-    cells = _cells(text, bars="|" in text)
-    return (
-        len(cells) > 1
-        and cells[0].lower() in _COUNTERS
-        and not any(number(cell) is not None for cell in cells)
-        and (any(map(TRAINING.search, cells)) or len(_DETECTOR.intersection(cells)) > 1)
-    )
+    text = _uncommented(text)
+    bars = "|" in text
+    cells = _cells(text, bars=bars)
+    if len(cells) < 2 or any(number(cell) is not None for cell in cells):
+        return False
+    first, second = (f"{cell} ".split(" ")[0].lower() for cell in cells[:2])
+    # MATLAB's is set over two lines, of which the first may name nothing but counters.
+    trained = any(map(TRAINING.search, cells)) or len(_DETECTOR.intersection(cells)) > 1
+    return first in _COUNTERS and (trained or (bars and second in _COUNTERS))
+
+
+def _uncommented(text: str) -> str:
+    """A head without the mark of a comment, as NumPy, gnuplot and DeePMD-kit set before it."""
+    bare = text.lstrip("#%!/ \t")
+    return bare if bare.partition(" ")[0].strip().lower() in _COUNTERS or "\t" in bare else text
 
 
 class Columns:
@@ -44,6 +52,8 @@ class Columns:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self._words: list[str] = []
+        self._heads: list[str] = []
         self._bars = self._both = False
         self._kinds: set[bool] = set()
         self._alike = 0
@@ -51,9 +61,13 @@ class Columns:
 
     def begin(self, text: str) -> None:
         """Take a line as the head of the table that comes."""
-        text = text.translate(SIDES)
+        text = _uncommented(text.translate(SIDES))
         self._bars = "|" in text
-        heads = _cells(text, bars=self._bars)
+        self._words = [] if self._bars or "\t" in text else text.split()
+        self._name(_cells(text, bars=self._bars))
+
+    def _name(self, heads: list[str]) -> None:
+        self._heads = heads
         detector = len(_DETECTOR.intersection(heads)) > 1
         self.names = [
             metric_name(f"{head}_loss" if detector and head in _DETECTOR else head)
@@ -73,6 +87,7 @@ class Columns:
         text = text.translate(SIDES)
         split_by_marks = self._bars or "\t" in text
         cells = _cells(text, bars=self._bars) if split_by_marks else _CELL.findall(text)
+        self._fit(cells)
         if len(cells) < len(self.names) or not _LEADING_INT.match(cells[0]):
             return None
         counted = _LEADING_INT.match(cells[self._counter])
@@ -85,6 +100,18 @@ class Columns:
         }
         readings = self._measured(readings)
         return (int(counted.group(1)), readings) if counted and readings else None
+
+    def _fit(self, cells: list[str]) -> None:
+        """Let the line under the head tell what the head leaves open.
+
+        Whether one blank parts two names or stands within one, and whether it goes on.
+        """
+        goes_on = self._bars and len(cells) == len(self._heads) and not any(map(_digits, cells))
+        if goes_on:
+            self._name([f"{a} {b}".strip() for a, b in zip(self._heads, cells, strict=True)])
+        elif len(cells) == len(self._words) != len(self.names):
+            self._name(self._words)
+        self._heads, self._words = [], []
 
     def _measured(self, readings: dict[str, float]) -> dict[str, float]:
         """Readings but for the NaNs with which rows of training fill the columns of evaluations.
@@ -104,6 +131,10 @@ class Columns:
             for name, value in readings.items()
             if (EVALUATED.match(name) is None) in kinds
         }
+
+
+def _digits(cell: str) -> bool:
+    return any(map(str.isdigit, cell))
 
 
 def _parts(name: str, cell: str) -> Iterator[tuple[str, str]]:

@@ -25,8 +25,7 @@ _MOST_PLANS = 2_048
 """Kinds of lines remembered; a trainer prints a few dozen."""
 
 _MOST_SHAPES, _LONGEST_SHAPE = 8_192, 2_000
-"""Shapes of lines remembered, and their length in bytes; a kind has some for each width of its
-numbers."""
+"""Shapes of lines remembered, some for each kind of line, and their length in bytes."""
 
 _SHAPED = frozenset(("prose", "cell", "silent", "border"))
 
@@ -127,9 +126,7 @@ class ConsoleLines:
         pieces = split(joined)
         before = self._plans.get(tuple(pieces[::2]))
         plan = self._plan(joined, pieces)
-        if (self._traceback or plan.speaks) and self._said(joined, plan):
-            return
-        if self._traceback:
+        if (self._traceback or plan.speaks) and (self._said(joined, plan) or self._traceback):
             return
         if mask and len(mask) <= _LONGEST_SHAPE and plan.kind in _SHAPED and not plan.speaks:
             if len(self._shapes) >= _MOST_SHAPES:
@@ -218,6 +215,9 @@ class ConsoleLines:
             self._heading(sentence, numbers)
         elif sentence.pairs and plan.row:
             self._row(sentence, numbers)
+        elif sentence.position is not None and plan.times and not self._headed:
+            self._flush_block(repeated=False)
+            self._block_number, _ = plans.place(sentence.position, numbers)
         elif sentence.pairs and sentence.position is None and (sentence.lone or self._headed):
             self._gather(plans.readings(sentence, numbers))
 

@@ -75,6 +75,11 @@ _FIRST_PIECES = tuple(
 )
 
 
+def is_exception(text: str) -> bool:
+    """Whether a line begins with the name of an exception; the numbers in it are no readings."""
+    return _EXCEPTION.match(text) is not None
+
+
 def may_speak(text: str) -> bool:
     """Whether a line needs a look at all: nearly none does, and a look costs a hundred searches."""
     small = text.lower()

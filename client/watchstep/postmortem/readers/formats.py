@@ -18,7 +18,7 @@ from watchstep.postmortem.readers import (
     wandb_offline,
 )
 from watchstep.postmortem.readers.logs import Log, Row
-from watchstep.postmortem.readers.naming import number
+from watchstep.postmortem.readers.naming import flat_readings, number
 from watchstep.postmortem.readers.opening import HEAD_BYTES, encoding_of
 from watchstep.postmortem.readers.plans import measured
 from watchstep.postmortem.readers.tfrecord import HEADER_BYTES, record_length
@@ -58,7 +58,7 @@ for people at three digits; a monitor file tells of episodes, not of updates.
 
 _ALSO_TRAINED = re.compile(
     r"loss|grad|learning_rate|(?:^|[/_])lr$|kl(?:$|[/_])|advantage|clip_?frac|n_updates|td_error|"
-    r"nll|^train$|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd])(?:$|[/_])|(?:^ep|episode|average)\w*len",
+    r"nll|^train$|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd]|l[12]|rms|[bw]?[cw]er|auc)(?:$|[/_])|(?:^ep|episode|average)\w*len",
     re.IGNORECASE,
 )
 """What a training logs beside what is measured."""
@@ -89,6 +89,7 @@ _SUPERVISED = re.compile(
     r"reduced_train_loss|cross-?entropy",
     re.IGNORECASE,
 )
+_WRAPPED_LINES = 400
 _SFT_FORMATS = ("trainer_state", "hf_print")
 
 
@@ -175,12 +176,22 @@ def _json(text: str) -> Format | None:
     first, newline, rest = text.partition("\n")
     row = jsonlogs.parsed(first)
     if isinstance(row, Mapping) and (newline or not rest):
-        return _json_lines(row)
+        return _wrapped(text) or _json_lines(row)
     if '"log_history"' in text:
         return _format("trainer_state", jsonlogs.trainer_state_rows)
     if re.match(r'\{\s*"[^"]+"\s*:\s*\[\s*[-\d.nNiI]', text):
         return _format("json_columns", jsonlogs.column_rows, certain=False)
     return None
+
+
+def _wrapped(text: str) -> Format | None:
+    """Console output of which each line is wrapped in JSON, as Docker and loggers do."""
+    rows = [jsonlogs.parsed(line) for line in text.splitlines()[:_WRAPPED_LINES]]
+    printed = [line for line in map(jsonlogs.printed_in, rows) if line is not None]
+    measures = any(names_training(set(flat_readings(row))) for row in rows if isinstance(row, dict))
+    if not printed or measures or _console("\n".join(printed)) is None:
+        return None
+    return _format("console", stream.wrapped_rows, certain=False)
 
 
 def _json_lines(row: Mapping[str, Any]) -> Format | None:
@@ -197,10 +208,9 @@ def _json_lines(row: Mapping[str, Any]) -> Format | None:
 
 def _table(text: str) -> Format | None:
     """CSV: a line of names over a line with as many cells, all of them numbers or few words."""
-    while text.startswith("#"):
-        text = text.partition("\n")[2]
-    complete = text.count("\n") > 1
-    lines = [line for line in tables.records(text.splitlines(keepends=True)[:400]) if line.strip()]
+    records = tables.records(text.splitlines(keepends=True)[:400])
+    lines = list(tables.headed(line for line in records if line.strip()))
+    complete = len(lines) > 2 or (len(lines) > 1 and lines[1].endswith("\n"))
     header_line, row_line = (*lines, "", "")[:2]
     delimiter = tables.delimiter_of(header_line)
     header = tables.cells(header_line, delimiter)

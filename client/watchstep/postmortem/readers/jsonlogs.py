@@ -13,6 +13,7 @@ from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import (
     flat_readings,
     flat_values,
+    metric_name,
     number,
     numbers_of,
     whole,
@@ -23,6 +24,9 @@ _DECODER = json.JSONDecoder(parse_int=float)
 """Integers come as floats: a log may hold one of 400 digits, which then is infinite."""
 
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
+_NAMES = ("name", "tag", "key", "metric", "metric_name")
+_TEXTS = ("log", "message", "msg", "text", "line", "textPayload")
+
 _LARGEST_OBJECT = 1 << 22
 """Characters of one row that are waited for before the file counts as torn."""
 
@@ -93,12 +97,29 @@ def mapping_row(mapping: Mapping[str, Any], counter: Counter) -> Row:
     metrics = mapping.get("metrics")
     if isinstance(metrics, Mapping) and "seq" in mapping:
         return own_row(mapping, metrics)
-    values = list(flat_values(mapping))
+    values = [
+        (_long_name(mapping) if name == "value" else name, value)
+        for name, value in flat_values(mapping)
+    ]
     readings = numbers_of(values)
     counter.fill_gaps(readings, values)
     row = counter.row(readings, mapping)
     row.event = event_of(mapping.get("event"))
     return row
+
+
+def printed_in(row: object) -> str | None:
+    """The printed line that a logger of containers has wrapped in JSON, if it is one."""
+    if not isinstance(row, Mapping):
+        return None
+    texts = (row.get(key) for key in _TEXTS)
+    return next((text for text in texts if isinstance(text, str)), None)
+
+
+def _long_name(mapping: Mapping[str, Any]) -> str:
+    """What `value` is called in a row that holds one reading: `{"name": "loss", "value": 1}`."""
+    names = (mapping.get(key) for key in _NAMES)
+    return next((metric_name(name) for name in names if isinstance(name, str)), "value")
 
 
 def own_row(mapping: Mapping[str, Any], metrics: Mapping[str, Any]) -> Row:

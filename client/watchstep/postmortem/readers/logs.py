@@ -341,7 +341,7 @@ class _Epochs:
         if row.epoch is None or row.step is None:
             return
         epoch, farthest = self._epoch, self._farthest
-        if epoch is not None and row.epoch > epoch and (row.length or row.step < farthest):
+        if epoch is not None and row.epoch > epoch and (row.length or row.step <= farthest):
             self._ahead += (row.epoch - epoch) * (row.length or farthest)
             farthest = 0
         elif epoch is not None and row.epoch < epoch:

@@ -19,6 +19,9 @@ _DRESSED = re.compile(
     r"|(?i:nan|inf(?:inity)?)))\s{0,4}\]{0,2}(?:,[\w=':. ]{0,60})?\)?%?"
 )
 
+_EXPONENTS = str.maketrans("Df", "ee")
+"""Fortran's and Julia's letters before an exponent."""
+
 _OTHER = re.compile(r"[^A-Za-z0-9_./:-]")
 _SPACE = re.compile(r"\s+")
 
@@ -96,7 +99,19 @@ def _printed(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return _dressed(text)
+        return _dressed(text.translate(_EXPONENTS))
+
+
+def float_of(text: str) -> float:
+    """A printed number: `1,234.5`, Fortran's `1.5D+02`, Julia's `1.5f-3`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return float(text.replace(",", "").translate(_EXPONENTS))
 
 
 def _dressed(text: str) -> float | None:

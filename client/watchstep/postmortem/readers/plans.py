@@ -11,6 +11,7 @@ from typing import Literal
 from watchstep.postmortem.readers import endings, prefixes, sentence_reader
 from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
+from watchstep.postmortem.readers.naming import float_of
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, TRAINING
@@ -33,6 +34,7 @@ _SETTING = re.compile(
     r"|max_(?:grad|len|seq|steps|epochs)|num_(?:workers|epochs|layers|train)",
     re.IGNORECASE,
 )
+_SPEED = re.compile(r"(?:^|[ _/])fps|throughput|words_s|(?:^|_)speed", re.IGNORECASE)
 _LONGEST_TITLE = 4
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
@@ -72,6 +74,7 @@ class Plan:
         key: The name in a table's cell, where the line's only number is its value.
         title: The line itself, where it may stand over the readings of a block.
         indented: Whether it begins with blanks.
+        times: Whether it counts, and measures nothing but speed: it heads a reading beneath.
         numbers: Of the last such line.
     """
 
@@ -82,6 +85,7 @@ class Plan:
     key: str | None = None
     title: str = ""
     indented: bool = False
+    times: bool = False
     numbers: Sequence[str] = ()
 
 
@@ -147,12 +151,17 @@ def planned(text: str, pieces: list[str]) -> Plan:
     inner = bare[1:-1].strip() if bars == 2 else text
     sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
     sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
-    row = _is_row(sentence)
+    raised = speaks and endings.is_exception(text[prefixes.length(text) :])
+    row = _is_row(sentence) and not raised
+    if raised:
+        sentence = Sentence()
     # A row whose names speak, as "number of nan iterations" does, says nothing else.
     speaks = trace or (speaks and not (row or sentence.keras))
     indented = text[:1].isspace()
     titles = len(pieces) == 1 and not indented and len(text.split()) <= _LONGEST_TITLE
-    return Plan("prose", speaks, sentence, row, title=text if titles else "", indented=indented)
+    times = not row and any(_SPEED.search(pair.name) for pair in sentence.pairs)
+    title = text if titles else ""
+    return Plan("prose", speaks, sentence, row, title=title, indented=indented, times=times)
 
 
 def is_torn(
@@ -187,7 +196,7 @@ def torn(plan: Plan, pieces: Sequence[str]) -> Plan:
     numbers, stops = pieces[1::2], _stops_in_number(pieces)
     pairs = [pair for pair in plan.sentence.pairs if not stops or pair.slot < len(numbers) - 1]
     losses = any("loss" in pair.name and not EVALUATED.match(pair.name) for pair in pairs)
-    broken = any(not math.isfinite(float(numbers[pair.slot].replace(",", ""))) for pair in pairs)
+    broken = any(not math.isfinite(float_of(numbers[pair.slot])) for pair in pairs)
     if not (losses or broken):
         return Plan("silent", speaks=False, sentence=Sentence())
     return replace(plan, sentence=replace(plan.sentence, pairs=pairs))
@@ -236,7 +245,7 @@ def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:
     try:
         return {pair.name: float(numbers[pair.slot]) for pair in sentence.pairs}
     except ValueError:
-        return {pair.name: float(numbers[pair.slot].replace(",", "")) for pair in sentence.pairs}
+        return {pair.name: float_of(numbers[pair.slot]) for pair in sentence.pairs}
 
 
 def place(counted: Counted, numbers: list[str]) -> tuple[int, int | None]:

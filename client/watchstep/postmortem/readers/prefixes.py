@@ -39,6 +39,8 @@ _PARTS = tuple(
         r"\([\w.<>-]{0,60} ?pid=\d{1,10}(?:, ip=[\d.]{7,15})?\)",
         # Clocks, bare or in brackets; a clock without a date only in brackets or before a level.
         rf"[\[(]?{_CLOCK}[\])]?",
+        # The process that Sample Factory sets behind its clock.
+        r"(?<=\d\])\[\d{5,7}\](?= )",
         r"\[[A-Za-z][^\[\]\d]{0,40}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\[\]]{0,60}\]",
         rf"[\[(]?{_DAY} \d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?: [\w.:]{{1,60}})?[\])]?",
         r"[\[(]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[\])]",

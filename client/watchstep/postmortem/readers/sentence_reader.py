@@ -29,22 +29,21 @@ from watchstep.postmortem.readers.vocabulary import (
     PREPOSITIONS,
     STATISTICS,
     counter_of,
+    counts_at,
     is_evaluation,
     is_settings,
     is_source,
     is_unit,
 )
 
-_LONGEST_NAME = 8
-"""Words of a printed name; more are prose."""
-
+_LONGEST_NAME = 8  # Words; more are prose.
 _MOST_PAIRS = 1_000
 _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
-_ROUNDED = frozenset("kKMB")
-_BEHIND = {"rate": "learning rate"}
+_OWN_ERROR = re.compile(r"'s (l[12])$")
+_ROUNDED, _BEHIND = frozenset("kKMB"), {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
 
@@ -107,9 +106,7 @@ class _Reader:
     def _begin(self) -> None:
         """A number at the beginning that the line's own position may be."""
         line = self._line
-        if not line:
-            return
-        inside = line[0].text == "["
+        inside = line.text(0) == "["
         at = int(inside)
         if at >= len(line) or not is_whole(line[at]):
             return
@@ -125,7 +122,9 @@ class _Reader:
             and self._line.text(at + 3) == "|"
         ):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
-        elif not inside and (after in {"|", ":"} or self._names_one_value(at + 1)):
+        elif not inside and (
+            after in {"|", ":"} or line.names_one_value(at + 1) or line.stands_apart(at + 1)
+        ):
             self._leading, self._at = Counted("step", line[at].slot), at + 1
             self._named_behind(at + 2)
 
@@ -139,11 +138,6 @@ class _Reader:
             following == "[" and self._line.text(at + 4)[:1] in set("=>.")
         ):
             self._sentence.keras, self._sentence.bar, self._at = True, counted, at + 3
-
-    def _names_one_value(self, at: int) -> bool:
-        """Whether nothing but a word and a number follow: `250 train 6.43`."""
-        rest = self._line[at:]
-        return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
 
     def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
@@ -199,8 +193,9 @@ class _Reader:
                 break
             if token.kind == "number":
                 values.append(token)
-        if len(values) == 1:
-            self._pair(values[0])
+        numbered = len(values) == 2 and self._line.text(begin) == "(" and is_whole(values[0])
+        if len(values) == 1 or numbered:
+            self._pair(values[-1])  # `[(0, '25.3')]` holds the value of number 0.
         else:
             self._drop()
 
@@ -229,7 +224,10 @@ class _Reader:
             return
         if glued is not None and glued.text == "%" and self._barred(at + 1):
             return
-        if self._part_of_word(token):
+        indexed = self._words and not token.before and self._line.text(at - 2) == "#"
+        if indexed and not counter_of(self._words):
+            return  # `Train net output #0: loss = 0.5`
+        if self._line.part_of_word(at):
             if self._words and counter_of(self._words) and self._line.is_whole(at + 1):
                 self._at = at + 2  # `Batch [20-40]` counts up to 40.
                 self._named(self._line[at + 1])
@@ -248,25 +246,19 @@ class _Reader:
         else:
             self._words.append(token.text + word)
 
-    def _part_of_word(self, token: Token) -> bool:
-        """Whether a number is the end of a word or range, as in `gpu-0`."""
-        if (
-            self._line.text(self._at) == "-"
-            and self._line.is_glued(self._at)
-            and self._line.is_glued(self._at + 1)
-        ):
-            return True
-        before = self._line[self._at - 2] if self._at >= 2 else None
-        if before is None or token.before or before.text != "-" or before.before:
-            return False
-        return self._at >= 3 and self._line[self._at - 3].kind != "mark"
-
     def _named(self, token: Token) -> None:
         words, separator = self._words, self._separator
         if words[-1].lower() in PREPOSITIONS and token.text[-1].isalpha() and not separator:
             self._words.append(token.text)  # `number of nan iterations`.
             return
         if words == ["After"] and is_whole(token) and self._counts_behind():
+            return
+        goes_on = self._line.text(self._at) in _SEPARATORS | _VERBS and self._line.text(
+            self._at + 1
+        )
+        if not separator and goes_on and is_whole(token) and counts_at(words):
+            self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
+            self._words = words[:-2]
             return
         counter = counter_of(words)
         counts = is_whole(token) or (counter in GLOBAL and _WHOLE.fullmatch(token.text))
@@ -308,6 +300,8 @@ class _Reader:
 
     def _name(self, printed: str) -> str:
         """A printed name as a metric's, with what stands over it where it says too little."""
+        if "'s " in printed:
+            printed = _OWN_ERROR.sub(r"_\1_error", printed).replace("'s ", "_")
         if self._braces:
             printed = "/".join([*(brace for brace in self._braces if brace), printed])
         elif "/" not in printed:
@@ -320,6 +314,8 @@ class _Reader:
         name = metric_name(printed)
         if name in names and self._context:
             name = metric_name(f"{self._context.lower()}/{printed}")
+        if name in names:
+            name = f"{name}_2"  # MXNet prints the losses of several heads by one name.
         if name in names:
             return ""
         if self._sentence.evaluates and not EVALUATED.match(name) and not self._braces:
@@ -380,8 +376,8 @@ class _Reader:
         token = self._line[self._at] if self._at < len(self._line) else None
         if token is None or token.kind != "word" or token.before == 2:
             return
-        following = self._line[self._at + 1] if self._at + 1 < len(self._line) else None
-        names = following is not None and (following.text in {":", "="} or following.kind != "mark")
+        after = self._line[self._at + 1 : self._at + 2]
+        names = any(t.text in {":", "="} or (t.kind != "mark" and t.before < 2) for t in after)
         fills = not token.before and self._line.text(self._at - 1)[-1:].isalpha()
         if fills or (is_unit(token.text) and (not token.before or not names)):
             self._at += 1
@@ -435,6 +431,9 @@ class _Reader:
         elif self._line.text(end + 1) in {":", "="} or self._line.text(end + 1) == "":
             self._words = ["".join(" " * min(t.before, 1) + t.text for t in inside).strip()]
         else:
+            if self._words and self._words[-1] == "for" and len(inside) == 1:
+                # `objective function for 'output' … is -0.5`: there may be one for another.
+                self._words[-1] = inside[0].text
             self._drop()
         self._at = end + 1
 

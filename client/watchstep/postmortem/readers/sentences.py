@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from watchstep.postmortem.readers.logs import Unit
@@ -119,6 +119,7 @@ _RSL_NAMES = {
 
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
 _ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
+_NO_LOSS = re.compile(r"time|^data$|^lr|_lr$|grad|norm|acc|score|epoch|step|eta|psnr|ssim")
 _BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
 
@@ -133,6 +134,8 @@ def name_as_known(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
+    elif _is_of_adversaries(names):
+        table = {name: f"{name}_loss" for name in names if not _NO_LOSS.search(name)}
     elif "learn" in names and sentence.position is not None:
         table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
@@ -141,6 +144,12 @@ def name_as_known(sentence: Sentence) -> None:
         return
     for pair in sentence.pairs:
         pair.name = table.get(pair.name, pair.name)
+
+
+def _is_of_adversaries(names: Collection[str]) -> bool:
+    """Whether a line holds parts of a generator's loss and of a discriminator's, by short names."""
+    begins = {name.partition("_")[0] for name in names if "_" in name}
+    return {"g", "d"} <= begins and not any("loss" in name for name in names)
 
 
 def choose_position(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from watchstep.postmortem.readers.console import ConsoleLines
 from watchstep.postmortem.readers.gathering import LONGEST_ROW
+from watchstep.postmortem.readers.jsonlogs import parsed, printed_in
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.opening import (
     ENCODINGS,
     encoding_of,
     head_of,
+    lines,
     open_stream,
     read_some,
 )
@@ -34,6 +36,20 @@ def _file_rows(log: Log) -> Iterator[Row]:
     with open_stream(path) as stream:
         while chunk := read_some(stream, _CHUNK_BYTES, log, path.name):
             yield from reader.feed(chunk)
+    yield from reader.close()
+
+
+def wrapped_rows(log: Log) -> Iterator[Row]:
+    """The rows of a console log whose lines a logger of containers has wrapped in JSON."""
+    return with_events(_wrapped_rows(log), log)
+
+
+def _wrapped_rows(log: Log) -> Iterator[Row]:
+    reader = ConsoleReader(log, "utf-8")
+    for text in lines(log.files[0], log):
+        printed = printed_in(parsed(text))
+        line = text if printed is None else f"{printed.rstrip()}\n"
+        yield from reader.feed(line.encode("utf-8", "replace"))
     yield from reader.close()
 
 

@@ -36,10 +36,8 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
         log: Names the file, and takes the notes.
         run: The one to read of a table that has a column for each of several runs.
     """
-    source = (text for text in records(lines(log.files[0], log)) if text.strip())
+    source = headed(text for text in records(lines(log.files[0], log)) if text.strip())
     header_line = next(source, "")
-    while header_line.startswith("#"):
-        header_line = next(source, "")
     delimiter = delimiter_of(header_line)
     header = cells(header_line, delimiter) or []
     columns = columns_of(header, log.files[0].name, run)
@@ -65,6 +63,23 @@ def csv_rows(log: Log, run: str = "") -> Iterator[Row]:
         made = table_row(columns, row, counter)
         if made.readings or not run:
             yield made
+
+
+def headed(source: Iterable[str]) -> Iterator[str]:
+    """Lines from a table's header on; it may be the last of the comments above, as NumPy's is."""
+    waiting, comment = iter(source), ""
+    for text in waiting:
+        if not text.startswith("#"):
+            names = comment.lstrip("# ")
+            delimiter = delimiter_of(names)
+            row = cells(text, delimiter) or []
+            numbers = all(number(cell) is not None for cell in row)
+            if numbers and 1 < len(row) == len(cells(names, delimiter) or []):
+                yield names
+            yield text
+            break
+        comment = text
+    yield from waiting
 
 
 def _by_comma(rows: Iterable[list[str]]) -> bool:

@@ -14,7 +14,10 @@ OPEN, CLOSE = "([{", ")]}"
 
 Kind = Literal["number", "clock", "word", "mark"]
 
-_EXPONENT = r"(?:\.?[eE][-+]?\d+)?"
+_EXPONENT = (
+    # Behind decimals also Fortran's `1.5D+02` and Julia's `1.5f-3`.
+    r"(?:\.?[eE][-+]?\d+|(?<=\d)(?:D[-+]\d{1,3}|f-?\d{1,2})(?![\w.]))?"
+)
 _AFTER_DIGIT = (
     # A date, with or without its time; a day and time; a time or duration.
     r"\d{3}[-/]\d\d[-/]\d\d(?:[T _-]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)?"
@@ -24,8 +27,8 @@ _AFTER_DIGIT = (
     r"|\d{0,2}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
-_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9})?(?![A-Za-z0-9_]))"
-"""Printed to a fixed width, a NaN is filled up: `nanxxx`."""
+_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9}|32|16)?(?![A-Za-z0-9_]))"
+"""Printed to a fixed width, a NaN is filled up: `nanxxx`; Julia's is `NaN32`."""
 _AFTER_SIGN = (
     r"\d{1,3}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d+(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
@@ -138,6 +141,25 @@ class Line(tuple[Token, ...]):
             return part, at
         is_share = self.is_number(at + 3) and self.text(at + 4) == "%"
         return (self[at + 3], at + 5) if is_share else (part, at)
+
+    def names_one_value(self, at: int) -> bool:
+        """Whether nothing but a word and a number stand from here: `250 train 6.43`."""
+        rest = self[at:]
+        return len(rest) == 2 and rest[0].kind == "word" and rest[1].kind == "number"
+
+    def stands_apart(self, at: int) -> bool:
+        """Whether a pair begins here, in a column of its own: `250  loss=0.5`."""
+        apart = at < len(self) and self[at].before == 2
+        return apart and self[at].kind == "word" and self.text(at + 1) in {"=", ":"}
+
+    def part_of_word(self, at: int) -> bool:
+        """Whether the number before is the end of a word or range, as in `gpu-0`."""
+        if self.text(at) == "-" and self.is_glued(at) and self.is_glued(at + 1):
+            return True
+        before = self[at - 2] if at >= 2 else None
+        if before is None or self[at - 1].before or before.text != "-" or before.before:
+            return False
+        return at >= 3 and self[at - 3].kind != "mark"
 
     def closing(self) -> tuple[dict[int, int], int]:
         """Where each opening bracket and quote closes, and how many braces never do."""

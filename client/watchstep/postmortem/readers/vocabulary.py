@@ -39,7 +39,7 @@ _UNIT = re.compile(
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|nll|acc|"
-    r"explained_variance|clip|rmse|g_gan|epret|score|^cost$|^train$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
+    r"explained_variance|clip|rms(?:e|$)|g_gan|(?:^|[/_])(?:l[12]|m[as]e|[bw]?[cw]er|auc)(?:$|[/_@])|epret|score|^cost$|^train$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
@@ -65,6 +65,12 @@ def counter_of(words: Sequence[str]) -> str:
     if last in COUNTERS and ("at" in before or _WORDS["before counters"].issuperset(before)):
         return "global step" if small[-2:] == ["global", "step"] else last
     return ""
+
+
+def counts_at(words: Sequence[str]) -> bool:
+    """Whether the last of the words counts, in the middle of a name: `Loss after epoch 5: 0.3`."""
+    counts = len(words) > 2 and words[-1].lower() in COUNTERS
+    return counts and words[-2].lower() in ("after", "at", "for", "in", "of", "on")
 
 
 def is_unit(word: str) -> bool:
