@@ -44,6 +44,7 @@ class Stream:
         self.step = 0
         self.ended = False
         self._terminal = terminal
+        self._critical: set[tuple[str, str]] = set()
 
     def put(
         self,
@@ -112,13 +113,23 @@ class Stream:
     def _remember(self, transitions: Sequence[Transition], event: Mapping[str, Any] | None) -> None:
         self.transitions.extend(transitions)
         error = None if event is None else event.get("error")
-        for transition in transitions:
-            if transition.change == "firing" and transition.severity == "critical":
-                name = " ".join(part for part in (transition.rule, transition.subject) if part)
-                self.alert(
-                    f"critical at step {transition.step}: {name}: {error or transition.reason}"
-                )
+        for alert in self._new_incidents(transitions):
+            name = " ".join(part for part in (alert.rule, alert.subject) if part)
+            self.alert(f"critical at step {alert.step}: {name}: {error or alert.reason}")
         if self.outbound is not None and any(
             transition.change == "firing" for transition in transitions
         ):
             self.outbound.wake()
+
+    def _new_incidents(self, transitions: Sequence[Transition]) -> list[Transition]:
+        """Critical alerts that begin, one a rule, which may hold for many metrics."""
+        new: list[Transition] = []
+        for each in transitions:
+            key = (each.rule, each.subject)
+            if each.change == "resolved":
+                self._critical.discard(key)
+            elif each.change == "firing" and each.severity == "critical":
+                if all(rule != each.rule for rule, _ in self._critical):
+                    new.append(each)
+                self._critical.add(key)
+        return new
