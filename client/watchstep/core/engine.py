@@ -41,10 +41,12 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
     state.take(event)
     judged = state.evaluator.advance(state, state.schedule)
     named = _named_by_guard(state)
-    told = [at for at, each in enumerate(state.rules.instances) if each.rule.name == named][:1]
-    if not judged and not state.busy and not told:
+    if named:
+        places = [at for at, each in enumerate(state.rules.instances) if each.rule.name == named]
+        judged = [each for each in judged if each[0] not in places[:1]]
+        judged += [(at, True, True) for at in places[:1]]
+    if not judged and not state.busy:
         return state, ()
-    judged = [*(each for each in judged if each[0] not in told), *((at, True, True) for at in told)]
     return state, _transitions(state, judged)
 
 

@@ -41,6 +41,7 @@ _FAR_ABOVE = 3.0
 """Times the largest of the first few losses."""
 _LEAST_SPREAD = 0.02
 """Share of the level that its spread is taken for at least: some readings hardly move."""
+_REPEATS = 3
 _SLIDE = 5
 """Steps down in a row, or reports that are equal, of which chance makes few."""
 _ENDS = ("failed", "halted", "preempted")
@@ -176,7 +177,8 @@ def onset(
         falls = level is not None and high < level[0]
         if is_loss:
             # Downwards a loss leaves its level as it is learnt; what repeats is no such thing.
-            falls = low == high and place < len(points) - 1
+            falls = low == high and all(later == value for _, later in points[place + 1 :])
+            falls = falls and len(points) - place >= _REPEATS
         if falls or (level is not None and low > level[1]):
             first = at
     if is_reward:
