@@ -35,9 +35,9 @@ def test_one_rule_for_many_metrics_is_one_line(
     for step in range(120):
         watch.log({f"part{part}_loss": 2.34567891 + part for part in range(6)}, step=step)
 
-    found = [line for line in lines(capsys) if "LossNeverChanged" in line]
-    assert len(found) == 1
-    assert "part0_loss" in found[0]
+    critical_lines = [line for line in lines(capsys) if "LossNeverChanged" in line]
+    assert len(critical_lines) == 1
+    assert "part0_loss" in critical_lines[0]
 
 
 def test_who_wants_silence_at_the_terminal_has_it(
