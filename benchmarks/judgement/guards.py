@@ -34,7 +34,9 @@ def guarded() -> Iterator[None]:
             guard(optimizer)
 
     def readings() -> dict[str, float]:
-        return merged(guard.readings() for guard in guards.values())
+        present = list(guards.values())
+        parts = [guard.readings() for guard in present]
+        return merged(parts, [guard.weight_norm for guard in present])
 
     torch.optim.Optimizer.__init__ = making  # type: ignore[method-assign]
     handle = register_optimizer_step_pre_hook(meet)

@@ -198,3 +198,12 @@ def test_a_loss_that_has_not_moved_yet_leaves_a_run_unjudged() -> None:
 
     assert health_of([unmoved], [[True] * 5], judged=True) == "unjudged"
     assert health_of([unmoved, warned], [[True] * 5], judged=True) == "suspicious"
+
+
+def test_the_rule_by_which_the_guard_halted_fires_though_no_update_showed_enough() -> None:
+    run = Run()
+    assert run.losses(*[1.0] * 12)[-1] == "healthy"
+
+    halt = {"kind": "guard", "verdict": "halt", "reason": "Huge: nan", "rule": "Huge"}
+    assert run.log(halt, train_grad_norm=math.nan) == "exploded"
+    assert run.state.firing() == ("Huge",)

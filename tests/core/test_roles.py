@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchstep.core.roles import FAMILIES, ROLES, is_adversarial, role_of
+from watchstep.core.adversaries import is_adversarial, is_discriminator
+from watchstep.core.roles import FAMILIES, ROLES, role_of
 
 # What 18 projects log that are not in the table of trainers. Labelled by hand before the rules
 # were tried on them: the figure for names that nobody listed.
@@ -245,3 +246,10 @@ def test_a_name_of_a_hundred_thousand_letters_is_read(part: str) -> None:
 
 def test_what_counts_lost_numbers_is_no_reward() -> None:
     assert role_of("rewards/nonfinite") == "count"
+
+
+def test_a_discriminator_is_told_from_its_generator() -> None:
+    discriminators = ["loss_d", "Loss_D", "errD", "D/loss", "d_loss_real", "train/disc_loss"]
+    others = ["loss_g", "errG", "generator_loss", "critic_loss", "loss_dice", "depth_loss", "D(x)"]
+
+    assert [name for name in discriminators + others if is_discriminator(name)] == discriminators

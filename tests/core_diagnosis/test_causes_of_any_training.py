@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from watchstep.core.diagnosis import NOT_ENOUGH, Cause, diagnose
-from watchstep.core.engine import RuleSet
+from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.updates import Update
 from watchstep.rules import load
 
@@ -619,3 +619,62 @@ def test_a_part_of_the_loss_that_is_switched_off_does_not_mean_that_nothing_is_t
     cause = first(rules, history(lambda at: {"total_loss": falling(at), "l1_loss": 0.0}))
 
     assert cause.name == NOT_ENOUGH
+
+
+def test_a_loss_of_zero_is_masked_labels_or_a_hidden_nan_where_no_gradient_is_logged(
+    rules: RuleSet,
+) -> None:
+    updates = history(lambda at: {"loss": falling(at) if at < 60 else 0.0})
+    shares = {cause.name: cause.confidence for cause in diagnose(rules, updates, [])}
+
+    assert shares["nothing-trained"] > shares["hidden-nan"] > 0.15
+    assert shares["nothing-trained"] < 0.8
+
+
+def test_a_gradient_of_zero_says_that_a_loss_of_zero_hides_nothing(rules: RuleSet) -> None:
+    updates = history(
+        lambda at: (
+            {"loss": falling(at), "grad_norm": 1.0} if at < 60 else {"loss": 0.0, "grad_norm": 0.0}
+        )
+    )
+    causes = diagnose(rules, updates, [])
+
+    assert (causes[0].name, causes[0].kind) == ("nothing-trained", "masked")
+    assert all(cause.name != "hidden-nan" for cause in causes)
+
+
+def told(rules: RuleSet, updates: Sequence[Update]) -> Cause:
+    """The first cause, with the alerts that fire."""
+    state, firings = State(rules), []
+    for update in updates:
+        state, transitions = step(rules, state, update)
+        firings += [each for each in transitions if each.change == "firing"]
+    return diagnose(rules, updates, firings)[0]
+
+
+def test_an_entropy_that_is_held_while_weights_move_is_not_called_untrained(rules: RuleSet) -> None:
+    # As a PPO on CartPole with an entropy coefficient of 5 logs it.
+    updates = history(
+        lambda at: {
+            "entropy": 0.692 + 0.001 * noise(at),
+            "mean_return": 24.0 + 5.0 * noise(7 * at),
+            "loss": 12.0 + 3.0 * noise(3 * at),
+            "guard/update_ratio": 0.005 + 0.001 * noise(at),
+        },
+        130,
+    )
+    cause = told(rules, updates)
+
+    assert (cause.name, cause.kind) == ("entropy-coefficient", "too-high")
+
+
+def test_a_discriminator_without_a_gradient_has_won_and_is_not_untrained(rules: RuleSet) -> None:
+    updates = history(
+        lambda at: {
+            "loss_d": max(0.7 - 0.1 * at, 0.0),
+            "loss_g": 1.5 + 0.05 * noise(at),
+            "guard/zero_gradients": 1.0 if at > 7 else 0.0,
+        }
+    )
+
+    assert told(rules, updates).name == "discriminator-won"

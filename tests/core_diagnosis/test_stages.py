@@ -179,6 +179,21 @@ def test_a_climb_is_bad_from_its_first_step_out_of_the_level() -> None:
     assert onset([*SETTLED, 1.02, 2.5, 7.0, math.nan, math.nan]) == 61
 
 
+def test_a_mean_reward_was_bad_from_its_first_step_down_to_zero() -> None:
+    learnt = [min(4.0 * at, 200.0) for at in range(80)]
+    means = [200.0 - 4.0 * at for at in range(1, 50)]
+
+    assert onset([*learnt, *means, *[0.0] * 12], is_reward=True) == 80
+    assert onset([*learnt, 0.0, 200.0, 0.0], is_reward=True) > 80
+
+
+def test_a_loss_that_is_zero_was_bad_from_its_first_zero_and_not_while_it_was_learnt() -> None:
+    plateau = [2.3 + 0.01 * (at % 3) for at in range(15)]
+    learnt = [2.3 * 0.93**at for at in range(40)]
+
+    assert onset([*plateau, *learnt, *[0.0] * 5], is_loss=True, is_whole=True) == 55
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -13,6 +13,7 @@ import torch
 from watchstep.core.updates import Action, Verdict
 from watchstep.guard import Guard, bit_hash, merged, observe_clipping
 from watchstep.guard.measure import measure
+from watchstep.guard.tally import WEIGHT_NORM
 
 
 def pass_all(_: Mapping[str, float]) -> Verdict:
@@ -296,14 +297,14 @@ def test_readings_of_several_guards_become_one_update() -> None:
         {},
     ]
 
-    together = merged(parts)
+    together = merged(parts, ())
 
     assert together == {
         "guard/steps": 4.0,
         "train/grad_norm": 7.0,
         "train/grad_norm_max": 9.0,
     }
-    assert math.isnan(merged([parts[0], {"train/grad_norm": math.nan}])["train/grad_norm"])
+    assert math.isnan(merged([parts[0], {"train/grad_norm": math.nan}], ())["train/grad_norm"])
 
 
 def test_a_compiled_step_is_judged_as_well() -> None:
@@ -337,3 +338,10 @@ def test_the_bit_hash_tells_what_equality_does_not() -> None:
     assert bit_hash(torch.zeros(2, 3, dtype=torch.bfloat16)) != bit_hash(
         torch.zeros(3, 2, dtype=torch.bfloat16)
     )
+
+
+def test_the_weights_of_several_optimizers_are_all_of_them_whichever_was_measured() -> None:
+    big, small = {WEIGHT_NORM: 40.0}, {WEIGHT_NORM: 3.0}
+
+    assert merged([big, {}], [40.0, None]) == {}
+    assert merged([{}, small], [40.0, 3.0]) == {WEIGHT_NORM: math.hypot(40.0, 3.0)}

@@ -29,6 +29,18 @@ def test_with_no_service_a_critical_alert_is_said_once(
     assert line.startswith("watchstep: critical at step 0: LossNonFinite: train/loss = nan")
 
 
+def test_one_rule_for_many_metrics_is_one_line(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make()
+    for step in range(120):
+        watch.log({f"part{part}_loss": 2.34567891 + part for part in range(6)}, step=step)
+
+    critical_lines = [line for line in lines(capsys) if "LossNeverChanged" in line]
+    assert len(critical_lines) == 1
+    assert "part0_loss" in critical_lines[0]
+
+
 def test_who_wants_silence_at_the_terminal_has_it(
     make: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

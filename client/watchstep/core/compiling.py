@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeGuard
 
 from watchstep.core import arithmetic, evaluator, nodes, sorted_windows
+from watchstep.core.adversaries import is_discriminator
 from watchstep.core.evaluator import Advance, Evaluator, Push, PushReading, RuleNode, Steps
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
@@ -352,6 +353,7 @@ class _Compiler:
             "nonfinite": lambda: self._nonfinite(tree),
             "missing": lambda: self._missing(tree),
             "fired": lambda: self._fired(tree),
+            "discriminator": lambda: nodes.Number(float(is_discriminator(argument))),
             "nonfinite_reading": lambda: nodes.NonfiniteReading(self._slot(argument)),
             "present": lambda: nodes.Present(self._slot(argument)),
             "reports": lambda: nodes.Reports(self._watch(argument)),

@@ -40,9 +40,23 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
         state.begin_attempt(event.attempt)
     state.take(event)
     judged = state.evaluator.advance(state, state.schedule)
+    named = _named_by_guard(state)
+    if named:
+        places = [at for at, each in enumerate(state.rules.instances) if each.rule.name == named]
+        judged = [each for each in judged if each[0] not in places[:1]]
+        judged += [(at, True, True) for at in places[:1]]
     if not judged and not state.busy:
         return state, ()
     return state, _transitions(state, judged)
+
+
+def _named_by_guard(state: State) -> str:
+    """The rule by which the guard halted in the middle of an update; "" at all other updates.
+
+    It was judged by single steps, of which no update tells: that it fires is the event's word.
+    """
+    event = state.event
+    return str(event.get("rule", "")) if event is not None and state.has_event("guard") else ""
 
 
 def _tick(rules: RuleSet, state: State, tick: Tick) -> Sequence[Transition]:
@@ -114,7 +128,9 @@ def _held(state: State, at: int) -> tuple[Change, ...]:
     if status == IDLE:
         life.streak, life.since_time, life.first_seq = 0, state.time, state.seq
     life.streak += 1
-    if rule.hold.seconds is not None:
+    if _named_by_guard(state) == rule.name:
+        ripe = True
+    elif rule.hold.seconds is not None:
         ripe = state.time - life.since_time >= rule.hold.seconds
     else:
         ripe = life.streak >= (rule.hold.updates or 1)

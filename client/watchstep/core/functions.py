@@ -39,7 +39,7 @@ class Function:
 
 ALSO_METRICS = frozenset(
     {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports"}
-    | {"nonfinite_reports"}
+    | {"nonfinite_reports", "discriminator"}
 )
 """Functions of the second release; without brackets they are metrics, as in rules of the first."""
 
@@ -170,6 +170,9 @@ present(metric) -> bool, none
 reported(metric) -> bool, none
     Whether the metric was reported in this attempt so far, this update included.
     Source: Prometheus' present_over_time, of the attempt.
+discriminator(metric) -> bool, none
+    Whether the name is that of a loss of the discriminator of an adversarial pair.
+    Source: This project.
 reading(text) -> number, x's
     The metric of that name, for names with odd signs.
     Source: This project.

@@ -298,8 +298,13 @@ class HealthTracker:
         if not rows or not name:
             return began
         values = [readings.get(name) for _, readings in rows]
-        is_loss = self._role(name) in FALLING
-        place = onset(values, is_loss=is_loss, is_whole=rows[0][0].row == 1)
+        role = self._role(name)
+        place = onset(
+            values,
+            is_loss=role in FALLING,
+            is_reward=role == "reward",
+            is_whole=rows[0][0].row == 1,
+        )
         return rows[place][0] if place < len(rows) - 1 else began
 
     def _reported(self, transition: Transition) -> str:

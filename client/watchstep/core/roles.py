@@ -157,8 +157,7 @@ _NORM = _words("norm l2 rms magnitude gradnorm gnorm")
 _PART = _words("clip clipped masked truncated idle aborted skipped dropped acceptance time")
 _PARAMETERS = _words("layer layers fc conv kernel bias linear module param params weights mlp")
 _MACHINE = _words("gpu cpu mem memory disk system power watts gib mib gb mb vram ram")
-_OF_A_PAIR = (["g", "loss"], ["d", "loss"], ["loss", "g"], ["loss", "d"])
-_ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
+ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
 _ONE_SECOND = _words("second sec s")
 _MANY = _words(
     "it tok toks iters iterations steps tokens samples updates batches episodes frames images"
@@ -191,7 +190,7 @@ _KNOWN = frozenset().union(
     _GRADIENT,
     _NORM,
     _PART,
-    _ADVERSARIAL,
+    ADVERSARIAL,
     _STATISTIC,
     _words("ep approx"),
 )
@@ -248,15 +247,9 @@ def is_core(name: str, role: str) -> bool:
     return role in CORE_ROLES or name in _CORE_NAMES
 
 
-def is_adversarial(name: str) -> bool:
-    """Whether a loss is a generator's or a discriminator's, and so need not fall.
-
-    An actor and a critic are no such pair.
-    """
-    return role_of(name) in {"loss", "eval_loss"} and any(
-        _ADVERSARIAL & set(segment) or segment[-2:] in _OF_A_PAIR
-        for segment in map(_split, _PATH.split(name))
-    )
+def words_of(name: str) -> list[str]:
+    """The words of a name, in lower case and in order."""
+    return [word for part in _PATH.split(name) for word in _split(part)]
 
 
 def _split(part: str) -> list[str]:
@@ -503,7 +496,7 @@ def _reward(name: _Context) -> Role:
 
 _PLAIN_LOSS = _STATISTIC | _TRAINING | _EVALUATION | _WEAK["count"] | {"loss", "losses"}
 _SPREADLESS = _STRONG["loss"] | _STRONG["count"] | _STRONG["time"] | _GRADIENT
-_OUTSIDE_TOTAL = _CRITIC | _ADVERSARIAL
+_OUTSIDE_TOTAL = _CRITIC | ADVERSARIAL
 _AS_NAMED: Mapping[_Quantity, Role] = {role: role for role in get_args(Role)}
 _REFINED: Mapping[_Quantity, Callable[[_Context], Role]] = {
     "loss": _loss,

@@ -43,6 +43,9 @@ _FAR_ABOVE = 3.0
 """Times the largest of the first few losses."""
 _LEAST_SPREAD = 0.02
 """Share of the level that its spread is taken for at least: some readings hardly move."""
+_REPEATS = 3
+_SLIDE = 5
+"""Steps down in a row, or reports that are equal, of which chance makes few."""
 _ENDS = ("failed", "halted", "preempted")
 
 
@@ -133,20 +136,28 @@ class Story:
     leads: tuple[Lead, ...]
 
 
-def onset(values: Sequence[float | None], *, is_loss: bool = False, is_whole: bool = False) -> int:
+def onset(
+    values: Sequence[float | None],
+    *,
+    is_loss: bool = False,
+    is_reward: bool = False,
+    is_whole: bool = False,
+) -> int:
     """The first evidence of what an alert shows: a rule often needs many updates to be sure.
 
     Args:
         values: Of the alert's metric, oldest first, None where it was not reported; the last one
             is that of the update at which the rule began to hold.
         is_loss: Whether they should only fall.
+        is_reward: Whether they may be means over many episodes, which hide when these changed.
         is_whole: Whether they begin with the metric's first report.
 
     Returns:
         The place from which on the metric was never finite again; for a level, from which on
         it stayed on one side of the level that it had kept before, or of a loss, where that is
         too short to tell, far above all of it. Where a loss has climbed step by step, the place
-        from which on it stayed above its best stretch. The last place where nothing shows.
+        from which on it stayed above its best stretch; where a reward has only gone down since,
+        the first step of that. The last place where nothing shows.
     """
     points = [(at, value) for at, value in enumerate(values) if value is not None]
     first = len(values) - 1
@@ -165,11 +176,27 @@ def onset(values: Sequence[float | None], *, is_loss: bool = False, is_whole: bo
         level = _level(earlier)
         if level is None and is_loss and is_whole:
             level = -math.inf, _FAR_ABOVE * max(map(abs, earlier))
-        if level is not None and (low > level[1] or high < level[0]):
+        falls = level is not None and high < level[0]
+        if is_loss:
+            # Downwards a loss leaves its level as it is learnt; what repeats is no such thing.
+            falls = low == high and all(later == value for _, later in points[place + 1 :])
+            falls = falls and len(points) - place >= _REPEATS
+        if falls or (level is not None and low > level[1]):
             first = at
+    if is_reward:
+        return min(first, _slid_from(points, len(values) - 1))
     if is_loss and first == len(values) - 1:
         first = _above_best(points, first)
     return _already_above(points, first) if is_loss else first
+
+
+def _slid_from(points: Sequence[tuple[int, float]], last: int) -> int:
+    """From where on a reward only went down, as a mean over episodes that now pay nothing does."""
+    place = len(points) - 1
+    while place > 0 and points[place - 1][1] >= points[place][1]:
+        place -= 1
+    falls = [at for at, value in points[place:] if value < points[place][1]]
+    return falls[0] if len(falls) > _SLIDE else last
 
 
 def _above_best(points: Sequence[tuple[int, float]], last: int) -> int:
@@ -356,10 +383,15 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
             waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
-        whole, is_loss = len(column) == mark.row, rules.role(alert.metric) in FALLING
+        whole, role = len(column) == mark.row, rules.role(alert.metric)
         place = len(column)
         if alert.metric and alert.severity != "info":
-            place = onset(column, is_loss=is_loss, is_whole=columns.is_whole and whole)
+            place = onset(
+                column,
+                is_loss=role in FALLING,
+                is_reward=role == "reward",
+                is_whole=columns.is_whole and whole,
+            )
         row = mark.row - len(column) + place
         first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
         holdings.append(Holding(alert.rule, "", alert.severity, mark, first))

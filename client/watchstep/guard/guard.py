@@ -235,6 +235,11 @@ class Guard:
         """
         return self._tally.take()
 
+    @property
+    def weight_norm(self) -> float | None:
+        """The newest `guard/weight_norm` of all updates; None before the first."""
+        return self._tally.weight_norm
+
     def before_clipping(self, parameters: Sequence[torch.Tensor]) -> None:
         """Measure now if these parameters, which are about to be clipped, are the guard's."""
         with self._boundary:

@@ -24,11 +24,16 @@ _SUMMED = (STEPS, SKIPPED, SCALER_SKIPPED, NONFINITE, FROZEN)
 
 
 class Tally:
-    """Sums over steps, taken once per update by `take`."""
+    """Sums over steps, taken once per update by `take`.
+
+    Attributes:
+        weight_norm: The newest of all updates; None before the first.
+    """
 
     def __init__(self) -> None:
         # What most runs never have is reported from the first time on, until it is over too.
         self._has_scaler = self._has_missed = self._has_frozen = False
+        self.weight_norm: float | None = None
         self._begin()
 
     def count(self, name: str, number: float = 1.0) -> None:
@@ -65,6 +70,8 @@ class Tally:
         """Add a reading of the slow cadence; a later one of the same update replaces it."""
         if name == LARGEST_WEIGHT:
             value = max(self._latest.get(name, value), value)
+        elif name == WEIGHT_NORM:
+            self.weight_norm = value
         self._latest[name] = value
 
     def take(self) -> dict[str, float]:
@@ -87,15 +94,25 @@ class Tally:
         self._missing: list[float] = []
 
 
-def merged(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def merged(
+    parts: Iterable[Mapping[str, float]], weight_norms: Iterable[float | None]
+) -> dict[str, float]:
     """The readings of several guards as one mapping, for a loop with several optimizers.
 
     Counts are summed, norm and ratio maxima are maxima, and the mean norm is weighted by
-    steps. NaN wins over infinity, and infinity over any number.
+    steps. NaN wins over infinity, and infinity over any number. The norm of the weights is that of
+    all: each guard measures at steps of its own.
+
+    Args:
+        parts: What each guard's `readings` gave.
+        weight_norms: The newest of each.
     """
-    gathered = [part for part in parts if part]
+    gathered, norms = [part for part in parts if part], list(weight_norms)
     names = dict.fromkeys(name for part in gathered for name in part)
-    return {name: _merge(name, [part for part in gathered if name in part]) for name in names}
+    readings = {name: _merge(name, [part for part in gathered if name in part]) for name in names}
+    if readings.pop(WEIGHT_NORM, None) is not None and None not in norms:
+        readings[WEIGHT_NORM] = math.hypot(*(norm for norm in norms if norm is not None))
+    return readings
 
 
 def _merge(name: str, parts: list[Mapping[str, float]]) -> float:

@@ -82,7 +82,8 @@ class VerdictActions:
             return self.guards[0].readings()
         from watchstep.guard import merged
 
-        return merged([guard.readings() for guard in self.guards])
+        parts = [guard.readings() for guard in self.guards]
+        return merged(parts, [guard.weight_norm for guard in self.guards])
 
     def on_update(self, verdict: Verdict) -> Verdict:
         """Act on the verdict about an update; what was done is in the verdict returned."""
@@ -123,6 +124,7 @@ class VerdictActions:
                 self._stream.events.skipped(reason)
                 return verdict
             event = {"kind": "guard", "verdict": self._options.on_critical, "reason": reason}
+            event["rule"] = next(iter(verdict.rules), "")
             # Gradients are the same in all processes; what was noted is this one's own.
             is_own = agreement is None and not _EVERYWHERE.issuperset(readings)
             if is_own and self.ranks.request(verdict):

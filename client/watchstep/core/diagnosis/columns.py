@@ -136,7 +136,10 @@ class Columns:
 
         One of "supervised", "on_policy" and "off_policy": an answer is an action as well.
         """
-        return _AS_JUDGED[self._rules.family_for(self.names)]
+        family = self._rules.family_for(self.names)
+        roles = set(map(self._rules.role, self.names))
+        # Rewards and an entropy are enough to know an agent by, if not which rules are for it.
+        return "on_policy" if not family and {"reward", "entropy"} <= roles else _AS_JUDGED[family]
 
     @cached_property
     def roles(self) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import math
 import re
 from itertools import pairwise
 
+from watchstep.core.adversaries import is_adversarial
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import (
@@ -19,7 +20,6 @@ from watchstep.core.diagnosis.levels import (
     repeats,
     stood_still,
 )
-from watchstep.core.roles import is_adversarial
 
 VALUE_LOSS = "train/value_loss"
 LOSS = "train/loss"
@@ -51,6 +51,8 @@ def loss_signs(columns: Columns) -> Signs:
     signs: Signs = {columns.family: ""}
     signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns)
     signs |= _evaluations(columns) | _speed(columns)
+    if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:
+        signs["discriminator_won"] = "the discriminator's loss has been next to 0 for long"
     if not name:
         return signs
     adversarial = is_adversarial(name)
@@ -387,6 +389,8 @@ def _zero(columns: Columns) -> Signs:
             continue
         if zeros == len(points) and one_is_not:
             continue  # A part that is switched off.
+        if one_is_not and is_adversarial(name):
+            continue  # It has won.
         before = [abs(value) for _, value in points[:-zeros]]
         text = f"{name} is exactly 0 from {columns.where(points[-zeros][0])} on"
         if not before:
@@ -396,6 +400,8 @@ def _zero(columns: Columns) -> Signs:
             }
         peak = max(before[-5:])
         signs = {"loss_zero": text}
+        if not any(columns.column(norm)[-1] is not None for norm in columns.of_role("grad_norm")):
+            signs["zero_or_nan"] = "no gradient is logged that tells it from a NaN shown as 0"
         if peak > 1.3 * median(before[-20:]):
             signs["loss_zero_after_leap"] = f"{name} leapt to {peak:.4g} right before"
         return signs

@@ -15,6 +15,8 @@ KL = "train/approx_kl"
 CLIP = "train/clip_fraction"
 ENTROPY = "train/entropy_loss"
 DEVIATION = "train/std"
+MOVES = 1e-4
+"""Size of a step over that of the weights, from which on what is trained does not stand still."""
 RANDOM = frozenset({"entropy_ran_away", "action_spread_grew"})
 """Signs that actions became random."""
 
@@ -198,7 +200,12 @@ def _entropy(columns: Columns) -> Signs:
     first, last = median(values[:3]), median(values[-3:])
     text = f"{name}: entropy went from {first:.3g} to {last:.3g} nats"
     if columns.is_whole and len(values) >= 20 and 0.0 < max(values) - min(values) < 0.03 * first:
-        signs["entropy_unmoved"] = f"{name} has kept its {first:.4g} nats to within 3 %"
+        kept = f"{name} has kept its {first:.4g} nats to within 3 %"
+        step = median([value for _, value in columns.finite("guard/update_ratio")])
+        if step > MOVES and "EntropyAtTop" in columns.fired:
+            signs["entropy_held"] = f"{kept}, while a step moves the weights by {100 * step:.2g} %"
+        else:
+            signs["entropy_unmoved"] = kept
     rise = climb(list(enumerate(math.exp(min(value, 300.0)) for value in values)), 3.0)
     if rise is not None or last > first + 1.0:
         signs["entropy_ran_away"] = text
@@ -250,10 +257,15 @@ def _spread(columns: Columns) -> Signs:
     return {}
 
 
+def coefficients(columns: Columns) -> list[str]:
+    """Names of weights in the loss, and not of those that the optimizer trains."""
+    return [name for name in columns.of_role("weight") if not name.startswith("guard/")]
+
+
 def _coefficients(columns: Columns) -> Signs:
     """Entropy coefficients that are learnt and leave their order of magnitude."""
     signs: Signs = {}
-    for name in columns.of_role("weight"):
+    for name in coefficients(columns):
         points = [(row, value) for row, value in columns.finite(name) if value > 0.0]
         if len(points) < 10:
             continue
