@@ -267,6 +267,7 @@ def experiment(condition: str, runs: int, updates: int, seed: int) -> list[Run]:
             "train/advantages_mean_raw": batch.advantages.mean(1),
             "train/advantages_std_raw": batch.advantages.std(1),
             "train/advantages_norm_max_abs": advantages.abs().amax(1),
+            "train/advantages_count": torch.full((runs,), float(COPIES * STEPS)),
             "train/advantages_norm_mean": advantages.mean(1),
         }
         now = batch.right.float().mean(1)

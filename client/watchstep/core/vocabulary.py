@@ -100,6 +100,7 @@ class Vocabulary:
         return [row for row in rows if row[1].family == self.family] or rows
 
 
+_MEAN = re.compile(r"mean|average|avg|running|smoothed", re.IGNORECASE)
 _PERPLEXITY = re.compile(r"ppl|perplexity", re.IGNORECASE)
 SOLE: Mapping[str, str] = {
     "loss": "train/loss",
@@ -117,6 +118,12 @@ def doubles(names: Collection[str], role: Callable[[str], str]) -> set[str]:
     return exponentials if losses - exponentials else set()
 
 
+def _main(role: str, names: Sequence[str]) -> str:
+    """The one of a role's metrics that stands for it, "" where none does."""
+    means = [name for name in names if role == "reward" and _MEAN.search(name)]
+    return next(iter(names if len(names) == 1 else means if len(means) == 1 else ()), "")
+
+
 class MetricNames:
     """What the names that runs report mean to a set of rules.
 
@@ -125,7 +132,7 @@ class MetricNames:
         roles: Roles by name as reported or canonical, before those of the vocabulary.
 
     Attributes:
-        sole: Canonical names of metrics that nothing but their role tells, see `of_run`.
+        sole: Canonical names of metrics that their role tells, and no table; see `of_run`.
     """
 
     def __init__(
@@ -143,17 +150,17 @@ class MetricNames:
         """The same for one run: a metric that is the only one of its role is called by it.
 
         A trainer that nobody knows may call its loss `train_nll`; the rules about `train/loss`
-        judge it all the same.
+        judge it all the same. Of several rewards the one mean over episodes is meant.
         """
         by_role: dict[str, list[str]] = {}
         for name in metrics:
             by_role.setdefault(self.role(name), []).append(name)
         taken = {self.canonical(name) for names in by_role.values() for name in names}
+        chosen = ((_main(role, names), role) for role, names in by_role.items() if role in SOLE)
         sole = {
-            names[0]: SOLE[role]
-            for role, names in by_role.items()
-            if len(names) == 1 and role in SOLE and SOLE[role] not in taken
-            if not self.aliases_of(names[0])
+            name: SOLE[role]
+            for name, role in chosen
+            if name and SOLE[role] not in taken and not self.aliases_of(name)
         }
         if not sole:
             return self
