@@ -162,8 +162,9 @@ class SortedWindow(Window):
                 boxed = abs(value) if self.magnitude and value <= 0.0 else reading
                 self.values.append(boxed)
                 self.waiting += 1
-            return
-        self.waiting += admit_rows(self.values, backlog.rows, begin, self.slot, self.magnitude)
+        else:
+            rows = backlog.rows
+            self.waiting += admit_rows(self.values, rows, begin, self.slot, self.magnitude)
         if self.waiting >= self.patience:
             self._settle()
 
