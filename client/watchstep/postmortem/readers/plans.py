@@ -146,7 +146,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     if bars == 3 and not (len(pieces) == 5 and pieces[1] in key and value.strip()[:1].isalpha()):
         plain = len(pieces) == 3 and value.strip() == pieces[1]
         return Plan("cell", speaks, Sentence(), key=key if plain else None)
-    if (len(pieces) == 1 or "\t" in bare or "," in bare) and is_header(bare):
+    if (len(pieces) == 1 or "\t" in bare) and is_header(bare):
         return Plan("columns", speaks, Sentence())
     framed = bars in {2, 3}
     inner = bare[1:-1].strip() if framed else text
