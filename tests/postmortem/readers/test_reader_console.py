@@ -452,6 +452,21 @@ hello
             "INFO:root:Epoch[0] Train-accuracy=0.1\nINFO:root:Epoch[1] Train-accuracy=0.2\n",
             [(0, {"train-accuracy": 0.1}), (1, {"train-accuracy": 0.2})],
         ),
+        # A row of two cells between bars is none of a table.
+        (
+            "| step 10 | train_loss 3.5 |\n| step 20 | train_loss 3.25 |\n",
+            [(10, {"train_loss": 3.5}), (20, {"train_loss": 3.25})],
+        ),
+        # A table of commas that is printed.
+        (
+            "loading data\nepoch,train_loss,lr\n1,2.5,0.1\n2,2.25,0.1\n",
+            [(1, {"train_loss": 2.5, "lr": 0.1}), (2, {"train_loss": 2.25, "lr": 0.1})],
+        ),
+        # The epoch and the step in it, as PyTorch's tutorials print them; the steps go on.
+        (
+            "[1,   10] loss: 2.5\n[1,   20] loss: 2.25\n[2,   10] loss: 2.125\n",
+            [(10, {"loss": 2.5}), (20, {"loss": 2.25}), (30, {"loss": 2.125})],
+        ),
         # Settings before the first row are none.
         ("learning_rate: 0.1\nkl_coef: 0.2\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),
         ("Namespace(lr=0.1, target_kl=0.2, seed=3)\nstep 1 loss 0.5\n", [(1, {"loss": 0.5})]),

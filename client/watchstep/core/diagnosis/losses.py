@@ -276,7 +276,7 @@ def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
     if rise.high > BEYOND_START * start:
         # Wrong data are no worse than chance for long, and too large a step leaps.
         signs["loss_climbs_beyond"] = f"{name} had begun at {start:.4g}"
-    has_fallen = min(levels) < 0.95 * min(levels[:10])
+    has_fallen = min(levels) < 0.95 * min(levels[:10]) or min(sizes) < 0.9 * sizes[0]
     # Steps that are too large are done with it in a few reports.
     if not has_fallen and rise.reports >= 20 and min(levels[-1], rise.high) > 1.5 * start:
         signs["loss_never_descended"] = f"{name} began at {start:.4g}, never fell and climbed on"

@@ -54,7 +54,7 @@ class Columns:
         self.names: list[str] = []
         self._words: list[str] = []
         self._heads: list[str] = []
-        self._bars = self._both = False
+        self._bars = self._marks = self._both = False
         self._kinds: set[bool] = set()
         self._alike = 0
         self._counter = 0
@@ -63,7 +63,8 @@ class Columns:
         """Take a line as the head of the table that comes."""
         text = _uncommented(text.translate(SIDES))
         self._bars = "|" in text
-        self._words = [] if self._bars or "\t" in text else text.split()
+        self._marks = self._bars or "\t" in text or bool(_by_comma(text))
+        self._words = [] if self._marks else text.split()
         self._name(_cells(text, bars=self._bars))
 
     def _name(self, heads: list[str]) -> None:
@@ -85,7 +86,7 @@ class Columns:
         if _RULE.issuperset(text):
             return None
         text = text.translate(SIDES)
-        split_by_marks = self._bars or "\t" in text
+        split_by_marks = self._marks or "\t" in text
         cells = _cells(text, bars=self._bars) if split_by_marks else _CELL.findall(text)
         self._fit(cells)
         if len(cells) < len(self.names) or not _LEADING_INT.match(cells[0]):
@@ -147,12 +148,20 @@ def _parts(name: str, cell: str) -> Iterator[tuple[str, str]]:
         yield f"{name}_{at}", value
 
 
+def _by_comma(text: str) -> list[str]:
+    """The cells of a line of CSV that a console prints; none where the line is prose."""
+    cells = [cell.strip() for cell in text.split(",")]
+    return [] if len(cells) < 2 or any(set(" :=") & set(cell) for cell in cells) else cells
+
+
 def _cells(text: str, *, bars: bool) -> list[str]:
     if bars:
         return [cell.strip() for cell in text.strip().strip("|").split("|")]
     if "\t" in text:
         first, *rest = (cell.strip() for cell in text.strip().split("\t"))
         return [first.split()[-1] if first else "", *rest]  # What a logger set before it is cut.
+    if by_comma := _by_comma(text):
+        return by_comma
     cells = re.split(r"\s{2,}", text.strip())
     # Some heads are set so tightly that only one space is left between two names.
     return cells if len(cells) > 2 else text.split()

@@ -142,14 +142,15 @@ def planned(text: str, pieces: list[str]) -> Plan:
     if _is_border(bare):
         return Plan("border", speaks, Sentence())
     bars = bare.count("|") if bare[:1] == "|" == bare[-1:] and len(bare) > 1 else 0
-    if bars == 3:
-        key, value = bare[1:-1].split("|")
+    key, _, value = bare[1:-1].partition("|")
+    if bars == 3 and not (len(pieces) == 5 and pieces[1] in key and value.strip()[:1].isalpha()):
         plain = len(pieces) == 3 and value.strip() == pieces[1]
         return Plan("cell", speaks, Sentence(), key=key if plain else None)
     if (len(pieces) == 1 or "\t" in bare) and is_header(bare):
         return Plan("columns", speaks, Sentence())
-    inner = bare[1:-1].strip() if bars == 2 else text
-    sentence = sentence_reader.read(inner, split(inner) if bars == 2 else pieces)
+    framed = bars in {2, 3}
+    inner = bare[1:-1].strip() if framed else text
+    sentence = sentence_reader.read(inner, split(inner) if framed else pieces)
     sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     raised = speaks and endings.is_exception(text[prefixes.length(text) :])
     row = _is_row(sentence) and not raised

@@ -36,8 +36,7 @@ from watchstep.postmortem.readers.vocabulary import (
     is_unit,
 )
 
-_LONGEST_NAME = 8  # Words; more are prose.
-_MOST_PAIRS = 1_000
+_LONGEST_NAME, _MOST_PAIRS = 8, 1_000  # Words; more are prose.
 _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
@@ -113,14 +112,13 @@ class _Reader:
         after = self._line.text(at + 1)
         if inside and after == "]":
             self._leading, self._at = Counted("step", line[at].slot), at + 2
+        elif inside and after == "," and line.is_whole(at + 2) and line.text(at + 3) == "]":
+            # PyTorch's tutorials print the epoch and the step in it.
+            self._counted += [Counted("epoch", line[1].slot), Counted("step", line[3].slot)]
+            self._at = at + 4
         elif after == "/" and self._line.is_whole(at + 2) and not inside:
             self._leading_fraction(at)
-        elif (
-            not inside
-            and after == "|"
-            and self._line.is_whole(at + 2)
-            and self._line.text(at + 3) == "|"
-        ):
+        elif not inside and after == line.text(at + 3) == "|" and line.is_whole(at + 2):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (
             after in {"|", ":"} or line.names_one_value(at + 1) or line.stands_apart(at + 1)
