@@ -167,7 +167,9 @@ def choose_position(
         epochs |= {"ep"}  # Beside iterations it is no episode.
     epoch = next((counter for counter in counters if counter.word in epochs), None)
     overall = next((counter for counter in counters if counter.word in GLOBAL), None)
-    plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
+    # The batches of an evaluation are its own: `valid step 1000, batch: 10`.
+    own = {"batch", "minibatch"} if sentence.evaluates else set()
+    plain = [counter for counter in counters if counter.word not in GLOBAL | epochs | own]
     if overall is not None:
         sentence.position = overall
     elif plain:
