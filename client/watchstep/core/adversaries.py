@@ -31,4 +31,6 @@ def _words_of_loss(name: str) -> list[str]:
 def _letter(words: list[str]) -> str:
     """That of `loss_d`, `g_loss`, `errD` or `l_d_real`, "" of other names."""
     pairs = [*pairwise(words), *pairwise(reversed(words))]
-    return next((a for a, b in pairs if a in {"d", "g"} and b in {"loss", "losses", "err", "l"}), "")
+    return next(
+        (a for a, b in pairs if a in {"d", "g"} and b in {"loss", "losses", "err", "l"}), ""
+    )

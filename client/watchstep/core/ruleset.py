@@ -273,7 +273,7 @@ class RuleSet:
         judged = tuple(sorted(of_roles - doubles(of_roles, names.role)))
         if not judged and family == self._unexpanded.family:
             return self._unexpanded
-        key = (family, *judged, *sorted(standing.items()))
+        key = (family, *judged, *map(" ".join, sorted(standing.items())))
         expansion = self._expansions.get(key)
         if expansion is None:
             if len(self._expansions) >= MOST_EXPANSIONS:

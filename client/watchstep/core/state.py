@@ -118,12 +118,12 @@ class State(Context):
         self.lives: dict[int, Life] = {}
         self._become(rules, _Memory())
 
-    def begin_attempt(self, attempt: int) -> None:
+    def begin_attempt(self, attempt: int, *, resumes: bool = True) -> None:
         """Forget the history of the attempt before; alerts stay as they are.
 
         A resumed run starts from an older checkpoint, so the old windows are no baseline for
         it; but that it was resumed is no evidence that it is healthy. Only levels are kept, for
-        `before`.
+        `before`; and not even these where nothing was resumed, as with a cross-validation's folds.
         """
         self.attempt = attempt
         self.age = 0
@@ -132,7 +132,7 @@ class State(Context):
         program = self.rules.program
         self.hold(
             [
-                _resumed(window, slot.make(slot.span))
+                _resumed(window, slot.make(slot.span)) if resumes else slot.make(slot.span)
                 for window, slot in zip(self.windows, program.windows, strict=True)
             ],
             self.evaluator.feeds,
