@@ -1,6 +1,7 @@
 """How trainers print themselves, and what is made of it: the form is theirs, the numbers are not.
 
-Forms: marian-nmt/marian-dev, PaddlePaddle/PaddleNLP (model_zoo/ernie-1.0), XPixelGroup/BasicSR.
+Forms: marian-nmt/marian-dev, PaddlePaddle/PaddleNLP (model_zoo/ernie-1.0), XPixelGroup/BasicSR,
+dbolya/yolact, oxwhirl/pymarl.
 """
 
 from __future__ import annotations
@@ -67,3 +68,33 @@ def test_a_discriminator_may_swing_by_orders_of_magnitude(tmp_path: Path) -> Non
     examination = judged(tmp_path, lines)
 
     assert examination.verdict == "healthy"
+
+
+def test_letters_of_yolact_are_losses_and_the_second_number_is_the_iteration(
+    tmp_path: Path,
+) -> None:
+    lines = [
+        f"[  0] {row * 10:7} || B: {5 - row / 50:.3f} | C: {9 - row / 20:.3f} | M: 5.9 | S: 1.5 "
+        f"| T: {'nan' if row > 50 else 20 - row / 10:} || ETA: 3 days, 0:31:55 || timer: 1.306"
+        for row in range(80)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.first_bad_update) == ("diverged", 510)
+
+
+def test_the_lines_under_recent_stats_are_one_report_at_their_time_step(tmp_path: Path) -> None:
+    lines = []
+    for row in range(1, 41):
+        lines += [
+            f"[INFO 02:{row}:21] my_main t_env: {row}0014 / 2050000",
+            f"[INFO 02:{row}:21] my_main Recent Stats | t_env:      {row}0039 | Episode:      387",
+            "battle_won_mean:           0.0000\tep_length_mean:           50.4415",
+            f"grad_norm:                 0.3502\tloss:                      {1 / row:.4f}",
+            f"return_mean:               {row / 3:.4f}\treturn_std:                2.1629",
+        ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.updates, examination.last_update) == (40, 400039)

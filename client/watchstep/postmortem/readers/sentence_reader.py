@@ -112,7 +112,10 @@ class _Reader:
             return
         after = self._line.text(at + 1)
         if inside and after == "]":
-            self._leading, self._at = Counted("step", line[at].slot), at + 2
+            # `[  0]    520 || B: 5.1`: the epoch stands in brackets before the iteration.
+            counts = line.is_whole(at + 2) and line.text(at + 3) == "|"
+            at += 2 * counts
+            self._leading, self._at = Counted("step", line[at].slot), at + (1 if counts else 2)
         elif after == "/" and self._line.is_whole(at + 2) and not inside:
             self._leading_fraction(at)
         elif (
