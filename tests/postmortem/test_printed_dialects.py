@@ -1,7 +1,7 @@
 """How trainers print themselves, and what is made of it: the form is theirs, the numbers are not.
 
 Forms: marian-nmt/marian-dev, PaddlePaddle/PaddleNLP (model_zoo/ernie-1.0), XPixelGroup/BasicSR,
-dbolya/yolact, oxwhirl/pymarl.
+dbolya/yolact, oxwhirl/pymarl, takuseno/d3rlpy.
 """
 
 from __future__ import annotations
@@ -98,3 +98,20 @@ def test_the_lines_under_recent_stats_are_one_report_at_their_time_step(tmp_path
     examination = judged(tmp_path, lines)
 
     assert (examination.updates, examination.last_update) == (40, 400039)
+
+
+def test_rows_that_count_over_the_run_beside_bars_of_epochs_are_one_attempt(tmp_path: Path) -> None:
+    lines = []
+    for epoch in range(1, 31):
+        loss = 3 / epoch
+        lines += [
+            f"Epoch {epoch}/30: 100%|████| 1000/1000 [00:41<00:00, 242.35it/s, "
+            f"critic_loss={loss:.3g}]",
+            f"2024-01-03 08:{epoch:02}.35 [info     ] IQL: epoch={epoch} step={epoch}000 "
+            f"epoch={epoch} metrics={{'time_step': 0.0117, 'critic_loss': {loss:.9f}}} "
+            f"step={epoch}000",
+        ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.attempts, examination.last_update) == (1, 30000)

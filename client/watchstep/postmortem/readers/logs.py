@@ -339,6 +339,7 @@ class _Epochs:
     def __init__(self) -> None:
         self._epoch: int | None = None
         self._ahead = self._farthest = 0
+        self._length = math.inf
 
     def before(self, row: Row) -> bool:
         """Whether a row is of an earlier epoch than the last one."""
@@ -348,6 +349,9 @@ class _Epochs:
         """Change a row's step to one that counts over the run."""
         if row.epoch is None or row.step is None:
             return
+        self._length = row.length or self._length
+        if not row.length and row.step > self._length:
+            return  # Beyond the length that bars show: it counts over the run already.
         epoch, farthest = self._epoch, self._farthest
         if epoch is not None and row.epoch > epoch and (row.length or row.step <= farthest):
             self._ahead += (row.epoch - epoch) * (row.length or farthest)
