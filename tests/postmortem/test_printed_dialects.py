@@ -105,11 +105,15 @@ def test_rows_that_count_over_the_run_beside_bars_of_epochs_are_one_attempt(tmp_
     for epoch in range(1, 31):
         loss = 3 / epoch
         lines += [
-            f"Epoch {epoch}/30: 100%|████| 1000/1000 [00:41<00:00, 242.35it/s, "
-            f"critic_loss={loss:.3g}]",
-            f"2024-01-03 08:{epoch:02}.35 [info     ] IQL: epoch={epoch} step={epoch}000 "
-            f"epoch={epoch} metrics={{'time_step': 0.0117, 'critic_loss': {loss:.9f}}} "
-            f"step={epoch}000",
+            (
+                f"Epoch {epoch}/30: 100%|████| 1000/1000 [00:41<00:00, 242.35it/s, "
+                f"critic_loss={loss:.3g}]"
+            ),
+            (
+                f"2024-01-03 08:{epoch:02}.35 [info     ] IQL: epoch={epoch} step={epoch}000 "
+                f"epoch={epoch} metrics={{'time_step': 0.0117, 'critic_loss': {loss:.9f}}} "
+                f"step={epoch}000"
+            ),
         ]
 
     examination = judged(tmp_path, lines)
