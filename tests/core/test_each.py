@@ -168,7 +168,7 @@ def test_runs_of_one_trainer_share_what_was_compiled() -> None:
     rules = a_set(each("High", "metric > 5"))
 
     first, _ = step(rules, State(rules), Update(1, 1, 0.0, {"a": 1.0, "b": 1.0}))
-    other, _ = step(rules, State(rules), Update(1, 1, 0.0, {"b": 1.0, "c": 1.0}))
+    other, _ = step(rules, State(rules), Update(1, 1, 0.0, {"c": 1.0}))
     other, _ = step(rules, other, Update(2, 2, 0.0, {"b": 1.0, "a": 1.0}))
 
     assert first.rules is other.rules
@@ -374,3 +374,19 @@ def test_what_the_first_releases_guard_said_of_a_step_is_no_update_either() -> N
     assert state.age == 4
     assert [t.rule for t in transitions] == ["Old"]
     assert state.firing() == ("Baseline", "Old")
+
+
+def test_what_stood_alone_for_its_role_stands_on_when_another_joins_it() -> None:
+    run = Run(each("Any", "metric > 99"), Rule("High", "train/loss > 5"))
+
+    assert run.log(a=1.0) == []
+    assert run.log(b=1.0) == []
+    assert run.log(a=9.0) == ["High{} firing"]
+    run.through_json()
+    assert run.log(a=1.0) == ["High{} resolved"]
+
+
+def test_of_two_that_come_together_none_stands_for_their_role() -> None:
+    run = Run(each("Any", "metric > 99"), Rule("High", "train/loss > 5"))
+
+    assert run.log(a=9.0, b=9.0) == []

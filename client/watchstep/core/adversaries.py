@@ -29,6 +29,8 @@ def _words_of_loss(name: str) -> list[str]:
 
 
 def _letter(words: list[str]) -> str:
-    """That of `loss_d`, `g_loss` or `errD`, "" of other names."""
+    """That of `loss_d`, `g_loss`, `errD` or `l_d_real`, "" of other names."""
     pairs = [*pairwise(words), *pairwise(reversed(words))]
-    return next((a for a, b in pairs if a in {"d", "g"} and b in {"loss", "losses", "err"}), "")
+    return next(
+        (a for a, b in pairs if a in {"d", "g"} and b in {"loss", "losses", "err", "l"}), ""
+    )

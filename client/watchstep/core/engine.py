@@ -13,7 +13,7 @@ from watchstep.core.evaluator import Judged
 from watchstep.core.nodes import YES
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.state import FIRING, IDLE, PENDING, Life, State, names_of
-from watchstep.core.updates import Action, Change, Tick, Transition, Update, Verdict
+from watchstep.core.updates import ANEW, Action, Change, Tick, Transition, Update, Verdict
 
 __all__ = ["RuleSet", "State", "judge", "step"]
 
@@ -37,7 +37,7 @@ def step(rules: RuleSet, state: State, event: Update | Tick) -> tuple[State, Seq
     if isinstance(event, Tick):
         return state, _tick(rules, state, event)
     if event.attempt != state.attempt:
-        state.begin_attempt(event.attempt)
+        state.begin_attempt(event.attempt, resumes=not (event.event or {}).get(ANEW))
     state.take(event)
     judged = state.evaluator.advance(state, state.schedule)
     named = _named_by_guard(state)

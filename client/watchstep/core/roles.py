@@ -79,7 +79,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
     "value": _words(
         "values vals vpred vpreds target targets baseline advantage advantages adv vtrace"
     ),
-    "scale": _words("scale scaler loss_scale"),
+    "scale": _words("scale scaler scaling loss_scale"),
     "rate": _words("lr lrs learning_rate step_size"),
     "spread": _words("std stddev stdev sd deviation sigma var variance log_std"),
     "weight": _words(
@@ -135,6 +135,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("log", "probs"): "log_prob",
     ("log", "std"): "log_std",
     ("loss", "scale"): "loss_scale",
+    ("loss", "scaling"): "loss_scale",
     ("step", "size"): "step_size",
     ("td", "error"): "td_error",
     ("time", "cost"): "elapsed",
@@ -158,6 +159,7 @@ _PART = _words("clip clipped masked truncated idle aborted skipped dropped accep
 _PARAMETERS = _words("layer layers fc conv kernel bias linear module param params weights mlp")
 _MACHINE = _words("gpu cpu mem memory disk system power watts gib mib gb mb vram ram")
 ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
+_OF_A_SHORT_LOSS = _words("g d pix percep perceptual style total gan")
 _ONE_SECOND = _words("second sec s")
 _MANY = _words(
     "it tok toks iters iterations steps tokens samples updates batches episodes frames images"
@@ -344,6 +346,8 @@ def _strong_of(segment: Sequence[str]) -> _Quantity:
         return _OF_WHAT_FOLLOWS[segment[0]]
     if segment[0] in {"loss", "losses"} and segment[-1] not in _MEASURES:
         return "loss"  # `loss_actor`, `loss_value`
+    if segment[0] == "l" and not _OF_A_SHORT_LOSS.isdisjoint(segment[1:2]):
+        return "loss"  # BasicSR's `l_g_pix`, `l_d_real`
     return _rightmost(segment, _STRONG)
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TypeVar
 
 from watchstep.core.calm import Calm
@@ -253,12 +254,18 @@ class RuleSet:
             self._families_by_names[key] = family
         return family
 
-    def expanded(self, metrics: Iterable[str], family: str | None = None) -> RuleSet:
+    def expanded(
+        self,
+        metrics: Iterable[str],
+        family: str | None = None,
+        standing: Mapping[str, str] = MappingProxyType({}),
+    ) -> RuleSet:
         """The set with one instance of every `each` rule for every of these metrics of its role.
 
         Args:
             metrics: Names as reported, in any order; those that no such rule is for are left out.
             family: The kind of training whose rules judge; None for that of this set.
+            standing: Metrics that stood for their role until now, see `MetricNames.of_run`.
         """
         family = self.family if family is None else family
         names = self._names_for(family)
@@ -266,14 +273,15 @@ class RuleSet:
         judged = tuple(sorted(of_roles - doubles(of_roles, names.role)))
         if not judged and family == self._unexpanded.family:
             return self._unexpanded
-        expansion = self._expansions.get((family, *judged))
+        key = (family, *judged, *map(" ".join, sorted(standing.items())))
+        expansion = self._expansions.get(key)
         if expansion is None:
             if len(self._expansions) >= MOST_EXPANSIONS:
                 self._expansions.clear()
             expansion = copy(self._unexpanded)
-            expansion.names = names.of_run(judged)
+            expansion.names = names.of_run(judged, standing)
             RuleSet._compile(expansion, judged, family)
-            self._expansions[family, *judged] = expansion
+            self._expansions[key] = expansion
         return expansion
 
     def _names_for(self, family: str) -> MetricNames:

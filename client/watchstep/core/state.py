@@ -118,12 +118,12 @@ class State(Context):
         self.lives: dict[int, Life] = {}
         self._become(rules, _Memory())
 
-    def begin_attempt(self, attempt: int) -> None:
+    def begin_attempt(self, attempt: int, *, resumes: bool = True) -> None:
         """Forget the history of the attempt before; alerts stay as they are.
 
         A resumed run starts from an older checkpoint, so the old windows are no baseline for
         it; but that it was resumed is no evidence that it is healthy. Only levels are kept, for
-        `before`.
+        `before`; and not even these where nothing was resumed, as with a cross-validation's folds.
         """
         self.attempt = attempt
         self.age = 0
@@ -132,7 +132,7 @@ class State(Context):
         program = self.rules.program
         self.hold(
             [
-                _resumed(window, slot.make(slot.span))
+                _resumed(window, slot.make(slot.span)) if resumes else slot.make(slot.span)
                 for window, slot in zip(self.windows, program.windows, strict=True)
             ],
             self.evaluator.feeds,
@@ -188,6 +188,7 @@ class State(Context):
             "seen": {metric: seen for metric, (seen, _, _) in memory.reports.items()},
             "reports": {metric: [count, gap] for metric, (_, count, gap) in memory.reports.items()},
             "metrics": list(self.rules.metrics),
+            "standing": dict(self.rules.names.sole),
             "family": self.rules.family,
             "opening": sorted(self._opening),
             "opening_until": self._opening_until,
@@ -227,7 +228,8 @@ class State(Context):
         state._opening_until = snapshot.get("opening_until", OPENING_UPDATES)
         family = snapshot.get("family") or None
         of_family = family if family in (None, rules.family) or family in rules.families else None
-        state._become(rules.expanded(snapshot.get("metrics", ()), of_family), memory)
+        standing = snapshot.get("standing", {})
+        state._become(rules.expanded(snapshot.get("metrics", ()), of_family, standing), memory)
         return state
 
     def _remembered(self) -> _Memory:
@@ -292,7 +294,8 @@ class State(Context):
             memory.lives = {**self._left.lives, **memory.lives}
             memory.windows = {**self._left.windows, **memory.windows}
             memory.before = self._left.before
-        self._become(self.rules.expanded((*self.rules.metrics, *newcomers), family), memory)
+        metrics, standing = (*self.rules.metrics, *newcomers), self.rules.names.sole
+        self._become(self.rules.expanded(metrics, family, standing), memory)
 
     def take(self, update: Update) -> None:
         """Lay the readings of an update into their slots."""

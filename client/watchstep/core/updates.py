@@ -21,6 +21,9 @@ EVENT_KINDS = (
 )
 """Every kind of event that an update may carry."""
 
+ANEW = "anew"
+"""Set in the event of an attempt's first update where the attempt resumes none before it."""
+
 TRAINING = "training"
 """The source whose updates are the run's progress: the hook, or who reads its logs."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from watchstep.core.roles import Role, role_of
 from watchstep.core.rules import Alias
@@ -146,11 +147,18 @@ class MetricNames:
         self._ranks: dict[str, list[int]] = {}
         self._roles: dict[str, str] = {}
 
-    def of_run(self, metrics: Iterable[str]) -> MetricNames:
+    def of_run(
+        self, metrics: Iterable[str], standing: Mapping[str, str] = MappingProxyType({})
+    ) -> MetricNames:
         """The same for one run: a metric that is the only one of its role is called by it.
 
         A trainer that nobody knows may call its loss `train_nll`; the rules about `train/loss`
         judge it all the same. Of several rewards the one mean over episodes is meant.
+
+        Args:
+            metrics: Of the run, as reported.
+            standing: What stood for its role until now, as in `sole`. It goes on where others
+                of the role join it later: an evaluation's, say.
         """
         by_role: dict[str, list[str]] = {}
         for name in metrics:
@@ -162,6 +170,8 @@ class MetricNames:
             for name, role in chosen
             if name and SOLE[role] not in taken and not self.aliases_of(name)
         }
+        held = {SOLE[role] for role in by_role.keys() & SOLE.keys()} - set(sole.values())
+        sole |= {name: metric for name, metric in standing.items() if metric in held}
         if not sole:
             return self
         names_of_run = MetricNames(self.given, self.roles, self.vocabulary)

@@ -283,3 +283,14 @@ def test_an_evaluation_after_each_epoch_of_numbered_batches_opens_no_attempt(
     examination = examined(path)
 
     assert (examination.attempts, examination.last_update) == (1, 620)
+
+
+def test_folds_that_begin_anew_resume_nothing_and_have_lost_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    rows = [f"[{n}] train_loss: {2 / (1 + n / 100):.4f}\n" for n in range(50, 1000, 50)]
+    path.write_text("".join(f"fold {fold}\n" + "".join(rows) for fold in range(5)))
+
+    examination = examined(path)
+
+    assert (examination.attempts, examination.verdict) == (5, "healthy")
+    assert "LossLostAtResume" not in {alert.rule for alert in examination.alerts}

@@ -10,7 +10,7 @@ from itertools import pairwise
 from watchstep.core.error_texts import failure_rank
 from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
-from watchstep.core.updates import Transition, Update
+from watchstep.core.updates import ANEW, Transition, Update
 
 CORE = (
     "train/loss",
@@ -93,7 +93,9 @@ class Columns:
 
     @cached_property
     def before(self) -> Columns | None:
-        """The attempt before this one, None where the history does not reach back to it."""
+        """The attempt that this one resumes, None where the history does not reach back to it."""
+        if any(event.get(ANEW) for event in self.events):
+            return None
         earlier = [
             update.attempt
             for update in self._history

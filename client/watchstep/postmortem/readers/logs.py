@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from watchstep.core.updates import Update
+from watchstep.core.updates import ANEW, Update
 from watchstep.postmortem.readers.endings import tells
 from watchstep.postmortem.readers.vocabulary import TRAINING
 
@@ -268,12 +268,14 @@ class Joiner:
         self._before: Row | None = None
         self._attempt = 1
         self._last: dict[tuple[str, int], int] = {}
-        self._resumed = False
+        self._resumed = self._stopped = False
+        self._first = math.inf
         self._clock: float | None = None
         self._epochs = _Epochs()
 
     def add(self, row: Row) -> Row | None:
         """Take the next row; the update before it, where this row is none of it."""
+        self._stopped = self._stopped or _stops(row)
         kind = _kind(tuple(row.readings))
         pending, last = self._pending, self._last.get((row.rank, kind))
         trained = None
@@ -295,13 +297,19 @@ class Joiner:
         self._resumed = self._resumed or row.resumed
         resumed = self._resumed and last is not None and trained is None
         if (resumed or (fell and not _epoch_grew(row, self._before))) and not row.attempt:
+            # Nothing was resumed where the numbers begin anew, as a cross-validation's folds do.
+            begins = min(self._first, (last or 0) / 2)
+            if not (resumed or self._stopped) and row.step is not None and row.step <= begins:
+                row.event = row.event or {"kind": "started", ANEW: True}
             self._attempt += 1
             self._last.clear()
+            self._first, self._stopped = math.inf, False
             self._resumed = False
         elif row.step is not None and trained is not None and row.step < trained:
             row.step = None
         if row.step is not None:
             self._last[row.rank, kind] = row.step
+            self._first = min(self._first, row.step)
         row.attempt = self._attempt = row.attempt or self._attempt
         row.time = self._clock = self._clock if row.time is None else row.time
         self._pending = self._before = row
@@ -331,6 +339,7 @@ class _Epochs:
     def __init__(self) -> None:
         self._epoch: int | None = None
         self._ahead = self._farthest = 0
+        self._length = math.inf
 
     def before(self, row: Row) -> bool:
         """Whether a row is of an earlier epoch than the last one."""
@@ -340,6 +349,9 @@ class _Epochs:
         """Change a row's step to one that counts over the run."""
         if row.epoch is None or row.step is None:
             return
+        self._length = row.length or self._length
+        if not row.length and row.step > self._length:
+            return  # Beyond the length that bars show: it counts over the run already.
         epoch, farthest = self._epoch, self._farthest
         if epoch is not None and row.epoch > epoch and (row.length or row.step <= farthest):
             self._ahead += (row.epoch - epoch) * (row.length or farthest)

@@ -57,7 +57,8 @@ _PARTS = tuple(
         rf"{_LEVEL} [A-Za-z_][\w.]{{0,80}}:(?=\s{{0,4}}\[\d{{1,9}}\]\s{{1,8}}\S)",
         # Places in the code, and the logger's name between two dashes or in brackets.
         r"[\[(]?[\w./-]{1,250}\.(?:py|cpp|cc|cu):\d{1,6}(?::[\w<>]{1,60})?[\])]?",
-        r"\[[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
+        # What a line is about is no logger: `[valid] Ep. 2`.
+        r"\[(?!(?i:val|eval|test|dev))[A-Za-z][\w./:-]{0,60}\](?=\s?\[|\s?\d{4}-|[ -]{1,3}[A-Z])",
         rf"[A-Za-z][\w.-]{{0,60}}(?::\d{{1,6}})?(?=[\s|:-]{{1,4}}[\[(]?{_LEVEL}\b)",
         # Columns between tabs, such as the host and its rank, as far as that of the level.
         rf"[\w./:-]{{1,80}}(?=(?:\t[\w./:-]{{1,80}}){{0,3}}\t{_LEVEL}\b)",

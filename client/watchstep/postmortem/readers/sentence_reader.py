@@ -105,13 +105,14 @@ class _Reader:
     def _begin(self) -> None:
         """A number at the beginning that the line's own position may be."""
         line = self._line
-        inside = line.text(0) == "["
-        at = int(inside)
+        at = inside = int(line.text(0) == "[")
         if at >= len(line) or not is_whole(line[at]):
             return
         after = self._line.text(at + 1)
         if inside and after == "]":
-            self._leading, self._at = Counted("step", line[at].slot), at + 2
+            if line.is_whole(at + 2) and line.text(at + 3) == "|":
+                at += 2  # `[  0]    520 || B: 5.1`: an epoch, and the iteration.
+            self._leading, self._at = Counted("step", line[at].slot), max(at + 1, 3)
         elif inside and after == "," and line.is_whole(at + 2) and line.text(at + 3) == "]":
             # PyTorch's tutorials print the epoch and the step in it.
             self._counted += [Counted("epoch", line[1].slot), Counted("step", line[3].slot)]

@@ -119,6 +119,7 @@ _RSL_NAMES = {
 
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
 _ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
+_YOLACT = {"b": "box_loss", "c": "class_loss", "m": "mask_loss", "s": "semantic_loss", "t": "loss"}
 _NO_LOSS = re.compile(r"time|^data$|^lr|_lr$|grad|norm|acc|score|epoch|step|eta|psnr|ssim")
 _BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
@@ -134,6 +135,8 @@ def name_as_known(sentence: Sentence) -> None:
         table = _LLMC
     elif {"g", "d"} <= names:
         table = _ADVERSARIES
+    elif {"b", "c", "t"} <= names:
+        table = _YOLACT
     elif _is_of_adversaries(names):
         table = {name: f"{name}_loss" for name in names if not _NO_LOSS.search(name)}
     elif "learn" in names and sentence.position is not None:
@@ -167,7 +170,9 @@ def choose_position(
         epochs |= {"ep"}  # Beside iterations it is no episode.
     epoch = next((counter for counter in counters if counter.word in epochs), None)
     overall = next((counter for counter in counters if counter.word in GLOBAL), None)
-    plain = [counter for counter in counters if counter.word not in GLOBAL | epochs]
+    # The batches of an evaluation are its own: `valid step 1000, batch: 10`.
+    own = {"batch", "minibatch"} if sentence.evaluates else set()
+    plain = [counter for counter in counters if counter.word not in GLOBAL | epochs | own]
     if overall is not None:
         sentence.position = overall
     elif plain:

@@ -62,7 +62,8 @@ def counter_of(words: Sequence[str]) -> str:
         return whole_name
     if not before and last.rpartition("/")[2] in _WORDS["counters under a path"]:
         return last.rpartition("/")[2]
-    if last in COUNTERS and ("at" in before or _WORDS["before counters"].issuperset(before)):
+    ordinary = _WORDS["before counters"] | _WORDS["evaluations"]
+    if last in COUNTERS and ("at" in before or ordinary.issuperset(before)):
         return "global step" if small[-2:] == ["global", "step"] else last
     return ""
 

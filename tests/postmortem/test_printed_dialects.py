@@ -1,0 +1,121 @@
+"""How trainers print themselves, and what is made of it: the form is theirs, the numbers are not.
+
+Forms: marian-nmt/marian-dev, PaddlePaddle/PaddleNLP (model_zoo/ernie-1.0), XPixelGroup/BasicSR,
+dbolya/yolact, oxwhirl/pymarl, takuseno/d3rlpy.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from postmortem.kit_postmortem import examined
+from watchstep.postmortem.examination import Examination
+
+
+def judged(folder: Path, lines: Iterable[str]) -> Examination:
+    path = folder / "train.log"
+    path.write_text("\n".join(lines) + "\n")
+    return examined(path)
+
+
+def alerts_of(examination: Examination) -> set[str]:
+    return {alert.rule for alert in examination.alerts if alert.severity != "info"}
+
+
+def test_a_loss_on_every_row_stands_although_an_evaluation_prints_another(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    lines = []
+    for row in range(1, 60):
+        clock = f"[2024-02-11 12:{row:02}:33]"
+        cost = 3.3 + 5 / row + noise.gauss(0, 0.02)
+        lines.append(f"{clock} Ep. 1 : Up. {row}00 : Cost {cost:.4f} : Time 175.1s : gNorm 0.8")
+        if row % 10 == 0:
+            lines.append(f"{clock} [valid] Ep. 1 : Up. {row}00 : cross-entropy : 35.2 : new best")
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == "healthy"
+    assert examination.last_update == 5900
+
+
+def test_the_batch_of_an_evaluation_and_a_loss_scaling_are_no_position_and_no_loss(
+    tmp_path: Path,
+) -> None:
+    noise = random.Random(1)
+    lines = []
+    for row in range(1, 60):
+        loss = 5 + 5 / row + noise.gauss(0, 0.05)
+        lines.append(f"global step {row}00, loss: {loss:.4f}, loss_scaling: 32768.00, speed: 2.9")
+        if row % 10 == 0:
+            lines.append(f"valid step {row}00, batch: 10, loss: {loss + 0.1:.4f}, ips: 135 seqs/s")
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.attempts) == ("healthy", 1)
+    assert examination.last_update == 5900
+
+
+def test_a_discriminator_may_swing_by_orders_of_magnitude(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    lines = [
+        f"[epoch: {row}, iter: {row}00, lr:(1.000e-04,)] l_g_pix: {noise.uniform(2e-4, 5e-4):.4e} "
+        f"l_g_gan: {noise.uniform(0.02, 0.1):.4e} l_d_real: {10 ** noise.uniform(-6, 0.7):.4e}"
+        for row in range(1, 200)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == "healthy"
+
+
+def test_letters_of_yolact_are_losses_and_the_second_number_is_the_iteration(
+    tmp_path: Path,
+) -> None:
+    lines = [
+        f"[  0] {row * 10:7} || B: {5 - row / 50:.3f} | C: {9 - row / 20:.3f} | M: 5.9 | S: 1.5 "
+        f"| T: {'nan' if row > 50 else 20 - row / 10:} || ETA: 3 days, 0:31:55 || timer: 1.306"
+        for row in range(80)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.first_bad_update) == ("diverged", 510)
+
+
+def test_the_lines_under_recent_stats_are_one_report_at_their_time_step(tmp_path: Path) -> None:
+    lines = []
+    for row in range(1, 41):
+        lines += [
+            f"[INFO 02:{row}:21] my_main t_env: {row}0014 / 2050000",
+            f"[INFO 02:{row}:21] my_main Recent Stats | t_env:      {row}0039 | Episode:      387",
+            "battle_won_mean:           0.0000\tep_length_mean:           50.4415",
+            f"grad_norm:                 0.3502\tloss:                      {1 / row:.4f}",
+            f"return_mean:               {row / 3:.4f}\treturn_std:                2.1629",
+        ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.updates, examination.last_update) == (40, 400039)
+
+
+def test_rows_that_count_over_the_run_beside_bars_of_epochs_are_one_attempt(tmp_path: Path) -> None:
+    lines = []
+    for epoch in range(1, 31):
+        loss = 3 / epoch
+        lines += [
+            (
+                f"Epoch {epoch}/30: 100%|████| 1000/1000 [00:41<00:00, 242.35it/s, "
+                f"critic_loss={loss:.3g}]"
+            ),
+            (
+                f"2024-01-03 08:{epoch:02}.35 [info     ] IQL: epoch={epoch} step={epoch}000 "
+                f"epoch={epoch} metrics={{'time_step': 0.0117, 'critic_loss': {loss:.9f}}} "
+                f"step={epoch}000"
+            ),
+        ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.attempts, examination.last_update) == (1, 30000)
