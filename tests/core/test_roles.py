@@ -162,6 +162,8 @@ OTHER_PROJECTS = Path(__file__).with_name("other_projects.csv")
         ("my/objective", "signed_loss"),
         ("momentum", "unknown"),
         ("Time-cost", "time"),
+        ("avg_reader_cost", "time"),
+        ("avg_batch_cost", "time"),
     ],
 )
 def test_a_name_that_nobody_listed_gets_the_role_its_words_say(name: str, role: str) -> None:

@@ -115,6 +115,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
 `alpha_value`, `losses/value`."""
 
 _PHRASES: Mapping[tuple[str, str], str] = {
+    ("batch", "cost"): "elapsed",
     ("cross", "entropy"): "cross_entropy",
     ("bits", "per"): "bpd",
     ("clip", "epsilon"): "clip_range",
@@ -136,6 +137,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("log", "std"): "log_std",
     ("loss", "scale"): "loss_scale",
     ("loss", "scaling"): "loss_scale",
+    ("reader", "cost"): "elapsed",
     ("step", "size"): "step_size",
     ("td", "error"): "td_error",
     ("time", "cost"): "elapsed",

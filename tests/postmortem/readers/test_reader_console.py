@@ -556,6 +556,8 @@ def test_starts_that_failed_before_a_reading_are_history(tmp_path: Path) -> None
         ("torch.distributed.elastic: failed (exitcode: -15) local_rank: 0", "preempted"),
         ("Killed", "failed"),
         ("**Killed**", "failed"),
+        ("trainer-1  | Killed", "failed"),
+        ("trainer-1 exited with code 137", "failed"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "failed"),
         ("OSError: [Errno 28] No space left on device", "failed"),
         ("Assertion `t >= 0 && t < n_classes` failed.", "failed"),
@@ -579,6 +581,7 @@ def test_the_words_that_a_run_ends_in_are_understood(words: str, kind: str, tmp_
     "words",
     [
         "Exit code 0 from the tokenizer",
+        "downloader-1 exited with code 0",
         "Will save the model once training is complete",
         "step 3 test_error: 0.5 loss: 2",
         "Using exception handler v2",

@@ -52,7 +52,7 @@ _EXCEPTION_INSIDE = re.compile(
     r".{0,400}"
 )
 _STOPPED_EARLY = re.compile(r"epoch \d{1,9}: early stopping\.?")
-_EXIT_CODE = re.compile(r"exit ?(?:code|status)\s{0,4}[:=]?\s{0,4}(-?\d{1,4})")
+_EXIT_CODE = re.compile(r"exit(?:ed with)? ?(?:code|status)\s{0,4}[:=]?\s{0,4}(-?\d{1,4})")
 _SCALE = re.compile(
     r"(?:overflow|reducing)\b.{0,200}?\b(?:reducing|setting)(?: dynamic)?(?: loss scale)?"
     r"(?: from \S{1,20})? to:?\s{0,4}(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?)",

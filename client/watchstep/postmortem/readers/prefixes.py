@@ -37,6 +37,8 @@ _PARTS = tuple(
         rf"\[{_LAUNCHED}[ _]?\d{{1,6}}(?:\|\d{{1,6}})?\]",
         r"\[\d{1,5},\d{1,5}\]<std(?:out|err)>:?",
         r"\([\w.<>-]{0,60} ?pid=\d{1,10}(?:, ip=[\d.]{7,15})?\)",
+        # Docker Compose: the service and which of its containers.
+        r"(?!(?i:epoch|step|iter|batch))[A-Za-z][\w.-]{0,60}-\d{1,3} {1,20}\|(?= )",
         # Clocks, bare or in brackets; a clock without a date only in brackets or before a level.
         rf"[\[(]?{_CLOCK}[\])]?",
         # The process that Sample Factory sets behind its clock.
