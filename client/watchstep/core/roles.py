@@ -30,6 +30,7 @@ Role = Literal[
     "rate",
     "spread",
     "weight",
+    "difficulty",
     "share",
     "throughput",
     "time",
@@ -86,6 +87,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         "coef coeff coefs coeffs coefficient coefficients alpha beta temperature lambda weight"
         " multiplier mul ctl lagrange threshold clip_range weight_decay wd"
     ),
+    "difficulty": _words("difficulty curriculum seqlen"),
     "share": _words(
         "frac fraction fractions share rate ratio percent percentage pct proportion prob"
         " probability frequency ev explained_variance clip_fraction epsilon sparsity occupancy"
@@ -96,7 +98,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         " hours minutes runtime"
     ),
     "count": _words(
-        "num number count counts counter len lens length lengths size sizes bsz timesteps seqlen"
+        "num number count counts counter len lens length lengths size sizes bsz timesteps"
         " interacts nonfinite"
     ),
 }
@@ -138,6 +140,9 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("loss", "scale"): "loss_scale",
     ("loss", "scaling"): "loss_scale",
     ("reader", "cost"): "elapsed",
+    ("seq", "len"): "seqlen",
+    ("seq", "length"): "seqlen",
+    ("sequence", "length"): "seqlen",
     ("step", "size"): "step_size",
     ("td", "error"): "td_error",
     ("time", "cost"): "elapsed",
@@ -455,7 +460,8 @@ def _spread(name: _Context) -> Role:
 
 
 def _weight(name: _Context) -> Role:
-    return "unknown" if name.words & _PARAMETERS else "weight"
+    # A norm or the largest of all weights is no coefficient.
+    return "unknown" if name.words & (_PARAMETERS | _NORM | {"largest"}) else "weight"
 
 
 def _scale(name: _Context) -> Role:
