@@ -52,6 +52,7 @@ from watchstep.guard.tally import (
     ZERO,
     Tally,
 )
+from watchstep.guard.zeroing import ZeroingCheck
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 
@@ -192,6 +193,7 @@ class Guard:
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
+            ZeroingCheck(self.optimizer, self._tally, self._boundary),
         ]
         before = _guard_of(self.optimizer)
         if before is not None:
@@ -230,8 +232,8 @@ class Guard:
         step 1, `guard/update_ratio` (size of the step over it). From its first time on:
         `guard/parameters_without_gradient` (share of the trained parameters that no step of the
         update found with one, 0 to 1), at those steps `guard/parameters_not_trained` (share of the
-        optimizer's parameters that are frozen), and `guard/scaler_skipped` (steps that an AMP loss
-        scaler skipped, where the guard sees them).
+        optimizer's parameters that are frozen), `guard/gradients_kept` (1 where they were not cleared
+        before it) and `guard/scaler_skipped` (steps that an AMP scaler skipped, where it is seen).
         """
         return self._tally.take()
 

@@ -1,0 +1,86 @@
+"""Whether gradients are cleared between an optimizer's steps."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+
+from watchstep.boundary import Boundary
+from watchstep.guard.optimizers import parameters_of
+from watchstep.guard.tally import KEPT, Tally
+
+ENOUGH_CLEARED = 5
+"""Steps before which gradients were cleared, after which nobody looks any more: code that clears
+them does so every time."""
+
+
+class ZeroingCheck:
+    """Tells the tally of each step whose gradients were added to those of the step before.
+
+    It reads no number of a gradient: whoever clears one replaces it or writes into it, and both
+    show in the tensor's identity and version. Between two steps there may be many backward passes,
+    also of other losses, as of a generator through its discriminator: only where none of them found
+    the gradient cleared was it kept. What else writes into a gradient counts as clearing it.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, tally: Tally, boundary: Boundary) -> None:
+        self._tally = tally
+        self._boundary = boundary
+        self._parameter: weakref.ref[torch.Tensor] | None = None
+        self._gradient: weakref.ref[torch.Tensor] | None = None
+        self._version = self._passes = self._cleared = 0
+        self._was_cleared = False
+        self._hooks: list[Any] = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    def remove(self) -> None:
+        """Take all hooks away; doing it twice is harmless."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def _before_step(self, *_: Any) -> None:
+        if self._was_cleared:
+            self._cleared += 1
+        elif self._passes:
+            self._tally.slow(KEPT, 1.0)
+        self._passes, self._was_cleared = 0, False
+        if self._cleared >= ENOUGH_CLEARED:
+            self.remove()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        with self._boundary:
+            if self._parameter is None and self._hooks:
+                self._choose(optimizer)
+            self._remember(0)
+
+    def _choose(self, optimizer: torch.optim.Optimizer) -> None:
+        """The smallest tensor with a gradient stands for all: one call clears them together."""
+        trained = [p for p in parameters_of(optimizer) if p.grad is not None and p.is_leaf]
+        if trained:
+            parameter = min(trained, key=torch.Tensor.numel)
+            self._parameter = weakref.ref(parameter)
+            self._hooks.append(parameter.register_hook(self._before_accumulating))
+
+    def _before_accumulating(self, _: torch.Tensor) -> None:
+        with self._boundary:
+            gradient, before = self._now(), self._gradient and self._gradient()
+            kept = gradient is not None and gradient is before
+            if not kept or gradient._version != self._version:  # noqa: SLF001 - no public name
+                self._was_cleared = True
+            self._passes += 1
+            self._remember(1)
+
+    def _now(self) -> torch.Tensor | None:
+        parameter = self._parameter and self._parameter()
+        return None if parameter is None else parameter.grad
+
+    def _remember(self, writes: int) -> None:
+        """Keep which tensor the gradient is, and its version after so many more writes."""
+        gradient = self._now()
+        self._gradient = None if gradient is None else weakref.ref(gradient)
+        self._version = 0 if gradient is None else gradient._version + writes  # noqa: SLF001
