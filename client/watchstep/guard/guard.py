@@ -232,8 +232,8 @@ class Guard:
         step 1, `guard/update_ratio` (size of the step over it). From its first time on:
         `guard/parameters_without_gradient` (share of the trained parameters that no step of the
         update found with one, 0 to 1), at those steps `guard/parameters_not_trained` (share of the
-        optimizer's parameters that are frozen), `guard/gradients_kept` (1 where they were not cleared
-        before it) and `guard/scaler_skipped` (steps that an AMP scaler skipped, where it is seen).
+        optimizer's parameters that are frozen), `guard/gradients_kept` (1 where gradients were not
+        cleared before the step) and `guard/scaler_skipped` (steps that an AMP scaler skipped).
         """
         return self._tally.take()
 
