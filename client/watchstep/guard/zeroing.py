@@ -68,19 +68,24 @@ class ZeroingCheck:
 
     def _before_accumulating(self, _: torch.Tensor) -> None:
         with self._boundary:
-            gradient, before = self._now(), self._gradient and self._gradient()
+            gradient = self._now()
+            before = None if self._gradient is None else self._gradient()
             kept = gradient is not None and gradient is before
-            if not kept or gradient._version != self._version:  # noqa: SLF001 - no public name
-                self._was_cleared = True
+            self._was_cleared = self._was_cleared or not kept or _version(gradient) != self._version
             self._passes += 1
             self._remember(1)
 
     def _now(self) -> torch.Tensor | None:
-        parameter = self._parameter and self._parameter()
+        parameter = None if self._parameter is None else self._parameter()
         return None if parameter is None else parameter.grad
 
     def _remember(self, writes: int) -> None:
         """Keep which tensor the gradient is, and its version after so many more writes."""
         gradient = self._now()
         self._gradient = None if gradient is None else weakref.ref(gradient)
-        self._version = 0 if gradient is None else gradient._version + writes  # noqa: SLF001
+        self._version = _version(gradient) + writes
+
+
+def _version(gradient: torch.Tensor | None) -> int:
+    """How often a tensor was written into; 0 without one."""
+    return 0 if gradient is None else gradient._version  # noqa: SLF001 - it has no public name
