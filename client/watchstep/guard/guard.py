@@ -190,7 +190,7 @@ class Guard:
         self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
         self._skipped_there = 0
         self._forget_step()
-        self._hooks = [
+        self._hooks: list[Any] = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
             ZeroingCheck(self.optimizer, self._tally, self._boundary),
