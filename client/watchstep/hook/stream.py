@@ -53,15 +53,15 @@ class SaidIncidents:
 
     def at_the_end(self) -> str:
         """One line for what was counted since, or for warnings where nothing was critical."""
-        if self._more:
-            return f"critical as well since then: {', '.join(self._more)}"
-        if self._newest_seq is not None or not self._warnings:
-            return ""
+        more, self._more = ", ".join(self._more), Counter()
+        if more or self._newest_seq is not None:
+            return f"critical as well since then: {more}" if more else ""
         since: dict[str, int] = {}
         for (rule, _), step in self._warnings.items():
             since.setdefault(rule, step)
+        self._warnings.clear()
         names = ", ".join(f"{rule} since step {step}" for rule, step in since.items())
-        return f"the run ends with a warning: {names}"
+        return f"the run ends with a warning: {names}" if names else ""
 
 
 class Stream:
