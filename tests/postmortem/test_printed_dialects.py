@@ -152,3 +152,28 @@ def test_a_loss_around_zero_of_an_agent_that_swings_is_not_blamed_on_the_inputs(
 
     assert examination.verdict != "healthy"
     assert all(cause.name != "input-scale" for cause in examination.causes[:1])
+
+
+def test_a_whole_number_between_a_loss_s_name_and_its_value_counts(tmp_path: Path) -> None:
+    lines = [
+        f"Train loss {row}0 {0.3 + 9 / row:.6f} Grad Norm 1.2 2.31s/it" for row in range(1, 99)
+    ]
+    lines.append("Validation loss 980:  0.412000  ")
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.last_update) == ("healthy", 980)
+
+
+def test_a_step_that_is_rounded_to_thousands_numbers_nothing(tmp_path: Path) -> None:
+    lines = [
+        f"INFO train.py:241 step:{row}K smpl:{8 * row}K ep:{row // 3} loss:{0.3 + 9 / row:.3f} "
+        f"grdn:{2 + row % 3:.3f} lr:1.0e-05 updt_s:0.141"
+        for row in range(1, 99)
+    ]
+    lines += [line.replace("loss:", "loss:nan #") for line in lines[-9:]]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.attempts) == ("diverged", 1)
+    assert examination.first_bad_update in (None, 99)
