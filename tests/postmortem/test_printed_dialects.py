@@ -177,3 +177,18 @@ def test_a_step_that_is_rounded_to_thousands_numbers_nothing(tmp_path: Path) -> 
 
     assert (examination.verdict, examination.attempts) == ("diverged", 1)
     assert examination.first_bad_update in (None, 99)
+
+
+def test_a_giant_spike_that_is_learnt_off_again_is_not_blamed_on_a_resume(tmp_path: Path) -> None:
+    noise = random.Random(5)
+    lines = []
+    for row in range(300):
+        loss = 0.3 + 30 * 0.96 ** (row if row < 200 else row - 200)
+        spike = 900.0 if row == 200 else 1.0
+        norm = noise.uniform(1, 2) * 1e6 ** (spike > 1)
+        lines.append(f"step {row} loss {loss * spike * noise.gauss(1, 0.04):.4f} norm {norm:.3f}")
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict != "healthy"
+    assert all(cause.name != "lost-at-resume" for cause in examination.causes[:1])

@@ -134,8 +134,9 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     if fell and 0.4 * jump.start <= jump.after <= 1.5 * jump.start:
         signs["loss_back_at_start"] = f"{text}; it had started at {jump.start:.4g}"
         lost = min(jump.start, jump.after) - jump.before
-        # A spike that takes a little of what was learnt and passes is nothing learnt anew.
-        is_much = lost > 0.5 * (jump.start - jump.before)
+        # A spike that takes a little of what was learnt and passes is nothing learnt anew, nor
+        # is one beyond all that weights can cost that know nothing.
+        is_much = lost > 0.5 * (jump.start - jump.before) and jump.first <= 3.0 * jump.start
         if is_much and jump.reports >= 2 * AFTER and jump.late < jump.before + 0.4 * lost:
             signs["loss_relearnt"] = f"{name} falls once more, to {jump.late:.4g}"
         if jump.reports >= 2 * AFTER and abs(jump.late - jump.start) < 0.15 * jump.start:
