@@ -192,3 +192,20 @@ def test_a_giant_spike_that_is_learnt_off_again_is_not_blamed_on_a_resume(tmp_pa
 
     assert examination.verdict != "healthy"
     assert all(cause.name != "lost-at-resume" for cause in examination.causes[:1])
+
+
+def test_a_loss_that_fell_and_then_grows_by_a_factor_each_time_is_not_climbed_by_its_sign(
+    tmp_path: Path,
+) -> None:
+    noise = random.Random(6)
+    losses = [0.5 + 1.4 * 0.97**row for row in range(150)]
+    losses += [losses[-1] * 1.055**row for row in range(50)]
+    lines = [
+        f"step {row} loss {loss * noise.gauss(1, 0.08):.4f} lr 0.0025"
+        for row, loss in enumerate(losses)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == "diverged"
+    assert all(cause.name != "loss-sign" for cause in examination.causes[:1])
