@@ -107,6 +107,8 @@ class _Reader:
         line = self._line
         at = inside = int(line.text(0) == "[")
         if at >= len(line) or not is_whole(line[at]):
+            if line.text(0) == "round" and line.is_whole(1) and line.text(2) == ":":
+                self._counts_rounds(1, 3)
             return
         after = self._line.text(at + 1)
         if inside and after == "]":
@@ -119,6 +121,8 @@ class _Reader:
             self._at = at + 4
         elif after == "/" and self._line.is_whole(at + 2) and not inside:
             self._leading_fraction(at)
+        elif not inside and after == "," and line.begins_pairs(at + 2):
+            self._leading, self._at = Counted("step", line[at].slot), at + 2
         elif not inside and after == line.text(at + 3) == "|" and line.is_whole(at + 2):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (
@@ -127,11 +131,18 @@ class _Reader:
             self._leading, self._at = Counted("step", line[at].slot), at + 1
             self._named_behind(at + 2)
 
+    def _counts_rounds(self, count: int, loss: int) -> None:
+        """Flower's `round 12: 0.41`, and what stands in `(12, 0.41, {'accuracy': 0.87}, 341.2)`."""
+        if self._line.is_number(loss):
+            self._counted.append(Counted("iteration", self._line[count].slot))
+            self._sentence.pairs.append(Pair("loss", self._line[loss].slot, strong=True))
+            self._words, self._separator, self._at = [], "", loss + 1
+
     def _leading_fraction(self, at: int) -> None:
-        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`."""
+        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`; `1/5, loss: 3`."""
         counted = Counted("step", self._line[at].slot, self._line[at + 2].slot)
         following = self._line.text(at + 3)
-        if following == ":":
+        if following in {":", ","}:
             self._leading, self._at = counted, at + 4
         elif following in {"━", "-"} or (
             following == "[" and self._line.text(at + 4)[:1] in set("=>.")
@@ -140,23 +151,10 @@ class _Reader:
 
     def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
-        parts: list[tuple[Token, str]] = []
-        while self._line.is_number(at):
-            end = at + 1
-            while end < len(self._line) and self._line[end].kind == "word":
-                end += 1
-            words = [token.text for token in self._line[at + 1 : end]]
-            parts.append((self._line[at], _BEHIND.get(" ".join(words), " ".join(words))))
-            if self._line.text(end) not in {",", ""}:
-                return
-            at = end + 1
-        names = [name for _, name in parts]
-        if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
-            return
-        for token, label in parts:
-            name = metric_name(label.lower()) or "loss"
+        for token, label in self._line.numbers_before_names(at):
+            name = metric_name(_BEHIND.get(label, label).lower()) or "loss"
             self._sentence.pairs.append(Pair(name, token.slot, strong=True))
-        self._at = len(self._line)
+            self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
         if not self._words and token.text == "tensor" and self._is_bare_loss():
@@ -459,6 +457,8 @@ class _Reader:
             self._words, self._separator = [], ""
         elif self._words and counter_of(self._words) and self._counts_in(text, end):
             return
+        elif self._words[-1:] == ["progress"] and text == "(" and self._line.is_whole(begin + 1):
+            self._counts_rounds(begin + 1, begin + 3)
         elif self._separator:
             if text == "[" or self._line.is_number(self._at):
                 self._take_only(self._at, end)
@@ -467,6 +467,9 @@ class _Reader:
                 self._drop()
         elif self._words and text == "(" and self._continues(end):
             self._suffix(begin, end)
+        elif self._words and text == "[" and not token.before and self._line.is_number(self._at):
+            self._take_only(self._at, end)  # `d1[0.351]`
+            self._at = end + 1
         elif text == "[" and end == self._at + 1 and self._line.is_number(end + 1):
             # `[Loss] 0.5 | [step] 89`
             self._words, self._at = [self._line.text(self._at)], end + 1
