@@ -42,7 +42,7 @@ def short_losses(names: Collection[str]) -> dict[str, str]:
     begins = {name: name.partition("_")[0].rstrip("12") for name in names}
     if not _LETTERS.issubset(begins.values()) or any("loss" in name for name in names):
         return {}
-    # `G_A` and `D_A` stand among other parts; of `D: 0.6 G: 1.2 fid: 30` only the letters are losses.
+    # `G_A` and `D_A` stand among other parts; of `D: 0.6 G: 1.2 fid: 30` the letters are losses.
     if not _LETTERS.issubset(begins[name] for name in names if "_" in name):
         names = [name for name in names if begins[name] in _LETTERS]
     return {name: f"{name}_loss" for name in names if not _NO_LOSS.search(name)}

@@ -459,7 +459,7 @@ class _Reader:
             return
         elif self._words[-1:] == ["progress"] and text == "(" and self._line.is_whole(begin + 1):
             self._counts_rounds(begin + 1, begin + 3)
-        elif self._separator:
+        elif self._separator or (self._words and text == "[" and not token.before):  # `d1[0.35]`
             if text == "[" or self._line.is_number(self._at):
                 self._take_only(self._at, end)
                 self._at = end + 1
@@ -467,9 +467,6 @@ class _Reader:
                 self._drop()
         elif self._words and text == "(" and self._continues(end):
             self._suffix(begin, end)
-        elif self._words and text == "[" and not token.before and self._line.is_number(self._at):
-            self._take_only(self._at, end)  # `d1[0.351]`
-            self._at = end + 1
         elif text == "[" and end == self._at + 1 and self._line.is_number(end + 1):
             # `[Loss] 0.5 | [step] 89`
             self._words, self._at = [self._line.text(self._at)], end + 1
