@@ -306,3 +306,21 @@ def test_the_batches_of_monai_are_counted_over_its_epochs(tmp_path: Path) -> Non
     examination = judged(tmp_path, lines)
 
     assert (examination.verdict, examination.first_bad_update) == ("diverged", 57 * 5 + 1)
+
+
+def test_a_discriminator_that_is_switched_on_later_and_a_decoders_layer_have_not_won(
+    tmp_path: Path,
+) -> None:
+    late = [
+        f"step {row}0 aeloss={near(0.5):.3f} g_loss={near(0.1):.3f} "
+        f"discloss={near(0.9) if row > 70 else 0.0:.3f}"
+        for row in range(1, 160)
+    ]
+    layers = [
+        f"Epoch(train) [1][{row}0/9999] lr: 1.0e-04 loss: {near(9):.4f} loss_cls: {near(0.4):.4f} "
+        f"d1.loss_cls: {1.2 * math.exp(-row / 5) + near(0.0004):.5f}"
+        for row in range(1, 160)
+    ]
+
+    for lines in (late, layers):
+        assert "DiscriminatorAhead" not in alerts_of(judged(tmp_path, lines))

@@ -11,6 +11,7 @@ from watchstep.core.roles import ADVERSARIAL, role_of, words_of
 _DISCRIMINATORS = frozenset({"discriminator", "disc"})
 _LETTERS = frozenset({"d", "g"})
 _ON_FAKES = _DISCRIMINATORS | {"d", "fake", "score", "scores", "loss", "pred", "mean"}
+_LAYER = re.compile(r"[dg]\d")
 _NO_LOSS = re.compile(r"time|^data$|^lr|_lr$|grad|norm|acc|score|epoch|step|eta|psnr|ssim")
 
 
@@ -49,7 +50,9 @@ def short_losses(names: Collection[str]) -> dict[str, str]:
 
 
 def _words_of_loss(name: str) -> list[str]:
-    return words_of(name) if role_of(name) in {"loss", "eval_loss"} else []
+    words = words_of(name) if role_of(name) in {"loss", "eval_loss"} else []
+    # DETR numbers the layers of its decoder: `d0.loss_cls`.
+    return words[1:] if len(words) > 2 and _LAYER.match(name) else words
 
 
 def _letter(words: list[str]) -> str:
