@@ -324,3 +324,16 @@ def test_a_discriminator_that_is_switched_on_later_and_a_decoders_layer_have_not
 
     for lines in (late, layers):
         assert "DiscriminatorAhead" not in alerts_of(judged(tmp_path, lines))
+
+
+def test_a_penalty_that_grows_while_more_is_earned_is_no_collapse(tmp_path: Path) -> None:
+    lines = []
+    for row in range(1, 250):
+        earned = 18 - 20 * math.exp(-row / 60) + NOISE.gauss(0, 0.4)
+        penalty = -0.22 + 0.2 * math.exp(-row / 40) + NOISE.gauss(0, 0.005)
+        lines += ["#" * 60, f"                     Learning iteration {row}/1500"]
+        lines += [f"  Value function loss: {near(0.5):.4f}", f"  Mean reward: {earned:.2f}"]
+        lines += [f"  Surrogate loss: {NOISE.gauss(-0.008, 0.002):.4f}"]
+        lines += [f"  Mean episode rew_action_rate: {penalty:.4f}", ""]
+
+    assert judged(tmp_path, lines).verdict == "healthy"

@@ -49,6 +49,8 @@ def loss_signs(columns: Columns) -> Signs:
     """All signs of this file that the columns show."""
     name = main_loss(columns)
     signs: Signs = {columns.family: ""}
+    if columns.of_answers:
+        signs["of_answers"] = ""
     signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns)
     signs |= _evaluations(columns) | _speed(columns)
     if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:
