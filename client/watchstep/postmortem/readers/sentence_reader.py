@@ -460,7 +460,9 @@ class _Reader:
             return
         elif self._words[-1:] == ["progress"] and text == "(" and self._line.is_whole(begin + 1):
             self._counts_rounds(begin + 1, begin + 3)
-        elif self._separator or (self._words and text == "[" and not token.before):  # `d1[0.35]`
+        elif self._separator or (
+            self._words and text == "[" and not token.before and self._line.is_number(self._at)
+        ):  # `d1[0.35]`
             if text == "[" or self._line.is_number(self._at):
                 self._take_only(self._at, end)
                 self._at = end + 1
