@@ -16,6 +16,11 @@ Form = Callable[[int, float, float], str]
 NOISE = random.Random(7)
 
 
+@pytest.fixture(autouse=True)
+def _the_same_noise_in_any_order() -> None:
+    NOISE.seed(7)
+
+
 def judged(folder: Path, lines: Iterable[str]) -> Examination:
     path = folder / "train.log"
     path.write_text("\n".join(lines) + "\n")

@@ -450,6 +450,7 @@ class _Reader:
     def _opened(self, text: str, token: Token) -> None:
         begin = self._at - 1
         end = self._closing.get(begin, len(self._line))
+        is_value = text == "[" and not token.before and self._line.is_number(self._at)
         if text == "{":
             self._sentence.quoted = True
             # What stands before the outermost brace is no part of a name: `metrics = {...}`.
@@ -460,9 +461,7 @@ class _Reader:
             return
         elif self._words[-1:] == ["progress"] and text == "(" and self._line.is_whole(begin + 1):
             self._counts_rounds(begin + 1, begin + 3)
-        elif self._separator or (
-            self._words and text == "[" and not token.before and self._line.is_number(self._at)
-        ):  # `d1[0.35]`
+        elif self._separator or (self._words and is_value):  # `d1[0.35]`
             if text == "[" or self._line.is_number(self._at):
                 self._take_only(self._at, end)
                 self._at = end + 1
