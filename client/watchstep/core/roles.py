@@ -112,6 +112,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
         " toks sample samples update updates batch batches turn turns rollouts tasks kimg"
     ),
     "time": _words("s"),
+    "loss": _words("fake"),  # how far a discriminator takes a fake for real
 }
 """Words that name a quantity only where the name has no strong one: `train_loss_epoch`,
 `alpha_value`, `losses/value`."""
@@ -128,6 +129,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("error", "rate"): "error_rate",
     ("exact", "match"): "exact_match",
     ("explained", "var"): "explained_variance",
+    ("g", "z"): "fake",
     ("explained", "variance"): "explained_variance",
     ("kl", "divergence"): "kl_divergence",
     ("kl", "penalty"): "kl_penalty",
@@ -190,18 +192,8 @@ _KNOWN = frozenset().union(
     *_STRONG.values(),
     *_WEAK.values(),
     *_PHRASES,
-    _POLICY,
-    _CRITIC,
-    _EVALUATION,
-    _TRAINING,
-    _PREFERENCE,
-    _CURIOSITY,
-    _GRADIENT,
-    _NORM,
-    _PART,
-    ADVERSARIAL,
-    _STATISTIC,
-    _words("ep approx"),
+    _POLICY | _CRITIC | _EVALUATION | _TRAINING | _PREFERENCE | _CURIOSITY,
+    _GRADIENT | _NORM | _PART | ADVERSARIAL | _STATISTIC | _words("ep approx"),
 )
 _PATH = re.compile(r"[/:]+")
 _PIECE = re.compile(r"[A-Za-z]+[0-9]*")
@@ -500,7 +492,7 @@ def _reward(name: _Context) -> Role:
     if own & {"reward", "rewards"}:
         return "reward"
     if own & {"fake", "real"}:  # what a discriminator gives
-        return "unknown"
+        return "loss" if "fake" in own else "unknown"
     of_data = name.evaluates or name.words & {"train", "training"}
     is_score = own & _STRONG["eval_score"] or (own & {"score", "scores"} and of_data)
     return "eval_score" if is_score else "reward"

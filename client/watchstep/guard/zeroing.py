@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from watchstep.boundary import Boundary
 from watchstep.guard.optimizers import parameters_of
@@ -25,25 +25,25 @@ class ZeroingCheck:
     the gradient cleared was it kept. What else writes into a gradient counts as clearing it.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, tally: Tally, boundary: Boundary) -> None:
+    def __init__(self, tally: Tally, boundary: Boundary) -> None:
         self._tally = tally
         self._boundary = boundary
         self._parameter: weakref.ref[torch.Tensor] | None = None
         self._gradient: weakref.ref[torch.Tensor] | None = None
+        self._hook: RemovableHandle | None = None
         self._version = self._passes = self._cleared = 0
-        self._was_cleared = False
-        self._hooks: list[Any] = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._was_cleared = self._is_done = False
 
     def remove(self) -> None:
-        """Take all hooks away; doing it twice is harmless."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        """Look no more; doing it twice is harmless."""
+        self._is_done = True
+        if self._hook is not None:
+            self._hook.remove()
 
-    def _before_step(self, *_: Any) -> None:
+    def before_step(self) -> None:
+        """Tell what the backward passes since the last step have shown."""
+        if self._is_done:
+            return
         if self._was_cleared:
             self._cleared += 1
         elif self._passes:
@@ -52,11 +52,13 @@ class ZeroingCheck:
         if self._cleared >= ENOUGH_CLEARED:
             self.remove()
 
-    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        with self._boundary:
-            if self._parameter is None and self._hooks:
-                self._choose(optimizer)
-            self._remember(0)
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Remember what the gradient is when the step has been made."""
+        if self._is_done:
+            return
+        if self._parameter is None:
+            self._choose(optimizer)
+        self._remember(0)
 
     def _choose(self, optimizer: torch.optim.Optimizer) -> None:
         """The smallest tensor with a gradient stands for all: one call clears them together."""
@@ -64,7 +66,7 @@ class ZeroingCheck:
         if trained:
             parameter = min(trained, key=torch.Tensor.numel)
             self._parameter = weakref.ref(parameter)
-            self._hooks.append(parameter.register_hook(self._before_accumulating))
+            self._hook = parameter.register_hook(self._before_accumulating)
 
     def _before_accumulating(self, _: torch.Tensor) -> None:
         with self._boundary:
