@@ -133,8 +133,7 @@ class Guard:
             judge: Called once per step with `train/grad_norm` (before clipping, if
                 `observe_clipping` is on), `guard/nonfinite_gradients` (tensors) and whatever
                 `note` was told since the last step. Must not keep the mapping.
-            skip_budget: Skipped steps in a row after which the next one halts instead, so
-                that a run cannot skip for ever. None for no such end.
+            skip_budget: Skipped steps in a row after which the next one halts; None for no end.
             strict: Whether a step is judged before it happens at the price of one host
                 synchronisation. None: everywhere but on CUDA, where it would cost time; see
                 "Judged late" above.
@@ -202,7 +201,8 @@ class Guard:
 
     def detach(self) -> None:
         """Remove every hook; the optimizer is as it was. Doing it twice is harmless."""
-        for hook in (*self._hooks, self._zeroing):
+        self._zeroing.remove()
+        for hook in self._hooks:
             hook.remove()
         if _guard_of(self.optimizer) is self:
             del _guarded[self.optimizer]
