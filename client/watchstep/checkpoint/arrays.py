@@ -66,7 +66,6 @@ def copied_arrays(state: Mapping[str, Any]) -> Arrays:
 
 
 def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) -> None:
-    """Write a `.npz` file."""
     import numpy as np
 
     index = [

@@ -161,10 +161,8 @@ class CheckpointKeeper:
         Args:
             state: Name to module, optimizer, scheduler, scaler, anything else with
                 `state_dict()`, random generator, or plain values.
-            step: The trainer's own step counter.
             update: The update it belongs to; only later updates can prove it good.
             wait: Asynchronous only: wait for saves in flight first.
-            loss: Of the updates before.
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if the state is

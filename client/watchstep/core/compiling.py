@@ -187,7 +187,6 @@ def compile_rules(
     """Compile rules into one evaluator.
 
     Args:
-        instances: In order.
         absent: Rules that exist but have no instance; they never fired.
         renamed: What `fired` may call rules by their old names.
 

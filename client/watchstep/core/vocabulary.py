@@ -156,7 +156,6 @@ class MetricNames:
         judge it all the same. Of several rewards the one mean over episodes is meant.
 
         Args:
-            metrics: Of the run, as reported.
             standing: What stood for its role until now, as in `sole`. It goes on where others
                 of the role join it later: an evaluation's, say.
         """

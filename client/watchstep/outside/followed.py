@@ -102,7 +102,6 @@ class FollowedRun:
 
         Args:
             file: Read a bit, to see what it is.
-            rows: What that gave.
             now: As in the `poll` that comes next, which is to tell them.
         """
         stored = self._stored.get(str(file.path))

@@ -111,7 +111,6 @@ class _Owner:
         """Whether another source that tells of a step takes its place.
 
         Args:
-            source: The other one.
             step: The one that it tells of.
             now: On the monotonic clock.
             both: Whether this one has told of the same step just now.

@@ -58,8 +58,6 @@ class Uplink:
         """Send updates of one session, in order; sending them again has no second effect.
 
         Args:
-            session: Begun here where it was not.
-            first_seq: Number of the first one.
             bodies: As `encode_update` makes them; none to say that the run is still watched.
 
         Returns:

@@ -215,9 +215,7 @@ class Reader:
         Missing numbers are left out; damaged stretches are counted in `damaged`.
 
         Args:
-            from_seq: The first number wanted.
             until_seq: None reads to the end.
-            limit: Updates at most.
         """
         # What comes later stands later in the files: only a step back begins anew.
         if from_seq < self._next_seq:

@@ -266,7 +266,6 @@ def times_better(line: Line) -> str:
 
 
 def as_json(lines: Sequence[Line], sides: Mapping[str, Sequence[RunFigures]]) -> dict[str, Any]:
-    """The table as JSON."""
     return {
         "runs": {side: len(runs) for side, runs in sides.items()},
         "updates": {side: sum(run.updates for run in runs) for side, runs in sides.items()},

@@ -51,7 +51,6 @@ def call(summary: str, scope: str | None, **more: Any) -> dict[str, Any]:
     """Arguments of a route.
 
     Args:
-        summary: One line for people.
         scope: What a token must allow; None where none is asked for.
         more: Further arguments of FastAPI's; `openapi_extra` and `responses` are added to.
     """
@@ -86,8 +85,6 @@ class CheckedRoute(APIRoute):
 
 
 class _ReadRequest(Request):
-    """A request whose body was read already."""
-
     def __init__(self, request: Request, raw: bytes, document: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._raw = raw

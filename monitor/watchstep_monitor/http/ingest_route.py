@@ -68,7 +68,6 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
     ),
 )
 async def accept_updates(request: Request, run: str) -> Response:
-    """See `accept`."""
     answer = await accept(
         context_of(request), request.scope, run, request.headers, await request.body()
     )

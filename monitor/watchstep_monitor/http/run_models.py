@@ -267,7 +267,6 @@ class Entry(Answer):
         """One thing that happened.
 
         Args:
-            entry: What to show.
             first_sign: The first alert of the attempt that fired, or None; how far an entry lies
                 behind it is the time that a person had.
         """

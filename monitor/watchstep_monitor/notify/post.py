@@ -56,7 +56,6 @@ class Poster:
         """POST a body.
 
         Args:
-            receiver: Where to.
             body: JSON, unless the headers say otherwise.
             headers: Beside the content's length and host.
             now: UTC; what a `Retry-After` date is measured from.
@@ -86,7 +85,6 @@ class Poster:
         return await self._first_that_connects(receiver, url, addresses, (body, headers, now))
 
     async def aclose(self) -> None:
-        """Close every connection."""
         for client in self._clients.values():
             await client.aclose()
 

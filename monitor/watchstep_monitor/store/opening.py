@@ -127,8 +127,6 @@ def open_store(
     """Open the store, creating or upgrading it first.
 
     Args:
-        options: Where, and how.
-        metrics: Told of commits.
         clock: Set to the database's time where that is shared with other processes.
 
     Raises:

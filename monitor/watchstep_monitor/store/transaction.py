@@ -75,9 +75,6 @@ class SqlTransaction:
         """Take what it works with.
 
         Args:
-            connection: Of one writer.
-            statements: Of its database.
-            shapes: What is remembered of runs.
             absent: Runs of which there was no trace a moment ago. Where there is one by now,
                 creating the run fails as if another replica had been faster, which it was.
         """
@@ -492,7 +489,6 @@ def _within(windows: Sequence[tuple[int, int, int]]) -> ColumnElement[bool]:
 
 
 def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:
-    """All attempts of a run, first to last."""
     table = schema.attempts
     query = select(table).where(table.c.run_key == run_key(run)).order_by(table.c.attempt)
     return [packing.attempt_record(dict(row)) for row in connection.execute(query).mappings()]

@@ -90,8 +90,6 @@ class Replicas:
 
         Args:
             target: What to connect to, as psycopg takes it.
-            engine: To read with.
-            voice: This replica's own.
             clock: Told the database's time every second.
         """
         self._target = target
@@ -213,7 +211,6 @@ class Replicas:
         """Tell of the entries that are new here.
 
         Args:
-            query: Which.
             silently: Only remember them: they are older than this replica.
         """
         try:
