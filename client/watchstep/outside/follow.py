@@ -23,7 +23,7 @@ from watchstep.postmortem.readers.discovery import (
     may_be_log,
     run_name_of,
 )
-from watchstep.wire import legal_run_name
+from watchstep.wire.names import legal_run_name
 
 _TURN_S = 0.5
 _TURN_SHARE = 0.3

@@ -28,7 +28,7 @@ from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
 from watchstep.rules import AUTO, judging, loaded, packs_named
-from watchstep.wire import encode_update
+from watchstep.wire.text import encode_update
 
 SETTLE_S = 1.0
 """Silence after which a log's newest row is complete."""

@@ -12,7 +12,7 @@ from watchstep.hook.options import Options
 from watchstep.sender.config import Patience
 from watchstep.sender.loop import Pacer
 from watchstep.sender.transport import Reply, Target, Transport
-from watchstep.wire import encode_batch
+from watchstep.wire.text import encode_batch
 
 MOST_UPDATES = 500
 """Of one request; half of what the service takes by default."""

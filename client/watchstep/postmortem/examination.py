@@ -29,7 +29,7 @@ from watchstep.postmortem.verdict import (
     verdict_of,
 )
 from watchstep.rules import AUTO, PACKS_TAG, judging, loaded, packs_for, packs_named
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
 

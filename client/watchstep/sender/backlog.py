@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
-from watchstep.wire import Record
+from watchstep.wire.packed import Record
 
 
 @dataclass(frozen=True, slots=True)

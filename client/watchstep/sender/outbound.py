@@ -25,7 +25,8 @@ from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool
 from watchstep.sender.spool_writer import SpoolWriter
 from watchstep.sender.transport import Target, Transport
-from watchstep.wire import Packer, Record, to_json
+from watchstep.wire.packed import Packer, Record
+from watchstep.wire.text import to_json
 
 # Command ids remembered, so that one that is sent again is not obeyed again.
 _COMMANDS_MAX = 256

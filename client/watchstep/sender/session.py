@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import TRAINING
-from watchstep.wire import Frame, Record, Unpacker, packed, scan, seq_of, to_json
-from watchstep.wire.packed import HEADER, PLAIN, UPDATE
+from watchstep.wire import packed
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE, Frame, Record, Unpacker, scan, seq_of
+from watchstep.wire.text import to_json
 
 KEPT = "kept.seg"
 _LOCK = "lock"

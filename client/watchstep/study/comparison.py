@@ -18,7 +18,7 @@ from watchstep.study.statistics import (
     median_difference,
     share_difference,
 )
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 _CORE = frozenset({*CORE, "train/grad_norm"})
 

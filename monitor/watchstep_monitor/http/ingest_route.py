@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from watchstep.wire import ROWS_TYPE, RUN_NAME
+from watchstep.wire.names import RUN_NAME
+from watchstep.wire.rows import ROWS_TYPE
 from watchstep_monitor.http.bodies import (
     BatchBody,
     BeginBody,

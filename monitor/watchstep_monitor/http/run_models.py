@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, PlainSerializer
 
 from watchstep.core.health import Health as RunHealth
-from watchstep.wire import ROWS_TYPE
+from watchstep.wire.rows import ROWS_TYPE
 from watchstep_monitor.http.models import (
     Alert,
     Answer,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 from watchstep_monitor.service.clock import rfc3339
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Table
 
-from watchstep.wire import number_from_json
+from watchstep.wire.text import number_from_json
 from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import from_us, to_us
 from watchstep_monitor.service.json_values import plain

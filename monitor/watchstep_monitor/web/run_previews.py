@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 from watchstep_monitor.service.errors import NotFoundError
 from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.service.run_state.records import SEVERITIES, RunRecord

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 # Lone surrogates are no UTF-8, control characters forge lines, and the direction marks let
 # a run's name show other text than it holds.

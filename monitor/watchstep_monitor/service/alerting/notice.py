@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from watchstep.wire import number_from_json
+from watchstep.wire.text import number_from_json
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import AlertView, Notice
 

@@ -23,7 +23,7 @@ from watchstep.postmortem.examination import Examination, examine
 from watchstep.postmortem.fleet import Fleet
 from watchstep.postmortem.page import render
 from watchstep.postmortem.readers import Log, open_logs
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 from watchstep_monitor.service.chart_scales import scales
 from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.postmortem.runner import Job
