@@ -36,7 +36,6 @@ class KeptArray:
     """One leaf of a tree.
 
     Attributes:
-        values: In host memory.
         key_kind: Of a typed JAX random key, whose bits `values` are; "" for all else.
     """
 

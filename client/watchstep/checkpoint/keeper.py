@@ -62,7 +62,6 @@ class CheckpointKeeper:
     same point, on a folder that all see; such a save is never asynchronous.
 
     Attributes:
-        directory: Where the files are.
         refused: States that were not finite and so not saved.
         passed_over: Asynchronous saves that a newer one took the place of while they waited.
         failures: Asynchronous saves that failed; see `last_error`.

@@ -142,8 +142,6 @@ class Alias:
     """Another name for a metric.
 
     Attributes:
-        name: As some trainer logs it.
-        metric: Canonical name.
         factor: What its reading is multiplied by, such as -1 for entropy against entropy loss.
     """
 

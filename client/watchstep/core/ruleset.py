@@ -43,7 +43,6 @@ class Plan:
     """How one set of reported names maps to the slots, worked out once.
 
     Attributes:
-        names: Reported names in order.
         present: Slots that they fill.
         pick: Values in slot order from the readings, and a NaN behind them for what is absent.
         scaled: Slots whose values are multiplied, and by what.

@@ -25,7 +25,6 @@ class KnownName:
         name: As logged; `*` stands for an index or a name within it.
         metric: The canonical name, "" where there is none.
         factor: What its reading is multiplied by to be the canonical one.
-        family: The trainer's kind of training.
     """
 
     name: str

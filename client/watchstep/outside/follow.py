@@ -53,7 +53,6 @@ class FollowSettings:
 
     Attributes:
         run_name: For the run of a single file; before the name of each of several.
-        rules: Packs and files, or None.
         until_idle_s: End when nothing was added for so long; None follows for ever.
         once: Read what is there, and end.
     """

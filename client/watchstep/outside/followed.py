@@ -67,7 +67,6 @@ class FollowedRun:
     Attributes:
         files: What is read, with the state that each is in.
         unsent: What is to be sent, oldest first.
-        ended: Whether its end was told.
     """
 
     def __init__(

@@ -37,8 +37,6 @@ class Context:
         caps_addresses: Whether addresses are capped where there are no tokens. All trainers of a
             machine, the page and Prometheus may have one address, so only where it was asked for.
         stopping: Set when the service ends, so that open streams do.
-        postmortems: Makes them.
-        outcomes: Of the batches that are under way.
         commit_wait: See the setting `limits.commit_wait_s`.
         otlp_run_attribute: See the setting `otlp.run_attribute`.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
