@@ -40,6 +40,7 @@ def judged(*rows: dict[str, float]) -> State:
         ("td_loss q_mean epsilon episode_reward", "off_policy"),
         ("loss reward kl completions/mean_length grad_norm", "grpo"),
         ("actor/pg_loss actor/ppo_kl critic/score/mean response_length/mean", "grpo"),
+        ("policy_loss critic_loss kl reward return response_length", "on_policy"),
         ("loss rewards/chosen rewards/rejected rewards/margins", "preference"),
         ("something else entirely", ""),
     ],

@@ -119,3 +119,36 @@ def test_rows_that_count_over_the_run_beside_bars_of_epochs_are_one_attempt(tmp_
     examination = judged(tmp_path, lines)
 
     assert (examination.attempts, examination.last_update) == (1, 30000)
+
+
+def test_an_episode_that_a_bar_goes_through_is_numbered_by_the_bar(tmp_path: Path) -> None:
+    noise = random.Random(3)
+    lines = [
+        f"Episode [1/1]:  {row // 5}%|###| {row}/500 [12:00<9:11:00, 71.2s/it, "
+        f"policy_loss={noise.gauss(0, 0.003):.5f}, kl={0.001 * 1.12 ** max(row - 60, 0):.5f}, "
+        f"reward={0.6 - 0.6 * (row > 60):.3f}, critic_loss={0.05 + noise.random() / 99:.4f}]"
+        for row in range(1, 120)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict != "healthy"
+    assert examination.first_bad_update == 61
+    assert examination.last_update == 119
+
+
+def test_a_loss_around_zero_of_an_agent_that_swings_is_not_blamed_on_the_inputs(
+    tmp_path: Path,
+) -> None:
+    noise = random.Random(4)
+    lines = []
+    for row in range(1, 200):
+        lost = row > 140
+        loss = noise.gauss(0.5, 0.4) if lost else noise.gauss(0, 0.001)
+        lines.append(f"step={row} loss={loss:.5f} grad_norm={noise.uniform(1, 9) ** lost:.3f}")
+        lines.append(f"reward_mean: {(0.1 if lost else 0.3) + noise.gauss(0, 0.005):.4f}")
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict != "healthy"
+    assert all(cause.name != "input-scale" for cause in examination.causes[:1])

@@ -221,6 +221,57 @@ def test_a_short_log_in_which_no_loss_was_ever_a_number_is_lost(
 
 
 @pytest.mark.parametrize(
+    ("overflows", "verdict", "first_bad"),
+    [((1,), "healthy", None), ((1, 2, 20), "healthy", None), ((40,), "suspicious", 40)],
+)
+def test_an_overflow_that_finite_gradients_and_losses_followed_did_no_harm(
+    overflows: tuple[int, ...], verdict: str, first_bad: int | None, tmp_path: Path
+) -> None:
+    rows = [
+        f"step {at} loss {3 - at / 20:.3f} grad_norm {'nan' if at in overflows else 1 + at % 3}"
+        for at in range(1, 41)
+    ]
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    examination = examined(tmp_path / "log.txt")
+
+    assert examination.verdict == verdict
+    assert first_bad is None or examination.first_bad_update == first_bad
+
+
+@pytest.mark.parametrize(("wrong_until", "verdict"), [(12, "healthy"), (31, "suspicious")])
+def test_an_error_rate_that_never_left_1_is_told_and_one_that_left_it_late_is_not(
+    wrong_until: int, verdict: str, tmp_path: Path
+) -> None:
+    rows = []
+    for at in range(1, 31):
+        rate = 1.0 if at < wrong_until else 1.02 - at / 50
+        rows.append(f"step {at}00 loss {2 + 9 / at:.4f} grad_norm {1 + at % 3}")
+        rows.append(f"step {at}00 eval_loss {2 + 8 / at:.4f} eval_wer {rate:.4f}")
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    assert examined(tmp_path / "log.txt").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Skipping a NaN loss",
+        "Detected NaN loss in step 4",
+        "Found an inf loss, skipping",
+        "!!! got nan loss",
+    ],
+)
+def test_a_trainer_that_skips_every_batch_for_its_loss_has_lost_it(
+    words: str, tmp_path: Path
+) -> None:
+    rows = [f"Epoch 0, Step {at}, batch loss={9 / at:.3f}\n{words}" for at in range(1, 41)]
+    (tmp_path / "log.txt").write_text("\n".join(rows) + "\n")
+
+    assert examined(tmp_path / "log.txt").verdict == "diverged"
+
+
+@pytest.mark.parametrize(
     ("last", "verdict", "good"), [(3417.8, "suspicious", 11), (9.0, "unjudged", 12)]
 )
 def test_a_log_that_ends_in_a_leap_of_its_loss_is_not_healthy(

@@ -71,10 +71,11 @@ def family_of(
         if words & {"chosen", "rejected"}:
             scores["preference"] += 4
         of_answers = words & _WORDS["grpo"] or (roles["kl"] and not roles["entropy"])
-        if of_answers and not has_critic and not words & _ON_POLICY_ONLY:
-            # Answers, or a distance from a reference, and no value function is learnt.
-            scores["grpo"] += 6
-        if words & _OFF_POLICY_ONLY and not words & _WORDS["on_policy"]:
+        if of_answers:
+            # Answers, or a distance from a reference: PPO where a value function is learnt.
+            on_policy = has_critic or words & _ON_POLICY_ONLY
+            scores["on_policy" if on_policy else "grpo"] += 6
+        elif words & _OFF_POLICY_ONLY and not words & _WORDS["on_policy"]:
             scores["off_policy"] += 4
         if roles["signed_loss"] and not words & _OFF_POLICY_ONLY:
             scores["on_policy"] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -161,14 +161,25 @@ class LogSummary:
         return [name for name in self.names if name in rules.metrics or rules.targets(name)]
 
     def warned(self) -> bool:
-        """Whether the last attempt had an alert about a reading that did not merely pass."""
-        return any(
-            span.severity != "info"
-            and span.attempt == self.attempts
-            and span.rule not in DEATHS
-            and (self.rules.stage_label(span.rule) != PASSING or self.tracker.fires(span.rule))
-            for span in self.spans.values()
-        )
+        """Whether the last attempt had an alert about a reading that did not merely pass.
+
+        What had not been learnt for long, and then was, has passed as well.
+        """
+        return any(not self._has_passed(span.rule) for span in self._warnings())
+
+    def passed(self) -> list[AlertSpan]:
+        """Such alerts that did, in the order in which they fired."""
+        return [span for span in self._warnings() if self._has_passed(span.rule)]
+
+    def _warnings(self) -> Iterator[AlertSpan]:
+        for span in self.spans.values():
+            warns = span.severity != "info" and span.rule not in DEATHS
+            if warns and span.attempt == self.attempts:
+                yield span
+
+    def _has_passed(self, rule: str) -> bool:
+        may_pass = self.rules.stage_label(rule) in (PASSING, "unlearnt")
+        return may_pass and not self.tracker.fires(rule)
 
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""

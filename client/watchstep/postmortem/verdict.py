@@ -94,7 +94,9 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     word = summary.health
     if word == "healthy" and summary.names and not summary.known_names():
         word = "unjudged"
-    return word, VERDICTS[word]
+    passed = summary.passed() if word == "healthy" else []
+    fired = [f"{each.rule} at {unit} {each.first_update} ({each.reason})" for each in passed]
+    return word, f"{'; '.join(fired)} fired, and passed without harm" if fired else VERDICTS[word]
 
 
 def _came_back(episode: Episode, summary: LogSummary) -> bool:

@@ -187,7 +187,7 @@ def test_rows_that_say_in_json_that_they_are_of_an_evaluation_are_no_resume(tmp_
     path.write_text(
         "".join(
             row.format(split="train", n=10 * n, loss=3 / n)
-            + row.format(split="valid", n=3, loss=1.5)
+            + row.format(split="valid", n=3, loss=1.5 + 1 / n)
             for n in range(1, 30)
         )
     )

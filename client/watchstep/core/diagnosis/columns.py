@@ -140,8 +140,13 @@ class Columns:
         """
         family = self._rules.family_for(self.names)
         roles = set(map(self._rules.role, self.names))
-        # Rewards and an entropy are enough to know an agent by, if not which rules are for it.
-        return "on_policy" if not family and {"reward", "entropy"} <= roles else _AS_JUDGED[family]
+        # Rewards are enough to know an agent by, if not which rules are for it.
+        return "on_policy" if not family and "reward" in roles else _AS_JUDGED[family]
+
+    @cached_property
+    def of_answers(self) -> bool:
+        """Whether a language model is trained on what it answers: its inputs are tokens."""
+        return self._rules.family_for(self.names) in ("grpo", "preference")
 
     @cached_property
     def roles(self) -> dict[str, list[str]]:

@@ -48,6 +48,8 @@ STUCK = frozenset({"loss_stuck", "eval_stuck"})
 def loss_signs(columns: Columns) -> Signs:
     name = main_loss(columns)
     signs: Signs = {columns.family: ""}
+    if columns.of_answers:
+        signs["of_answers"] = ""
     signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns)
     signs |= _evaluations(columns) | _speed(columns)
     if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:

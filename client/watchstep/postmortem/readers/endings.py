@@ -37,7 +37,8 @@ _WORD = re.compile(r"[a-z]{2,30}")
 
 SAYS_LOSS_LOST = re.compile(
     r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s{0,3}"
-    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|\bnan loss\b|invalid loss, terminating",
+    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|"
+    r"\b(?:nan|inf(?:inite)?|non-?finite) (?:in (?:the )?)?loss(?:es)?\b|invalid loss, terminating",
     re.IGNORECASE,
 )
 """Words beside the readings that say that the loss itself is lost, not one step's gradient."""

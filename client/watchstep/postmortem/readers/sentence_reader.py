@@ -247,8 +247,9 @@ class _Reader:
 
     def _named(self, token: Token) -> None:
         words, separator = self._words, self._separator
-        if words[-1].lower() in PREPOSITIONS and token.text[-1].isalpha() and not separator:
-            self._words.append(token.text)  # `number of nan iterations`.
+        adjective = words[-1].lower() in PREPOSITIONS or self._line.names_loss(self._at)
+        if token.text[-1].isalpha() and not separator and adjective:
+            self._words.append(token.text)  # `number of nan iterations`, `detected nan loss`.
             return
         if words == ["After"] and is_whole(token) and self._counts_behind():
             return

@@ -175,6 +175,8 @@ def choose_position(
     plain = [counter for counter in counters if counter.word not in GLOBAL | epochs | own]
     if overall is not None:
         sentence.position = overall
+    elif plain and sentence.bar and plain[0].word == "episode" and plain[0].length >= 0:
+        sentence.position = sentence.bar  # OpenRLHF: `Episode [1/1]:  8%|#  | 41/500 [kl=0.02]`.
     elif plain:
         position = plain[0]
         if position.length >= 0 and position.word in ITERATIONS | {"batch", "minibatch"}:

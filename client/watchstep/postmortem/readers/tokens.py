@@ -161,6 +161,11 @@ class Line(tuple[Token, ...]):
             return False
         return at >= 3 and self[at - 3].kind != "mark"
 
+    def names_loss(self, at: int) -> bool:
+        """Whether the word loss stands there, without a value of its own."""
+        valued = self.is_number(at + 1) or self.text(at + 1) in {":", "=", "is", "["}
+        return self.text(at).lower() in {"loss", "losses"} and not valued
+
     def closing(self) -> tuple[dict[int, int], int]:
         """Where each opening bracket and quote closes, and how many braces never do."""
         places: dict[int, int] = {}
