@@ -175,7 +175,7 @@ def _assembled(
         pages=[
             page_routes(
                 run_service,
-                lambda request: caller(request, context, "read").projects,
+                lambda request: caller(request.headers, request.scope, context, "read").projects,
                 watchstep.__version__,
             )
         ],

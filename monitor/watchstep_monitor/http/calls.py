@@ -76,7 +76,8 @@ class CheckedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             if scope is not None:
-                request.state.caller = caller(request, context_of(request), scope)
+                context = context_of(request)
+                request.state.caller = caller(request.headers, request.scope, context, scope)
             if has_body:
                 request = await _read_strictly(request)
             return await handle(request)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from watchstep_monitor.http.batches import BatchReader
@@ -60,12 +59,7 @@ class Context:
     otlp_run_attribute: str
 
 
-def caller(request: Request, context: Context, scope: str) -> Caller:
-    """Who calls; see `caller_by`."""
-    return caller_by(request.headers, request.scope, context, scope)
-
-
-def caller_by(headers: Mapping[str, str], request: Scope, context: Context, scope: str) -> Caller:
+def caller(headers: Mapping[str, str], request: Scope, context: Context, scope: str) -> Caller:
     """Who calls, by the headers of the request; see `Keyring.caller`.
 
     Raises:

@@ -34,6 +34,7 @@ from watchstep_monitor.store.damage import checksum, say
 _CRC = ',"crc":'
 
 R = TypeVar("R", AlertRecord, IncidentRecord, CommandRecord, SilenceRecord)
+Record = AlertRecord | IncidentRecord | CommandRecord | SilenceRecord
 
 _MOMENTS = frozenset(
     {
@@ -88,7 +89,7 @@ PROGRESS = (
 _rest = attrgetter(*(field for field in ADVANCED if field not in PROGRESS))
 
 
-def document(record: R) -> str:
+def document(record: Record) -> str:
     """A record as one JSON text."""
     values: dict[str, Any] = {}
     for field in fields(record):
@@ -124,7 +125,7 @@ def alert_record(row: Mapping[str, Any]) -> AlertRecord:
     return replace(alert, **{name: row[name] for name in _COLUMNS_ONLY})
 
 
-def record_row(table: Table, record: R) -> dict[str, Any]:
+def record_row(table: Table, record: Record) -> dict[str, Any]:
     """A record as one JSON text, beside what its rows are looked for by."""
     row: dict[str, Any] = {}
     for column in table.columns:
