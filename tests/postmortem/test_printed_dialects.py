@@ -152,3 +152,60 @@ def test_a_loss_around_zero_of_an_agent_that_swings_is_not_blamed_on_the_inputs(
 
     assert examination.verdict != "healthy"
     assert all(cause.name != "input-scale" for cause in examination.causes[:1])
+
+
+def test_a_whole_number_between_a_loss_s_name_and_its_value_counts(tmp_path: Path) -> None:
+    lines = [
+        f"Train loss {row}0 {0.3 + 9 / row:.6f} Grad Norm 1.2 2.31s/it" for row in range(1, 99)
+    ]
+    lines.append("Validation loss 980:  0.412000  ")
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.last_update) == ("healthy", 980)
+
+
+def test_a_step_that_is_rounded_to_thousands_numbers_nothing(tmp_path: Path) -> None:
+    lines = [
+        f"INFO train.py:241 step:{row}K smpl:{8 * row}K ep:{row // 3} loss:{0.3 + 9 / row:.3f} "
+        f"grdn:{2 + row % 3:.3f} lr:1.0e-05 updt_s:0.141"
+        for row in range(1, 99)
+    ]
+    lines += [line.replace("loss:", "loss:nan #") for line in lines[-9:]]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.attempts) == ("diverged", 1)
+    assert examination.first_bad_update in (None, 99)
+
+
+def test_a_giant_spike_that_is_learnt_off_again_is_not_blamed_on_a_resume(tmp_path: Path) -> None:
+    noise = random.Random(5)
+    lines = []
+    for row in range(300):
+        loss = 0.3 + 30 * 0.96 ** (row if row < 200 else row - 200)
+        spike = 900.0 if row == 200 else 1.0
+        norm = noise.uniform(1, 2) * 1e6 ** (spike > 1)
+        lines.append(f"step {row} loss {loss * spike * noise.gauss(1, 0.04):.4f} norm {norm:.3f}")
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict != "healthy"
+    assert all(cause.name != "lost-at-resume" for cause in examination.causes[:1])
+
+
+def test_a_loss_that_fell_and_then_grows_by_a_factor_each_time_is_not_climbed_by_its_sign(
+    tmp_path: Path,
+) -> None:
+    noise = random.Random(6)
+    losses = [0.5 + 1.4 * 0.97**row for row in range(150)]
+    losses += [losses[-1] * 1.055**row for row in range(50)]
+    lines = [
+        f"step {row} loss {loss * noise.gauss(1, 0.08):.4f} lr 0.0025"
+        for row, loss in enumerate(losses)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == "diverged"
+    assert all(cause.name != "loss-sign" for cause in examination.causes[:1])

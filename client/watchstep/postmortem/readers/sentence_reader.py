@@ -41,7 +41,6 @@ _WHOLE = re.compile(r"\d{1,15}\.0{1,6}")
 _DATE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T _-]?\d\d:")
 _VERBS = frozenset(("is", "becomes", "became", "was", "went", "goes", "turned", "turns"))
 _SEPARATORS = frozenset((":", "=", ":=", "->", "=>", "→", "=="))
-_OWN_ERROR = re.compile(r"'s (l[12])$")
 _ROUNDED, _BEHIND = frozenset("kKMB"), {"rate": "learning rate"}
 _BREAKS = frozenset(",;|·•!<>&│")
 
@@ -218,8 +217,8 @@ class _Reader:
             self._mixed(token, word)
             return
         if word in _ROUNDED and self._words and counter_of(self._words):
-            self._at += 1
-            self._words, self._separator = [], ""  # `Step: 424k` is none of its thousand steps.
+            self._counted.append(Counted("", -1))  # `Step: 424k` is none of its thousand steps.
+            self._words, self._separator, self._at = [], "", at + 1
             return
         if glued is not None and glued.text == "%" and self._barred(at + 1):
             return
@@ -253,9 +252,11 @@ class _Reader:
             return
         if words == ["After"] and is_whole(token) and self._counts_behind():
             return
-        goes_on = self._line.text(self._at) in _SEPARATORS | _VERBS and self._line.text(
-            self._at + 1
-        )
+        at, line = self._at, self._line
+        goes_on = line.text(at) in _SEPARATORS | _VERBS and line.text(at + 1)
+        if not separator and is_whole(token) and line.has_value(words[-1], at):
+            self._counted.append(Counted("step", token.slot))  # `Train loss 20 0.5312`.
+            return
         if not separator and goes_on and is_whole(token) and counts_at(words):
             self._counted.append(Counted(words[-1].lower(), token.slot, self._length()))
             self._words = words[:-2]
@@ -301,7 +302,7 @@ class _Reader:
     def _name(self, printed: str) -> str:
         """A printed name as a metric's, with what stands over it where it says too little."""
         if "'s " in printed:
-            printed = _OWN_ERROR.sub(r"_\1_error", printed).replace("'s ", "_")
+            printed = re.sub(r"'s (l[12])$", r"_\1_error", printed).replace("'s ", "_")
         if self._braces:
             printed = "/".join([*(brace for brace in self._braces if brace), printed])
         elif "/" not in printed:
@@ -513,7 +514,7 @@ class _Reader:
         only = len(sentence.pairs) == 1 and sentence.position is None and not sentence.bar
         sentence.lone = only and self._loose <= 1 and not sentence.quoted
         sentence.bare = sentence.position is not None and not sentence.pairs and not leftover
-        ends = self._line[-1].kind != "number" if self._line else False
-        sentence.heads = sentence.bare and (ends or self._loose > 0 or len(self._counted) > 1)
-        if sentence.position is not None and sentence.position.length >= 0:
-            sentence.heads = sentence.bare
+        ends = any(token.kind != "number" for token in self._line[-1:])
+        long = sentence.position is not None and sentence.position.length >= 0
+        heads = ends or long or self._loose > 0 or len(self._counted) > 1
+        sentence.heads = sentence.bare and heads

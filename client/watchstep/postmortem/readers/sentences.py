@@ -17,7 +17,7 @@ class Counted:
 
     Attributes:
         word: Its name, written small.
-        slot: The number's place among the line's numbers.
+        slot: The number's place among the line's numbers, -1 where it is rounded and tells none.
         length: The place of the number that it goes up to, -1 for none.
     """
 
@@ -166,6 +166,9 @@ def choose_position(
         leading: A number at its beginning.
     """
     epochs = EPOCHS
+    if any(counter.slot < 0 for counter in counters):
+        # Which update it is was rounded away: `step:12K smpl:97K ep:403`.
+        counters = [counter for counter in counters if counter.word in epochs]
     if any(counter.word in ITERATIONS for counter in counters):
         epochs |= {"ep"}  # Beside iterations it is no episode.
     epoch = next((counter for counter in counters if counter.word in epochs), None)

@@ -166,6 +166,11 @@ class Line(tuple[Token, ...]):
         valued = self.is_number(at + 1) or self.text(at + 1) in {":", "=", "is", "["}
         return self.text(at).lower() in {"loss", "losses"} and not valued
 
+    def has_value(self, word: str, at: int) -> bool:
+        """Whether a loss has its value behind the number before: `loss 20 0.5`, `loss 20: 0.5`."""
+        at += self.text(at) == ":"
+        return "loss" in word.lower() and self.is_number(at) and not self.is_whole(at)
+
     def closing(self) -> tuple[dict[int, int], int]:
         """Where each opening bracket and quote closes, and how many braces never do."""
         places: dict[int, int] = {}
