@@ -257,5 +257,7 @@ def test_what_counts_lost_numbers_is_no_reward() -> None:
 def test_a_discriminator_is_told_from_its_generator() -> None:
     discriminators = ["loss_d", "Loss_D", "errD", "D/loss", "d_loss_real", "train/disc_loss"]
     others = ["loss_g", "errG", "generator_loss", "critic_loss", "loss_dice", "depth_loss", "D(x)"]
+    discriminators += ["d_real_loss", "d1_loss", "D_fake", "d_g_z__", "fake_score"]
+    others += ["d0.loss_cls", "g_fake_acc", "real_score", "g_l1_loss"]
 
     assert [name for name in discriminators + others if is_discriminator(name)] == discriminators

@@ -678,3 +678,14 @@ def test_a_discriminator_without_a_gradient_has_won_and_is_not_untrained(rules: 
     )
 
     assert told(rules, updates).name == "discriminator-won"
+
+
+def test_gradients_that_were_kept_are_the_cause_of_a_loss_that_runs_away(rules: RuleSet) -> None:
+    def readings(at: int) -> Readings:
+        return {
+            "train/loss": falling(at) if at < 40 else 1.2 * 1.1 ** (at - 40),
+            "train/grad_norm": 0.1 * at,
+            "guard/gradients_kept": 1.0,
+        }
+
+    assert first(rules, history(readings)).name == "gradients-not-cleared"

@@ -191,6 +191,20 @@ def test_one_incident_is_one_line_and_what_else_was_critical_is_counted_at_the_e
     assert rest.startswith("watchstep: critical as well since then: ")
 
 
+def test_warnings_that_still_stand_are_one_line_at_the_end(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = make()
+    for step in range(40):
+        watch.log({"train/loss": 2.0 - step / 40, "guard/gradients_kept": 1.0}, step=step)
+    before = lines(capsys)
+    watch.finish()
+
+    assert before == []
+    (rest,) = lines(capsys)
+    assert rest.startswith("watchstep: the run ends with a warning: GradientsNotCleared since step")
+
+
 def test_what_is_said_at_the_terminal_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     say("stops the command: halted by command: api_key=hunter2hunter2 is wrong")
 

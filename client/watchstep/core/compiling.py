@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeGuard
 
 from watchstep.core import arithmetic, evaluator, nodes, sorted_windows
-from watchstep.core.adversaries import is_discriminator
+from watchstep.core.adversaries import is_adversarial, is_discriminator
 from watchstep.core.evaluator import Advance, Evaluator, Push, PushReading, RuleNode, Steps
 from watchstep.core.extremes import AttemptExtremes, ExtremeWindow
 from watchstep.core.grammar import Syntax, parse
@@ -337,6 +337,9 @@ class _Compiler:
             return _BINARY[name](self.node(tree.parts[0]), self.node(tree.parts[1]))
         if name in _WINDOW_USES:
             return self._window_node(tree, name)
+        if name == "start":
+            above, below = (self._window_node(part, "first") for part in _sides(tree))
+            return nodes.Difference(above, below)
         return self._leaf(name, tree, str(tree.parts[0].value) if tree.parts else "")
 
     def _leaf(self, name: str, tree: Syntax, argument: str) -> Node:
@@ -349,6 +352,7 @@ class _Compiler:
             "missing": lambda: self._missing(tree),
             "fired": lambda: self._fired(tree),
             "discriminator": lambda: nodes.Number(float(is_discriminator(argument))),
+            "adversarial": lambda: nodes.Number(float(is_adversarial(argument))),
             "nonfinite_reading": lambda: nodes.NonfiniteReading(self._slot(argument)),
             "present": lambda: nodes.Present(self._slot(argument)),
             "reports": lambda: nodes.Reports(self._watch(argument)),
@@ -463,6 +467,19 @@ def _counts_reports(tree: Syntax) -> bool:
     """Whether a tree means something else in a rule with `each` than in others."""
     counting = {"count", "missing", "nonfinite_reports"}
     return any(part.op == "call" and part.value in counting for part in tree.walk())
+
+
+def _sides(start: Syntax) -> tuple[Syntax, Syntax]:
+    """What is above 0, and what is below, of the number that `start` is asked for.
+
+    A level is that of a magnitude, so of either side one is taken.
+    """
+    x, reports = start.parts
+    zero = Syntax("number", "number", 0.0)
+    negated = Syntax("-", "number", None, (zero, x))
+    above, below = (Syntax("call", "number", "greatest", (part, zero)) for part in (x, negated))
+    first_of = (Syntax("call", "number", "first", (part, reports)) for part in (above, below))
+    return next(first_of), next(first_of)
 
 
 def _is_of_guard(tree: Syntax) -> bool:

@@ -39,9 +39,9 @@ class Function:
 
 ALSO_METRICS = frozenset(
     {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports"}
-    | {"nonfinite_reports", "discriminator"}
+    | {"nonfinite_reports", "discriminator", "adversarial", "start"}
 )
-"""Functions of the second release; without brackets they are metrics, as in rules of the first."""
+"""Functions of later releases; without brackets they are metrics, as in rules of the first."""
 
 _TABLE = """\
 abs(number) -> number, x's
@@ -136,6 +136,9 @@ growth(number, reports, [constant]) -> number, decades, now
 first(number, reports) -> number, x's, now
     Median magnitude of the first n finite reports of this attempt; unknown before.
     Source: Textbook.
+start(number, reports) -> number, x's, now
+    The same with its sign: what rewards below 0 began with.
+    Source: Textbook.
 before(number, reports) -> number, x's
     level(x, n) at the end of the attempt before; unknown in a run's first attempt.
     Source: What is lost at a resume shows against what there was.
@@ -171,7 +174,11 @@ reported(metric) -> bool, none
     Whether the metric was reported in this attempt so far, this update included.
     Source: Prometheus' present_over_time, of the attempt.
 discriminator(metric) -> bool, none
-    Whether the name is that of a loss of the discriminator of an adversarial pair.
+    Whether the name is that of a loss of the discriminator of an adversarial pair, or of how
+    far it takes a fake for real.
+    Source: This project.
+adversarial(metric) -> bool, none
+    Whether the name is that of a loss of either side of an adversarial pair.
     Source: This project.
 reading(text) -> number, x's
     The metric of that name, for names with odd signs.

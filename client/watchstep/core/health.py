@@ -16,6 +16,7 @@ from watchstep.core.stages import (
     FALLING,
     NONFINITE,
     ONSET_UPDATES,
+    OUTCOMES,
     STANDSTILL,
     UNMOVED,
     Holding,
@@ -111,7 +112,8 @@ class _Attempt:
             update from which it has not been.
         judged: For every metric that a run can be judged by, its reports, while they are too few.
         enough: Whether one of them had enough.
-        damage: The first update whose core reading was lost, once that makes the run diverged.
+        damage: The first update whose core reading was lost, while that makes the run diverged.
+        is_lost: Whether that is so, and no death.
         exploded: The first update with a critical alert about a reading.
         ended: Whether the trainer has said that it stopped.
         recent: The newest updates with readings.
@@ -126,6 +128,7 @@ class _Attempt:
     enough: bool = False
     holdings: list[Holding] = field(default_factory=list)
     damage: Mark | None = None
+    is_lost: bool = False
     exploded: Mark | None = None
     ended: bool = False
     recent: deque[tuple[Mark, Mapping[str, float]]] = field(
@@ -172,7 +175,8 @@ class HealthTracker:
 
         The last good update is the one before it: its `previous_seq` and `previous_step`.
         """
-        return first_bad(self._attempt.holdings, self._attempt.damage)
+        now = self._attempt
+        return first_bad(now.holdings, now.damage, lost=now.is_lost)
 
     @property
     def damage(self) -> Mark | None:
@@ -239,9 +243,19 @@ class HealthTracker:
         now.ended = now.ended or kind in _ENDS
         if now.damage is None and kind == "failed":
             now.damage = mark
-        trouble = now.lost_since or self._alerts
-        if now.damage is None and trouble and self.health == "diverged":
-            now.damage = min(now.lost_since.values(), default=now.exploded or mark)
+        trouble = bool(now.is_lost or now.lost_since or self._alerts)
+        if not trouble or (now.damage is not None and not now.is_lost):
+            return
+        if self.health != "diverged":
+            now.damage, now.is_lost = None, False
+        elif now.damage is None:
+            now.is_lost = True
+            firing = (
+                holding.mark
+                for holding in now.holdings
+                if holding.severity == "critical" and holding.explodes and holding.ceased is None
+            )
+            now.damage = min(now.lost_since.values(), default=min(firing, default=mark))
 
     def _count(self, readings: Mapping[str, float], mark: Mark) -> None:
         now = self._attempt
@@ -276,6 +290,10 @@ class HealthTracker:
         began = self._began.pop(key, mark)
         if transition.change == "resolved":
             self._alerts.pop(key, None)
+            for at in range(len(now.holdings) - 1, -1, -1):
+                if now.holdings[at][:2] == key:
+                    now.holdings[at] = now.holdings[at]._replace(ceased=mark)
+                    break
         if transition.change != "firing":
             return
         stage = self._stage(transition.rule)
@@ -285,9 +303,10 @@ class HealthTracker:
             first = began if alert.severity == "info" else self._onset(transition, began)
             if stage == "unlearnt" and now.start.row:
                 first = now.start
-            now.holdings.append(Holding(*key, alert.severity, began, first))
-        explodes = alert.severity == "critical" and alert.metric and stage not in STANDSTILL
-        if explodes and now.exploded is None:
+            explodes = stage not in STANDSTILL and self._role(alert.metric) not in OUTCOMES
+            now.holdings.append(Holding(*key, alert.severity, began, first, explodes))
+        is_ruin = alert.severity == "critical" and alert.metric and stage not in STANDSTILL
+        if is_ruin and now.exploded is None:
             now.exploded = mark
 
     def _onset(self, transition: Transition, began: Mark) -> Mark:

@@ -30,6 +30,7 @@ Role = Literal[
     "rate",
     "spread",
     "weight",
+    "difficulty",
     "share",
     "throughput",
     "time",
@@ -86,6 +87,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         "coef coeff coefs coeffs coefficient coefficients alpha beta temperature lambda weight"
         " multiplier mul ctl lagrange threshold clip_range weight_decay wd"
     ),
+    "difficulty": _words("difficulty curriculum seqlen"),
     "share": _words(
         "frac fraction fractions share rate ratio percent percentage pct proportion prob"
         " probability frequency ev explained_variance clip_fraction epsilon sparsity occupancy"
@@ -96,7 +98,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
         " hours minutes runtime"
     ),
     "count": _words(
-        "num number count counts counter len lens length lengths size sizes bsz timesteps seqlen"
+        "num number count counts counter len lens length lengths size sizes bsz timesteps"
         " interacts nonfinite"
     ),
 }
@@ -110,6 +112,7 @@ _WEAK: Mapping[_Quantity, _Words] = {
         " toks sample samples update updates batch batches turn turns rollouts tasks kimg"
     ),
     "time": _words("s"),
+    "loss": _words("fake"),  # how far a discriminator takes a fake for real
 }
 """Words that name a quantity only where the name has no strong one: `train_loss_epoch`,
 `alpha_value`, `losses/value`."""
@@ -126,6 +129,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("error", "rate"): "error_rate",
     ("exact", "match"): "exact_match",
     ("explained", "var"): "explained_variance",
+    ("g", "z"): "fake",
     ("explained", "variance"): "explained_variance",
     ("kl", "divergence"): "kl_divergence",
     ("kl", "penalty"): "kl_penalty",
@@ -138,6 +142,9 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("loss", "scale"): "loss_scale",
     ("loss", "scaling"): "loss_scale",
     ("reader", "cost"): "elapsed",
+    ("seq", "len"): "seqlen",
+    ("seq", "length"): "seqlen",
+    ("sequence", "length"): "seqlen",
     ("step", "size"): "step_size",
     ("td", "error"): "td_error",
     ("time", "cost"): "elapsed",
@@ -185,18 +192,8 @@ _KNOWN = frozenset().union(
     *_STRONG.values(),
     *_WEAK.values(),
     *_PHRASES,
-    _POLICY,
-    _CRITIC,
-    _EVALUATION,
-    _TRAINING,
-    _PREFERENCE,
-    _CURIOSITY,
-    _GRADIENT,
-    _NORM,
-    _PART,
-    ADVERSARIAL,
-    _STATISTIC,
-    _words("ep approx"),
+    _POLICY | _CRITIC | _EVALUATION | _TRAINING | _PREFERENCE | _CURIOSITY,
+    _GRADIENT | _NORM | _PART | ADVERSARIAL | _STATISTIC | _words("ep approx"),
 )
 _PATH = re.compile(r"[/:]+")
 _PIECE = re.compile(r"[A-Za-z]+[0-9]*")
@@ -454,7 +451,8 @@ def _spread(name: _Context) -> Role:
 
 
 def _weight(name: _Context) -> Role:
-    return "unknown" if name.words & _PARAMETERS else "weight"
+    # A norm or the largest of all weights is no coefficient.
+    return "unknown" if name.words & (_PARAMETERS | _NORM | {"largest"}) else "weight"
 
 
 def _scale(name: _Context) -> Role:
@@ -493,7 +491,7 @@ def _reward(name: _Context) -> Role:
     if own & {"reward", "rewards"}:
         return "reward"
     if own & {"fake", "real"}:  # what a discriminator gives
-        return "unknown"
+        return "loss" if "fake" in own else "unknown"
     of_data = name.evaluates or name.words & {"train", "training"}
     is_score = own & _STRONG["eval_score"] or (own & {"score", "scores"} and of_data)
     return "eval_score" if is_score else "reward"

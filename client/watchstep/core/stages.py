@@ -28,6 +28,8 @@ PASSING = "passing"
 """Label `stage` of rules about what may pass without harm: once it has, the run is well."""
 UNMOVED = "unmoved"
 """Label `stage` of rules that say that it cannot be told yet whether anything is learnt."""
+OUTCOMES = frozenset({"reward", "eval_score"})
+"""Roles of what a training is for, which may be lost and won back while its numbers are sound."""
 FALLING = frozenset({"loss", "eval_loss"})
 """Roles whose values fall from the start on where something is learnt."""
 LEAD_UPDATES = 100
@@ -71,6 +73,8 @@ class Holding(NamedTuple):
     Attributes:
         metric: The metric that an `each` rule holds for, "" for others.
         onset: The first evidence in the readings, where it lies before `mark`, see `onset`.
+        explodes: Unless it says that nothing is learnt, or is about an outcome.
+        ceased: The update at which the alert resolved; None while it fires, and in a `Story`.
     """
 
     rule: str
@@ -78,6 +82,8 @@ class Holding(NamedTuple):
     severity: Severity
     mark: Mark
     onset: Mark | None = None
+    explodes: bool = True
+    ceased: Mark | None = None
 
     @property
     def first(self) -> Mark:
@@ -245,19 +251,26 @@ def _level(values: Sequence[float]) -> tuple[float, float] | None:
     return middle - width, middle + width
 
 
-def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
-    """The first sign of what came.
+def first_bad(
+    holdings: Iterable[Holding], damage: Mark | None, *, lost: bool = False
+) -> Mark | None:
+    """The first sign of what came: of the unbroken stretch that ends in the loss of the run.
 
     Args:
         holdings: Of one attempt; those of severity info do not count.
         damage: The first update whose core readings were lost, or at which the run died.
+        lost: Whether the readings were lost.
 
     Returns:
         The earliest warning within `LEAD_UPDATES` before the damage or the first critical
-        holding, or that itself; without either the earliest warning; None without any.
+        holding, or that itself; without either the earliest warning; None without any. What has
+        passed, and long enough for a level to settle, does not count, nor an outcome where
+        numbers have exploded.
     """
     serious = [holding for holding in holdings if holding.severity != "info"]
-    proofs = [holding.first for holding in serious if holding.severity == "critical"]
+    if lost or any(holding.explodes for holding in _proofs(serious, damage)):
+        serious = [holding for holding in serious if holding.explodes]
+    proofs = [holding.first for holding in _proofs(serious, damage)]
     if damage is not None:
         proofs.append(damage)
     if not proofs:
@@ -266,15 +279,28 @@ def first_bad(holdings: Iterable[Holding], damage: Mark | None) -> Mark | None:
     signs = [
         holding.first
         for holding in serious
-        if holding.first <= worst and worst.row - holding.first.row <= LEAD_UPDATES
+        if holding.first <= worst
+        and worst.row - holding.first.row <= LEAD_UPDATES
+        and (holding.ceased is None or worst.row - holding.ceased.row <= _SETTLED)
     ]
     return min([worst, *signs])
+
+
+def _proofs(holdings: Iterable[Holding], damage: Mark | None) -> list[Holding]:
+    """The critical ones that lasted to the end; those that passed where none did."""
+    critical = [holding for holding in holdings if holding.severity == "critical"]
+    lasting = [
+        holding
+        for holding in critical
+        if holding.ceased is None or (damage is not None and holding.ceased.row >= damage.row)
+    ]
+    return lasting if lasting or damage is not None else critical
 
 
 def leads(holdings: Iterable[Holding], damage: Mark) -> tuple[Lead, ...]:
     """Each rule's earliest holding that is near enough to the damage, else its latest."""
     best: dict[tuple[str, str], Lead] = {}
-    for rule, metric, severity, mark, _ in holdings:
+    for rule, metric, severity, mark, *_ in holdings:
         if severity == "info":
             continue
         lead = Lead(rule, mark.seq, damage.row - mark.row, metric)
@@ -334,7 +360,13 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     ]
     damage, ended = _damage(columns, history)
     holdings = _holdings(rules, columns, mine)
-    bad = first_bad(holdings, damage)
+    nonfinite = columns.nonfinite()
+    lost = (
+        damage is not None
+        and nonfinite is not None
+        and columns.rows[nonfinite[0]].seq == damage.seq
+    )
+    bad = first_bad(holdings, damage, lost=lost)
     return Story(
         attempt=attempt,
         first_bad_update=None if bad is None else bad.seq,
@@ -377,7 +409,8 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
     for alert in alerts:
         at = rules.index.get(alert.rule)
         waited = (rules.rules[at].hold.updates or 1) - 1 if at is not None else 0
-        if rules.stage_label(alert.rule) == "unlearnt":
+        stage = rules.stage_label(alert.rule)
+        if stage == "unlearnt":
             waited = len(columns)
         mark = _mark(columns, columns.back(alert.seq, waited))
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
@@ -392,7 +425,8 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
             )
         row = mark.row - len(column) + place
         first = _mark(columns, columns.rows[row].seq) if place < len(column) - 1 else mark
-        holdings.append(Holding(alert.rule, "", alert.severity, mark, first))
+        explodes = stage not in STANDSTILL and role not in OUTCOMES
+        holdings.append(Holding(alert.rule, "", alert.severity, mark, first, explodes))
     return holdings
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
+from watchstep.core.adversaries import is_adversarial
 from watchstep.core.roles import Role, role_of
 from watchstep.core.rules import Alias
 
@@ -119,9 +120,10 @@ def doubles(names: Collection[str], role: Callable[[str], str]) -> set[str]:
 
 
 def _main(role: str, names: Sequence[str]) -> str:
-    """The one of a role's metrics that stands for it, "" where none does."""
+    """The one of a role's metrics that stands for it, "" where none does; no adversary's loss."""
     means = [name for name in names if role == "reward" and _MEAN.search(name)]
-    return next(iter(names if len(names) == 1 else means if len(means) == 1 else ()), "")
+    names = names if len(names) == 1 else means if len(means) == 1 else ()
+    return next((name for name in names if not is_adversarial(name)), "")
 
 
 class MetricNames:

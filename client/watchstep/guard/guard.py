@@ -52,6 +52,7 @@ from watchstep.guard.tally import (
     ZERO,
     Tally,
 )
+from watchstep.guard.zeroing import ZeroingCheck
 
 Judge = Callable[[Mapping[str, float]], Verdict]
 
@@ -178,7 +179,7 @@ class Guard:
         self._tally = Tally()
         self._boundary = Boundary(f"watchstep's guard of {self.name}")
         self._notes: dict[str, float] = {}
-        self._skipped_in_a_row = self._most_gradients = self._weighs_next = 0
+        self._skipped_in_a_row = self._most_gradients = self._weighs_next = self._skipped_there = 0
         self._unclipped: Measured | None = None
         self._clipped: set[int] = set()
         self._skip_on_device = skip_on_device
@@ -187,8 +188,8 @@ class Guard:
         self._agreement = agreement if self._flattened or sharded else None
         self._lane: DeviceLane | None = None
         self._late: deque[tuple[Arrived, dict[str, float]]] = deque()
-        self._skipped_there = 0
         self._forget_step()
+        self._zeroing = ZeroingCheck(self._tally, self._boundary)
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
@@ -201,9 +202,8 @@ class Guard:
 
     def detach(self) -> None:
         """Remove every hook; the optimizer is as it was. Doing it twice is harmless."""
-        for hook in self._hooks:
+        for hook in (*self._hooks, self._zeroing):
             hook.remove()
-        self._hooks.clear()
         if _guard_of(self.optimizer) is self:
             del _guarded[self.optimizer]
 
@@ -219,19 +219,19 @@ class Guard:
     def readings(self) -> dict[str, float]:
         """What happened since the last call, as readings for one update; begins anew.
 
-        `guard/steps`, `guard/skipped`, `guard/nonfinite_gradients` (tensors, summed over
-        steps); if a step was judged, `train/grad_norm` (mean of pre-clip norms; NaN or
-        +Inf if one was) and `train/grad_norm_max`; `guard/learning_rate` (the largest of the
-        groups); every `slow_every` steps, and at steps 1, 10, 20, 50, 100 and 150,
-        `guard/frozen_parameters` (elements whose second moment is infinite), `guard/zero_gradients`
-        (share of gradient tensors that are zero throughout, 0 to 1), `guard/largest_weight`
-        (magnitude, before the step; also where the gradient is suddenly ten times as large or not
-        finite), `guard/weight_norm` (of a sample of each tensor, before the step) and, but at
-        step 1, `guard/update_ratio` (size of the step over it). From its first time on:
-        `guard/parameters_without_gradient` (share of the trained parameters that no step of the
-        update found with one, 0 to 1), at those steps `guard/parameters_not_trained` (share of the
-        optimizer's parameters that are frozen), and `guard/scaler_skipped` (steps that an AMP loss
-        scaler skipped, where the guard sees them).
+        `guard/steps`, `guard/skipped`, `guard/nonfinite_gradients` (tensors, summed over steps); if
+        a step was judged, `train/grad_norm` (mean of pre-clip norms; not finite if one was) and
+        `train/grad_norm_max`; `guard/learning_rate` (the largest of the groups); every `slow_every`
+        steps, and at steps 1, 10, 20, 50, 100 and 150, `guard/frozen_parameters` (elements whose
+        second moment is infinite), `guard/zero_gradients` (share of gradient tensors that are zero
+        throughout, 0 to 1), `guard/largest_weight` (magnitude, before the step; also where the
+        gradient is suddenly ten times as large or not finite), `guard/weight_norm` (of a sample of
+        each tensor, before the step) and, but at step 1, `guard/update_ratio` (size of the step
+        over it). From its first time on: `guard/parameters_without_gradient` (share of the trained
+        parameters that no step of the update found with one, 0 to 1), at those steps
+        `guard/parameters_not_trained` (share of the optimizer's parameters that are frozen),
+        `guard/gradients_kept` (1 where gradients were not cleared before the step) and
+        `guard/scaler_skipped` (steps that an AMP scaler skipped).
         """
         return self._tally.take()
 
@@ -266,6 +266,7 @@ class Guard:
         self.steps += 1
         self._tally.count(STEPS)
         with self._boundary:
+            self._zeroing.before_step()
             hold_factor(self.optimizer)
             verdict = Verdict() if self._demanded is None else self._demanded()
             if verdict.action >= Action.SKIP:
@@ -283,6 +284,7 @@ class Guard:
     def _after_step(self, *_: Any) -> None:
         with self._boundary:
             self._release()
+            self._zeroing.after_step(self.optimizer)
             sizes = None if self._step_size is None or self._skipping else self._step_size()
             if sizes is not None:
                 self._report_slowly(WEIGHT_NORM, sizes[0])

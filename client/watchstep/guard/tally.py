@@ -19,6 +19,7 @@ FROZEN = "guard/frozen_parameters"
 UPDATE_RATIO = "guard/update_ratio"
 WEIGHT_NORM = "guard/weight_norm"
 LARGEST_WEIGHT = "guard/largest_weight"
+KEPT = "guard/gradients_kept"
 
 _SUMMED = (STEPS, SKIPPED, SCALER_SKIPPED, NONFINITE, FROZEN)
 

@@ -27,15 +27,19 @@ class SaidIncidents:
         self._firing: set[tuple[str, str]] = set()
         self._newest_seq: int | None = None
         self._more: Counter[str] = Counter()
+        self._warnings: dict[tuple[str, str], int] = {}
 
     def begins(self, transition: Transition) -> bool:
         """Whether this is a critical alert that begins one; others are counted."""
         alert = (transition.rule, transition.subject)
         if transition.change != "firing":
+            self._warnings.pop(alert, None)
             if alert in self._firing:
                 self._firing.discard(alert)
                 self._newest_seq = transition.seq
             return False
+        if transition.severity == "warning":
+            self._warnings[alert] = transition.step
         if transition.severity != "critical":
             return False
         newest, self._newest_seq = self._newest_seq, transition.seq
@@ -47,10 +51,17 @@ class SaidIncidents:
             self._more[transition.rule] += 1
         return not goes_on
 
-    def take_more(self) -> str:
-        """One line for what was counted since; "" where nothing was."""
-        names, self._more = ", ".join(self._more), Counter()
-        return f"critical as well since then: {names}" if names else ""
+    def at_the_end(self) -> str:
+        """One line for what was counted since, or for warnings where nothing was critical."""
+        more, self._more = ", ".join(self._more), Counter()
+        if more or self._newest_seq is not None:
+            return f"critical as well since then: {more}" if more else ""
+        since: dict[str, int] = {}
+        for (rule, _), step in self._warnings.items():
+            since.setdefault(rule, step)
+        self._warnings.clear()
+        names = ", ".join(f"{rule} since step {step}" for rule, step in since.items())
+        return f"the run ends with a warning: {names}" if names else ""
 
 
 class Stream:
@@ -148,7 +159,7 @@ class Stream:
     def end(self) -> None:
         """The run is over for this process; nothing is put any more."""
         self.ended = True
-        if text := self._said_incidents.take_more():
+        if text := self._said_incidents.at_the_end():
             self.alert(text)
 
     def _remember(self, transitions: Sequence[Transition], event: Mapping[str, Any] | None) -> None:

@@ -267,7 +267,7 @@ class FollowedRun:
             if self._said_incidents.begins(transition) and not replayed:
                 what = f"{transition.rule} at step {transition.step}: {transition.reason}"
                 say(f"{self.name}: {what}")
-        if self.ended and (more := self._said_incidents.take_more()):
+        if self.ended and (more := self._said_incidents.at_the_end()):
             say(f"{self.name}: {more}")
 
     def save(self) -> None:

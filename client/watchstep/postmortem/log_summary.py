@@ -472,13 +472,13 @@ def _extend(summary: LogSummary, state: State, update: Update) -> None:
 
 
 def _capture(summary: LogSummary, update: Update) -> None:
-    """Keep the updates around the first warning, or better, the first critical alert."""
+    """Keep the updates around the first warning, critical alert, or best, that of a ruin."""
     summary.history.append((summary.count, update))
     grade = summary.captured
-    if grade != "critical" and len(summary.fired) > summary.looked_at:
+    if grade != "ruin" and len(summary.fired) > summary.looked_at:
         summary.looked_at = len(summary.fired)
-        severities = {transition.severity for transition in summary.fired}
-        worst = next((word for word in ("critical", "warning") if word in severities), "")
+        grades = {_grade(transition, summary.rules) for transition in summary.fired}
+        worst = next((word for word in ("ruin", "critical", "warning") if word in grades), "")
         if worst and worst != grade:
             summary.around = list(summary.history)
             summary.captured, summary.kept_after = worst, 0
@@ -486,6 +486,14 @@ def _capture(summary: LogSummary, update: Update) -> None:
     if grade and summary.kept_after < AFTERMATH:
         summary.around.append((summary.count, update))
         summary.kept_after += 1
+
+
+def _grade(transition: Transition, rules: RuleSet) -> str:
+    """The severity; of what is critical and no mere standstill "ruin"."""
+    is_ruin = transition.severity == "critical" and (
+        rules.stage_label(transition.rule) not in STANDSTILL
+    )
+    return "ruin" if is_ruin else transition.severity
 
 
 def _add_leads(summary: LogSummary) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from watchstep.core.error_texts import SAYS_NONFINITE
+from watchstep.core.error_texts import SAYS_NONFINITE, failure_title
 from watchstep.core.health import REPORTS_TO_JUDGE
 from watchstep.core.rules import filled
 from watchstep.core.ruleset import RuleSet
@@ -62,15 +62,24 @@ _LONGEST = 200
 
 
 def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, str]:
-    """The verdict on a fold, and which of its meanings holds.
+    """The verdict on a fold, and which of its meanings holds; first of all how its process died.
+
+    Args:
+        summary: Of the log.
+        unit: What the log's numbers count, for people.
+    """
+    word, because = _judged(summary, unit)
+    title = failure_title(summary.failure or "")
+    return word, f"{title}; before that, {because}" if title and word != "died" else because
+
+
+def _judged(summary: LogSummary, unit: str) -> tuple[VerdictWord, str]:
+    """The verdict by the numbers, else by the end.
 
     It is the health of the last attempt, and how it ended. A critical alert counts also when it
     ceased, for the run has exploded and went on; unless its rule says when its level has come
     back. The numbers are lost too when the log breaks off within a few updates of the demand to
     halt, or when the trainer says so in words.
-
-    Args:
-        unit: What the log's numbers count, for people.
     """
     lost = _lost_because(summary, unit)
     if lost:
@@ -81,7 +90,7 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     if exploding:
         return (
             "exploded",
-            f"{exploding} fired, a critical alert, and the run went on with finite numbers",
+            f"{exploding} fired, a critical alert, and the run went on{_with_numbers(summary)}",
         )
     if summary.failure is not None or summary.hung:
         hung = f"the trainer hung: {summary.hung}"
@@ -97,6 +106,12 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     passed = summary.passed() if word == "healthy" else []
     fired = [f"{each.rule} at {unit} {each.first_update} ({each.reason})" for each in passed]
     return word, f"{'; '.join(fired)} fired, and passed without harm" if fired else VERDICTS[word]
+
+
+def _with_numbers(summary: LogSummary) -> str:
+    """Words for finite numbers, "" where an alert of the last attempt says otherwise."""
+    mine = (span.rule for span in summary.spans.values() if span.attempt == summary.attempts)
+    return "" if any("NonFinite" in rule for rule in mine) else " with finite numbers"
 
 
 def _came_back(episode: Episode, summary: LogSummary) -> bool:

@@ -57,6 +57,12 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _evaluations(columns) | _speed(columns)
     if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:
         signs["discriminator_won"] = "the discriminator's loss has been next to 0 for long"
+    if columns.fired & {"LossAtChance"}:
+        signs["at_chance"] = (
+            "the loss is what guessing among equal classes costs, and the score too"
+        )
+    if columns.fired & {"LossBackFromBelow"}:
+        signs["back_from_below"] = "the loss had fallen below 0 and came back"
     if not name:
         return signs
     adversarial = is_adversarial(name)

@@ -37,6 +37,8 @@ def _not_trained(columns: Columns) -> Signs:
     frozen = [value for _, value in columns.finite("guard/parameters_not_trained")]
     if frozen and frozen[-1] >= 0.5:
         signs["frozen_mostly"] = f"{100 * frozen[-1]:.0f} % of what the optimizer holds is frozen"
+    if len(columns.finite("guard/gradients_kept")) >= 5:
+        signs["gradients_kept"] = "gradients were not cleared between two steps"
     norms = [value for _, value in columns.finite("guard/weight_norm")]
     if len(norms) > 2 and any(
         (now > 3.0 * before and now > 4.0 * norms[0] > 0.0) or now > 30.0 * norms[0] > 0.0

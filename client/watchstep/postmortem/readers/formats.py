@@ -58,7 +58,7 @@ for people at three digits; a monitor file tells of episodes, not of updates.
 
 _ALSO_TRAINED = re.compile(
     r"loss|grad|learning_rate|(?:^|[/_])lr$|kl(?:$|[/_])|advantage|clip_?frac|n_updates|td_error|"
-    r"nll|^train$|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd]|l[12]|rms|[bw]?[cw]er|auc)(?:$|[/_])|(?:^ep|episode|average)\w*len",
+    r"nll|^train$|^kimg$|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd]|l[12]|rms|[bw]?[cw]er|auc)(?:$|[/_])|(?:^ep|episode|average)\w*len",
     re.IGNORECASE,
 )
 """What a training logs beside what is measured."""

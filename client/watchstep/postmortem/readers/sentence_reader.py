@@ -106,6 +106,8 @@ class _Reader:
         line = self._line
         at = inside = int(line.text(0) == "[")
         if at >= len(line) or not is_whole(line[at]):
+            if line.text(0) == "round" and line.is_whole(1) and line.text(2) == ":":
+                self._counts_rounds(1, 3)
             return
         after = self._line.text(at + 1)
         if inside and after == "]":
@@ -113,11 +115,12 @@ class _Reader:
                 at += 2  # `[  0]    520 || B: 5.1`: an epoch, and the iteration.
             self._leading, self._at = Counted("step", line[at].slot), max(at + 1, 3)
         elif inside and after == "," and line.is_whole(at + 2) and line.text(at + 3) == "]":
-            # PyTorch's tutorials print the epoch and the step in it.
             self._counted += [Counted("epoch", line[1].slot), Counted("step", line[3].slot)]
-            self._at = at + 4
+            self._at = at + 4  # PyTorch's tutorials print the epoch and the step in it.
         elif after == "/" and self._line.is_whole(at + 2) and not inside:
             self._leading_fraction(at)
+        elif not inside and after == "," and line.begins_pairs(at + 2):
+            self._leading, self._at = Counted("step", line[at].slot), at + 2
         elif not inside and after == line.text(at + 3) == "|" and line.is_whole(at + 2):
             self._leading, self._at = Counted("step", line[at + 2].slot), at + 4
         elif not inside and (
@@ -126,11 +129,18 @@ class _Reader:
             self._leading, self._at = Counted("step", line[at].slot), at + 1
             self._named_behind(at + 2)
 
+    def _counts_rounds(self, count: int, loss: int) -> None:
+        """Flower's `round 12: 0.41`, and what stands in `(12, 0.41, {'accuracy': 0.87}, 341.2)`."""
+        if self._line.is_number(loss):
+            self._counted.append(Counted("iteration", self._line[count].slot))
+            self._sentence.pairs.append(Pair("loss", self._line[loss].slot, strong=True))
+            self._words, self._separator, self._at = [], "", loss + 1
+
     def _leading_fraction(self, at: int) -> None:
-        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`."""
+        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`; `1/5, loss: 3`."""
         counted = Counted("step", self._line[at].slot, self._line[at + 2].slot)
         following = self._line.text(at + 3)
-        if following == ":":
+        if following in {":", ","}:
             self._leading, self._at = counted, at + 4
         elif following in {"━", "-"} or (
             following == "[" and self._line.text(at + 4)[:1] in set("=>.")
@@ -139,23 +149,10 @@ class _Reader:
 
     def _named_behind(self, at: int) -> None:
         """`100: 5.1, 5.4 avg loss, 0.001 rate`: each number stands before its name."""
-        parts: list[tuple[Token, str]] = []
-        while self._line.is_number(at):
-            end = at + 1
-            while end < len(self._line) and self._line[end].kind == "word":
-                end += 1
-            words = [token.text for token in self._line[at + 1 : end]]
-            parts.append((self._line[at], _BEHIND.get(" ".join(words), " ".join(words))))
-            if self._line.text(end) not in {",", ""}:
-                return
-            at = end + 1
-        names = [name for _, name in parts]
-        if at < len(self._line) or len(set(names)) < max(len(names), 2) or "" in names[1:]:
-            return
-        for token, label in parts:
-            name = metric_name(label.lower()) or "loss"
+        for token, label in self._line.numbers_before_names(at):
+            name = metric_name(_BEHIND.get(label, label).lower()) or "loss"
             self._sentence.pairs.append(Pair(name, token.slot, strong=True))
-        self._at = len(self._line)
+            self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
         if not self._words and token.text == "tensor" and self._is_bare_loss():
@@ -453,6 +450,7 @@ class _Reader:
     def _opened(self, text: str, token: Token) -> None:
         begin = self._at - 1
         end = self._closing.get(begin, len(self._line))
+        is_value = text == "[" and not token.before and self._line.is_number(self._at)
         if text == "{":
             self._sentence.quoted = True
             # What stands before the outermost brace is no part of a name: `metrics = {...}`.
@@ -461,7 +459,9 @@ class _Reader:
             self._words, self._separator = [], ""
         elif self._words and counter_of(self._words) and self._counts_in(text, end):
             return
-        elif self._separator:
+        elif self._words[-1:] == ["progress"] and text == "(" and self._line.is_whole(begin + 1):
+            self._counts_rounds(begin + 1, begin + 3)
+        elif self._separator or (self._words and is_value):  # `d1[0.35]`
             if text == "[" or self._line.is_number(self._at):
                 self._take_only(self._at, end)
                 self._at = end + 1

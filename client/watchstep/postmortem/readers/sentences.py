@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from watchstep.core.adversaries import short_losses
 from watchstep.postmortem.readers.logs import Unit
 from watchstep.postmortem.readers.vocabulary import EPOCHS, GLOBAL, ITERATIONS
 
@@ -118,9 +119,7 @@ _RSL_NAMES = {
 }
 
 _LLMC = {"trl": "loss", "tel": "val_loss", "eval": "eval_acc"}
-_ADVERSARIES = {"g": "g_loss", "d": "d_loss"}
 _YOLACT = {"b": "box_loss", "c": "class_loss", "m": "mask_loss", "s": "semantic_loss", "t": "loss"}
-_NO_LOSS = re.compile(r"time|^data$|^lr|_lr$|grad|norm|acc|score|epoch|step|eta|psnr|ssim")
 _BOOSTING = {"learn": "train_loss", "test": "test_loss", "best": "best_test_loss"}
 _BARE_SETS = {"train": "loss", "val": "val_loss", "test": "test_loss"}
 
@@ -133,12 +132,10 @@ def name_as_known(sentence: Sentence) -> None:
         sentence.position = Counted("step", first.slot)
         del sentence.pairs[0]
         table = _LLMC
-    elif {"g", "d"} <= names:
-        table = _ADVERSARIES
+    elif losses := short_losses(names):
+        table = losses
     elif {"b", "c", "t"} <= names:
         table = _YOLACT
-    elif _is_of_adversaries(names):
-        table = {name: f"{name}_loss" for name in names if not _NO_LOSS.search(name)}
     elif "learn" in names and sentence.position is not None:
         table = _BOOSTING
     elif first is not None and sentence.position is not None and len(names) == 1:
@@ -147,12 +144,6 @@ def name_as_known(sentence: Sentence) -> None:
         return
     for pair in sentence.pairs:
         pair.name = table.get(pair.name, pair.name)
-
-
-def _is_of_adversaries(names: Collection[str]) -> bool:
-    """Whether a line holds parts of a generator's loss and of a discriminator's, by short names."""
-    begins = {name.partition("_")[0] for name in names if "_" in name}
-    return {"g", "d"} <= begins and not any("loss" in name for name in names)
 
 
 def choose_position(

@@ -152,6 +152,26 @@ class Line(tuple[Token, ...]):
         apart = at < len(self) and self[at].before == 2
         return apart and self[at].kind == "word" and self.text(at + 1) in {"=", ":"}
 
+    def numbers_before_names(self, at: int) -> list[tuple[Token, str]]:
+        """Each number from here with the words behind it, where these are all that there is."""
+        parts: list[tuple[Token, str]] = []
+        while self.is_number(at):
+            end = at + 1
+            while end < len(self) and self[end].kind == "word":
+                end += 1
+            parts.append((self[at], " ".join(token.text for token in self[at + 1 : end])))
+            if self.text(end) not in {",", ""}:
+                return []
+            at = end + 1
+        names = [name for _, name in parts]
+        is_all = at >= len(self) and len(set(names)) >= max(len(names), 2) and "" not in names[1:]
+        return parts if is_all else []
+
+    def begins_pairs(self, at: int) -> bool:
+        """Whether names of one word and their values stand from here: `d1[0.7] d2[0.6]`."""
+        named = at < len(self) and self[at].kind == "word"
+        return named and self.text(at + 1) in {"=", ":", "["} and self.is_number(at + 2)
+
     def part_of_word(self, at: int) -> bool:
         """Whether the number before is the end of a word or range, as in `gpu-0`."""
         if self.text(at) == "-" and self.is_glued(at) and self.is_glued(at + 1):
