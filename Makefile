@@ -8,6 +8,7 @@ PROCESSES ?= 2
 SIZE ?= small
 RLLIB_STAMP := $(RLLIB)/.installed
 COMPILED := build/compiled
+PACKS := client/watchstep/rules/packs
 
 .PHONY: demo test test-long test-rllib test-packaging test-compiled check map bench wheels format install clean
 
@@ -25,16 +26,20 @@ demo: $(STAMP)
 	$(BIN)/watchstep demo
 
 # Files by turns in two processes: some fill a core, and much of the rest waits for services.
-test: $(STAMP)
+test: $(STAMP) $(PACKS)/packs.json
 	$(BIN)/python -m pytest -m "not long" --numprocesses $(PROCESSES) --dist loadfile
 
 # Stories of kills and cuts, damage counts, and real trainings of every integration: a quarter of an hour more.
-test-long: $(STAMP)
+test-long: $(STAMP) $(PACKS)/packs.json
 	$(BIN)/python -m pytest -m long --numprocesses $(PROCESSES) --dist loadfile
 
 # Ray pins a Gymnasium that Stable-Baselines3's is not, so RLlib has an environment of its own.
 test-rllib: $(RLLIB_STAMP)
 	$(RLLIB)/bin/python -m pytest -k rllib tests/integrations/test_rllib.py tests/integrations/test_integration_pages.py
+
+# What a wheel has too. Without it each of the processes that tests start reads YAML for half a second.
+$(PACKS)/packs.json: $(STAMP) $(wildcard $(PACKS)/*.yaml) client/watchstep/rules/strict_yaml.py
+	$(BIN)/python -m watchstep.rules.parsed_packs $@
 
 # The steps of the container image, and the dashboards by Grafana's own schema: both install packages.
 test-packaging: $(STAMP)

@@ -7,7 +7,6 @@ editable installation, which is never compiled, only judges more slowly.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -98,16 +96,12 @@ def _packs_as_json(root: Path, made: Path) -> list[Path]:
     sys.path.insert(0, str(root / "client"))
     try:
         from watchstep.rules.files import PARSED_PACKS
-        from watchstep.rules.strict_yaml import read
+        from watchstep.rules.parsed_packs import write
     finally:
         sys.path.remove(str(root / "client"))
-    packs = {}
-    for path in sorted((root / "client/watchstep/rules/packs").glob("*.yaml")):
-        text = path.read_bytes()
-        packs[path.stem] = {"crc32": crc32(text), "parsed": read(text, path.stem).plain()}
     written = made / "watchstep/rules/packs" / PARSED_PACKS
     written.parent.mkdir(parents=True)
-    written.write_text(json.dumps(packs, separators=(",", ":")), encoding="utf-8")
+    write(written)
     return [written]
 
 

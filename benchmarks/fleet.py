@@ -30,7 +30,7 @@ from log_cost import NAMES, readings
 
 from watchstep.sender.config import Patience
 from watchstep.sender.loop import Pacer
-from watchstep.wire import ROWS_TYPE, Parcel, encode_rows
+from watchstep.wire.rows import ROWS_TYPE, Parcel, encode_rows
 
 TABLE = "\n".join(NAMES).encode()
 ROW = struct.Struct(f"<Qqd{len(NAMES)}d")

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import psycopg
 from log_cost import readings, service
 
-from watchstep.wire import ROWS_TYPE, Parcel, encode_rows
+from watchstep.wire.rows import ROWS_TYPE, Parcel, encode_rows
 
 
 def batches(run: int, batch: int, count: int) -> Iterator[list[tuple[int, dict[str, float]]]]:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from ingest_cost import cpu_s, memory_mb
 from log_cost import NAMES, readings, service
 
-from watchstep.wire import ROWS_TYPE, Parcel, encode_rows
+from watchstep.wire.rows import ROWS_TYPE, Parcel, encode_rows
 
 MARKS = (1_000, 10_000, 100_000, 1_000_000)
 MEASURED = 20_000

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from ingest_cost import batches, bodies, row_bodies
 from log_cost import service
 
-from watchstep.wire import ROWS_TYPE
+from watchstep.wire.rows import ROWS_TYPE
 
 CONNECTIONS = 4
 FASTEST_S = 80_000

@@ -36,7 +36,7 @@ from pathlib import Path
 from fleet import allow_files, body, cpu_of, free_port, serving
 from sqlalchemy import create_engine
 
-from watchstep.wire import ROWS_TYPE
+from watchstep.wire.rows import ROWS_TYPE
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 

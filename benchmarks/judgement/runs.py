@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judgement.cases import Recording
-from watchstep.wire import number_from_json, number_to_json
+from watchstep.wire.text import number_from_json, number_to_json
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,6 @@ def running(settings: Settings, base_url: str, clock: Clock | None = None) -> It
     """Open the store, start the threads; end all of it on the way out.
 
     Args:
-        settings: The service's.
-        base_url: Where it is reached, for links.
         clock: None for the machine's, or for the database's where that is shared.
 
     Raises:
@@ -177,7 +175,7 @@ def _assembled(
         pages=[
             page_routes(
                 run_service,
-                lambda request: caller(request, context, "read").projects,
+                lambda request: caller(request.headers, request.scope, context, "read").projects,
                 watchstep.__version__,
             )
         ],
@@ -343,7 +341,6 @@ def routes_of(settings: Settings) -> list[Route]:
 
 
 def store_options(settings: Settings) -> StoreOptions:
-    """How these settings open the store."""
     url: Mapping[str, str] = (
         {"database_url": settings.database_url.get_secret_value()} if settings.database_url else {}
     )

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import socket
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
-from service.http_kit import environment, served
+from service.http_kit import served
 from service.kit import bench, grad
+from watchstep.cli.main import build
 from watchstep.core import engine_kind
 from watchstep_monitor.service.errors import StorageTroubleError
 
 
+@functools.cache
+def application() -> typer.Typer:
+    return build()
+
+
+def command(folder: Path, *words: str, **settings: str) -> Result:
+    """The command in this process: start-up costs more than all that it does."""
+    none = {name: None for name in os.environ if name.startswith("WATCHSTEP_")}
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(application(), words, env={**none, **settings})
+
+
 def doctor(folder: Path, *words: str, **settings: str) -> tuple[int, dict[str, tuple[bool, str]]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "watchstep", "doctor", "--json", *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment(**{"WATCHSTEP_PORT": "1", **settings}),
-        timeout=60,
-        check=False,
-    )
+    done = command(folder, "doctor", "--json", *words, **{"WATCHSTEP_PORT": "1", **settings})
     assert done.stderr == ""
     document = json.loads(done.stdout)
-    assert document["ok"] is (done.returncode == 0)
-    return done.returncode, {
+    assert document["ok"] is (done.exit_code == 0)
+    return done.exit_code, {
         check["check"]: (check["ok"], check["says"]) for check in document["checks"]
     }
 
@@ -104,15 +112,8 @@ def test_a_damaged_store_is_found(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_shown_unset_ones_too(tmp_path: Path) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "watchstep", "config", "show", "--json"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment(WATCHSTEP_RETENTION__SIZE_BYTES="5"),
-        timeout=60,
-        check=True,
-    )
+    words = ("config", "show", "--json")
+    shown = command(tmp_path, *words, WATCHSTEP_RETENTION__SIZE_BYTES="5")
     settings = json.loads(shown.stdout)
 
     assert settings["retention.size_bytes"] == {"value": 5, "origin": "environment"}

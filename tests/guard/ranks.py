@@ -20,10 +20,13 @@ SERVER = """
 import json, math, os, sys
 import torch, torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp
 import torch.distributed as dist
-import watchstep
+import watchstep, watchstep.checkpoint.shards, watchstep.guard.distributed, watchstep.hook
+from torch.nn.parallel import DistributedDataParallel
 from watchstep import TrainingHalted
-from watchstep.guard import bit_hash
+from watchstep.guard import Guard, bit_hash
+from watchstep.rules.files import AUTO, load
 
+load([AUTO])  # The packs are read once, and not by each rank.
 for line in sys.stdin:
     if os.fork() == 0:
         break

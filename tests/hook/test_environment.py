@@ -14,7 +14,8 @@ from watchstep.hook.environment import environment
 from watchstep.hook.plain_values import plain_mapping
 from watchstep.masking import masked, masked_arguments
 from watchstep.sender.session import read_header, sessions
-from watchstep.wire import Packer, encode_update
+from watchstep.wire.packed import Packer
+from watchstep.wire.text import encode_update
 
 
 def test_a_run_s_configuration_says_what_it_was_started_with(make: Any, tmp_path: Path) -> None:

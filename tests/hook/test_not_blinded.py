@@ -19,7 +19,7 @@ import pytest
 import watchstep
 from hook.kit_hook import updates_of
 from watchstep.hook.readings import MOST_NAMES, MOST_READINGS
-from watchstep.wire import METRIC_NAME, RUN_NAME
+from watchstep.wire.names import METRIC_NAME, RUN_NAME
 
 
 class HostileNumber:

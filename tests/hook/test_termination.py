@@ -17,7 +17,7 @@ import pytest
 import watchstep
 from hook.kit_hook import updates_of
 from watchstep.postmortem.readers import open_logs
-from watchstep.wire import event_to_json
+from watchstep.wire.text import event_to_json
 
 BEGIN = """
 import math, os, signal, subprocess, sys, threading, time

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.http_kit import Client, Running, made_token, served, upd
-from watchstep.wire import ROWS_TYPE
+from watchstep.wire.rows import ROWS_TYPE
 from watchstep_monitor.store.opening import StoreOptions
 
 pytestmark = pytest.mark.long

@@ -11,7 +11,8 @@ import pytest
 
 from service.http_kit import Answer, Client, upd
 from watchstep.core.updates import Update
-from watchstep.wire import ROWS_TYPE, Parcel, encode_rows, encode_update
+from watchstep.wire.rows import ROWS_TYPE, Parcel, encode_rows
+from watchstep.wire.text import encode_update
 
 HEAD = struct.pack("<4sQ", b"WSR1", 1)
 

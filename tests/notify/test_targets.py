@@ -22,6 +22,7 @@ from notify.kit import (
     running,
 )
 from watchstep_monitor.notify import ReceiverConfig, Worker
+from watchstep_monitor.notify.outcomes import Refused
 from watchstep_monitor.notify.targets import (
     TargetRefusedError,
     find,
@@ -132,8 +133,10 @@ def test_one_bad_answer_among_good_ones_refuses_them_all():
 
 @pytest.mark.parametrize("form", ["127.1", "0x7f000001", "2130706433", "017700000001", "[::1]"])
 def test_odd_spellings_of_loopback_are_seen_through(form):
-    with pytest.raises(TargetRefusedError):
-        asyncio.run(find(form, 80, system_resolver, ()))
+    answer = asyncio.run(find(form, 80, system_resolver, ()))
+
+    assert isinstance(answer, Refused)
+    assert answer.permanent
 
 
 def test_a_private_target_is_refused_before_anything_is_sent():

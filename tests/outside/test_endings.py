@@ -16,7 +16,7 @@ from watchstep.outside import endings
 from watchstep.outside.endings import Ending, memory_kills
 from watchstep.outside.hangs import HangWatch, stacks
 from watchstep.outside.last_lines import LastLines, traceback_end
-from watchstep.wire import event_to_json
+from watchstep.wire.text import event_to_json
 
 KILLED, CRASHED = int(signal.SIGKILL), int(signal.SIGSEGV) | 0x80
 ELASTIC = """

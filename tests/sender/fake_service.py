@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sender.rows import decode_rows
-from watchstep.wire import ROWS_TYPE, encode_update
+from watchstep.wire.rows import ROWS_TYPE
+from watchstep.wire.text import encode_update
 
 Behaviour = Callable[["_Handler"], bool]
 """Deals with a request by itself and says whether it did."""

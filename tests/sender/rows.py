@@ -6,7 +6,8 @@ import json
 
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
-from watchstep.wire import decode_update, row_updates, split_rows
+from watchstep.wire.rows import row_updates, split_rows
+from watchstep.wire.text import decode_update
 
 
 def decode_rows(body: bytes) -> tuple[int, list[Update]]:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from watchstep.core.updates import Update
 from watchstep.sender.session import Header, Reader, create
-from watchstep.wire import Packer, Record, Unpacker, scan, seq_of
-from watchstep.wire.packed import UPDATE
+from watchstep.wire.packed import UPDATE, Packer, Record, Unpacker, scan, seq_of
 
 HEADER = Header("0" * 32, "r", "default", {}, {}, "")
 EVENT = {"kind": "log", "level": "info", "text": "S" * 300}

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sender.rows import decode_rows
-from watchstep import wire
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
+from watchstep.wire.packed import Packer, Record, Unpacker, scan, seq_of
+from watchstep.wire.rows import Parcel, encode_rows
+from watchstep.wire.text import decode_update, encode_batch, encode_update, event_to_json
 
 NAMES = st.from_regex(r"[A-Za-z0-9_./:-]{1,20}", fullmatch=True)
 EVENTS = st.none() | st.builds(lambda text: {"kind": "log", "text": text}, st.text(max_size=20))
@@ -46,63 +48,61 @@ def same(left, right):
 
 @given(updates())
 def test_any_update_survives_json(update):
-    encoded = wire.encode_update(update)
+    encoded = encode_update(update)
 
-    assert same(wire.decode_update(json.loads(encoded), 3), update)
+    assert same(decode_update(json.loads(encoded), 3), update)
 
 
 @given(st.lists(updates(), max_size=5))
 def test_any_update_survives_packing_and_reads_as_the_same_json(several):
-    packer, unpacker = wire.Packer(), wire.Unpacker()
+    packer, unpacker = Packer(), Unpacker()
     data = b""
     for update in several:
         framed, names = packer.pack(update)
         data += names + framed
 
     read = []
-    for frame in wire.scan(data):
+    for frame in scan(data):
         unpacker.learn(frame)
         if frame.kind == 3:
             read.append(unpacker.to_json(frame.framed))
 
-    assert read == [wire.encode_update(update) for update in several]
+    assert read == [encode_update(update) for update in several]
 
 
 @given(updates(), st.data())
 def test_a_flipped_bit_is_never_read_as_an_update(update, data):
-    framed, _ = wire.Packer().pack(update)
+    framed, _ = Packer().pack(update)
     damaged = bytearray(framed)
     damaged[data.draw(st.integers(0, len(framed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
 
-    assert all(
-        frame.payload != framed[12:] or frame.kind != 3 for frame in wire.scan(bytes(damaged))
-    )
+    assert all(frame.payload != framed[12:] or frame.kind != 3 for frame in scan(bytes(damaged)))
 
 
 @given(st.lists(updates(), max_size=6, unique_by=lambda update: update.seq))
 def test_any_updates_survive_rows(several):
-    packer, unpacker = wire.Packer(), wire.Unpacker()
+    packer, unpacker = Packer(), Unpacker()
     parcels = []
     for update in several:
         framed, names = packer.pack(update)
-        for frame in wire.scan(names):
+        for frame in scan(names):
             unpacker.learn(frame)
-        parcels += unpacker.parcels([wire.Record(update.seq, framed)])
+        parcels += unpacker.parcels([Record(update.seq, framed)])
 
-    attempt, read = decode_rows(wire.encode_rows(3, parcels))
+    attempt, read = decode_rows(encode_rows(3, parcels))
 
     assert attempt == 3
-    assert [wire.encode_update(frame) for frame in read] == [wire.encode_update(u) for u in several]
+    assert [encode_update(frame) for frame in read] == [encode_update(u) for u in several]
 
 
-ROW = wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, math.nan), b"a")
-JSON = wire.Parcel(2, b'{"seq":2,"step":0,"time":1.0,"metrics":{}}')
+ROW = Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, math.nan), b"a")
+JSON = Parcel(2, b'{"seq":2,"step":0,"time":1.0,"metrics":{}}')
 
 
-@pytest.mark.parametrize("size", range(len(wire.encode_rows(1, [ROW, JSON]))))
+@pytest.mark.parametrize("size", range(len(encode_rows(1, [ROW, JSON]))))
 def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
-    body = wire.encode_rows(1, [ROW, JSON])
-    ends_of_blocks = {len(wire.encode_rows(1, some)) for some in ([], [ROW])}
+    body = encode_rows(1, [ROW, JSON])
+    ends_of_blocks = {len(encode_rows(1, some)) for some in ([], [ROW])}
 
     if size in ends_of_blocks:
         decode_rows(body[:size])
@@ -114,37 +114,37 @@ def test_rows_that_are_cut_short_are_refused_or_end_between_two_blocks(size):
 @pytest.mark.parametrize(
     "parcel",
     [
-        wire.Parcel(0, struct.pack("<Qqd", 0, 0, 1.0), b""),
-        wire.Parcel(1, struct.pack("<Qqd", 1, -1, 1.0), b""),
-        wire.Parcel(1, struct.pack("<Qqd", 1, 0, math.inf), b""),
-        wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"a b"),
-        wire.Parcel(1, struct.pack("<Qqddd", 1, 0, 1.0, 1.0, 1.0), b"a\na"),
-        wire.Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"\xff"),
+        Parcel(0, struct.pack("<Qqd", 0, 0, 1.0), b""),
+        Parcel(1, struct.pack("<Qqd", 1, -1, 1.0), b""),
+        Parcel(1, struct.pack("<Qqd", 1, 0, math.inf), b""),
+        Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"a b"),
+        Parcel(1, struct.pack("<Qqddd", 1, 0, 1.0, 1.0, 1.0), b"a\na"),
+        Parcel(1, struct.pack("<Qqdd", 1, 0, 1.0, 1.0), b"\xff"),
     ],
     ids=["seq", "step", "time", "name", "twice", "ascii"],
 )
 def test_rows_with_illegal_content_are_refused(parcel):
     with pytest.raises(WireError):
-        decode_rows(wire.encode_rows(1, [parcel]))
+        decode_rows(encode_rows(1, [parcel]))
 
 
 def test_a_trainer_that_never_repeats_its_names_is_still_packed():
-    packer, unpacker = wire.Packer(), wire.Unpacker()
+    packer, unpacker = Packer(), Unpacker()
     several = [Update(seq, 0, 1.0, {f"m{seq}": 1.0}) for seq in range(1, 600)]
 
     read = []
     for update in several:
         framed, names = packer.pack(update)
-        for frame in wire.scan(names + framed):
+        for frame in scan(names + framed):
             unpacker.learn(frame)
         read.append(unpacker.to_json(framed))
 
-    assert read == [wire.encode_update(update) for update in several]
-    assert [wire.seq_of(frame.framed) for frame in wire.scan(framed)] == [599]
+    assert read == [encode_update(update) for update in several]
+    assert [seq_of(frame.framed) for frame in scan(framed)] == [599]
 
 
 def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
-    packer = wire.Packer()
+    packer = Packer()
     with pytest.raises(WireError):
         packer.pack(Update(1, 0, 1.0, {"a": "text"}))
 
@@ -157,17 +157,17 @@ def test_a_table_of_names_is_introduced_although_its_first_update_was_refused():
 def test_bare_words_are_understood_and_never_written(bare):
     body = b'{"seq":1,"step":0,"time":1,"metrics":{"a":%b}}' % bare.encode()
 
-    update = wire.decode_update(json.loads(body), 1)
+    update = decode_update(json.loads(body), 1)
 
     assert not math.isfinite(update.readings["a"])
-    assert json.loads(wire.encode_update(update))["metrics"] == {"a": bare}
+    assert json.loads(encode_update(update))["metrics"] == {"a": bare}
 
 
 def test_integers_become_floats_on_both_ways():
-    update = wire.decode_update({"seq": 1, "step": 0, "time": 1, "metrics": {"a": 5}}, 1)
+    update = decode_update({"seq": 1, "step": 0, "time": 1, "metrics": {"a": 5}}, 1)
 
     assert type(update.readings["a"]) is float
-    assert wire.encode_update(Update(1, 0, 1.0, {"a": 5})).endswith(b'{"a":5.0}}')
+    assert encode_update(Update(1, 0, 1.0, {"a": 5})).endswith(b'{"a":5.0}}')
 
 
 GOOD = {"seq": 1, "step": 0, "time": 1.0, "metrics": {"a": 1.0}}
@@ -204,17 +204,17 @@ GOOD = {"seq": 1, "step": 0, "time": 1.0, "metrics": {"a": 1.0}}
 )
 def test_what_is_wrong_is_refused_with_its_field(change, field):
     with pytest.raises(WireError, match=f"^{field}: "):
-        wire.decode_update({**GOOD, **change}, 1)
+        decode_update({**GOOD, **change}, 1)
 
 
 @pytest.mark.parametrize("field", ["seq", "step", "time", "metrics"])
 def test_a_missing_field_is_named(field):
     with pytest.raises(WireError, match=f"^{field}: is missing"):
-        wire.decode_update({name: value for name, value in GOOD.items() if name != field}, 1)
+        decode_update({name: value for name, value in GOOD.items() if name != field}, 1)
 
 
 def test_a_moment_in_rfc_3339_is_understood():
-    update = wire.decode_update({**GOOD, "time": "1970-01-01T01:00:00.5+01:00"}, 1)
+    update = decode_update({**GOOD, "time": "1970-01-01T01:00:00.5+01:00"}, 1)
 
     assert update.time == 0.5
 
@@ -222,7 +222,7 @@ def test_a_moment_in_rfc_3339_is_understood():
 @pytest.mark.parametrize("value", [True, None, "1", 10**400])
 def test_a_reading_that_is_no_number_is_not_encoded(value):
     with pytest.raises(WireError, match=r"^metrics\.a: "):
-        wire.encode_update(Update(1, 0, 1.0, {"a": value}))
+        encode_update(Update(1, 0, 1.0, {"a": value}))
 
 
 def test_events_hold_what_users_put_into_them():
@@ -232,7 +232,7 @@ def test_events_hold_what_users_put_into_them():
 
     event = {"kind": "log", "n": math.inf, "deep": [{"x": math.nan}], "o": Strange(), "t": (1,)}
 
-    document = json.loads(wire.event_to_json(event))
+    document = json.loads(event_to_json(event))
 
     assert document == {
         "kind": "log",
@@ -248,13 +248,13 @@ def test_an_event_that_holds_itself_is_refused():
     event["self"] = event
 
     with pytest.raises(WireError, match=r"^event: "):
-        wire.event_to_json(event)
+        event_to_json(event)
 
 
 def test_a_batch_holds_its_attempt_and_its_updates():
     update = Update(1, 2, 3.0, {"a": 1.0})
 
-    body = wire.encode_batch(7, [update, wire.encode_update(update)])
+    body = encode_batch(7, [update, encode_update(update)])
 
     expected = {"seq": 1, "step": 2, "time": 3.0, "metrics": {"a": 1.0}}
     assert json.loads(body) == {"attempt": 7, "updates": [expected, expected]}

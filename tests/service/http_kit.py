@@ -24,6 +24,8 @@ from watchstep_monitor.store.offline_tokens import tokens_of
 from watchstep_monitor.store.opening import StoreOptions
 
 READY_S = 60.0
+ANSWER_S = 120.0
+"""A post-mortem takes seconds of a core, and other tests may want the same core."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Client:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_S)
         try:
             connection.request(method, path, raw, sent)
             reply = connection.getresponse()

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 READY_S = 60.0
 

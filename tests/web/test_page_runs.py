@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,19 +15,32 @@ from web.stage import Trainer, serving, tell_healthy
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Three runs that differ in a setting and in a metric, one of which is not finite."""
-    with (
-        serving(tmp_path_factory.mktemp("sweep")) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
-    ):
+@contextmanager
+def swept(folder: Path) -> Iterator[httpx.Client]:
+    with serving(folder) as url, httpx.Client(base_url=url, timeout=30) as client:
         for run, rate, score in (("a", 1e-3, 2.0), ("b", 3e-4, float("nan")), ("c", 1e-2, 7.0)):
             config = {"optimizer": {"lr": rate}, "net": "mlp"}
             trainer = Trainer(client, run).begin(config=config, tags={"seed": run})
             trainer.log({"eval/score": score})
             trainer.log({}, {"kind": "finished"})
             trainer.send()
+        yield client
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[httpx.Client]:
+    """Three runs that differ in a setting and in a metric, one of which is not finite."""
+    with swept(tmp_path) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The same with a fourth that has none of these, for all tests that only look."""
+    with swept(tmp_path_factory.mktemp("seen")) as client:
+        without = Trainer(client, "without").begin()
+        without.log({"x": 1.0})
+        without.send()
         yield client
 
 
@@ -43,14 +58,10 @@ def _runs(client: httpx.Client, **query: Any) -> list[str]:
     ],
 )
 def test_the_list_is_sorted_by_any_setting_metric_or_tag(
-    sweep: httpx.Client, sort: str, rising: list[str], falling: list[str]
+    seen: httpx.Client, sort: str, rising: list[str], falling: list[str]
 ) -> None:
-    without = Trainer(sweep, "without").begin()
-    without.log({"x": 1.0})
-    without.send()
-
-    ordered = _runs(sweep, sort=sort)
-    reversed_order = _runs(sweep, sort=sort, descending=True)
+    ordered = _runs(seen, sort=sort)
+    reversed_order = _runs(seen, sort=sort, descending=True)
 
     last = [] if sort == "name" else ["without"]
     assert [run for run in ordered if run != "without"] == rising
@@ -58,10 +69,10 @@ def test_the_list_is_sorted_by_any_setting_metric_or_tag(
     assert ordered[-1:] == reversed_order[-1:] == last or sort == "name"
 
 
-def test_columns_hold_what_runs_have_and_say_what_there_is(sweep: httpx.Client) -> None:
+def test_columns_hold_what_runs_have_and_say_what_there_is(seen: httpx.Client) -> None:
     columns = ["config:optimizer.lr", "metric:eval/score", "tag:none"]
-    items = sweep.get("/page/runs", params={"column": columns, "sort": "name"}).json()["items"]
-    names = sweep.get("/page/columns", params={"run": ["a", "no-such-run"]}).json()["items"]
+    items = seen.get("/page/runs", params={"column": columns, "sort": "name"}).json()["items"]
+    names = seen.get("/page/columns", params={"run": ["a", "no-such-run"]}).json()["items"]
 
     assert items[0]["columns"] == {
         "config:optimizer.lr": 1e-3,
@@ -91,9 +102,9 @@ def test_rows_hold_still_and_what_is_new_waits_for_a_click(
 
 
 def test_a_column_is_added_sorted_by_and_kept_for_the_next_visit(
-    sweep: httpx.Client, open_page: OpenPage
+    seen: httpx.Client, open_page: OpenPage
 ) -> None:
-    page = open_page(str(sweep.base_url))
+    page = open_page(str(seen.base_url))
     page.locator("tbody tr").first.wait_for()
 
     page.get_by_text("Columns", exact=True).click()
@@ -105,7 +116,7 @@ def test_a_column_is_added_sorted_by_and_kept_for_the_next_visit(
     page.locator("th[aria-sort=ascending]", has_text="optimizer.lr").wait_for()
 
     assert "sort=config%3Aoptimizer.lr" in page.url
-    page.goto(str(sweep.base_url))
+    page.goto(str(seen.base_url))
     page.get_by_role("columnheader", name="optimizer.lr").wait_for()
     assert page.get_by_role("columnheader", name="Speed").count() == 0
 

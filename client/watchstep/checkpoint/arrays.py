@@ -36,7 +36,6 @@ class KeptArray:
     """One leaf of a tree.
 
     Attributes:
-        values: In host memory.
         key_kind: Of a typed JAX random key, whose bits `values` are; "" for all else.
     """
 
@@ -66,7 +65,6 @@ def copied_arrays(state: Mapping[str, Any]) -> Arrays:
 
 
 def write_arrays(stream: HashedFile, arrays: Arrays, *, step: int, update: int) -> None:
-    """Write a `.npz` file."""
     import numpy as np
 
     index = [

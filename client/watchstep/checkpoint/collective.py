@@ -41,8 +41,6 @@ class CollectiveCheck:
     """One save or restore, as one process comes to it: with a whole state, or with shards.
 
     Attributes:
-        folder: Of the checkpoints.
-        kind: "save" or "restore".
         number: Which one: the step of a save, the count of restores in this process.
     """
 
@@ -150,8 +148,6 @@ class Ranks:
     Every process makes one and calls the same methods in the same order.
 
     Attributes:
-        rank: This one's place.
-        world: How many there are.
         leads: Whether this is the process that renames, pins and prunes.
     """
 

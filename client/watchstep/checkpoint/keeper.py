@@ -62,7 +62,6 @@ class CheckpointKeeper:
     same point, on a folder that all see; such a save is never asynchronous.
 
     Attributes:
-        directory: Where the files are.
         refused: States that were not finite and so not saved.
         passed_over: Asynchronous saves that a newer one took the place of while they waited.
         failures: Asynchronous saves that failed; see `last_error`.
@@ -161,10 +160,8 @@ class CheckpointKeeper:
         Args:
             state: Name to module, optimizer, scheduler, scaler, anything else with
                 `state_dict()`, random generator, or plain values.
-            step: The trainer's own step counter.
             update: The update it belongs to; only later updates can prove it good.
             wait: Asynchronous only: wait for saves in flight first.
-            loss: Of the updates before.
 
         Returns:
             The checkpoint, durable; with `finite=False` and nothing written if the state is

@@ -67,10 +67,8 @@ class Checkpoint:
         created: Seconds since the epoch, for people; order is `serial`.
         bad_tensor: Dotted name of the first non-finite tensor, None if all are finite.
         nonfinite: Elements that are NaN or infinite, over all tensors.
-        bad_tensors: Tensors with such elements.
         serial: Position among all saves in the directory, from 1; 0 if refused or foreign.
         suspect: Whether an alert was open at the save, or opened before it was proven good.
-        tensors: Tensors in it.
         unchecked: Glob patterns of tensors that were allowed to hold infinities.
         parts: The files of a sharded checkpoint, whose path is a folder; empty for a file. Its
             `sha256` is that of the listing of theirs.

@@ -105,7 +105,6 @@ def restore_together(
     """Load the first of the candidates that is intact and finite, in every process or in none.
 
     Args:
-        targets: As for `CheckpointKeeper.restore`.
         candidates: Best first; the leading process's count.
         ranks: Their number need not be that of the save.
         passed: Gets the candidates before it.
@@ -230,7 +229,6 @@ def read_shards(
     Every process reads for itself, and the number of processes need not be that of the save.
 
     Args:
-        folder: Found intact by `check_parts`.
         targets: What it is for: DTensors come back as sharded as they are in these. None for
             everything, whole.
         rank: Whose `rest` it takes; where there was no such process, the first one's.

@@ -38,8 +38,6 @@ def answer(
 
     Args:
         head: What is said whatever fits; its texts, and those of items, are cut where they must be.
-        name: What the items are called.
-        items: Those of one page.
         skip: How many of them were told before.
         page: The service's cursor of that page.
         next_page: Its cursor of the next one.
@@ -69,7 +67,6 @@ def place(cursor: str) -> tuple[int, str]:
 
 
 def run_line(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run in a list."""
     return {
         **_chosen(run, "run", "project", "status", "health", "step", "error"),
         "last_heard": _since(run.get("last_heard_at")),
@@ -118,7 +115,6 @@ def advice(run: Mapping[str, Any]) -> str:
 
 
 def alert_line(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """An alert with what it rests on."""
     named = ("id", "run", "rule", "severity", "state", "first_update", "metric")
     return {
         **_chosen(alert, *named),
@@ -152,12 +148,10 @@ def incident_head(incident: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cause_line(cause: Mapping[str, Any]) -> dict[str, Any]:
-    """A likely cause with what speaks for and against it."""
     return _chosen(cause, "cause", "confidence", "evidence", "against")
 
 
 def point(reading: Mapping[str, Any]) -> list[Any]:
-    """Step and value."""
     return [reading["step"], _short(reading["value"])]
 
 

@@ -40,7 +40,6 @@ class Tools:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self._url = url
         self._token = token
         self._connection = lru_cache(maxsize=16)(lambda bearer: Service(url, bearer))
 

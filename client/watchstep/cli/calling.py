@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from watchstep.errors import SettingsError, UnreachableError, WatchstepError
-from watchstep.wire import legal_run_name
+from watchstep.wire.names import legal_run_name
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 10.0

@@ -20,7 +20,7 @@ from watchstep.cli.tables import (
     print_table,
     width,
 )
-from watchstep.wire import legal_run_name
+from watchstep.wire.names import legal_run_name
 
 Url = Annotated[str, typer.Option("--url", help="The service; default WATCHSTEP_URL.")]
 Token = Annotated[str, typer.Option("--token", help="Bearer token; default WATCHSTEP_TOKEN.")]

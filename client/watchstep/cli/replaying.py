@@ -11,7 +11,6 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("replay")(_replay)
 
 

@@ -88,7 +88,6 @@ def print_page(
 
 
 def print_json(document: object) -> None:
-    """Print a document as JSON for people and programs."""
     sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
 
 

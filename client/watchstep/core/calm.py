@@ -56,7 +56,6 @@ class Calm:
         """What to do at such an update.
 
         Args:
-            evaluator: Of the rules.
             judged: Instances of rules that are judged at updates of these names.
         """
         counts = [UNKNOWN] * evaluator.counts

@@ -73,8 +73,6 @@ class _WindowUse:
     """How a function of the language uses its window.
 
     Attributes:
-        node: Reads the window.
-        window: Its class.
         pushed: What goes into it, as part of the window's key in snapshots.
         push: The same as a node; None for the value itself.
         now: Whether the present value is in it when it is read.
@@ -141,7 +139,6 @@ class WindowSlot:
 
     Attributes:
         key: What its values are kept under in a snapshot.
-        make: Makes a fresh one.
     """
 
     key: str
@@ -155,7 +152,6 @@ class Program:
 
     Attributes:
         slots: Canonical metric names, and those that `each` rules are for, in slot order.
-        windows: In order.
         globs: For every distinct `nonfinite` call, its patterns.
         watched: Slots whose reports are counted.
         sighted: Positions in `watched` of those that some rule may find missing.
@@ -187,7 +183,6 @@ def compile_rules(
     """Compile rules into one evaluator.
 
     Args:
-        instances: In order.
         absent: Rules that exist but have no instance; they never fired.
         renamed: What `fired` may call rules by their old names.
 

@@ -169,7 +169,6 @@ def judge(rules: RuleSet, state: State, *, most: Action = Action.ROLLBACK) -> Ve
 
     Args:
         rules: The set that `state` was made for.
-        state: Of the run.
         most: Stronger actions are not considered, whoever asks for them.
     """
     if not state.busy:

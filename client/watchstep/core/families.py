@@ -46,7 +46,6 @@ def family_of(
     """The family that the names speak for most; "" where none clearly.
 
     Args:
-        names: As the trainer reports them.
         role: The role of a name where the family is not known.
         families_of: The families whose trainers are known to log a name.
     """

@@ -29,7 +29,6 @@ class Syntax:
         op: "number", "metric", "text", "span", "glob", "call", "not", "negate" or the operator.
         value: The literal, the metric's name, or the function's name.
         parts: Operands or arguments.
-        type: What it yields.
     """
 
     op: str

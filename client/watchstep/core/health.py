@@ -71,7 +71,6 @@ def health_of(
     """The word for a run.
 
     Args:
-        alerts: Those that fire.
         reports: For every core reading, whether its last reports were finite, oldest first; the
             last `REPORTS_KEPT` count.
         judged: Whether enough was reported to call the run healthy.
@@ -190,7 +189,6 @@ class HealthTracker:
         return self._attempt.lost_since
 
     def fires(self, rule: str) -> bool:
-        """Whether an alert of this rule fires."""
         return any(name == rule for name, _ in self._alerts)
 
     @property

@@ -19,10 +19,7 @@ NO: Final = 0.0
 
 
 class Node:
-    """One node of an expression."""
-
     def value(self, now: Context) -> float:
-        """Its value at an update."""
         raise NotImplementedError
 
 

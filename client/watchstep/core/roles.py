@@ -249,7 +249,6 @@ def is_core(name: str, role: str) -> bool:
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a name, in lower case and in order."""
     return [word for part in _PATH.split(name) for word in _split(part)]
 
 

@@ -97,9 +97,7 @@ class Bands:
         """Zone of a reading; whatever is not finite is an explosion.
 
         Args:
-            value: The reading.
             beside: That of the metric `beside`, NaN where it is not known.
-            firing: Names of the rules that fire.
         """
         zones = [self._band(value, beside)]
         zones += [zone for rule, zone in self.by_rules.items() if rule in firing]
@@ -144,8 +142,6 @@ class Alias:
     """Another name for a metric.
 
     Attributes:
-        name: As some trainer logs it.
-        metric: Canonical name.
         factor: What its reading is multiplied by, such as -1 for entropy against entropy loss.
     """
 

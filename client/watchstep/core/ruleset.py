@@ -43,7 +43,6 @@ class Plan:
     """How one set of reported names maps to the slots, worked out once.
 
     Attributes:
-        names: Reported names in order.
         present: Slots that they fill.
         pick: Values in slot order from the readings, and a NaN behind them for what is absent.
         scaled: Slots whose values are multiplied, and by what.
@@ -426,7 +425,6 @@ class RuleSet:
         """Zone of a metric among the readings of an update, or None where it has none.
 
         Args:
-            metric: As reported or canonical.
             readings: The update's readings, which hold `metric` and, where known, the count or
                 epsilon that its zones scale with.
             firing: Names of the rules that fire, see `Bands.by_rules`.
@@ -444,7 +442,6 @@ class RuleSet:
         """The lines that rules draw on the chart of a metric.
 
         Args:
-            metric: As reported.
             readings: The newest, for lines that move with another metric.
             parts: Whether conditions draw a line that hold only beside others.
         """

@@ -87,7 +87,6 @@ class Holding(NamedTuple):
 
     @property
     def first(self) -> Mark:
-        """The first evidence."""
         return self.onset or self.mark
 
 
@@ -314,7 +313,6 @@ def stage_of(row: int, exploded: int | None, damage: int | None, *, ended: bool)
     """Where an incident stands, in rows of its attempt.
 
     Args:
-        row: The newest one.
         exploded: The first one with a critical alert about a reading.
         damage: The first one whose core readings were lost, or at which the run died.
         ended: Whether the trainer has said that it stopped.

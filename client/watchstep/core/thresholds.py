@@ -65,7 +65,6 @@ def lines(
     compares with a window.
 
     Args:
-        tree: A rule's condition.
         readings: The newest, for limits that move with another metric; by canonical names.
         parts: Whether what stands beside something else in an `and` draws its line too.
     """

@@ -93,7 +93,6 @@ class Transition:
     """A rule starting or ceasing to hold for a run, with its reason.
 
     Attributes:
-        rule: The rule's name.
         change: "pending" (holds, not yet long enough), "cancelled" (ceased while pending),
             "firing" or "resolved".
         attempt, seq, step, time: The update that caused it. For a tick these are the last

@@ -26,7 +26,6 @@ class KnownName:
         name: As logged; `*` stands for an index or a name within it.
         metric: The canonical name, "" where there is none.
         factor: What its reading is multiplied by to be the canonical one.
-        family: The trainer's kind of training.
     """
 
     name: str
@@ -158,7 +157,6 @@ class MetricNames:
         judge it all the same. Of several rewards the one mean over episodes is meant.
 
         Args:
-            metrics: Of the run, as reported.
             standing: What stood for its role until now, as in `sole`. It goes on where others
                 of the role join it later: an evaluation's, say.
         """

@@ -20,9 +20,7 @@ class Message:
     """One notification as it arrived.
 
     Attributes:
-        body: Its JSON.
         genuine: Whether its Standard Webhooks signature is right.
-        arrived: Seconds since the epoch.
     """
 
     body: dict[str, Any]
@@ -36,12 +34,7 @@ class Message:
 
 
 class Receiver:
-    """Accepts webhooks on a free port of the loopback interface while it is open.
-
-    Attributes:
-        secret: The signing secret, `whsec_...`.
-        messages: What has arrived, oldest first.
-    """
+    """Accepts webhooks on a free port of the loopback interface while it is open."""
 
     def __init__(self) -> None:
         self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()

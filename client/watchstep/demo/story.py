@@ -42,7 +42,6 @@ def tell(teller: Teller, *, wait: bool) -> None:
     """Run the whole story.
 
     Args:
-        teller: Prints it.
         wait: Leave the service running at the end until Enter is pressed.
 
     Raises:

@@ -18,8 +18,8 @@ _BAR = 12
 class Teller:
     """Prints the story as it happens."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
 
     def chapter(self, title: str) -> None:
         self.console.print()

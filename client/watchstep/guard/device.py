@@ -145,7 +145,6 @@ class DeviceLane:
 
         Args:
             optimizer: Is told to skip, if it can be told so on the device.
-            nonfinite: Gradient tensors that are not finite.
             theirs: As of `_scalers_verdict`: their skip is their business, not counted as ours.
         """
         bad = (nonfinite > 0).to(torch.float32)

@@ -210,8 +210,6 @@ def without_gradient(parameters: Sequence[torch.Tensor], gradients: int, most: i
     had one because it is frozen (`requires_grad` is False) is not trained and does not count.
 
     Args:
-        parameters: Of all groups.
-        gradients: How many of them have a gradient.
         most: How many had one in the step that had most.
     """
     if gradients == len(parameters):

@@ -25,7 +25,6 @@ def hookable(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """The parameters of all groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 

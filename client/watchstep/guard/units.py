@@ -38,10 +38,6 @@ class Units:
     Modules `nn.ReLU`, `nn.ReLU6`, `nn.Tanh` and `nn.Sigmoid` are seen; functions such as
     `torch.relu` are no modules and are not. Under `torch.compile` nothing is measured. A unit
     is a channel where a module gives four dimensions or more, and a last dimension otherwise.
-
-    Attributes:
-        model: Its forward passes are counted.
-        every: Forward passes between measurements.
     """
 
     def __init__(

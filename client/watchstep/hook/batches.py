@@ -42,7 +42,6 @@ class Batches:
         """The update is over.
 
         Args:
-            step: The trainer's.
             reason: Why its batches are bad; "" where they are not.
 
         Returns:

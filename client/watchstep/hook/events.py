@@ -91,7 +91,6 @@ def sendable(event: Any) -> tuple[Event | None, str]:
 
 
 def checkpoint_event(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The event that tells of a checkpoint."""
     event: dict[str, Any] = {
         "kind": "checkpoint",
         "path": str(checkpoint.path),

@@ -22,7 +22,6 @@ def failed_event(error: BaseException, last_lines: Iterable[str]) -> dict[str, A
     """The event that tells of an exception: its type and text first, then where and who.
 
     Args:
-        error: What ended the run.
         last_lines: What was captured last of warnings and log lines.
     """
     kind = type(error).__name__

@@ -16,7 +16,7 @@ from watchstep.core.roles import Role
 from watchstep.errors import SettingsError
 from watchstep.hook.plain_values import CONFIG_BYTES, plain_mapping, plain_tags
 from watchstep.rules import AUTO, PACKS_TAG, judging, packs_named
-from watchstep.wire import legal_project_name, legal_run_name
+from watchstep.wire.names import legal_project_name, legal_run_name
 
 Mode = Literal["online", "offline", "disabled"]
 OnCritical = Literal["alert", "halt", "rollback"]

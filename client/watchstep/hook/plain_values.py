@@ -16,7 +16,8 @@ from watchstep.masking import (
     names_a_secret,
     names_an_option_with_a_secret,
 )
-from watchstep.wire import legal_tag_name, number_to_json
+from watchstep.wire.names import legal_tag_name
+from watchstep.wire.text import number_to_json
 
 CONFIG_BYTES = 48 * 1024
 """Three quarters of what the service takes for configuration and tags together."""

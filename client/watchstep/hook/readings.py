@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from watchstep.boundary import Boundary, of_stranger, text_of
 from watchstep.core.roles import is_core, role_of
-from watchstep.wire import legal_metric_name
+from watchstep.wire.names import legal_metric_name
 
 MOST_READINGS = 256
 """Readings an update may hold; the service's default limit."""

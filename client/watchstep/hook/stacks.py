@@ -34,7 +34,6 @@ class Standing:
         """Look once more, and say how long the thread has stood so.
 
         Args:
-            thread: Its identifier.
             now_s: On the monotonic clock.
         """
         place = _whole_place(sys._current_frames().get(thread))

@@ -104,8 +104,6 @@ class Stream:
         """Give an update its place, judge it, and send it on its way.
 
         Args:
-            readings: Name to number.
-            event: What the update tells besides.
             step: The trainer's step; default: that of the last update.
             late_event: Called once the update is judged: what it tells where `event` is None.
         """

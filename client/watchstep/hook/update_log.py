@@ -17,7 +17,7 @@ from watchstep.hook.readings import MOST_READINGS, Arrivals, Coercer, read_now
 from watchstep.hook.service_rules import ServiceRules
 from watchstep.hook.verdict_actions import VerdictActions
 from watchstep.hook.vitals import Vitals
-from watchstep.wire import legal_metric_name
+from watchstep.wire.names import legal_metric_name
 
 if TYPE_CHECKING:
     from watchstep.guard import Units

@@ -198,7 +198,6 @@ class VerdictActions:
         Args:
             verdict: HALT or ROLLBACK.
             readings: Of a step that no `log` will speak of where this halts.
-            event: What is told with them.
 
         Raises:
             TrainingHalted: It cannot be, or a halt is asked for.

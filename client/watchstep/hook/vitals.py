@@ -42,8 +42,6 @@ class Vitals:
 
         Args:
             outbound: The sender, None where this process does not report.
-            losses: Updates and readings lost so far, by reason.
-            errors: What failed inside so far, by kind.
         """
         self.due = time.monotonic() + EVERY_S
         readings = {"hook/errors": float(sum(errors.values()))}

@@ -111,7 +111,6 @@ class WatchCheckpoints:
     def restore(
         self, targets: Mapping[str, Any] | None, step: int | None, *, own: bool = False
     ) -> Checkpoint:
-        """As `Watch.restore`; `own` as of the keeper's."""
         targets = self.targets if targets is None else targets
         if targets is None:
             raise CheckpointError("restore() needs targets: nothing was saved by this watch yet")

@@ -15,7 +15,7 @@ from typing import Any
 
 from watchstep.hook import Watch
 from watchstep.integrations.replacing import Replaced
-from watchstep.wire import legal_metric_name
+from watchstep.wire.names import legal_metric_name
 
 
 class Mirror:

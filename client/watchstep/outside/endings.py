@@ -30,7 +30,6 @@ class Ending:
     """What is known of a command's end.
 
     Attributes:
-        status: As `os.waitpid` gives it.
         lines: The last lines of the console.
         signals: Signals that were sent to us from outside before.
         killed_for_memory: How many processes of our control group the kernel killed meanwhile.

@@ -23,7 +23,7 @@ from watchstep.postmortem.readers.discovery import (
     may_be_log,
     run_name_of,
 )
-from watchstep.wire import legal_run_name
+from watchstep.wire.names import legal_run_name
 
 _TURN_S = 0.5
 _TURN_SHARE = 0.3
@@ -53,7 +53,6 @@ class FollowSettings:
 
     Attributes:
         run_name: For the run of a single file; before the name of each of several.
-        rules: Packs and files, or None.
         until_idle_s: End when nothing was added for so long; None follows for ever.
         once: Read what is there, and end.
     """

@@ -28,7 +28,7 @@ from watchstep.outside.merging import MergedUpdate, Merger, Source
 from watchstep.outside.uplink import Session
 from watchstep.postmortem.readers.logs import Row
 from watchstep.rules import AUTO, judging, loaded, packs_named
-from watchstep.wire import encode_update
+from watchstep.wire.text import encode_update
 
 SETTLE_S = 1.0
 """Silence after which a log's newest row is complete."""
@@ -67,7 +67,6 @@ class FollowedRun:
     Attributes:
         files: What is read, with the state that each is in.
         unsent: What is to be sent, oldest first.
-        ended: Whether its end was told.
     """
 
     def __init__(
@@ -102,7 +101,6 @@ class FollowedRun:
 
         Args:
             file: Read a bit, to see what it is.
-            rows: What that gave.
             now: As in the `poll` that comes next, which is to tell them.
         """
         stored = self._stored.get(str(file.path))

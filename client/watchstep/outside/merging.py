@@ -36,12 +36,10 @@ class Source:
     """Where rows come from.
 
     Attributes:
-        name: For people.
         rank: As in `formats.RANKS`: the lower, the more it tells.
         strays: Holds back rows that go back in number, until it is known what they are.
         joiner: Makes its rows updates, each by itself.
         heard: When its newest row came, on the monotonic clock.
-        count: Its updates so far.
         step: The last number that it printed, None before the first.
     """
 
@@ -80,7 +78,6 @@ class _Rival:
     """Another source that tells of a metric.
 
     Attributes:
-        reports: Its own.
         owners: The owner's, when this one last told of it.
         turns: Moments at which it did since then, and the last of these.
     """
@@ -98,7 +95,6 @@ class _Owner:
     Attributes:
         step: The last one that it told of.
         heard: When, on the monotonic clock.
-        reports: Of the metric so far.
     """
 
     source: Source
@@ -111,7 +107,6 @@ class _Owner:
         """Whether another source that tells of a step takes its place.
 
         Args:
-            source: The other one.
             step: The one that it tells of.
             now: On the monotonic clock.
             both: Whether this one has told of the same step just now.

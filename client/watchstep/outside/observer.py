@@ -49,7 +49,6 @@ class Watching:
     """What the observer is told once.
 
     Attributes:
-        options: As a hook's.
         watched: Files and folders to read besides the working folder.
         hang_s: Silence below which nothing is called a hang.
     """

@@ -32,7 +32,6 @@ class RunSettings:
     """What the user asked for.
 
     Attributes:
-        words: The command and its arguments.
         grace_s: Between SIGINT, SIGTERM and SIGKILL.
         restarts: How often the command is started again after a crash or a hang.
         unbuffered: Whether PYTHONUNBUFFERED is set: piped Python holds its output back.

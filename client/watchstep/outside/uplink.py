@@ -12,7 +12,7 @@ from watchstep.hook.options import Options
 from watchstep.sender.config import Patience
 from watchstep.sender.loop import Pacer
 from watchstep.sender.transport import Reply, Target, Transport
-from watchstep.wire import encode_batch
+from watchstep.wire.text import encode_batch
 
 MOST_UPDATES = 500
 """Of one request; half of what the service takes by default."""
@@ -58,8 +58,6 @@ class Uplink:
         """Send updates of one session, in order; sending them again has no second effect.
 
         Args:
-            session: Begun here where it was not.
-            first_seq: Number of the first one.
             bodies: As `encode_update` makes them; none to say that the run is still watched.
 
         Returns:

@@ -17,7 +17,8 @@ from watchstep.rules import AUTO, loaded
 from watchstep.sender.config import Patience
 from watchstep.sender.loop import Pacer
 from watchstep.sender.transport import Reply, Target, Transport
-from watchstep.wire import RUN_NAME, encode_batch, encode_update
+from watchstep.wire.names import RUN_NAME
+from watchstep.wire.text import encode_batch, encode_update
 
 MOST_UPDATES, MOST_BYTES, MOST_METRICS = 500, 512 * 1024, 256
 """Of one request; half of what the service takes by default, and its limit of metrics."""

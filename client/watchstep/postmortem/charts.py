@@ -94,11 +94,8 @@ def chart(
     """One metric over the summary of a run.
 
     Args:
-        metric: Title.
         series: At least one bucket.
         zones: Of its rules; those without a severity are not shaded.
-        frame: Of all charts of the page.
-        marks: What happened.
     """
     buckets = series.buckets
     scale = _scale(buckets)

@@ -59,7 +59,6 @@ def checklist(
     """Answer the checklist from the updates around a crash.
 
     Args:
-        rules: Supplies the metric names.
         window: Row and update, oldest first.
         crash_row: Row of the first damage, or of the last update.
     """

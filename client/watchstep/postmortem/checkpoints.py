@@ -91,7 +91,6 @@ def search(log: Path, good: Good, saved: Mapping[str, int] | None = None) -> Sea
     Nothing in a checkpoint is executed: see `watchstep.checkpoint.reading`.
 
     Args:
-        log: The log's file or folder.
         good: Up to where; a checkpoint with a higher number is too new.
         saved: Path and number of checkpoints that the log itself tells of.
     """

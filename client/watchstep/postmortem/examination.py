@@ -29,7 +29,7 @@ from watchstep.postmortem.verdict import (
     verdict_of,
 )
 from watchstep.rules import AUTO, PACKS_TAG, judging, loaded, packs_for, packs_named
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 __all__ = ["AlertSpan", "Examination", "Stretch", "chosen_rules", "examine"]
 
@@ -165,7 +165,6 @@ def examine(
         explain: Whether to look for causes, and for checkpoints.
         look_beside: Whether the log's own machine is this one. If not, no file is looked for:
             neither beside the log nor where a stranger's log says that there are checkpoints.
-        observers: As `fold` takes them.
 
     Raises:
         RuleError: A rule file is wrong.

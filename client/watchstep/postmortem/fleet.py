@@ -67,7 +67,6 @@ class Fleet:
 
 
 def show(fleet: Fleet, console: Console) -> None:
-    """Print the runs worst first, then the sums."""
     console.print(table_of(FLEET_HEADS, map(fleet_row, _listed(fleet))))
     more = fleet.runs - len(_listed(fleet))
     if more > 0:

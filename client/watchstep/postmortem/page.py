@@ -156,7 +156,6 @@ def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _drawn(cell: Cell) -> str:
-    """A cell as HTML."""
     kind = cell.style.replace(" ", "-")
     badge = cell.style in STYLES and cell.style not in _PLAIN
     classes = f"badge {kind}" if badge else kind

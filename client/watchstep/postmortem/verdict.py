@@ -219,9 +219,7 @@ def not_checked(names: Iterable[str], kind: str, summary: LogSummary) -> list[st
     """What could not be checked, a sentence each, because the log does not hold it.
 
     Args:
-        names: Of the log's metrics.
         kind: See `Log.kind`; where it is "", only the family of the rules tells what is missing.
-        summary: Of the log.
     """
     names = set(names)
     rules = summary.rules

@@ -187,7 +187,7 @@ def _shipped(name: str, text: bytes) -> RuleFile:
 
 @cache
 def _parsed_packs() -> dict[str, Any]:
-    """Content of `PARSED_PACKS`; empty in an editable installation, which has none."""
+    """Content of `PARSED_PACKS`; empty where nobody has made it, as in an editable installation."""
     path = _PACKS / PARSED_PACKS
     return json.loads(path.read_bytes()) if path.is_file() else {}
 

@@ -26,7 +26,6 @@ class Mapped:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], source: str) -> Mapped:
-        """The mapping that `plain` was called on."""
         values = {name: _from_plain(part, source) for name, part in plain["values"].items()}
         return cls(values, plain["lines"], plain["line"], source)
 
@@ -75,7 +74,6 @@ class Mapped:
         return value
 
     def mappings(self, key: str) -> list[Mapped]:
-        """A list of mappings; absent is empty."""
         items = self.sequence(key)
         for part in items:
             if not isinstance(part, Mapped):

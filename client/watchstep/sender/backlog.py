@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
-from watchstep.wire import Record
+from watchstep.wire.packed import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ class Losses:
         """Forget where updates up to `seq` were lost, for the service has the stream so far.
 
         Args:
-            seq: The acknowledged number.
             explained: The numbers that were sent as placeholders. Others up to `seq` were
                 given up but arrived after all, and are counted no longer.
         """

@@ -35,7 +35,7 @@ class OutboundConfig:
     """Where updates go, as what, and within which bounds.
 
     Attributes:
-        run: Name of the run, see `watchstep.wire.RUN_NAME`.
+        run: Name of the run, see `watchstep.wire.names.RUN_NAME`.
         url: The service's origin, with a path if it lives under one; None keeps everything
             in the spool.
         token: Bearer token; sent to the host in `url` and nowhere else.

@@ -31,7 +31,6 @@ class Contact:
         self._timer.name = "watchstep-contact"
 
     def begin(self) -> None:
-        """The first request is made now."""
         if self._config.terminal:
             self._timer.start()
 
@@ -68,7 +67,6 @@ class Contact:
         """Say what the service would tell people of, unless it can: at once or in `failed`.
 
         Args:
-            text: One line.
             is_down: Whether a service that has answered does so no more.
         """
         with self._lock:

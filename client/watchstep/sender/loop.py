@@ -52,7 +52,6 @@ class Pacer:
         """Hold the next request back.
 
         Args:
-            asked_s: What the service asked for.
             hopeless: Only a person can help, so wait the longest time at once.
         """
         longest = self._patience.backoff_max_s

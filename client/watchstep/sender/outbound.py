@@ -25,7 +25,8 @@ from watchstep.sender.sources import DAMAGED, LiveSource
 from watchstep.sender.spool import Spool
 from watchstep.sender.spool_writer import SpoolWriter
 from watchstep.sender.transport import Target, Transport
-from watchstep.wire import Packer, Record, to_json
+from watchstep.wire.packed import Packer, Record
+from watchstep.wire.text import to_json
 
 # Command ids remembered, so that one that is sent again is not obeyed again.
 _COMMANDS_MAX = 256
@@ -42,7 +43,6 @@ class OutboundStats:
         last_ack_age_s: Seconds since the service last answered well; None before it did.
         sent: Updates that the service stored.
         http_failures: Requests that were not answered well.
-        circuit_open: Whether the service counts as down.
         internal_errors: Faults of our own that training never saw.
     """
 
@@ -52,7 +52,6 @@ class OutboundStats:
     last_ack_age_s: float | None
     sent: int
     http_failures: int
-    circuit_open: bool
     internal_errors: int
 
 
@@ -108,7 +107,6 @@ class Outbound:
 
         Args:
             path: Read by `watchstep run`, which tells beside the session how its process ended.
-            checkpoints: Where its pin is.
         """
         if self._folder is None:
             return
@@ -211,7 +209,6 @@ class Outbound:
             last_ack_age_s=time.monotonic() - heard if heard else None,
             sent=self._sender.sent if self._sender is not None else 0,
             http_failures=loop.pacer.total_failures if loop is not None else 0,
-            circuit_open=loop is not None and loop.pacer.is_open,
             internal_errors=self._internal_errors + (loop.internal_errors if loop else 0),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,14 +43,7 @@ class ReplayResult:
     failure: str | None = None
 
 
-def replay(
-    directory: Path,
-    *,
-    url: str,
-    token: str | None,
-    progress: Callable[[str, int], None] | None = None,
-    patience: Patience | None = None,
-) -> ReplayResult:
+def replay(directory: Path, *, url: str, token: str | None) -> ReplayResult:
     """Send every dead session under a spool, oldest first, and remove what was sent.
 
     Safe at any time and any number of times: a session that a living process owns is left
@@ -59,37 +51,23 @@ def replay(
 
     Args:
         directory: The spool's root, as in `OutboundConfig`.
-        url: The service's origin.
-        token: Bearer token, or None.
-        patience: Limits on time; None for the usual ones.
-        progress: Told the run's name and the last acknowledged number after each request.
 
     Raises:
         SettingsError: The URL or token cannot be used.
     """
-    chosen = patience or Patience()
-    way = Delivery(Transport(Target.parse(url), token=token, patience=chosen), chosen, progress)
+    transport = Transport(Target.parse(url), token=token, patience=Patience())
     result = ReplayResult()
     dead = _dead_sessions(directory, result)
     try:
         for header, folder in dead:
             try:
                 if result.failure is None:
-                    _replay_one(way, header, folder, result)
+                    _replay_one(transport, header, folder, result)
             finally:
                 folder.release()
     finally:
-        way.transport.close()
+        transport.close()
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """By which way sessions are sent."""
-
-    transport: Transport
-    patience: Patience
-    progress: Callable[[str, int], None] | None
 
 
 def _dead_sessions(directory: Path, result: ReplayResult) -> list[tuple[Header, Folder]]:
@@ -115,11 +93,11 @@ def _dead_sessions(directory: Path, result: ReplayResult) -> list[tuple[Header, 
     return [pair for pair in dead if pair[0].run not in busy]
 
 
-def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayResult) -> None:
+def _replay_one(transport: Transport, header: Header, folder: Folder, result: ReplayResult) -> None:
     source = SpooledSource(folder)
-    sender = SessionSender(way.transport, header, source)
+    sender = SessionSender(transport, header, source)
     try:
-        _send_all(way, sender, header.run)
+        _send_all(sender)
         folder.remove()
         result.sessions += 1
     except SetbackError as setback:
@@ -135,8 +113,8 @@ def _replay_one(way: Delivery, header: Header, folder: Folder, result: ReplayRes
         result.lost[reason] = result.lost.get(reason, 0) + 1
 
 
-def _send_all(way: Delivery, sender: SessionSender, run: str) -> None:
-    pacer = Pacer(way.patience)
+def _send_all(sender: SessionSender) -> None:
+    pacer = Pacer(Patience())
     while True:
         try:
             if not sender.advance():
@@ -148,5 +126,3 @@ def _send_all(way: Delivery, sender: SessionSender, run: str) -> None:
                 raise
             pacer.failed(error.retry_after_s if isinstance(error, SetbackError) else None)
             pacer.sleep()
-        if way.progress is not None:
-            way.progress(run, sender.acked)

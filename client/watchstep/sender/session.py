@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.updates import TRAINING
-from watchstep.wire import Frame, Record, Unpacker, packed, scan, seq_of, to_json
-from watchstep.wire.packed import HEADER, PLAIN, UPDATE
+from watchstep.wire import packed
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE, Frame, Record, Unpacker, scan, seq_of
+from watchstep.wire.text import to_json
 
 KEPT = "kept.seg"
 _LOCK = "lock"
@@ -215,9 +216,7 @@ class Reader:
         Missing numbers are left out; damaged stretches are counted in `damaged`.
 
         Args:
-            from_seq: The first number wanted.
             until_seq: None reads to the end.
-            limit: Updates at most.
         """
         # What comes later stands later in the files: only a step back begins anew.
         if from_seq < self._next_seq:

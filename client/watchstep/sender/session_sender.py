@@ -12,15 +12,9 @@ from watchstep.core.updates import TRAINING
 from watchstep.errors import UnreachableError, WatchstepError
 from watchstep.sender.session import Header
 from watchstep.sender.transport import ConnectionClosedError, Reply, Transport
-from watchstep.wire import (
-    ROWS_TYPE,
-    Parcel,
-    Record,
-    Unpacker,
-    encode_batch,
-    encode_rows,
-    with_source,
-)
+from watchstep.wire.packed import Record, Unpacker
+from watchstep.wire.rows import ROWS_TYPE, Parcel, encode_rows
+from watchstep.wire.text import encode_batch, with_source
 
 BATCH_UPDATES = 500
 BATCH_BYTES = 512 * 1024

@@ -16,8 +16,7 @@ from watchstep.core.updates import Update
 from watchstep.sender.backlog import Backlog, Losses
 from watchstep.sender.session import Folder, Reader
 from watchstep.sender.spool import Spool
-from watchstep.wire import Record, Unpacker, scan, step_and_time
-from watchstep.wire.packed import plain_frame
+from watchstep.wire.packed import Record, Unpacker, plain_frame, scan, step_and_time
 
 DAMAGED = "spool_error"
 """Why an update is lost that was written and cannot be read any more."""

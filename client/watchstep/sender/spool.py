@@ -96,7 +96,6 @@ class Spool:
 
         Args:
             seq: Its sequence number, higher than any before.
-            record: Its frame.
             names: The frame of its table of names when that is new, else empty.
             keep_when_full: To be saved when the size limit throws its segment away.
 

@@ -115,10 +115,6 @@ class Transport:
         """Send a body and read the answer; redirects are answers like any other.
 
         Args:
-            method: Such as "PUT".
-            path: Behind the target's prefix.
-            body: Of the request.
-            kind: The body's content type.
             again: Whether to try once more where a connection that was kept has been closed:
                 updates may be sent twice without harm.
 

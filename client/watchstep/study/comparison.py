@@ -18,7 +18,7 @@ from watchstep.study.statistics import (
     median_difference,
     share_difference,
 )
-from watchstep.wire import number_to_json
+from watchstep.wire.text import number_to_json
 
 _CORE = frozenset({*CORE, "train/grad_norm"})
 
@@ -266,7 +266,6 @@ def times_better(line: Line) -> str:
 
 
 def as_json(lines: Sequence[Line], sides: Mapping[str, Sequence[RunFigures]]) -> dict[str, Any]:
-    """The table as JSON."""
     return {
         "runs": {side: len(runs) for side, runs in sides.items()},
         "updates": {side: sum(run.updates for run in runs) for side, runs in sides.items()},

@@ -131,7 +131,6 @@ def bill(assumed: Assumptions, measured: Measured | None = None) -> list[Figure]
     """Every figure, with what it was made of.
 
     Args:
-        assumed: Assumptions.
         measured: What logs told, whose share of failed runs and of lost updates then takes the
             place of the assumed ones.
     """

@@ -110,7 +110,6 @@ high to critical.
 
 
 def risk_word(share: float) -> str:
-    """The word for a share of updates."""
     return next((word for most, word in RISKS if share <= most), "critical")
 
 

@@ -33,12 +33,10 @@ def legal_run_name(name: str) -> str:
 
 
 def legal_project_name(name: str) -> str:
-    """As `legal_metric_name`, for a project."""
     return name if PROJECT_NAME.match(name) else _mapped(name, r"[^A-Za-z0-9_.:/ -]+", 64)
 
 
 def legal_tag_name(name: str) -> str:
-    """As `legal_metric_name`, for a tag."""
     return name if TAG_NAME.match(name) else _mapped(name, r"[^A-Za-z0-9_.:/-]+", 64)
 
 

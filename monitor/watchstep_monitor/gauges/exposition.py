@@ -57,11 +57,7 @@ class Exposition:
         """Join the parts.
 
         Args:
-            instruments: What the service counts about itself.
-            fleet: All runs, asked at each scrape.
             clock: Decides which ended runs are no longer shown.
-            state: See there.
-            limits: The caps.
         """
         self._instruments = instruments
         self._fleet = fleet

@@ -76,8 +76,6 @@ def fleet_families(runs: Iterable[RunGauge], limits: GaugeSettings, now: float) 
 
     Args:
         runs: Most recently heard of first.
-        limits: The caps.
-        now: Epoch seconds.
     """
     gathering = _Gathering(limits)
     for run in _chosen(runs, limits, now):

@@ -81,7 +81,6 @@ def ask(link: Good) -> HTMLResponse:
 
 @routes.post(PLACE, **call("Do what a message's link says.", None, response_class=HTMLResponse))
 def do(service: Service, link: Good) -> HTMLResponse:
-    """See the summary."""
     service.act(link.run, link.incident, link.act)
     return _page(_DONE[link.act].format(run=link.run))
 

@@ -43,7 +43,6 @@ root_routes = APIRouter(tags=["service"], route_class=CheckedRoute)
 
 @routes.get("/rules", **call("The rules that judge every run.", "read"))
 def live_rules(service: Service) -> Rules:
-    """See the summary."""
     rules = service.book.rules
     items = [Rule.model_validate(rule) for rule in rules.rules]
     return Rules(fingerprint=rules.fingerprint, items=items)
@@ -62,7 +61,6 @@ def list_receivers(context: Shared, who: Who) -> Listed[ReceiverState]:
 
 @routes.post("/receivers/{name}/test", **call("Send a test message now.", "admin"))
 def test_receiver(context: Shared, who: Who, name: ReceiverName) -> ReceiverTest:
-    """See the summary."""
     _refuse_limited(who)
     if name not in {each.name for each in context.worker.receivers()}:
         raise NotFoundError("no such receiver")
@@ -78,7 +76,6 @@ def list_deliveries(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Listed[Delivery]:
-    """See the summary."""
     selection = DeliveryFilter(who.projects, state, run)
     page = context.run_service.store.deliveries(selection, min(limit, context.limits.page), cursor)
     return listed(page, Delivery.model_validate)
@@ -88,7 +85,6 @@ def list_deliveries(
     "/deliveries/{delivery_id}/resend", **call("Try a dead one again.", "admin", status_code=202)
 )
 def resend(context: Shared, who: Who, delivery_id: Id) -> Resent:
-    """See the summary."""
     now = context.run_service.clock.now()
     if not context.outbox.resend(delivery_id, now, who.projects):
         raise NotFoundError("no such dead delivery")
@@ -98,7 +94,6 @@ def resend(context: Shared, who: Who, delivery_id: Id) -> Resent:
 
 @root_routes.post("/-/reload", **call("Load the rule files again.", "admin"))
 def reload_rules(service: Service, who: Who) -> Reloaded:
-    """See the summary."""
     _refuse_limited(who)
     service.reload()
     return Reloaded(rules=len(service.book.rules.rules))
@@ -120,19 +115,16 @@ def begin_session(request: Request, response: Response) -> None:
 
 @root_routes.delete("/session", **call("Forget the browser's token.", "read", status_code=204))
 def end_session(response: Response) -> None:
-    """See the summary."""
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
 
 
 @root_routes.get("/healthz", **call("Whether the process lives.", None))
 async def healthz() -> Health:
-    """See the summary."""
     return Health()
 
 
 @root_routes.get("/readyz", **call("Whether updates can be committed.", None))
 def readyz(service: Service) -> Ready:
-    """See the summary."""
     trouble = service.store.ready()
     if trouble is not None:
         raise ProblemError(503, trouble, headers={"Retry-After": "5"})
@@ -150,7 +142,6 @@ def readyz(service: Service) -> Ready:
     ),
 )
 def metrics(context: Shared, who: Who) -> Response:
-    """See the summary."""
     text, media_type = context.exposition(who.projects)
     return Response(text, media_type=media_type)
 

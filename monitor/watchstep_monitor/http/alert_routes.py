@@ -40,7 +40,6 @@ def list_alerts(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Listed[Alert]:
-    """See the summary."""
     service = context.run_service
     selection = AlertFilter(who.projects, state, run, severity)
     page = service.store.alerts(selection, min(limit, context.limits.page), cursor)
@@ -49,7 +48,6 @@ def list_alerts(
 
 @routes.get("/alerts/{alert_id}", **call("One alert.", "read"))
 def get_alert(service: Service, who: Who, alert_id: Id) -> Alert:
-    """See the summary."""
     return _shown(service, service.alert(alert_id, who.projects))
 
 
@@ -59,7 +57,6 @@ def get_alert(service: Service, who: Who, alert_id: Id) -> Alert:
 def acknowledge(
     service: Service, who: Who, alert_id: Id, body: AcknowledgeBody | None = None
 ) -> Alert:
-    """See the summary."""
     by = (body.by if body is not None else "") or who.name
     return _shown(service, service.acknowledge(alert_id, by, who.projects))
 
@@ -73,7 +70,6 @@ def answer_alert(service: Service, who: Who, alert_id: Id, body: AnswerBody) -> 
 
 @routes.get("/answers", **call("How often each rule was called right or false.", "read"))
 def list_answers(service: Service, who: Who) -> Listed[RuleAnswers]:
-    """See the summary."""
     counts = service.store.answers(who.projects)
     return Listed(items=[RuleAnswers.model_validate(each) for each in counts])
 
@@ -82,7 +78,6 @@ def list_answers(service: Service, who: Who) -> Listed[RuleAnswers]:
 def list_incidents(
     context: Shared, who: Who, run: RunQuery = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Listed[Incident]:
-    """See the summary."""
     store = context.run_service.store
     page = store.incidents(who.projects, run, min(limit, context.limits.page), cursor)
     return listed(page, Incident.model_validate)
@@ -90,7 +85,6 @@ def list_incidents(
 
 @routes.get("/silences", **call("List silences, newest first.", "read"))
 def list_silences(service: Service, who: Who) -> Listed[Silence]:
-    """See the summary."""
     now = service.clock.now()
     own = [each for each in service.store.silences() if _is_within(each, who.projects)]
     return Listed(items=[Silence.of(silence, now) for silence in own])
@@ -98,7 +92,6 @@ def list_silences(service: Service, who: Who) -> Listed[Silence]:
 
 @routes.post("/silences", **call("Silence alerts.", "admin", status_code=201))
 def make_silence(service: Service, who: Who, body: SilenceBody) -> Silence:
-    """See the summary."""
     now = service.clock.now()
     start = body.starts_at or now
     end = body.ends_at or start + timedelta(seconds=body.duration_s or 0.0)
@@ -113,7 +106,6 @@ def make_silence(service: Service, who: Who, body: SilenceBody) -> Silence:
 
 @routes.delete("/silences/{silence_id}", **call("End a silence.", "admin", status_code=204))
 def end_silence(service: Service, who: Who, silence_id: Id) -> None:
-    """See the summary."""
     same = (each for each in service.store.silences() if each.id == silence_id)
     if not all(_is_within(silence, who.projects) for silence in same):
         raise NotFoundError("no such silence")

@@ -42,8 +42,6 @@ def build_application(
     """The ASGI application.
 
     Args:
-        context: What the routes share.
-        version: Of watchstep, for the API's description.
         pages: Routes of the web page, mounted at the root.
     """
     app = framework(version, pages)

@@ -10,8 +10,9 @@ from typing import Any
 from watchstep.core.roles import is_core, role_of
 from watchstep.core.updates import Update
 from watchstep.errors import WireError
-from watchstep.wire import METRIC_NAME, Block, decode_update, row_updates, split_rows
-from watchstep.wire.names import legal_metric_name
+from watchstep.wire.names import METRIC_NAME, legal_metric_name
+from watchstep.wire.rows import Block, row_updates, split_rows
+from watchstep.wire.text import decode_update
 from watchstep_monitor.http.bodies import MOST_ATTEMPT
 from watchstep_monitor.http.problems import Flaw, ProblemError
 from watchstep_monitor.http.strict_json import MOST_COUNTER, UsualBatch, read_json, read_usual

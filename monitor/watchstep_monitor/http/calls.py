@@ -51,7 +51,6 @@ def call(summary: str, scope: str | None, **more: Any) -> dict[str, Any]:
     """Arguments of a route.
 
     Args:
-        summary: One line for people.
         scope: What a token must allow; None where none is asked for.
         more: Further arguments of FastAPI's; `openapi_extra` and `responses` are added to.
     """
@@ -77,7 +76,8 @@ class CheckedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             if scope is not None:
-                request.state.caller = caller(request, context_of(request), scope)
+                context = context_of(request)
+                request.state.caller = caller(request.headers, request.scope, context, scope)
             if has_body:
                 request = await _read_strictly(request)
             return await handle(request)
@@ -86,8 +86,6 @@ class CheckedRoute(APIRoute):
 
 
 class _ReadRequest(Request):
-    """A request whose body was read already."""
-
     def __init__(self, request: Request, raw: bytes, document: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._raw = raw

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from watchstep_monitor.http.batches import BatchReader
@@ -37,8 +36,6 @@ class Context:
         caps_addresses: Whether addresses are capped where there are no tokens. All trainers of a
             machine, the page and Prometheus may have one address, so only where it was asked for.
         stopping: Set when the service ends, so that open streams do.
-        postmortems: Makes them.
-        outcomes: Of the batches that are under way.
         commit_wait: See the setting `limits.commit_wait_s`.
         otlp_run_attribute: See the setting `otlp.run_attribute`.
         exposition: The text for Prometheus, for a caller of these projects (None: all), and its
@@ -62,12 +59,7 @@ class Context:
     otlp_run_attribute: str
 
 
-def caller(request: Request, context: Context, scope: str) -> Caller:
-    """Who calls; see `caller_by`."""
-    return caller_by(request.headers, request.scope, context, scope)
-
-
-def caller_by(headers: Mapping[str, str], request: Scope, context: Context, scope: str) -> Caller:
+def caller(headers: Mapping[str, str], request: Scope, context: Context, scope: str) -> Caller:
     """Who calls, by the headers of the request; see `Keyring.caller`.
 
     Raises:

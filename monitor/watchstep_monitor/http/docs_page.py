@@ -40,7 +40,6 @@ routes = APIRouter(include_in_schema=False)
 
 @routes.get("/docs")
 def docs() -> HTMLResponse:
-    """The page."""
     return HTMLResponse(_PAGE)
 
 

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from watchstep.wire import ROWS_TYPE, RUN_NAME
+from watchstep.wire.names import RUN_NAME
+from watchstep.wire.rows import ROWS_TYPE
 from watchstep_monitor.http.bodies import (
     BatchBody,
     BeginBody,
@@ -27,7 +28,7 @@ from watchstep_monitor.http.bodies import (
     require_json,
 )
 from watchstep_monitor.http.calls import CheckedRoute, call, context_of
-from watchstep_monitor.http.context import Context, caller_by
+from watchstep_monitor.http.context import Context, caller
 from watchstep_monitor.http.envelope import Answering, Direct
 from watchstep_monitor.http.problems import Flaw, ProblemError, unusable
 from watchstep_monitor.http.run_models import Begun, Receipt, RunRules
@@ -68,7 +69,6 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
     ),
 )
 async def accept_updates(request: Request, run: str) -> Response:
-    """See `accept`."""
     answer = await accept(
         context_of(request), request.scope, run, request.headers, await request.body()
     )
@@ -80,7 +80,7 @@ async def accept(
 ) -> bytes:
     """Store the updates in a body; the 202's own body once they are durable."""
     began = time.perf_counter()
-    who = caller_by(headers, scope, context, "ingest")
+    who = caller(headers, scope, context, "ingest")
     _check_name(run)
     kind = media_type(headers)
     if kind not in {"application/json", ROWS_TYPE}:
@@ -154,7 +154,7 @@ def direct(context: Context) -> Direct:
     async def answer_run(
         scope: Scope, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        who, run = caller_by(headers, scope, context, "ingest"), _run_in(scope)
+        who, run = caller(headers, scope, context, "ingest"), _run_in(scope)
         _check_name(run)
         return 200, await begin(context, who, run, _description(headers, body))
 

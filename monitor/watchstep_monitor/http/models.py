@@ -377,5 +377,4 @@ class Postmortem(Answer):
 
 
 def listed(page: Page[R], shown: Callable[[R], T]) -> Listed[T]:
-    """One page of a list, each item as `shown` makes it."""
     return Listed(items=[shown(item) for item in page.items], next_cursor=page.next_cursor)

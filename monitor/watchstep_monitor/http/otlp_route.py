@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchstep.core.updates import TRAINING
-from watchstep.wire import legal_metric_name, legal_run_name
+from watchstep.wire.names import legal_metric_name, legal_run_name
 from watchstep_monitor.http.admin_routes import root_routes
 from watchstep_monitor.http.bodies import media_type
 from watchstep_monitor.http.calls import Shared, Who, call

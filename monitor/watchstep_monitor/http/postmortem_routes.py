@@ -41,7 +41,6 @@ async def examine_log(
     context: Shared,
     name: Annotated[str, Query(max_length=256, description="What the file is called.")] = "log",
 ) -> Postmortem:
-    """See the summary."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise ProblemError(415, "Send the log as it is, a .gz file as well.")
     postmortems = context.postmortems
@@ -53,7 +52,6 @@ async def examine_log(
 
 @routes.get("/runs/{run}/postmortem", **call("What a run's stored updates tell.", "read"))
 async def examine_run(context: Shared, who: Who, run: RunName) -> Postmortem:
-    """See the summary."""
     service = context.run_service
     view = await run_in_threadpool(service.view, run, who.projects)
     rules = service.book.sources(view.record.tags)

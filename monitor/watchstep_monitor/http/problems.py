@@ -87,27 +87,21 @@ class ProblemError(Exception):
         self.members = dict(members or {})
 
     def response(self) -> Response:
-        return problem_response(self)
-
-
-def problem_response(problem: ProblemError) -> Response:
-    """The answer to a request with a problem, at most 2 KiB."""
-    errors = [flaw.shown() for flaw in problem.flaws[:MOST_ERRORS]]
-    body = b""
-    while True:
-        document = {
-            "type": "about:blank",
-            "title": _title(problem.status),
-            "status": problem.status,
-            "detail": _clean(problem.detail)[:MOST_TEXT] or _title(problem.status),
-            **problem.members,
-            "errors": errors,
-        }
-        body = json.dumps(document, separators=(",", ":")).encode()
-        if len(body) <= MOST_BYTES or not errors:
-            break
-        errors.pop()
-    return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+        """The answer to the request, at most 2 KiB."""
+        errors = [flaw.shown() for flaw in self.flaws[:MOST_ERRORS]]
+        while True:
+            document = {
+                "type": "about:blank",
+                "title": _title(self.status),
+                "status": self.status,
+                "detail": _clean(self.detail)[:MOST_TEXT] or _title(self.status),
+                **self.members,
+                "errors": errors,
+            }
+            body = json.dumps(document, separators=(",", ":")).encode()
+            if len(body) <= MOST_BYTES or not errors:
+                return Response(body, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+            errors.pop()
 
 
 def problem_of(error: Exception) -> ProblemError:
@@ -152,8 +146,8 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         if any(flaw["loc"][0] == "path" and flaw["loc"][1] != "run" for flaw in error.errors()):
             # An id that can be no id names nothing; a run's name is the caller's own to choose.
-            return problem_response(ProblemError(404, "no such thing"))
-        return problem_response(unusable(error.errors()))
+            return ProblemError(404, "no such thing").response()
+        return unusable(error.errors()).response()
 
     async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -162,10 +156,10 @@ def install_handlers(app: FastAPI) -> None:
             for name, value in (error.headers or {}).items()
             if name.lower() in {"allow", "www-authenticate", "retry-after"}
         }
-        return problem_response(ProblemError(error.status_code, headers=headers))
+        return ProblemError(error.status_code, headers=headers).response()
 
     async def on_any(_: Request, error: Exception) -> Response:
-        return problem_response(problem_of(error))
+        return problem_of(error).response()
 
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

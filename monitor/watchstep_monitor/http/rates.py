@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from watchstep_monitor.http.problems import ProblemError
@@ -35,16 +34,9 @@ class RateCap:
     A call that is lost between two threads' arithmetic is one call too many let in.
     """
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with full buckets.
-
-        Args:
-            per_s: Calls a second and caller.
-            clock: Seconds that only rise.
-        """
+    def __init__(self, per_s: float) -> None:
         self._per_s = per_s
         self._most = max(1.0, per_s * BURST_S)
-        self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, name: str) -> None:
@@ -53,7 +45,7 @@ class RateCap:
         Raises:
             ProblemError: 429, with Retry-After.
         """
-        now = self._clock()
+        now = time.monotonic()
         bucket = self._buckets.get(name)
         if bucket is None:
             if len(self._buckets) >= MOST_BUCKETS:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, PlainSerializer
 
 from watchstep.core.health import Health as RunHealth
-from watchstep.wire import ROWS_TYPE
+from watchstep.wire.rows import ROWS_TYPE
 from watchstep_monitor.http.models import (
     Alert,
     Answer,
@@ -267,7 +267,6 @@ class Entry(Answer):
         """One thing that happened.
 
         Args:
-            entry: What to show.
             first_sign: The first alert of the attempt that fired, or None; how far an entry lies
                 behind it is the time that a person had.
         """

@@ -42,14 +42,12 @@ routes = APIRouter(tags=["runs"], route_class=CheckedRoute)
 async def begin_run(
     context: Shared, who: Who, run: RunName, body: BeginBody | None = None
 ) -> Response:
-    """See `begin`."""
     answer = await begin(context, who, run, body or BeginBody())
     return Response(answer, media_type="application/json")
 
 
 @routes.get("/runs/{run}/rules", **call("The rules that judge a run, as text.", "ingest"))
 def run_rules(service: Service, who: Who, run: RunName) -> RunRules:
-    """See the summary."""
     return RunRules.of(service.book, service.view(run, who.projects).record.tags)
 
 
@@ -64,7 +62,6 @@ def list_runs(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Listed[Run]:
-    """See the summary."""
     service = context.run_service
     now, hearing = service.clock.now(), service.policy.hearing
     projects = _narrowed(who.projects, project)
@@ -75,7 +72,6 @@ def list_runs(
 
 @routes.get("/runs/{run}", **call("A run's status, readings and alerts.", "read"))
 def run_status(service: Service, who: Who, run: RunName) -> RunDetail:
-    """See the summary."""
     view = service.view(run, who.projects)
     status = shown_status(view.record, service.clock.now(), service.policy.hearing)
     alerts = [
@@ -92,7 +88,6 @@ def run_status(service: Service, who: Who, run: RunName) -> RunDetail:
 
 @routes.patch("/runs/{run}", **call("Notes, tags, archive, close an ended run.", "admin"))
 def edit_run(service: Service, who: Who, run: RunName, body: EditBody) -> RunDetail:
-    """See the summary."""
     closed_by = who.name if body.closed else None
     edit = RunEdit(body.notes, body.tags, body.archived, closed_by)
     service.edit(run, edit, who.projects)
@@ -101,7 +96,6 @@ def edit_run(service: Service, who: Who, run: RunName, body: EditBody) -> RunDet
 
 @routes.delete("/runs/{run}", **call("Delete an ended run.", "admin", status_code=204))
 def delete_run(service: Service, who: Who, run: RunName) -> None:
-    """See the summary."""
     service.delete(run, who.projects)
 
 
@@ -109,7 +103,6 @@ def delete_run(service: Service, who: Who, run: RunName) -> None:
     "/runs/{run}/commands", **call("Ask the trainer for something.", "admin", status_code=202)
 )
 def command_run(service: Service, who: Who, run: RunName, body: CommandBody) -> Command:
-    """See the summary."""
     command = service.command(run, body.kind, body.reason, who.projects)
     return Command.model_validate(command)
 
@@ -127,7 +120,6 @@ def run_series(
         Query(ge=1, description=f"At least {LEAST_POINTS}, at most `limits.series_points`."),
     ] = 1_000,
 ) -> Series:
-    """See the summary."""
     context.run_service.view(run, who.projects)
     most = min(points, context.limits.series_points)
     thinned_points, thinned = context.run_service.series(run, metric, (from_step, to_step), most)
@@ -143,7 +135,6 @@ def run_timeline(
     cursor: Cursor = None,
     newest_first: bool = False,
 ) -> Listed[Entry]:
-    """See the summary."""
     context.run_service.view(run, who.projects)
     page = context.run_service.store.timeline(
         run, min(limit, context.limits.page), cursor, newest_first=newest_first

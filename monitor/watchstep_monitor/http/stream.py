@@ -42,7 +42,6 @@ routes = APIRouter(tags=["service"], route_class=CheckedRoute)
     ),
 )
 async def events(request: Request, context: Shared, who: Who) -> StreamingResponse:
-    """See the summary."""
     bus = context.run_service.bus
     if bus.listening() >= context.limits.event_streams:
         raise OverCapError("too many event streams are open", retry_after_s=10)

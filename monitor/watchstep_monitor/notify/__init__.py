@@ -5,13 +5,11 @@ outbox.
 """
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
-from watchstep_monitor.notify.receiver_state import ReceiverStatus
 from watchstep_monitor.notify.worker import TestResult, Worker
 
 __all__ = [
     "NotifyConfig",
     "ReceiverConfig",
-    "ReceiverStatus",
     "TestResult",
     "Worker",
 ]

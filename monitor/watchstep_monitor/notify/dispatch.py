@@ -119,7 +119,6 @@ class Carriers:
         return await self._poster.post(_heartbeat(self._config), b"{}", {}, now)
 
     async def aclose(self) -> None:
-        """Close every connection."""
         await asyncio.shield(self._poster.aclose())
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from watchstep_monitor.notify.config import Network, ReceiverConfig
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken
-from watchstep_monitor.notify.targets import Resolver, TargetRefusedError, find, in_daemon_thread
+from watchstep_monitor.notify.targets import Resolver, find, in_daemon_thread
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,9 @@ async def send(
 ) -> Answer:
     """Hand one message to the server; each wait on it is limited, the caller limits the whole."""
     server = mail_server(receiver)
-    try:
-        addresses = await find(server.host, server.port, resolve, allowed)
-    except TargetRefusedError as error:
-        return Refused(str(error), permanent=True)
-    except (OSError, UnicodeError):
-        return Refused("its name has no address")
+    addresses = await find(server.host, server.port, resolve, allowed)
+    if isinstance(addresses, Refused):
+        return addresses
     password = unquote(urlsplit(receiver.url).password or "") or receiver.secret
     return await in_daemon_thread(
         lambda: _hand_over(server, addresses[0], password, message, timeout_s)

@@ -81,10 +81,8 @@ def outcome_of(
     """What the outbox records.
 
     Args:
-        answer: How the attempt ended.
         attempt: 1 for the first try.
         now: UTC; what waits are counted from.
-        config: Caps and the base of waits.
         chance: A number in [0, 1); full jitter, so that a receiver which comes back is not
             met by everything at once.
     """

@@ -13,7 +13,7 @@ import httpx
 
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, http_answer
-from watchstep_monitor.notify.targets import Resolver, TargetRefusedError, find
+from watchstep_monitor.notify.targets import Resolver, find
 
 _ANSWER_BYTES = 64 * 1024
 _ADDRESSES_TRIED = 3
@@ -56,7 +56,6 @@ class Poster:
         """POST a body.
 
         Args:
-            receiver: Where to.
             body: JSON, unless the headers say otherwise.
             headers: Beside the content's length and host.
             now: UTC; what a `Retry-After` date is measured from.
@@ -76,17 +75,14 @@ class Poster:
         try:
             url = httpx.URL(address)
             port = url.port or _PORTS[url.scheme]
-            addresses = await find(url.raw_host.decode("ascii"), port, self._resolve, self._allowed)
-        except TargetRefusedError as error:
-            return Refused(str(error), permanent=True)
-        except (OSError, UnicodeError):
-            return Refused("its name has no address")
         except (httpx.InvalidURL, KeyError):
             return Refused("is no address", permanent=True)
+        addresses = await find(url.raw_host.decode("ascii"), port, self._resolve, self._allowed)
+        if isinstance(addresses, Refused):
+            return addresses
         return await self._first_that_connects(receiver, url, addresses, (body, headers, now))
 
     async def aclose(self) -> None:
-        """Close every connection."""
         for client in self._clients.values():
             await client.aclose()
 

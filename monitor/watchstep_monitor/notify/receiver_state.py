@@ -12,9 +12,12 @@ from watchstep_monitor.settings.schema import ReceiverKind
 RATE_WINDOW_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverStatus:
-    """A receiver as REST and a person see it: without its address and secret.
+@dataclass(slots=True)
+class ReceiverState:
+    """Owned by the worker's loop; nothing else writes to it, and anyone may look.
+
+    A receiver that has not just proved healthy gets one attempt at a time: so a dead one
+    costs one connection, and one that answers 410 is not called in parallel meanwhile.
 
     Attributes:
         disabled: "" or why nothing is sent to it any more.
@@ -23,26 +26,6 @@ class ReceiverStatus:
             `failed` ones are tried again.
         last_attempt_at, last_delivered_at: UTC; None before the first.
         last_error: "" after a success.
-    """
-
-    name: str
-    kind: ReceiverKind
-    disabled: str
-    in_flight: int
-    delivered: int
-    failed: int
-    dead: int
-    last_attempt_at: datetime | None
-    last_delivered_at: datetime | None
-    last_error: str
-
-
-@dataclass(slots=True)
-class ReceiverState:
-    """Owned by the worker's loop; nothing else writes to it.
-
-    A receiver that has not just proved healthy gets one attempt at a time: so a dead one
-    costs one connection, and one that answers 410 is not called in parallel meanwhile.
     """
 
     receiver: ReceiverConfig
@@ -58,6 +41,14 @@ class ReceiverState:
     last_delivered_at: datetime | None = None
     last_error: str = ""
     starts: deque[float] = field(default_factory=deque)
+
+    @property
+    def name(self) -> str:
+        return self.receiver.name
+
+    @property
+    def kind(self) -> ReceiverKind:
+        return self.receiver.kind
 
     def room(self, monotonic: float) -> int:
         """How many deliveries may be claimed for it now; a disabled one's are only closed."""
@@ -79,21 +70,6 @@ class ReceiverState:
         self.in_flight += 1
         self.starts.append(monotonic)
         self.last_attempt_at = now
-
-    def status(self) -> ReceiverStatus:
-        """The lane as others see it."""
-        return ReceiverStatus(
-            name=self.receiver.name,
-            kind=self.receiver.kind,
-            disabled=self.disabled,
-            in_flight=self.in_flight,
-            delivered=self.delivered,
-            failed=self.failed,
-            dead=self.dead,
-            last_attempt_at=self.last_attempt_at,
-            last_delivered_at=self.last_delivered_at,
-            last_error=self.last_error,
-        )
 
     def _forget(self, monotonic: float) -> None:
         while self.starts and monotonic - self.starts[0] >= RATE_WINDOW_S:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from watchstep_monitor.notify.config import Network
+from watchstep_monitor.notify.outcomes import Refused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -141,20 +142,19 @@ def system_resolver(host: str, port: int) -> Sequence[str]:
 
 async def find(
     host: str, port: int, resolve: Resolver, allowed: Iterable[Network]
-) -> tuple[str, ...]:
-    """Resolve once and vet every answer; the caller connects to these and nothing else.
-
-    Raises:
-        OSError: The name has no address now.
-        TargetRefusedError: It leads where nothing may be sent.
-    """
+) -> tuple[str, ...] | Refused:
+    """Resolve once and vet every answer; the caller connects to these and nothing else."""
     try:
         addresses: Sequence[str] = [str(ipaddress.ip_address(host.strip("[]")))]
     except ValueError:
-        addresses = await in_daemon_thread(lambda: resolve(host, port))
-    if not addresses:
-        raise OSError("no address")
-    return vetted(addresses, allowed)
+        try:
+            addresses = await in_daemon_thread(lambda: resolve(host, port))
+        except (OSError, UnicodeError):
+            addresses = ()
+    try:
+        return vetted(addresses, allowed) or Refused("its name has no address")
+    except TargetRefusedError as error:
+        return Refused(str(error), permanent=True)
 
 
 async def in_daemon_thread(work: Callable[[], _Found]) -> _Found:

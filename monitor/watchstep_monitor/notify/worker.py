@@ -18,7 +18,7 @@ from typing import TypeVar
 from watchstep_monitor.notify.config import NotifyConfig, ReceiverConfig
 from watchstep_monitor.notify.dispatch import Carriers, Chart, check
 from watchstep_monitor.notify.outcomes import Answer, Refused, Taken, outcome_of
-from watchstep_monitor.notify.receiver_state import ReceiverState, ReceiverStatus
+from watchstep_monitor.notify.receiver_state import ReceiverState
 from watchstep_monitor.notify.targets import Resolver, system_resolver
 from watchstep_monitor.service.events import (
     DeliveriesDue,
@@ -92,8 +92,6 @@ class Worker:
         """Prepare; nothing is sent before `start`.
 
         Args:
-            store: The outbox.
-            config: Receivers and manners.
             clock: When things are due, and how long they took.
             bus: Told of attempts and of settled deliveries; wakes this worker. None for none.
             resolve: Name lookup, blocking; called in a thread of its own.
@@ -172,9 +170,9 @@ class Worker:
         done = asyncio.run_coroutine_threadsafe(self._try_out(lane), loop)
         return done.result(self._config.timeout_s + 5.0)
 
-    def receivers(self) -> tuple[ReceiverStatus, ...]:
+    def receivers(self) -> tuple[ReceiverState, ...]:
         """Every receiver and how it fares, in the order of the settings."""
-        return tuple(lane.status() for lane in self._lanes.values())
+        return tuple(self._lanes.values())
 
     def _main(self) -> None:
         asyncio.run(self._serve())

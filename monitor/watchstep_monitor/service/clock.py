@@ -71,7 +71,6 @@ class SharedClock:
         """Take an answer over, where it is not what this clock says already.
 
         Args:
-            moment: What was answered.
             asked_at: `monotonic` before the question.
             answered_at: `monotonic` after it. The answer was right at some moment between
                 the two, which is as exact as it can be known.

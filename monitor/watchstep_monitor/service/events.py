@@ -116,9 +116,7 @@ class EventBus:
         """Remember and publish a `Happening`.
 
         Args:
-            kind: See there.
             run: "" where none is concerned.
-            project: The run's.
             detail: Plain JSON.
             at_us: Of the timeline entry it stands for; None for now.
         """

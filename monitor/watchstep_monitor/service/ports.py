@@ -216,8 +216,6 @@ class DeliveryStore(Protocol):
         again with the same ids: a receiver may then see a notice twice, never zero times.
 
         Args:
-            now: UTC, aware.
-            limit: At most so many.
             lease_s: Seconds for which no other caller is given the same deliveries.
             busy: Names of receivers to leave alone in this call.
         """

@@ -36,7 +36,6 @@ from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     CommandRecord,
     Matcher,
-    RunRecord,
     SilenceRecord,
     TimelineKind,
     Verdict,
@@ -472,13 +471,11 @@ class RunService:
         if self.store.exclusive:
             return views
         try:
-            newest = {record.run: record.version for record in self._newest_records()}
+            records = self.store.runs(RunFilter(), MOST_GAUGED, None).items
         except StorageTroubleError:
             return views
+        newest = {record.run: record.version for record in records}
         return [view for view in views if newest.get(view.record.run) == view.record.version]
-
-    def _newest_records(self) -> Sequence[RunRecord]:
-        return self.store.runs(RunFilter(), MOST_GAUGED, None).items
 
     def _altering(self, transaction: SqlTransaction, run: str, now: datetime) -> UnitOfWork:
         change = self.ingest.alter(transaction, run, now)

@@ -43,7 +43,6 @@ class Scheduler:
         """Prepare; nothing ticks before `start`.
 
         Args:
-            run_service: Whose runs.
             check_interval_s: Between looks for silent runs.
             leads: Whether it is this process that ticks, where several share a store.
             keep_ended_s: How long gauges show runs that ended.

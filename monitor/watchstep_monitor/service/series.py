@@ -101,7 +101,6 @@ def thin(line: Line, most: int) -> tuple[list[Point], bool]:
     of each of which the first, last, least and greatest survive.
 
     Args:
-        line: In order.
         most: At least `LEAST_POINTS`; smaller values count as that.
     """
     most = max(most, LEAST_POINTS)

@@ -46,13 +46,11 @@ class LoadedSettings:
 
     Attributes:
         origins: Dotted key to "default", "file", "environment" or "command line".
-        file: The file that was read, or None.
         warnings: A sentence for every environment variable that is no setting.
     """
 
     settings: Settings
     origins: Mapping[str, str]
-    file: Path | None
     warnings: tuple[str, ...] = ()
 
     def shown(self) -> Iterator[tuple[str, object, str]]:
@@ -103,7 +101,7 @@ def load_settings(
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(_one_line(error, origins)) from None
-    return LoadedSettings(settings, origins, path, tuple(_unknown_variables(environ)))
+    return LoadedSettings(settings, origins, tuple(_unknown_variables(environ)))
 
 
 def _read_file(path: Path) -> dict[str, Any]:

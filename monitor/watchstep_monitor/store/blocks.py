@@ -33,7 +33,6 @@ def block_rows(
     """The rows that hold these updates, in the order of the table's columns.
 
     Args:
-        key: The run's.
         updates: Of one source, in order of their numbers.
         shape_of: The number of a set of names, stored if it is new.
     """
@@ -73,7 +72,6 @@ def _row(key: int, shape: int, block: Sequence[Update], width: int) -> Row:
 
 
 def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
-    """The updates in a row, in order."""
     (_, first, steps, times, values), width = block_stretch(row, tuple(names)), len(names)
     events = {} if row.events is None else json.loads(row.events)
     source, attempt = source_and_attempt(row.attempt)
@@ -84,7 +82,6 @@ def block_updates(row: Any, names: Sequence[str]) -> Iterator[Update]:
 
 
 def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
-    """A row taken apart."""
     count = row.last_seq - row.first_seq + 1
     return Stretch(
         names,
@@ -96,14 +93,7 @@ def block_stretch(row: Any, names: tuple[str, ...]) -> Stretch:
 
 
 def block_readings(row: Any, place: int, width: int, steps_between: tuple[int, int]) -> Readings:
-    """The readings of one metric in a row.
-
-    Args:
-        row: Of the table of updates.
-        place: The metric's place among the block's names.
-        width: How many names there are.
-        steps_between: The first and the last step.
-    """
+    """The readings of one metric in a row."""
     seqs: Sequence[int] = range(row.first_seq, row.last_seq + 1)
     _, attempt = source_and_attempt(row.attempt)
     steps, times = _column("q", row.steps), _column("d", row.times)

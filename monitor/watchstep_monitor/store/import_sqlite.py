@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from watchstep.errors import SettingsError
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.opening import StoreOptions, open_store, own_folder
+from watchstep_monitor.store.read_connection import reason_of
 
 ROWS_A_FETCH = 500
 """Rows held at a time; one holds up to 256 updates."""
@@ -65,7 +66,7 @@ def move_embedded(source: str, target: StoreOptions) -> list[MovedTable]:
     except sqlite3.Error as error:
         raise SettingsError(f"{path}: the store cannot be read: {error}") from None
     except psycopg.Error as error:
-        raise SettingsError(f"database_url: {_first_line(error)}") from None
+        raise SettingsError(f"database_url: {reason_of(error)}") from None
     finally:
         lock.close()
 
@@ -170,7 +171,3 @@ class _Digest:
             self._hash.update(repr(row).encode("utf-8", "surrogatepass"))
             self.rows += 1
             yield row
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

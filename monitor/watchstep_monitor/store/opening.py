@@ -41,7 +41,7 @@ from watchstep_monitor.store.postgres.session_settings import (
     limit_silence,
     prepare_writing,
 )
-from watchstep_monitor.store.read_connection import reach_by, stand_on
+from watchstep_monitor.store.read_connection import guard, reason_of
 from watchstep_monitor.store.sql_store import SqlStore
 from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.tokens import Tokens
@@ -127,8 +127,6 @@ def open_store(
     """Open the store, creating or upgrading it first.
 
     Args:
-        options: Where, and how.
-        metrics: Told of commits.
         clock: Set to the database's time where that is shared with other processes.
 
     Raises:
@@ -153,10 +151,7 @@ def open_store(
     exclusive = options.database_url is None
     footing = Footing(options.data_dir / FILE_NAME) if exclusive else None
     reach = None if exclusive else Reach()
-    if footing is not None:
-        stand_on(read_engine, footing)
-    if reach is not None:
-        reach_by(read_engine, reach)
+    guard(read_engine, footing, reach)
     writer = Writer(
         write_engine,
         reach,
@@ -323,8 +318,7 @@ def opening(engine: Engine) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise SettingsError(f"the store cannot be opened: {reason[:200]}") from None
+        raise SettingsError(f"the store cannot be opened: {reason_of(error)}") from None
 
 
 def _prepare(connection: Connection, options: StoreOptions) -> None:

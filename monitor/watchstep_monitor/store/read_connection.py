@@ -16,14 +16,15 @@ _FOOTING = "watchstep.footing"
 _REACH = "watchstep.reach"
 
 
-def stand_on(engine: Engine, footing: Footing) -> None:
-    """Have the files looked at before each reading of this engine."""
-    engine.update_execution_options(**{_FOOTING: footing})
+def guard(engine: Engine, footing: Footing | None, reach: Reach | None) -> None:
+    """Have readings of this engine refused at once while files are gone or the database is away."""
+    engine.update_execution_options(**{_FOOTING: footing, _REACH: reach})
 
 
-def reach_by(engine: Engine, reach: Reach) -> None:
-    """Have readings of this engine refused at once while the database is away."""
-    engine.update_execution_options(**{_REACH: reach})
+def reason_of(error: BaseException) -> str:
+    """One short sentence without statements, parameters or paths."""
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    return (lines or [type(error).__name__])[0][:200]
 
 
 @contextmanager

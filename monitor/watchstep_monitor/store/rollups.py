@@ -106,8 +106,6 @@ def rollup_readings(row: Any, attempt: int, column_at: int) -> Readings:
     """The readings of one metric in a roll-up.
 
     Args:
-        row: Of the table of roll-ups.
-        attempt: That it is of.
         column_at: The metric's place among the names of the row's shape.
     """
     content = row.points

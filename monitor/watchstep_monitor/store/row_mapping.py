@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Table
 
+from watchstep.wire.text import number_from_json
 from watchstep_monitor.service.alerting.notice import parted
 from watchstep_monitor.service.clock import from_us, to_us
-from watchstep_monitor.service.json_values import plain, reading
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.run_state.records import (
     AlertRecord,
     AttemptRecord,
@@ -33,6 +34,7 @@ from watchstep_monitor.store.damage import checksum, say
 _CRC = ',"crc":'
 
 R = TypeVar("R", AlertRecord, IncidentRecord, CommandRecord, SilenceRecord)
+Record = AlertRecord | IncidentRecord | CommandRecord | SilenceRecord
 
 _MOMENTS = frozenset(
     {
@@ -87,7 +89,7 @@ PROGRESS = (
 _rest = attrgetter(*(field for field in ADVANCED if field not in PROGRESS))
 
 
-def document(record: R) -> str:
+def document(record: Record) -> str:
     """A record as one JSON text."""
     values: dict[str, Any] = {}
     for field in fields(record):
@@ -109,7 +111,7 @@ def record_from(kind: type[R], text: str) -> R:
         if name in _MOMENTS and value is not None:
             values[name] = datetime.fromisoformat(value)
     if kind is AlertRecord:
-        values["reading"] = reading(values["reading"])
+        values["reading"] = number_from_json(values["reading"])
     elif kind is IncidentRecord:
         for name in ("told", "causes", "phases"):
             values[name] = tuple(values.get(name, ()))
@@ -119,12 +121,11 @@ def record_from(kind: type[R], text: str) -> R:
 
 
 def alert_record(row: Mapping[str, Any]) -> AlertRecord:
-    """The alert that a row holds."""
     alert = record_from(AlertRecord, row["document"])
     return replace(alert, **{name: row[name] for name in _COLUMNS_ONLY})
 
 
-def record_row(table: Table, record: R) -> dict[str, Any]:
+def record_row(table: Table, record: Record) -> dict[str, Any]:
     """A record as one JSON text, beside what its rows are looked for by."""
     row: dict[str, Any] = {}
     for column in table.columns:
@@ -142,7 +143,6 @@ def record_row(table: Table, record: R) -> dict[str, Any]:
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:
-    """The columns of a run."""
     row: dict[str, Any] = {"run_key": record.key}
     for field, (column, write, _) in _RUN_COLUMNS.items():
         value = getattr(record, field)
@@ -151,7 +151,6 @@ def run_row(record: RunRecord) -> dict[str, Any]:
 
 
 def column_of(field: str) -> str:
-    """The column in which a field of a run is kept."""
     return _RUN_COLUMNS[field][0]
 
 
@@ -161,7 +160,6 @@ def has_only_progressed(record: RunRecord, seen: RunRecord) -> bool:
 
 
 def advanced(record: RunRecord, fields: Sequence[str]) -> list[Any]:
-    """What is written of these fields of a run, in their order."""
     made: list[Any] = []
     for field in fields:
         value = getattr(record, field)
@@ -170,7 +168,6 @@ def advanced(record: RunRecord, fields: Sequence[str]) -> list[Any]:
 
 
 def run_record(row: Mapping[str, Any]) -> RunRecord:
-    """The record that a row holds."""
     values = {
         field: None if row[column] is None else read(row[column])
         for field, (column, _, read) in _RUN_COLUMNS.items()
@@ -219,12 +216,10 @@ def snapshot_from(run: str, row: Mapping[str, Any]) -> StateSnapshot | None:
 
 
 def incident_record(row: Mapping[str, Any]) -> IncidentRecord:
-    """The incident that a row holds."""
     return record_from(IncidentRecord, row["document"])
 
 
 def attempt_record(row: Mapping[str, Any]) -> AttemptRecord:
-    """The attempt that a row holds."""
     return AttemptRecord(
         row["attempt"],
         row["session"],
@@ -235,7 +230,6 @@ def attempt_record(row: Mapping[str, Any]) -> AttemptRecord:
 
 
 def timeline_row(entry: TimelineEntry) -> dict[str, Any]:
-    """The columns of an entry."""
     own = ("at_us", "kind", "attempt", "seq", "step", "time", "source")
     return {
         "run_key": run_key(entry.run),
@@ -274,7 +268,6 @@ def delivery_row(delivery: NewDelivery) -> dict[str, Any]:
 
 
 def delivery_record(row: Mapping[str, Any]) -> DeliveryRecord:
-    """The delivery that a row of the outbox holds."""
     waiting = row["state"] == "waiting"
     return DeliveryRecord(
         id=row["id"],

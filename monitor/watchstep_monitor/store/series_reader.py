@@ -35,7 +35,6 @@ class SeriesWalk:
         names: Of every shape of the run.
         places: Of the shapes that have the metric, where it is among the names.
         steps: The first and the last that are wanted.
-        source: Whose readings.
     """
 
     engine: Engine

@@ -28,7 +28,6 @@ def stored_attempt(source: str, attempt: int) -> int:
 
 
 def source_and_attempt(stored: int) -> tuple[str, int]:
-    """The source and the attempt that a row is of."""
     number, attempt = -(stored >> _ATTEMPT_BITS), stored & MOST_STORED
     source = _NAMED[number] if number < len(_NAMED) else f"{_RANK}{number - len(_NAMED)}"
     return source, attempt

@@ -106,7 +106,6 @@ class SqlStore:
 
         Args:
             run: Whose rows it touches; "" for none.
-            job: The work.
             updates: How many updates it stores, for the size of the group.
 
         Raises (through the future):
@@ -120,10 +119,6 @@ class SqlStore:
         """The same, with what comes of it put into `outcome`.
 
         Args:
-            run: See `write`.
-            job: See `write`.
-            updates: See `write`.
-            outcome: Where it is put.
             is_new: Whether the run may be one that the store has not, which is then looked up
                 ahead of the job, together with others.
         """
@@ -222,8 +217,6 @@ class SqlStore:
         They are one source's: the training's where it has any.
 
         Args:
-            run: Whose.
-            metric: Which.
             from_step: None for no bound.
             to_step: None for no bound.
             points: To how many they will be thinned: where there are far more, only those
@@ -338,7 +331,6 @@ class SqlStore:
 
         Args:
             before: Only those that ended earlier; None for all.
-            limit: At most so many.
         """
         table = schema.runs.c
         query = select(schema.runs).where(table.ended_us.is_not(None), table.thinned == 0)

@@ -103,7 +103,6 @@ class Tokens:
 
 
 def read_tokens(connection: Connection) -> list[TokenRecord]:
-    """All, by name."""
     query = select(schema.tokens).order_by(schema.tokens.c.name, schema.tokens.c.created_us)
     return [_token(row) for row in connection.execute(query)]
 

@@ -54,6 +54,12 @@ _OF_A_RUN = tuple(
 )
 """Tables that hold rows of a run beside its own."""
 
+_TABLE_OF = {
+    AlertRecord: schema.alerts,
+    IncidentRecord: schema.incidents,
+    CommandRecord: schema.commands,
+}
+
 SOURCES_SINCE = "0007"
 """The schema whose code knows of sources other than the training."""
 
@@ -75,9 +81,6 @@ class SqlTransaction:
         """Take what it works with.
 
         Args:
-            connection: Of one writer.
-            statements: Of its database.
-            shapes: What is remembered of runs.
             absent: Runs of which there was no trace a moment ago. Where there is one by now,
                 creating the run fails as if another replica had been faster, which it was.
         """
@@ -417,9 +420,6 @@ class SqlTransaction:
         mine = and_(table.run_key == run_key(incident.run), table.incident == incident.id)
         return self._alerts(mine)
 
-    def save_alert(self, alert: AlertRecord) -> None:
-        self.replace(schema.alerts, packing.record_row(schema.alerts, alert))
-
     def remove_alert(self, alert: AlertRecord) -> None:
         table = schema.alerts.c
         self.connection.execute(
@@ -431,9 +431,6 @@ class SqlTransaction:
         query = select(table.document).where(table.run_key == run_key(run), table.state == "open")
         text = self.connection.execute(query).scalar()
         return None if text is None else packing.record_from(IncidentRecord, text)
-
-    def save_incident(self, incident: IncidentRecord) -> None:
-        self.replace(schema.incidents, packing.record_row(schema.incidents, incident))
 
     def add_timeline(self, entries: Sequence[TimelineEntry]) -> None:
         rows = [packing.timeline_row(entry) for entry in entries]
@@ -453,8 +450,9 @@ class SqlTransaction:
         texts = self.connection.execute(query).scalars()
         return [packing.record_from(CommandRecord, text) for text in texts]
 
-    def save_command(self, command: CommandRecord) -> None:
-        self.replace(schema.commands, packing.record_row(schema.commands, command))
+    def save(self, record: packing.Record) -> None:
+        table = _TABLE_OF[type(record)]
+        self.replace(table, packing.record_row(table, record))
 
     def enqueue(self, deliveries: Sequence[NewDelivery]) -> None:
         self._insert(schema.outbox, [packing.delivery_row(delivery) for delivery in deliveries])
@@ -492,7 +490,6 @@ def _within(windows: Sequence[tuple[int, int, int]]) -> ColumnElement[bool]:
 
 
 def read_attempts(connection: Connection, run: str) -> list[AttemptRecord]:
-    """All attempts of a run, first to last."""
     table = schema.attempts
     query = select(table).where(table.c.run_key == run_key(run)).order_by(table.c.attempt)
     return [packing.attempt_record(dict(row)) for row in connection.execute(query).mappings()]

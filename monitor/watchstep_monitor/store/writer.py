@@ -28,6 +28,7 @@ from watchstep_monitor.store.postgres.pipeline import (
     roll_back,
     send_flight,
 )
+from watchstep_monitor.store.read_connection import reason_of
 from watchstep_monitor.store.sqlite_file_check import Footing
 from watchstep_monitor.store.statements import Statements
 from watchstep_monitor.store.transaction import SqlTransaction
@@ -95,6 +96,9 @@ class Writer:
     Jobs that wait are committed together: none waits for company, since the queue fills while
     the commit before is being synced. On SQLite they share one transaction; on PostgreSQL each has
     its own, and they share a round trip.
+
+    Attributes:
+        failing: Whether the newest attempt at a commit failed for a reason that concerns everyone.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class Writer:
         self._engine = engine
         self._footing = footing
         self._reach = reach
-        self._failing = False
+        self.failing = False
         self._statements = Statements(engine.dialect)
         self._shapes = Shapes()
         self._group = group
@@ -147,11 +151,6 @@ class Writer:
 
     def waiting(self) -> int:
         return sum(tasks.qsize() for tasks in self._queues)
-
-    @property
-    def failing(self) -> bool:
-        """Whether the newest attempt at a commit failed for a reason that concerns everyone."""
-        return self._failing
 
     @property
     def failed_lately(self) -> bool:
@@ -193,7 +192,7 @@ class Writer:
                     tidied = time.monotonic()
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             except (SQLAlchemyError, OSError) as error:
-                self._note_failure(_reason(error))
+                self._note_failure(reason_of(error))
                 _refuse(task.future, error)
                 _drop(connection)
                 connection = None
@@ -237,7 +236,7 @@ class Writer:
             _roll_back(connection)
             for transaction in calls:
                 _call(transaction.rolled_back)
-            self._note_failure(_reason(error))
+            self._note_failure(reason_of(error))
             attempted = {id(entry[0]) for entry in done}
             if task is not None and id(task) not in attempted:
                 _refuse(task.future, error)
@@ -282,7 +281,7 @@ class Writer:
         if isinstance(failure, NoPartitionError):
             make_partitions(connection)
         elif not isinstance(failure, StaleGuardError):
-            self._note_failure(_reason(failure))
+            self._note_failure(reason_of(failure))
             _refuse(failed.task.future, failure)
             if is_lost(connection):
                 raise failure
@@ -360,8 +359,8 @@ class Writer:
     def _note_failure(self, reason: str) -> None:
         self._failed_at = time.monotonic()
         # Once for each stretch of trouble: a full disk is met by every trainer, again and again.
-        if not self._failing:
-            self._failing = True
+        if not self.failing:
+            self.failing = True
             log.error("the store cannot commit", extra={"reason": reason})
 
     def _settle(
@@ -371,8 +370,8 @@ class Writer:
         took_s: float,
         updates: int,
     ) -> None:
-        if self._failing:
-            self._failing = False
+        if self.failing:
+            self.failing = False
             log.info("the store commits again")
         if self._metrics is not None:
             self._metrics.commit_took(took_s, updates)
@@ -388,8 +387,8 @@ class Writer:
 def _own_failure(error: Exception) -> BaseException:
     if not isinstance(error, SQLAlchemyError):
         return error
-    log.warning("a row was refused", extra={"reason": _reason(error)})
-    return StorageTroubleError(_reason(error))
+    log.warning("a row was refused", extra={"reason": reason_of(error)})
+    return StorageTroubleError(reason_of(error))
 
 
 def _awaited(tasks: queue.SimpleQueue[_Task | None]) -> _Task | None:
@@ -435,16 +434,9 @@ def _flight(
 
 def _refuse(future: Outcome[Any], error: BaseException) -> None:
     if not future.done():
-        trouble = StorageTroubleError(_reason(error))
+        trouble = StorageTroubleError(reason_of(error))
         trouble.__cause__ = error
         future.set_exception(trouble)
-
-
-def _reason(error: BaseException) -> str:
-    """One short sentence without statements, parameters or paths."""
-    text = str(getattr(error, "orig", None) or error).splitlines()
-    first = text[0] if text else type(error).__name__
-    return first[:200]
 
 
 def _undo(connection: Connection, transaction: SqlTransaction) -> None:

@@ -25,10 +25,10 @@ class Assets:
             new version lies under a new address.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self) -> None:
         self._files: Mapping[str, tuple[str, bytes]] = {
             path.name: (_MEDIA_TYPES[path.suffix], path.read_bytes())
-            for path in sorted(folder.rglob("*"))
+            for path in sorted(FOLDER.rglob("*"))
             if path.suffix in _MEDIA_TYPES
         }
         digest = hashlib.blake2b(digest_size=8)

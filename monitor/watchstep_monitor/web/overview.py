@@ -90,7 +90,6 @@ class Overview:
         """One page of rows, with how many runs there are of each status.
 
         Args:
-            question: See there.
             projects: What the caller may see; None for everything.
         """
         now, hearing = self._run_service.clock.now(), self._run_service.policy.hearing

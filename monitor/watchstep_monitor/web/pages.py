@@ -71,8 +71,6 @@ def page_routes(run_service: RunService, may_read: MayRead, version: str) -> API
     """The routes, to be mounted at the root.
 
     Args:
-        run_service: Answers the questions.
-        may_read: See `MayRead`.
         version: Of watchstep, shown at the foot of the page.
     """
     routes = APIRouter(include_in_schema=False)

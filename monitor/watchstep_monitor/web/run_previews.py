@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from watchstep.wire.text import number_to_json
 from watchstep_monitor.service.errors import NotFoundError
-from watchstep_monitor.service.json_values import number
 from watchstep_monitor.service.run_service import Projects, RunService
 from watchstep_monitor.service.run_state.records import SEVERITIES, RunRecord
 from watchstep_monitor.service.run_state.run_cache import RunView
@@ -48,7 +48,7 @@ def _preview(run_service: RunService, view: RunView) -> dict[str, Any]:
         "worst": None if worst is None else {"metric": worst[0], "zone": worst[1]},
         "firing": len(firing),
         "metric": metric,
-        "spark": [number(point.value) for point in points],
+        "spark": [number_to_json(point.value) for point in points],
         "steps_per_s": speed(newest),
     }
 
@@ -57,7 +57,6 @@ def worst_zone(zones: Mapping[str, str], alarming: Sequence[str] = ()) -> tuple[
     """The metric in the worst zone, and that zone; None without zones.
 
     Args:
-        zones: Zone by metric.
         alarming: Metrics of alerts, gravest first; of several in the same zone they decide.
     """
     if not zones:

@@ -15,8 +15,8 @@ from postmortem.kit_postmortem import open_log
 from service.kit import bench, update
 from watchstep.core.updates import Update
 from watchstep.postmortem.readers import NothingReadableError, open_logs
-from watchstep.wire import Packer, frame, to_json
-from watchstep.wire.packed import HEADER
+from watchstep.wire.packed import HEADER, Packer, frame
+from watchstep.wire.text import to_json
 
 LOGS = Path(__file__).parents[1] / "logs"
 

@@ -33,7 +33,6 @@ WINDOW = 1e-4
 
 
 def advantage_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     signs = _bound(columns)
     signs |= _spread(columns)
     batches = _batches(columns)

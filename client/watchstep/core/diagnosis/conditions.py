@@ -78,7 +78,6 @@ def conditions(rules: RuleSet, history: Sequence[Update]) -> tuple[Condition, ..
     """The conditions that a run is in; at most one, and none where a fault explains the same.
 
     Args:
-        rules: Supplies the metric names.
         history: The newest updates of the run, oldest first; 300 are plenty.
     """
     columns = Columns(rules, history, ())

@@ -49,7 +49,6 @@ STUCK = frozenset({"loss_stuck", "eval_stuck"})
 
 
 def loss_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     name = main_loss(columns)
     signs: Signs = {columns.family: ""}
     if columns.of_answers:

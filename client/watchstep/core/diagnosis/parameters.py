@@ -19,7 +19,6 @@ gone in a few steps."""
 
 
 def parameter_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     return _not_trained(columns) | _steps(columns) | _from_outside(columns)
 
 

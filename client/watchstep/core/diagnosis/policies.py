@@ -22,7 +22,6 @@ RANDOM = frozenset({"entropy_ran_away", "action_spread_grew"})
 
 
 def policy_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     signs = _policy(columns) | _kl(columns) | _entropy(columns) | _coefficients(columns)
     hit = leap(columns.finite(VALUE_LOSS), HUGE)
     if hit is None:

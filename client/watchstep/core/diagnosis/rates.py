@@ -23,7 +23,6 @@ ORDINARY = {"supervised": 1e-3, "on_policy": 5e-3, "off_policy": 5e-3}
 
 
 def rate_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     return _rate(columns) | _resume(columns)
 
 

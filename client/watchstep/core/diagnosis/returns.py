@@ -24,7 +24,6 @@ ERROR_BEYOND = 100.0
 
 
 def return_signs(columns: Columns) -> Signs:
-    """All signs of this file that the columns show."""
     signs = _reward(columns) | _jump(columns) | _critic(columns)
     if columns.family != "supervised":
         signs |= _estimates(columns) | _gain(columns)

@@ -60,7 +60,6 @@ _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
 def step_signs(columns: Columns, seen: Signs) -> Signs:
-    """All signs of this file; `seen` are those of losses, rates and returns."""
     signs = policy_signs(columns.until_lost)
     signs |= _spike(columns) | _numbers(columns) | _gradients(columns) | _scale(columns)
     signs |= _hidden(columns)

@@ -9,8 +9,7 @@ from watchstep.errors import WireError
 from watchstep.postmortem.readers.jsonlogs import own_row, parsed
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.opening import open_stream, read_some
-from watchstep.wire import Frame, Unpacker, scan
-from watchstep.wire.packed import HEADER, PLAIN, UPDATE
+from watchstep.wire.packed import HEADER, PLAIN, UPDATE, Frame, Unpacker, scan
 
 MAGIC = b"\xd7\x53\x01"
 """The sync bytes and version that every frame begins with."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from watchstep_monitor.service.json_values import number as json_number
+from watchstep.wire.text import number_to_json
 
 # Lone surrogates are no UTF-8, control characters forge lines, and the direction marks let
 # a run's name show other text than it holds.
@@ -27,7 +27,7 @@ def clip(text: str, limit: int) -> str:
 
 def number(value: float) -> str:
     """A reading for people: six digits, and the non-finite ones by their JSON names."""
-    return f"{value:.6g}" if math.isfinite(value) else str(json_number(value))
+    return f"{value:.6g}" if math.isfinite(value) else str(number_to_json(value))
 
 
 def jsonable(value: object) -> object:
@@ -35,7 +35,7 @@ def jsonable(value: object) -> object:
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
-        return json_number(value)
+        return number_to_json(value)
     if isinstance(value, str):
         # Line breaks stay: a vendor's body is built of lines, each of them harmless already.
         return "\n".join(_HOSTILE.sub(" ", part) for part in value.split("\n"))

@@ -7,7 +7,6 @@ from watchstep_monitor.service.ports import Notice
 
 
 def title(notice: Notice) -> str:
-    """The subject."""
     return worded(notice).title
 
 

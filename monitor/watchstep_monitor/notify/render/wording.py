@@ -73,7 +73,6 @@ class Wording:
 
 
 def worded(notice: Notice) -> Wording:
-    """The notice in words."""
     answers = (
         ("Was" if notice.edge == "resolved" else "What", _what(notice)),
         ("Since", _since(notice)),
@@ -179,8 +178,8 @@ def _silence(notice: Notice) -> str:
     return _span(notice.at - heard)
 
 
-def _at_step(step: int | None, word: str = "at") -> str:
-    return "" if step is None else f" {word} step {step:,}"
+def _at_step(step: int | None) -> str:
+    return "" if step is None else f" at step {step:,}"
 
 
 def _worth_telling(notice: Notice) -> list[AlertView]:

@@ -46,7 +46,6 @@ def diagnosed(change: UnitOfWork, incident: IncidentRecord, *, worse: bool) -> I
 
     Args:
         change: Whose run; its newest update is the last one looked at.
-        incident: As it is so far.
         worse: Whether it opened just now, grew worse, or the run ended; else it may be too
             soon to look again.
     """

@@ -11,7 +11,8 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from watchstep_monitor.service.json_values import plain, reading
+from watchstep.wire.text import number_from_json
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.ports import AlertView, Notice
 
 _ALERT_FIELDS = frozenset(field.name for field in fields(AlertView))
@@ -34,7 +35,6 @@ def parted(written: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def notice_to_json(notice: Notice) -> dict[str, Any]:
-    """The notice as a JSON object."""
     written: dict[str, Any] = plain(asdict(notice))
     for alert in written["alerts"]:
         if not alert["subject"]:
@@ -43,13 +43,14 @@ def notice_to_json(notice: Notice) -> dict[str, Any]:
 
 
 def notice_from_json(written: Mapping[str, Any]) -> Notice:
-    """The notice that `notice_to_json` wrote."""
     fields_here = {name: value for name, value in written.items() if name in _NOTICE_FIELDS}
     return Notice(
         **{
             **fields_here,
             "alerts": tuple(_alert(alert) for alert in written["alerts"]),
-            "readings": {name: reading(value) for name, value in written["readings"].items()},
+            "readings": {
+                name: number_from_json(value) for name, value in written["readings"].items()
+            },
             "at": datetime.fromisoformat(written["at"]),
             "heard_at": _moment(written.get("heard_at")),
         }
@@ -63,7 +64,7 @@ def _alert(written: Mapping[str, Any]) -> AlertView:
             **fields_here,
             "since": datetime.fromisoformat(written["since"]),
             "resolved_at": _moment(written["resolved_at"]),
-            "reading": reading(written["reading"]),
+            "reading": number_from_json(written["reading"]),
         }
     )
 

@@ -80,7 +80,6 @@ def matches(
     Args:
         matchers: An expression that cannot be compiled, from before RE2 was asked, holds for
             nothing: it is better to tell someone too often.
-        labels: See `labels_of`.
         formerly: What the rule was called before; a matcher may mean any of its names.
     """
     # Those that cost nothing first.

@@ -209,8 +209,6 @@ def sort_batch(
     """Split a batch into new updates, duplicates and latecomers, each source by itself.
 
     Args:
-        transaction: To read what is stored.
-        batch: As it arrived.
         last_seqs: The newest number of each source in the batch's attempt.
         newest: The newest update of the training that is stored, if it is known: what is sent
             again is mostly that one, and then nothing needs to be read.

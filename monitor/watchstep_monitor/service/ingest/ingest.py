@@ -94,8 +94,6 @@ class Ingest:
         """Take what it works with.
 
         Args:
-            fleet: Runs held in memory, and the rules.
-            policy: See there.
             committed: Called in the writing thread with every change that is durable now.
         """
         self._book = fleet.book

@@ -23,8 +23,9 @@ from watchstep.postmortem.examination import Examination, examine
 from watchstep.postmortem.fleet import Fleet
 from watchstep.postmortem.page import render
 from watchstep.postmortem.readers import Log, open_logs
+from watchstep.wire.text import number_to_json
 from watchstep_monitor.service.chart_scales import scales
-from watchstep_monitor.service.json_values import number, plain
+from watchstep_monitor.service.json_values import plain
 from watchstep_monitor.service.postmortem.runner import Job
 
 MOST_RUNS = 12
@@ -109,9 +110,9 @@ def _points(series: Series) -> Iterator[tuple[int, float | str]]:
     """Update and reading: of neighbours that share a place the extremes, and what was no number."""
     for bucket in series.buckets:
         if bucket.low == bucket.low:
-            yield bucket.first_update, number(bucket.low)
+            yield bucket.first_update, number_to_json(bucket.low)
             if bucket.high != bucket.low:
-                yield bucket.last_update, number(bucket.high)
+                yield bucket.last_update, number_to_json(bucket.high)
         if bucket.lost:
             yield bucket.last_update, "NaN"
 

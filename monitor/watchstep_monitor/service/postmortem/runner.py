@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watchstep.wire import encode_update
+from watchstep.wire.text import encode_update
 from watchstep_monitor.service.errors import InvalidError, OverCapError
 from watchstep_monitor.service.run_state.records import RunRecord
 from watchstep_monitor.settings.schema import LimitSettings

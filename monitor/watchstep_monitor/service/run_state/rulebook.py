@@ -97,12 +97,10 @@ class RuleBook:
 
 
 def former_names(rules: RuleSet, name: str) -> tuple[str, ...]:
-    """What a rule of the set was called before."""
     rule = rule_named(rules, name)
     return () if rule is None else tuple(rule.formerly)
 
 
 def rule_named(rules: RuleSet, name: str) -> Rule | None:
-    """A rule of the set, or None."""
     at = rules.index.get(name)
     return None if at is None else rules.rules[at]

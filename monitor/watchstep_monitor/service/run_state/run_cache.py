@@ -215,7 +215,6 @@ class RunCache:
         """Drop a run whose change came to nothing; the next use rebuilds it.
 
         Args:
-            run: Which.
             views: Whether nobody may see it any more.
         """
         with self._lock:

@@ -50,7 +50,6 @@ class Liveness:
 
 
 def shown_status(record: RunRecord, now: datetime, hearing: Liveness) -> RunStatus:
-    """Status as people and gauges see it now."""
     if record.status != "running":
         return record.status
     if now - hearing.last_heard(record, now) > timedelta(seconds=hearing.timeout_s):

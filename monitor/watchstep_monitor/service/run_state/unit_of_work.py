@@ -183,12 +183,9 @@ class UnitOfWork:
             transaction.save_last_seqs(run, self.live.record.attempt, self.live.last_seqs)
         for alert in self.cancelled.values():
             transaction.remove_alert(alert)
-        for alert in self.alerts.values():
-            transaction.save_alert(alert)
-        for incident in self.incidents.values():
-            transaction.save_incident(incident)
-        for command in self.commands.values():
-            transaction.save_command(command)
+        for records in (self.alerts, self.incidents, self.commands):
+            for record in records.values():
+                transaction.save(record)
         if self.timeline:
             transaction.add_timeline(self.timeline)
         if self.deliveries:

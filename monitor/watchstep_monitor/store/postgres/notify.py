@@ -118,13 +118,7 @@ class Voice:
 
 
 def tell_of_entries(connection: Connection, key: int, moments: list[int]) -> None:
-    """Announce timeline entries of one run that were committed.
-
-    Args:
-        connection: The one that wrote them.
-        key: The run's.
-        moments: Theirs, microseconds.
-    """
+    """Announce timeline entries of one run that were committed."""
     voice: Voice = connection.info[VOICE]
     voice.own.extend((key, at_us) for at_us in moments)
     voice.say(f"{key} {min(moments)} {max(moments)}")

@@ -108,5 +108,4 @@ def week_partitions(connection: Connection) -> list[int]:
 
 
 def partition(week: int) -> str:
-    """The table that holds a week."""
     return f"updates_w{week}"

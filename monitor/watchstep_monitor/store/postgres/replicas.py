@@ -24,7 +24,7 @@ from watchstep_monitor.service.events import RulesRead
 from watchstep_monitor.store import schema
 from watchstep_monitor.store.postgres.notify import CHANNEL, DELIVERY, REMEMBERED, TOKENS, Voice
 from watchstep_monitor.store.postgres.session_settings import limit_silence
-from watchstep_monitor.store.read_connection import reading
+from watchstep_monitor.store.read_connection import reading, reason_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -90,8 +90,6 @@ class Replicas:
 
         Args:
             target: What to connect to, as psycopg takes it.
-            engine: To read with.
-            voice: This replica's own.
             clock: Told the database's time every second.
         """
         self._target = target
@@ -147,8 +145,7 @@ class Replicas:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._hold(connection)
             except (psycopg.Error, OSError) as error:
-                reason = str(error).splitlines()[:1]
-                log.warning("replicas cannot be heard", extra={"reason": "".join(reason)[:200]})
+                log.warning("replicas cannot be heard", extra={"reason": reason_of(error)})
             finally:
                 self._leads.clear()
             self._stop.wait(WAIT_S)
@@ -213,7 +210,6 @@ class Replicas:
         """Tell of the entries that are new here.
 
         Args:
-            query: Which.
             silently: Only remember them: they are older than this replica.
         """
         try:

@@ -12,7 +12,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create every table."""
     _create_runs()
     _create_updates()
     _create_alerts()

@@ -37,7 +37,6 @@ _COLUMNS = """
 
 
 def upgrade() -> None:
-    """Split the updates, and add the roll-ups."""
     if op.get_bind().dialect.name == "postgresql":
         _split_by_week()
     else:

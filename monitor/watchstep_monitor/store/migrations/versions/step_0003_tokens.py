@@ -13,7 +13,6 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    """Create the table."""
     op.create_table(
         "tokens",
         *key("sha256", kind=Text),

@@ -13,7 +13,6 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    """Add the columns, and the table of what was deleted."""
     op.add_column("runs", *added(Integer, "0", "archived"))
     op.add_column("runs", *added(Text, "''", "notes"))
     op.create_table(

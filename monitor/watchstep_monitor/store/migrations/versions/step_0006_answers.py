@@ -13,7 +13,6 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    """Add the columns with an index, and the table."""
     op.add_column("alerts", *added(Text, "''", "answer"))
     op.add_column("alerts", *added(Text, "''", "answered_by"))
     op.add_column("outbox", *added(Text, "'{}'", "details"))

@@ -17,7 +17,6 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    """Add the columns."""
     op.add_column("attempts", *added(Text, "'{}'", "last_seqs"))
     op.add_column("run_states", *added(Text, "'{}'", "sources"))
     op.add_column("alerts", *added(Text, "'training'", "source"))
