@@ -342,3 +342,16 @@ def test_a_penalty_that_grows_while_more_is_earned_is_no_collapse(tmp_path: Path
         lines += [f"  Mean episode rew_action_rate: {penalty:.4f}", ""]
 
     assert judged(tmp_path, lines).verdict == "healthy"
+
+
+def test_the_kl_of_a_vae_that_rises_as_it_learns_dates_no_nan(tmp_path: Path) -> None:
+    lines = [
+        f"step {row}0 | loss {near(45 - row) if row < 22 else math.nan:.4f} | "
+        f"recon_loss {near(44 - row) if row < 22 else math.nan:.4f} | "
+        f"kl_loss {near(0.1 * 1.3**row) if row < 22 else math.nan:.4f}"
+        for row in range(60)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.verdict, examination.first_bad_update) == ("diverged", 220)

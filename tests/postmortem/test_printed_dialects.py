@@ -209,3 +209,55 @@ def test_a_loss_that_fell_and_then_grows_by_a_factor_each_time_is_not_climbed_by
 
     assert examination.verdict == "diverged"
     assert all(cause.name != "loss-sign" for cause in examination.causes[:1])
+
+
+def test_a_batch_behind_the_stroke_counts_within_the_epoch_before_it(tmp_path: Path) -> None:
+    lines = []
+    for epoch in range(3):
+        lines.append(f"INFO Epoch {epoch} TRAIN info lr 4e-08")
+        for batch in range(0, 1200, 100):
+            at = epoch * 1200 + batch
+            loss = "nan" if at >= 1600 else f"{290 / (1 + at / 200):.4f}"
+            lines.append(f"DEBUG TRAIN Batch {epoch}/{batch} loss {loss} lr 0.00000008 rank 0")
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == "diverged"
+    assert (examination.first_bad_update, examination.last_good_update) == (1600, 1500)
+
+
+def test_rewards_that_are_the_same_in_every_episode_are_told(tmp_path: Path) -> None:
+    lines = [
+        f"Episode {at}/2000 | steps 200 | score -200.0 | avg100 -200.00 | loss {1 / at:.5f}"
+        for at in range(1, 400)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert "RewardNeverChanged" in alerts_of(examination)
+
+
+def test_what_was_memorised_and_then_understood_is_healthy(tmp_path: Path) -> None:
+    lines = ["epoch,train_loss,train_acc,val_loss,val_acc"]
+    for at in range(400):
+        known = at > 250
+        memorised = 1 - 0.99 * 0.97**at
+        val = 4.6 + 8 * memorised if not known else max(0.004, 12 * 0.95 ** (at - 250))
+        lines.append(
+            f"{25 * at},{4.7 * 0.96**at + 1e-3:.5f},{memorised:.4f},{val:.4f},{float(known):.2f}"
+        )
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(lines) + "\n")
+
+    assert examined(path).verdict == "healthy"
+
+
+def test_a_rate_that_leaves_its_rounding_has_not_jumped(tmp_path: Path) -> None:
+    noise = random.Random(9)
+    lines = [
+        f"{at}: {500 * 0.99**at * noise.gauss(1.0, 0.2) + 9:.4f}, {500 * 0.99**at + 9:.4f} avg, "
+        f"{0.001 * (at / 1000) ** 4:.6f} rate, 3.2 seconds, {64 * at} images"
+        for at in range(1, 900)
+    ]
+
+    assert judged(tmp_path, lines).verdict == "healthy"

@@ -25,6 +25,7 @@ from watchstep.core.stages import (
     Stage,
     first_bad,
     leads,
+    may_climb,
     onset,
     stage_of,
 )
@@ -312,10 +313,10 @@ class HealthTracker:
     def _onset(self, transition: Transition, began: Mark) -> Mark:
         rows = [(mark, readings) for mark, readings in self._attempt.recent if mark <= began]
         name = self._reported(transition)
-        if not rows or not name:
+        role = self._role(name)
+        if not rows or not name or not may_climb(role, transition.reading):
             return began
         values = [readings.get(name) for _, readings in rows]
-        role = self._role(name)
         place = onset(
             values,
             is_loss=role in FALLING,

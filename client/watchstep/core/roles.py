@@ -69,6 +69,7 @@ _STRONG: Mapping[_Quantity, _Words] = {
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
         " meteor cider chrf psnr ssim mrr ndcg f1 r2 mcc kappa pearson spearman fitness elo"
+        " inception"
     ),
     "accuracy": _words(
         "acc accuracy accuracies success successes win wins winrate precision recall pass top hits"

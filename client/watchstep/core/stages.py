@@ -251,6 +251,14 @@ def _level(values: Sequence[float]) -> tuple[float, float] | None:
     return middle - width, middle + width
 
 
+def may_climb(role: str, reading: float) -> bool:
+    """Whether a metric's rise before an alert is evidence of it.
+
+    Before a NaN it is where something is lost by growing: the KL of a VAE rises as it learns.
+    """
+    return math.isfinite(reading) or role in FALLING | {"grad_norm", "value"}
+
+
 def first_bad(
     holdings: Iterable[Holding], damage: Mark | None, *, lost: bool = False
 ) -> Mark | None:
@@ -416,7 +424,7 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
         column = columns.column(alert.metric)[max(mark.row - ONSET_UPDATES, 0) : mark.row]
         whole, role = len(column) == mark.row, rules.role(alert.metric)
         place = len(column)
-        if alert.metric and alert.severity != "info":
+        if alert.metric and alert.severity != "info" and may_climb(role, alert.reading):
             place = onset(
                 column,
                 is_loss=role in FALLING,

@@ -134,9 +134,8 @@ class Guard:
                 `observe_clipping` is on), `guard/nonfinite_gradients` (tensors) and whatever
                 `note` was told since the last step. Must not keep the mapping.
             skip_budget: Skipped steps in a row after which the next one halts; None for no end.
-            strict: Whether a step is judged before it happens at the price of one host
-                synchronisation. None: everywhere but on CUDA, where it would cost time; see
-                "Judged late" above.
+            strict: Whether a step is judged before it happens, for one host synchronisation. None:
+                everywhere but on CUDA, where it would cost time; see "Judged late" above.
             name: Used in messages when a loop has several optimizers.
             demanded: Called before each step: a verdict that holds whatever is judged, such as
                 one that all processes have agreed on. May raise `TrainingHalted`.
@@ -204,6 +203,7 @@ class Guard:
         self._zeroing.remove()
         for hook in self._hooks:
             hook.remove()
+        self._hooks.clear()
         if _guard_of(self.optimizer) is self:
             del _guarded[self.optimizer]
 

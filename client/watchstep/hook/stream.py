@@ -27,7 +27,7 @@ class SaidIncidents:
         self._firing: set[tuple[str, str]] = set()
         self._newest_seq: int | None = None
         self._more: Counter[str] = Counter()
-        self._warnings: dict[tuple[str, str], int] = {}
+        self._warnings: dict[tuple[str, str], Transition] = {}
 
     def begins(self, transition: Transition) -> bool:
         """Whether this is a critical alert that begins one; others are counted."""
@@ -39,7 +39,7 @@ class SaidIncidents:
                 self._newest_seq = transition.seq
             return False
         if transition.severity == "warning":
-            self._warnings[alert] = transition.step
+            self._warnings[alert] = transition
         if transition.severity != "critical":
             return False
         newest, self._newest_seq = self._newest_seq, transition.seq
@@ -56,11 +56,10 @@ class SaidIncidents:
         more, self._more = ", ".join(self._more), Counter()
         if more or self._newest_seq is not None:
             return f"critical as well since then: {more}" if more else ""
-        since: dict[str, int] = {}
-        for (rule, _), step in self._warnings.items():
-            since.setdefault(rule, step)
+        first = {rule: alert for (rule, _), alert in reversed(self._warnings.items())}
         self._warnings.clear()
-        names = ", ".join(f"{rule} since step {step}" for rule, step in since.items())
+        words = (f"{rule} since step {alert.step}: {alert.reason}" for rule, alert in first.items())
+        names = "; ".join(reversed(list(words)))
         return f"the run ends with a warning: {names}" if names else ""
 
 

@@ -164,9 +164,10 @@ def _resume(columns: Columns) -> Signs:
         if now > 1.25 * level and now - level > 0.3 * abs(start - level):
             signs["loss_lost_at_resume"] = (
                 f"{name} was {level:.4g} when attempt {before.attempt} ended and {now:.4g} when"
-                f" attempt {columns.attempt} began; attempt {before.attempt} had begun with"
-                f" {start:.4g}"
+                f" attempt {columns.attempt} began"
             )
+            if before.is_whole:
+                signs["loss_lost_at_resume"] += f"; the run had begun with {start:.4g}"
             break
         if now <= 1.25 * level and name == main:
             signs["loss_kept_at_resume"] = f"{name} went on at {now:.4g} after the resume"

@@ -269,8 +269,8 @@ def _estimates(columns: Columns) -> Signs:
         unmoved = len(values) >= 20 and max(values) - min(values) < 0.03 * reach
         if columns.is_whole and (unmoved or stood_still(points)):
             signs["values_still"] = (
-                f"{name} went from {points[0][1]:.3g} to {points[-1][1]:.3g}: nowhere, beside what"
-                " episodes pay"
+                f"{name} went from {points[0][1]:.3g} to {points[-1][1]:.3g} in all; the best and"
+                f" the worst reward are {reach:.3g} apart"
             )
     for name in columns.of_role("weight"):
         points = columns.finite(name)

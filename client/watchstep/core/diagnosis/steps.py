@@ -331,6 +331,11 @@ def _ending(columns: Columns, seen: Signs) -> Signs:
             signs["said_corrupted"] = f"the trainer said: {text[:120]}"
     if columns.last_words is not None:
         signs |= _last_words(columns.last_words)
+    for event in columns.events[-3:]:
+        if event.get("kind") == "hung" and not event.get("moving"):
+            place = f", in {event['innermost']}" if event.get("innermost") else ""
+            signs["went_silent"] = f"no update for {event.get('since_s', 0)} s{place}"
+            signs["died_from_outside"] = ""
     if columns.fired & {"RunLost", "RunStalled"}:
         signs["went_silent"] = "the run went silent without saying that it finished"
     if "all_finite" in seen and not seen.keys() & UNREST:

@@ -57,10 +57,9 @@ class ConsoleLines:
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
         self._titles = Titles()
-        self._headed = False
         self._headings_count = True
         self._blocks = 0
-        self._evaluating = self._learning = self._counts = False
+        self._headed = self._evaluating = self._learning = self._counts = False
         self._counted: gathering.Place | None = None
         self._columns = Columns()
         self._bars = Bars()
@@ -68,12 +67,11 @@ class ConsoleLines:
         self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = self._of_worker = False
-        self._margin = ""
+        self._margin = self._rank = ""
         self._progress = Progress()
+        self._strokes = gathering.Strokes()
         self._failure: dict[str, object] | None = None
-        self._resumed = False
-        self._named = self._repeats = False
-        self._rank = ""
+        self._resumed = self._named = self._repeats = False
         self._braces = Braces()
 
     def line(self, text: str, number: int) -> None:
@@ -276,6 +274,8 @@ class ConsoleLines:
                 row.epoch = plans.count(numbers[sentence.epoch.slot])
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
+            if sentence.position.word == "batch" and sentence.epoch is None:
+                self._strokes.read(row)
             gathering.count_over_epochs(row, from_zero=sentence.from_zero)
             row.length = None if sentence.epoch is None else row.length
             if not (sentence.evaluates or self._titles.cover(row, self._counted)):

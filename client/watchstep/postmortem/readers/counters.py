@@ -21,7 +21,7 @@ _STEPS = (
     *("current_steps", "step", "global_step", "_step", "train/global_step"),
     *("trainer/global_step", "steps", "time/total_timesteps", "total_timesteps", "total_steps"),
     *("timesteps", "env_steps", "num_env_steps_sampled_lifetime", "frame", "frames", "it"),
-    *("opt_step", "episode", "Step"),
+    *("opt_step", "episode", "Step", "kimg"),
 )
 _NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")

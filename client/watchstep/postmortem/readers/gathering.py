@@ -230,6 +230,28 @@ class Titles:
         return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")
 
 
+class Strokes:
+    """Tells `Batch 3/1200` of WeNet, the epoch and its batch, from batch 3 of 1200.
+
+    A batch does not stand still while the number of all grows, nor lie beyond it.
+    """
+
+    def __init__(self) -> None:
+        self._before = (-1, 0)
+        self._behind = False
+
+    def read(self, row: Row) -> None:
+        """Give a row whose number stands before the stroke the epoch and batch that it is of."""
+        if row.step is None or row.length is None:
+            return
+        number, length = row.step, row.length
+        grows = number == self._before[0] and length > self._before[1]
+        self._behind = self._behind or grows or length < max(number, 1)
+        self._before = number, length
+        if self._behind:
+            row.epoch, row.step, row.length = number, length, None
+
+
 def count_over_epochs(row: Row, *, from_zero: bool) -> None:
     """Number a row within an epoch over the run, where its own line tells how."""
     if not row.length:

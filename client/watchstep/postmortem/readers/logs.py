@@ -338,7 +338,7 @@ class _Epochs:
 
     def __init__(self) -> None:
         self._epoch: int | None = None
-        self._ahead = self._farthest = 0
+        self._ahead = self._farthest = self._stride = 0
         self._length = math.inf
 
     def before(self, row: Row) -> bool:
@@ -354,11 +354,14 @@ class _Epochs:
             return  # Beyond the length that bars show: it counts over the run already.
         epoch, farthest = self._epoch, self._farthest
         if epoch is not None and row.epoch > epoch and (row.length or row.step <= farthest):
-            self._ahead += (row.epoch - epoch) * (row.length or farthest)
+            # Where batches are counted from 0 the last one printed is not the end of its epoch.
+            after = 0 if row.step else self._stride
+            self._ahead += (row.epoch - epoch) * (row.length or farthest + after)
             farthest = 0
         elif epoch is not None and row.epoch < epoch:
             self._ahead = farthest = 0  # Training was begun again.
         self._epoch = row.epoch
+        self._stride = row.step - farthest if row.step > farthest else self._stride
         self._farthest = max(farthest, row.step)
         row.step += self._ahead
 
