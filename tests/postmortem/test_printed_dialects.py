@@ -240,11 +240,11 @@ def test_rewards_that_are_the_same_in_every_episode_are_told(tmp_path: Path) -> 
 def test_what_was_memorised_and_then_understood_is_healthy(tmp_path: Path) -> None:
     lines = ["epoch,train_loss,train_acc,val_loss,val_acc"]
     for at in range(400):
-        known = at > 250
+        understands = at > 250
         memorised = 1 - 0.99 * 0.97**at
-        val = 4.6 + 8 * memorised if not known else max(0.004, 12 * 0.95 ** (at - 250))
+        val = 4.6 + 8 * memorised if not understands else max(0.004, 12 * 0.95 ** (at - 250))
         lines.append(
-            f"{25 * at},{4.7 * 0.96**at + 1e-3:.5f},{memorised:.4f},{val:.4f},{float(known):.2f}"
+            f"{25 * at},{4.7 * 0.96**at + 1e-3:.5f},{memorised:.4f},{val:.4f},{understands:d}"
         )
     path = tmp_path / "log.csv"
     path.write_text("\n".join(lines) + "\n")
