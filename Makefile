@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	WATCHSTEP_COMPILE=0 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[server,sb3]" --group dev
+	WATCHSTEP_COMPILE=0 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[server,sb3,torch]" --group dev
 	touch $(STAMP)
 
 demo: $(STAMP)
