@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,13 @@ def watchstep_command(
         timeout=timeout_s,
         check=False,
     )
+
+
+def judged(folder: Path, lines: Iterable[str]) -> Examination:
+    path = folder / "train.log"
+    path.write_text("\n".join(lines) + "\n")
+    return examined(path)
+
+
+def alerts_of(examination: Examination) -> set[str]:
+    return {alert.rule for alert in examination.alerts if alert.severity != "info"}

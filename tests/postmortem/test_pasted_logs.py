@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from postmortem.kit_postmortem import examined
-from watchstep.postmortem.examination import Examination
+from postmortem.kit_postmortem import alerts_of, judged
 
 Form = Callable[[int, float, float], str]
 NOISE = random.Random(7)
@@ -19,16 +18,6 @@ NOISE = random.Random(7)
 @pytest.fixture(autouse=True)
 def _the_same_noise_in_any_order() -> None:
     NOISE.seed(7)
-
-
-def judged(folder: Path, lines: Iterable[str]) -> Examination:
-    path = folder / "train.log"
-    path.write_text("\n".join(lines) + "\n")
-    return examined(path)
-
-
-def alerts_of(examination: Examination) -> set[str]:
-    return {alert.rule for alert in examination.alerts if alert.severity != "info"}
 
 
 def near(value: float, share: float = 0.1) -> float:

@@ -7,21 +7,9 @@ dbolya/yolact, oxwhirl/pymarl, takuseno/d3rlpy.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from pathlib import Path
 
-from postmortem.kit_postmortem import examined
-from watchstep.postmortem.examination import Examination
-
-
-def judged(folder: Path, lines: Iterable[str]) -> Examination:
-    path = folder / "train.log"
-    path.write_text("\n".join(lines) + "\n")
-    return examined(path)
-
-
-def alerts_of(examination: Examination) -> set[str]:
-    return {alert.rule for alert in examination.alerts if alert.severity != "info"}
+from postmortem.kit_postmortem import alerts_of, examined, judged
 
 
 def test_a_loss_on_every_row_stands_although_an_evaluation_prints_another(tmp_path: Path) -> None:
@@ -211,7 +199,7 @@ def test_a_loss_that_fell_and_then_grows_by_a_factor_each_time_is_not_climbed_by
     assert all(cause.name != "loss-sign" for cause in examination.causes[:1])
 
 
-def test_a_batch_behind_the_stroke_counts_within_the_epoch_before_it(tmp_path: Path) -> None:
+def test_a_batch_behind_the_slash_counts_within_the_epoch_before_it(tmp_path: Path) -> None:
     lines = []
     for epoch in range(3):
         lines.append(f"INFO Epoch {epoch} TRAIN info lr 4e-08")

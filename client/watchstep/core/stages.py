@@ -73,7 +73,8 @@ class Holding(NamedTuple):
     Attributes:
         metric: The metric that an `each` rule holds for, "" for others.
         onset: The first evidence in the readings, where it lies before `mark`, see `onset`.
-        explodes: Unless it says that nothing is learnt, or is about an outcome.
+        explodes: Whether numbers may have exploded: not where the alert says that nothing is
+            learnt, or is about a reward or a score.
         ceased: The update at which the alert resolved; None while it fires, and in a `Story`.
     """
 

@@ -56,11 +56,12 @@ class SaidIncidents:
         more, self._more = ", ".join(self._more), Counter()
         if more or self._newest_seq is not None:
             return f"critical as well since then: {more}" if more else ""
-        first = {rule: alert for (rule, _), alert in reversed(self._warnings.items())}
+        first: dict[str, Transition] = {}
+        for (rule, _), alert in self._warnings.items():
+            first.setdefault(rule, alert)
         self._warnings.clear()
         words = (f"{rule} since step {alert.step}: {alert.reason}" for rule, alert in first.items())
-        names = "; ".join(reversed(list(words)))
-        return f"the run ends with a warning: {names}" if names else ""
+        return f"the run ends with a warning: {'; '.join(words)}" if first else ""
 
 
 class Stream:

@@ -104,7 +104,9 @@ def _judged(summary: LogSummary, unit: str) -> tuple[VerdictWord, str]:
     if word == "healthy" and summary.names and not summary.known_names():
         word = "unjudged"
     passed = summary.passed() if word == "healthy" else []
-    fired = [f"{each.rule} at {unit} {each.first_update} ({each.reason})" for each in passed]
+    fired = [f"{each.rule} at {unit} {each.first_update} ({each.reason})" for each in passed[:2]]
+    if len(passed) > len(fired):
+        fired.append(f"{len(passed) - len(fired)} more")
     return word, f"{'; '.join(fired)} fired, and passed without harm" if fired else VERDICTS[word]
 
 

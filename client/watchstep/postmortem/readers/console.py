@@ -69,7 +69,7 @@ class ConsoleLines:
         self._traceback = self._of_worker = False
         self._margin = self._rank = ""
         self._progress = Progress()
-        self._strokes = gathering.Strokes()
+        self._slashed = gathering.SlashedBatches()
         self._failure: dict[str, object] | None = None
         self._resumed = self._named = self._repeats = False
         self._braces = Braces()
@@ -275,7 +275,7 @@ class ConsoleLines:
             elif sentence.position.word not in GLOBAL:
                 row.epoch = self._epoch
             if sentence.position.word == "batch" and sentence.epoch is None:
-                self._strokes.read(row)
+                self._slashed.read(row)
             gathering.count_over_epochs(row, from_zero=sentence.from_zero)
             row.length = None if sentence.epoch is None else row.length
             if not (sentence.evaluates or self._titles.cover(row, self._counted)):

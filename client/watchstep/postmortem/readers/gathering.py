@@ -230,7 +230,7 @@ class Titles:
         return metric_name(f"{title.strip(' :=-*#[]').lower()}/{name}")
 
 
-class Strokes:
+class SlashedBatches:
     """Tells `Batch 3/1200` of WeNet, the epoch and its batch, from batch 3 of 1200.
 
     A batch does not stand still while the number of all grows, nor lie beyond it.
@@ -238,17 +238,17 @@ class Strokes:
 
     def __init__(self) -> None:
         self._before = (-1, 0)
-        self._behind = False
+        self._is_epoch = False
 
     def read(self, row: Row) -> None:
-        """Give a row whose number stands before the stroke the epoch and batch that it is of."""
+        """Give a row whose number stands before the slash the epoch and batch that it is of."""
         if row.step is None or row.length is None:
             return
         number, length = row.step, row.length
         grows = number == self._before[0] and length > self._before[1]
-        self._behind = self._behind or grows or length < max(number, 1)
+        self._is_epoch = self._is_epoch or grows or length < max(number, 1)
         self._before = number, length
-        if self._behind:
+        if self._is_epoch:
             row.epoch, row.step, row.length = number, length, None
 
 
