@@ -39,7 +39,7 @@ _UNIT = re.compile(
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|nll|acc|"
-    r"explained_variance|clip|rms(?:e|$)|g_gan|(?:^|[/_])(?:l[12]|m[as]e|[bw]?[cw]er|auc)(?:$|[/_@])|epret|score|^cost$|^train$|^kimg$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
+    r"explained_variance|clip|rms(?:e|$)|g_gan|(?:^|[/_])(?:l[12]|m[as]e|b?ce|[bw]?[cw]er|auc)(?:$|[/_@])|epret|score|^cost$|^train$|^kimg$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
