@@ -47,6 +47,13 @@ TRAINING = re.compile(
 EVALUATED = re.compile(r"^(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
 
+SUMS_UP = re.compile(
+    r"\W{0,20}(?:the )?(?:(?:best|final|overall|loaded)\b|"
+    r"(?:average|mean|avg)\b.{0,40}\bover (?:the|all)\b)",
+    re.IGNORECASE,
+)
+"""How a line begins that sums up: what it tells of was reported when it happened."""
+
 _SOURCES = (".py", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".rs", ".go", ".java", ".jl")
 _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", "params")
 
