@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from watchstep.core.diagnosis import NOT_ENOUGH
+from watchstep.core.error_texts import SAYS_TIME_LIMIT
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.verdict import WELL
 
@@ -51,7 +52,9 @@ def headline(examination: Examination) -> Iterator[str]:
             yield f"Why: {why[:_LONGEST]}"
         yield f"Go back to: {_back_to(examination)}"
     if examination.ended == "preempted":
-        yield f"The run was preempted: {examination.ended_words[:_LONGEST]}"
+        by_time = SAYS_TIME_LIMIT.search(examination.ended_words)
+        how = "was ended by its time limit" if by_time else "was preempted"
+        yield f"The run {how}: {examination.ended_words[:_LONGEST]}"
     elif examination.ended == "halted":
         yield f"The run was stopped: {examination.ended_words[:_LONGEST]}"
     elif not examination.ended and examination.verdict in WELL and examination.last_update:
