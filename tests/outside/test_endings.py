@@ -210,6 +210,15 @@ def test_silence_is_a_hang_after_ten_times_the_usual_gap() -> None:
     assert watch.hung(2_020.0) is None
 
 
+def test_the_pause_in_which_a_model_was_loaded_is_no_rhythm() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    watch.progressed(50.0)
+    watch.progressed(50.1)
+
+    assert watch.hung(140.0) is None
+    assert watch.hung(151.0) is not None
+
+
 def test_a_command_that_computes_is_waited_for_longer_and_told_as_moving() -> None:
     watch = HangWatch(0.0, least_s=60.0)
     reports = []
