@@ -14,6 +14,7 @@ import pytest
 
 from outside.kit_outside import PATIENCE_S, environment, piped, python, started, until, wrapped
 from sender.fake_service import FakeService
+from watchstep.outside.log_files import LogFiles
 
 Begin = Callable[..., "subprocess.Popen[bytes]"]
 WAITS = """
@@ -420,6 +421,18 @@ def test_what_a_file_held_before_is_not_of_this_run(
 
     assert process.wait(PATIENCE_S) == 0
     assert losses(service) == [3.0]
+
+
+def test_a_machine_too_busy_for_a_look_does_not_put_off_the_next_one_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = LogFiles(tmp_path, [], tmp_path / "spool", mark="m")
+    turns = iter([100.0, 100.5])
+    monkeypatch.setattr("watchstep.outside.log_files.time.monotonic", lambda: next(turns))
+
+    files.look([])
+
+    assert files.due(105.0)
 
 
 def test_two_trainings_in_one_folder_each_tell_their_own_file(
