@@ -169,7 +169,21 @@ def onset(
         the first step of that. The last place where nothing shows.
     """
     points = [(at, value) for at, value in enumerate(values) if value is not None]
-    first = len(values) - 1
+    first = _left_level(points, len(values) - 1, is_loss, is_whole)
+    if is_reward:
+        points = [(at, -value) for at, value in points]
+    elif is_loss and first == len(values) - 1:
+        first = _above_best(points, first)
+    if is_loss or is_reward:
+        first = _already_above(points, first)
+    return _after_drift(points, first)
+
+
+def _left_level(
+    points: Sequence[tuple[int, float]], last: int, is_loss: bool, is_whole: bool
+) -> int:
+    """From where on a metric lay on one side of the level that it had before."""
+    first = last
     low, high = math.inf, -math.inf
     for place in range(len(points) - 1, max(len(points) - 1 - LEAD_UPDATES, -1), -1):
         at, value = points[place]
@@ -192,13 +206,7 @@ def onset(
             falls = falls and len(points) - place >= _REPEATS
         if falls or (level is not None and low > level[1]):
             first = at
-    if is_reward:
-        points = [(at, -value) for at, value in points]
-    elif is_loss and first == len(values) - 1:
-        first = _above_best(points, first)
-    if is_loss or is_reward:
-        first = _already_above(points, first)
-    return _after_drift(points, first)
+    return first
 
 
 def _after_drift(points: Sequence[tuple[int, float]], first: int) -> int:

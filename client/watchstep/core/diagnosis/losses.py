@@ -72,7 +72,12 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _start(columns, name) | _spikes(columns, name)
     if jump is not None:
         signs |= _leap(columns, name, jump) | _beside(columns, jump)
-    signs |= _at_clip(columns, name) | _below_zero(columns, name) | _climbs(columns, name) | _still(columns, name)
+    signs |= (
+        _at_clip(columns, name)
+        | _below_zero(columns, name)
+        | _climbs(columns, name)
+        | _still(columns, name)
+    )
     if jump is None or jump.is_over:
         return signs
     # Where it has leapt to it may stand: that is what became of it, and not why it leapt.

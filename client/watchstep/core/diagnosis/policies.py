@@ -19,7 +19,7 @@ DEVIATION = "train/std"
 MOVES = 1e-4
 """Size of a step over that of the weights, from which on what is trained does not stand still."""
 _OF_LATENTS = frozenset({"prior", "posterior", "post", "latent"})
-"""Words of an entropy that is none of actions, but of what a model of the world holds for likely."""
+"""Words of an entropy that is none of actions, but of what a world model expects."""
 RANDOM = frozenset({"entropy_ran_away", "action_spread_grew"})
 """Signs that actions became random."""
 
