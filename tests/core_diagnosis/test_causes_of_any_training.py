@@ -737,8 +737,8 @@ def test_a_loss_that_is_stuck_elsewhere_is_no_clipped_logarithm(rules: RuleSet) 
 
 def test_a_loss_of_0_that_the_trainer_puts_in_place_of_a_nan_is_hidden(rules: RuleSet) -> None:
     # Of deepspeech.pytorch, `model.py`.
-    said = {"kind": "log", "text": "WARNING: received a nan loss, setting loss value to 0"}
-    rows = history(lambda at: {"loss": falling(at) if at < 60 else 0.0}, event=said)
+    words = {"kind": "log", "text": "WARNING: received a nan loss, setting loss value to 0"}
+    rows = history(lambda at: {"loss": falling(at) if at < 60 else 0.0}, event=words)
 
     assert first(rules, rows).name == "hidden-nan"
     assert first(rules, rows[:-1]).name == "nothing-trained"

@@ -307,9 +307,9 @@ def _scale(columns: Columns) -> Signs:
 def _hidden(columns: Columns) -> Signs:
     losses, name = columns.column(LOSS), columns.name(LOSS)
     texts = (str(event.get("text", "")) for event in columns.events)
-    said = next(filter(_SAYS_REPLACED.search, texts), None)
-    if said is not None and 0.0 in losses:
-        return {"loss_hidden": f"the trainer said: {said[:120]}"}
+    words = next(filter(_SAYS_REPLACED.search, texts), None)
+    if words is not None and 0.0 in losses:
+        return {"loss_hidden": f"the trainer said: {words[:120]}"}
     zero = [
         row
         for row, loss in enumerate(losses)
