@@ -85,12 +85,20 @@ def test_a_person_learns_what_since_when_how_sure_what_was_done_and_what_to_do()
     assert len(text) < 1500
 
 
+def test_what_is_most_often_so_is_not_said_to_be_sure():
+    guess = "The process was killed, most often for want of memory"
+
+    text = plain_text.body(notice(diagnosis=guess, confidence=1.0))
+
+    assert f"Likely cause: {guess}\n" in text
+
+
 def test_without_a_pin_nobody_is_told_to_restore_it():
     text = plain_text.body(notice(checkpoint=None, trainer_did="", status="running"))
 
     assert "none is pinned" in text
     assert "watch.restore" not in text
-    assert "was asked to halt by AdvantagesBeyondBound" in text
+    assert "AdvantagesBeyondBound asks for a halt; none has been reported" in text
     assert "watchstep halt ppo-7" in text
 
 

@@ -83,7 +83,24 @@ def test_the_rank_that_died_first_is_named() -> None:
     event = Ending(256, lines=ELASTIC.splitlines()).event()
 
     assert event["rank"] == 5
-    assert event["error"] == "exit code 1, rank 5 died first (exit code -9)"
+    assert event["error"] == "rank 5 died first: killed by SIGKILL"
+    assert event["ended_by"] == "kill"
+
+
+def test_the_exception_of_the_rank_that_died_first_is_told_among_many_others() -> None:
+    console = LastLines()
+    for rank in (5, 1, 2, 3, 4):
+        error = "ValueError: bad batch" if rank == 5 else "RuntimeError: Connection closed by peer"
+        lines = ("Traceback (most recent call last):", *('  File "a.py"',) * 20, error)
+        console.feed("".join(f"[rank{rank}]: {line}\n" for line in lines).encode())
+    console.feed(ELASTIC.replace("-9", "1").encode())
+
+    event = Ending(256, lines=console.lines()).event()
+
+    assert event["error"] == "ValueError: bad batch (rank 5 died first: exit code 1)"
+    assert event["traceback"].endswith("ValueError: bad batch")
+    assert event["ended_by"] == "exception"
+    assert len(event["lines"]) <= 50
 
 
 def test_a_run_that_a_scheduler_ended_was_preempted_and_one_that_a_person_ended_halted() -> None:
@@ -191,6 +208,15 @@ def test_silence_is_a_hang_after_ten_times_the_usual_gap() -> None:
         "seen": "no output and no change of a file",
     }
     assert watch.hung(2_020.0) is None
+
+
+def test_the_pause_in_which_a_model_was_loaded_is_no_rhythm() -> None:
+    watch = HangWatch(0.0, least_s=60.0)
+    watch.progressed(50.0)
+    watch.progressed(50.1)
+
+    assert watch.hung(140.0) is None
+    assert watch.hung(151.0) is not None
 
 
 def test_a_command_that_computes_is_waited_for_longer_and_told_as_moving() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from outside.kit_outside import PATIENCE_S, environment, piped, python, started, until, wrapped
 from sender.fake_service import FakeService
+from watchstep.outside.log_files import LogFiles
 
 Begin = Callable[..., "subprocess.Popen[bytes]"]
 WAITS = """
@@ -422,6 +423,18 @@ def test_what_a_file_held_before_is_not_of_this_run(
     assert losses(service) == [3.0]
 
 
+def test_a_machine_too_busy_for_a_look_does_not_put_off_the_next_one_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = LogFiles(tmp_path, [], tmp_path / "spool", mark="m")
+    turns = iter([100.0, 100.5])
+    monkeypatch.setattr("watchstep.outside.log_files.time.monotonic", lambda: next(turns))
+
+    files.look([])
+
+    assert files.due(105.0)
+
+
 def test_two_trainings_in_one_folder_each_tell_their_own_file(
     begin: Begin, service: FakeService
 ) -> None:
@@ -464,6 +477,20 @@ def test_last_words_are_waited_for_where_the_service_answers_late(
     assert process.wait(PATIENCE_S) == 1
 
     assert last_event(service)["kind"] == "failed"
+
+
+def test_a_spool_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where a folder should be")
+
+    done = piped(
+        wrapped(python("print('step 1: loss 2.0')")),
+        tmp_path,
+        {"WATCHSTEP_DIR": str(tmp_path / "spool")},
+    )
+
+    assert (done.returncode, done.stdout) == (0, b"step 1: loss 2.0\n")
+    assert done.stderr.startswith(b"watchstep has no spool")
+    assert b"threading.py" not in done.stderr
 
 
 def test_last_words_that_nobody_heard_are_said_to_be_in_the_spool(tmp_path: Path) -> None:

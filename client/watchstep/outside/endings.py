@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.error_texts import memory_of
-from watchstep.outside.last_lines import traceback_end
+from watchstep.outside.last_lines import newest, traceback_end
 
 _ROOT_CAUSE = re.compile(
     r"Root Cause.*?rank\s*:\s*(?P<rank>\d+).*?exitcode\s*:\s*(?P<code>-?\d+)", re.DOTALL
@@ -30,7 +30,7 @@ class Ending:
     """What is known of a command's end.
 
     Attributes:
-        lines: The last lines of the console.
+        lines: What is kept of the console; the newest of them are told.
         signals: Signals that were sent to us from outside before.
         killed_for_memory: How many processes of our control group the kernel killed meanwhile.
         hung: Whether it was ended because it hung.
@@ -45,8 +45,12 @@ class Ending:
     @property
     def exit_code(self) -> int:
         """What a shell makes of it: the code itself, or 128 and the signal's number."""
-        code = os.waitstatus_to_exitcode(self.status)
-        return code if code >= 0 else 128 - code
+        return self._code if self._code >= 0 else 128 - self._code
+
+    @property
+    def _code(self) -> int:
+        """The code itself, or the signal's number below zero."""
+        return os.waitstatus_to_exitcode(self.status)
 
     @property
     def signal(self) -> str:
@@ -75,57 +79,67 @@ class Ending:
         return None
 
     def _failed(self) -> dict[str, Any]:
-        traceback = traceback_end(list(self.lines))
-        event: dict[str, Any] = {"kind": "failed", "error": self._error(traceback)}
+        lines = newest(self.lines)
+        cause = _ROOT_CAUSE.search("\n".join(lines))
+        # With torchrun it is the first rank's end that counts, not the launcher's own.
+        code = self._code if cause is None else int(cause["code"])
+        traceback = traceback_end(lines) if cause is None else self._of_rank(cause["rank"], code)
+        event: dict[str, Any] = {"kind": "failed", "error": self._error(cause, traceback)}
         event["exit_code"] = self.exit_code
-        event["ended_by"] = self._ended_by(traceback)
+        event["ended_by"] = self._ended_by(code, traceback)
         if self.signal:
             event["signal"] = self.signal
         if os.WIFSIGNALED(self.status) and os.WCOREDUMP(self.status):
             event["core_dumped"] = True
-        if memory := self._out_of_memory(event["error"]):
+        if memory := self._out_of_memory(event["error"], lines):
             event["oom"] = memory
-        if (rank := _ROOT_CAUSE.search("\n".join(self.lines))) is not None:
-            event["rank"] = int(rank["rank"])
+        if cause is not None:
+            event["rank"] = int(cause["rank"])
         if traceback:
             event["traceback"] = "\n".join(traceback)
-        event["lines"] = list(self.lines)
+        event["lines"] = lines
         return event
 
-    def _ended_by(self, traceback: Sequence[str]) -> str:
+    def _of_rank(self, rank: str, code: int) -> Sequence[str]:
+        """The traceback of the rank that died first: its own, or one that names no rank."""
+        if code < 0:
+            return ()
+        tag = f"[rank{rank}]: "
+        own = [line[len(tag) :] for line in self.lines if line.startswith(tag)]
+        return traceback_end(own) or traceback_end(
+            [line for line in self.lines if not line.startswith("[rank")]
+        )
+
+    def _ended_by(self, code: int, traceback: Sequence[str]) -> str:
         """What a person has to look for; each has its advice in the service's messages."""
         if self.hung:
             return "hang"
         if traceback:
             return "exception"
-        if self.exit_code == 128 + signal.SIGKILL:
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             return "kill"
-        if self.signal or self.exit_code - 128 in set(signal.Signals):
+        if code < 0 or code - 128 in set(signal.Signals):
             return "signal"
-        return "start" if self.exit_code in (126, 127) else "exit"
+        return "start" if code in (126, 127) else "exit"
 
-    def _error(self, traceback: Sequence[str]) -> str:
+    def _error(self, cause: re.Match[str] | None, traceback: Sequence[str]) -> str:
         """One line: the exception, or what killed it, and the code that it left with."""
-        left = f"killed by {self.signal}" if self.signal else f"exit code {self.exit_code}"
-        if not self.signal and self.exit_code > 128:
-            # What a shell leaves with for a command of its that a signal ended.
-            left += f", {_signal_name(self.exit_code - 128)}"
+        left = _left_with(self._code)
+        if cause is not None:
+            left = f"rank {cause['rank']} died first: {_left_with(int(cause['code']))}"
         if self.hung:
             left = "hung, and was ended"
         if self.killed_for_memory:
             left += ", out of memory"
-        rank = _ROOT_CAUSE.search("\n".join(self.lines))
-        if rank is not None:
-            left += f", rank {rank['rank']} died first (exit code {rank['code']})"
         if traceback:
             return f"{traceback[-1].strip()} ({left})"
         return left
 
-    def _out_of_memory(self, error: str) -> str:
+    def _out_of_memory(self, error: str, lines: Sequence[str]) -> str:
         if self.killed_for_memory:
             return "host"
         # A launcher's own error may stand below that of the process which died.
-        in_lines = memory_of("\n".join(self.lines))
+        in_lines = memory_of("\n".join(lines))
         return memory_of(error) or (in_lines if in_lines == "device" else "")
 
 
@@ -159,6 +173,13 @@ def _counters() -> list[tuple[Path, str]]:
             roots = (_CGROUP / "memory" / below, _CGROUP / "memory")
             places += [(root / "memory.oom_control", "oom_kill") for root in roots]
     return places
+
+
+def _left_with(code: int) -> str:
+    if code < 0:
+        return f"killed by {_signal_name(-code)}"
+    # What a shell leaves with for a command of its that a signal ended.
+    return f"exit code {code}" + (f", {_signal_name(code - 128)}" if code > 128 else "")
 
 
 def _signal_name(number: int) -> str:

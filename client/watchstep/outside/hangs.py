@@ -29,6 +29,9 @@ _IDLE_SHARE = 0.02
 """Of one core: a process that only waits, with threads that look at the clock, uses less."""
 
 _GAPS = 64
+_FEW_GAPS = 3
+"""Below which no gap is usual: one of them is the loading of a model."""
+
 _MOST_STACKS_BYTES = 8_000
 _DUMPED = 3
 _DUMP_S = 10.0
@@ -85,7 +88,9 @@ class HangWatch:
         self._cpu, self._looked = cpu, now
 
     def limit_s(self) -> float:
-        return max(self.least_s, TIMES_MEDIAN * median(self._gaps) if self._gaps else 0.0)
+        if len(self._gaps) < _FEW_GAPS:
+            return max(self.least_s, TIMES_LONGEST * max(self._gaps, default=0.0))
+        return max(self.least_s, TIMES_MEDIAN * median(self._gaps))
 
     def hung(self, now: float) -> dict[str, Any] | None:
         """The first fields of a hang's event; None where there is none, or it was told.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Sequence
 
 MOST_LINES = 50
-_MOST_AT_ONCE = 2_000
-"""Lines of one piece of output that are looked at."""
+_KEPT_BYTES = 256 << 10
+"""Enough for the traceback of a rank, after which the others and the launcher print theirs."""
+
+_PIECE_BYTES = 4 << 10
 _LONGEST_LINE = 400
 _LONGEST_TEXT = 8_000
 """Characters of all lines together: an event may have 16 KiB."""
@@ -23,34 +26,51 @@ own line would be lost."""
 
 
 class LastLines:
-    """Keeps the newest lines of a command's streams; a line that is being drawn counts too."""
+    """Keeps the newest output of a command's streams; a line that is being drawn counts too."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
-        self._rests: dict[int, bytes] = {}
-        self._rows = 0
+        self._chunks: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
 
     def feed(self, data: bytes, of: int = 1) -> None:
-        *whole, rest = (self._rests.get(of, b"") + data).split(b"\n")
-        for line in whole[-_MOST_AT_ONCE:]:
-            shown = _shown(line)
-            self._rows = self._rows + 1 if _ARRAY_ROW.match(shown) else 0
-            if self._rows <= _MOST_ROWS:
-                self._lines.append(shown)
-        # A bar that is drawn over itself is as long as its last drawing.
-        self._rests[of] = rest.rpartition(b"\r")[2][-4 * _LONGEST_LINE :]
+        """Keep a piece of output; cheap, since it is called however much is printed."""
+        self._bytes += len(data)
+        if self._chunks and self._chunks[-1][0] == of and len(self._chunks[-1][1]) < _PIECE_BYTES:
+            data = self._chunks.pop()[1] + data
+        self._chunks.append((of, data))
+        while self._bytes > _KEPT_BYTES and len(self._chunks) > 1:
+            self._bytes -= len(self._chunks.popleft()[1])
+
+    def lines(self) -> list[str]:
+        """All lines that are kept, oldest first."""
+        lines: list[str] = []
+        rests: dict[int, bytes] = {}
+        rows = 0
+        for of, data in tuple(self._chunks):  # A stream may print meanwhile.
+            *whole, rest = (rests.get(of, b"") + data).split(b"\n")
+            for shown in map(_shown, whole):
+                rows = rows + 1 if _ARRAY_ROW.match(shown) else 0
+                if rows <= _MOST_ROWS:
+                    lines.append(shown)
+            # A bar that is drawn over itself is as long as its last drawing.
+            rests[of] = rest.rpartition(b"\r")[2][-4 * _LONGEST_LINE :]
+        return [*lines, *(_shown(rest) for rest in rests.values() if rest)]
 
     def texts(self) -> list[str]:
-        """The lines, oldest first, cut to what an event may hold."""
-        lines = [*self._lines, *(_shown(rest) for rest in self._rests.values() if rest)]
-        newest: list[str] = []
-        room = _LONGEST_TEXT
-        for line in reversed(lines[-MOST_LINES:]):
-            room -= len(line) + 1
-            if room < 0:
-                break
-            newest.append(line)
-        return newest[::-1]
+        """The newest lines, cut to what an event may hold."""
+        return newest(self.lines())
+
+
+def newest(lines: Sequence[str]) -> list[str]:
+    """The last lines, oldest first, cut to what an event may hold."""
+    kept: list[str] = []
+    room = _LONGEST_TEXT
+    for line in reversed(lines[-MOST_LINES:]):
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return kept[::-1]
 
 
 def traceback_end(lines: list[str]) -> list[str]:

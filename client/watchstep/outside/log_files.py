@@ -20,7 +20,10 @@ _MOST_ENTRIES = 5_000
 _MOST_FILES = 200
 _LEAST_PAUSE_S = 1.0
 _SHARE = 0.01
-"""Of the time that may go into looking for files."""
+"""Of a core that may go into looking for files."""
+
+_SHARE_OF_TIME = 0.1
+"""Of the time. More than of a core: on a busy machine a look mostly waits for its turn."""
 
 _SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__", "venv", "env"})
 
@@ -57,7 +60,7 @@ class LogFiles:
 
     def look(self, pids: Collection[int]) -> None:
         """Look for further files of the command, whose processes these are."""
-        began = time.monotonic()
+        began, used_s = time.monotonic(), time.thread_time()
         for pid in pids:
             for path in files_written(pid):
                 if self._is_below(path):
@@ -69,8 +72,9 @@ class LogFiles:
             named = any(path.is_relative_to(top) for top in self._watched)
             if named or (theirs is not None and path not in theirs):
                 self._take(path)
-        took_s = time.monotonic() - began
-        self._not_before = began + max(_LEAST_PAUSE_S, took_s / _SHARE)
+        took_s, used_s = time.monotonic() - began, time.thread_time() - used_s
+        pause_s = max(_LEAST_PAUSE_S, used_s / _SHARE, took_s / _SHARE_OF_TIME)
+        self._not_before = began + pause_s
 
     def _of_others(self, pids: Collection[int]) -> set[Path] | None:
         """What other processes hold open for writing; None beside another watched training."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.boundary import Boundary
+from watchstep.errors import say
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, descendants
 from watchstep.machine.sampler import Sampler
@@ -40,8 +42,14 @@ _LOOK_S = 2.0
 _ASLEEP_S = 5.0
 """A turn that comes this late: we were stopped, or the machine slept."""
 
-_MOST_WAITING_BYTES = 64 << 20
+_MOST_WAITING_BYTES = 8 << 20
 """Output that waits to be read; what a command prints faster is passed on, and not read."""
+
+_TURN_BYTES = 256 << 10
+"""Read before what it says is told; the rest waits for the next turn."""
+
+_LAST_READ_S = 60.0
+"""How long what still waits is read once the command has ended; 8 MB of noise may take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,10 @@ class Observer:
         options = watching.options
         self._options = options
         self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
-        self._waiting_bytes = 0
+        self._queued = threading.Lock()
+        self._waiting_bytes = self._unread_bytes = 0
+        self._cut: set[int] = set()
+        self._read_until = math.inf
         self._consoles: dict[int, tuple[ConsoleReader, Source]] = {}
         names = load(())
         self._merger = Merger(names.canonical, names.role)
@@ -103,16 +114,34 @@ class Observer:
 
     def heard(self, data: bytes, of: int) -> None:
         """Take what was printed; called in a channel's thread."""
-        if self._waiting_bytes < _MOST_WAITING_BYTES:
-            self._waiting_bytes += len(data)
-            self._queue.put((data, of))
+        with self._queued:
+            self.last_lines.feed(data, of)
+            readable = self._readable(data, of)
+            self._unread_bytes += len(data) - len(readable)
+            self._waiting_bytes += len(readable)
+        if readable:
+            self._queue.put((readable, of))
+
+    def _readable(self, data: bytes, of: int) -> bytes:
+        """What there is room for: whole lines, since half of one may be read as another number."""
+        if self._waiting_bytes >= _MOST_WAITING_BYTES:
+            data = b"" if of in self._cut else data[: data.rfind(b"\n") + 1]
+            self._cut.add(of)
+        elif of in self._cut:
+            _, line_feed, data = data.partition(b"\n")
+            if line_feed:
+                self._cut.discard(of)
+        return data
 
     def finish(self) -> None:
         """Read to the end of all that was printed and written."""
+        self._read_until = time.monotonic() + _LAST_READ_S
         self._ending.set()
         self._queue.put((b"", 0))
         self._thread.join()
         self._sampler.stop()
+        if self._unread_bytes:
+            say(f"{self._unread_bytes:,} bytes of output came too fast to be read")
 
     def tell_end(self, event: dict[str, Any]) -> None:
         if self.outliving:
@@ -130,21 +159,28 @@ class Observer:
             waits = self._merger.waits or not self._settled
             chunks = self._taken(_QUICK_TURN_S if waits else _TURN_S)
             self._boundary.survive(self._turn, chunks)
-        self._boundary.survive(self._turn, self._taken(0.0))
+        while chunks := self._taken(0.0):
+            self._boundary.survive(self._turn, chunks)
         self._boundary.survive(self._close)
 
     def _taken(self, timeout_s: float) -> list[tuple[bytes, int]]:
+        """Output for one turn: not all that waits, since what it says is told after the turn."""
         chunks: list[tuple[bytes, int]] = []
+        room = _TURN_BYTES
         try:
             chunks.append(
                 self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
             )
-            while True:
+            while (room := room - len(chunks[-1][0])) > 0:
                 chunks.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        self._waiting_bytes -= sum(len(data) for data, _ in chunks)
-        return chunks
+        read = sum(len(data) for data, _ in chunks)
+        late = time.monotonic() > self._read_until
+        with self._queued:
+            self._waiting_bytes -= read
+            self._unread_bytes += read if late else 0
+        return [(b"", 0)] if late and chunks else chunks
 
     def _turn(self, chunks: list[tuple[bytes, int]]) -> None:
         now = time.monotonic()
@@ -166,7 +202,6 @@ class Observer:
     def _read_console(self, chunks: list[tuple[bytes, int]], now: float) -> None:
         for data, of in chunks:
             if data:
-                self.last_lines.feed(data, of)
                 console, source = self._console(of)
                 self._add(source, console.feed(data), now)
                 self._moved(now)

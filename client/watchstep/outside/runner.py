@@ -98,7 +98,7 @@ class Attempt:
         assert command.status is not None
         ending = Ending(
             command.status,
-            lines=self._observer.last_lines.texts(),
+            lines=self._observer.last_lines.lines(),
             signals=command.signals,
             killed_for_memory=memory_kills() - kills,
             hung=hung,

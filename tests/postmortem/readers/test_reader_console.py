@@ -38,6 +38,8 @@ def console(folder: Path, text: str) -> tuple[Log, list[Update]]:
         ("step 10: train loss 4.2, val loss 4.3", 10, {"train_loss": 4.2, "val_loss": 4.3}),
         ("iter 10: loss 4.2, time 3ms, mfu 1.5%", 10, {"loss": 4.2, "time": 3, "mfu": 1.5}),
         ("s:10 trl:3.29", 10, {"loss": 3.29}),
+        # A name that looks like half a NaN and half an infinity is no number.
+        ("step 10: loss 4.2, user: Ian", 10, {"loss": 4.2}),
         (
             "INFO:trainer:update=10 policy_loss=tensor(0.25, device='cuda:0') kl=.5",
             10,

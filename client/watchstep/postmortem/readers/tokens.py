@@ -27,7 +27,10 @@ _AFTER_DIGIT = (
     r"|\d{0,2}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
     rf"|\d*(?:_\d+)*(?:\.\d+)?{_EXPONENT}"
 )
-_NAMED = r"(?i:an|nf(?:inity)?)(?=(?:x{1,9}|0{1,9}|_{1,9}|32|16)?(?![A-Za-z0-9_]))"
+_NAMED = (
+    r"(?:(?<=[nN])(?i:an)|(?<=[iI])(?i:nf(?:inity)?))"
+    r"(?=(?:x{1,9}|0{1,9}|_{1,9}|32|16)?(?![A-Za-z0-9_]))"
+)
 """Printed to a fixed width, a NaN is filled up: `nanxxx`; Julia's is `NaN32`."""
 _AFTER_SIGN = (
     r"\d{1,3}(?:,\d{3}){1,6}(?!,?\d)(?:\.\d+)?"
@@ -38,7 +41,7 @@ SLOTS = re.compile(
     # What may begin a number stands first: the engine skips all else without a trial.
     r"([-+.\dnNiI](?<![\w.@$].)(?<![A-Za-z_]/.)"
     rf"(?:(?<=\d)(?:{_AFTER_DIGIT})|(?<=[-+])(?:{_AFTER_SIGN})|(?<=\.)\d+{_EXPONENT}"
-    rf"|(?<=[nNiI]){_NAMED}))"
+    rf"|{_NAMED}))"
 )
 """Every printed number and clock of a line. One inside a word, as in `rank0`, is part of it."""
 

@@ -30,6 +30,7 @@ _PREFIXES: Mapping[Edge, str] = {
 _OF_THE_RUN = frozenset(get_args(RunEdge))
 _ENDED_BADLY = frozenset({"failed", "halted", "lost", "stalled"})
 """Statuses in which an incident that resolves leaves somebody something to do."""
+_ASKED = {"halt": "halt", "rollback": "roll-back", "skip": "skipped step"}
 _FIRST = {
     "failed": "read the trainer's error, then",
     "halted": "remove the cause, then",
@@ -246,7 +247,8 @@ def _cause(notice: Notice) -> str:
     if notice.error and notice.error.rstrip(". ") in notice.diagnosis:
         return ""
     if notice.diagnosis:
-        sure = notice.confidence
+        # A likelihood in words is not doubled by one in figures, which is of the death itself.
+        sure = notice.confidence if "most often" not in notice.diagnosis else 0.0
         percent = f" ({sure * 100:.0f} % sure)" if math.isfinite(sure) and 0 < sure <= 1 else ""
         return notice.diagnosis.rstrip(". ") + percent
     noted = next((alert.cause for alert in notice.alerts if alert.cause), "")
@@ -261,9 +263,10 @@ def _trainer(notice: Notice) -> str:
         return f"has sent nothing since update {newest:,}"
     if notice.trainer_did:
         return notice.trainer_did.partition(": ")[0] if notice.error else notice.trainer_did
-    acting = [alert for alert in _open(notice) if alert.action in {"halt", "rollback", "skip"}]
+    acting = [alert for alert in _open(notice) if alert.action in _ASKED]
     if acting:
-        return f"was asked to {acting[0].action} by {acting[0].rule}; has not said what it did"
+        # Whether the trainer obeys is its own setting; `watchstep run` only tells unless asked.
+        return f"{acting[0].rule} asks for a {_ASKED[acting[0].action]}; none has been reported"
     return "was not asked to do anything" if notice.edge != "resolved" else ""
 
 
