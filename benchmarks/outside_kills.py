@@ -67,7 +67,7 @@ def grow(log: Path, chance: random.Random, grown: threading.Event) -> None:
         with log.open("a") as file:
             file.write(text[:length])
         text = text[length:]
-        time.sleep(chance.random() * 0.15)
+        time.sleep(chance.random() * 0.8)
     grown.set()
 
 
@@ -80,8 +80,12 @@ def follow_killed(client: Client, url: str, folder: Path, seed: int) -> dict[str
     log.touch()
     threading.Thread(target=grow, args=(log, chance, grown), daemon=True).start()
     for _ in range(KILLS_A_LOG):
+        before = steps_of(client, f"followed-{seed}")
         with subprocess.Popen(command, env=settings, stderr=subprocess.DEVNULL) as follower:
-            time.sleep(0.5 + chance.random() * 2.5)
+            # On a busy machine a fixed time would kill each before it has read a line.
+            while not grown.is_set() and steps_of(client, f"followed-{seed}") == before:
+                time.sleep(0.05)
+            time.sleep(chance.random())
             follower.kill()
     grown.wait()
     subprocess.run([*command, "--until-idle", "2"], env=settings, check=True)

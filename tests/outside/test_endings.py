@@ -90,8 +90,8 @@ def test_the_rank_that_died_first_is_named() -> None:
 def test_the_exception_of_the_rank_that_died_first_is_told_among_many_others() -> None:
     console = LastLines()
     for rank in (5, 1, 2, 3, 4):
-        said = "ValueError: bad batch" if rank == 5 else "RuntimeError: Connection closed by peer"
-        lines = ("Traceback (most recent call last):", *('  File "a.py"',) * 20, said)
+        error = "ValueError: bad batch" if rank == 5 else "RuntimeError: Connection closed by peer"
+        lines = ("Traceback (most recent call last):", *('  File "a.py"',) * 20, error)
         console.feed("".join(f"[rank{rank}]: {line}\n" for line in lines).encode())
     console.feed(ELASTIC.replace("-9", "1").encode())
 

@@ -479,6 +479,20 @@ def test_last_words_are_waited_for_where_the_service_answers_late(
     assert last_event(service)["kind"] == "failed"
 
 
+def test_a_spool_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where a folder should be")
+
+    done = piped(
+        wrapped(python("print('step 1: loss 2.0')")),
+        tmp_path,
+        {"WATCHSTEP_DIR": str(tmp_path / "spool")},
+    )
+
+    assert (done.returncode, done.stdout) == (0, b"step 1: loss 2.0\n")
+    assert done.stderr.startswith(b"watchstep has no spool")
+    assert b"threading.py" not in done.stderr
+
+
 def test_last_words_that_nobody_heard_are_said_to_be_in_the_spool(tmp_path: Path) -> None:
     settings = {"WATCHSTEP_URL": "http://127.0.0.1:9"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -141,6 +142,8 @@ def _options(arguments: Mapping[str, Any]) -> Options:
     """Arguments and the environment; a line for each that cannot be used."""
     from watchstep.hook.options import from_environment
 
+    # Under a hook a warning names the user's line; here it would name one of Python's threads.
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     options, complaints = from_environment(arguments)
     for complaint in complaints:
         say(complaint)

@@ -46,7 +46,7 @@ class LastLines:
         lines: list[str] = []
         rests: dict[int, bytes] = {}
         rows = 0
-        for of, data in self._chunks:
+        for of, data in tuple(self._chunks):  # A stream may print meanwhile.
             *whole, rest = (rests.get(of, b"") + data).split(b"\n")
             for shown in map(_shown, whole):
                 rows = rows + 1 if _ARRAY_ROW.match(shown) else 0

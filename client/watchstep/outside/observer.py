@@ -48,8 +48,8 @@ _MOST_WAITING_BYTES = 8 << 20
 _TURN_BYTES = 256 << 10
 """Read before what it says is told; the rest waits for the next turn."""
 
-_LAST_READ_S = 10.0
-"""How long what still waits is read once the command has ended."""
+_LAST_READ_S = 60.0
+"""How long what still waits is read once the command has ended; 8 MB of noise may take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
