@@ -51,7 +51,8 @@ def headline(examination: Examination) -> Iterator[str]:
         if why:
             yield f"Why: {why[:_LONGEST]}"
         yield f"Go back to: {_back_to(examination)}"
-    if examination.ended == "preempted":
+    hung = examination.verdict_because.startswith("the trainer hung")  # Which says what ended it.
+    if examination.ended == "preempted" and not hung:
         by_time = SAYS_TIME_LIMIT.search(examination.ended_words)
         how = "was ended by its time limit" if by_time else "was preempted"
         yield f"The run {how}: {examination.ended_words[:_LONGEST]}"

@@ -470,8 +470,10 @@ hello
         ),
         # One JSON object a line after prose, by a name of no table; settings are no row.
         (
-            'device: cpu\n{"batch_size": 64, "lr": 0.1, "seed": 3}\n'
-            '{"step": 7, "nt_xent": 2.5, "top1": 0.5}\n{"step": 8, "zorp": NaN}\n',
+            (
+                'device: cpu\n{"batch_size": 64, "lr": 0.1, "seed": 3}\n'
+                '{"step": 7, "nt_xent": 2.5, "top1": 0.5}\n{"step": 8, "zorp": NaN}\n'
+            ),
             [(7, {"nt_xent": 2.5, "top1": 0.5}), (8, {"zorp": "nan"})],
         ),
         # Beside a counter any name is a reading; not what tells of a download or a machine.
