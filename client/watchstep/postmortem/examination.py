@@ -110,7 +110,7 @@ class Examination:
         return bool(self.causes) and self.causes[0].name != NOT_ENOUGH
 
     @property
-    def is_explained_by_readings(self) -> bool:
+    def readings_tell(self) -> bool:
         """Whether the cause shows in the readings, and not in the end alone."""
         return self.is_explained and self.causes[0].name != "silent-death"
 
@@ -224,7 +224,7 @@ def examine(
     )
     if explain and examination.verdict not in WELL:
         _explain(examination, compiled, summary)
-    if verdict == "died" and because == VERDICTS["died"] and examination.is_explained_by_readings:
+    if verdict == "died" and because == VERDICTS["died"] and examination.readings_tell:
         examination.verdict_because = "the trainer failed, and the readings before it tell why"
     if explain:
         examination.trigger = _trigger(examination.causes, compiled, summary)

@@ -78,9 +78,9 @@ def _since(examination: Examination, unit: str) -> str:
         if examination.verdict == "died" and good is None:
             return "Since: its end; no reading was printed before it"
         if examination.verdict == "died":
-            calm = "no rule fired" if examination.is_explained_by_readings else "the numbers"
-            reason = "" if examination.is_explained_by_readings else " show no reason"
-            return f"Since: its end; {calm} up to {unit} {good}{reason}"
+            if examination.readings_tell:
+                return f"Since: its end; no rule fired up to {unit} {good}"
+            return f"Since: its end; the numbers up to {unit} {good} show no reason"
         return "Since: unknown, for the rows from there on carry no number"
     before = "no good one before it" if good is None else f"the last good one is {good}"
     return f"Since: {unit} {bad}; {before}"
