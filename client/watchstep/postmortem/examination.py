@@ -224,8 +224,6 @@ def examine(
     )
     if explain and examination.verdict not in WELL:
         _explain(examination, compiled, summary)
-    if verdict == "died" and because == VERDICTS["died"] and examination.readings_tell:
-        examination.verdict_because = "the trainer failed, and the readings before it tell why"
     if explain:
         examination.trigger = _trigger(examination.causes, compiled, summary)
     if explain and look_beside and examination.verdict not in WELL:
@@ -275,6 +273,8 @@ def _explain(examination: Examination, rules: RuleSet, summary: LogSummary) -> N
     updates = [update for _, update in window]
     alerts = _alerts_within(summary)
     examination.causes = diagnose(rules, updates, alerts)
+    if examination.verdict_because == VERDICTS["died"] and examination.readings_tell:
+        examination.verdict_because = "the trainer failed, and the readings before it tell why"
     if summary.family == "on_policy":
         examination.items = checklist(rules, window, _crash_row(summary))
 

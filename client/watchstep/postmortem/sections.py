@@ -48,7 +48,7 @@ def headline(examination: Examination) -> Iterator[str]:
     if examination.verdict not in WELL:
         yield _since(examination, unit)
         why = examination.why()
-        if examination.is_explained or not examination.alerts:
+        if examination.is_explained or examination.verdict == "died" or not examination.alerts:
             yield from [f"Why: {cut(why)}"] if why else []
         else:
             yield "Why: no cause can be told from what was logged"
