@@ -88,3 +88,9 @@ def test_a_console_that_fills_each_line_with_blanks_breaks_none(tmp_path: Path) 
         )
 
     assert len(updates_of(tmp_path / "train.log", lines)) == 40
+
+
+def test_lines_of_blanks_as_wide_as_the_window_are_no_broken_ones(tmp_path: Path) -> None:
+    lines = [line for row in range(40) for line in (" " * 80, f"step {row} loss 0.5{row}")]
+
+    assert len(updates_of(tmp_path / "train.log", lines)) == 40

@@ -100,7 +100,7 @@ def _beginning(line: str) -> str:
 
 def _may_fit(parts: list[str]) -> bool:
     """Whether a full line may go on in the next, as no border, bar or cell of a table does."""
-    line, after = parts[0].rstrip(), parts[1]
-    framed = {line[0], line[-1]} <= _SIDES or line.startswith(_INDENT)
-    ends = framed or BAR.search(line) or not any(map(str.isalnum, line))
-    return not ends and not (parts[0][-1].isdigit() and after[0].isalpha())
+    line, words = parts[0].rstrip(), any(map(str.isalnum, parts[0]))
+    framed = not words or {line[0], line[-1]} <= _SIDES or line.startswith(_INDENT)
+    apart = parts[0][-1].isdigit() and parts[1][0].isalpha()
+    return not (framed or apart or BAR.search(line))

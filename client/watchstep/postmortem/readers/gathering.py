@@ -295,8 +295,9 @@ class Summaries:
         if not self._is_open or last is None or last.step is None:
             return False
         position = plan.sentence.position
-        within = position is None or last.epoch is not None
-        return within or place(position, numbers)[0] <= last.step
+        if position is None or last.epoch is not None:
+            return True
+        return place(position, numbers)[0] <= last.step
 
 
 def count_over_epochs(row: Row, *, from_zero: bool) -> None:
