@@ -52,11 +52,13 @@ class MachineRows:
             return None
         readings = flat_readings(mapping)
         numbered = is_numbered(readings)
-        told = any(
+        trains = any(
             measured(name) or (numbered and is_reading(name, format(value, "g")))
             for name, value in readings.items()
         )
-        return mapping_row(mapping, self._objects) if told and not are_settings(readings) else None
+        return (
+            mapping_row(mapping, self._objects) if trains and not are_settings(readings) else None
+        )
 
 
 def _is_prose(row: list[str]) -> bool:
