@@ -153,6 +153,7 @@ class Merger:
         self._furthest = 0
         self._attempt = 1
         self._resumed_after = 0
+        self._resumed_by: Source | None = None
 
     def add(self, source: Source, rows: Iterable[Row], now: float) -> None:
         """Take rows of one source, in its order. `now` is monotonic."""
@@ -200,8 +201,10 @@ class Merger:
         source.count += bool(row.readings)
         if row.attempt > self._attempt:
             self._attempt, self._resumed_after = row.attempt, source.step or 0
+            self._resumed_by = source
             for waiting in self._gathering:
-                waiting.attempt = self._attempt_at(waiting.step)
+                if all(teller is not source for _, teller in waiting.told_by.values()):
+                    waiting.attempt = self._attempt_at(waiting.step)
         # A row that its log prints no number for stands where the last numbered one stood.
         source.step = source.step if row.step is None else row.step
         step = source.step if source.step is not None else source.count
@@ -220,7 +223,9 @@ class Merger:
             self._put(update, source, name, value)
         update.event = update.event or row.event
         # One source may not show that training was begun again: its file is another one now.
-        update.attempt = max(update.attempt, row.attempt, self._attempt_at(step))
+        update.attempt = max(update.attempt, row.attempt)
+        if source is not self._resumed_by:
+            update.attempt = max(update.attempt, self._attempt_at(step))
         if update.time is None:
             update.time = row.time
 
