@@ -19,7 +19,6 @@ from watchstep.rules import load
     "words",
     [
         "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T01:00:00 DUE TO PREEMPTION ***",
-        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T01:00:00 DUE TO TIME LIMIT ***",
         "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T01:00:00 ***",
         "slurmstepd: error: *** JOB 7 STEPD TERMINATED ON n1 AT 2026-01-01T01:00:00 ***",
         "srun: error: n1: task 0: Terminated",
@@ -27,7 +26,6 @@ from watchstep.rules import load
         "Terminated",
         "Preempted.",
         "Instance is being preempted, shutting down",
-        "=>> PBS: job killed: walltime 3632 exceeded limit 3600",
     ],
 )
 def test_a_preemption_is_told_first_and_in_json(words: str, tmp_path: Path) -> None:
@@ -36,6 +34,50 @@ def test_a_preemption_is_told_first_and_in_json(words: str, tmp_path: Path) -> N
     assert examination.verdict == "healthy"
     assert examination.as_json()["ended"] == "preempted"
     assert f"The run was preempted: {words}" in headline(examination)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T01:00:00 DUE TO TIME LIMIT ***",
+        "=>> PBS: job killed: walltime 3632 exceeded limit 3600",
+        "TERM_RUNLIMIT: job killed after reaching LSF run time limit.",
+        "job 7 exceeded hard wallclock time",
+        "DeadlineExceeded: Job was active longer than specified deadline",
+    ],
+)
+def test_a_job_whose_time_is_over_was_ended_by_its_time_limit(words: str, tmp_path: Path) -> None:
+    examination = ended(tmp_path, words)
+
+    assert examination.as_json()["ended"] == "preempted"
+    assert f"The run was ended by its time limit: {words}" in headline(examination)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "INFO:gluonts.trainer:End model training",
+        "Training has stopped: no improvement in 50 iterations",
+        "Stopped by overfitting detector  (50 iterations wait)",
+        "✔ Saved pipeline to output directory",
+        "Environment solved in 400 episodes!\tAverage Score: 201.07",
+        "Training completed in 3h 12m",
+    ],
+)
+def test_words_of_success_end_a_run_well(words: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, words).as_json()["ended"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Training has stopped (degenerate solution on iteration 60, probably too small l2-reg)",
+        "Training has stopped because the loss is nan",
+        "Training ended with error code 7",
+    ],
+)
+def test_a_word_of_failure_beside_them_is_no_success(words: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, words).as_json()["ended"] != "finished"
 
 
 def test_words_of_a_preemption_in_a_run_that_goes_on_end_nothing(tmp_path: Path) -> None:

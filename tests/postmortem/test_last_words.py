@@ -126,3 +126,31 @@ def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path
 
     assert examination.verdict == "unjudged"
     assert examination.not_checked[0] == "no rule knows any of the log's readings (cls_accuracy)"
+
+
+def test_a_trainer_that_says_that_it_writes_0_for_a_nan_hides_it(tmp_path: Path) -> None:
+    # SeanNaren/deepspeech.pytorch prints so.
+    lines = [f"Epoch: [1][{row}/400]\tTime 0.8\tLoss {3 + row % 7 / 5:.4f}" for row in range(1, 60)]
+    for row in range(60, 90):
+        lines.append("WARNING: received a nan loss, setting loss value to 0")
+        lines.append(f"Epoch: [1][{row}/400]\tTime 0.8\tLoss 0.0000")
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(lines) + "\n")
+
+    cause = examined(path).causes[0]
+
+    assert cause.name == "hidden-nan"
+    assert "received a nan loss" in " ".join(cause.evidence)
+
+
+def test_a_degenerate_solution_is_the_cause_of_its_nan(tmp_path: Path) -> None:
+    lines = [f"{row}:\tlearn: {9 / (row + 9):.6f}\ttest: {9 / (row + 8):.6f}" for row in range(60)]
+    lines += ["60:\tlearn: nan\ttest: nan"]
+    lines += ["Training has stopped (degenerate solution on iteration 60, try to increase it)"]
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(lines) + "\n")
+
+    examination = examined(path)
+
+    assert (examination.verdict, examination.first_bad_update) == ("diverged", 60)
+    assert examination.causes[0].name == "degenerate-solution"

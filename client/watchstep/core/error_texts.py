@@ -15,6 +15,14 @@ SAYS_NONFINITE = re.compile(
 """An error that only numbers cause which are lost. Words of PyTorch's distributions and
 samplers, fairseq, DeepSpeed and Apex."""
 
+SAYS_LOSS_LOST = re.compile(
+    r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s{0,3}"
+    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|"
+    r"\b(?:nan|inf(?:inite)?|non-?finite) (?:in (?:the )?)?loss(?:es)?\b|invalid loss, terminating",
+    re.IGNORECASE,
+)
+"""Words beside the readings that say that the loss itself is lost, not one step's gradient."""
+
 DEVICE_MEMORY, HOST_MEMORY = "A GPU ran out of memory", "The machine ran out of memory"
 FAILURES: Mapping[str, re.Pattern[str]] = {
     DEVICE_MEMORY: re.compile(
@@ -56,6 +64,11 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
 }
 """Failures of a known kind by their title, the more special before the more general, and what
 follows of another rank's failure last."""
+
+SAYS_TIME_LIMIT = re.compile(
+    r"time limit|wall ?(?:clock )?time|run limit|runlimit|deadline", re.IGNORECASE
+)
+"""A scheduler that ends a job because its time is over: Slurm, PBS, LSF, SGE, Kubernetes."""
 
 SAYS_SCALE_EXHAUSTED = re.compile(
     r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale", re.IGNORECASE

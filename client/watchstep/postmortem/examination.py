@@ -21,6 +21,7 @@ from watchstep.postmortem.downsampled_series import DownsampledSeries
 from watchstep.postmortem.log_summary import DEATHS, AlertSpan, EndWord, LogSummary, Observer, fold
 from watchstep.postmortem.readers import Log
 from watchstep.postmortem.verdict import (
+    VERDICTS,
     WELL,
     VerdictWord,
     in_words,
@@ -103,6 +104,16 @@ class Examination:
     downsampled: DownsampledSeries | None = None
     rule_set: RuleSet | None = None
 
+    @property
+    def is_explained(self) -> bool:
+        """Whether a cause is named."""
+        return bool(self.causes) and self.causes[0].name != NOT_ENOUGH
+
+    @property
+    def readings_tell(self) -> bool:
+        """Whether the cause shows in the readings, and not in the end alone."""
+        return self.is_explained and self.causes[0].name != "silent-death"
+
     def why(self) -> str:
         """In a few words the likeliest cause, else the first critical alert, else what was said.
 
@@ -110,7 +121,7 @@ class Examination:
         """
         if self.verdict == "died" and (title := failure_title(self.failure or "")):
             return title
-        if self.causes and self.causes[0].name != NOT_ENOUGH:
+        if self.is_explained:
             return f"{self.causes[0].title} ({self.causes[0].confidence:.0%})"
         for severity in ("critical", "warning"):
             for alert in self.alerts:
@@ -262,6 +273,8 @@ def _explain(examination: Examination, rules: RuleSet, summary: LogSummary) -> N
     updates = [update for _, update in window]
     alerts = _alerts_within(summary)
     examination.causes = diagnose(rules, updates, alerts)
+    if examination.verdict_because == VERDICTS["died"] and examination.readings_tell:
+        examination.verdict_because = "the trainer failed, and the readings before it tell why"
     if summary.family == "on_policy":
         examination.items = checklist(rules, window, _crash_row(summary))
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from watchstep.core.diagnosis.steps import LEAPT, LEAPT_WITHIN
 from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.error_texts import SAYS_NONFINITE, failure_rank
+from watchstep.core.error_texts import SAYS_LOSS_LOST, SAYS_NONFINITE, failure_rank
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
 from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark, onset
@@ -381,7 +381,7 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
     kind = event.get("kind")
     if kind == "failed":
         _note_failure(summary, str(event.get("error", "")))
-    elif kind == "log" and endings.SAYS_LOSS_LOST.search(str(event.get("text", ""))):
+    elif kind == "log" and SAYS_LOSS_LOST.search(str(event.get("text", ""))):
         summary.said_lost = (summary.count, update.step)
     elif kind == "checkpoint":
         _note_checkpoint(summary, update, event)

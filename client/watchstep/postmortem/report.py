@@ -13,7 +13,7 @@ from rich.text import Text
 
 from watchstep.postmortem.downsampled_series import Series
 from watchstep.postmortem.examination import Examination
-from watchstep.postmortem.sections import Cell, headline, sections
+from watchstep.postmortem.sections import Cell, cut, headline, sections
 
 STYLES = {
     "unjudged": "cyan",
@@ -103,7 +103,7 @@ def _facts(examination: Examination) -> Iterator[Text]:
             f'on_critical="halt" would have stopped it at {unit} {examination.halt_update}{rest}'
         )
     if examination.failure:
-        yield Text(f"the trainer said: {examination.failure[:200]}", style="magenta")
+        yield Text(f"the trainer said: {cut(examination.failure)}", style="magenta")
 
 
 def _sparks(examination: Examination) -> Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from watchstep.core.diagnosis import NOT_ENOUGH
+from watchstep.core.error_texts import SAYS_TIME_LIMIT
 from watchstep.postmortem.examination import Examination
 from watchstep.postmortem.verdict import WELL
 
@@ -47,13 +48,19 @@ def headline(examination: Examination) -> Iterator[str]:
     if examination.verdict not in WELL:
         yield _since(examination, unit)
         why = examination.why()
-        if why:
-            yield f"Why: {why[:_LONGEST]}"
+        if examination.is_explained or examination.verdict == "died" or not examination.alerts:
+            yield from [f"Why: {cut(why)}"] if why else []
+        else:
+            yield "Why: no cause can be told from what was logged"
+            if why.rstrip(".") != examination.verdict_because:
+                yield f"It fired: {cut(why)}"
         yield f"Go back to: {_back_to(examination)}"
     if examination.ended == "preempted":
-        yield f"The run was preempted: {examination.ended_words[:_LONGEST]}"
+        by_time = SAYS_TIME_LIMIT.search(examination.ended_words)
+        how = "was ended by its time limit" if by_time else "was preempted"
+        yield f"The run {how}: {cut(examination.ended_words)}"
     elif examination.ended == "halted":
-        yield f"The run was stopped: {examination.ended_words[:_LONGEST]}"
+        yield f"The run was stopped: {cut(examination.ended_words)}"
     elif not examination.ended and examination.verdict in WELL and examination.last_update:
         at = f"{unit} {examination.last_update}"
         yield f"The log ends at {at} without saying that the run finished"
@@ -71,6 +78,8 @@ def _since(examination: Examination, unit: str) -> str:
         if examination.verdict == "died" and good is None:
             return "Since: its end; no reading was printed before it"
         if examination.verdict == "died":
+            if examination.readings_tell:
+                return f"Since: its end; no rule fired up to {unit} {good}"
             return f"Since: its end; the numbers up to {unit} {good} show no reason"
         return "Since: unknown, for the rows from there on carry no number"
     before = "no good one before it" if good is None else f"the last good one is {good}"
@@ -92,6 +101,11 @@ def _back_to(examination: Examination) -> str:
     if unit == "update" and first > 1:
         where = f"a checkpoint from before update {first}, where this log begins"
     return f"{where}: no update of this log was good"
+
+
+def cut(text: str) -> str:
+    """A text, between two words where it is too long for a line or two, and marked so."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rsplit(' ', 1)[0]} …"
 
 
 def fleet_row(examination: Examination) -> list[Cell]:

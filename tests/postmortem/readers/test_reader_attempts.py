@@ -42,6 +42,38 @@ def test_a_number_that_comes_again_after_a_failure_is_a_resume(
 @pytest.mark.parametrize(
     "form",
     [
+        "[{epoch:2}/20] batch {batch}/500  ce {loss}  top1 30.05%  lr 9.5e-05",
+        "[{epoch}/20] step {batch}/500 loss {loss}",
+        "2026-01-02 10:00:00 INFO [{epoch}/20] step {batch}/500 loss {loss}",
+        "{epoch}/20 | batch {batch}/500 | loss {loss}",
+        "{epoch}/20 {batch}/500 loss={loss}",
+        "[{epoch}/20, {batch}/500] loss: {loss}",
+        "[{epoch}/20 - {batch}/500] loss: {loss}",
+        "[{epoch}/20][{batch}/500] loss: {loss}",
+        "Epoch [{epoch}/20], Step [{batch}/500], Loss: {loss}",
+        "Epoch: {epoch} [{batch}/500]\tLoss: {loss}",
+        "epoch {epoch} | {batch}/500 | loss {loss}",
+        "batch {batch}/500 of epoch {epoch}: loss {loss}",
+        "Epoch {epoch}/20, mini-batch {batch}/500, loss={loss}",
+        "epoch: {epoch:2}/20, batch_idx: {batch}/500, loss: {loss}",
+    ],
+)
+def test_an_epoch_and_its_batch_are_told_apart_in_any_form(form: str, tmp_path: Path) -> None:
+    text = "".join(
+        f"{form.format(epoch=epoch, batch=batch, loss=3 / epoch)}\n"
+        for epoch in range(1, 21)
+        for batch in range(100, 501, 100)
+    )
+
+    updates = updates_of(tmp_path, text)
+
+    assert [update.step for update in updates] == list(range(100, 10_001, 100))
+    assert {update.attempt for update in updates} == {1}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
         "[rank{rank}]: step={n} loss={loss}\n",
         "{rank}: 2025-01-01 10:00:00 step {n} loss {loss}\n",
         "[1,{rank}]<stdout>:step {n}: loss {loss}\n",

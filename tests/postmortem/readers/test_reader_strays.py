@@ -30,14 +30,21 @@ def boosted(first: int, last: int) -> str:
     [
         f"Early stopping, best iteration is:\n{boosted(571, 571)}",
         "Best model at step 570:\n  train loss: 1.6e-02\n  test loss: 1.7e-02\n",
+        "Best model: iteration 570, loss: 0.016, accuracy: 0.87\n",
+        "=> Final train loss: 0.0160, val loss: 0.0170\n",
+        "Loaded the best checkpoint: step 570, val_loss 0.017, loss 0.016\n",
+        "Average loss over the run: 0.3, accuracy: 0.5\n",
     ],
 )
-def test_a_summary_at_the_end_opens_no_attempt(summary: str, tmp_path: Path) -> None:
+def test_a_summary_at_the_end_is_no_report_and_opens_no_attempt(
+    summary: str, tmp_path: Path
+) -> None:
     path = tmp_path / "out.log"
     updates = updates_of(path, boosted(10, 620) + summary)
 
     assert {update.attempt for update in updates} == {1}
     assert updates[-1].step == 620
+    assert len(updates) == 62
     assert examined(path).verdict == "healthy"
 
 

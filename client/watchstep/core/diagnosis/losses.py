@@ -152,7 +152,8 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     elif fell and jump.after < 0.4 * jump.start:
         signs["loss_partly_back"] = f"{text}, on its way back to {jump.start:.4g}"
     elif jump.after > 1.5 * max(jump.start, jump.before):
-        signs["loss_beyond_start"] = f"{text}, beyond its start of {jump.start:.4g}"
+        gone_on = "" if jump.first > jump.start else f" and went on to {jump.after:.4g}"
+        signs["loss_beyond_start"] = f"{text}{gone_on}, beyond its start of {jump.start:.4g}"
     far = 10.0 if columns.family == "supervised" else 1000.0
     if jump.after > far * max(jump.start, jump.before) and not repeats(columns.finite(name), 5):
         signs["loss_far_beyond_start"] = (
@@ -457,6 +458,8 @@ def _speed(columns: Columns) -> Signs:
     for role in ("throughput", "time"):
         for name in columns.of_role(role):
             points = [(row, value) for row, value in columns.finite(name) if value > 0.0]
+            if role == "time" and _is_part(columns, name):
+                continue  # What takes a part of an update's time does not slow it.
             if role == "time" and all(now >= before for (_, before), (_, now) in pairwise(points)):
                 continue  # a clock that runs on
             if role == "throughput":
@@ -470,6 +473,14 @@ def _speed(columns: Columns) -> Signs:
                     )
                 }
     return {}
+
+
+def _is_part(columns: Columns, name: str) -> bool:
+    """Whether a time is that of waiting for data, beside a longer one that holds it."""
+    own = median([value for _, value in columns.finite(name)] or [0.0])
+    others = (columns.finite(other) for other in columns.of_role("time") if other != name)
+    holds = (median([value for _, value in points]) > own for points in others if points)
+    return re.search("data|read|load", name, re.IGNORECASE) is not None and any(holds)
 
 
 def _gradient(columns: Columns) -> Signs:

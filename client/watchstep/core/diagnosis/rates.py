@@ -74,7 +74,9 @@ def _rate(columns: Columns) -> Signs:
         "rate_high",
         "rate_elevated",
     }:
-        signs["rate_steady"] = f"{name} went as planned, up to {largest:.3g}"
+        rises = [row for (_, old), (row, new) in pairwise(points) if 0.0 < 2.0 * old < new]
+        at = f"rose at {columns.where(rises[-1])}" if rises else "went as planned"
+        signs["rate_steady"] = f"{name} {at}, up to {largest:.3g}"
     return signs
 
 

@@ -12,7 +12,12 @@ from watchstep.core.diagnosis.columns import SPIKING, Columns, median
 from watchstep.core.diagnosis.levels import leap
 from watchstep.core.diagnosis.losses import LOSS
 from watchstep.core.diagnosis.policies import CLIP, KL, policy_signs
-from watchstep.core.error_texts import SAYS_NONFINITE, SAYS_SCALE_EXHAUSTED, failure_title
+from watchstep.core.error_texts import (
+    SAYS_LOSS_LOST,
+    SAYS_NONFINITE,
+    SAYS_SCALE_EXHAUSTED,
+    failure_title,
+)
 
 SCALE = "train/loss_scale"
 GRADIENTS = ("train/grad_norm", "train/grad_norm_max")
@@ -35,6 +40,8 @@ LEAPT, LEAPT_WITHIN = 10.0, 2
 explosion."""
 FAR_APART, LEAST_APART = 10, 50
 """Steps between reports in which a training can come apart unseen, and reports looked at."""
+SHOWN_AS_ZERO = 3
+"""Losses of 0 beside words of a lost loss that show how the log writes it."""
 LEAST_CALM = 3
 """Reports before a NaN that show a level at all."""
 UNREST = frozenset(
@@ -310,6 +317,11 @@ def _hidden(columns: Columns) -> Signs:
     if zero:
         where = columns.where(zero[0])
         return {"loss_hidden": f"{name} reads exactly 0 at {where} beside a gradient of NaN"}
+    texts = (str(event.get("text", "")) for event in columns.events)
+    words = next((text for text in texts if SAYS_LOSS_LOST.search(text)), "")
+    if words and losses.count(0.0) >= SHOWN_AS_ZERO:
+        where = columns.where(losses.index(0.0))
+        return {"loss_hidden": f"{name} reads exactly 0 from {where} on, and it is said: {words}"}
     seen = [row for row, loss in enumerate(losses) if loss is not None]
     gone = len(losses) - 1 - seen[-1] if seen else 0
     # The last row of a run that finished may be a summary of its own.
@@ -347,6 +359,8 @@ def _last_words(text: str) -> Signs:
     signs = {"failed": f"the trainer died: {text[:300]}" if text else "the trainer died"}
     if SAYS_SCALE_EXHAUSTED.search(text):
         signs["died_of_scale"] = "its last words are that the loss scale cannot fall further"
+    elif "degenerate solution" in text.lower():
+        signs["died_degenerate"] = f"the trainer said: {text}"
     elif SAYS_NONFINITE.search(text):
         signs["died_of_nan"] = "its last words speak of NaN or infinity"
         signs |= _which_rows(text)

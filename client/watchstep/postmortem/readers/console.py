@@ -52,7 +52,7 @@ class ConsoleLines:
         self._cut = False
         self._torn_at = 0
         self._table: dict[str, float] = {}
-        self._section = ""
+        self._section = self._margin = self._rank = ""
         self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
@@ -61,15 +61,14 @@ class ConsoleLines:
         self._blocks = 0
         self._headed = self._evaluating = self._learning = self._counts = False
         self._counted: gathering.Place | None = None
-        self._columns = Columns()
-        self._bars = Bars()
+        self._columns, self._bars = Columns(), Bars()
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
         self._scales: list[float] = []
         self._last: Row | None = None
         self._traceback = self._of_worker = False
-        self._margin = self._rank = ""
         self._progress = Progress()
         self._slashed = gathering.SlashedBatches()
+        self._summaries = gathering.Summaries()
         self._failure: dict[str, object] | None = None
         self._resumed = self._named = self._repeats = False
         self._braces = Braces()
@@ -89,11 +88,9 @@ class ConsoleLines:
                 self._read(text, numbers, shape.plan)
                 self._bars.cleared = False
                 return
-        if text.isspace():
-            self._bars.cleared = len(text) >= _WIPED
-        else:
+        if not text.isspace():
             self._unshaped(text, mask)
-            self._bars.cleared = False
+        self._bars.cleared = text.isspace() and len(text) >= _WIPED
 
     def cut(self, text: str, number: int) -> None:
         """Read what stands behind the log's last line feed, where it may be cut off."""
@@ -200,6 +197,8 @@ class ConsoleLines:
 
     def _prose(self, plan: Plan, numbers: list[str]) -> None:
         sentence = plan.sentence
+        if self._summaries.covers(plan, numbers, self._last):
+            return
         if sentence.has_end and sentence.position is not None:
             self._progress.passed(*plans.place(sentence.position, numbers))
         if plan.title or sentence.pairs:

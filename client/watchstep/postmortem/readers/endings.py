@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from watchstep.core.error_texts import SAYS_LOSS_LOST
 from watchstep.postmortem.readers.vocabulary import word_lists
 
 Ending = Literal["failed", "preempted", "interrupted", "finished"]
@@ -34,14 +35,6 @@ _WHOLE_LINES: Mapping[str, Ending] = {
 }
 _MOST_WORDS_BEFORE = 7
 _WORD = re.compile(r"[a-z]{2,30}")
-
-SAYS_LOSS_LOST = re.compile(
-    r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s{0,3}"
-    r"(?:now |a )?(?:nan|inf(?:inite|inity)?|non-?finite)\b|"
-    r"\b(?:nan|inf(?:inite)?|non-?finite) (?:in (?:the )?)?loss(?:es)?\b|invalid loss, terminating",
-    re.IGNORECASE,
-)
-"""Words beside the readings that say that the loss itself is lost, not one step's gradient."""
 
 NAMES_UPDATE = re.compile(
     r"\bat (?:iteration|iter|step|update)\s{0,4}[=:#]?\s{0,4}(\d{1,15})\b", re.IGNORECASE
@@ -175,5 +168,7 @@ def _finishes(small: str) -> bool:
     for pieces in _PIECES["finished"] if len(small) < _LONGEST_TEXT else ():
         if _holds(small, pieces):
             before = _WORD.findall(small[: small.find(pieces[0])])
+            if _WORDS["no success"].intersection(_WORD.findall(small)):
+                return False
             return len(before) <= _MOST_WORDS_BEFORE and not _WORDS["not yet"].intersection(before)
     return _STOPPED_EARLY.fullmatch(small) is not None

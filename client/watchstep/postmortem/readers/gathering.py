@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from watchstep.postmortem.readers.logs import Row
 from watchstep.postmortem.readers.naming import metric_name
+from watchstep.postmortem.readers.plans import Plan, place
 from watchstep.postmortem.readers.vocabulary import EVALUATED, is_evaluation
 
 _MOST_COVERED = 1_000
@@ -250,6 +251,27 @@ class SlashedBatches:
         self._before = number, length
         if self._is_epoch:
             row.epoch, row.step, row.length = number, length, None
+
+
+class Summaries:
+    """Passes over lines that sum up a numbered series: what they tell was reported before."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+
+    def covers(self, plan: Plan, numbers: list[str], last: Row | None) -> bool:
+        """Whether a line is of a summary, or indented under one.
+
+        Args:
+            last: The last row with readings, of which a summary goes back behind the number.
+        """
+        self._is_open = plan.sums_up or (self._is_open and plan.indented)
+        if not self._is_open or last is None or last.step is None:
+            return False
+        position = plan.sentence.position
+        if position is None or last.epoch is not None:
+            return True
+        return place(position, numbers)[0] <= last.step
 
 
 def count_over_epochs(row: Row, *, from_zero: bool) -> None:

@@ -14,7 +14,7 @@ from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.naming import float_of
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
-from watchstep.postmortem.readers.vocabulary import EVALUATED, TRAINING
+from watchstep.postmortem.readers.vocabulary import EVALUATED, SUMS_UP, TRAINING
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
@@ -74,6 +74,7 @@ class Plan:
         key: The name in a table's cell, where the line's only number is its value.
         title: The line itself, where it may stand over the readings of a block.
         indented: Whether it begins with blanks.
+        sums_up: Whether it tells of the best or the final report, as most trainers do at their end.
         times: Whether it counts, and measures nothing but speed: it heads a reading beneath.
         numbers: Of the last such line.
     """
@@ -85,6 +86,7 @@ class Plan:
     key: str | None = None
     title: str = ""
     indented: bool = False
+    sums_up: bool = False
     times: bool = False
     numbers: Sequence[str] = ()
 
@@ -162,7 +164,9 @@ def planned(text: str, pieces: list[str]) -> Plan:
     titles = len(pieces) == 1 and not indented and len(text.split()) <= _LONGEST_TITLE
     times = not row and any(_SPEED.search(pair.name) for pair in sentence.pairs)
     title = text if titles else ""
-    return Plan("prose", speaks, sentence, row, title=title, indented=indented, times=times)
+    plan = Plan("prose", speaks, sentence, row, title=title, indented=indented, times=times)
+    plan.sums_up = SUMS_UP.match(text, prefixes.length(text)) is not None
+    return plan
 
 
 def is_torn(

@@ -137,14 +137,12 @@ class _Reader:
             self._words, self._separator, self._at = [], "", loss + 1
 
     def _leading_fraction(self, at: int) -> None:
-        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`; `1/5, loss: 3`."""
+        """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`; `1/5 | loss 3`."""
         counted = Counted("step", self._line[at].slot, self._line[at + 2].slot)
-        following = self._line.text(at + 3)
-        if following in {":", ","}:
-            self._leading, self._at = counted, at + 4
-        elif following in {"━", "-"} or (
-            following == "[" and self._line.text(at + 4)[:1] in set("=>.")
-        ):
+        following, after = self._line.text(at + 3), self._line.text(at + 4)
+        if following in {":", ",", "|"} or after == "/":
+            self._leading, self._at = counted, at + 3
+        elif following in {"━", "-"} or (following == "[" and after[:1] in set("=>.")):
             self._sentence.keras, self._sentence.bar, self._at = True, counted, at + 3
 
     def _named_behind(self, at: int) -> None:
@@ -325,13 +323,14 @@ class _Reader:
         if not is_whole(token):
             return
         bracketed, length = self._line.text(self._at - 2) == "[", self._length()
-        pairs = self._sentence.pairs
+        first = self._leading is None or self._leading.length < 0
+        pairs, after = self._sentence.pairs, self._line.text(self._at)
         if length >= 0 and len(pairs) == 1 and not self._counted and pairs[0].name == "train":
             self._counted.append(Counted("epoch", pairs.pop().slot))  # timm: `Train: 0 [50/1251`.
         last = self._counted[-1] if self._counted else None
         if last is not None and last.word in EPOCHS and length >= 0 and not self._sentence.pairs:
             self._counted.append(Counted("batch", token.slot, length))
-        elif length >= 0 and bracketed and self._line.text(self._at) == "]" and not pairs:
+        elif length >= 0 and not pairs and (not first or (bracketed and after in set("],-|"))):
             self._bracketed(Counted("step", token.slot, length))
 
     def _bracketed(self, counted: Counted) -> None:

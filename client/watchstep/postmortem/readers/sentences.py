@@ -167,6 +167,9 @@ def choose_position(
     # The batches of an evaluation are its own: `valid step 1000, batch: 10`.
     own = {"batch", "minibatch"} if sentence.evaluates else set()
     plain = [counter for counter in counters if counter.word not in GLOBAL | epochs | own]
+    # `[4/20] batch 100/500`: of two with an end the first is the epoch.
+    both_end = leading and plain and min(leading.length, plain[0].length) >= 0
+    epoch = leading if epoch is None and both_end else epoch
     if overall is not None:
         sentence.position = overall
     elif plain and sentence.bar and plain[0].word == "episode" and plain[0].length >= 0:

@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from watchstep.postmortem.readers.broken_lines import Breaks, Joining, breaks_of
 from watchstep.postmortem.readers.console import ConsoleLines
 from watchstep.postmortem.readers.gathering import LONGEST_ROW
 from watchstep.postmortem.readers.jsonlogs import parsed, printed_in
@@ -32,7 +33,10 @@ def console_rows(log: Log) -> Iterator[Row]:
 
 def _file_rows(log: Log) -> Iterator[Row]:
     path = log.files[0]
-    reader = ConsoleReader(log, encoding_of(head_of(path)))
+    head = head_of(path)
+    encoding = encoding_of(head)
+    *whole, _ = head.decode(encoding or "utf-8", "replace").split("\n")
+    reader = ConsoleReader(log, encoding, breaks_of(whole))
     with open_stream(path) as stream:
         while chunk := read_some(stream, _CHUNK_BYTES, log, path.name):
             yield from reader.feed(chunk)
@@ -63,11 +67,19 @@ class ConsoleReader:
     Args:
         log: Takes the notes, the format and what rows are numbered by; a fresh one without.
         encoding: None to tell it from the first bytes.
+        breaks: Where a terminal broke the lines, if one did.
     """
 
-    def __init__(self, log: Log | None = None, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        log: Log | None = None,
+        encoding: str | None = None,
+        breaks: Breaks | None = None,
+    ) -> None:
         self.log = log or Log(path=Path(), format="", run="")
         self._lines = ConsoleLines(self.log)
+        self._joining = Joining(breaks, self._joined) if breaks else None
+        self._line = self._joining.line if self._joining else self._lines.line
         self._encoding = encoding
         self._decoder: codecs.IncrementalDecoder | None = None
         self._number = 1
@@ -87,7 +99,10 @@ class ConsoleReader:
     def close(self) -> list[Row]:
         """The rows that were still being gathered; feed nothing afterwards."""
         self._take(self._decoded(b"", final=True))
-        if self._rest and not self._dropping:
+        if self._joining is not None:
+            self._part(self._rest)
+            self._joining.end()
+        elif self._rest and not self._dropping:
             self._lines.cut(self._rest, self._number)
         self._rest = ""
         self._lines.end()
@@ -114,8 +129,8 @@ class ConsoleReader:
         plain = "\r" not in text
         for line in whole:
             if plain and not self._rest and not self._dropping:
-                if line:
-                    self._lines.line(line, self._number)
+                if line or self._joining:
+                    self._line(line, self._number)
             else:
                 for part in (self._rest + line).split("\r"):
                     self._part(part)
@@ -132,8 +147,11 @@ class ConsoleReader:
 
     def _part(self, part: str) -> None:
         if part and not self._dropping:
-            self._lines.line(part, self._number)
+            self._line(part, self._number)
         self._dropping = False
+
+    def _joined(self, parts: list[str], number: int) -> None:
+        self._lines.line("".join(parts), number)
 
 
 def with_events(rows: Iterable[Row], log: Log) -> Iterator[Row]:

@@ -39,13 +39,20 @@ _UNIT = re.compile(
 )
 TRAINING = re.compile(
     r"loss|reward|return|kl|entropy|grad|norm|lr|learning_rate|advantage|perplexity|ppl|nll|acc|"
-    r"explained_variance|clip|rms(?:e|$)|g_gan|(?:^|[/_])(?:l[12]|m[as]e|[bw]?[cw]er|auc)(?:$|[/_@])|epret|score|^cost$|^train$|^kimg$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
+    r"explained_variance|clip|rms(?:e|$)|g_gan|(?:^|[/_])(?:l[12]|m[as]e|b?ce|[bw]?[cw]er|auc)(?:$|[/_@])|epret|score|^cost$|^train$|^kimg$|(?:^|[/_])obj(?:ective|f?(?:$|_))|(?:^|[/_])err(?:or)?$",
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
 
 EVALUATED = re.compile(r"^(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
+
+SUMS_UP = re.compile(
+    r"\W{0,20}(?:the )?(?:(?:best|final|overall|loaded)\b|"
+    r"(?:average|mean|avg)\b.{0,40}\bover (?:the|all)\b)",
+    re.IGNORECASE,
+)
+"""How a line begins that sums up: what it tells of was reported when it happened."""
 
 _SOURCES = (".py", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".rs", ".go", ".java", ".jl")
 _SETTINGS = ("config", "args", "arguments", "namespace", "hparams", "settings", "params")
