@@ -689,3 +689,112 @@ def test_gradients_that_were_kept_are_the_cause_of_a_loss_that_runs_away(rules: 
         }
 
     assert first(rules, history(readings)).name == "gradients-not-cleared"
+
+
+def test_a_loss_that_fell_and_then_grew_ever_faster_until_it_was_nan_is_not_climbed(
+    rules: RuleSet,
+) -> None:
+    # As Marian's cost with a rate that is too high after the warm-up: 9.8, 2.95, 10.2, nan.
+    def cost(at: int) -> float:
+        learnt = 2.95 + 6.5 * math.exp(-at / 8.0)
+        return NAN if at > 82 else learnt * (1.0 + 0.005 * noise(at)) * 1.04 ** max(at - 50, 0)
+
+    causes = diagnose(rules, history(lambda at: {"cost": cost(at)}), [])
+
+    assert causes[0].name == "unstable-dynamics"
+    assert "loss-sign" not in {cause.name for cause in causes}
+
+
+def test_a_loss_that_grows_by_equal_amounts_from_the_first_report_on_is_climbed(
+    rules: RuleSet,
+) -> None:
+    def climbed(at: int) -> Readings:
+        return {"loss": (2.3 + 0.05 * at) * (1.0 + 0.02 * noise(at)), "lr": 1e-4}
+
+    assert first(rules, history(climbed)).name == "loss-sign"
+
+
+@pytest.mark.parametrize("clipped", [87.3365, 27.631, 16.118095, 34.538776])
+def test_a_loss_that_is_stuck_where_a_logarithm_is_clipped_has_diverged(
+    clipped: float, rules: RuleSet
+) -> None:
+    # Caffe clips at FLT_MIN, PaddlePaddle at 1e-12, Keras at 1e-7, scikit-learn at 1e-15.
+    def stuck(at: int) -> Readings:
+        return {"loss": falling(at, 6.6, 5.0) if at < 40 else clipped, "lr": 0.01}
+
+    cause = first(rules, history(stuck))
+
+    assert cause.name == "learning-rate"
+    assert "probability 0" in cause.evidence[0]
+
+
+def test_a_loss_that_is_stuck_elsewhere_is_no_clipped_logarithm(rules: RuleSet) -> None:
+    def stuck(at: int) -> Readings:
+        return {"loss": falling(at, 6.6, 5.0) if at < 40 else 61.2173, "lr": 0.01}
+
+    assert not any("probability 0" in each for each in first(rules, history(stuck)).evidence)
+
+
+def test_a_loss_of_0_that_the_trainer_puts_in_place_of_a_nan_is_hidden(rules: RuleSet) -> None:
+    # Of deepspeech.pytorch, `model.py`.
+    words = {"kind": "log", "text": "WARNING: received a nan loss, setting loss value to 0"}
+    rows = history(lambda at: {"loss": falling(at) if at < 60 else 0.0}, event=words)
+
+    assert first(rules, rows).name == "hidden-nan"
+    assert first(rules, rows[:-1]).name == "nothing-trained"
+
+
+def test_an_error_rate_that_is_all_again_at_once_is_one_of_a_model_that_diverged(
+    rules: RuleSet,
+) -> None:
+    # Of Tesseract's lstmtraining: 8 % of the characters were wrong, and then all are.
+    def errors(at: int) -> Readings:
+        return {"bcer_train": 8.0 + 50.0 * math.exp(-at / 8.0) if at < 60 else 100.0}
+
+    cause = first(rules, history(errors))
+
+    assert cause.name == "learning-rate"
+    assert "bcer_train had been 8.03, and errs always now" in cause.evidence
+
+
+def test_an_entropy_of_a_model_of_the_world_says_nothing_of_the_policy(rules: RuleSet) -> None:
+    # DreamerV2: the return and the actor's entropy fall to nothing, the prior's stays.
+    def dreamt(at: int) -> Readings:
+        left = 1.0 if at < 60 else 0.8 ** (at - 60)
+        return {
+            "return": (3.0 + min(at, 30) / 10.0 + 0.2 * noise(at)) * left,
+            "prior_ent": 1.9 + 0.05 * noise(at),
+            "actor_ent": max(1.3 * left**2, 1e-4),
+            "actor_loss": -0.01 + 0.004 * noise(at + 1),
+            "critic_loss": 0.75 + 0.05 * noise(at + 2),
+        }
+
+    assert first(rules, history(dreamt)).name == "policy-collapse"
+
+
+def test_a_value_function_collapses_only_where_one_is_known_of(rules: RuleSet) -> None:
+    def grpo(at: int) -> Readings:
+        far = max(at - 60, 0)
+        return {
+            "reward": (1.5 + 0.05 * noise(at)) * 0.8**far,
+            "kl": 0.06 * 1.4**far,
+            "grad_norm": 0.1 * (1.2 + 0.2 * noise(at)) * 1.3**far,
+            "completion_length": 200.0,
+        }
+
+    causes = diagnose(rules, history(grpo), [])
+
+    assert causes[0].name == "kl-penalty"
+    assert "value-collapse" not in {cause.name for cause in causes}
+
+
+def test_one_look_at_dead_gradients_is_enough_where_they_were_alive_before(
+    rules: RuleSet,
+) -> None:
+    def dead(at: int) -> Readings:
+        looked = {"guard/zero_gradients": 0.0 if at < 50 else 0.6} if at in (10, 40, 90) else {}
+        return {"loss": falling(at, 1.6, 0.3) if at < 50 else 1.6 + 0.05 * noise(at), **looked}
+
+    causes = diagnose(rules, history(dead), [])
+
+    assert (causes[0].name, causes[0].kind) == ("nothing-trained", "detached")

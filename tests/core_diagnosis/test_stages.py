@@ -9,7 +9,7 @@ import pytest
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.health import HealthTracker
 from watchstep.core.rules import Rule
-from watchstep.core.stages import Phase, onset, stage, story
+from watchstep.core.stages import Phase, may_only_fall, onset, stage, story
 from watchstep.core.updates import Transition, Update
 
 
@@ -192,6 +192,38 @@ def test_a_loss_that_is_zero_was_bad_from_its_first_zero_and_not_while_it_was_le
     learnt = [2.3 * 0.93**at for at in range(40)]
 
     assert onset([*plateau, *learnt, *[0.0] * 5], is_loss=True, is_whole=True) == 55
+
+
+NOISE = [math.exp(0.15 * math.sin(at * at)) for at in range(200)]
+
+
+def test_growth_was_bad_from_where_it_outgrew_the_slow_drift_before_it() -> None:
+    # The KL of a GRPO run rises honestly as its reward does, then doubles with every update.
+    drift = [0.004 * 1.02**at * NOISE[at] for at in range(80)]
+    exploding = [0.02 * 2.0**at for at in range(1, 15)]
+
+    assert onset([*drift, *exploding]) == 80
+
+
+def test_growth_was_bad_from_where_it_left_the_noise_and_not_within_it() -> None:
+    settled = [0.026 * (NOISE[at] if at < 40 else 1.2 * NOISE[at] ** 0.3) for at in range(60)]
+
+    assert onset([*settled, *[0.03 * 9.0**at for at in range(1, 7)]], is_loss=True) == 60
+
+
+def test_a_reward_was_bad_from_its_first_step_out_of_its_noise() -> None:
+    settled = [0.6 + 0.1 * math.log(each) for each in NOISE[:60]]
+    slide = [0.61, 0.6, *[0.6 * 0.8**at for at in range(1, 20)]]
+
+    assert onset([*settled, *slide], is_reward=True) == 62
+
+
+def test_a_discriminator_that_wins_does_so_where_its_loss_leaves_its_level() -> None:
+    losses = [*[0.1 * each for each in NOISE[:60]], *[1e-8 * each for each in NOISE[:20]]]
+
+    assert may_only_fall("loss", "train/loss")
+    assert not may_only_fall("loss", "l_d_real")
+    assert onset(losses) == 60
 
 
 @pytest.mark.parametrize(

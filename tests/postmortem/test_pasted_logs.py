@@ -344,3 +344,25 @@ def test_the_kl_of_a_vae_that_rises_as_it_learns_dates_no_nan(tmp_path: Path) ->
     examination = judged(tmp_path, lines)
 
     assert (examination.verdict, examination.first_bad_update) == ("diverged", 220)
+
+
+def test_words_of_a_resume_tell_what_was_lost_at_it_where_numbers_go_on(tmp_path: Path) -> None:
+    # Of PaddleOCR: the optimizer's state is not loaded and the rate begins anew.
+    lines = []
+    for row in range(1, 121):
+        if row == 61:
+            lines += [
+                "[2022/06/23 21:10:11] ppocr INFO: resume from ./output/rec/svtr_bn/latest",
+                "ppocr WARNING: optimizer.pdopt is not exists, params of optimizer is not loaded",
+            ]
+        loss = near(2.3 - 0.01 * row) if row < 61 else near(27.5)
+        rate = 0.0002 if row < 61 else 0.001
+        lines.append(
+            f"[2022/06/23 21:10:32] ppocr INFO: epoch: [{row // 3}/200], global_step: {row * 10},"
+            f" lr: {rate:.6f}, acc: {0.8 if row < 61 else 0.0:.6f}, loss: {loss:.6f}"
+        )
+
+    examination = judged(tmp_path, lines)
+
+    assert (examination.attempts, examination.first_bad_update) == (2, 610)
+    assert examination.causes[0].name == "lost-at-resume"

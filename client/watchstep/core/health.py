@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import (
-    FALLING,
     NONFINITE,
     ONSET_UPDATES,
     OUTCOMES,
@@ -26,6 +25,7 @@ from watchstep.core.stages import (
     first_bad,
     leads,
     may_climb,
+    may_only_fall,
     onset,
     stage_of,
 )
@@ -319,7 +319,7 @@ class HealthTracker:
         values = [readings.get(name) for _, readings in rows]
         place = onset(
             values,
-            is_loss=role in FALLING,
+            is_loss=may_only_fall(role, name),
             is_reward=role == "reward",
             is_whole=rows[0][0].row == 1,
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from watchstep.core.adversaries import is_adversarial
 from watchstep.core.diagnosis.columns import Columns
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import Severity, Transition, Update
@@ -46,8 +47,10 @@ _FAR_ABOVE = 3.0
 _LEAST_SPREAD = 0.02
 """Share of the level that its spread is taken for at least: some readings hardly move."""
 _REPEATS = 3
-_SLIDE = 5
-"""Steps down in a row, or reports that are equal, of which chance makes few."""
+_DRIFT = 0.1
+"""How fast a drift may be, as a share of what follows it."""
+_KNEE = 4.0
+"""Deviations of the level that its end has to lie off the straight line."""
 _ENDS = ("failed", "halted", "preempted")
 
 
@@ -166,7 +169,21 @@ def onset(
         the first step of that. The last place where nothing shows.
     """
     points = [(at, value) for at, value in enumerate(values) if value is not None]
-    first = len(values) - 1
+    first = _left_level(points, len(values) - 1, is_loss, is_whole)
+    if is_reward:
+        points = [(at, -value) for at, value in points]
+    elif is_loss and first == len(values) - 1:
+        first = _above_best(points, first)
+    if is_loss or is_reward:
+        first = _already_above(points, first)
+    return _after_drift(points, first)
+
+
+def _left_level(
+    points: Sequence[tuple[int, float]], last: int, is_loss: bool, is_whole: bool
+) -> int:
+    """From where on a metric lay on one side of the level that it had before."""
+    first = last
     low, high = math.inf, -math.inf
     for place in range(len(points) - 1, max(len(points) - 1 - LEAD_UPDATES, -1), -1):
         at, value = points[place]
@@ -189,20 +206,38 @@ def onset(
             falls = falls and len(points) - place >= _REPEATS
         if falls or (level is not None and low > level[1]):
             first = at
-    if is_reward:
-        return min(first, _slid_from(points, len(values) - 1))
-    if is_loss and first == len(values) - 1:
-        first = _above_best(points, first)
-    return _already_above(points, first) if is_loss else first
+    return first
 
 
-def _slid_from(points: Sequence[tuple[int, float]], last: int) -> int:
-    """From where on a reward only went down, as a mean over episodes that now pay nothing does."""
-    place = len(points) - 1
-    while place > 0 and points[place - 1][1] >= points[place][1]:
-        place -= 1
-    falls = [at for at, value in points[place:] if value < points[place][1]]
-    return falls[0] if len(falls) > _SLIDE else last
+def _after_drift(points: Sequence[tuple[int, float]], first: int) -> int:
+    """From where on a metric grows, or shrinks, without the slow drift or the noise before it.
+
+    A drift is a tenth as fast as what follows. Where it ends is the report furthest off the
+    straight line from the level before `first` to the most extreme report after it.
+    """
+    place = bisect_left(points, first, key=lambda point: point[0])
+    earlier = [value for _, value in points[max(place - _SETTLED, 0) : place]]
+    later = [value for _, value in points[place:]]
+    series = [value for value in (*earlier, *later) if math.isfinite(value)]
+    if len(series) < len(earlier) + 2 or not earlier or not all(map(math.isfinite, earlier)):
+        return first
+    if min(series) > 0.0:  # What grows without end does so by factors.
+        series = [math.log(value) for value in series]
+    before, after = series[: len(earlier)], series[len(earlier) :]
+    base = _middle(before[-_FEW:])
+    if abs(min(after) - base) > abs(max(after) - base):
+        base, before, after = -base, [-value for value in before], [-value for value in after]
+    top = max(range(len(after)), key=after.__getitem__)
+    rise = (after[top] - base) / (top + 1)
+    depths = [base + rise * (at + 1) - value for at, value in enumerate(after[: top + 1])]
+    end = max(range(top + 1), key=depths.__getitem__)
+    noise = _middle([abs(value - _middle(before)) for value in before])
+    drift = (after[end] - base) / (end + 1)
+    is_slow = drift * (top - end) <= _DRIFT * (after[top] - after[end])
+    inside = max(at for at, value in enumerate(after) if value <= max(after[: end + 1]))
+    if not is_slow or depths[end] <= _KNEE * noise or inside - end >= _FEW // 2:
+        return first
+    return points[place + inside + 1][0]
 
 
 def _above_best(points: Sequence[tuple[int, float]], last: int) -> int:
@@ -249,7 +284,14 @@ def _level(values: Sequence[float]) -> tuple[float, float] | None:
     middle = finite[len(finite) // 2]
     spread = sorted(abs(value - middle) for value in finite)[len(finite) // 2]
     width = _DEVIATIONS * max(1.5 * spread, _LEAST_SPREAD * abs(middle))
-    return middle - width, middle + width
+    # What is never below zero shrinks by factors.
+    low = middle * math.exp(-width / middle) if finite[0] > 0.0 else middle - width
+    return low, middle + width
+
+
+def may_only_fall(role: str, name: str) -> bool:
+    """Whether a metric falls as something is learnt; an adversary's loss has a level of its own."""
+    return role in FALLING and not is_adversarial(name)
 
 
 def may_climb(role: str, reading: float) -> bool:
@@ -428,7 +470,7 @@ def _holdings(rules: RuleSet, columns: Columns, alerts: Sequence[Transition]) ->
         if alert.metric and alert.severity != "info" and may_climb(role, alert.reading):
             place = onset(
                 column,
-                is_loss=role in FALLING,
+                is_loss=may_only_fall(role, alert.metric),
                 is_reward=role == "reward",
                 is_whole=columns.is_whole and whole,
             )

@@ -1,8 +1,9 @@
 """Why a run went wrong: ranked causes, with evidence for and against, and what it is worth.
 
-`diagnose` looks for signs (`losses`, `parameters`, `rates`, `returns`, `steps`, `batches`) in the
-last updates and weighs them by one table (`table`). Confidence is calibrated on labelled runs; see
-`docs/judgement.md`. `conditions` names what may turn into an incident while all is well.
+`diagnose` looks for signs (`losses`, `scores`, `parameters`, `rates`, `returns`, `steps`,
+`batches`) in the last updates and weighs them by one table (`table`). Confidence is calibrated on
+labelled runs; see `docs/judgement.md`. `conditions` names what may turn into an incident while all
+is well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from watchstep.core.diagnosis.losses import loss_signs, rate_or_data
 from watchstep.core.diagnosis.parameters import parameter_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
+from watchstep.core.diagnosis.scores import score_signs
 from watchstep.core.diagnosis.steps import step_signs
 from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
 from watchstep.core.error_texts import failure_title
@@ -107,7 +109,10 @@ def signs(
     columns = Columns(rules, history, alerts)
     seen = advantage_signs(columns.until_lost) | return_signs(columns.until_lost)
     seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
+    seen |= score_signs(columns)
     seen |= step_signs(columns, seen)
+    if seen.keys() & {"entropy_gone", "entropy_low"}:
+        seen.pop("values_still", None)  # A policy that made up its mind was trained.
     return seen | rate_or_data(columns, seen)
 
 

@@ -37,6 +37,7 @@ DAMAGE = frozenset(
         "loss_lost_at_resume",
         "reward_lost_at_resume",
         "values_beyond_returns",
+        "reference_kl_ran_away",
     }
 )
 """With one of these the run has a cause of its own, and no condition is named beside it."""

@@ -117,6 +117,7 @@ class Climb:
         reports: That it took.
         bend: Where the logarithm of the level stands half-way through, as a share of its rise:
             0.5 or less where it multiplies, 0.75 of a straight line that rises tenfold.
+        noise: How far reports lie off their level, in logarithms; the median.
     """
 
     row: int
@@ -124,6 +125,7 @@ class Climb:
     high: float
     reports: int
     bend: float
+    noise: float
 
     @property
     def factor(self) -> float:
@@ -169,8 +171,10 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     middle = levels[(low + top) // 2]
     base = math.log(max(levels[low], 1e-300))
     bend = (math.log(max(middle, 1e-300)) - base) / (math.log(levels[top]) - base)
+    ratios = [sizes[at - 1] / levels[at] for at in range(low + 1, top + 1) if sizes[at - 1] > 0.0]
+    noise = median([abs(math.log(ratio)) for ratio in ratios])
     # A level is the median of three reports, so its own row is the middle one.
-    return Climb(points[max(low - 1, 0)][0], levels[low], peak, top - low + 1, bend)
+    return Climb(points[max(low - 1, 0)][0], levels[low], peak, top - low + 1, bend, noise)
 
 
 def stood_still(points: Points, share: float = 0.02) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from itertools import pairwise
 
 from watchstep.core.adversaries import is_adversarial
@@ -27,9 +26,6 @@ HUGE = 100.0
 """From this factor on no loss of a working model explains a leap."""
 FAR, ABSURD = 1e6, 1e12
 """No input has a scale of that sort; a float whose highest exponent bit is flipped has."""
-LEAST_GUESSED = 0.02
-"""Of an accuracy: below it guessing right is so rare that none in ten reports may be chance."""
-_IS_ACCURACY = re.compile(r"acc|correct|top.?1", re.IGNORECASE)
 MULTIPLIES = 0.62
 """Half-way, in logarithms, growth by a constant factor has made 0.5 of its way, and growth by a
 constant amount, if tenfold, 0.74."""
@@ -44,6 +40,9 @@ WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
 
+_CLIPPED = {87.3365: "FLT_MIN", 34.5388: "1e-15", 27.631: "1e-12", 16.1181: "1e-7"}
+"""The largest cross-entropies of Caffe, scikit-learn, PaddlePaddle and Keras, and of what."""
+
 STUCK = frozenset({"loss_stuck", "eval_stuck"})
 """Signs that a loss or an evaluation repeats itself to the last digit."""
 
@@ -53,7 +52,7 @@ def loss_signs(columns: Columns) -> Signs:
     signs: Signs = {columns.family: ""}
     if columns.of_answers:
         signs["of_answers"] = ""
-    signs |= _worse_than_chance(columns) | _gradient(columns) | _zero(columns)
+    signs |= _gradient(columns) | _zero(columns)
     signs |= _evaluations(columns) | _speed(columns)
     if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:
         signs["discriminator_won"] = "the discriminator's loss has been next to 0 for long"
@@ -73,11 +72,29 @@ def loss_signs(columns: Columns) -> Signs:
     signs |= _start(columns, name) | _spikes(columns, name)
     if jump is not None:
         signs |= _leap(columns, name, jump) | _beside(columns, jump)
-    signs |= _below_zero(columns, name) | _climbs(columns, name) | _still(columns, name)
+    signs |= (
+        _at_clip(columns, name)
+        | _below_zero(columns, name)
+        | _climbs(columns, name)
+        | _still(columns, name)
+    )
     if jump is None or jump.is_over:
         return signs
     # Where it has leapt to it may stand: that is what became of it, and not why it leapt.
     return {sign: text for sign, text in signs.items() if sign not in STUCK}
+
+
+def _at_clip(columns: Columns, name: str) -> Signs:
+    """Whether the loss repeats what a probability of 0 costs where a logarithm is clipped."""
+    points = columns.finite(name)
+    if not repeats(points, 3):
+        return {}
+    newest = points[-1][1]
+    for clipped, least in _CLIPPED.items():
+        if abs(newest - clipped) <= 1e-3 * clipped:
+            text = f"{name} repeats {newest:.6g}, -log({least}): the right class has probability 0"
+            return {"loss_at_clip": f"{text}, as where outputs have overflowed"}
+    return {}
 
 
 def _below_zero(columns: Columns, name: str) -> Signs:
@@ -216,6 +233,8 @@ TELLS_RATE_FROM_DATA = frozenset(
         "nonfinite",
         "steps_ordinary",
         "worse_than_chance",
+        "loss_at_clip",
+        "error_at_top",
     }
 )
 """With one of these a loss that rose is put down to the rate, to the data or to something else."""
@@ -265,11 +284,15 @@ def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
         f" {rise.high:.4g} in {rise.reports} reports"
     )
     signs: Signs = {"loss_climbs": text}
-    if rise.factor >= TELLS and rise.bend < MULTIPLIES:
+    straight = math.log((1.0 + rise.factor) / 2.0) / math.log(rise.factor)
+    # Little growth shows its form as well, where there is next to no noise.
+    tells = rise.noise < 0.1 * (straight - 0.5) * math.log(rise.factor)
+    bound = MULTIPLIES if rise.factor >= TELLS else (0.5 + straight) / 2.0
+    if (tells or rise.factor >= TELLS) and rise.bend < bound:
         signs["loss_multiplies"] = f"{text}, by about the same factor each time"
         if rise.factor >= 1e4:
             signs["loss_multiplies_far"] = f"{name} has become {rise.factor:.3g} times what it was"
-    elif rise.factor < 3.0 or rise.bend >= MULTIPLIES:
+    elif rise.factor < 3.0 or tells or rise.bend >= MULTIPLIES:
         signs["loss_rises_straight"] = f"{text}, by about the same amount each time"
     from_start = columns.is_whole and rise.row <= max(3, len(columns) // 10)
     if from_start and rise.reports > 0.6 * len(columns.finite(name)):
@@ -293,28 +316,6 @@ def _climb_and_start(columns: Columns, name: str, rise: Climb) -> Signs:
     if not has_fallen and rise.reports >= 20 and min(levels[-1], rise.high) > 1.5 * start:
         signs["loss_never_descended"] = f"{name} began at {start:.4g}, never fell and climbed on"
     return signs
-
-
-def _worse_than_chance(columns: Columns) -> Signs:
-    """Whether an accuracy fell to nothing, far below what an untrained model guesses."""
-    loss = [value for _, value in columns.finite(main_loss(columns))]
-    for name in columns.of_role("share", "eval_score"):
-        values = [value for _, value in columns.finite(name)]
-        if not _IS_ACCURACY.search(name) or not columns.is_whole or len(values) < 15:
-            continue
-        if max(values) > 1.0:
-            values = [value / 100.0 for value in values]
-        guessed, newest = median(values[:3]), values[-10:]
-        if loss and math.exp(-abs(median(loss[:3]))) < guessed / 5.0:
-            continue  # By its cross-entropy it began far above its guess, and had learnt already.
-        if guessed >= LEAST_GUESSED and max(newest) < guessed / 5.0:
-            return {
-                "worse_than_chance": (
-                    f"{name} began at {guessed:.3g} and is at most {max(newest):.3g} in the last"
-                    " ten reports: worse than to guess"
-                )
-            }
-    return {}
 
 
 def _start(columns: Columns, name: str) -> Signs:

@@ -32,8 +32,9 @@ def _not_trained(columns: Columns) -> Signs:
     if share >= 0.2:
         signs["gradient_missing"] = f"{100 * share:.0f} % of the parameter tensors get no gradient"
     zero = [value for _, value in columns.finite("guard/zero_gradients")][-2:]
-    if len(zero) == 2 and min(zero) >= 0.5:
-        signs["gradient_mostly_zero"] = f"{100 * min(zero):.0f} % of the gradients are exactly zero"
+    # It is looked at seldom: where a gradient was there before, one look is enough.
+    if len(zero) == 2 and zero[-1] >= 0.5:
+        signs["gradient_mostly_zero"] = f"{100 * zero[-1]:.0f} % of the gradients are exactly zero"
     frozen = [value for _, value in columns.finite("guard/parameters_not_trained")]
     if frozen and frozen[-1] >= 0.5:
         signs["frozen_mostly"] = f"{100 * frozen[-1]:.0f} % of what the optimizer holds is frozen"

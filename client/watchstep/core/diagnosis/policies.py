@@ -8,6 +8,7 @@ from watchstep.core.diagnosis.batches import NORM, Signs
 from watchstep.core.diagnosis.columns import Columns, median
 from watchstep.core.diagnosis.levels import climb, leap, repeats, stood_still
 from watchstep.core.diagnosis.losses import HUGE, LOSS, VALUE_LOSS
+from watchstep.core.roles import words_of
 
 POLICY_LOSS = "train/policy_loss"
 CLIP_RANGE = "train/clip_range"
@@ -17,6 +18,8 @@ ENTROPY = "train/entropy_loss"
 DEVIATION = "train/std"
 MOVES = 1e-4
 """Size of a step over that of the weights, from which on what is trained does not stand still."""
+_OF_LATENTS = frozenset({"prior", "posterior", "post", "latent"})
+"""Words of an entropy that is none of actions, but of what a world model expects."""
 RANDOM = frozenset({"entropy_ran_away", "action_spread_grew"})
 """Signs that actions became random."""
 
@@ -185,6 +188,8 @@ def _entropies(columns: Columns) -> tuple[str, list[float]]:
     if columns.finite(ENTROPY):
         return columns.name(ENTROPY), [-value for _, value in columns.finite(ENTROPY)]
     for name in columns.of_role("entropy"):
+        if not _OF_LATENTS.isdisjoint(words_of(name)):
+            continue
         sign = -1.0 if name.endswith("entropy_loss") else 1.0
         return name, [sign * value for _, value in columns.finite(name)]
     return "", []

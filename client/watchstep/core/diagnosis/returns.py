@@ -186,7 +186,8 @@ def _critic(columns: Columns) -> Signs:
     name, loss = columns.name(EXPLAINED), main_loss(columns)
     explained = columns.last(EXPLAINED, 20)
     if not explained:
-        return signs
+        is_logged = columns.finite(columns.name(VALUE_LOSS)) or columns.of_role("value")
+        return signs if is_logged else {"critic_unlogged": ""}
     if len(explained) >= 5:
         middle = median(explained[-10:])
         if middle < -0.5:

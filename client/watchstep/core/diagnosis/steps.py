@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import MEAN, SPREAD, Signs
 from watchstep.core.diagnosis.columns import SPIKING, Columns, median
-from watchstep.core.diagnosis.levels import leap
+from watchstep.core.diagnosis.levels import climb, leap
 from watchstep.core.diagnosis.losses import LOSS
 from watchstep.core.diagnosis.policies import CLIP, KL, policy_signs
 from watchstep.core.error_texts import (
@@ -63,6 +63,10 @@ UNREST = frozenset(
     }
 )
 """With one of these a run was not calm."""
+_SAYS_REPLACED = re.compile(
+    r"\b(?:nan|inf|non-?finite)\b.*\b(?:set|setting|replac\w+|zero\w*|to 0)\b", re.IGNORECASE
+)
+"""Words of a trainer that shows another number in place of one that is not finite."""
 _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
@@ -178,7 +182,11 @@ def _before_nonfinite(columns: Columns, row: int) -> Signs:
             )
         # A log that begins within the climb has only its first report to compare with.
         before = calm if len(sizes) >= 8 else sizes[0]
-        climbed = late > 10.0 * max(before, 1e-12) and late == max(sizes)
+        climbed = late > 10.0 * max(before, 1e-12)
+        if columns.family == "supervised" and not climbed:
+            rise = climb(points)
+            before, climbed = (before, False) if rise is None else (rise.low, True)
+        climbed = climbed and late == max(sizes)
         recent = jump is not None and not jump.is_over and jump.row >= row - 2 * SUDDEN
         if recent or climbed:
             signs["climbed_before_nonfinite"] = (
@@ -305,6 +313,10 @@ def _scale(columns: Columns) -> Signs:
 
 def _hidden(columns: Columns) -> Signs:
     losses, name = columns.column(LOSS), columns.name(LOSS)
+    texts = (str(event.get("text", "")) for event in columns.events)
+    words = next(filter(_SAYS_REPLACED.search, texts), None)
+    if words is not None and 0.0 in losses:
+        return {"loss_hidden": f"the trainer said: {words[:120]}"}
     zero = [
         row
         for row, loss in enumerate(losses)
