@@ -82,6 +82,27 @@ def test_a_sigterm_that_nobody_handles_is_told_and_kills_as_ever(
     assert time.monotonic() - begun < 25
 
 
+def test_a_sigterm_is_told_while_the_watchdog_looks_whether_the_trainer_moves(
+    tmp_path: Path,
+) -> None:
+    # That look takes four seconds, of which the signal has two: `timeout 65` ended a loop that
+    # had waited for its data for just 30 s, and nobody was told.
+    code = ended(
+        tmp_path,
+        """
+        from watchstep.hook import progress, stacks, watchdog
+        progress.LEAST_S = progress.MEDIANS = progress.LONGEST = watchdog._LOOK_S = 0.1
+        stacks._APART_S = 1.0
+        watch.log({"train/loss": 1.0})
+        threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        threading.Event().wait()
+        """,
+    )
+
+    assert code == -signal.SIGTERM
+    assert last(tmp_path)["kind"] == "preempted"
+
+
 def test_a_handler_of_the_user_s_stays_and_its_exit_is_a_preemption(tmp_path: Path) -> None:
     code = ended(
         tmp_path,

@@ -251,7 +251,7 @@ def test_the_log_filter_that_hides_nan_is_warned_of(
             trainer_in(tmp_path, callback, logging_nan_inf_filter=hides, max_steps=1).train()
 
     (record,) = caplog.records
-    assert "hides NaN losses (logging_nan_inf_filter=True)" in record.message
+    assert "would hide NaN losses (logging_nan_inf_filter=True)" in record.message
 
 
 def test_training_is_bit_identical_with_and_without_watching(tmp_path: Path) -> None:

@@ -122,6 +122,26 @@ def test_a_step_that_a_source_tells_twice_with_other_numbers_is_two_updates() ->
     assert readings(merging.ready(later(0.0))) == [(5, {"loss": 0.5}), (5, {"loss": 0.7})]
 
 
+def test_a_burst_of_printed_lines_is_told_in_order_with_the_steps_between_them_of_a_file() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("metrics.csv", 9)
+
+    merging.add(console, rows((20, {"ppl": 9.0}), (40, {"ppl": 2.4})), 0.0)
+    merging.add(file, rows(*((step, {"loss": 1.0}) for step in (10, 20, 30, 40))), 0.0)
+
+    assert [update.step for update in merging.ready(later(0.0))] == [10, 20, 30, 40]
+
+
+def test_a_resume_that_one_source_tells_of_counts_for_the_steps_of_another_after_it() -> None:
+    merging, console, file = merger(), Source("console", 12), Source("metrics.csv", 9)
+    resumed = Row({"ppl": 9.0}, step=40, resumed=True)
+
+    merging.add(console, [*rows((20, {"ppl": 2.4})), resumed], 0.0)
+    merging.add(file, rows(*((step, {"loss": 1.0}) for step in (10, 20, 30, 40, 50))), 0.0)
+
+    attempts = [(update.step, update.attempt) for update in merging.ready(later(0.0))]
+    assert attempts == [(10, 1), (20, 1), (30, 2), (40, 2), (50, 2)]
+
+
 def test_rows_without_a_step_are_counted() -> None:
     merging, console = merger(), Source("console", 12)
 

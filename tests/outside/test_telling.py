@@ -515,3 +515,16 @@ def test_a_command_that_cannot_be_started_is_a_failed_run(
     event = last_event(service)
     assert (event["kind"], event["exit_code"]) == ("failed", code)
     assert event["error"].startswith(word)
+
+
+def test_a_loss_lost_at_a_resume_within_one_command_is_measured_by_what_it_was(
+    tmp_path: Path,
+) -> None:
+    program = """
+for step in range(1, 61): print(f"step {step} | train_loss {2.0 / step:.4f}")
+print("Resuming from checkpoint at step 60")
+for step in range(61, 81): print(f"step {step} | train_loss 3.{step}")
+"""
+    done = piped(wrapped(python(program), "--run", "r"), tmp_path, {"WATCHSTEP_MODE": "offline"})
+
+    assert b"LossForgotten" in done.stderr

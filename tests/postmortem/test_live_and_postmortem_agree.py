@@ -15,6 +15,8 @@ from watchstep.core.updates import Transition
 from watchstep.postmortem.examination import chosen_rules
 from watchstep.postmortem.log_summary import fold
 from watchstep.postmortem.readers import open_logs
+from watchstep.postmortem.readers.logs import joined
+from watchstep.postmortem.readers.stream import ConsoleReader
 
 _READING = st.one_of(
     st.sampled_from([0.01, 0.5, -0.3, 1e-5, 20.0, 1e4, 1e9]),
@@ -56,6 +58,28 @@ def test_live_and_post_mortem_see_the_same_alerts_begin(
         summary = fold(chosen_rules(log, ["ppo"])[1], log.updates)
 
     assert [_edge(alert) for alert in summary.fired] == [_edge(alert) for alert in live]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "filed/llamafactory.jsonl",
+        "filed/rllib_new_json.json",
+        "filed/lightning_csv.csv",
+        "filed/baselines_csv.csv",
+        "printed/nanogpt.txt",
+    ],
+)
+def test_what_is_read_of_a_console_is_what_is_read_of_the_text_saved(name: str) -> None:
+    path = Path(__file__).parent / "logs" / name
+    (log,) = open_logs([path])
+
+    reader = ConsoleReader()
+    rows = [*reader.feed(path.read_bytes()), *reader.close()]
+
+    joined_rows = [(row.step, row.readings) for row in joined(iter(rows)) if row.readings]
+    updates = [(update.step, update.readings) for update in log.updates]
+    assert repr(joined_rows) == repr(updates)  # NaN is not equal to itself.
 
 
 def _edge(transition: Transition) -> tuple[str, int, int, int | None, str]:

@@ -28,11 +28,13 @@ class Judgement:
 
     Attributes:
         most: Strongest action that is obeyed: PIN or SKIP where the user only wants alerts.
+        attempt: Of the updates that come; what was usual in the one before is remembered.
     """
 
     def __init__(self, rules: RuleSet, *, most: Action) -> None:
         self.rules = rules
         self.most = most
+        self.attempt = 1
         self._updates = State(rules)
         self._steps: dict[str, State] = {}
         self._pending: set[tuple[str, str]] = set()
@@ -41,6 +43,8 @@ class Judgement:
         self._explodes = False
 
     def update(self, update: Update) -> tuple[Verdict, Sequence[Transition]]:
+        if update.attempt < self.attempt:
+            update = update._replace(attempt=self.attempt)
         self._updates, transitions = step(self.rules, self._updates, update)
         self._recent.append(update)
         for transition in transitions:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 STACKS_BYTES = 8 * 1024
@@ -77,10 +78,13 @@ def own_line(thread: int) -> str:
     return "" if frame is None else _place(frame)
 
 
-def moves(thread: int) -> bool:
+def moves(thread: int, interrupted: Callable[[float], bool]) -> bool:
     """Whether a thread is seen at several places within a moment; takes that moment.
 
     Two places are work where it uses the processor: it may wait a little after each piece.
+
+    Args:
+        interrupted: Sleeps at most so many seconds; whether something came that cannot wait.
     """
     places: set[tuple[tuple[int, int], ...]] = set()
     begun_s, used_s = time.monotonic(), _cpu_s(thread)
@@ -89,7 +93,8 @@ def moves(thread: int) -> bool:
         if len(places) > _STANDING_PLACES:
             return True
         # Unevenly, or work that repeats in step with the looks would seem to stand.
-        time.sleep(_APART_S * (0.5 + number * _GOLDEN % 1))
+        if interrupted(_APART_S * (0.5 + number * _GOLDEN % 1)):
+            break
     share = (_cpu_s(thread) - used_s) / (time.monotonic() - begun_s)
     return len(places) == _STANDING_PLACES and share > _WORKING_SHARE
 

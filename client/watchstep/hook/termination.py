@@ -72,7 +72,7 @@ class Termination:
             time.sleep(wait_s)
             return False
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
-            select.select([reader], [], [], wait_s)
+            select.select([reader], [], [], 0.0 if self.pending else wait_s)
         self._read()
         return self.pending
 

@@ -103,6 +103,7 @@ class Watchdog:
         return _LOOK_S if left_s <= 0 else min(max(left_s, _SOONEST_S), _LOOK_S)
 
     def _wait(self, wait_s: float) -> bool:
+        """Sleep at most so long; whether a signal came, which waits two seconds to be told."""
         if self._termination is None:
             self._ended.wait(wait_s)
             return False
@@ -118,9 +119,12 @@ class Watchdog:
         if _RANK[silence.severity(moving=False)] <= _RANK[self._reported]:
             return
         # Right after long work, one usual update may stand still at the moment of this look.
-        moving = stands_s < silence.late_s * _STANDS_SHARE or stacks.moves(self._trainer)
+        moving = stands_s < silence.late_s * _STANDS_SHARE or stacks.moves(
+            self._trainer, self._wait
+        )
         severity = silence.severity(moving=moving)
-        if _RANK[severity] <= _RANK[self._reported] or self._newest_call() != newest:
+        signalled = self._termination is not None and self._termination.pending
+        if signalled or _RANK[severity] <= _RANK[self._reported] or self._newest_call() != newest:
             return
         all_stacks = stacks.stacks(self._trainer)
         own_line = stacks.own_line(self._trainer)

@@ -81,7 +81,7 @@ class WatchstepCallback(CallbackBase, TrainerCallback):
             self._go_on(self.state())
             if args.logging_nan_inf_filter:
                 log.warning(
-                    "the Trainer's own log hides NaN losses (logging_nan_inf_filter=True);"
+                    "the Trainer's own log would hide NaN losses (logging_nan_inf_filter=True);"
                     " watchstep reads them unfiltered"
                 )
         else:

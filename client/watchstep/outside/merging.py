@@ -151,6 +151,8 @@ class Merger:
         self._by_step: dict[int, MergedUpdate] = {}
         self._done: list[MergedUpdate] = []
         self._furthest = 0
+        self._attempt = 1
+        self._resumed_after = 0
 
     def add(self, source: Source, rows: Iterable[Row], now: float) -> None:
         """Take rows of one source, in its order. `now` is monotonic."""
@@ -160,7 +162,7 @@ class Merger:
             self._join(source, source.strays.add(row), now)
 
     def ready(self, now: float) -> list[MergedUpdate]:
-        """Updates that have waited long enough, in the order in which their steps were begun."""
+        """Updates that have waited long enough, in the order of their steps."""
         for source in [source for source in self._holding if now - source.heard >= self._settle_s]:
             if now == math.inf:
                 self._join(source, source.strays.rest(), source.heard)
@@ -174,6 +176,10 @@ class Merger:
             waited += now - update.since >= self._wait_s
         self._let_go(waited)
         done, self._done = self._done, []
+        if len({source for each in done for _, source in each.told_by.values()}) > 1:
+            # What a burst of lines printed was written to a file meanwhile, of which each has steps
+            # that the other lacks; numbers that go back would seem to be another attempt's.
+            done.sort(key=lambda update: (update.attempt, update.step))
         return done
 
     def holds(self, source: Source) -> bool:
@@ -191,7 +197,11 @@ class Merger:
                 self._take(source, whole, now)
 
     def _take(self, source: Source, row: Row, now: float) -> None:
-        source.count += 1
+        source.count += bool(row.readings)
+        if row.attempt > self._attempt:
+            self._attempt, self._resumed_after = row.attempt, source.step or 0
+            for waiting in self._gathering:
+                waiting.attempt = self._attempt_at(waiting.step)
         # A row that its log prints no number for stands where the last numbered one stood.
         source.step = source.step if row.step is None else row.step
         step = source.step if source.step is not None else source.count
@@ -210,9 +220,13 @@ class Merger:
             self._put(update, source, name, value)
         update.event = update.event or row.event
         # One source may not show that training was begun again: its file is another one now.
-        update.attempt = max(update.attempt, row.attempt)
+        update.attempt = max(update.attempt, row.attempt, self._attempt_at(step))
         if update.time is None:
             update.time = row.time
+
+    def _attempt_at(self, step: int) -> int:
+        """Of a step that another source tells; the one that says of a resume prints more rarely."""
+        return self._attempt if step > self._resumed_after else max(self._attempt - 1, 1)
 
     def _taken(
         self, source: Source, row: Row, update: MergedUpdate, now: float

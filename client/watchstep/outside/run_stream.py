@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from watchstep.core.engine import RuleSet
-from watchstep.core.updates import Action
+from watchstep.core.updates import ANEW, Action
 from watchstep.errors import say
 from watchstep.hook.judgement import Judgement
 from watchstep.hook.options import Options
@@ -55,17 +55,24 @@ class RunStream:
     def begun(self) -> bool:
         return self._stream is not None
 
-    def begin(self, *, goes_on: bool = False) -> None:
+    def begin(self, *, goes_on: bool = False, anew: bool = False) -> None:
         """Begin an attempt.
 
         Args:
             goes_on: Whether the command itself has begun training again.
+            anew: Whether it did so from the start, as a cross-validation's folds do.
         """
-        judgement = Judgement(self._rules(), most=Action.ROLLBACK)
+        if goes_on and self._stream is not None:
+            # What a resume lost shows only against the levels before it.
+            judgement = self._stream.judgement
+            judgement.attempt += 1
+        else:
+            judgement = Judgement(self._rules(), most=Action.ROLLBACK)
         self._coercer = Coercer(judgement.looks_at)
         self._stream = Stream(judgement, terminal=True)
         self._stream.outbound = Outbound(self._config(goes_on), on_command=self._on_command)
-        self._stream.put({}, {"kind": "started", "by": "watchstep run"})
+        started = {"kind": "started", "by": "watchstep run"}
+        self._stream.put({}, {**started, ANEW: True} if anew else started)
 
     def put(self, update: MergedUpdate) -> None:
         if update.attempt > self._attempt:
@@ -73,7 +80,7 @@ class RunStream:
             if self._stream is not None and self._stream.outbound is not None:
                 # What is not heard by then, the next attempt's sender brings first.
                 self._stream.outbound.close()
-                self.begin(goes_on=True)
+                self.begin(goes_on=True, anew=bool((update.event or {}).get(ANEW)))
         stream = self._open()
         readings = self._coercer.fitting(dict(update.readings))
         for notice in self._coercer.take_notices():

@@ -55,7 +55,8 @@ def headline(examination: Examination) -> Iterator[str]:
             if why.rstrip(".") != examination.verdict_because:
                 yield f"It fired: {cut(why)}"
         yield f"Go back to: {_back_to(examination)}"
-    if examination.ended == "preempted":
+    hung = examination.verdict_because.startswith("the trainer hung")  # Which says what ended it.
+    if examination.ended == "preempted" and not hung:
         by_time = SAYS_TIME_LIMIT.search(examination.ended_words)
         how = "was ended by its time limit" if by_time else "was preempted"
         yield f"The run {how}: {cut(examination.ended_words)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from watchstep.core.error_texts import SAYS_NONFINITE, failure_title
@@ -94,6 +94,8 @@ def _judged(summary: LogSummary, unit: str) -> tuple[VerdictWord, str]:
         )
     if summary.failure is not None or summary.hung:
         hung = f"the trainer hung: {summary.hung}"
+        if summary.ended == "preempted":
+            hung += f", until {summary.ended_words or 'a signal'} ended it"
         return "died", hung if summary.failure is None else VERDICTS["died"]
     if critical:
         return "suspicious", _not_exploded(critical[0], summary, unit)
@@ -164,8 +166,20 @@ def _lost_because(summary: LogSummary, unit: str) -> str:
     return "the trainer said that the loss is not finite, and the log ends there"
 
 
+def _lost_first(summary: LogSummary, name: str) -> Iterator[int]:
+    """Where alerts of the last attempt about a reading that was not finite began."""
+    for span in summary.spans.values():
+        nonfinite = "NonFinite" in span.rule and f"{name} = " in span.reason
+        if nonfinite and span.attempt == summary.attempts:
+            yield span.first_update
+
+
 def _numbers_lost(summary: LogSummary, unit: str) -> str:
     for name, mark in summary.tracker.lost_since.items():
+        began = min(_lost_first(summary, name), default=mark.step)
+        if began < mark.step:
+            again = f"and again from {unit} {mark.step} on"
+            return f"{name} was first not finite at {unit} {began}, {again}"
         return f"{name} has not been finite since {unit} {mark.step}"
     rule = summary.tracker.diverging_rule
     for span in (span for span in summary.spans.values() if span.rule == rule):

@@ -10,6 +10,7 @@ import pytest
 from postmortem.kit_postmortem import open_log
 from watchstep.core.updates import Update
 from watchstep.postmortem.readers import Log
+from watchstep.postmortem.readers.stream import ConsoleReader
 
 TABLE = """\
 ------------------------------
@@ -462,8 +463,29 @@ hello
         # A table of commas that is printed.
         (
             "loading data\nepoch,train_loss,lr\n1,2.5,0.1\n2,2.25,0.1\n",
-            [(1, {"train_loss": 2.5, "lr": 0.1}), (2, {"train_loss": 2.25, "lr": 0.1})],
+            [
+                (1, {"epoch": 1, "train_loss": 2.5, "lr": 0.1}),
+                (2, {"epoch": 2, "train_loss": 2.25, "lr": 0.1}),
+            ],
         ),
+        # One JSON object a line after prose, by a name of no table; settings are no row.
+        (
+            (
+                'device: cpu\n{"batch_size": 64, "lr": 0.1, "seed": 3}\n'
+                '{"step": 7, "nt_xent": 2.5, "top1": 0.5}\n{"step": 8, "zorp": NaN}\n'
+            ),
+            [(7, {"nt_xent": 2.5, "top1": 0.5}), (8, {"zorp": "nan"})],
+        ),
+        # Beside a counter any name is a reading; not what tells of a download or a machine.
+        ("[  310/600] bce: nan | IoU: 0.5\n", [(310, {"bce": "nan", "iou": 0.5})]),
+        ("[10/600] zorp: 0.5\n[20/600] zorp: 0.25\n", [(10, {"zorp": 0.5}), (20, {"zorp": 0.25})]),
+        ("<10/600> dice=0.5\n", [(10, {"dice": 0.5})]),
+        ("10/600 ntx = 5e-01\n", [(10, {"ntx": 0.5})]),
+        ("it=10 zorp=0.5\n", [(10, {"zorp": 0.5})]),
+        ("step 10 zorp 0.5 quux 1.5\n", [(10, {"zorp": 0.5, "quux": 1.5})]),
+        ("[3/20][10/600] zorp -> 0.5\n", [(10, {"zorp": 0.5})]),
+        ("round    20: reward +0.5  regret 1.5\n", [(20, {"reward": 0.5, "regret": 1.5})]),
+        ("Generation 3 | fitness 2.5\n", [(3, {"fitness": 2.5})]),
         # The epoch and the step in it, as PyTorch's tutorials print them; the steps go on.
         (
             "[1,   10] loss: 2.5\n[1,   20] loss: 2.25\n[2,   10] loss: 2.125\n",
@@ -644,3 +666,20 @@ def test_bars_of_an_epoch_tell_how_it_came_to_a_nan(tmp_path: Path) -> None:
     shown = [update.readings["loss"] for update in updates]
     assert shown[:4] == [16335.5, 2.4e7, 1e22, math.inf]
     assert {(update.attempt, update.step) for update in updates} == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[10/600] Downloading: 45.2 MB/s",
+        "step 10 took 3.21 s",
+        "[3/8] mem: 3.5 GB  gpu: 0.5",
+        "Step 3/10 : RUN pip install torch==2.1",
+        '{"learning_rate": 0.001, "epochs": 10, "seed": 3}',
+        '{"level": "info", "ts": 1795000000.6, "msg": "ready"}',
+    ],
+)
+def test_what_counts_work_or_tells_of_a_machine_is_no_row(line: str) -> None:
+    reader = ConsoleReader()
+
+    assert [*reader.feed(f"{line}\n".encode()), *reader.close()] == []

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from watchstep.postmortem.readers.counters import is_numbered
 from watchstep.postmortem.readers.naming import metric_name, number
 from watchstep.postmortem.readers.vocabulary import EPOCHS, EVALUATED, ITERATIONS, STEPS, TRAINING
 
@@ -37,6 +38,14 @@ def is_header(text: str) -> bool:
     return first in _COUNTERS and (trained or (bars and second in _COUNTERS))
 
 
+def is_csv_head(text: str) -> bool:
+    """Whether a line is the head of CSV that training prints: words, of which one counts."""
+    names = [cell.strip() for cell in text.split(",")]
+    if len(names) < 2 or any(set(" :=") & set(name) or number(name) is not None for name in names):
+        return False
+    return is_numbered(names) and any(map(TRAINING.search, names))
+
+
 def _uncommented(text: str) -> str:
     """A head without the mark of a comment, as NumPy, gnuplot and DeePMD-kit set before it."""
     bare = text.lstrip("#%!/ \t")
@@ -63,7 +72,7 @@ class Columns:
         """Take a line as the head of the table that comes."""
         text = _uncommented(text.translate(SIDES))
         self._bars = "|" in text
-        self._marks = self._bars or "\t" in text or bool(_by_comma(text))
+        self._marks = self._bars or "\t" in text
         self._words = [] if self._marks else text.split()
         self._name(_cells(text, bars=self._bars))
 
@@ -148,20 +157,12 @@ def _parts(name: str, cell: str) -> Iterator[tuple[str, str]]:
         yield f"{name}_{at}", value
 
 
-def _by_comma(text: str) -> list[str]:
-    """The cells of a line of CSV that a console prints; none where the line is prose."""
-    cells = [cell.strip() for cell in text.split(",")]
-    return [] if len(cells) < 2 or any(set(" :=") & set(cell) for cell in cells) else cells
-
-
 def _cells(text: str, *, bars: bool) -> list[str]:
     if bars:
         return [cell.strip() for cell in text.strip().strip("|").split("|")]
     if "\t" in text:
         first, *rest = (cell.strip() for cell in text.strip().split("\t"))
         return [first.split()[-1] if first else "", *rest]  # What a logger set before it is cut.
-    if by_comma := _by_comma(text):
-        return by_comma
     cells = re.split(r"\s{2,}", text.strip())
     # Some heads are set so tightly that only one space is left between two names.
     return cells if len(cells) > 2 else text.split()

@@ -11,7 +11,7 @@ from watchstep.postmortem.readers.columns import SIDES, Columns
 from watchstep.postmortem.readers.counters import table_number
 from watchstep.postmortem.readers.gathering import LONGEST_ROW, Bars, Braces, Progress, Titles
 from watchstep.postmortem.readers.logs import Log, Row, Unit
-from watchstep.postmortem.readers.naming import metric_name
+from watchstep.postmortem.readers.machine_rows import MachineRows
 from watchstep.postmortem.readers.naming import number as number_of
 from watchstep.postmortem.readers.plans import Plan, Shape, mask_of
 from watchstep.postmortem.readers.sentences import Sentence, rsl_name
@@ -52,7 +52,8 @@ class ConsoleLines:
         self._cut = False
         self._torn_at = 0
         self._table: dict[str, float] = {}
-        self._section = self._margin = self._rank = ""
+        self._sections = gathering.Sections()
+        self._margin = self._rank = ""
         self._table_unit: Unit = "row"
         self._block: dict[str, float] = {}
         self._block_number: int | None = None
@@ -61,7 +62,7 @@ class ConsoleLines:
         self._blocks = 0
         self._headed = self._evaluating = self._learning = self._counts = False
         self._counted: gathering.Place | None = None
-        self._columns, self._bars = Columns(), Bars()
+        self._columns, self._bars, self._machine = Columns(), Bars(), MachineRows(log)
         self._unfinished: deque[tuple[int, Row]] = deque(maxlen=_MOST_BLOCK)
         self._scales: list[float] = []
         self._last: Row | None = None
@@ -82,7 +83,8 @@ class ConsoleLines:
             return
         mask = mask_of(text)
         shape = self._shapes.get(mask)
-        if shape is not None and not (self._traceback or self._columns.names or self._braces.lines):
+        gathers = self._traceback or self._columns.names or self._braces.lines
+        if shape is not None and not (gathers or self._machine.in_table):
             numbers = shape.numbers(text)
             if numbers is not None:
                 self._read(text, numbers, shape.plan)
@@ -118,6 +120,12 @@ class ConsoleLines:
             joined: It may be made of several lines.
             mask: The line's, where the text is all of it; empty otherwise.
         """
+        if not self._traceback and (row := self._machine.row(joined)) is not None:
+            self._flush()
+            if row.readings:
+                self._recognised("key_value")
+                self._emit(replace(row, line=self._number))
+            return
         pieces = split(joined)
         before = self._plans.get(tuple(pieces[::2]))
         plan = self._plan(joined, pieces)
@@ -385,22 +393,13 @@ class ConsoleLines:
         return self._block_number is not None or self._last is not None or self._blocks > 0
 
     def _cell(self, key: str, reading: float | None) -> None:
-        """`|    ep_rew_mean  | 20.5 |`: a reading, or the heading of those indented under it."""
-        indented = key.startswith("  ") and bool(self._section)
-        key = key.strip()
-        if not key:
+        name = self._sections.name(key, self._table, heads=reading is None)
+        if reading is None or not name:
             return
-        # Spinning Up sets keys to the right, so that all of them seem indented.
-        if reading is None:
-            if not key.startswith(" ") and key.endswith("/"):
-                self._section = key
-            return
-        name = metric_name(f"{self._section if indented else ''}{key}")
-        if key.endswith("..."):
+        if key.rstrip().endswith("..."):
             self._log.note(f"the logger cut long keys short, such as {name}")
         if name in self._table:
             self._flush_table()
-            self._section = self._section if indented else ""
         self._table[name] = reading
 
     def _flush_table(self) -> None:

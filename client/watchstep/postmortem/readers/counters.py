@@ -21,7 +21,7 @@ _STEPS = (
     *("current_steps", "step", "global_step", "_step", "train/global_step"),
     *("trainer/global_step", "steps", "time/total_timesteps", "total_timesteps", "total_steps"),
     *("timesteps", "env_steps", "num_env_steps_sampled_lifetime", "frame", "frames", "it"),
-    *("opt_step", "episode", "Step", "kimg"),
+    *("opt_step", "episode", "Step", "kimg", "round", "generation"),
 )
 _NESTED = ("step", "global_step", "iteration")
 _EPOCHS = ("epoch", "Epoch")
@@ -122,6 +122,11 @@ def numbered_by(names: Container[str], *, by_epoch: bool = False) -> tuple[str, 
         *((name, "step") for name in _STEPS),
     )
     return next(((name, unit) for name, unit in candidates if name in names), ("", "row"))
+
+
+def is_numbered(names: Container[str]) -> bool:
+    """Whether one of the names counts updates, or epochs for want of them."""
+    return bool(numbered_by(names)[0]) or any(name in names for name in _EPOCHS)
 
 
 def table_number(table: dict[str, float]) -> tuple[int | None, Unit]:

@@ -318,7 +318,9 @@ def _opened(path: Path, run: str, recognised: Format, files: list[Path]) -> Log:
     if not log.names:
         reason = f": {log.notes[0]}" if log.notes else ""
         raise NothingReadableError(f"{path}: no reading in it{reason}")
-    if not recognised.certain and not names_training(log.names):
+    # What a console numbers it measures, by whatever name.
+    numbered = recognised.name == "console" and log.unit != "row"
+    if not (recognised.certain or numbered or names_training(log.names)):
         raise NothingReadableError(f"{path}: numbers, but none that training logs")
     # One object with numbers in it is a settings file, unless it was measured.
     lone = count == 1 and not recognised.certain and log.unit == "row"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from watchstep.postmortem.readers.logs import Row
 from watchstep.postmortem.readers.naming import metric_name
@@ -115,6 +115,32 @@ class Progress:
         if length:
             self.is_done = at + max(at - self._at, 0) >= length
             self._at = at
+
+
+class Sections:
+    """Names a table's cells by the heading that they are indented under, as SB3's are."""
+
+    def __init__(self) -> None:
+        self._section = ""
+
+    def name(self, key: str, table: Container[str], *, heads: bool) -> str:
+        """A cell's name; "" where it has none, or is a heading.
+
+        Args:
+            key: As printed: blanks before it indent it.
+            table: The names of the table so far; one that comes again begins another table.
+            heads: Whether no reading stands beside it.
+        """
+        indented, key = key.startswith("  ") and bool(self._section), key.strip()
+        if heads and key.endswith("/"):
+            self._section = key
+        if heads or not key:
+            return ""
+        # Spinning Up sets keys to the right, so that all of them seem indented.
+        name = metric_name(f"{self._section if indented else ''}{key}")
+        if name in table and not indented:
+            self._section = ""
+        return name
 
 
 class Braces:

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from watchstep.core.roles import role_of
 from watchstep.postmortem.readers import endings, prefixes, sentence_reader
 from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.naming import float_of
 from watchstep.postmortem.readers.sentences import Counted, Sentence
 from watchstep.postmortem.readers.tokens import split
-from watchstep.postmortem.readers.vocabulary import EVALUATED, SUMS_UP, TRAINING
+from watchstep.postmortem.readers.vocabulary import EVALUATED, SUMS_UP, says_quantity
 
 _BORDER = frozenset("-=+#*_─━═╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇╔╗╚╝╠╣ ")
 _DATE = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T _-]?(\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?")
@@ -34,6 +35,12 @@ _SETTING = re.compile(
     r"|max_(?:grad|len|seq|steps|epochs)|num_(?:workers|epochs|layers|train)",
     re.IGNORECASE,
 )
+_NO_READING = re.compile(
+    r"[a-z]ing$|^took$|^takes$|version|python|(?:^|_)(?:v?mem(?:ory)?|v?ram|[cgt]pu|disk|size)|_.*_.*_",
+    re.IGNORECASE,
+)
+"""Names beside a counter that are of work, of a machine or of prose, as of a download's lines."""
+
 _SPEED = re.compile(r"(?:^|[ _/])fps|throughput|words_s|(?:^|_)speed", re.IGNORECASE)
 _LONGEST_TITLE = 4
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
@@ -155,7 +162,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     sentence = sentence_reader.read(inner, split(inner) if framed else pieces)
     sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     raised = speaks and endings.is_exception(text[prefixes.length(text) :])
-    row = _is_row(sentence) and not raised
+    row = _is_row(sentence, pieces[1::2]) and not raised
     if raised:
         sentence = Sentence()
     # A row whose names speak, as "number of nan iterations" does, says nothing else.
@@ -224,21 +231,39 @@ def _is_titled_border(text: str) -> bool:
     return text[:1] in set("╭┌┏╔") and text[-1:] in set("╮┐┓╗")
 
 
-def _is_row(sentence: Sentence) -> bool:
-    """Whether a line's readings make a row, and are no settings."""
+def _is_row(sentence: Sentence, numbers: Sequence[str]) -> bool:
+    """Whether a line's readings make a row, and are no settings.
+
+    Args:
+        numbers: Of the first such line.
+    """
     if sentence.settings:
         return False
-    names = [pair.name for pair in sentence.pairs]
+    pairs = sentence.pairs
+    names = [pair.name for pair in pairs]
     counted = any(measured(name) for name in names)
-    trained = any(TRAINING.search(name) for name in names)
+    trained = any(map(says_quantity, names))
     if sentence.quoted:
         return counted or (trained and ("epoch" in names or sentence.position is not None))
     if sentence.position is not None:
         # Nothing but an agent counts episodes, whatever its trainer prints of them.
-        return trained or (bool(names) and sentence.position.word == "episode")
+        agent = bool(names) and sentence.position.word == "episode"
+        return trained or agent or any(is_reading(pair.name, numbers[pair.slot]) for pair in pairs)
     if sentence.stated:
         return False
     return len(names) >= 2 and counted
+
+
+def is_reading(name: str, printed: str) -> bool:
+    """Whether a number beside a counter is measured by training, whatever it is called.
+
+    One of no known quantity is printed as no count.
+    """
+    if says_quantity(name):
+        return True
+    if role_of(name) != "unknown" or _NO_READING.search(name):
+        return False
+    return not printed.lstrip("+-").replace(",", "").isdecimal()
 
 
 def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:

@@ -140,7 +140,7 @@ class _Reader:
         """`100/1875 [====>...] - loss: 3`, as Keras prints; `12/50000: loss: 3`; `1/5 | loss 3`."""
         counted = Counted("step", self._line[at].slot, self._line[at + 2].slot)
         following, after = self._line.text(at + 3), self._line.text(at + 4)
-        if following in {":", ",", "|"} or after == "/":
+        if following in {":", ",", "|"} or after in {"/", ":", "="}:
             self._leading, self._at = counted, at + 3
         elif following in {"━", "-"} or (following == "[" and after[:1] in set("=>.")):
             self._sentence.keras, self._sentence.bar, self._at = True, counted, at + 3
@@ -322,7 +322,7 @@ class _Reader:
         """A number without a name: the batch of an epoch, or nothing of interest."""
         if not is_whole(token):
             return
-        bracketed, length = self._line.text(self._at - 2) == "[", self._length()
+        bracketed, length = self._line.text(self._at - 2) in {"[", "(", "<"}, self._length()
         first = self._leading is None or self._leading.length < 0
         pairs, after = self._sentence.pairs, self._line.text(self._at)
         if length >= 0 and len(pairs) == 1 and not self._counted and pairs[0].name == "train":
@@ -330,7 +330,7 @@ class _Reader:
         last = self._counted[-1] if self._counted else None
         if last is not None and last.word in EPOCHS and length >= 0 and not self._sentence.pairs:
             self._counted.append(Counted("batch", token.slot, length))
-        elif length >= 0 and not pairs and (not first or (bracketed and after in set("],-|"))):
+        elif length >= 0 and not pairs and (not first or (bracketed and after in set("])>,-|"))):
             self._bracketed(Counted("step", token.slot, length))
 
     def _bracketed(self, counted: Counted) -> None:

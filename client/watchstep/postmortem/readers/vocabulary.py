@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
+from watchstep.core.roles import role_of
+
 
 def word_lists(file: str) -> Mapping[str, frozenset[str]]:
     """The entries of a file of words under each of its headings."""
@@ -43,6 +45,16 @@ TRAINING = re.compile(
     re.IGNORECASE,
 )
 """Names of which training logs one at least, beside whatever else."""
+
+_QUANTITIES = frozenset(
+    ("loss", "signed_loss", "eval_loss", "eval_score", "grad_norm", "reward", "kl", "entropy")
+)
+
+
+def says_quantity(name: str) -> bool:
+    """Whether a name, which may be in no table, is of something that training measures."""
+    return role_of(name) in _QUANTITIES or TRAINING.search(name) is not None
+
 
 EVALUATED = re.compile(r"^(?:val(?!ue)|eval|test|best)", re.IGNORECASE)
 """Names that say by themselves that they are of an evaluation."""
