@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Final
 
 UNKNOWN: Final = math.nan
+_LARGEST_EXPONENT: Final = math.log(sys.float_info.max)
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -15,6 +17,11 @@ def ratio(numerator: float, denominator: float) -> float:
     if numerator != numerator or not numerator or denominator != denominator:
         return UNKNOWN
     return math.copysign(math.inf, numerator) * math.copysign(1.0, denominator)
+
+
+def exp(x: float) -> float:
+    """The exponential function; inf beyond the largest float."""
+    return math.inf if x > _LARGEST_EXPONENT else math.exp(x)
 
 
 def sqrt(x: float) -> float:

@@ -45,6 +45,7 @@ _UNARY: dict[str, Callable[[Node], Node]] = {
     "not": nodes.Not,
     "abs": nodes.Abs,
     "sqrt": lambda a: nodes.Applied(a, arithmetic.sqrt),
+    "exp": lambda a: nodes.Applied(a, arithmetic.exp),
     "log10": lambda a: nodes.Applied(a, arithmetic.log10),
     "bound": lambda a: nodes.Applied(a, arithmetic.bound),
     "digits": lambda a: nodes.Applied(a, arithmetic.digits),

@@ -39,7 +39,7 @@ class Function:
 
 ALSO_METRICS = frozenset(
     {"digits", "stuck", "level", "settled", "growth", "first", "before", "reports"}
-    | {"nonfinite_reports", "discriminator", "adversarial", "start"}
+    | {"nonfinite_reports", "discriminator", "adversarial", "start", "exp"}
 )
 """Functions of later releases; without brackets they are metrics, as in rules of the first."""
 
@@ -49,6 +49,9 @@ abs(number) -> number, x's
     Source: IEEE 754.
 sqrt(number) -> number, root of x's
     Square root; NaN below zero.
+    Source: IEEE 754.
+exp(number) -> number, none
+    The exponential function; inf where that is too large for a float.
     Source: IEEE 754.
 log10(number) -> number, none
     Decimal logarithm; -inf at zero, NaN below.

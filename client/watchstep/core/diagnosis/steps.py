@@ -63,10 +63,6 @@ UNREST = frozenset(
     }
 )
 """With one of these a run was not calm."""
-_SAYS_REPLACED = re.compile(
-    r"\b(?:nan|inf|non-?finite)\b.*\b(?:set|setting|replac\w+|zero\w*|to 0)\b", re.IGNORECASE
-)
-"""Words of a trainer that shows another number in place of one that is not finite."""
 _TENSOR = re.compile(r"tensor\((\[\[.*?\]\])", re.DOTALL)
 
 
@@ -313,10 +309,6 @@ def _scale(columns: Columns) -> Signs:
 
 def _hidden(columns: Columns) -> Signs:
     losses, name = columns.column(LOSS), columns.name(LOSS)
-    texts = (str(event.get("text", "")) for event in columns.events)
-    words = next(filter(_SAYS_REPLACED.search, texts), None)
-    if words is not None and 0.0 in losses:
-        return {"loss_hidden": f"the trainer said: {words[:120]}"}
     zero = [
         row
         for row, loss in enumerate(losses)
