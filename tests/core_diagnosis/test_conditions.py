@@ -115,3 +115,12 @@ def test_a_condition_says_where_it_shows_and_what_to_watch(rules: RuleSet) -> No
     assert "at step 10496 and stayed there" in condition.evidence[0]
     assert "train/advantages_norm_max_abs against its bound" in condition.watch
     assert (PAGES / f"{condition.page}.md").exists()
+
+
+def test_a_reward_that_was_far_better_and_stands_is_a_policy_s_and_no_constant_task(
+    rules: RuleSet,
+) -> None:
+    def fell(at: int) -> Readings:
+        return {"rollout/ep_rew_mean": 40.0 + math.sin(at) if at <= 30 else -1.0}
+
+    assert "deterministic-environment" not in names(rules, fell)

@@ -102,3 +102,25 @@ def test_a_loss_below_its_start_is_not_called_beyond_it() -> None:
     text = signs(rules, history(lambda at: {"loss": loss(at)}), [])["loss_beyond_start"]
 
     assert text.endswith("to 45 at step 400 and went on to 94, beyond its start of 56")
+
+
+def test_a_death_of_a_known_kind_is_named_first(tmp_path: Path) -> None:
+    lines = [f"step {row} loss {3 - 0.01 * row:.4f}" for row in range(1, 60)]
+    lines += ["Traceback (most recent call last):", '  File "a.py", line 1']
+    lines += ["torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict_because == (
+        "A GPU ran out of memory; the readings before it were in order"
+    )
+
+
+def test_a_time_limit_is_the_end_whatever_its_launcher_says_behind_it(tmp_path: Path) -> None:
+    lines = [f"step {row} loss {3 - 0.01 * row:.4f}" for row in range(1, 60)]
+    lines += ["slurmstepd: error: *** STEP 7.0 ON a CANCELLED AT 2022-10-03 DUE TO TIME LIMIT ***"]
+    lines += ["srun: error: gn14: tasks 0-3: Terminated"]
+
+    examination = judged(tmp_path, lines)
+
+    assert any("was ended by its time limit" in line for line in headline(examination))

@@ -11,7 +11,12 @@ from typing import Any, Literal
 
 from watchstep.core.diagnosis.steps import LEAPT, LEAPT_WITHIN
 from watchstep.core.engine import RuleSet, State, judge, step
-from watchstep.core.error_texts import SAYS_LOSS_LOST, SAYS_NONFINITE, failure_rank
+from watchstep.core.error_texts import (
+    SAYS_LOSS_LOST,
+    SAYS_NONFINITE,
+    SAYS_TIME_LIMIT,
+    failure_rank,
+)
 from watchstep.core.health import JUDGED_ROLES, REPORTS_TO_JUDGE, Health, HealthTracker
 from watchstep.core.roles import is_core
 from watchstep.core.stages import NONFINITE, PASSING, STANDSTILL, Mark, onset
@@ -397,7 +402,9 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
         _note_end(summary, "halted", str(event.get("reason", "")))
     elif kind == "preempted" and not _just_failed(summary):
         summary.finished = True
-        _note_end(summary, "preempted", str(event.get("reason") or event.get("signal") or ""))
+        words = str(event.get("reason") or event.get("signal") or "")
+        if not (summary.ended == "preempted" and SAYS_TIME_LIMIT.search(summary.ended_words)):
+            _note_end(summary, "preempted", words)
     elif kind == "started":
         summary.finished = False
         _note_end(summary, "", "")

@@ -70,7 +70,11 @@ def verdict_of(summary: LogSummary, unit: str = "update") -> tuple[VerdictWord, 
     """
     word, because = _judged(summary, unit)
     title = failure_title(summary.failure or "")
-    return word, f"{title}; before that, {because}" if title and word != "died" else because
+    if not title:
+        return word, because
+    if because == VERDICTS["died"]:
+        return word, f"{title}; the readings before it were in order"
+    return word, f"{title}; before that, {because}" if word != "died" else because
 
 
 def _judged(summary: LogSummary, unit: str) -> tuple[VerdictWord, str]:

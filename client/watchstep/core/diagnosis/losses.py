@@ -175,7 +175,7 @@ def _against_start(columns: Columns, name: str, jump: Leap, text: str) -> Signs:
     far = 10.0 if columns.family == "supervised" else 1000.0
     if jump.after > far * max(jump.start, jump.before) and not repeats(columns.finite(name), 5):
         signs["loss_far_beyond_start"] = (
-            f"that is {jump.after / max(jump.start, 1e-300):.3g} times what knowing nothing gave"
+            f"{name} is {jump.after / max(jump.start, 1e-300):.3g} times what it began with"
         )
     if jump.row <= max(10, len(columns) // 8):
         signs["loss_leapt_early"] = (
