@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import watchstep
+from watchstep.core.updates import Update
+from watchstep.postmortem.log_summary import fold
 from watchstep.postmortem.reading import Reading
+from watchstep.rules import load
 
 
 def trained(spool: Path, steps: range, loss: float, run: str = "r") -> None:
@@ -42,3 +47,19 @@ def test_two_processes_of_one_name_at_the_same_time_are_two_runs(tmp_path: Path)
         watch.finish()
 
     assert [e.attempts for e in Reading([tmp_path]).examinations()] == [1, 1]
+
+
+@pytest.mark.parametrize(("begins_at", "lost"), [(60, True), (1, False)])
+def test_an_attempt_that_begins_with_an_event_goes_on_where_its_first_reading_says(
+    begins_at: int, lost: bool
+) -> None:
+    started = {"kind": "started", "by": "watchstep run"}
+    before = [Update(at, at, float(at), {"loss": 0.08}) for at in range(1, 60)]
+    after = [
+        Update(1 + at, begins_at + at - 1, 60.0 + at, {"loss": 1.1}, attempt=2)
+        for at in range(1, 40)
+    ]
+
+    summary = fold(load(["auto"]), [*before, Update(1, 0, 60.0, {}, started, attempt=2), *after])
+
+    assert ("LossForgotten" in {span.rule for span in summary.spans.values()}) is lost

@@ -98,6 +98,7 @@ class LogSummary:
         tracker: Health, first bad update and leads, as the service keeps them.
         count: Updates with readings.
         before: Those of earlier attempts.
+        was_ruined: Whether the attempt before this one had failed or its numbers were lost.
         around: Updates before and after the first critical alert, else the first warning.
         saved: Path and step of the newest checkpoints that the log itself tells of.
         failure: What the trainer said when it died, None when it said nothing, or was resumed.
@@ -120,6 +121,7 @@ class LogSummary:
     count: int = 0
     before: int = 0
     attempts: int = 0
+    was_ruined: bool = False
     first: int | None = None
     last: int | None = None
     last_time: float = 0.0
@@ -298,12 +300,16 @@ def fold(
     """
     state = State(rules)
     summary = LogSummary(_tracker(rules), rules)
+    opens = False
     for update in updates:
         if update.attempt > summary.attempts:
+            opens = True
+            _begin_attempt(summary, update.attempt)
+        if opens and update.readings:  # An attempt may begin with events, which have no number.
+            opens = False
             if _starts_over(summary, update):
                 state, summary.tracker = State(rules), _tracker(rules)
                 summary.history.clear()
-            _begin_attempt(summary, update.attempt)
         state, transitions = step(rules, state, update)
         _count(summary, update)
         summary.tracker.update(update, transitions)
@@ -341,11 +347,12 @@ def _starts_over(summary: LogSummary, update: Update) -> bool:
         return False
     if update.step <= max(summary.stride, 1):
         return True
-    return summary.failure is not None or summary.health in ("exploded", "diverged")
+    return summary.was_ruined
 
 
 def _begin_attempt(summary: LogSummary, attempt: int) -> None:
     """What went wrong in an attempt that was resumed is history."""
+    summary.was_ruined = summary.failure is not None or summary.health in ("exploded", "diverged")
     summary.attempts = attempt
     summary.before = summary.count
     summary.fired, summary.critical, summary.around = [], [], []

@@ -43,6 +43,8 @@ WILD = 4.0
 
 _CLIPPED = {87.3365: "FLT_MIN", 34.5388: "1e-15", 27.631: "1e-12", 16.1181: "1e-7"}
 """The largest cross-entropies of Caffe, scikit-learn, PaddlePaddle and Keras, and of what."""
+_FAR_BELOW = 30.0
+"""Times its size at the start, as of `LossFarBelowZero`; of 0.3 at least."""
 
 STUCK = frozenset({"loss_stuck", "eval_stuck"})
 """Signs that a loss or an evaluation repeats itself to the last digit."""
@@ -104,7 +106,8 @@ def _below_zero(columns: Columns, name: str) -> Signs:
     if columns.family != "supervised" or len(values) < 10:
         return {}
     first, last = values[0], values[-1]
-    if not (0.0 < first < -last / 10 or (first < -0.5 and last < 10 * first)):
+    is_far = last < -_FAR_BELOW * max(abs(first), 0.3) and not -0.5 <= first <= 0.0
+    if not is_far and columns.fired.isdisjoint({"LossFarBelowZero", "LossBelowAnyBound"}):
         return {}
     where = "through zero" if first > 0.0 else "on below zero"
     text = f"{name} began at {first:.3g} and fell {where} to {last:.3g}"
@@ -263,6 +266,8 @@ def _climbs(columns: Columns, loss: str) -> Signs:
     names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
     best: tuple[Climb, str] | None = None
     for name in names:
+        if median(columns.last(name, 5)) < 0.0 and not _below_zero(columns, name):
+            continue  # A density's loss falls below zero as it is learnt.
         rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
         if rise is not None and _overfits(columns, loss, name, rise):
             continue
@@ -280,9 +285,10 @@ def _overfits(columns: Columns, loss: str, name: str, rise: Climb) -> bool:
 
 
 def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
+    verb, sign = ("fell", -1) if median(columns.last(name, 5)) < 0.0 else ("climbed", 1)
     text = (
-        f"{name} climbed steadily from {rise.low:.4g} at {columns.where(rise.row)} to"
-        f" {rise.high:.4g} in {rise.reports} reports"
+        f"{name} {verb} steadily from {sign * rise.low:.4g} at {columns.where(rise.row)} to"
+        f" {sign * rise.high:.4g} in {rise.reports} reports"
     )
     signs: Signs = {"loss_climbs": text}
     straight = math.log((1.0 + rise.factor) / 2.0) / math.log(rise.factor)
