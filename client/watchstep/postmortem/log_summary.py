@@ -300,16 +300,12 @@ def fold(
     """
     state = State(rules)
     summary = LogSummary(_tracker(rules), rules)
-    opens = False
     for update in updates:
         if update.attempt > summary.attempts:
-            opens = True
             _begin_attempt(summary, update.attempt)
-        if opens and update.readings:  # An attempt may begin with events, which have no number.
-            opens = False
-            if _starts_over(summary, update):
-                state, summary.tracker = State(rules), _tracker(rules)
-                summary.history.clear()
+        if _starts_over(summary, update):
+            state, summary.tracker = State(rules), _tracker(rules)
+            summary.history.clear()
         state, transitions = step(rules, state, update)
         _count(summary, update)
         summary.tracker.update(update, transitions)
@@ -343,7 +339,9 @@ def _starts_over(summary: LogSummary, update: Update) -> bool:
     What it was like before then is no measure of it. Where numbers do not begin at 0 or 1, or at
     the first report, the first one may be that of a checkpoint.
     """
-    if summary.first is None or update.step > summary.first:
+    # An attempt may begin with events, which have no number.
+    opens = bool(update.readings) and summary.count == summary.before
+    if not opens or summary.first is None or update.step > summary.first:
         return False
     if update.step <= max(summary.stride, 1):
         return True
