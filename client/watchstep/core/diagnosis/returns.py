@@ -60,10 +60,10 @@ def _reward(columns: Columns) -> Signs:
             signs["reward_turned_zero"] = f"{name} had been as large as {before:.4g}"
         if not any(recent):
             signs["reward_zero_long"] = f"{name} was exactly 0 in the last {STILL} reports"
-    elif tail <= 1e-6 * abs(recent[-1]) and max(values) > recent[-1] + 0.5 * abs(recent[-1]):
-        pass  # It varies, and was better: what stands still is the policy.
     elif tail <= 1e-6 * abs(recent[-1]):
-        signs["reward_still"] = f"{name} stood at {recent[-1]:.6g} for the last {STILL} reports"
+        # One that was far better before varies: what stands still is the policy.
+        if max(values) <= recent[-1] + 0.5 * abs(recent[-1]):
+            signs["reward_still"] = f"{name} stood at {recent[-1]:.6g} for the last {STILL} reports"
     else:
         signs["reward_varies"] = (
             f"{name} varied between {min(recent):.4g} and {max(recent):.4g} in the last"
