@@ -143,7 +143,7 @@ def test_a_trainer_that_says_that_it_writes_0_for_a_nan_hides_it(tmp_path: Path)
     assert "received a nan loss" in " ".join(cause.evidence)
 
 
-def test_a_degenerate_solution_is_the_cause_of_its_nan(tmp_path: Path) -> None:
+def test_what_a_trainer_says_as_it_gives_up_is_quoted(tmp_path: Path) -> None:
     lines = [f"{row}:\tlearn: {9 / (row + 9):.6f}\ttest: {9 / (row + 8):.6f}" for row in range(60)]
     lines += ["60:\tlearn: nan\ttest: nan"]
     lines += ["Training has stopped (degenerate solution on iteration 60, try to increase it)"]
@@ -153,4 +153,4 @@ def test_a_degenerate_solution_is_the_cause_of_its_nan(tmp_path: Path) -> None:
     examination = examined(path)
 
     assert (examination.verdict, examination.first_bad_update) == ("diverged", 60)
-    assert examination.causes[0].name == "degenerate-solution"
+    assert "degenerate solution" in (examination.failure or "")

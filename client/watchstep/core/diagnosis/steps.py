@@ -363,8 +363,6 @@ def _last_words(text: str) -> Signs:
     signs = {"failed": f"the trainer died: {text[:300]}" if text else "the trainer died"}
     if SAYS_SCALE_EXHAUSTED.search(text):
         signs["died_of_scale"] = "its last words are that the loss scale cannot fall further"
-    elif "degenerate solution" in text.lower():
-        signs["died_degenerate"] = f"the trainer said: {text}"
     elif SAYS_NONFINITE.search(text):
         signs["died_of_nan"] = "its last words speak of NaN or infinity"
         signs |= _which_rows(text)
