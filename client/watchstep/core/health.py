@@ -6,6 +6,7 @@ status, and no part of this.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,47 @@ def health_of(
 
 
 _NOTHING = Mark(0, 0, 0)
+_BLOCK, _REPEATS = 20, 3
+"""Reports whose mean is a level of a falling loss; equal reports that are no chance."""
+
+
+@dataclass
+class _Course:
+    """Since when a loss repeats itself, and since when it falls below zero, however long that is.
+
+    Attributes:
+        repeats, since: How many of the newest reports are equal, and the first of them.
+        is_first: Whether no other was ever reported in this attempt.
+        falls_since: Of a loss below zero the first of those blocks of reports, up to the newest,
+            of which each has a lower mean than the one before; None above zero.
+        block: Reports and their sum in the block that is not full yet, and its first report.
+        level: The mean of the last full block.
+    """
+
+    value: float
+    since: Mark
+    repeats: int = 0
+    is_first: bool = True
+    falls_since: Mark | None = None
+    block: tuple[int, float, Mark] = (0, 0.0, _NOTHING)
+    level: float = math.inf
+
+    def add(self, value: float, mark: Mark) -> None:
+        if value == self.value:
+            self.repeats += 1
+        else:
+            self.value, self.since, self.repeats, self.is_first = value, mark, 1, False
+        if not value < 0.0:
+            self.falls_since, self.block, self.level = None, (0, 0.0, mark), math.inf
+            return
+        count, total, first = self.block if self.block[0] else (0, 0.0, mark)
+        self.falls_since = self.falls_since or first
+        self.block = count + 1, total + value, first
+        if count + 1 == _BLOCK:
+            mean = (total + value) / _BLOCK
+            if not mean < self.level:
+                self.falls_since = first
+            self.block, self.level = (0, 0.0, mark), mean
 
 
 @dataclass
@@ -118,6 +160,7 @@ class _Attempt:
         exploded: The first update with a critical alert about a reading.
         ended: Whether the trainer has said that it stopped.
         recent: The newest updates with readings.
+        courses: Of every loss.
     """
 
     number: int = 0
@@ -135,6 +178,7 @@ class _Attempt:
     recent: deque[tuple[Mark, Mapping[str, float]]] = field(
         default_factory=lambda: deque(maxlen=ONSET_UPDATES)
     )
+    courses: dict[str, _Course] = field(default_factory=dict)
 
 
 class HealthTracker:
@@ -162,6 +206,7 @@ class HealthTracker:
         self._names: tuple[str, ...] = ()
         self._core: list[str] = []
         self._judging: list[str] = []
+        self._losses: list[str] = []
 
     @property
     def health(self) -> Health:
@@ -266,6 +311,8 @@ class HealthTracker:
         for name in () if now.enough else self._judging:
             reports = now.judged[name] = now.judged.get(name, 0) + 1
             now.enough = now.enough or reports >= REPORTS_TO_JUDGE
+        for name in self._losses:
+            now.courses.setdefault(name, _Course(readings[name], mark)).add(readings[name], mark)
         for name in self._core:
             value = readings[name]
             finite = value - value == 0.0
@@ -282,6 +329,7 @@ class HealthTracker:
         roles = {name: self._role(name) for name in names}
         self._core = [name for name in names if is_core(self._canonical(name), roles[name])]
         self._judging = [name for name in names if roles[name] in JUDGED_ROLES]
+        self._losses = [name for name in names if may_only_fall(roles[name], name)]
 
     def _note(self, transition: Transition, mark: Mark) -> None:
         now, key = self._attempt, (transition.rule, transition.subject)
@@ -316,6 +364,11 @@ class HealthTracker:
         role = self._role(name)
         if not rows or not name or not may_climb(role, transition.reading):
             return began
+        course = self._attempt.courses.get(name)
+        if course is not None and course.repeats >= _REPEATS:
+            return min(began, self._attempt.start if course.is_first else course.since)
+        if course is not None and course.falls_since and transition.reading < course.level:
+            return min(began, course.falls_since)
         values = [readings.get(name) for _, readings in rows]
         place = onset(
             values,

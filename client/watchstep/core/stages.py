@@ -314,7 +314,8 @@ def first_bad(
 
     Returns:
         The earliest warning within `LEAD_UPDATES` before the damage or the first critical
-        holding, or that itself; without either the earliest warning; None without any. What has
+        holding, or that itself; what has not been learnt since is bad however long ago it began;
+        without either the earliest warning; None without any. What has
         passed, and long enough for a level to settle, does not count, nor an outcome where
         numbers have exploded.
     """
@@ -331,7 +332,7 @@ def first_bad(
         holding.first
         for holding in serious
         if holding.first <= worst
-        and worst.row - holding.first.row <= LEAD_UPDATES
+        and (worst.row - holding.first.row <= LEAD_UPDATES or not holding.explodes)
         and (holding.ceased is None or worst.row - holding.ceased.row <= _SETTLED)
     ]
     return min([worst, *signs])

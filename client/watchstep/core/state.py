@@ -157,15 +157,16 @@ class State(Context):
         instances = self.rules.instances
         return tuple(instances[at] for at, status in enumerate(self.active) if status == FIRING)
 
-    def held(self) -> tuple[str, ...]:
-        """Names of the rules whose condition held at the last update."""
-        return names_of(self.rules.instances[at] for at in self.held_now())
+    def held(self, since: int | None = None) -> tuple[str, ...]:
+        """Names of the active rules whose condition held at the last update, or since that one."""
+        return names_of(self.rules.instances[at] for at in self.held_now(since))
 
-    def held_now(self) -> list[int]:
+    def held_now(self, since: int | None = None) -> list[int]:
+        oldest = self.seq if since is None else since
         return [
             at
             for at, status in enumerate(self.active)
-            if status != IDLE and self.lives[at].held_seq == self.seq
+            if status != IDLE and self.lives[at].held_seq >= oldest
         ]
 
     def snapshot(self) -> dict[str, Any]:

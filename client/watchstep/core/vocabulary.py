@@ -102,6 +102,7 @@ class Vocabulary:
 
 
 _MEAN = re.compile(r"mean|average|avg|running|smoothed", re.IGNORECASE)
+_TOTAL = re.compile(r"(?:^|[/.])(?:total_?)?loss$|loss_?total$", re.IGNORECASE)
 _PERPLEXITY = re.compile(r"ppl|perplexity", re.IGNORECASE)
 SOLE: Mapping[str, str] = {
     "loss": "train/loss",
@@ -119,9 +120,14 @@ def doubles(names: Collection[str], role: Callable[[str], str]) -> set[str]:
     return exponentials if losses - exponentials else set()
 
 
-def _main(role: str, names: Sequence[str]) -> str:
-    """The one of a role's metrics that stands for it, "" where none does; no adversary's loss."""
-    means = [name for name in names if role == "reward" and _MEAN.search(name)]
+def _main(role: str, names: Sequence[str], family: str = "") -> str:
+    """The one of a role's metrics that stands for it, "" where none does; no adversary's loss.
+
+    Of several losses it is the total, of rewards the mean.
+    """
+    is_total = role == "loss" and family in {"", "supervised"}
+    says_so = _MEAN if role == "reward" else _TOTAL if is_total else None
+    means = [name for name in names if says_so and says_so.search(name)]
     names = names if len(names) == 1 else means if len(means) == 1 else ()
     return next((name for name in names if not is_adversarial(name)), "")
 
@@ -164,7 +170,11 @@ class MetricNames:
         for name in metrics:
             by_role.setdefault(self.role(name), []).append(name)
         taken = {self.canonical(name) for names in by_role.values() for name in names}
-        chosen = ((_main(role, names), role) for role, names in by_role.items() if role in SOLE)
+        chosen = (
+            (_main(role, names, self.vocabulary.family), role)
+            for role, names in by_role.items()
+            if role in SOLE
+        )
         sole = {
             name: SOLE[role]
             for name, role in chosen

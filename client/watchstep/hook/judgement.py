@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 
 from watchstep.core.engine import RuleSet, State, judge, step
@@ -83,6 +83,10 @@ class Judgement:
 
     def firing(self) -> tuple[str, ...]:
         return self._updates.firing()
+
+    def held_lately(self) -> Set[str]:
+        """Rules whose condition held in the last `ONSET_UPDATES`: an alert may outlast it."""
+        return set(self._updates.held(self._recent[0].seq)) if self._recent else set()
 
     def open_alerts(self) -> bool:
         return any(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.stages import LEAD_UPDATES
@@ -51,8 +51,12 @@ class SaidIncidents:
             self._more[transition.rule] += 1
         return not goes_on
 
-    def at_the_end(self) -> str:
-        """One line for what was counted since, or for warnings where nothing was critical."""
+    def at_the_end(self, held: Set[str]) -> str:
+        """One line for what was counted since, or for warnings where nothing was critical.
+
+        Args:
+            held: Rules whose condition held lately; an alert may outlast it.
+        """
         more, self._more = ", ".join(self._more), Counter()
         if more or self._newest_seq is not None:
             return f"critical as well since then: {more}" if more else ""
@@ -60,8 +64,12 @@ class SaidIncidents:
         for (rule, _), alert in self._warnings.items():
             first.setdefault(rule, alert)
         self._warnings.clear()
-        words = (f"{rule} since step {alert.step}: {alert.reason}" for rule, alert in first.items())
-        return f"the run ends with a warning: {'; '.join(words)}" if first else ""
+        words = (
+            f"{rule} {'since' if rule in held else 'at'} step {alert.step}: {alert.reason}"
+            for rule, alert in first.items()
+        )
+        verb = "ends with" if held & first.keys() else "had"
+        return f"the run {verb} a warning: {'; '.join(words)}" if first else ""
 
 
 class Stream:
@@ -159,7 +167,7 @@ class Stream:
     def end(self) -> None:
         """The run is over for this process; nothing is put any more."""
         self.ended = True
-        if text := self._said_incidents.at_the_end():
+        if text := self._said_incidents.at_the_end(self.judgement.held_lately()):
             self.alert(text)
 
     def _remember(self, transitions: Sequence[Transition], event: Mapping[str, Any] | None) -> None:

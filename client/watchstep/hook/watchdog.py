@@ -157,6 +157,6 @@ class Watchdog:
         place, caller = event["innermost"], event["own_line"]
         called = f", called from {caller}" if caller not in ("", place) else ""
         self._stream.alert(
-            f"no update for {event['since_s']:.0f} s{phase}; the training {state} at"
-            f" {place}{called}"
+            f"{event['severity']} at step {self._stream.step}: no update for"
+            f" {event['since_s']:.0f} s{phase}; the training {state} at {place}{called}"
         )

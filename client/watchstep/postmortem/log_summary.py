@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from watchstep.core.diagnosis.levels import leaps_at
 from watchstep.core.diagnosis.steps import LEAPT, LEAPT_WITHIN
 from watchstep.core.engine import RuleSet, State, judge, step
 from watchstep.core.error_texts import (
@@ -32,12 +32,14 @@ MOST_EPISODES = 5_000
 
 GOES_ON = 5
 """Updates after words of a stop that a trainer may still need for it; after more it went on."""
-FEW, LEAP = 5, 100.0
-"""Rows that tell what a loss was like before its very last reading, and how far that may leap."""
+FEW = 5
+"""Rows that tell what a loss was like before its very last reading."""
 ENOUGH_GRADIENTS = 3
 MOST_NAMES = 10_000
 MOST_CHECKPOINTS = 200
-DEATHS = frozenset({"TrainerFailed", "RunLost", "RunStalled"})
+HANG = "RunLost"
+"""The rule that tells of a run without updates; where its trainer saw it hang, so is that told."""
+DEATHS = frozenset({"TrainerFailed", HANG, "RunStalled"})
 """Critical rules that tell of the end of a run, and not of a reason."""
 
 EndWord = Literal["finished", "failed", "halted", "preempted", ""]
@@ -172,7 +174,11 @@ class LogSummary:
 
         What had not been learnt for long, and then was, has passed as well.
         """
-        return any(not self._has_passed(span.rule) for span in self._warnings())
+        return bool(self.warnings())
+
+    def warnings(self) -> list[AlertSpan]:
+        """Those alerts, in the order in which they fired."""
+        return [span for span in self._warnings() if not self._has_passed(span.rule)]
 
     def passed(self) -> list[AlertSpan]:
         """Such alerts that did, in the order in which they fired."""
@@ -227,7 +233,7 @@ class LogSummary:
             ]
             values = [value for _, value in series]
             lost = self.lost_at() is not None
-            place = _leaps_at(values, 1 if lost else FEW)
+            place = leaps_at(values, 1 if lost else FEW)
             if place is None and lost:
                 place = _ran_away_at(values)
             if place is not None:
@@ -258,24 +264,6 @@ class LogSummary:
                 return int(match.group(1))
             return None if self.last is None else self.last + self.stride
         return self.said_lost[1] if self.said_lost else None
-
-
-def _leaps_at(values: Sequence[float], few: int) -> int | None:
-    """From where on all values are a hundredfold of those before; the last alone needs more.
-
-    Args:
-        values: Oldest first.
-        few: How many must stand before the last one.
-    """
-    least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
-    for at in range(len(values) - 1, 0, -1):
-        least, largest = min(least, values[at]), largest_until[at - 1]
-        enough = at >= few or at <= len(values) - 2
-        if enough and 0.0 < LEAP * largest < least < math.inf:
-            return at
-        if not least > 0.0:
-            break
-    return None
 
 
 def _ran_away_at(values: Sequence[float]) -> int | None:
@@ -399,9 +387,8 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
         # Words of success end a run well, whatever came before them.
         summary.finished, summary.failure, summary.hung = True, None, ""
         _note_end(summary, "finished", "")
-    elif kind == "hung" and not event.get("moving"):
-        seconds, place = event.get("since_s", 0), str(event.get("innermost", ""))
-        summary.hung = f"no update for {seconds} s" + (f", in {place}" if place else "")
+    elif kind == "hung":
+        _note_hang(summary, update, event)
     elif kind == "halted":
         summary.finished = True
         _note_end(summary, "halted", str(event.get("reason", "")))
@@ -413,6 +400,22 @@ def _count_event(summary: LogSummary, update: Update, event: Mapping[str, Any]) 
     elif kind == "started":
         summary.finished = False
         _note_end(summary, "", "")
+
+
+def _note_hang(summary: LogSummary, update: Update, event: Mapping[str, Any]) -> None:
+    seconds, place = event.get("since_s", 0), str(event.get("innermost", ""))
+    words = f"no update for {seconds} s" + (f", in {place}" if place else "")
+    if not event.get("moving"):
+        summary.hung = words
+    said = event.get("severity")
+    severity: Severity = "critical" if said == "critical" else "warning"
+    before = summary.spans.get((HANG, ""))
+    if before is not None and before.severity == "critical":
+        severity = "critical"
+    first, times = (update.step, 1) if before is None else (before.first_update, before.times + 1)
+    summary.spans[HANG, ""] = AlertSpan(
+        *(HANG, severity, "none", first, update.step, words), times=times, attempt=update.attempt
+    )
 
 
 def _note_failure(summary: LogSummary, error: str) -> None:

@@ -147,7 +147,10 @@ def _suspicious_because(summary: LogSummary, unit: str) -> str:
     leap = summary.leap()
     if leap is not None:
         return f"{leap[0]} leaps at {unit} {leap[1].step} to over a hundred times all that it was"
-    return VERDICTS["suspicious"] if summary.warned() else ""
+    # What still holds at the end says more than what came first.
+    lasting = (span for span in summary.warnings() if summary.tracker.fires(span.rule))
+    span = next(lasting, None) or next(iter(summary.warnings()), None)
+    return "" if span is None else in_words(span, summary.rules)
 
 
 def _lost_because(summary: LogSummary, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ Points = Sequence[tuple[int, float]]
 BEFORE, AFTER = 20, 5
 """Reports whose median is a level before a leap, and after it."""
 LEAST_BEFORE = 5
+LEAP = 100.0
 START = 3
 """Reports whose median is where a metric started."""
 
@@ -202,3 +204,21 @@ def repeats(points: Points, least: int) -> int:
             break
         count += 1
     return count if count >= least else 0
+
+
+def leaps_at(values: Sequence[float], few: int) -> int | None:
+    """From where on all values are a hundredfold of those before; the last alone needs more.
+
+    Args:
+        values: Oldest first.
+        few: How many must stand before the last one.
+    """
+    least, largest_until = math.inf, list(itertools.accumulate(map(abs, values), max))
+    for at in range(len(values) - 1, 0, -1):
+        least, largest = min(least, values[at]), largest_until[at - 1]
+        enough = at >= few or at <= len(values) - 2
+        if enough and 0.0 < LEAP * largest < least < math.inf:
+            return at
+        if not least > 0.0:
+            break
+    return None

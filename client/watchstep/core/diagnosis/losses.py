@@ -37,6 +37,8 @@ LEFT = 5.0
 """Times the first report: noise between batches does not reach so far in all that follow."""
 BEYOND_START = 3.0
 """Times the loss that knowing nothing gives."""
+BEGAN_HUGE = 30.0
+"""An untrained model of inputs and targets of unit size costs a few units; and times its best."""
 WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
@@ -56,13 +58,11 @@ def loss_signs(columns: Columns) -> Signs:
     if columns.of_answers:
         signs["of_answers"] = ""
     signs |= _gradient(columns) | _zero(columns)
-    signs |= _evaluations(columns) | _speed(columns)
+    signs |= _speed(columns)
     if columns.fired & {"DiscriminatorAhead", "DiscriminatorWon"}:
         signs["discriminator_won"] = "the discriminator's loss has been next to 0 for long"
     if columns.fired & {"LossAtChance"}:
-        signs["at_chance"] = (
-            "the loss is what guessing among equal classes costs, and the score too"
-        )
+        signs["at_chance"] = "the loss and the score are those of guessing among equal classes"
     if columns.fired & {"LossBackFromBelow"}:
         signs["back_from_below"] = "the loss had fallen below 0 and came back"
     if not name:
@@ -110,7 +110,8 @@ def _below_zero(columns: Columns, name: str) -> Signs:
     if not is_far and columns.fired.isdisjoint({"LossFarBelowZero", "LossBelowAnyBound"}):
         return {}
     where = "through zero" if first > 0.0 else "on below zero"
-    text = f"{name} began at {first:.3g} and fell {where} to {last:.3g}"
+    began = "began at" if columns.is_whole else "was"
+    text = f"{name} {began} {first:.3g} and fell {where} to {last:.3g}"
     return {"loss_far_below_zero": text}
 
 
@@ -364,13 +365,23 @@ def _still(columns: Columns, name: str) -> Signs:
     if not columns.is_whole or not points:
         return signs
     first, last = (median([value for _, value in part]) for part in (points[:3], points[-5:]))
-    if not same and stood_still(points, 0.03) and not _left_at_once(points):
+    noise = median([abs(now - before) for (_, before), (_, now) in pairwise(points)] or [0.0])
+    # Most of a fall may come before the first third is over.
+    has_fallen = first - last > max(0.1 * abs(first), 2.0 * noise)
+    if not (same or has_fallen or _left_at_once(points)) and stood_still(points, 0.03):
         signs["loss_never_fell"] = (
             f"{name} is where it started: {first:.4g} at first, {last:.4g} now, in"
             f" {len(points)} reports"
         )
     elif len(points) >= 20 and last < 0.9 * first:
         signs["loss_fell"] = f"{name} fell from {first:.4g} to {last:.4g}"
+    values = [abs(value) for _, value in points]
+    settled = min(median(values[at : at + 5]) for at in range(max(1, len(values) - 4)))
+    if values[0] > max(BEGAN_HUGE * settled, BEGAN_HUGE) and median(values[:20]) < 0.5 * values[0]:
+        signs["loss_began_huge"] = (
+            f"{name} began at {values[0]:.4g}, {values[0] / max(settled, 1e-300):.3g} times what it"
+            " fell to: inputs or targets that are not of unit size"
+        )
     for other in columns.of_role("eval_loss"):
         values = [value for _, value in columns.finite(other)]
         still = len(values) >= 4 and max(values) - min(values) <= 0.01 * abs(values[0])
@@ -425,18 +436,6 @@ def _zero(columns: Columns) -> Signs:
         if peak > 1.3 * median(before[-20:]):
             signs["loss_zero_after_leap"] = f"{name} leapt to {peak:.4g} right before"
         return signs
-    return {}
-
-
-def _evaluations(columns: Columns) -> Signs:
-    """Evaluations that repeat to the last digit: the weights cannot have moved."""
-    for name in columns.of_role("eval_loss"):
-        points = columns.finite(name)
-        same = repeats(points, 3)
-        # A score may be 0 or 1 for long, and a short number may repeat by chance.
-        if same and len(f"{points[-1][1]:.10g}") >= 6:
-            value = points[-1][1]
-            return {"eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"}
     return {}
 
 

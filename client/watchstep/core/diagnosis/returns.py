@@ -25,6 +25,10 @@ ERROR_BEYOND = 100.0
 
 def return_signs(columns: Columns) -> Signs:
     signs = _reward(columns) | _jump(columns) | _critic(columns)
+    if "RewardWorseThanStart" in columns.fired:
+        name = reward_name(columns)
+        newest = median(columns.last(name, 5))
+        signs["reward_led_away"] = f"{name} is {newest:.4g} and was never better than at the start"
     if columns.family != "supervised":
         signs |= _estimates(columns) | _gain(columns)
     return signs

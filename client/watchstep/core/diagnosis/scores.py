@@ -1,12 +1,14 @@
-"""Signs in accuracies and error rates: worse than to guess."""
+"""Signs in evaluations: what they say of the training, and scores that are worse than to guess."""
 
 from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
+from watchstep.core.diagnosis.levels import repeats
 from watchstep.core.diagnosis.losses import main_loss
 from watchstep.core.roles import words_of
 
@@ -17,7 +19,43 @@ _ERROR_RATES = frozenset({"cer", "wer", "bcer", "bwer", "ter", "uer", "error_rat
 
 
 def score_signs(columns: Columns) -> Signs:
-    return _worse_than_chance(columns) | _errs_always(columns)
+    signs = _worse_than_chance(columns) | _errs_always(columns)
+    return signs | _evaluations(columns) | _carried_over(columns)
+
+
+def _evaluations(columns: Columns) -> Signs:
+    """Evaluations that repeat to the last digit: the weights cannot have moved."""
+    for name in columns.of_role("eval_loss"):
+        points = columns.finite(name)
+        same = repeats(points, 3)
+        # A score may be 0 or 1 for long, and a short number may repeat by chance.
+        if same and len(f"{points[-1][1]:.10g}") >= 6:
+            value = points[-1][1]
+            return {"eval_stuck": f"{name} was {value:.6g} to the last digit in {same} evaluations"}
+    return {}
+
+
+def _carried_over(columns: Columns) -> Signs:
+    """Whether evaluations, of which the weights show that they move, ever got any better."""
+    trained = [value for _, value in columns.finite(main_loss(columns))]
+    if columns.family != "supervised" or not columns.is_whole or len(trained) < 20:
+        return {}
+    first, last = median(trained[:3]), median(trained[-5:])
+    for name in columns.of_role("eval_loss"):
+        values = [value for _, value in columns.finite(name)]
+        if len(values) < 8 or values[0] <= 0.0 or min(values) < 0.95 * values[0]:
+            continue
+        steps = [now - before for before, now in pairwise(values)]
+        if last < 0.7 * first and min(values[-4:]) > 1.05 * values[0]:
+            return {
+                "eval_never_gained": (
+                    f"{name} began at {values[0]:.4g} and was never better than"
+                    f" {min(values):.4g}, while what is trained on fell to {last:.4g}"
+                )
+            }
+        if abs(last - first) < 0.1 * first and median(list(map(abs, steps))) > 2e-3 * values[0]:
+            return {"eval_moves": f"{name} differs from evaluation to evaluation: weights do move"}
+    return {}
 
 
 def _worse_than_chance(columns: Columns) -> Signs:
