@@ -230,3 +230,70 @@ def test_how_far_reports_lie_apart_takes_from_what_came_suddenly() -> None:
 
     assert sure.name == "nonfinite-input"
     assert less_sure.confidence < sure.confidence - 0.1
+
+
+FALLS_FAST = [0.69 + 0.24 * 0.9**at + 0.002 * wobble(at) for at in range(250)]
+BY_HEART = [2.3 * 0.98**at + 0.01 * wobble(at) for at in range(250)]
+
+
+def sparse(values: Sequence[float]) -> list[float | None]:
+    return [value if at % 20 == 0 else None for at, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sign", "cause"),
+    [
+        pytest.param({"train/loss": FALLS_FAST}, "loss_fell", NOT_ENOUGH, id="fell at first"),
+        pytest.param(
+            {
+                "train/loss": BY_HEART,
+                "val/loss": sparse([2.3 + 0.01 * at for at in range(250)]),
+                "val/accuracy": sparse([0.1 + 0.01 * wobble(at) for at in range(250)]),
+            },
+            "eval_never_gained",
+            "data-fault",
+            id="learnt by heart alone",
+        ),
+        pytest.param(
+            {
+                "train/loss": BY_HEART,
+                "val/loss": sparse([2.3 + 0.01 * at for at in range(250)]),
+                "val/accuracy": sparse([0.1 + 0.001 * at for at in range(250)]),
+            },
+            "loss_fell",
+            NOT_ENOUGH,
+            id="few data learnt by heart",
+        ),
+        pytest.param(
+            {
+                "train/loss": [2.3 + 0.12 * wobble(at) for at in range(250)],
+                "val/loss": sparse([2.32 + 0.05 * wobble(at) for at in range(250)]),
+            },
+            "eval_moves",
+            NOT_ENOUGH,
+            id="moves and learns nothing",
+        ),
+        pytest.param(
+            {"train/loss": [5e5 * 0.5**at + 1.0 + 0.01 * wobble(at) for at in range(250)]},
+            "loss_began_huge",
+            "input-scale",
+            id="began far off",
+        ),
+    ],
+)
+def test_what_a_loss_did_since_its_start_tells_wrong_data_from_nothing_trained(
+    columns: Columns, sign: str, cause: str
+) -> None:
+    updates = run_of(columns)
+
+    seen = signs(updates, ("generic", "pretrain"))
+
+    assert sign in seen
+    assert "loss_never_fell" not in seen or sign == "eval_moves"
+    assert causes(updates, ("generic", "pretrain"))[0].name == cause
+
+
+def test_a_loss_in_an_excerpt_is_not_said_to_have_begun_there() -> None:
+    fell = run_of({"train/loss": [-10.0 - 3.0 * at for at in range(120)]}, first_step=90_000)
+
+    assert signs(fell)["loss_far_below_zero"].startswith("train/loss was -10 and fell on")

@@ -9,7 +9,16 @@ import pytest
 from watchstep.core.engine import RuleSet, State, step
 from watchstep.core.health import HealthTracker
 from watchstep.core.rules import Rule
-from watchstep.core.stages import Phase, may_only_fall, onset, stage, story
+from watchstep.core.stages import (
+    Holding,
+    Mark,
+    Phase,
+    first_bad,
+    may_only_fall,
+    onset,
+    stage,
+    story,
+)
 from watchstep.core.updates import Transition, Update
 
 
@@ -257,3 +266,57 @@ def test_an_alert_that_needed_long_to_be_sure_leaves_no_bad_update_as_the_last_g
     assert (outcome.first_bad_update, outcome.last_good_update) == (61, 60)
     assert tracker.first_bad is not None
     assert (tracker.first_bad.seq, tracker.first_bad.previous_seq) == (61, 60)
+
+
+def _tracked(rule: Rule, name: str, values: list[float | None]) -> HealthTracker:
+    rules = RuleSet([rule])
+    state, tracker = State(rules), HealthTracker(rules.role, rules.canonical, rules.stage_label)
+    for at, value in enumerate(values, 1):
+        readings = {"train/x": 0.0, **({} if value is None else {name: value})}
+        update = Update(at, at, float(at), readings)
+        state, transitions = step(rules, state, update)
+        tracker.update(update, transitions)
+    return tracker
+
+
+FALLS = [-0.05 * at for at in range(1, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("values", "since"),
+    [
+        pytest.param(FALLS, 1, id="since its start"),
+        pytest.param([*(1.0 - 0.01 * at for at in range(100)), *FALLS], 101, id="through zero"),
+        pytest.param([*[-2.0, -2.1] * 200, *FALLS[60:]], 401, id="from a density's level"),
+    ],
+)
+def test_a_loss_that_falls_without_end_is_bad_from_where_it_began(
+    values: list[float | None], since: int
+) -> None:
+    tracker = _tracked(Rule("Far", "train/loss < -30", severity="warning"), "train/loss", values)
+
+    assert tracker.first_bad is not None
+    assert tracker.first_bad.seq == since
+
+
+@pytest.mark.parametrize(
+    ("losses", "since"),
+    [([1.25] * 6, 1), ([1.5, 1.4, *[1.25] * 5], 401)],
+)
+def test_evaluations_that_repeat_are_bad_from_the_first_of_them(
+    losses: list[float], since: int
+) -> None:
+    values = [value for loss in losses for value in (loss, *[None] * 199)]
+    rule = Rule("Stuck", "stuck(eval/loss, 4)", severity="warning")
+
+    tracker = _tracked(rule, "eval/loss", values)
+
+    assert tracker.first_bad is not None
+    assert tracker.first_bad.seq == since
+
+
+def test_what_was_never_better_is_bad_from_the_start_however_late_that_is_critical() -> None:
+    never = Holding("Worse", "", "warning", Mark(100, 100, 100), Mark(1, 1, 1), explodes=False)
+    sure = Holding("Sure", "", "critical", Mark(400, 400, 400), explodes=False)
+
+    assert first_bad([never, sure], None) == Mark(1, 1, 1)

@@ -211,3 +211,18 @@ def test_what_is_said_at_the_terminal_holds_no_secret(capsys: pytest.CaptureFixt
     assert lines(capsys) == [
         "watchstep: stops the command: halted by command: api_key=*** is wrong"
     ]
+
+
+def test_a_warning_whose_condition_is_long_over_is_not_what_the_run_ends_with(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "once.yaml"
+    rule = "{alert: Once, expr: train/loss > 5, clear: train/loss < 0, labels: {severity: warning}}"
+    rules.write_text("groups: [{name: mine, rules: [" + rule + "]}]")
+    watch = make(rules=str(rules))
+    for step in range(300):
+        watch.log({"train/loss": 9.0 if step == 20 else 2.0 - step / 300}, step=step)
+    lines(capsys)
+    watch.finish()
+
+    assert lines(capsys) == ["watchstep: the run had a warning: Once at step 20: train/loss = 9"]

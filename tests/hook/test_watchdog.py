@@ -100,6 +100,7 @@ def test_a_loop_that_hangs_says_where_every_thread_stands(
     assert "watchstep-" not in event["stacks"]
     assert len(event["stacks"]) <= stacks.STACKS_BYTES
     line = capsys.readouterr().err.splitlines()[0]
+    assert "watchstep: warning at step" in line
     assert "the training stands still at" in line
     assert line.endswith(hang.__name__)
     assert event["own_line"].endswith(hang.__name__)

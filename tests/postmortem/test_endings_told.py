@@ -177,11 +177,16 @@ def test_a_log_of_which_no_rule_knows_a_reading_is_not_called_healthy() -> None:
 def test_a_log_that_ends_in_a_hang_is_not_healthy_and_one_that_goes_on_is() -> None:
     updates = [Update(at, at, float(at), {"loss": 1.0 / at}) for at in range(1, 41)]
     hung = {"kind": "hung", "since_s": 192.6, "moving": False, "innermost": "acquire (train.py:9)"}
-    stands = Update(41, 40, 41.0, {}, hung)
-    goes_on = Update(42, 41, 42.0, {"loss": 0.02})
+    warned = Update(41, 40, 41.0, {}, {**hung, "severity": "warning", "since_s": 60.0})
+    stands = Update(42, 40, 42.0, {}, {**hung, "severity": "critical"})
+    goes_on = Update(43, 41, 43.0, {"loss": 0.02})
 
-    verdict = verdict_of(fold(load(["auto"]), [*updates, stands]))
+    summary = fold(load(["auto"]), [*updates, warned, stands])
+    verdict = verdict_of(summary)
+    hang = summary.spans["RunLost", ""]
 
+    assert (hang.severity, hang.first_update, hang.times) == ("critical", 40, 2)
+    assert hang.reason == "no update for 192.6 s, in acquire (train.py:9)"
     assert verdict == ("died", "the trainer hung: no update for 192.6 s, in acquire (train.py:9)")
     assert verdict_of(fold(load(["auto"]), [*updates, stands, goes_on]))[0] == "healthy"
 

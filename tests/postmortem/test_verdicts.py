@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,25 @@ def test_a_short_log_whose_loss_has_not_moved_is_unjudged_and_says_so(tmp_path: 
 
     assert examination.verdict == "unjudged"
     assert examination.unjudged_because == "train/loss has not moved beyond its own noise yet"
+
+
+def test_a_suspicion_is_told_by_the_warning_that_it_is_of(tmp_path: Path) -> None:
+    losses = [*[1.0 + 0.01 * math.sin(at) for at in range(60)], *[-0.9 * at for at in range(80)]]
+    log = run_of(tmp_path / "log.jsonl", [{"train/loss": loss} for loss in losses])
+
+    examination = examined(log)
+
+    assert examination.verdict == "suspicious"
+    assert "below zero by thirty times what it began with" in examination.verdict_because
+    assert "(LossFarBelowZero: train/loss = " in examination.verdict_because
+    assert examination.first_bad_update == 62
+
+
+def test_a_trainers_own_names_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    own = {"pi_loss": -0.01, "v_loss": 0.5, "kl": 0.01, "clip_frac": 0.1}
+    rows = [{**own, "ep_ret": 20.0 + at} for at in range(30)]
+
+    missing = " ".join(examined(run_of(tmp_path / "log.jsonl", rows)).not_checked)
+
+    assert "grad_norm was not logged" in missing
+    assert not re.search("policy_loss|value_loss|approx_kl", missing)

@@ -100,8 +100,9 @@ def health_of(
 
 
 _NOTHING = Mark(0, 0, 0)
-_BLOCK, _REPEATS = 20, 3
-"""Reports whose mean is a level of a falling loss; equal reports that are no chance."""
+_BLOCK, _FALLS, _REPEATS = 20, 1e-3, 3
+"""Reports whose mean is a level of a loss, and by what share that falls; equal reports that are no
+chance."""
 
 
 @dataclass
@@ -138,8 +139,8 @@ class _Course:
         self.block = count + 1, total + value, first
         if count + 1 == _BLOCK:
             mean = (total + value) / _BLOCK
-            if not mean < self.level:
-                self.falls_since = first
+            if not mean < self.level - _FALLS * abs(self.level) and self.level < math.inf:
+                self.falls_since = None
             self.block, self.level = (0, 0.0, mark), mean
 
 

@@ -234,7 +234,7 @@ class FollowedRun:
         text, innermost = stacks(self._writers)
         self._put({}, {**event, "seen": seen, "stacks": text, "innermost": innermost}, None)
         if self._judge_here:
-            say(f"{self.name}: {seen} for {event['since_s']:.0f} s")
+            say(f"{self.name}: {event['severity']}: {seen} for {event['since_s']:.0f} s")
 
     def _is_old(self) -> bool:
         newest = max((file.changed for file, _ in self.files), default=0.0)

@@ -262,7 +262,9 @@ class Observer:
         event.update(stacks=text, innermost=innermost)
         self._stream.tell(event)
         place = f"; it is in {innermost}" if innermost else ""
-        self._stream.alert(f"{event['seen']} for {event['since_s']:.0f} s{place}")
+        self._stream.alert(
+            f"{event['severity']}: {event['seen']} for {event['since_s']:.0f} s{place}"
+        )
 
     def _close(self) -> None:
         """Read what was written last, and let nothing wait."""

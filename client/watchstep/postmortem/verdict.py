@@ -49,6 +49,10 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
 }
 """Readings without which some rules of a kind cannot tell, by `Log.kind`."""
 
+_BY_ROLE = frozenset({"signed_loss", "loss", "kl", "grad_norm"})
+"""Roles of which one metric says what the expected one of that role would; the sum of a policy's
+losses is none of its parts."""
+
 _KIND_OF_FAMILY = {"on_policy": "ppo", "grpo": "grpo", "off_policy": "sac"}
 _OF_GRADIENTS = re.compile(
     r"grad|(?:^|[^a-z])lr(?:$|[^a-z])|learning_?rate|momentum|loss_?scale", re.I
@@ -250,7 +254,17 @@ def not_checked(names: Iterable[str], kind: str, summary: LogSummary) -> list[st
     expected = EXPECTED.get(kind or _KIND_OF_FAMILY.get(summary.family, ""), ())
     if not any(_OF_GRADIENTS.search(name) for name in names) and kind == "pretrain":
         expected = ()
-    missing = [f"{name} was not logged" for name in expected if name not in present]
+    # A policy gradient's own names, which no table knows, are judged by their roles.
+    own = {
+        rules.role(name)
+        for name in names
+        if kind != "grpo" and (rules.canonical(name) != "train/loss" or rules.role(name) == "loss")
+    }
+    missing = [
+        f"{name} was not logged"
+        for name in expected
+        if name not in present and (rules.role(name) not in own & _BY_ROLE or name == "train/loss")
+    ]
     if names and not summary.known_names():
         missing.insert(0, _unknown(names))
     if ends_without_a_word(summary):

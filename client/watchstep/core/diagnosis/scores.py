@@ -37,20 +37,26 @@ def _evaluations(columns: Columns) -> Signs:
 
 def _carried_over(columns: Columns) -> Signs:
     """Whether evaluations, of which the weights show that they move, ever got any better."""
-    trained = [value for _, value in columns.finite(main_loss(columns))]
+    loss = main_loss(columns)
+    trained = [value for _, value in columns.finite(loss)]
     if columns.family != "supervised" or not columns.is_whole or len(trained) < 20:
         return {}
     first, last = median(trained[:3]), median(trained[-5:])
+    # Few data learnt by heart still teach something: the score tells, where certainty is the loss.
+    names = (name for name in columns.of_role("eval_score") if "train" not in words_of(name))
+    scores = [[value for _, value in columns.finite(name)] for name in names]
+    at_start = [median(each[-4:]) < 1.1 * median(each[:3]) for each in scores if len(each) >= 8]
     for name in columns.of_role("eval_loss"):
         values = [value for _, value in columns.finite(name)]
         if len(values) < 8 or values[0] <= 0.0 or min(values) < 0.95 * values[0]:
             continue
         steps = [now - before for before, now in pairwise(values)]
-        if last < 0.7 * first and min(values[-4:]) > 1.05 * values[0]:
+        gains_nothing = bool(at_start) and all(at_start)
+        if gains_nothing and last < 0.7 * first and min(values[-4:]) > 1.05 * values[0]:
             return {
                 "eval_never_gained": (
                     f"{name} began at {values[0]:.4g} and was never better than"
-                    f" {min(values):.4g}, while what is trained on fell to {last:.4g}"
+                    f" {min(values):.4g}, and its score no better, while {loss} fell to {last:.4g}"
                 )
             }
         if abs(last - first) < 0.1 * first and median(list(map(abs, steps))) > 2e-3 * values[0]:
