@@ -161,6 +161,13 @@ def test_the_last_lines_fit_into_an_event() -> None:
     assert sum(map(len, texts)) < 8_000
 
 
+def test_what_another_stream_prints_after_a_traceback_hides_it_only_from_a_kill() -> None:
+    lines = ["Traceback (most recent call last):", "  a", "ValueError: bad batch", *["bar"] * 200]
+
+    assert Ending(1 << 8, lines=lines).event()["error"] == "ValueError: bad batch (exit code 1)"
+    assert "traceback" not in Ending(KILLED, lines=lines).event()
+
+
 def test_of_several_tracebacks_the_last_one_counts() -> None:
     lines = [
         *("Traceback (most recent call last):", "  a", "KeyError: 'x'", "", "During handling:", ""),

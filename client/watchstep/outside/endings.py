@@ -83,7 +83,7 @@ class Ending:
         cause = _ROOT_CAUSE.search("\n".join(lines))
         # With torchrun it is the first rank's end that counts, not the launcher's own.
         code = self._code if cause is None else int(cause["code"])
-        traceback = traceback_end(lines) if cause is None else self._of_rank(cause["rank"], code)
+        traceback = self._raised(lines) if cause is None else self._of_rank(cause["rank"], code)
         event: dict[str, Any] = {"kind": "failed", "error": self._error(cause, traceback)}
         event["exit_code"] = self.exit_code
         event["ended_by"] = self._ended_by(code, traceback)
@@ -99,6 +99,11 @@ class Ending:
             event["traceback"] = "\n".join(traceback)
         event["lines"] = lines
         return event
+
+    def _raised(self, newest_lines: Sequence[str]) -> Sequence[str]:
+        """How the last traceback ended, of a process that left by itself however far above."""
+        left_by_itself = self._code > 0 and not self.hung
+        return traceback_end(self.lines if left_by_itself else newest_lines)
 
     def _of_rank(self, rank: str, code: int) -> Sequence[str]:
         """The traceback of the rank that died first: its own, or one that names no rank."""
