@@ -100,7 +100,7 @@ def test_the_exception_of_the_rank_that_died_first_is_told_among_many_others() -
     assert event["error"] == "ValueError: bad batch (rank 5 died first: exit code 1)"
     assert event["traceback"].endswith("ValueError: bad batch")
     assert event["ended_by"] == "exception"
-    assert len(event["lines"]) <= 50
+    assert len(event["last_lines"]) <= 50
 
 
 def test_a_run_that_a_scheduler_ended_was_preempted_and_one_that_a_person_ended_halted() -> None:
@@ -161,11 +161,14 @@ def test_the_last_lines_fit_into_an_event() -> None:
     assert sum(map(len, texts)) < 8_000
 
 
-def test_what_another_stream_prints_after_a_traceback_hides_it_only_from_a_kill() -> None:
-    lines = ["Traceback (most recent call last):", "  a", "ValueError: bad batch", *["bar"] * 200]
+def test_what_another_stream_prints_hides_no_traceback() -> None:
+    raised = ["Traceback (most recent call last):", "  a", "AssertionError"]
+    lines = [*raised[:2], "Overriding: device = cpu", raised[2], *["bar"] * 200]
 
-    assert Ending(1 << 8, lines=lines).event()["error"] == "ValueError: bad batch (exit code 1)"
-    assert "traceback" not in Ending(KILLED, lines=lines).event()
+    event = Ending(1 << 8, lines=lines, error_lines=raised).event()
+
+    assert event["error"] == "AssertionError (exit code 1)"
+    assert "traceback" not in Ending(KILLED, lines=lines, error_lines=raised).event()
 
 
 def test_of_several_tracebacks_the_last_one_counts() -> None:
