@@ -79,6 +79,8 @@ def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: 
             310,
         ),
         (f"{TRACEBACK}RuntimeError: normal expects all elements of std >= 0.0", 310),
+        (f"{TRACEBACK}OverflowError: math range error", 310),
+        (f"{TRACEBACK}ValueError: array must not contain infs or NaNs", 310),
         ("Loss is nan, stopping training", 300),
         ("ERROR: training stopped since the loss became NaN", 300),
     ],
