@@ -251,7 +251,7 @@ def sparse(values: Sequence[float]) -> list[float | None]:
                 "val/accuracy": sparse([0.1 + 0.01 * wobble(at) for at in range(250)]),
             },
             "eval_never_gained",
-            "data-fault",
+            NOT_ENOUGH,
             id="learnt by heart alone",
         ),
         pytest.param(
@@ -290,10 +290,30 @@ def test_what_a_loss_did_since_its_start_tells_wrong_data_from_nothing_trained(
 
     assert sign in seen
     assert "loss_never_fell" not in seen or sign == "eval_moves"
-    assert causes(updates, ("generic", "pretrain"))[0].name == cause
+    ranked = [each.name for each in causes(updates, ("generic", "pretrain"))]
+    assert ranked[0] == cause
+    assert ("data-fault" in ranked) == sign.startswith("eval")
 
 
 def test_a_loss_in_an_excerpt_is_not_said_to_have_begun_there() -> None:
     fell = run_of({"train/loss": [-10.0 - 3.0 * at for at in range(120)]}, first_step=90_000)
 
     assert signs(fell)["loss_far_below_zero"].startswith("train/loss was -10 and fell on")
+
+
+@pytest.mark.parametrize(
+    ("error", "reward", "named"),
+    [(1e14, 0.5, True), (1e14, 2e6, True), (1e14, 1e4, False), (1e6, 500.0, False)],
+)
+def test_a_critic_that_errs_by_millions_from_its_first_report_tells_of_the_rewards_scale(
+    error: float, reward: float, named: bool
+) -> None:
+    columns = {
+        "train/policy_loss": [0.01 * wobble(at) for at in range(60)],
+        "train/value_loss": [error * (1.0 + 0.1 * wobble(at)) for at in range(60)],
+        "rollout/ep_rew_mean": [reward * (1.0 + 0.1 * wobble(at + 7)) for at in range(60)],
+    }
+
+    ranked = causes(run_of(columns), ("generic", "ppo"))
+
+    assert (ranked[0].name == "reward-scale") == named

@@ -373,7 +373,7 @@ def _still(columns: Columns, name: str) -> Signs:
             f"{name} is where it started: {first:.4g} at first, {last:.4g} now, in"
             f" {len(points)} reports"
         )
-    elif len(points) >= 20 and last < 0.9 * first:
+    elif len(points) >= 20 and last < 0.9 * first and "LossAtChance" not in columns.fired:
         signs["loss_fell"] = f"{name} fell from {first:.4g} to {last:.4g}"
     values = [abs(value) for _, value in points]
     settled = min(median(values[at : at + 5]) for at in range(max(1, len(values) - 4)))

@@ -19,6 +19,8 @@ STILL = 8
 """Updates for which a reward must stand still: the mean over 100 episodes hides less."""
 BEYOND = 4.0
 """An estimate this many times the largest return of an episode is not one of returns any more."""
+HUGE_RETURNS = 1e5
+"""Returns of this size nobody gives a critic on purpose: its squared errors are 1e10."""
 ERROR_BEYOND = 100.0
 """The same of a critic's error, which early estimates and a scaled reward make large, too."""
 
@@ -247,7 +249,7 @@ def estimates(columns: Columns) -> Sequence[str]:
 
 def _estimates(columns: Columns) -> Signs:
     """What the critic expects, held against what episodes paid."""
-    signs: Signs = {}
+    signs = _huge_returns(columns)
     reward = reward_name(columns)
     paid_range = [value for _, value in columns.finite(reward)] if reward else []
     paid = [abs(value) for value in paid_range]
@@ -285,6 +287,25 @@ def _estimates(columns: Columns) -> Signs:
         if learnt and len(points) >= 5 and all(value == points[0][1] for _, value in points):
             signs["coefficient_stuck"] = f"{name} is learnt, and has stayed {points[0][1]:.4g}"
     return signs
+
+
+def _huge_returns(columns: Columns) -> Signs:
+    """Whether a critic that knows nothing yet errs by more than any scale that one would choose."""
+    paid = max((abs(value) for _, value in columns.finite(reward_name(columns))), default=0.0)
+    losses = [value for _, value in columns.finite(columns.name(VALUE_LOSS))][:20]
+    error = math.sqrt(max(min(losses[:3], default=0.0), 0.0))
+    if not (columns.is_whole and error > HUGE_RETURNS and paid):
+        return {}
+    # What a discount above 1 makes of rewards differs by orders of magnitude with their number.
+    is_even = max(losses) < 100.0 * min(losses)
+    if not (error < ERROR_BEYOND * paid or (is_even and error > 1e6 * paid)):
+        return {}
+    return {
+        "returns_huge": (
+            f"the critic has erred by {error:.3g} or more since its first report, so large are the"
+            " returns that it is given"
+        )
+    }
 
 
 def _gain(columns: Columns) -> Signs:
