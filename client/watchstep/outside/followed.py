@@ -267,7 +267,8 @@ class FollowedRun:
             if self._said_incidents.begins(transition) and not replayed:
                 what = f"{transition.rule} at step {transition.step}: {transition.reason}"
                 say(f"{self.name}: {what}")
-        if self.ended and (more := self._said_incidents.at_the_end()):
+        held = self._judgement.held_lately() if self.ended else set()
+        if self.ended and (more := self._said_incidents.at_the_end(held)):
             say(f"{self.name}: {more}")
 
     def save(self) -> None:

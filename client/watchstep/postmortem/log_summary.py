@@ -407,11 +407,9 @@ def _note_hang(summary: LogSummary, update: Update, event: Mapping[str, Any]) ->
     words = f"no update for {seconds} s" + (f", in {place}" if place else "")
     if not event.get("moving"):
         summary.hung = words
-    said = event.get("severity")
-    severity: Severity = "critical" if said == "critical" else "warning"
     before = summary.spans.get((HANG, ""))
-    if before is not None and before.severity == "critical":
-        severity = "critical"
+    severities = {event.get("severity"), before.severity if before is not None else ""}
+    severity: Severity = "critical" if "critical" in severities else "warning"
     first, times = (update.step, 1) if before is None else (before.first_update, before.times + 1)
     summary.spans[HANG, ""] = AlertSpan(
         *(HANG, severity, "none", first, update.step, words), times=times, attempt=update.attempt
