@@ -384,7 +384,7 @@ def hang_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str) -> t
             follower._turn(began + later_s)
         process.kill()
     (hang,) = [event for event in events if event and event["kind"] == "hung"]
-    assert printed == [f"r: {hang['seen']} for {hang['since_s']:.0f} s"]
+    assert printed == [f"r: {hang['severity']}: {hang['seen']} for {hang['since_s']:.0f} s"]
     return hang["severity"], hang["seen"]
 
 
