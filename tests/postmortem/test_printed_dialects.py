@@ -257,8 +257,11 @@ def test_a_rate_that_leaves_its_rounding_has_not_jumped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["[0m {row}s ({row}0 {row}%) {loss}]", "1m 5s (- 9m 2s) ({row}0 {row}%) {loss}"]
-    + ["{row}0 {row}% (0m 3s) {loss} Horigome / Japanese x (Czech)"],
+    [
+        "[0m {row}s ({row}0 {row}%) {loss}]",
+        "1m 5s (- 9m 2s) ({row}0 {row}%) {loss}",
+        "{row}0 {row}% (0m 3s) {loss} Horigome / Japanese x (Czech)",
+    ],
 )
 def test_a_bare_loss_behind_a_count_and_its_share_of_the_training_is_read(
     form: str, tmp_path: Path

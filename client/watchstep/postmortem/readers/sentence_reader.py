@@ -86,7 +86,11 @@ class _Reader:
         self._closing, self._sentence.depth = line.closing()
 
     def sentence(self) -> Sentence:
-        self._begin()
+        if timed := self._line.timed_loss():
+            self._leading, self._at = Counted("step", timed[0].slot), len(self._line)
+            self._sentence.pairs.append(Pair("loss", timed[1].slot, strong=True))
+        else:
+            self._begin()
         while self._at < len(self._line):
             token = self._line[self._at]
             self._at += 1
@@ -104,10 +108,6 @@ class _Reader:
     def _begin(self) -> None:
         """A number at the beginning that the line's own position may be."""
         line = self._line
-        if timed := line.timed_loss():
-            self._leading, self._at = Counted("step", timed[0].slot), len(line)
-            self._sentence.pairs.append(Pair("loss", timed[1].slot, strong=True))
-            return
         at = inside = int(line.text(0) == "[")
         if at >= len(line) or not is_whole(line[at]):
             if line.text(0) == "round" and line.is_whole(1) and line.text(2) == ":":
