@@ -25,6 +25,11 @@ SAYS_LOSS_LOST = re.compile(
 """Words beside the readings that say that the loss itself is lost, not one step's gradient."""
 
 DEVICE_MEMORY, HOST_MEMORY = "A GPU ran out of memory", "The machine ran out of memory"
+CHECK_FAILED = "A check on the GPU failed, most often for an index or a target out of its range"
+KILLED = "The process was killed, most often for want of memory"
+GUESSES = frozenset({CHECK_FAILED, KILLED})
+"""Titles that say themselves how likely they are."""
+
 FAILURES: Mapping[str, re.Pattern[str]] = {
     DEVICE_MEMORY: re.compile(
         r"(?:cuda|hip|xpu|mps)\b.{0,40}out of memory|\boutofmemoryerror|resource_?\s?exhausted|"
@@ -49,16 +54,14 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
         r"uncorrectable ecc|fallen off the bus|illegal memory access|unspecified launch failure",
         re.IGNORECASE,
     ),
-    "A check on the GPU failed, most often for an index or a target out of its range": re.compile(
-        r"device-side assert|assertion `.{1,200}` failed", re.IGNORECASE
-    ),
+    CHECK_FAILED: re.compile(r"device-side assert|assertion `.{1,200}` failed", re.IGNORECASE),
     "A collective operation timed out or lost a rank": re.compile(
         r"watchdog.{0,200}(?:timeout|timed out|terminated|got stuck)|"
         r"\bnccl\b.{0,200}(?:error|timeout|timed out|abort)|"
         r"collective operation.{0,40}time|connection closed by peer",
         re.IGNORECASE,
     ),
-    "The process was killed, most often for want of memory": re.compile(
+    KILLED: re.compile(
         r"^\s*killed\b|\bkilled process\b|\bsigkill\b|\bsignal 9\b|line \d+: +\d+ killed",
         re.IGNORECASE,
     ),

@@ -94,6 +94,7 @@ class Examination:
     failure: str | None = None
     ended: EndWord = ""
     ended_words: str = ""
+    hung: str = ""
     verdict_because: str = ""
     checkpoints: Search = field(default_factory=Search)
     not_checked: list[str] = field(default_factory=list)
@@ -214,6 +215,7 @@ def examine(
         failure=summary.failure,
         ended=summary.ended,
         ended_words=summary.ended_words,
+        hung=summary.hung,
         not_checked=not_checked(log.names, log.kind, summary),
         unjudged_because=unjudged_because(summary),
         notes=log.notes,

@@ -55,8 +55,9 @@ def headline(examination: Examination) -> Iterator[str]:
             if why.rstrip(".") not in examination.verdict_because:
                 yield f"It fired: {cut(why)}"
         yield f"Go back to: {_back_to(examination)}"
-    hung = examination.verdict_because.startswith("the trainer hung")  # Which says what ended it.
-    if examination.ended == "preempted" and not hung:
+    # Of a hang that killed the run the verdict says what ended it.
+    died_hanging = examination.verdict == "died" and examination.hung and not examination.failure
+    if examination.ended == "preempted" and not died_hanging:
         by_time = SAYS_TIME_LIMIT.search(examination.ended_words)
         how = "was ended by its time limit" if by_time else "was preempted"
         yield f"The run {how}: {cut(examination.ended_words)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+from watchstep.core.error_texts import GUESSES
 from watchstep.core.updates import Severity
 from watchstep_monitor.notify.render.plain import clip, is_link, line, number
 from watchstep_monitor.service.alerting.links import LABELS
@@ -248,7 +249,7 @@ def _cause(notice: Notice) -> str:
         return ""
     if notice.diagnosis:
         # A likelihood in words is not doubled by one in figures, which is of the death itself.
-        sure = notice.confidence if "most often" not in notice.diagnosis else 0.0
+        sure = 0.0 if notice.diagnosis in GUESSES else notice.confidence
         percent = f" ({sure * 100:.0f} % sure)" if math.isfinite(sure) and 0 < sure <= 1 else ""
         return notice.diagnosis.rstrip(". ") + percent
     noted = next((alert.cause for alert in notice.alerts if alert.cause), "")
