@@ -229,7 +229,7 @@ def test_memory_stays_flat_as_a_file_grows(shape: str, tmp_path: Path) -> None:
         assert count == int(path.stem)
         return peak
 
-    assert peak_bytes(written(20_000)) < 1.5 * peak_bytes(written(5_000)) + 200_000
+    assert peak_bytes(written(8_000)) < 1.5 * peak_bytes(written(2_000)) + 200_000
 
 
 def test_one_bad_path_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:
