@@ -50,10 +50,10 @@ def test_numbers_that_are_not_finite_and_the_last_words_survive_the_disk(tmp_pat
 def test_what_the_guard_of_a_hook_sees_is_kept_beside_the_log_and_scored_with_it(
     tmp_path: Path,
 ) -> None:
-    cnn = next(trainer for trainer in plain.TRAINERS if trainer.name == "cnn")
-    case = Case("cnn", 0, Fault("detached", at=1))
+    lstm = next(trainer for trainer in plain.TRAINERS if trainer.name == "lstm")
+    case = Case("lstm", 0, Fault("detached", at=1))
 
-    assert make_one(cnn, case, tmp_path)
+    assert make_one(lstm, case, tmp_path)
     broken = runs.read(tmp_path / case.folder)
     hooked = runs.with_hook(broken)
     by_log = scoring.scored(broken, answer(broken))
