@@ -61,18 +61,18 @@ def _words(text: str) -> _Words:
 
 _STRONG: Mapping[_Quantity, _Words] = {
     "loss": _words(
-        "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
-        " error err td_error ppl perplexity bpb bpc bpd"
+        "loss losses cost costs penalty nll ce bce mse sse rmse rmsle mae mape smape huber xent"
+        " cross_entropy nce infonce ntxent nelbo error err td_error ppl perplexity bpb bpc bpd"
     ),
     "eval_loss": _words("wer cer bwer bcer uer ter eer error_rate fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
-        " meteor cider chrf psnr ssim mrr ndcg f1 r2 mcc kappa pearson spearman fitness elo"
+        " meteor cider chrf psnr ssim sisnr sisdr sdr pesq stoi mrr ndcg f1 r2 mcc kappa pearson spearman fitness elo"
         " inception"
     ),
     "accuracy": _words(
-        "acc accuracy accuracies success successes win wins winrate precision recall pass top hits"
+        "acc accuracy accuracies success successes win wins winrate precision recall prec pass top hits"
         " correct exact_match"
     ),
     "reward": _words("reward rewards rew ret return returns score scores margin margins"),
@@ -122,6 +122,10 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("batch", "cost"): "elapsed",
     ("cross", "entropy"): "cross_entropy",
     ("bits", "per"): "bpd",
+    ("info", "nce"): "infonce",
+    ("neg", "elbo"): "nelbo",
+    ("negative", "elbo"): "nelbo",
+    ("nt", "xent"): "ntxent",
     ("clip", "epsilon"): "clip_range",
     ("clip", "frac"): "clip_fraction",
     ("clip", "fraction"): "clip_fraction",
@@ -143,6 +147,8 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("loss", "scale"): "loss_scale",
     ("loss", "scaling"): "loss_scale",
     ("reader", "cost"): "elapsed",
+    ("si", "sdr"): "sisdr",
+    ("si", "snr"): "sisnr",
     ("seq", "len"): "seqlen",
     ("seq", "length"): "seqlen",
     ("sequence", "length"): "seqlen",
@@ -218,7 +224,8 @@ def role_of(name: str, family: str = "") -> Role:
     Returns:
         A role; "unknown" where no word of the name stands for a quantity.
     """
-    path = [segment for part in _PATH.split(name) if (segment := _split(part))]
+    parts = _PATH.split(name.replace("bits/dim", "bpd"))
+    path = [segment for part in parts if (segment := _split(part))]
     if unit := _speed_unit(path):
         return unit
     path = [_without_divisor(segment) for segment in path]
