@@ -13,7 +13,7 @@ from watchstep.postmortem.readers import endings, prefixes, sentence_reader
 from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.naming import float_of
-from watchstep.postmortem.readers.sentences import Counted, Sentence
+from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, SUMS_UP, says_quantity
 
@@ -273,9 +273,16 @@ def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:
         ValueError: Something else than a number stands where the first such line had one.
     """
     try:
-        return {pair.name: float(numbers[pair.slot]) for pair in sentence.pairs}
+        return {
+            pair.name: float(numbers[pair.slot]) if pair.count == 1 else _mean(pair, numbers)
+            for pair in sentence.pairs
+        }
     except ValueError:
-        return {pair.name: float_of(numbers[pair.slot]) for pair in sentence.pairs}
+        return {pair.name: _mean(pair, numbers) for pair in sentence.pairs}
+
+
+def _mean(pair: Pair, numbers: list[str]) -> float:
+    return sum(map(float_of, numbers[pair.slot : pair.slot + pair.count])) / pair.count
 
 
 def place(counted: Counted, numbers: list[str]) -> tuple[int, int | None]:
