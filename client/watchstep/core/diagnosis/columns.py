@@ -192,6 +192,12 @@ class Columns:
             ]
         return points
 
+    def moved(self, loss: str) -> bool:
+        """Whether a loss fell by a tenth or rose by half, as none does at a rate of 0."""
+        values = [abs(value) for _, value in self.finite(loss)]
+        levels = [median(values[at : at + 10]) for at in range(0, len(values) - 9, 5)]
+        return bool(levels) and (min(levels) < 0.9 * levels[0] or levels[-1] > 1.5 * levels[0])
+
     def last(self, metric: str, count: int) -> list[float]:
         """The newest finite values, at most `count`, oldest first."""
         return [value for _, value in self.finite(metric)[-count:]]
