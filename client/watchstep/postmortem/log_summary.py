@@ -191,7 +191,8 @@ class LogSummary:
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
         bad = self.tracker.first_bad
-        if bad is not None and (self.warned() or self.health == "diverged"):
+        critical = any(episode.rule not in DEATHS for episode in self.critical)
+        if bad is not None and (self.warned() or critical or self.health == "diverged"):
             return bad
         leap = self.leap()
         return leap[1] if leap else self.never_finite()
