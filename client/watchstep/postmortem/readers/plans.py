@@ -43,6 +43,7 @@ _NO_READING = re.compile(
 
 _SPEED = re.compile(r"(?:^|[ _/])fps|throughput|words_s|(?:^|_)speed", re.IGNORECASE)
 _LONGEST_TITLE = 4
+_LOSSES = ("loss", "signed_loss", "eval_loss", "reward")
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
 
@@ -160,6 +161,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     framed = bars in {2, 3}
     inner = bare[1:-1].strip() if framed else text
     sentence = sentence_reader.read(inner, split(inner) if framed else pieces)
+    _name_short_loss(sentence, pieces[1::2])
     sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     raised = speaks and endings.is_exception(text[prefixes.length(text) :])
     row = _is_row(sentence, pieces[1::2]) and not raised
@@ -216,6 +218,16 @@ def torn(plan: Plan, pieces: Sequence[str]) -> Plan:
 
 def _stops_in_number(pieces: Sequence[str]) -> bool:
     return len(pieces) > 1 and not pieces[-1].strip(".eE+-")
+
+
+def _name_short_loss(sentence: Sentence, numbers: Sequence[str]) -> None:
+    """`L=1.27` beside a counter is a loss where none is named; not the length of an episode."""
+    names = {pair.name for pair in sentence.pairs}
+    if sentence.position is None or "r" in names or any(role_of(n) in _LOSSES for n in names):
+        return
+    for pair in sentence.pairs:
+        if pair.name in {"l", "ls"} and not numbers[pair.slot].isdecimal():
+            pair.name = "loss"
 
 
 def _decimals(printed: str) -> str:
