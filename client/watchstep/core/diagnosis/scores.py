@@ -1,9 +1,10 @@
-"""Signs in accuracies and error rates: worse than to guess."""
+"""Signs in accuracies and error rates, worse than to guess, and in signs that come together."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
@@ -13,11 +14,29 @@ from watchstep.core.roles import words_of
 LEAST_GUESSED = 0.02
 """Of an accuracy: below it guessing right is so rare that none in ten reports may be chance."""
 _IS_ACCURACY = re.compile(r"acc|correct|top.?1", re.IGNORECASE)
+_TELLING = frozenset(
+    ("eval_loss", "eval_score", "share", "reward", "value", "kl", "entropy", "spread")
+)
 _ERROR_RATES = frozenset({"cer", "wer", "bcer", "bwer", "ter", "uer", "error_rate"})
 
 
 def score_signs(columns: Columns) -> Signs:
     return _worse_than_chance(columns) | _errs_always(columns)
+
+
+def signs_together(columns: Columns, seen: Mapping[str, str]) -> Signs:
+    """What other signs say together, or cannot say, as a printed loss that leaps alone.
+
+    Nothing then tells inputs from parameters. An agent's critic follows its returns, which a
+    simulator may blow up by any factor.
+    """
+    if seen.keys() >= {"entropy_gone", "reward_turned_zero"}:
+        return {"collapsed_to_zero": ""}  # Rewards that fail by themselves leave a policy as it is.
+    if "loss_leapt" not in seen or any(name.startswith("guard/") for name in columns.names):
+        return {}
+    if columns.family in ("on_policy", "off_policy"):
+        return {"critic_alone": ""}
+    return {} if _TELLING & columns.roles.keys() else {"loss_alone": ""}
 
 
 def _worse_than_chance(columns: Columns) -> Signs:
