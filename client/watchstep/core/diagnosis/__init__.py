@@ -110,7 +110,8 @@ def signs(
     seen = advantage_signs(columns.until_lost) | return_signs(columns.until_lost)
     seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= score_signs(columns)
-    seen |= step_signs(columns, seen) | signs_together(columns, seen)
+    seen |= step_signs(columns, seen)
+    seen |= signs_together(columns, seen)
     if seen.keys() & {"entropy_gone", "entropy_low"}:
         seen.pop("values_still", None)  # A policy that made up its mind was trained.
     return seen | rate_or_data(columns, seen)
