@@ -117,7 +117,7 @@ def test_a_service_that_comes_late_is_said_with_the_run_s_link_and_hears_of_aler
     service.stop()
 
     missing, link = lines(capsys)
-    assert "no service at" in missing
+    assert "takes no updates (HTTP 503)" in missing
     assert link == f"watchstep: seen is at {service.url}/runs/seen"
 
 

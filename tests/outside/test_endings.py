@@ -100,7 +100,7 @@ def test_the_exception_of_the_rank_that_died_first_is_told_among_many_others() -
     assert event["error"] == "ValueError: bad batch (rank 5 died first: exit code 1)"
     assert event["traceback"].endswith("ValueError: bad batch")
     assert event["ended_by"] == "exception"
-    assert len(event["lines"]) <= 50
+    assert len(event["last_lines"]) <= 50
 
 
 def test_a_run_that_a_scheduler_ended_was_preempted_and_one_that_a_person_ended_halted() -> None:
@@ -159,6 +159,16 @@ def test_the_last_lines_fit_into_an_event() -> None:
     texts = lines.texts()
     assert texts[-1].startswith("199 ")
     assert sum(map(len, texts)) < 8_000
+
+
+def test_what_another_stream_prints_hides_no_traceback() -> None:
+    raised = ["Traceback (most recent call last):", "  a", "AssertionError"]
+    lines = [*raised[:2], "Overriding: device = cpu", raised[2], *["bar"] * 200]
+
+    event = Ending(1 << 8, lines=lines, error_lines=raised).event()
+
+    assert event["error"] == "AssertionError (exit code 1)"
+    assert "traceback" not in Ending(KILLED, lines=lines, error_lines=raised).event()
 
 
 def test_of_several_tracebacks_the_last_one_counts() -> None:

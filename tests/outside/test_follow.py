@@ -276,6 +276,27 @@ def test_what_a_log_gained_while_it_was_first_looked_at_is_told_although_the_fol
     assert [step for step, _ in told(service, "r")] == list(range(12))
 
 
+def test_a_log_whose_reading_fails_leaves_the_others_followed(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "good"):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "log.jsonl", range(10))
+    options = Options(run="r", url=service.url, directory=tmp_path / "spool")
+    poll = FollowedRun.poll
+
+    def fail_in_one(run: FollowedRun, now: float, *, closing: bool = False) -> bool:
+        if run.name == "bad":
+            raise ValueError("a row that nobody foresaw")
+        return poll(run, now, closing=closing)
+
+    monkeypatch.setattr(FollowedRun, "poll", fail_in_one)
+    with pytest.warns(UserWarning, match="goes on after ValueError: a row that nobody foresaw"):
+        Follower(FollowSettings([tmp_path / "bad", tmp_path / "good"], options, once=True)).follow()
+
+    assert [step for step, _ in told(service, "good")] == list(range(10))
+
+
 def let_go(follower: Follower) -> None:
     """Its connection, which a process that dies does not keep."""
     assert follower._uplink is not None

@@ -107,7 +107,7 @@ train(7)
     assert event["kind"] == "failed"
     assert event["error"] == "ValueError: batch 7 is empty (exit code 1)"
     assert event["exit_code"] == 1
-    assert "iter 1: loss 2.5" in event["lines"]
+    assert "iter 1: loss 2.5" in event["last_lines"]
     assert event["traceback"].startswith("Traceback (most recent call last)")
 
 

@@ -79,6 +79,8 @@ def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: 
             None,
         ),
         (f"{TRACEBACK}RuntimeError: normal expects all elements of std >= 0.0", None),
+        (f"{TRACEBACK}OverflowError: math range error", None),
+        (f"{TRACEBACK}ValueError: array must not contain infs or NaNs", None),
         ("Loss is nan, stopping training", 300),
         ("ERROR: training stopped since the loss became NaN", 300),
     ],
@@ -154,3 +156,13 @@ def test_what_a_trainer_says_as_it_gives_up_is_quoted(tmp_path: Path) -> None:
 
     assert (examination.verdict, examination.first_bad_update) == ("diverged", 60)
     assert "degenerate solution" in (examination.failure or "")
+
+
+def test_of_lost_numbers_that_no_reading_was_printed_of_no_cause_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(f"Using device: cpu\n{TRACEBACK}OverflowError: math range error\n")
+
+    examination = examined(path)
+
+    assert (examination.verdict, examination.first_bad_update) == ("diverged", None)
+    assert [cause.name for cause in examination.causes] == ["not-enough-evidence"]

@@ -107,7 +107,9 @@ def test_a_run_that_goes_on_from_a_checkpoint_may_have_lost_what_it_had(
     assert (sound.verdict, sound.attempts) == ("healthy", 2)
 
 
-@pytest.mark.parametrize("words", ["loading checkpoint from /x/best.pt", "loaded checkpoint 'eval'"])
+@pytest.mark.parametrize(
+    "words", ["loading checkpoint from /x/best.pt", "loaded checkpoint 'eval'"]
+)
 def test_a_checkpoint_that_is_loaded_for_an_evaluation_resumes_nothing(
     tmp_path: Path, words: str
 ) -> None:

@@ -250,6 +250,22 @@ def test_a_negated_dice_that_comes_back_to_nothing_is_lost_and_one_that_falls_is
     assert "loss-sign" not in {cause.name for cause in lost.causes if cause.confidence > 0.2}
 
 
+@pytest.mark.parametrize(("risen", "verdict"), [(False, "unjudged"), (True, "healthy")])
+def test_a_score_by_episodes_that_only_fell_from_its_first_ones_is_not_called_healthy(
+    risen: bool, verdict: str, tmp_path: Path
+) -> None:
+    scores = [14.4, *[near(9.9, 0.1)] * 10, *(near(40 if risen else 9.4, 0.02) for _ in range(90))]
+    lines = [
+        f"n_episode :{20 * row}, score : {score:.1f}, n_buffer : {200 * row}, eps : 1.0%"
+        for row, score in enumerate(scores, 1)
+    ]
+
+    examination = judged(tmp_path, lines)
+
+    assert examination.verdict == verdict
+    assert examination.last_good_update in (None, 20 * len(lines))
+
+
 def test_a_loss_that_is_printed_for_the_first_steps_and_then_rarely_is_not_missing(
     tmp_path: Path,
 ) -> None:

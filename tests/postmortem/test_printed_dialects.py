@@ -1,13 +1,17 @@
 """How trainers print themselves, and what is made of it: the form is theirs, the numbers are not.
 
 Forms: marian-nmt/marian-dev, PaddlePaddle/PaddleNLP (model_zoo/ernie-1.0), XPixelGroup/BasicSR,
-dbolya/yolact, oxwhirl/pymarl, takuseno/d3rlpy.
+dbolya/yolact, oxwhirl/pymarl, takuseno/d3rlpy, pytorch/tutorials (char_rnn, seq2seq_translation),
+spro/char-rnn.pytorch.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
+
+import pytest
 
 from postmortem.kit_postmortem import alerts_of, examined, judged
 
@@ -249,3 +253,24 @@ def test_a_rate_that_leaves_its_rounding_has_not_jumped(tmp_path: Path) -> None:
     ]
 
     assert judged(tmp_path, lines).verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "[0m {row}s ({row}0 {row}%) {loss}]",
+        "1m 5s (- 9m 2s) ({row}0 {row}%) {loss}",
+        "{row}0 {row}% (0m 3s) {loss} Horigome / Japanese x (Czech)",
+    ],
+)
+def test_a_bare_loss_behind_a_count_and_its_share_of_the_training_is_read(
+    form: str, tmp_path: Path
+) -> None:
+    losses = [*(3 / row + 1 for row in range(1, 30)), *[math.nan] * 10]
+
+    examination = judged(
+        tmp_path, [form.format(row=row, loss=f"{loss:.4f}") for row, loss in enumerate(losses, 1)]
+    )
+
+    assert examination.verdict == "diverged"
+    assert (examination.last_good_update, examination.first_bad_update) == (290, 300)

@@ -254,7 +254,10 @@ def test_where_a_run_ran_from_which_code_and_how_it_ended_are_shown(
 ) -> None:
     trainer = Trainer(client, "told-all").begin(config={"lr": 0.1, "environment": ENVIRONMENT})
     trainer.log({"train/loss": 1.0})
-    failure = {"traceback": "line 212, in <module>\nValueError: no", "last_lines": ["epoch 3"]}
+    failure = {
+        "traceback": "line 212, in <module>\nValueError: no",
+        "last_lines": ["epoch 3", "Epoch 4", "done"],
+    }
     trainer.log({}, {"kind": "failed", "error": "ValueError: no", **failure})
     trainer.send()
 
@@ -263,7 +266,8 @@ def test_where_a_run_ran_from_which_code_and_how_it_ended_are_shown(
     ended = page.get_by_role("region", name="How it ended")
     ended.wait_for()
     assert "line 212" in ended.inner_text()
-    assert "epoch 3" in ended.inner_text()
+    page.get_by_label("Find in the last lines").fill("EPOCH")
+    assert ended.get_by_role("region", name="Last lines").inner_text() == "epoch 3\nEpoch 4"
     facts = page.locator("section[aria-label=Configuration]").inner_text()
     for fact in ("node-7", "ada", "0123456789ab, with changes", "torch 2.3.1", "0.1"):
         assert fact in facts

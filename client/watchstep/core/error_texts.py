@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping
 
 SAYS_NONFINITE = re.compile(
-    r"\bnan\b|\binf(?:inity|inite)?\b|non-?finite|satisfy the constraint|found invalid values|"
+    r"\bnans?\b|\binf(?:s|inity|inite)?\b|non-?finite|satisfy the constraint|found invalid values|"
+    r"overflowerror: .{0,40}(?:range|to convert to float)|"
     r"expected parameter \w+ \(tensor|invalid multinomial distribution|"
     r"normal expects all elements of std|loss (?:is )?(?:probably )?(?:explod|diverg)|"
     r"loss scale (?:reached|already at) (?:the )?minimum|minimum loss scale",
     re.IGNORECASE,
 )
-"""An error that only numbers cause which are lost. Words of PyTorch's distributions and
-samplers, fairseq, DeepSpeed and Apex."""
+"""An error that only numbers cause which are lost. Words of Python's mathematics (`exp` of a loss
+that has grown), NumPy, PyTorch's distributions and samplers, fairseq, DeepSpeed and Apex."""
 
 SAYS_LOSS_LOST = re.compile(
     r"\bloss(?:es)?\b[^.;]{0,30}?\b(?:is|are|was|became|becomes|turned|went|goes|=|to|with)\s{0,3}"

@@ -31,6 +31,7 @@ class Ending:
 
     Attributes:
         lines: What is kept of the console; the newest of them are told.
+        error_lines: The same of standard error alone, where it is not the console's only stream.
         signals: Signals that were sent to us from outside before.
         killed_for_memory: How many processes of our control group the kernel killed meanwhile.
         hung: Whether it was ended because it hung.
@@ -38,6 +39,7 @@ class Ending:
 
     status: int
     lines: Sequence[str] = ()
+    error_lines: Sequence[str] = ()
     signals: Sequence[signal.Signals] = ()
     killed_for_memory: int = 0
     hung: bool = False
@@ -83,7 +85,7 @@ class Ending:
         cause = _ROOT_CAUSE.search("\n".join(lines))
         # With torchrun it is the first rank's end that counts, not the launcher's own.
         code = self._code if cause is None else int(cause["code"])
-        traceback = traceback_end(lines) if cause is None else self._of_rank(cause["rank"], code)
+        traceback = self._raised(lines) if cause is None else self._of_rank(cause["rank"], code)
         event: dict[str, Any] = {"kind": "failed", "error": self._error(cause, traceback)}
         event["exit_code"] = self.exit_code
         event["ended_by"] = self._ended_by(code, traceback)
@@ -97,8 +99,14 @@ class Ending:
             event["rank"] = int(cause["rank"])
         if traceback:
             event["traceback"] = "\n".join(traceback)
-        event["lines"] = lines
+        event["last_lines"] = lines
         return event
+
+    def _raised(self, newest_lines: Sequence[str]) -> Sequence[str]:
+        """How the last traceback ended; of a process that left by itself however far above."""
+        if self._code < 0 or self.hung:
+            return traceback_end(newest_lines)
+        return traceback_end(self.error_lines) or traceback_end(self.lines)
 
     def _of_rank(self, rank: str, code: int) -> Sequence[str]:
         """The traceback of the rank that died first: its own, or one that names no rank."""

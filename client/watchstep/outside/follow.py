@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from watchstep.boundary import Boundary
 from watchstep.errors import LogUnreadableError, say
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, files_written, processes
@@ -83,6 +84,8 @@ class Follower:
         self._next_scan = self._next_look = 0.0
         self._spoken: dict[str, float] = {}
         self._stopping = threading.Event()
+        # A log that cannot be read, or a full disk, leaves the others as they are.
+        self._boundary = Boundary("watchstep follow")
 
     def follow(self) -> int:
         """Follow; the exit code: 0, or 3 where there was nothing to read."""
@@ -125,7 +128,8 @@ class Follower:
             self._next_look = now + max(_LOOK_S, took_s / _SCAN_SHARE)
         grew = False
         for run in self._runs.values():
-            grew = run.poll(now) or grew
+            with self._boundary:
+                grew = run.poll(now) or grew
         self._send(now)
         return grew
 
@@ -156,9 +160,10 @@ class Follower:
             named = path in self._settings.paths
             if not file.size_bytes and not named:
                 continue
-            rows, _ = file.poll(until=_JUDGED_BYTES)
-            if file.is_log:
-                self._run_of(path, file.format).add(file, rows, now)
+            with self._boundary:
+                rows, _ = file.poll(until=_JUDGED_BYTES)
+                if file.is_log:
+                    self._run_of(path, file.format).add(file, rows, now)
             if file.is_log or file.hopeless:
                 del self._undecided[path]
 
@@ -213,7 +218,8 @@ class Follower:
     def _finish(self) -> None:
         """Tell what is left, and wait a while for the service to have it."""
         for run in self._runs.values():
-            run.poll(time.monotonic(), closing=True)
+            with self._boundary:
+                run.poll(time.monotonic(), closing=True)
         deadline = time.monotonic() + _FINAL_S
         while self._uplink is not None and any(run.unsent for run in self._runs.values()):
             self._send(time.monotonic())

@@ -73,13 +73,13 @@ def newest(lines: Sequence[str]) -> list[str]:
     return kept[::-1]
 
 
-def traceback_end(lines: list[str]) -> list[str]:
+def traceback_end(lines: Sequence[str]) -> list[str]:
     """The last traceback's last lines, the exception at the end; empty where there is none."""
     begins = [at for at, line in enumerate(lines) if _TRACEBACK in line]
     for begin in reversed(begins):
         for at in range(begin + 1, len(lines)):
             if not lines[at][:1].isspace() and _RAISED.match(lines[at].strip()):
-                return lines[begin : at + 1][-_MOST_TRACEBACK:]
+                return list(lines[begin : at + 1][-_MOST_TRACEBACK:])
     return []
 
 

@@ -17,6 +17,7 @@ from watchstep.errors import say
 from watchstep.hook.options import Options
 from watchstep.machine.processes import Process, descendants
 from watchstep.machine.sampler import Sampler
+from watchstep.outside.channels import ERROR
 from watchstep.outside.endings import survived
 from watchstep.outside.growing import CONSOLE_RANK
 from watchstep.outside.hangs import HangWatch, stacks
@@ -74,6 +75,7 @@ class Observer:
 
     Attributes:
         last_lines: Of the console, both streams together.
+        error_lines: Of standard error alone: in a traceback no line of another stream stands.
         hung: Whether the command hangs: told, and nothing has moved since.
         outliving: What is to be told of processes that outlive the command; "" for none.
     """
@@ -104,7 +106,7 @@ class Observer:
         # Whatever fails here, the command and its output go on.
         self._boundary = Boundary("watchstep")
         self._thread = threading.Thread(target=self._run, name="watchstep-observer", daemon=True)
-        self.last_lines = LastLines()
+        self.last_lines, self.error_lines = LastLines(), LastLines()
         self.hung = False
         self.outliving = ""
 
@@ -116,6 +118,8 @@ class Observer:
         """Take what was printed; called in a channel's thread."""
         with self._queued:
             self.last_lines.feed(data, of)
+            if of == ERROR:
+                self.error_lines.feed(data)
             readable = self._readable(data, of)
             self._unread_bytes += len(data) - len(readable)
             self._waiting_bytes += len(readable)

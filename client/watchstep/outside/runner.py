@@ -99,6 +99,7 @@ class Attempt:
         ending = Ending(
             command.status,
             lines=self._observer.last_lines.lines(),
+            error_lines=self._observer.error_lines.lines(),
             signals=command.signals,
             killed_for_memory=memory_kills() - kills,
             hung=hung,

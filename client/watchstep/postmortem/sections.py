@@ -52,7 +52,7 @@ def headline(examination: Examination) -> Iterator[str]:
             yield from [f"Why: {cut(why)}"] if why else []
         else:
             yield "Why: no cause can be told from what was logged"
-            if why.rstrip(".") != examination.verdict_because:
+            if why.rstrip(".") not in examination.verdict_because:
                 yield f"It fired: {cut(why)}"
         yield f"Go back to: {_back_to(examination)}"
     hung = examination.verdict_because.startswith("the trainer hung")  # Which says what ended it.
@@ -76,7 +76,7 @@ def headline(examination: Examination) -> Iterator[str]:
 def _since(examination: Examination, unit: str) -> str:
     bad, good = examination.first_bad_update, examination.last_good_update
     if bad is None:
-        if examination.verdict == "died" and good is None:
+        if not examination.updates or (examination.verdict == "died" and good is None):
             return "Since: its end; no reading was printed before it"
         if examination.verdict == "died":
             if examination.readings_tell:

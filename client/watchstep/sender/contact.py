@@ -56,8 +56,10 @@ class Contact:
             held, self._held = self._held, []
         folder = self._config.directory
         where = f"the spool {folder}" if folder.is_dir() else "memory until the training ends,"
+        url = self._config.url
+        refused = f"the service at {url} takes no updates" if "HTTP" in self.problem else ""
         self._say(
-            f"no service at {self._config.url} ({self.problem}); updates stay in {where} and are"
+            f"{refused or f'no service at {url}'} ({self.problem}); updates stay in {where} and are"
             " sent when it answers. Check WATCHSTEP_URL"
         )
         for text in held:

@@ -96,8 +96,10 @@ def diagnose(
         if shares.get(entry.name, 0.0) >= LEAST_CONFIDENCE
     ]
     causes.sort(key=lambda cause: -cause.confidence)
+    looked_at = sum(bool(update.readings) for update in history)
+    if "died_of_nan" in seen and not looked_at:
+        causes.clear()  # How the numbers were lost was not logged.
     if not causes or causes[0].confidence < nothing:
-        looked_at = sum(bool(update.readings) for update in history)
         causes.insert(0, _not_enough(seen, looked_at))
     return tuple(causes)
 

@@ -507,8 +507,8 @@ class ConsoleLines:
         for scale in scales if row.step is not None else ():
             self._rows.append(replace(row, readings={"loss_scale": scale}))
         if row.readings:
-            # A copy, since who takes the row counts its number on over epochs.
-            self._last = replace(row)
+            # Its number as it is now: who takes the row counts it on over epochs.
+            self._last = Row({}, step=row.step, epoch=row.epoch)
             row.resumed, self._resumed = self._resumed, False
         self._rows.append(row)
 

@@ -76,7 +76,7 @@ def is_exception(text: str) -> bool:
 
 def may_speak(text: str) -> bool:
     """Whether a line needs a look at all: nearly none does, and a look costs a hundred searches."""
-    small = text.lower()
+    small = text.lower().replace("info", "")  # A logger's level is no "inf".
     return any(piece in small for piece in _FIRST_PIECES)
 
 

@@ -87,7 +87,11 @@ class _Reader:
         self._closing, self._sentence.depth = line.closing()
 
     def sentence(self) -> Sentence:
-        self._begin()
+        if timed := self._line.timed_loss():
+            self._leading, self._at = Counted("step", timed[0].slot), len(self._line)
+            self._sentence.pairs.append(Pair("loss", timed[1].slot, strong=True))
+        else:
+            self._begin()
         while self._at < len(self._line):
             token = self._line[self._at]
             self._at += 1
@@ -154,7 +158,8 @@ class _Reader:
             self._at = len(self._line)
 
     def _word(self, token: Token) -> None:
-        if not self._words and token.text == "tensor" and self._is_bare_loss():
+        end = self._closing.get(self._at, self._at)
+        if not self._words and token.text == "tensor" and self._line.is_loss(self._at, end):
             self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
@@ -163,11 +168,6 @@ class _Reader:
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
             del self._words[:_LONGEST_NAME]
-
-    def _is_bare_loss(self) -> bool:
-        """Whether a tensor is printed without a name, but with how it came about."""
-        end = self._closing.get(self._at, self._at)
-        return any(token.text == "grad_fn" for token in self._line[self._at : end])
 
     def _wrapped(self) -> bool:
         """Take a value that is printed as a call: `tensor(nan, device='cuda:0')`."""

@@ -134,6 +134,19 @@ class Line(tuple[Token, ...]):
         """Whether a token stands there with no blank before it."""
         return 0 <= at < len(self) and not self[at].before
 
+    def is_loss(self, at: int, end: int) -> bool:
+        """Whether a tensor printed without a name is a loss: how it came about stands in it."""
+        return any(token.text == "grad_fn" for token in self[at:end])
+
+    def timed_loss(self) -> tuple[Token, Token] | None:
+        """Count and loss of `0m 5s (- 9m 2s) (50 6%) 2.85`, as PyTorch's tutorials print them."""
+        bare = [token for token in self if token.kind != "clock" and token.text not in "[(-)]"]
+        if len(bare) < 4 or all(token.kind != "clock" for token in self):
+            return None
+        count, share, sign, loss = bare[:4]
+        fits = is_whole(count) and share.kind == "number" and sign.text == "%"
+        return (count, loss) if fits and loss.kind == "number" and not is_whole(loss) else None
+
     def as_share(self, at: int, part: Token) -> tuple[Token, int]:
         """What a number says, and where the line goes on: `103/1000 (10.3%)` is that share.
 
@@ -205,7 +218,9 @@ class Line(tuple[Token, ...]):
             self.text(begin - 1) == "["
             and end < len(self)
             and not all(map(is_whole, values))
-            and all(t.kind == "number" or t.text in ",()" or _BOXED.fullmatch(t.text) for t in inside)
+            and all(
+                t.kind == "number" or t.text in ",()" or _BOXED.fullmatch(t.text) for t in inside
+            )
             and (inside[0].text != "(" and len(values) <= _LONGEST_LIST)
         )
         return values if len(values) == 1 or is_list else []

@@ -27,15 +27,15 @@ export function sentence(text) {
   return /^[a-z]+( |$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
-/** The number of an axis's tick, short. */
-export function tick(value) {
+/** The number of an axis's tick, short, with enough digits to tell it from one that lies `apart`. */
+export function tick(value, apart = 0) {
   const size = Math.abs(value);
-  const short = (x) => String(Number(x.toPrecision(4)));
+  const digits = apart > 0 ? Math.min(Math.max(4, Math.ceil(Math.log10(size / apart)) + 1), 12) : 4;
+  const short = (x) => String(Number(x.toPrecision(digits)));
   if (size < 1e-12) return "0";
-  if (size >= 1e10 || size < 1e-4) return value.toExponential(0).replace("e+", "e");
-  if (size >= 1e9) return `${short(value / 1e9)}G`;
-  if (size >= 1e6) return `${short(value / 1e6)}M`;
-  return size >= 1e3 ? `${short(value / 1e3)}k` : short(value);
+  if (size >= 1e15 || size < 1e-4) return value.toExponential(0).replace("e+", "e");
+  const [unit, letter] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]].find(([least]) => size >= least) || [1, ""];
+  return `${short(value / unit)}${letter}`;
 }
 
 /** A whole number with groups: 12,345. */

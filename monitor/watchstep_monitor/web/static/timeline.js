@@ -117,8 +117,19 @@ export function ending(run, entries) {
   return el("section", { class: "panel row-gap", "aria-label": "How it ended" },
     el("h2", {}, "How it ended"),
     block("Traceback", failure.traceback),
-    block("Last lines", failure.last_lines?.join("\n")),
+    failure.last_lines?.length && searched("Last lines", failure.last_lines),
   );
+}
+
+/** Lines of a console, and a field that leaves only those which hold what is looked for. */
+function searched(title, lines) {
+  const shown = el("pre", { tabindex: 0, role: "region", "aria-label": title }, lines.join("\n"));
+  const find = el("input", { type: "search", oninput: () => {
+    const wanted = find.value.trim().toLowerCase();
+    const those = lines.filter((line) => line.toLowerCase().includes(wanted));
+    shown.textContent = those.join("\n") || "No line holds it.";
+  } });
+  return [el("h3", {}, title), el("div", { class: "controls" }, el("label", { class: "wide" }, "Find in the last lines", find)), shown];
 }
 
 /** Marks for the chart of a metric, by all of its names: its own alerts, and what concerns the whole run. */
