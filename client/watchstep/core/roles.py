@@ -220,7 +220,7 @@ def role_of(name: str, family: str = "") -> Role:
     Returns:
         A role; "unknown" where no word of the name stands for a quantity.
     """
-    path = [words for part in _PATH.split(name.replace("bits/dim", "bpd")) if (words := _split(part))]
+    path = [each for part in _PATH.split(name.replace("bits/dim", "bpd")) if (each := _split(part))]
     if unit := _speed_unit(path):
         return unit
     path = [_without_divisor(segment) for segment in path]
