@@ -206,3 +206,19 @@ def test_a_critic_that_a_simulator_blew_up_shows_no_corrupted_parameters(tmp_pat
 
     assert examination.verdict == "diverged"
     assert examination.causes[0].name != "corrupted-parameters"
+
+
+def test_the_kl_of_a_world_model_is_none_to_a_reference(tmp_path: Path) -> None:
+    noise = random.Random(1)
+
+    def rows(model: str) -> list[str]:
+        return [
+            f"step {row} {model} {6 + noise.gauss(0, 0.1):.3f} reward {min(2, 1 + row / 50):.3f} "
+            f"kl {0.01 + row / 1000 if row < 60 else 0.07 * 1.3 ** (row - 59):.4f} "
+            f"policy_loss {noise.gauss(0, 0.01):.4f} entropy 1.0"
+            for row in range(90)
+        ]
+
+    of_model, of_policy = judged(tmp_path, rows("model_loss")), judged(tmp_path, rows("aux"))
+
+    assert (alerts_of(of_model), alerts_of(of_policy)) == (set(), {"KLRunaway"})
