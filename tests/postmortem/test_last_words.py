@@ -63,30 +63,30 @@ def test_a_run_that_was_stopped_from_outside_did_not_fail(words: str, tmp_path: 
     ("words", "first_bad"),
     [
         (f"{TRACEBACK}FloatingPointError: Loss became infinite or NaN at iteration=307!", 307),
-        (f"{TRACEBACK}FloatingPointError: Minimum loss scale reached (0.0001).", 310),
+        (f"{TRACEBACK}FloatingPointError: Minimum loss scale reached (0.0001).", None),
         (
             (
                 f"{TRACEBACK}Exception: Current loss scale already at minimum - cannot decrease "
                 "scale anymore. Exiting run."
             ),
-            310,
+            None,
         ),
         (
             (
                 f"{TRACEBACK}ValueError: Expected parameter probs of distribution Categorical to "
                 "satisfy the constraint Simplex(), but found invalid values:\ntensor([[nan]])"
             ),
-            310,
+            None,
         ),
-        (f"{TRACEBACK}RuntimeError: normal expects all elements of std >= 0.0", 310),
-        (f"{TRACEBACK}OverflowError: math range error", 310),
-        (f"{TRACEBACK}ValueError: array must not contain infs or NaNs", 310),
+        (f"{TRACEBACK}RuntimeError: normal expects all elements of std >= 0.0", None),
+        (f"{TRACEBACK}OverflowError: math range error", None),
+        (f"{TRACEBACK}ValueError: array must not contain infs or NaNs", None),
         ("Loss is nan, stopping training", 300),
         ("ERROR: training stopped since the loss became NaN", 300),
     ],
 )
 def test_words_that_only_lost_numbers_cause_are_divergence(
-    words: str, first_bad: int, tmp_path: Path
+    words: str, first_bad: int | None, tmp_path: Path
 ) -> None:
     examination = ended(tmp_path, words)
 

@@ -61,19 +61,19 @@ def _words(text: str) -> _Words:
 
 _STRONG: Mapping[_Quantity, _Words] = {
     "loss": _words(
-        "loss losses cost costs penalty nll ce bce mse sse rmse mae huber xent cross_entropy"
-        " error err td_error ppl perplexity bpb bpc bpd"
+        "loss losses cost costs penalty nll ce bce nce infonce ntxent nelbo mse sse rmse rmsle mae"
+        " mape smape huber xent cross_entropy error err td_error ppl perplexity bpb bpc bpd"
     ),
     "eval_loss": _words("wer cer bwer bcer uer ter eer error_rate fid kid lpips"),
     "signed_loss": _words("surrogate surr objective elbo log_likelihood"),
     "eval_score": _words(
         "map miou iou dice ap aps apm apl ar auc auroc auprc bleu sacrebleu rouge rougel rougelsum"
-        " meteor cider chrf psnr ssim mrr ndcg f1 r2 mcc kappa pearson spearman fitness elo"
-        " inception"
+        " meteor cider chrf psnr ssim sisnr sisdr sdr pesq stoi mrr ndcg f1 r2 mcc kappa pearson"
+        " spearman fitness elo inception"
     ),
     "accuracy": _words(
-        "acc accuracy accuracies success successes win wins winrate precision recall pass top hits"
-        " correct exact_match"
+        "acc accuracy accuracies success successes win wins winrate precision recall prec pass top"
+        " hits correct exact_match"
     ),
     "reward": _words("reward rewards rew ret return returns score scores margin margins"),
     "kl": _words("kl kld kl_divergence kl_penalty divergence"),
@@ -122,6 +122,7 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("batch", "cost"): "elapsed",
     ("cross", "entropy"): "cross_entropy",
     ("bits", "per"): "bpd",
+    ("neg", "elbo"): "nelbo",
     ("clip", "epsilon"): "clip_range",
     ("clip", "frac"): "clip_fraction",
     ("clip", "fraction"): "clip_fraction",
@@ -143,6 +144,8 @@ _PHRASES: Mapping[tuple[str, str], str] = {
     ("loss", "scale"): "loss_scale",
     ("loss", "scaling"): "loss_scale",
     ("reader", "cost"): "elapsed",
+    ("si", "sdr"): "sisdr",
+    ("si", "snr"): "sisnr",
     ("seq", "len"): "seqlen",
     ("seq", "length"): "seqlen",
     ("sequence", "length"): "seqlen",
@@ -164,13 +167,12 @@ _PREFERENCE = _words("chosen rejected reject")
 _CURIOSITY = _words("intrinsic curiosity rnd novelty icm")
 _OF_A_POLICY = _POLICY | _words("ref reference teacher rollout vllm mismatch")
 _GRADIENT = _words("grad grads gradient gradients gradnorm gnorm")
-_NORM = _words("norm l2 rms magnitude gradnorm gnorm")
+_ONE_SECOND, _NORM = _words("second sec s"), _words("norm l2 rms magnitude gradnorm gnorm")
 _PART = _words("clip clipped masked truncated idle aborted skipped dropped acceptance time")
 _PARAMETERS = _words("layer layers fc conv kernel bias linear module param params weights mlp")
 _MACHINE = _words("gpu cpu mem memory disk system power watts gib mib gb mb vram ram")
 ADVERSARIAL = _words("generator gen discriminator disc gan adversarial wgan")
 _OF_A_SHORT_LOSS = _words("g d pix percep perceptual style total gan")
-_ONE_SECOND = _words("second sec s")
 _MANY = _words(
     "it tok toks iters iterations steps tokens samples updates batches episodes frames images"
     " examples"
@@ -218,7 +220,7 @@ def role_of(name: str, family: str = "") -> Role:
     Returns:
         A role; "unknown" where no word of the name stands for a quantity.
     """
-    path = [segment for part in _PATH.split(name) if (segment := _split(part))]
+    path = [each for part in _PATH.split(name.replace("bits/dim", "bpd")) if (each := _split(part))]
     if unit := _speed_unit(path):
         return unit
     path = [_without_divisor(segment) for segment in path]

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from watchstep.core.adversaries import is_adversarial
-from watchstep.core.roles import Role, role_of
+from watchstep.core.roles import Role, role_of, words_of
 from watchstep.core.rules import Alias
 
 MOST_NAMES = 20_000
@@ -104,6 +104,8 @@ class Vocabulary:
 _MEAN = re.compile(r"mean|average|avg|running|smoothed", re.IGNORECASE)
 _TOTAL = re.compile(r"(?:^|[/.])(?:total_?)?loss$|loss_?total$", re.IGNORECASE)
 _PERPLEXITY = re.compile(r"ppl|perplexity", re.IGNORECASE)
+_MODEL = frozenset(("recon", "reconstruction", "rssm", "dyn", "rep", "elbo", "vae"))
+_POLICY = frozenset(("approx", "policy", "actor", "ref", "reference"))
 SOLE: Mapping[str, str] = {
     "loss": "train/loss",
     "eval_loss": "eval/loss",
@@ -182,11 +184,19 @@ class MetricNames:
         }
         held = {SOLE[role] for role in by_role.keys() & SOLE.keys()} - set(sole.values())
         sole |= {name: metric for name, metric in standing.items() if metric in held}
-        if not sole:
+        modelled = self._of_a_model(by_role)
+        if not (sole or modelled):
             return self
-        names_of_run = MetricNames(self.given, self.roles, self.vocabulary)
+        names_of_run = MetricNames(self.given, modelled | self.roles, self.vocabulary)
         names_of_run.sole = sole
         return names_of_run
+
+    def _of_a_model(self, by_role: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Plain KLs beside a world model's losses, as Dreamer's: of its latents and no policy."""
+        words = {name: set(words_of(name)) for names in by_role.values() for name in names}
+        if not any(_MODEL & each or {"model", "loss"} == each for each in words.values()):
+            return {}
+        return {name: "unknown" for name in by_role.get("kl", ()) if not words[name] & _POLICY}
 
     def aliases_of(self, name: str) -> list[Alias]:
         """The canonical names of a reported one, the first listed first."""

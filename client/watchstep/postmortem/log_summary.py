@@ -197,7 +197,8 @@ class LogSummary:
     def first_bad(self) -> Mark | None:
         """The first sign of what came, by `core`; a death is none in the readings before it."""
         bad = self.tracker.first_bad
-        if bad is not None and (self.warned() or self.health == "diverged"):
+        critical = any(episode.rule not in DEATHS for episode in self.critical)
+        if bad is not None and (self.warned() or critical or self.health == "diverged"):
             return bad
         leap = self.leap()
         return leap[1] if leap else self.never_finite()
@@ -232,7 +233,7 @@ class LogSummary:
                 (at, row.readings[name]) for at, row in enumerate(rows) if name in row.readings
             ]
             values = [value for _, value in series]
-            lost = self.lost_at() is not None
+            lost = self.said_lost is not None or SAYS_NONFINITE.search(self.failure or "")
             place = leaps_at(values, 1 if lost else FEW)
             if place is None and lost:
                 place = _ran_away_at(values)
@@ -255,14 +256,12 @@ class LogSummary:
     def lost_at(self) -> int | None:
         """The update at which the numbers were lost by the trainer's own words, None without.
 
-        It is the number that the words name, else the next one that would have been printed:
-        what kills a trainer is in the update that it never comes to print.
+        What kills a trainer is in the update that it never comes to print: only its words can
+        name it.
         """
         if self.failure is not None and SAYS_NONFINITE.search(self.failure):
             match = endings.NAMES_UPDATE.search(self.failure)
-            if match:
-                return int(match.group(1))
-            return None if self.last is None else self.last + self.stride
+            return int(match.group(1)) if match else None
         return self.said_lost[1] if self.said_lost else None
 
 

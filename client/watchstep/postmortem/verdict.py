@@ -233,7 +233,13 @@ def unjudged_because(summary: LogSummary) -> str:
     if summary.tracker.unmoved_metric:
         return f"{summary.tracker.unmoved_metric} has not moved beyond its own noise yet"
     if not summary.reports:
-        return "no loss, reward, value, KL or entropy was logged"
+        unknown = [name for name in summary.names if summary.rules.role(name) == "unknown"]
+        return "no loss, reward, value, KL or entropy was logged" + (
+            f"; what {unknown[0]} is, no word of its name says: `roles: {{{unknown[0]}: loss}}` in "
+            "a file makes it a loss, with --rules auto --rules FILE"
+            if len(unknown) == 1
+            else ""
+        )
     name = max(summary.reports, key=lambda metric: summary.reports[metric])
     times = f"{summary.reports[name]} times" if summary.reports[name] > 1 else "once"
     return (

@@ -19,7 +19,7 @@ from watchstep.core.diagnosis.losses import loss_signs, rate_or_data
 from watchstep.core.diagnosis.parameters import parameter_signs
 from watchstep.core.diagnosis.rates import rate_signs
 from watchstep.core.diagnosis.returns import return_signs
-from watchstep.core.diagnosis.scores import score_signs
+from watchstep.core.diagnosis.scores import score_signs, signs_together
 from watchstep.core.diagnosis.steps import step_signs
 from watchstep.core.diagnosis.table import CAUSES, KINDS, NOTHING, SLOPE, Entry
 from watchstep.core.error_texts import failure_title
@@ -113,6 +113,7 @@ def signs(
     seen |= parameter_signs(columns) | loss_signs(columns) | rate_signs(columns)
     seen |= score_signs(columns)
     seen |= step_signs(columns, seen)
+    seen |= signs_together(columns, seen)
     if seen.keys() & {"entropy_gone", "entropy_low"}:
         seen.pop("values_still", None)  # A policy that made up its mind was trained.
     return seen | rate_or_data(columns, seen)

@@ -11,6 +11,7 @@ from watchstep.core.error_texts import failure_rank
 from watchstep.core.roles import Family, is_core, role_of
 from watchstep.core.ruleset import RuleSet
 from watchstep.core.updates import ANEW, Transition, Update
+from watchstep.core.vocabulary import MetricNames
 
 CORE = (
     "train/loss",
@@ -149,6 +150,10 @@ class Columns:
         return self._rules.family_for(self.names) in ("grpo", "preference")
 
     @cached_property
+    def _run_names(self) -> MetricNames:
+        return self._rules.names.of_run(self.names)
+
+    @cached_property
     def roles(self) -> dict[str, list[str]]:
         """Reported names by role, in the order of the log."""
         names: dict[str, list[str]] = {}
@@ -158,10 +163,9 @@ class Columns:
 
     def role(self, name: str) -> str:
         """The role of a reported metric in this kind of training."""
-        role = self._rules.role(name)
-        is_given = name in self._rules.names.roles or self._rules.canonical(name) in (
-            self._rules.names.roles
-        )
+        role = self._run_names.role(name)
+        given = self._run_names.roles
+        is_given = name in given or self._rules.canonical(name) in given
         # Whether a loss has a sign hangs on the kind of training, and the rules may be those of
         # another kind.
         if is_given or role not in {"loss", "signed_loss", "unknown"}:
@@ -191,6 +195,12 @@ class Columns:
                 if value is not None and value - value == 0.0
             ]
         return points
+
+    def moved(self, loss: str) -> bool:
+        """Whether a loss fell by a tenth or rose by half, as none does at a rate of 0."""
+        values = [abs(value) for _, value in self.finite(loss)]
+        levels = [median(values[at : at + 10]) for at in range(0, len(values) - 9, 5)]
+        return bool(levels) and (min(levels) < 0.9 * levels[0] or levels[-1] > 1.5 * levels[0])
 
     def last(self, metric: str, count: int) -> list[float]:
         """The newest finite values, at most `count`, oldest first."""

@@ -144,6 +144,8 @@ def _zero(columns: Columns, name: str, points: Points) -> Signs:
     if not zeros or points[-1][1] != 0.0:
         return {}
     before = [value for _, value in points[:-zeros]]
+    if not before and any(map(columns.moved, columns.of_role("loss"))):
+        return {}  # It is rounded.
     if before and before[-1] < 0.1 * max(before):
         return {}  # the end of a schedule
     since = "has been" if not before else f"is, from {columns.where(points[-zeros][0])} on,"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
@@ -15,6 +16,9 @@ from watchstep.core.roles import words_of
 LEAST_GUESSED = 0.02
 """Of an accuracy: below it guessing right is so rare that none in ten reports may be chance."""
 _IS_ACCURACY = re.compile(r"acc|correct|top.?1", re.IGNORECASE)
+_TELLING = frozenset(
+    ("eval_loss", "eval_score", "share", "reward", "value", "kl", "entropy", "spread")
+)
 _ERROR_RATES = frozenset({"cer", "wer", "bcer", "bwer", "ter", "uer", "error_rate"})
 
 
@@ -62,6 +66,21 @@ def _carried_over(columns: Columns) -> Signs:
         if abs(last - first) < 0.1 * first and median(list(map(abs, steps))) > 2e-3 * values[0]:
             return {"eval_moves": f"{name} differs from evaluation to evaluation: weights do move"}
     return {}
+
+
+def signs_together(columns: Columns, seen: Mapping[str, str]) -> Signs:
+    """What other signs say together, or cannot say, as a printed loss that leaps alone.
+
+    Nothing then tells inputs from parameters. An agent's critic follows its returns, which a
+    simulator may blow up by any factor.
+    """
+    if seen.keys() >= {"entropy_gone", "reward_turned_zero"}:
+        return {"collapsed_to_zero": ""}  # Rewards that fail by themselves leave a policy as it is.
+    if "loss_leapt" not in seen or any(name.startswith("guard/") for name in columns.names):
+        return {}
+    if columns.family in ("on_policy", "off_policy"):
+        return {"critic_alone": ""}
+    return {} if _TELLING & columns.roles.keys() else {"loss_alone": ""}
 
 
 def _worse_than_chance(columns: Columns) -> Signs:

@@ -63,13 +63,16 @@ class Columns:
         self.names: list[str] = []
         self._words: list[str] = []
         self._heads: list[str] = []
+        self._printed: list[str] = []
         self._bars = self._marks = self._both = False
         self._kinds: set[bool] = set()
         self._alike = 0
         self._counter = 0
+        self._head = ""
 
     def begin(self, text: str) -> None:
         """Take a line as the head of the table that comes."""
+        self._head = text.translate(SIDES)
         text = _uncommented(text.translate(SIDES))
         self._bars = "|" in text
         self._marks = self._bars or "\t" in text
@@ -77,7 +80,7 @@ class Columns:
         self._name(_cells(text, bars=self._bars))
 
     def _name(self, heads: list[str]) -> None:
-        self._heads = heads
+        self._heads = self._printed = heads
         detector = len(_DETECTOR.intersection(heads)) > 1
         self.names = [
             metric_name(f"{head}_loss" if detector and head in _DETECTOR else head)
@@ -98,7 +101,9 @@ class Columns:
         split_by_marks = self._marks or "\t" in text
         cells = _cells(text, bars=self._bars) if split_by_marks else _CELL.findall(text)
         self._fit(cells)
-        if len(cells) < len(self.names) or not _LEADING_INT.match(cells[0]):
+        if len(cells) < len(self.names) and not split_by_marks:
+            cells = self._under_heads(text)
+        if not 0 < len(self.names) <= len(cells) or not _LEADING_INT.match(cells[0]):
             return None
         counted = _LEADING_INT.match(cells[self._counter])
         readings = {
@@ -110,6 +115,26 @@ class Columns:
         }
         readings = self._measured(readings)
         return (int(counted.group(1)), readings) if counted and readings else None
+
+    def _under_heads(self, text: str) -> list[str]:
+        """A line's cells where some are blank, as PrintReport of Chainer leaves them.
+
+        Each must begin or end where a name does.
+        """
+        begins: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        at = 0
+        for column, name in enumerate(self._printed):
+            at = self._head.find(name, at)
+            begins[at] = ends[at + len(name)] = column
+            at += len(name)
+        cells = [""] * len(self.names)
+        for match in _CELL.finditer(text):
+            column = begins.get(match.start(), ends.get(match.end(), -1))
+            if column < 0 or cells[column]:
+                return []
+            cells[column] = match.group()
+        return cells
 
     def _fit(self, cells: list[str]) -> None:
         """Let the line under the head tell what the head leaves open.

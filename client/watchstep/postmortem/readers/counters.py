@@ -32,6 +32,9 @@ _ENOUGH_ROWS = 3
 _FRACTION = "global_step/max_steps"
 """ms-swift's counter, as in "5/547"."""
 
+_SNAPSHOT = re.compile(r"(\d{1,15})\.pkl$")
+"""StyleGAN's `network-snapshot-000200.pkl`, by thousands of images."""
+
 _WITHIN_EPOCHS = ("iter", "step", "it", "batch")
 _TIMES = ("_timestamp", "timestamp", "time", "wall_time", "Wall_time", "created_at", "date")
 _EARLIEST = 946_684_800.0
@@ -72,6 +75,8 @@ class Counter:
         value = readings.get(self._key)
         if value is None and isinstance(raw.get(_FRACTION), str):
             value = number(str(raw[_FRACTION]).partition("/")[0])
+        if not self._key and (saved := _SNAPSHOT.search(str(raw.get("snapshot_pkl")))):
+            value, self._log.unit = float(saved[1]), "step"
         if self._key and "/" not in self._key and self._key not in _EPOCHS:
             readings.pop(self._key, None)
         row = Row(readings, step=whole(value), time=_clock(readings, raw))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from watchstep.core.error_texts import SAYS_LOSS_LOST
-from watchstep.postmortem.readers.vocabulary import word_lists
+from watchstep.postmortem.readers.vocabulary import is_evaluation, word_lists
 
 Ending = Literal["failed", "preempted", "interrupted", "finished"]
 
@@ -136,6 +136,10 @@ def loses_parent(error: str) -> bool:
 def resumes(text: str) -> bool:
     """Whether a line says that training goes on from a checkpoint."""
     small = text[:_LONGEST_TEXT].lower()
+    words = _WORD.findall(small)
+    beside = not _WORDS["no resume"].isdisjoint(words) or is_evaluation(words)
+    if beside and "resum" not in small:
+        return False
     return any(_holds(small, pieces) for pieces in _PIECES["resumed"])
 
 

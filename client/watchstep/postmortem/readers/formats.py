@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from watchstep.core.roles import role_of
 from watchstep.postmortem.readers import (
     jsonlogs,
     mlflow_files,
@@ -17,6 +18,7 @@ from watchstep.postmortem.readers import (
     tensorboard,
     wandb_offline,
 )
+from watchstep.postmortem.readers.counters import is_numbered
 from watchstep.postmortem.readers.logs import Log, Row
 from watchstep.postmortem.readers.naming import flat_readings, number
 from watchstep.postmortem.readers.opening import HEAD_BYTES, encoding_of
@@ -58,7 +60,7 @@ for people at three digits; a monitor file tells of episodes, not of updates.
 
 _ALSO_TRAINED = re.compile(
     r"loss|grad|learning_rate|(?:^|[/_])lr$|kl(?:$|[/_])|advantage|clip_?frac|n_updates|td_error|"
-    r"nll|^train$|^kimg$|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd]|l[12]|rms|[bw]?[cw]er|auc)(?:$|[/_])|(?:^ep|episode|average)\w*len",
+    r"nll|^train$|^kimg$|(?:^|[/_])[fk]id\d{0,3}k?(?:$|[/_])|(?:^|[/_])(?:b?ce|mse|mae|huber|xent|elbo|bp[bcd]|l[12]|rms|[bw]?[cw]er|auc)(?:$|[/_])|(?:^ep|episode|average)\w*len",
     re.IGNORECASE,
 )
 """What a training logs beside what is measured."""
@@ -131,7 +133,9 @@ def late_console(head: bytes) -> Format | None:
 
 def names_training(names: set[str]) -> bool:
     """Whether any of the names is one that training logs."""
-    return any(measured(name) or _ALSO_TRAINED.search(name) for name in names)
+    if any(measured(name) or _ALSO_TRAINED.search(name) for name in names):
+        return True
+    return is_numbered(names) and any(role_of(name).startswith("eval_") for name in names)
 
 
 def kind_of(names: set[str], format_name: str, steady: set[str]) -> str:

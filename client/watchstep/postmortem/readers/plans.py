@@ -13,7 +13,7 @@ from watchstep.postmortem.readers import endings, prefixes, sentence_reader
 from watchstep.postmortem.readers.columns import SIDES, is_header
 from watchstep.postmortem.readers.counters import epoch_seconds
 from watchstep.postmortem.readers.naming import float_of
-from watchstep.postmortem.readers.sentences import Counted, Sentence
+from watchstep.postmortem.readers.sentences import Counted, Pair, Sentence
 from watchstep.postmortem.readers.tokens import split
 from watchstep.postmortem.readers.vocabulary import EVALUATED, SUMS_UP, says_quantity
 
@@ -43,6 +43,7 @@ _NO_READING = re.compile(
 
 _SPEED = re.compile(r"(?:^|[ _/])fps|throughput|words_s|(?:^|_)speed", re.IGNORECASE)
 _LONGEST_TITLE = 4
+_LOSSES = ("loss", "signed_loss", "eval_loss", "reward")
 Kind = Literal["border", "cell", "prose", "columns", "silent"]
 
 
@@ -160,6 +161,7 @@ def planned(text: str, pieces: list[str]) -> Plan:
     framed = bars in {2, 3}
     inner = bare[1:-1].strip() if framed else text
     sentence = sentence_reader.read(inner, split(inner) if framed else pieces)
+    _name_short_loss(sentence, pieces[1::2])
     sentence.from_zero = ("\u2501" in text and "\u2022" in text) or "v_num=" in text
     raised = speaks and endings.is_exception(text[prefixes.length(text) :])
     row = _is_row(sentence, pieces[1::2]) and not raised
@@ -218,6 +220,16 @@ def _stops_in_number(pieces: Sequence[str]) -> bool:
     return len(pieces) > 1 and not pieces[-1].strip(".eE+-")
 
 
+def _name_short_loss(sentence: Sentence, numbers: Sequence[str]) -> None:
+    """`L=1.27` beside a counter is a loss where none is named; not the length of an episode."""
+    names = {pair.name for pair in sentence.pairs}
+    if sentence.position is None or "r" in names or any(role_of(n) in _LOSSES for n in names):
+        return
+    for pair in sentence.pairs:
+        if pair.name in {"l", "ls"} and not numbers[pair.slot].isdecimal():
+            pair.name = "loss"
+
+
 def _decimals(printed: str) -> str:
     return printed.partition(".")[2]
 
@@ -273,9 +285,16 @@ def readings(sentence: Sentence, numbers: list[str]) -> dict[str, float]:
         ValueError: Something else than a number stands where the first such line had one.
     """
     try:
-        return {pair.name: float(numbers[pair.slot]) for pair in sentence.pairs}
+        return {
+            pair.name: float(numbers[pair.slot]) if pair.count == 1 else _mean(pair, numbers)
+            for pair in sentence.pairs
+        }
     except ValueError:
-        return {pair.name: float_of(numbers[pair.slot]) for pair in sentence.pairs}
+        return {pair.name: _mean(pair, numbers) for pair in sentence.pairs}
+
+
+def _mean(pair: Pair, numbers: list[str]) -> float:
+    return sum(map(float_of, numbers[pair.slot : pair.slot + pair.count])) / pair.count
 
 
 def place(counted: Counted, numbers: list[str]) -> tuple[int, int | None]:

@@ -83,6 +83,12 @@ _YAML_NUMBER = re.compile(r"(?<=: )([-+]?)\.((?i:nan|inf))(?![\w.])")
 _MOST_PARTS = 24
 _LONGEST = 300
 
+_GLUED = re.compile(
+    r"(?<![^|,;])(e|ep|epoch|i|it|iter|s|step|b|batch)(\d{1,12})(?=[|,;/]|$)", re.IGNORECASE
+)
+_COUNTERS = {"e": "epoch", "i": "iter", "s": "step", "b": "batch"}
+"""Short for what is counted in rows without blanks, such as `E01|it00020|loss=1.27`."""
+
 
 def plain(line: str) -> str:
     """A line without colours and window titles, its numbers as Python prints them."""
@@ -90,6 +96,8 @@ def plain(line: str) -> str:
         line = _ANSI.sub("", line)
     if ": ." in line or ": -." in line or ": +." in line:
         line = _YAML_NUMBER.sub(r"\1\2", line)
+    if " " not in line and ("=" in line or ":" in line):
+        line = _GLUED.sub(lambda m: f"{_COUNTERS.get(m[1].lower(), m[1])} {m[2]}", line)
     return line
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from watchstep.core.roles import role_of
 from watchstep.postmortem.readers import prefixes
 from watchstep.postmortem.readers.naming import metric_name
 from watchstep.postmortem.readers.sentences import (
@@ -178,17 +179,10 @@ class _Reader:
         return True
 
     def _take_only(self, begin: int, end: int) -> None:
-        """The one number between brackets is the value; of several none is."""
-        values: list[Token] = []
-        for at in range(begin, min(end, len(self._line))):
-            token = self._line[at]
-            if token.kind == "word" and self._line.text(at + 1) == "=":
-                break
-            if token.kind == "number":
-                values.append(token)
-        numbered = len(values) == 2 and self._line.text(begin) == "(" and is_whole(values[0])
-        if len(values) == 1 or numbered:
-            self._pair(values[-1])  # `[(0, '25.3')]` holds the value of number 0.
+        """The one number between brackets is the value, or the mean of a list of them."""
+        values = self._line.values(begin, end)
+        if values:
+            self._pair(values[0], len(values))
         else:
             self._drop()
 
@@ -281,7 +275,7 @@ class _Reader:
         self._words, self._at = [], self._at + 1
         return True
 
-    def _pair(self, token: Token) -> None:
+    def _pair(self, token: Token, count: int = 1) -> None:
         words, separator = self._words[-_LONGEST_NAME:], self._separator
         self._words, self._separator = [], ""
         token, self._at = self._line.as_share(self._at, token)
@@ -292,14 +286,16 @@ class _Reader:
         is_line = separator == ":" and is_source(words[-1])
         name = "" if is_line or {*words[-1:]} & PREPOSITIONS else self._name(" ".join(words))
         if name and len(self._sentence.pairs) < _MOST_PAIRS:
-            self._sentence.pairs.append(Pair(name, token.slot, bool(separator)))
+            self._sentence.pairs.append(Pair(name, token.slot, bool(separator), count))
 
     def _name(self, printed: str) -> str:
         """A printed name as a metric's, with what stands over it where it says too little."""
         if "'s " in printed:
             printed = re.sub(r"'s (l[12])$", r"_\1_error", printed).replace("'s ", "_")
         if self._braces:
-            printed = "/".join([*(brace for brace in self._braces if brace), printed])
+            first, *inner = self._braces
+            keeps = first and role_of(printed) == "unknown" and role_of(first) == "eval_score"
+            printed = "/".join([*([first.lower()] if keeps else []), *filter(None, inner), printed])
         elif "/" not in printed:
             printed = printed.lower()
         if printed in STATISTICS and self._context and not self._braces:
@@ -449,12 +445,14 @@ class _Reader:
     def _opened(self, text: str, token: Token) -> None:
         begin = self._at - 1
         end = self._closing.get(begin, len(self._line))
-        is_value = text == "[" and not token.before and self._line.is_number(self._at)
+        listed = text == "[" and len(self._line.values(self._at, end)) > 1
+        is_value = listed or (text == "[" and not token.before and self._line.is_number(self._at))
         if text == "{":
             self._sentence.quoted = True
             # What stands before the outermost brace is no part of a name: `metrics = {...}`.
-            nested = bool(self._braces) and bool(self._separator)
-            self._braces.append(" ".join(self._words) if nested else "")
+            # But `iou {'cat': 0.7}` is of an IoU, since that `cat` is one says nothing.
+            over = " ".join(self._words) if self._separator or not self._braces else ""
+            self._braces.append(over)
             self._words, self._separator = [], ""
         elif self._words and counter_of(self._words) and self._counts_in(text, end):
             return

@@ -33,11 +33,13 @@ class Pair:
 
     Attributes:
         strong: Whether a separator stands between name and number, and not mere blanks.
+        count: How many numbers from there on are a list; their mean is the reading.
     """
 
     name: str
     slot: int
     strong: bool
+    count: int = 1
 
 
 @dataclass(slots=True)

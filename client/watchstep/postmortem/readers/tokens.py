@@ -52,6 +52,8 @@ _PIECE = re.compile(
     r"|(?P<arrow>->|=>|:=|==)"
     r"|(?P<mark>[^\w\s]|[\d_])"
 )
+_BOXED = re.compile(r"(?:\w{1,9}\.)?(?:float\d\d|tensor|array)")
+_LONGEST_LIST = 256
 _TRAILING = "./-'*+~^"
 
 
@@ -201,6 +203,27 @@ class Line(tuple[Token, ...]):
         """Whether the word loss stands there, without a value of its own."""
         valued = self.is_number(at + 1) or self.text(at + 1) in {":", "=", "is", "["}
         return self.text(at).lower() in {"loss", "losses"} and not valued
+
+    def values(self, begin: int, end: int) -> list[Token]:
+        """The one number between brackets, or those of a list: fractions, and nothing but them."""
+        inside, values = self[begin:end], list[Token]()
+        for at, token in enumerate(inside, begin):
+            if token.kind == "word" and self.text(at + 1) == "=":
+                break
+            if token.kind == "number":
+                values.append(token)
+        if len(values) == 2 and self.text(begin) == "(" and is_whole(values[0]):
+            return values[1:]  # `[(0, '25.3')]` holds the value of number 0.
+        is_list = (
+            self.text(begin - 1) == "["
+            and end < len(self)
+            and not all(map(is_whole, values))
+            and all(
+                t.kind == "number" or t.text in ",()" or _BOXED.fullmatch(t.text) for t in inside
+            )
+            and (inside[0].text != "(" and len(values) <= _LONGEST_LIST)
+        )
+        return values if len(values) == 1 or is_list else []
 
     def has_value(self, word: str, at: int) -> bool:
         """Whether a loss has its value behind the number before: `loss 20 0.5`, `loss 20: 0.5`."""
