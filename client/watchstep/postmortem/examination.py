@@ -229,9 +229,7 @@ def examine(
     if explain:
         examination.trigger = _trigger(examination.causes, compiled, summary)
     if explain and look_beside and examination.verdict not in WELL:
-        examination.checkpoints = search(
-            Path(examination.path), _good(summary, examination), summary.saved
-        )
+        examination.checkpoints = search(log.path, _good(summary, examination), summary.saved)
     return examination
 
 
