@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from watchstep.core.diagnosis import CONDITIONS, NOT_ENOUGH, Cause, conditions, diagnose
