@@ -326,3 +326,21 @@ def test_folds_that_begin_anew_resume_nothing_and_have_lost_nothing(tmp_path: Pa
 
     assert (examination.attempts, examination.verdict) == (5, "healthy")
     assert "LossLostAtResume" not in {alert.rule for alert in examination.alerts}
+
+
+@pytest.mark.parametrize(("norm", "lost"), [(7.0, True), (11.9, False)])
+def test_weights_whose_norm_fell_between_two_attempts_were_lost(
+    norm: float, lost: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.csv"
+    rows = [(at, 2.0 - at / 100, 7 + at / 8) for at in range(40)]
+    rows += [(at, 1.6, norm + (at - 30) / 8) for at in range(30, 60)]
+    path.write_text(
+        "step,loss,guard/weight_norm\n"
+        + "".join(f"{at},{loss},{size}\n" for at, loss, size in rows)
+    )
+
+    examination = examined(path)
+
+    assert ("WeightsLostAtResume" in {alert.rule for alert in examination.alerts}) is lost
+    assert [cause.name for cause in examination.causes[:1]] == ["lost-at-resume"] * lost

@@ -175,8 +175,17 @@ def _resume(columns: Columns) -> Signs:
             break
         if now <= 1.25 * level and name == main:
             signs["loss_kept_at_resume"] = f"{name} went on at {now:.4g} after the resume"
+    signs |= _weights_lost(before, columns)
     signs |= _rewards_lost(before, columns)
     return signs | _rate_at_resume(before, columns)
+
+
+def _weights_lost(before: Columns, columns: Columns) -> Signs:
+    old, new = (each.finite("guard/weight_norm") for each in (before, columns))
+    if "WeightsLostAtResume" not in columns.fired or not (old and new):
+        return {}
+    norms = f"{old[-1][1]:.4g} before the resume and {new[0][1]:.4g} after it"
+    return {"weights_lost_at_resume": f"the norm of the weights was {norms}"}
 
 
 def _rewards_lost(before: Columns, columns: Columns) -> Signs:
