@@ -104,7 +104,7 @@ export class Chart {
       scales: { x: { time: axis === "time", range: () => this.range() }, y: scale },
       axes: [
         { ...look, ...words, grid: { show: false }, size: 26, space: 70, label: axis === "step" && unit !== "step" ? unit : undefined, labelSize: 14 },
-        { ...look, grid: lines, size: 54, space: 32, ...(scale.distr && { splits: decades, filter: (_, splits) => splits }), values: (_, splits) => splits.map((split) => (split === null ? "" : tick(split, scale.distr ? 0 : splits[1] - splits[0]))) },
+        { ...look, grid: lines, size: (_, labels) => Math.max(54, 14 + 7 * Math.max(...(labels || []).map((label) => label.length))), space: 32, ...(scale.distr && { splits: decades, filter: (_, splits) => splits }), values: (_, splits) => splits.map((split) => (split === null ? "" : tick(split, scale.distr ? 0 : splits[1] - splits[0]))) },
       ],
       series: [{}, ...drawn.map((strand) => ({
         stroke: strand.colour,

@@ -129,6 +129,7 @@ function searched(title, lines) {
     const those = lines.filter((line) => line.toLowerCase().includes(wanted));
     shown.textContent = those.join("\n") || "No line holds it.";
   } });
+  requestAnimationFrame(() => (shown.scrollTop = shown.scrollHeight));
   return [el("h3", {}, title), el("div", { class: "controls" }, el("label", { class: "wide" }, "Find in the last lines", find)), shown];
 }
 
