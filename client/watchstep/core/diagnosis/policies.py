@@ -150,10 +150,13 @@ def _reference_kl(columns: Columns) -> Signs:
         if name == columns.name(KL):
             continue
         rise, jump = climb(points, 5.0), leap(points, 5.0)
+        first, last = (median([value for _, value in part]) for part in (points[:5], points[-5:]))
         if rise is not None and rise.high > 0.5:
             course = f"climbed from {rise.low:.3g} to {rise.high:.3g}"
         elif jump is not None and jump.late > 0.5 and not jump.is_over:
             course = f"went from {jump.before:.3g} to {jump.late:.3g}"
+        elif points and last > max(0.5, 20.0 * abs(first)):
+            course = f"went from {first:.3g} to {last:.3g}"
         else:
             continue
         return {"reference_kl_ran_away": f"{name} {course}: the policy leaves its reference"}
