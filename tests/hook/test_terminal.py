@@ -226,3 +226,16 @@ def test_a_warning_whose_condition_is_long_over_is_not_what_the_run_ends_with(
     watch.finish()
 
     assert lines(capsys) == ["watchstep: the run had a warning: Once at step 20: train/loss = 9"]
+
+
+def test_a_rule_that_waits_is_said_with_the_step_since_which_it_holds(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "wait.yaml"
+    rule = "{alert: Wait, expr: train/loss > 5, for: 3 updates, labels: {severity: critical}}"
+    rules.write_text("groups: [{name: mine, rules: [" + rule + "]}]")
+    watch = make(rules=str(rules))
+    for step in range(30):
+        watch.log({"train/loss": 9.0 if step >= 20 else 2.0 - step / 300}, step=step)
+
+    assert lines(capsys)[0].startswith("watchstep: critical at step 20: Wait: ")

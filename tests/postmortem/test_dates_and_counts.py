@@ -163,3 +163,33 @@ def test_a_folder_without_logs_says_what_was_not_looked_into(tmp_path: Path) -> 
 
     assert answer.returncode == 3
     assert "train.sh" in answer.stderr
+
+
+def test_a_rare_evaluation_is_bad_from_its_own_first_bad_report_on(tmp_path: Path) -> None:
+    lines = []
+    for at in range(500):
+        worse = (
+            ""
+            if at % 25 != 24
+            else f', "val/loss": {0.6 + 1 / (at + 1) if at < 200 else 35 + at / 50}'
+        )
+        lines.append(f'{{"step": {at}, "train/loss": {2 / (1 + at / 50) + 0.1}{worse}}}')
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+
+    examination = examined(path)
+
+    assert (examination.first_bad_update, examination.last_good_update) == (224, 199)
+
+
+def test_scales_that_fell_behind_the_last_row_leave_its_number_good(tmp_path: Path) -> None:
+    words = "NOTE: gradient overflow detected, ignoring gradient, setting loss scale to: "
+    rows = [f"it {100 * at}: loss {5 - at / 40:.4f}, loss_scale 128" for at in range(54)]
+
+    examination = printed(
+        tmp_path / "train.log",
+        [*rows, *(f"{words}{64 / 2**at}" for at in range(20)), "RuntimeError: stopped"],
+    )
+
+    assert "LossScaleFalling" in {alert.rule for alert in examination.alerts}
+    assert (examination.first_bad_update, examination.last_good_update) == (None, 5300)

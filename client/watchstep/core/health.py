@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from watchstep.core.roles import CORE_ROLES, is_core
 from watchstep.core.stages import (
+    FALLING,
     NONFINITE,
     ONSET_UPDATES,
     OUTCOMES,
@@ -158,9 +159,10 @@ class _Attempt:
         enough: Whether one of them had enough.
         damage: The first update whose core reading was lost, while that makes the run diverged.
         is_lost: Whether that is so, and no death.
-        exploded: The first update with a critical alert about a reading.
+        exploded: Since when the first critical alert about a reading holds.
         ended: Whether the trainer has said that it stopped.
         recent: The newest updates with readings.
+        series: The newest reports of losses and outcomes, since evaluations are rare.
         courses: Of every loss.
     """
 
@@ -179,6 +181,7 @@ class _Attempt:
     recent: deque[tuple[Mark, Mapping[str, float]]] = field(
         default_factory=lambda: deque(maxlen=ONSET_UPDATES)
     )
+    series: dict[str, deque[tuple[Mark, float]]] = field(default_factory=dict)
     courses: dict[str, _Course] = field(default_factory=dict)
 
 
@@ -208,6 +211,7 @@ class HealthTracker:
         self._core: list[str] = []
         self._judging: list[str] = []
         self._losses: list[str] = []
+        self._rare: list[str] = []
 
     @property
     def health(self) -> Health:
@@ -314,6 +318,9 @@ class HealthTracker:
             now.enough = now.enough or reports >= REPORTS_TO_JUDGE
         for name in self._losses:
             now.courses.setdefault(name, _Course(readings[name], mark)).add(readings[name], mark)
+        for name in self._rare:
+            series = now.series.setdefault(name, deque(maxlen=ONSET_UPDATES))
+            series.append((mark, readings[name]))
         for name in self._core:
             value = readings[name]
             finite = value - value == 0.0
@@ -331,6 +338,7 @@ class HealthTracker:
         self._core = [name for name in names if is_core(self._canonical(name), roles[name])]
         self._judging = [name for name in names if roles[name] in JUDGED_ROLES]
         self._losses = [name for name in names if may_only_fall(roles[name], name)]
+        self._rare = [name for name in names if roles[name] in FALLING | OUTCOMES]
 
     def _note(self, transition: Transition, mark: Mark) -> None:
         now, key = self._attempt, (transition.rule, transition.subject)
@@ -357,27 +365,36 @@ class HealthTracker:
             now.holdings.append(Holding(*key, alert.severity, began, first, explodes))
         is_ruin = alert.severity == "critical" and alert.metric and stage not in STANDSTILL
         if is_ruin and now.exploded is None:
-            now.exploded = mark
+            now.exploded = began
 
     def _onset(self, transition: Transition, began: Mark) -> Mark:
-        rows = [(mark, readings) for mark, readings in self._attempt.recent if mark <= began]
-        name = self._reported(transition)
+        """The first evidence; the update before it is the last good report of that metric."""
+        now, name = self._attempt, self._reported(transition)
         role = self._role(name)
+        series = now.series.get(name) or [
+            (mark, readings.get(name)) for mark, readings in now.recent
+        ]
+        rows = [(mark, value) for mark, value in series if mark.row <= began.row]
         if not rows or not name or not may_climb(role, transition.reading):
             return began
-        course = self._attempt.courses.get(name)
+        course = now.courses.get(name)
         if course is not None and course.repeats >= _REPEATS:
-            return min(began, self._attempt.start if course.is_first else course.since)
+            return min(began, now.start if course.is_first else course.since)
         if course is not None and course.falls_since and transition.reading < course.level:
             return min(began, course.falls_since)
-        values = [readings.get(name) for _, readings in rows]
         place = onset(
-            values,
+            [value for _, value in rows],
             is_loss=may_only_fall(role, name),
             is_reward=role == "reward",
-            is_whole=rows[0][0].row == 1,
+            is_whole=len(series) < ONSET_UPDATES,
         )
-        return rows[place][0] if place < len(rows) - 1 else began
+        first = rows[place][0]
+        if place == len(rows) - 1 and first.row < began.row:
+            return began
+        if not place:
+            return first
+        good = rows[place - 1][0]
+        return first._replace(previous_seq=good.seq, previous_step=good.step)
 
     def _reported(self, transition: Transition) -> str:
         """What the run calls the metric of an alert; "" where that is not to be seen."""

@@ -47,6 +47,8 @@ _FAR_ABOVE = 3.0
 _LEAST_SPREAD = 0.02
 """Share of the level that its spread is taken for at least: some readings hardly move."""
 _REPEATS = 3
+_FAR, _FLAT = 100.0, 2.5
+"""Growth beside which a level may have drifted, and how far."""
 _DRIFT = 0.1
 """How fast a drift may be, as a share of what follows it."""
 _KNEE = 4.0
@@ -258,6 +260,7 @@ def _already_above(points: Sequence[tuple[int, float]], first: int) -> int:
     """From where on a loss that left its level at `first` was worse than all of its best stretch.
 
     Noise that grows with the loss hides that for single reports, so of five the middle one counts.
+    Beside a growth by orders of magnitude what lay within the reports before it was level.
     """
     before = [value for at, value in points if at < first]
     length = _SETTLED if len(before) >= 2 * _SETTLED else _FEW
@@ -269,6 +272,12 @@ def _already_above(points: Sequence[tuple[int, float]], first: int) -> int:
         place -= 1
     while place > 0 and before[place - 1] > highest:
         place -= 1
+    values = [value for _, value in points]
+    level = _FLAT * best[0] if best and max(values) > _FAR * best[0] > 0.0 else -math.inf
+    for at in range(max(place, 1), len(before)):
+        highest = min(level, max(values[max(at - _SETTLED, 0) : at]))
+        if _middle(values[at : at + _FEW]) <= highest or (at == place and values[at] <= highest):
+            place = at + 1
     return points[place][0] if place < len(before) else first
 
 
@@ -405,19 +414,16 @@ def story(rules: RuleSet, alerts: Sequence[Transition], history: Sequence[Update
     columns = Columns(rules, history, alerts)
     attempt = columns.attempt
     mine = [alert for alert in alerts if alert.attempt == attempt and alert.change == "firing"]
-    critical = [
-        alert.seq
-        for alert in mine
-        if alert.severity == "critical" and rules.stage_label(alert.rule) not in STANDSTILL
-    ]
     damage, ended = _damage(columns, history)
     holdings = _holdings(rules, columns, mine)
+    critical = [
+        holding.mark.seq
+        for holding in holdings
+        if holding.severity == "critical" and rules.stage_label(holding.rule) not in STANDSTILL
+    ]
     nonfinite = columns.nonfinite()
-    lost = (
-        damage is not None
-        and nonfinite is not None
-        and columns.rows[nonfinite[0]].seq == damage.seq
-    )
+    lost_at = None if nonfinite is None else columns.rows[nonfinite[0]].seq
+    lost = damage is not None and damage.seq == lost_at
     bad = first_bad(holdings, damage, lost=lost)
     return Story(
         attempt=attempt,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from watchstep.core.stages import LEAD_UPDATES
@@ -28,20 +29,25 @@ class SaidIncidents:
         self._newest_seq: int | None = None
         self._more: Counter[str] = Counter()
         self._warnings: dict[tuple[str, str], Transition] = {}
+        self._since: dict[tuple[str, str], int] = {}
 
-    def begins(self, transition: Transition) -> bool:
-        """Whether this is a critical alert that begins one; others are counted."""
+    def begins(self, transition: Transition) -> Transition | None:
+        """A critical alert that begins one, with the step since which it holds; others count."""
         alert = (transition.rule, transition.subject)
+        if transition.change == "pending":
+            self._since[alert] = transition.step
+        else:
+            transition = replace(transition, step=self._since.pop(alert, transition.step))
         if transition.change != "firing":
             self._warnings.pop(alert, None)
             if alert in self._firing:
                 self._firing.discard(alert)
                 self._newest_seq = transition.seq
-            return False
+            return None
         if transition.severity == "warning":
             self._warnings[alert] = transition
         if transition.severity != "critical":
-            return False
+            return None
         newest, self._newest_seq = self._newest_seq, transition.seq
         goes_on = bool(self._firing) or (
             newest is not None and transition.seq - newest <= LEAD_UPDATES
@@ -49,7 +55,7 @@ class SaidIncidents:
         self._firing.add(alert)
         if goes_on:
             self._more[transition.rule] += 1
-        return not goes_on
+        return None if goes_on else transition
 
     def at_the_end(self, held: Set[str]) -> str:
         """One line for what was counted since, or for warnings where nothing was critical.
@@ -174,11 +180,9 @@ class Stream:
         self.transitions.extend(transitions)
         error = None if event is None else event.get("error")
         for transition in transitions:
-            if self._said_incidents.begins(transition):
-                name = " ".join(part for part in (transition.rule, transition.subject) if part)
-                self.alert(
-                    f"critical at step {transition.step}: {name}: {error or transition.reason}"
-                )
+            if alert := self._said_incidents.begins(transition):
+                name = " ".join(part for part in (alert.rule, alert.subject) if part)
+                self.alert(f"critical at step {alert.step}: {name}: {error or alert.reason}")
         if self.outbound is not None and any(
             transition.change == "firing" for transition in transitions
         ):

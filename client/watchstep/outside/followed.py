@@ -264,9 +264,8 @@ class FollowedRun:
             self._judgement = Judgement(loaded(self._packs), most=Action.NONE)
         _, transitions = self._judgement.update(update)
         for transition in transitions:
-            if self._said_incidents.begins(transition) and not replayed:
-                what = f"{transition.rule} at step {transition.step}: {transition.reason}"
-                say(f"{self.name}: {what}")
+            if (alert := self._said_incidents.begins(transition)) and not replayed:
+                say(f"{self.name}: {alert.rule} at step {alert.step}: {alert.reason}")
         held = self._judgement.held_lately() if self.ended else set()
         if self.ended and (more := self._said_incidents.at_the_end(held)):
             say(f"{self.name}: {more}")

@@ -243,7 +243,9 @@ def _last_good(summary: LogSummary, bad: Mark | None, lost_at: int | None, log: 
         return summary.last
     if bad is not None and summary.before + bad.row - 1 in log.unnumbered_first:
         return None  # What stands before the first printed number was counted, and not by the log.
-    if bad is not None and bad.previous_step is not None and bad.previous_step != first_bad:
+    # A row without a number was given that of the printed row before it.
+    unnumbered = bad is not None and summary.before + bad.row in log.unnumbered
+    if bad and bad.previous_step is not None and (unnumbered or bad.previous_step != first_bad):
         return bad.previous_step
     # Several rows may carry the number of the first bad one.
     steps = [update.step for _, update in summary.window if update.readings]

@@ -155,10 +155,17 @@ def _cause(entry: Entry, seen: Mapping[str, str], confidence: float) -> Cause:
         name=entry.name,
         title=title,
         confidence=round(confidence, 3),
-        evidence=tuple(seen[each.sign] for each in present if each.logits > 0.0),
-        against=tuple(seen[each.sign] for each in present if each.logits < 0.0),
+        evidence=_once([seen[each.sign] for each in present if each.logits > 0.0]),
+        against=_once([seen[each.sign] for each in present if each.logits < 0.0]),
         page=f"causes/{entry.name}",
         kind=kind,
+    )
+
+
+def _once(texts: Sequence[str]) -> tuple[str, ...]:
+    """Sentences without those that another one says as well, and goes on."""
+    return tuple(
+        text for text in dict.fromkeys(texts) if not any(t.startswith(f"{text},") for t in texts)
     )
 
 

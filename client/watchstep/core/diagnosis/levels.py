@@ -136,6 +136,7 @@ class Climb:
 
 BLOCKS = 5
 FAR = 1e4
+SLOW = 0.25
 
 
 def climb(points: Points, factor: float = 2.0) -> Climb | None:
@@ -177,6 +178,23 @@ def climb(points: Points, factor: float = 2.0) -> Climb | None:
     noise = median([abs(math.log(ratio)) for ratio in ratios])
     # A level is the median of three reports, so its own row is the middle one.
     return Climb(points[max(low - 1, 0)][0], levels[low], peak, top - low + 1, bend, noise)
+
+
+def steep_part(points: Points, row: int) -> tuple[int, float, int]:
+    """Where a climb from `row` on to its peak begins to be steep: row, level, reports to the peak.
+
+    That is where it lies furthest below the straight line of its logarithms, if it was slow before.
+    """
+    sizes = [max(abs(value), 1e-300) for _, value in points]
+    low = next(at for at, (place, _) in enumerate(points) if place >= row)
+    levels = [math.log(median(sizes[max(0, at - 1) : at + 2])) for at in range(len(sizes))]
+    peak = max(range(low, len(sizes)), key=levels.__getitem__)
+    rise = (levels[peak] - levels[low]) / max(peak - low, 1)
+    knee = min(range(low, peak + 1), key=lambda at: levels[at] - rise * (at - low))
+    slow = (levels[knee] - levels[low]) * (peak - knee)
+    if slow > SLOW * (levels[peak] - levels[knee]) * (knee - low):
+        knee = low
+    return points[knee][0], math.exp(levels[knee]), peak - knee
 
 
 def stood_still(points: Points, share: float = 0.02) -> bool:

@@ -18,6 +18,7 @@ from watchstep.core.diagnosis.levels import (
     climb,
     leap,
     repeats,
+    steep_part,
     stood_still,
 )
 
@@ -264,9 +265,8 @@ def rate_or_data(columns: Columns, seen: Signs) -> Signs:
 
 def _climbs(columns: Columns, loss: str) -> Signs:
     """The steepest steady climb of any loss or evaluation."""
-    names = dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")])
     best: tuple[Climb, str] | None = None
-    for name in names:
+    for name in dict.fromkeys([loss, *columns.of_role("loss", "eval_loss")]):
         if median(columns.last(name, 5)) < 0.0 and not _below_zero(columns, name):
             continue  # A density's loss falls below zero as it is learnt.
         rise = climb(columns.finite(name), 2.0 if name != loss or is_adversarial(name) else 1.3)
@@ -287,9 +287,10 @@ def _overfits(columns: Columns, loss: str, name: str, rise: Climb) -> bool:
 
 def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
     verb, sign = ("fell", -1) if median(columns.last(name, 5)) < 0.0 else ("climbed", 1)
+    row, low, reports = steep_part(columns.finite(name), rise.row)
     text = (
-        f"{name} {verb} steadily from {sign * rise.low:.4g} at {columns.where(rise.row)} to"
-        f" {sign * rise.high:.4g} in {rise.reports} reports"
+        f"{name} {verb} steadily from {sign * low:.4g} at {columns.where(row)} to"
+        f" {sign * rise.high:.4g} in {reports} reports"
     )
     signs: Signs = {"loss_climbs": text}
     straight = math.log((1.0 + rise.factor) / 2.0) / math.log(rise.factor)

@@ -472,9 +472,11 @@ class ConsoleLines:
             self._scales.append(scale)  # Each rank says it.
 
     def _emit_scales(self) -> None:
-        """What is said of the scale last of all is of the row before it."""
-        if self._scales:
-            self._emit(Row({}, step=self._last.step if self._last else None, line=self._number))
+        """What is said of the scale last of all is of updates that no row was printed for."""
+        scales, self._scales = self._scales, []
+        if self._last is None or self._last.step is None:
+            scales = scales[-1:]
+        self._rows += [Row({"loss_scale": scale}, line=self._number) for scale in scales]
 
     def _emit_unfinished(self) -> None:
         """An epoch that the log breaks off in is told as it stood; of a first one every batch."""
