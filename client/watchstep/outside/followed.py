@@ -265,8 +265,8 @@ class FollowedRun:
         _, transitions = self._judgement.update(update)
         for transition in transitions:
             if self._said_incidents.begins(transition) and not replayed:
-                what = f"{transition.rule} at step {transition.step}: {transition.reason}"
-                say(f"{self.name}: {what}")
+                why = (update.event or {}).get("error") or transition.reason
+                say(f"{self.name}: {transition.rule} at step {transition.step}: {why}")
         held = self._judgement.held_lately() if self.ended else set()
         if self.ended and (more := self._said_incidents.at_the_end(held)):
             say(f"{self.name}: {more}")
