@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,33 @@ def test_a_run_that_says_that_it_is_done_has_its_end_checked(tmp_path: Path) -> 
 
     assert examination.verdict == "healthy"
     assert not any("without saying" in note for note in examination.not_checked)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[gpu07] 2025-03-02 14:00:00,001 INFO: The training was finished at 12 epochs",
+        "INFO:tensorflow:Loss for final step: 0.39122.",
+    ],
+)
+def test_words_of_success_of_other_trainers_end_a_run(words: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, words).ended == "finished"
+
+
+@pytest.mark.parametrize(
+    ("counter", "last"), [("step", {"train_runtime": 9.1}), ("training_iteration", {"done": True})]
+)
+def test_the_closing_row_of_a_file_ends_its_run(
+    counter: str, last: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "result.json"
+    rows: list[dict[str, object]] = [
+        {counter: at, "loss": 1 + 1 / at, "done": False} for at in range(1, 30)
+    ]
+    rows.append({counter: 30, "loss": 1, **last})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    assert examined(path).ended == "finished"
 
 
 def test_readings_that_no_rule_knows_are_told_and_not_passed_over(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ FORMS: Sequence[Form] = (
     lambda row, loss: f"E01|it{row:05}|L={loss:.2f}|acc=0.5",
     lambda row, loss: f"E1/9|B{row}/99|L:{loss:.2f}|lr:1e-3",
     lambda row, loss: f"it {row} l: {loss:.3f} a: 0.5",
+    lambda row, loss: f"stage=easy step={row} loss={loss:.3f}",
     lambda row, loss: f"ep 1 it {row} ls {loss:.3f} lr 0.001",
     lambda row, loss: f"epoch {row} nce {loss:.3f} time: 3.2s",
     lambda row, loss: f"{row}: {loss:.5f}, {loss:.5f} avg loss, 0.000000 rate, 3.2 seconds",

@@ -139,7 +139,7 @@ class Ending:
             left = "hung, and was ended"
         if self.killed_for_memory:
             left += ", out of memory"
-        if traceback:
+        if traceback and not self.hung:  # Of a hang it is how we ended it.
             return f"{traceback[-1].strip()} ({left})"
         return left
 

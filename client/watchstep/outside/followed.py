@@ -265,7 +265,8 @@ class FollowedRun:
         _, transitions = self._judgement.update(update)
         for transition in transitions:
             if (alert := self._said_incidents.begins(transition)) and not replayed:
-                say(f"{self.name}: {alert.rule} at step {alert.step}: {alert.reason}")
+                why = (update.event or {}).get("error") or alert.reason
+                say(f"{self.name}: {alert.rule} at step {alert.step}: {why}")
         held = self._judgement.held_lately() if self.ended else set()
         if self.ended and (more := self._said_incidents.at_the_end(held)):
             say(f"{self.name}: {more}")

@@ -17,7 +17,7 @@ _LONGEST_TEXT = 8_000
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?")
 _TRACEBACK = "Traceback (most recent call last)"
-_RAISED = re.compile(r"^(?:\[?\w+\s?\d*\]?:\s?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?::\s.*)?$")
+_RAISED = re.compile(r"^(?:\[?\w+\s?\d*\]?:\s?)?((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*)(?::\s.*)?$")
 _MOST_TRACEBACK = 20
 _ARRAY_ROW = re.compile(r"^\s{1,80}\[{1,4}[-+.,\w\s]{0,400}\]{1,4},?$")
 _MOST_ROWS = 3

@@ -104,7 +104,11 @@ def mapping_row(mapping: Mapping[str, Any], counter: Counter) -> Row:
     readings = numbers_of(values)
     counter.fill_gaps(readings, values)
     row = counter.row(readings, mapping)
-    row.event = event_of(mapping.get("event"))
+    # The closing rows of Transformers and of RLlib.
+    closes = "train_runtime" in mapping or (
+        mapping.get("done") is True and "training_iteration" in mapping
+    )
+    row.event = event_of(mapping.get("event")) or ({"kind": "finished"} if closes else None)
     return row
 
 

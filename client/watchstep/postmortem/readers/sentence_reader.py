@@ -163,8 +163,11 @@ class _Reader:
             self._words, self._separator = ["loss"], "="
         if self._separator and self._wrapped():
             return
+        is_value = self._separator == "=" and not token.before
         if self._separator or (self._words and token.before == 2):
             self._drop()
+        if is_value and self._line.text(self._at) not in _SEPARATORS:
+            return  # `stage=easy step=0`
         self._words.append(token.text)
         if len(self._words) > 4 * _LONGEST_NAME:
             del self._words[:_LONGEST_NAME]
