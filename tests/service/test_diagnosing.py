@@ -73,7 +73,7 @@ def test_stages_have_their_updates_and_survive_a_restart(tmp_path: Path) -> None
     assert again == incident
     assert [(phase["stage"], phase["first_update"]) for phase in incident.phases] == [
         ("early signs", 41),
-        ("explosion", 43),
+        ("explosion", 42),
         ("divergence", 44),
     ]
     assert incident.damage == 44

@@ -83,7 +83,9 @@ def _since(examination: Examination, unit: str) -> str:
             if examination.readings_tell:
                 return f"Since: its end; no rule fired up to {unit} {good}"
             return f"Since: its end; the numbers up to {unit} {good} show no reason"
-        return "Since: unknown, for the rows from there on carry no number"
+        if good is not None:
+            return f"Since: after {unit} {good}; what comes then carries no number"
+        return "Since: unknown, for the rows carry no number"
     before = "no good one before it" if good is None else f"the last good one is {good}"
     return f"Since: {unit} {bad}; {before}"
 
