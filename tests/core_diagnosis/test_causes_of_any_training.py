@@ -798,3 +798,40 @@ def test_one_look_at_dead_gradients_is_enough_where_they_were_alive_before(
     causes = diagnose(rules, history(dead), [])
 
     assert (causes[0].name, causes[0].kind) == ("nothing-trained", "detached")
+
+
+def test_weights_that_the_guard_sees_move_are_trained_and_have_nothing_to_learn(
+    rules: RuleSet,
+) -> None:
+    flat = {"train/loss": 2.303, "guard/update_ratio": 3e-3, "train/learning_rate": 1e-3}
+    moving = history(lambda at: {**flat, "train/loss": 2.303 * (1 + 0.01 * noise(at))})
+    still = history(lambda _: {**flat, "guard/update_ratio": 0.0})
+
+    assert first(rules, moving).name == "data-fault"
+    assert first(rules, still).name == "nothing-trained"
+
+
+def test_a_loss_that_is_back_where_it_began_and_is_learnt_again_had_lost_its_weights(
+    rules: RuleSet,
+) -> None:
+    def readings(at: int) -> Readings:
+        return {"train/loss": falling(at if at < 60 else at - 59), "train/learning_rate": 1e-3}
+
+    assert first(rules, history(readings)).name in {"corrupted-parameters", "lost-at-resume"}
+
+
+def test_a_rate_that_was_scheduled_to_nothing_within_few_reports_is_why_nothing_is_learnt(
+    rules: RuleSet,
+) -> None:
+    rates = [max(0.0, 0.01 * (1 - at / 14)) for at in range(101)]
+    cause = first(
+        rules,
+        history(
+            lambda at: {
+                "train/loss": 2.3 * (1 + 0.01 * noise(at)),
+                "train/learning_rate": rates[at],
+            }
+        ),
+    )
+
+    assert (cause.name, cause.kind) == ("nothing-trained", "rate-zero")

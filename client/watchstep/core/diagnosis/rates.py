@@ -146,8 +146,8 @@ def _zero(columns: Columns, name: str, points: Points) -> Signs:
     before = [value for _, value in points[:-zeros]]
     if not before and any(map(columns.moved, columns.of_role("loss"))):
         return {}  # It is rounded.
-    if before and before[-1] < 0.1 * max(before):
-        return {}  # the end of a schedule
+    if before and before[-1] < 0.1 * max(before) and zeros < 3 * len(before):
+        return {}  # The end of a schedule, unless there was hardly any before it.
     since = "has been" if not before else f"is, from {columns.where(points[-zeros][0])} on,"
     return {"rate_zero": f"{name} {since} exactly 0: no step changes anything"}
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from watchstep.core.diagnosis.batches import Signs
 from watchstep.core.diagnosis.columns import Columns, median
-from watchstep.core.diagnosis.levels import repeats
+from watchstep.core.diagnosis.levels import leap, repeats
 from watchstep.core.diagnosis.losses import main_loss
 from watchstep.core.roles import words_of
 
@@ -18,6 +18,11 @@ LEAST_GUESSED = 0.02
 _IS_ACCURACY = re.compile(r"acc|correct|top.?1", re.IGNORECASE)
 _TELLING = frozenset(
     ("eval_loss", "eval_score", "share", "reward", "value", "kl", "entropy", "spread")
+)
+LEAST_MOVE = 5e-4
+"""Share of their size that a step moves the weights by: a tenth of Adam's at a rate of 1e-3."""
+_PART = frozenset(
+    ("gradient_none", "gradient_missing", "gradient_mostly_zero", "frozen_mostly", "gradient_zero")
 )
 _ERROR_RATES = frozenset({"cer", "wer", "bcer", "bwer", "ter", "uer", "error_rate"})
 
@@ -76,6 +81,24 @@ def signs_together(columns: Columns, seen: Mapping[str, str]) -> Signs:
     """
     if seen.keys() >= {"entropy_gone", "reward_turned_zero"}:
         return {"collapsed_to_zero": ""}  # Rewards that fail by themselves leave a policy as it is.
+    moves = [value for _, value in columns.finite("guard/update_ratio")]
+    if (
+        "loss_never_fell" in seen
+        and moves
+        and median(moves) > LEAST_MOVE
+        and not seen.keys() & _PART
+    ):
+        text = f"each step moves the weights by {median(moves):.2g} of their size, for nothing"
+        return {"moves_unlearnt": text}
+    if "loss_back_at_start" in seen:
+        jump = leap(columns.finite(main_loss(columns)))
+        # Labels without sense cost about as much, and hardly ever the same.
+        if (
+            jump
+            and abs(jump.after - jump.start) < 0.05 * jump.start
+            and jump.late < 0.85 * jump.after
+        ):
+            return {"learnt_again": "the loss was back where it had begun, and is learnt once more"}
     if "loss_leapt" not in seen or any(name.startswith("guard/") for name in columns.names):
         return {}
     if columns.family in ("on_policy", "off_policy"):
