@@ -32,6 +32,7 @@ def ended(folder: Path, words: str, after: int = 0) -> Examination:
         ),
         "Killed",
         "Segmentation fault (core dumped)",
+        "command terminated with exit code 137 (OOMKilled)",
     ],
 )
 def test_a_death_of_something_else_leaves_every_printed_update_good(
@@ -93,6 +94,22 @@ def test_words_that_only_lost_numbers_cause_are_divergence(
 
     assert examination.verdict == "diverged"
     assert examination.first_bad_update == first_bad
+
+
+def test_a_loss_that_ran_away_over_few_rows_before_it_was_lost_is_bad_from_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.log"
+    losses = [*(3.2 - at / 15 for at in range(30)), 12.4, 38.4, 119.2]
+    rows = [
+        f"iter: {20 * at}  total_loss: {loss:.4f}  lr: 0.02\n" for at, loss in enumerate(losses)
+    ]
+    words = f"{TRACEBACK}FloatingPointError: Loss became infinite or NaN at iteration=646!\n"
+    path.write_text("".join(rows) + words)
+
+    examination = examined(path)
+
+    assert (examination.last_good_update, examination.first_bad_update) == (580, 600)
 
 
 def test_a_loss_that_was_nan_in_words_only_and_went_on_is_suspicious(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ FAILURES: Mapping[str, re.Pattern[str]] = {
     ),
     HOST_MEMORY: re.compile(
         r"out of memory|exceeded (?:job |step )?memory limit|"
-        r"oom[-_ ]kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b|"
+        r"oom[-_ ]?kill|can(?:no|')t allocate memory|std::bad_alloc|\bmemoryerror\b|"
         r"not enough memory: you tried to allocate|killed by signal: killed",
         re.IGNORECASE,
     ),

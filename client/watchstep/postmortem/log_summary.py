@@ -266,13 +266,12 @@ class LogSummary:
 
 
 def _ran_away_at(values: Sequence[float]) -> int | None:
-    """From where on a loss had left its level, if at its end it is tenfold all that it was."""
+    """From where on a loss had left its level, if its last few are tenfold all that it was."""
     sizes = [abs(value) for value in values]
-    if not max(sizes[-LEAPT_WITHIN:], default=0.0) > LEAPT * max(
-        sizes[:-LEAPT_WITHIN], default=math.inf
-    ):
-        return None
-    return onset(sizes, is_loss=True)
+    for few in range(LEAPT_WITHIN, FEW + 1):
+        if max(sizes[-few:], default=0.0) > LEAPT * max(sizes[:-few], default=math.inf):
+            return onset(sizes, is_loss=True)
+    return None
 
 
 def fold(
