@@ -88,6 +88,7 @@ def test_a_metric_in_nested_results_is_judged_at_the_snapshot(tmp_path: Path) ->
     [
         "loaded checkpoint '/x/last.pt' (step 40)",
         "load: restored from checkpoint /x/40",
+        "restoring from ckpt/40",
         "main: total train_iterations 40",
     ],
 )
