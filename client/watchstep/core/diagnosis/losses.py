@@ -43,7 +43,6 @@ BEGAN_HUGE = 30.0
 WILD = 4.0
 """Losses of critics and of adversaries chase a target that moves: less than this is ordinary."""
 
-
 _CLIPPED = {87.3365: "FLT_MIN", 34.5388: "1e-15", 27.631: "1e-12", 16.1181: "1e-7"}
 """The largest cross-entropies of Caffe, scikit-learn, PaddlePaddle and Keras, and of what."""
 _FAR_BELOW = 30.0
@@ -287,7 +286,8 @@ def _overfits(columns: Columns, loss: str, name: str, rise: Climb) -> bool:
 
 def _climb(columns: Columns, name: str, rise: Climb) -> Signs:
     verb, sign = ("fell", -1) if median(columns.last(name, 5)) < 0.0 else ("climbed", 1)
-    row, low, reports = steep_part(columns.finite(name), rise.row)
+    steep = steep_part(columns.finite(name), rise.row)  # None of what stands at its peak since.
+    row, low, reports = steep if steep[2] >= START else (rise.row, rise.low, rise.reports)
     text = (
         f"{name} {verb} steadily from {sign * low:.4g} at {columns.where(row)} to"
         f" {sign * rise.high:.4g} in {reports} reports"
