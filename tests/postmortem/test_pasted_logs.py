@@ -263,7 +263,7 @@ def test_a_score_by_episodes_that_only_fell_from_its_first_ones_is_not_called_he
     examination = judged(tmp_path, lines)
 
     assert examination.verdict == verdict
-    assert examination.last_good_update in (None, 20 * len(lines))
+    assert examination.last_update == 20 * len(lines)
 
 
 def test_a_loss_that_is_printed_for_the_first_steps_and_then_rarely_is_not_missing(

@@ -57,10 +57,11 @@ class Contact:
         folder = self._config.directory
         where = f"the spool {folder}" if folder.is_dir() else "memory until the training ends,"
         url = self._config.url
-        refused = f"the service at {url} takes no updates" if "HTTP" in self.problem else ""
+        answers = "HTTP" in self.problem
+        what = f"the service at {url} takes no updates" if answers else f"no service at {url}"
         self._say(
-            f"{refused or f'no service at {url}'} ({self.problem}); updates stay in {where} and are"
-            " sent when it answers. Check WATCHSTEP_URL"
+            f"{what} ({self.problem}); updates stay in {where} and are sent when it"
+            " answers. Check WATCHSTEP_URL"
         )
         for text in held:
             self._say(text)

@@ -17,6 +17,7 @@ BEFORE, AFTER = 20, 5
 """Reports whose median is a level before a leap, and after it."""
 LEAST_BEFORE = 5
 LEAP = 100.0
+"""Times all values before: where no longer history tells, less may be an ordinary spike."""
 START = 3
 """Reports whose median is where a metric started."""
 
@@ -137,6 +138,7 @@ class Climb:
 BLOCKS = 5
 FAR = 1e4
 SLOW = 0.25
+"""Growth in a report, as a share of the growth that follows, which is not part of the climb."""
 
 
 def climb(points: Points, factor: float = 2.0) -> Climb | None:
